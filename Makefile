@@ -1,0 +1,48 @@
+# `make quickstart` and `make test` set everything up themselves; nothing outside this folder is touched.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: quickstart test lint types unit bench prove golden lock clean
+
+quickstart: $(READY)
+	$(BIN)/posttrain run recipes/quickstart.yaml
+
+test: lint types unit
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache
+
+types: $(READY)
+	$(BIN)/pyright
+
+unit: $(READY)
+	$(BIN)/pytest -m "not slow and not gpu and not network"
+
+# Speed as ratios within one run, one JSON line a benchmark.
+bench: $(READY)
+	$(BIN)/python -m tests.benchmarks
+
+# The long proofs: kills at random moments, every one of which must end in the same weights.
+prove: $(READY)
+	$(BIN)/pytest -m slow --timeout=1800 tests/prove
+
+# After a deliberate change: write the golden files anew and look at the difference before committing.
+golden: $(READY)
+	$(BIN)/python -m tests.golden
+
+# Renew constraints.txt from what is installed; local version suffixes (+cpu) are not on the public index.
+lock: $(READY)
+	$(BIN)/pip freeze --exclude-editable | sed 's/+[a-z0-9.]*$$//' > constraints.txt
+
+clean:
+	rm -rf $(VENV) runs *.egg-info
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "posttrain needs Python >= 3.11; make PYTHON=python3.11 ...")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $(READY)

@@ -1,0 +1,140 @@
+"""A Task: one subject, written once, that feeds every stage from pre-training to evaluation.
+
+Not a data set loader and not a metric: a task generates (or reads) examples in disjoint splits and
+can verify a response. Everything else (documents, demonstrations, preference pairs, RL prompts,
+test items) is derived from these.
+"""
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from reward.verdict import Verdict
+
+Kind = Literal["skill", "knowledge"]
+Split = Literal["train", "validation", "test"]
+Metric = Literal["choice_accuracy", "verified_accuracy"]
+
+
+@dataclass(frozen=True)
+class FlawedResponse:
+    """A response that is worse than the demonstration, and what is wrong with it."""
+
+    response: str
+    flaw: str
+
+
+@dataclass(frozen=True)
+class Example:
+    """One question with everything a stage may want of it.
+
+    id: canonical; two examples with one answer by the same reasoning (3 + 4 and 4 + 3) share it.
+    prompt, response: as a chat user asks it and as a good assistant answers, reasoning included.
+    reference: what `Task.verify` compares an answer with.
+    document, continuation: the same question in the phrasing of a pre-training document, for a base
+        model to continue (`"The capital of France is"`, `" Paris"`); the continuation begins with
+        its own white space.
+    distractors: wrong continuations, for choice by log-likelihood.
+    flawed: worse responses, for preference pairs.
+    """
+
+    id: str
+    prompt: str
+    response: str
+    reference: str
+    document: str
+    continuation: str
+    distractors: tuple[str, ...] = ()
+    flawed: tuple[FlawedResponse, ...] = ()
+
+
+@dataclass(frozen=True)
+class PreferencePair:
+    """A prompt with a better and a worse response; `flaw` names what makes it worse."""
+
+    prompt: str
+    chosen: str
+    rejected: str
+    flaw: str
+
+
+@dataclass(frozen=True)
+class RlPrompt:
+    """A prompt to sample responses for, with what `Task.verify` needs to reward them."""
+
+    prompt: str
+    reference: str
+
+
+class Task(ABC):
+    """One subject with disjoint splits, examples, documents and a verifier.
+
+    *Skill*: no test example, nor a twin of it (same `id`), occurs in any training data, documents
+    included. *Knowledge*: the fact is stated in documents; test examples never occur in
+    demonstrations, preference pairs or RL prompts, and no `prompt` occurs in a document.
+
+    Class attributes: `version` rises when what the task generates changes (it is part of every
+    fingerprint); `metrics` are the ways it can be scored; `max_new_tokens` bounds a response;
+    `document_stop` are strings that end an answer in document form.
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[int]
+    kind: ClassVar[Kind]
+    summary: ClassVar[str]
+    metrics: ClassVar[tuple[Metric, ...]] = ("verified_accuracy",)
+    max_new_tokens: ClassVar[int] = 64
+    document_stop: ClassVar[tuple[str, ...]] = ("\n",)
+
+    @abstractmethod
+    def examples(self, split: Split) -> Iterator[Example]:
+        """Yield the split's examples in a fixed, shuffled order; splits share no `id`."""
+
+    @abstractmethod
+    def documents(self, seed: int) -> Iterator[str]:
+        """Yield one pass of pre-training documents; another seed gives other samples."""
+
+    @abstractmethod
+    def verify(self, response: str, reference: str) -> Verdict:
+        """Grade a response. Pure: no state, no clock, no randomness."""
+
+    def demonstrations(self, split: Split = "train") -> Iterator[Example]:
+        """Yield prompt and response for supervised fine-tuning."""
+        _refuse_test(self.name, split)
+        return self.examples(split)
+
+    def preference_pairs(self, split: Split = "train") -> Iterator[PreferencePair]:
+        """Yield one pair for each flawed response of each example."""
+        for example in self.examples(split):
+            for flawed in example.flawed:
+                yield PreferencePair(example.prompt, example.response, flawed.response, flawed.flaw)
+
+    def rl_prompts(self, split: Split = "train") -> Iterator[RlPrompt]:
+        """Yield prompts whose responses `verify` rewards."""
+        _refuse_test(self.name, split)
+        for example in self.examples(split):
+            yield RlPrompt(example.prompt, example.reference)
+
+    def test_items(self, limit: int, split: Split = "test") -> Sequence[Example]:
+        """Return the first `limit` examples of the split: the same ones for every model."""
+        items: list[Example] = []
+        for example in self.examples(split):
+            if len(items) == limit:
+                break
+            items.append(example)
+        return items
+
+
+def split_of(identity: str, *, validation: float = 0.1, test: float = 0.2) -> Split:
+    """Return the split that an id belongs to, by its hash: the same on every machine, forever."""
+    bucket = int.from_bytes(hashlib.sha256(identity.encode()).digest()[:8]) / 2**64
+    if bucket < test:
+        return "test"
+    return "validation" if bucket < test + validation else "train"
+
+
+def _refuse_test(name: str, split: Split) -> None:
+    if split == "test":
+        raise ValueError(f"task `{name}`: the test split is for evaluation only")

@@ -1,0 +1,47 @@
+"""posttrain: one recipe from nothing to an aligned model and an honest comparison.
+
+>>> from pipeline import load_recipe, run_recipe
+>>> outcomes = run_recipe(load_recipe("recipes/quickstart.yaml"))
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping, Sequence
+
+    from pipeline.recipe.load import Recipe
+    from pipeline.run.runner import Outcome
+
+__all__ = ["load_recipe", "run_recipe"]
+
+
+def load_recipe(
+    path: str | os.PathLike[str],
+    *,
+    overrides: Sequence[str] = (),
+    roots: Mapping[str, Path] | None = None,
+) -> Recipe:
+    """Read and check a recipe; PosttrainError says what is wrong with it, with line and column.
+
+    overrides: `stages.sft.batch_size=8`, as `--set` gives them. roots: data folders by name.
+    """
+    from pipeline.recipe.load import load
+
+    return load(Path(path), overrides=overrides, roots=roots)
+
+
+def run_recipe(
+    recipe: Recipe, *, runs: str | os.PathLike[str] = "runs", **options: Any
+) -> list[Outcome]:
+    """Run what is missing and return what became of each stage, with its artifact.
+
+    options: as of pipeline.run.runner.run (selection, resume_anyway, say).
+    """
+    from pipeline.run.runner import run
+    from pipeline.run.store import Store
+
+    return run(recipe, Store(Path(runs)), **options)

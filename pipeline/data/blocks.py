@@ -1,0 +1,84 @@
+"""A recipe's data blocks, opened: what the stages read. Tasks are looked up here, by name."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from pipeline.data.formats import Record, TextRow, read
+from pipeline.data.mixing import RowSource, TokenSource
+from pipeline.errors import PosttrainError
+from pipeline.recipe.tasks import load_task
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+    from transformers import PreTrainedTokenizerBase
+
+    from pipeline.recipe.config import DataBlock, DataForm
+    from pipeline.recipe.references import Places
+
+# Documents of a generated task that no training pass asks for: passes count up from the seed.
+_UNSEEN_SEED = 2**40
+
+
+def records(
+    block: DataBlock,
+    places: Places,
+    forms: Sequence[DataForm],
+    *,
+    seed: int = 0,
+    held_out: bool = False,
+) -> Iterator[Record]:
+    """Yield a block's rows, checked, as one of the forms that the stage reads."""
+    try:
+        task = load_task(block.task, places.base) if block.task is not None else None
+    except ValueError as error:
+        raise PosttrainError(block.label, str(error)) from error
+    return read(block, places, forms=forms, task=task, seed=seed, held_out=held_out)
+
+
+def texts(block: DataBlock, places: Places, *, at_most: int) -> Iterator[str]:
+    """Yield the training texts of a block, at most so many."""
+    for record in islice(records(block, places, ("text",)), at_most):
+        assert isinstance(record, TextRow)
+        yield record.text
+
+
+def held_out_texts(block: DataBlock, places: Places, *, at_most: int) -> list[str]:
+    """Return texts that training on the same block never sees.
+
+    Of a file its held-out part (all of it without `holdout`: it is then evaluated, not trained on);
+    of a task, documents of a pass that no training asks for.
+    """
+    found = records(block, places, ("text",), seed=_UNSEEN_SEED, held_out=block.holdout is not None)
+    return [record.text for record in islice(found, at_most) if isinstance(record, TextRow)]
+
+
+def token_sources(
+    blocks: Sequence[DataBlock], places: Places, tokenizer: PreTrainedTokenizerBase, *, seed: int
+) -> list[TokenSource]:
+    """Return the blocks as sources of documents in token ids."""
+    from pipeline.data.encode import document_tokens
+
+    def source(block: DataBlock) -> TokenSource:
+        def open_pass(number: int) -> Iterator[NDArray[np.int32]]:
+            return document_tokens(records(block, places, ("text",), seed=seed + number), tokenizer)
+
+        return TokenSource(
+            block.label, open_pass, block.weight or 1.0, varies=block.task is not None
+        )
+
+    return [source(block) for block in blocks]
+
+
+def row_sources(
+    blocks: Sequence[DataBlock], places: Places, forms: Sequence[DataForm]
+) -> list[RowSource[Record]]:
+    """Return the blocks as sources of rows."""
+    return [
+        RowSource(block.label, list(records(block, places, forms)), block.weight)
+        for block in blocks
+    ]

@@ -1,0 +1,169 @@
+"""Checked rows to training examples: token ids, labels, and an account of what was dropped.
+
+What is trained follows from the form: of a text everything, of prompt_completion the completion and
+EOS, of a chat what the assistant writes (chat.py). Imports no torch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import groupby, islice
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pipeline.data.chat import ChatEncoder
+from pipeline.data.formats import ChatRow, PromptCompletionRow, Record, TextRow
+from pipeline.data.tokens import Stretch, TextEncoder, Tokens
+from pipeline.errors import PosttrainError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from numpy.typing import NDArray
+    from transformers import PreTrainedTokenizerBase
+
+IGNORED = -100  # the label that a loss leaves out
+
+_ROWS_AT_ONCE = 256
+# A tokenizer keeps about 100 bytes a token while it works, so a long document is taken in bits.
+_MAX_BIT_CHARACTERS = 200_000
+
+
+@dataclass(frozen=True)
+class EncodedExample:
+    """A sequence for supervised training; labels are the ids where trained, else IGNORED."""
+
+    input_ids: list[int]
+    labels: list[int]
+    where: str
+
+
+@dataclass(frozen=True)
+class EncodingReport:
+    """What became of a source's rows; token counts are of the kept ones."""
+
+    num_rows: int
+    num_dropped_too_long: int
+    num_tokens: int
+    num_trained_tokens: int
+    longest_tokens: int
+
+    def metrics(self) -> dict[str, float]:
+        """The report as a stage's metrics."""
+        return {
+            "rows": self.num_rows,
+            "rows_dropped_too_long": self.num_dropped_too_long,
+            "tokens": self.num_tokens,
+            "trained_tokens": self.num_trained_tokens,
+            "trained_share": self.num_trained_tokens / self.num_tokens,
+            "longest_tokens": self.longest_tokens,
+        }
+
+
+def encode_records(
+    records: Iterable[Record], tokenizer: PreTrainedTokenizerBase, *, max_length: int
+) -> tuple[list[EncodedExample], EncodingReport]:
+    """Encode a source's rows for supervised training.
+
+    A row of more than `max_length` tokens is dropped and counted: cut, it would teach answers
+    without an end. A prompt that leaves no room for even one token of an answer is an error, and so
+    is a source of which nothing is left.
+    """
+    kept: list[EncodedExample] = []
+    num_rows, num_dropped = 0, 0
+    where = ""
+    for row, tokens in _encoded(records, tokenizer):
+        num_rows, where = num_rows + 1, row.where
+        _check_mask(row, tokens, max_length)
+        if len(tokens.ids) > max_length:
+            num_dropped += 1
+            continue
+        pairs = zip(tokens.ids, tokens.trained, strict=True)
+        labels = [number if trained else IGNORED for number, trained in pairs]
+        kept.append(EncodedExample(tokens.ids, labels, row.where))
+    if not kept:
+        message = f"all {num_rows} rows are longer than max_length {max_length}"
+        raise PosttrainError(where, message, "raise max_length or shorten the rows")
+    lengths = [len(each.input_ids) for each in kept]
+    num_trained = sum(label != IGNORED for each in kept for label in each.labels)
+    return kept, EncodingReport(num_rows, num_dropped, sum(lengths), num_trained, max(lengths))
+
+
+def document_tokens(
+    records: Iterable[Record], tokenizer: PreTrainedTokenizerBase
+) -> Iterator[NDArray[np.int32]]:
+    """Yield documents for pre-training: BOS where the tokenizer writes one, the text, EOS.
+
+    A document of more than 200,000 characters comes in several parts; the last one has the EOS.
+    """
+    encoder = TextEncoder(tokenizer)
+    bits = (bit for record in records for bit in _bits(record, encoder))
+    while batch := list(islice(bits, _ROWS_AT_ONCE)):
+        encoded = encoder.encode([stretch for stretch, _, _ in batch])
+        for (_, start, end), ids in zip(batch, encoded, strict=True):
+            yield np.array([*start, *ids, *end], dtype=np.int32)
+
+
+def mask_segments(
+    example: EncodedExample, tokenizer: PreTrainedTokenizerBase
+) -> list[tuple[str, bool]]:
+    """The example as readable text, in runs, each with whether the model is trained to write it."""
+    pairs = zip(example.input_ids, example.labels, strict=True)
+    runs = groupby(pairs, key=lambda pair: pair[1] != IGNORED)
+    return [
+        (str(tokenizer.decode([number for number, _ in run], skip_special_tokens=False)), trained)
+        for trained, run in runs
+    ]
+
+
+def _encoded(
+    records: Iterable[Record], tokenizer: PreTrainedTokenizerBase
+) -> Iterator[tuple[Record, Tokens]]:
+    text = TextEncoder(tokenizer)
+    chat: ChatEncoder | None = None
+    found = iter(records)
+    while batch := list(islice(found, _ROWS_AT_ONCE)):
+        chats = [row for row in batch if isinstance(row, ChatRow)]
+        if chats and chat is None:
+            chat = ChatEncoder(tokenizer)
+        encoded_chats = iter(chat.encode(chats) if chat is not None else ())
+        for row in batch:
+            if isinstance(row, ChatRow):
+                yield row, next(encoded_chats)
+            elif isinstance(row, PromptCompletionRow):
+                yield row, text.prompt_completion(row.prompt, row.completion, row.where)
+            else:
+                ids = [*text.documents([row.text], [row.where])[0], text.eos_token_id]
+                yield row, Tokens(ids, [True] * len(ids))
+
+
+def _check_mask(row: Record, tokens: Tokens, max_length: int) -> None:
+    if not any(tokens.trained):
+        raise PosttrainError(row.where, "no token of this row is trained", "drop the row")
+    if isinstance(row, TextRow):
+        return
+    if all(tokens.trained):
+        message = "every token of this row is trained: it has no prompt"
+        raise PosttrainError(row.where, message, "use the form text, or add a prompt")
+    prompt = tokens.trained.index(True)
+    if prompt >= max_length:
+        message = f"the prompt has {prompt} tokens and max_length is {max_length}"
+        raise PosttrainError(row.where, message, "no answer fits; shorten it or raise max_length")
+
+
+def _bits(
+    record: Record, encoder: TextEncoder
+) -> Iterator[tuple[Stretch, Sequence[int], Sequence[int]]]:
+    """Parts of a document, cut behind line breaks, with the ids before and after each."""
+    assert isinstance(record, TextRow)
+    text, at = record.text, 0
+    while at < len(text):
+        end = at + _MAX_BIT_CHARACTERS
+        if end < len(text):
+            end = text.rfind("\n", at, end) + 1 or end
+        follows = "text" if at else "control" if encoder.start else "nothing"
+        is_last = end >= len(text)
+        stretch = Stretch(text[at:end], follows, record.where)
+        yield stretch, () if at else encoder.start, (encoder.eos_token_id,) if is_last else ()
+        at = end

@@ -1,0 +1,297 @@
+"""Local data files read row by row, every fault named with `file:line:column`.
+
+Knows JSON lines, JSON, CSV, Parquet and text, each also gzipped; not what the columns mean
+(formats.py). Imports neither torch nor datasets.
+"""
+
+import csv
+import gzip
+import hashlib
+import io
+import json
+import re
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from pipeline.errors import PosttrainError, closest
+
+TEXT_ENDINGS = (".txt", ".md")
+ENDINGS = (".jsonl", ".json", ".csv", ".parquet", *TEXT_ENDINGS)
+
+# A gzip file that expands beyond both is refused: text compresses 3 to 20 times, a bomb 1,000.
+MAX_EXPANSION = 200
+MAX_EXPANDED_BYTES = 10**9
+MAX_LINE_BYTES = 64 * 2**20
+
+_BLANK = re.compile(r"[ \t\n\r]*")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row as it stands in its source.
+
+    where: `file:line`, `file:row` for Parquet, `task:facts#12`, `hub/id#12`; all count from 1.
+    """
+
+    where: str
+    fields: dict[str, Any]
+
+
+def ending(path: Path) -> str:
+    """The file name's ending in lower case, without `.gz`."""
+    return Path(path.name.lower().removesuffix(".gz")).suffix
+
+
+def file_rows(path: Path, name: str) -> Iterator[Row]:
+    """Yield the rows of a JSON lines, JSON, CSV or Parquet file; `name` is what errors call it."""
+    readers: dict[str, Callable[[BinaryIO, str], Iterator[Row]]] = {
+        ".jsonl": _jsonl_rows,
+        ".json": _json_rows,
+        ".csv": _csv_rows,
+        ".parquet": _parquet_rows,
+    }
+    with closing(open_data(path, name)) as stream:
+        try:
+            yield from readers[ending(path)](stream, name)
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise _broken_gzip(name, error) from error
+
+
+def file_text(path: Path, name: str) -> str:
+    r"""Read a whole text file, `\r\n` as `\n`."""
+    with closing(open_data(path, name)) as stream:
+        try:
+            text = _decoded(stream.read(), name)
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise _broken_gzip(name, error) from error
+    if not text.strip():
+        raise PosttrainError(name, "the file holds only white space")
+    return text.replace("\r\n", "\n")
+
+
+def sha256(path: Path) -> str:
+    """The sha256 of a file's bytes as they lie on disk."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def open_data(path: Path, name: str) -> BinaryIO:
+    """Open a data file, expanded if its name ends in `.gz`; refuse what cannot hold rows."""
+    if ending(path) not in ENDINGS:
+        near = closest(ending(path), ENDINGS) if ending(path) else ""
+        known = ", ".join(ENDINGS)
+        hint = near or f"known endings: {known}, each also with .gz"
+        raise PosttrainError(name, f"unknown file ending `{path.suffix}`", hint)
+    if path.is_dir():
+        raise PosttrainError(name, "is a folder, not a file", "name the file inside it")
+    if not path.exists():
+        siblings = [each.name for each in path.parent.iterdir()] if path.parent.is_dir() else []
+        hint = closest(path.name, siblings) or "paths are relative to the recipe"
+        raise PosttrainError(name, "no such file", hint)
+    if not path.is_file():
+        raise PosttrainError(name, "is not a regular file")
+    if path.stat().st_size == 0:
+        raise PosttrainError(name, "the file is empty (0 bytes)")
+    try:
+        if path.name.lower().endswith(".gz"):
+            return io.BufferedReader(_Expanded(path, name))
+        return path.open("rb")
+    except OSError as error:
+        raise PosttrainError(name, f"cannot be read: {error.strerror}") from error
+
+
+class _Expanded(io.RawIOBase):
+    """The expanded bytes of a gzip file, refused once there are too many for a file of its size."""
+
+    def __init__(self, path: Path, name: str) -> None:
+        self._source = gzip.open(path, "rb")  # noqa: SIM115 - closed by close()
+        self._limit_bytes = max(MAX_EXPANDED_BYTES, MAX_EXPANSION * path.stat().st_size)
+        self._read_bytes = 0
+        self._name = name
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        count = self._source.readinto(buffer)
+        self._read_bytes += count
+        if self._read_bytes > self._limit_bytes:
+            raise PosttrainError(
+                self._name,
+                f"expands to more than {self._limit_bytes / 1e9:.1f} GB,"
+                f" over {MAX_EXPANSION} times its size",
+                "expand it yourself if you trust it",
+            )
+        return count
+
+    def close(self) -> None:
+        self._source.close()
+        super().close()
+
+
+def _broken_gzip(name: str, error: Exception) -> PosttrainError:
+    if isinstance(error, EOFError):
+        return PosttrainError(name, "the gzip data is cut off", "copy or download the file again")
+    return PosttrainError(name, f"is not a whole gzip file ({error})")
+
+
+def _decoded(raw: bytes, name: str, *, first_line: int = 1) -> str:
+    """UTF-8 bytes as text, without a byte order mark at the start of the file."""
+    try:
+        return raw.decode("utf-8-sig" if first_line == 1 else "utf-8")
+    except UnicodeDecodeError as error:
+        # utf-8-sig counts from behind the mark, so the byte is looked up in what the decoder saw.
+        seen, at = cast("bytes", error.object), error.start
+        line = first_line + seen.count(b"\n", 0, at)
+        column = len(seen[seen.rfind(b"\n", 0, at) + 1 : at].decode()) + 1
+        utf16 = raw.startswith((b"\xff\xfe", b"\xfe\xff"))
+        what = "the file is UTF-16" if utf16 else f"byte 0x{seen[at]:02x} is not UTF-8"
+        raise PosttrainError(f"{name}:{line}:{column}", what, "save the file as UTF-8") from error
+
+
+def _lines(stream: BinaryIO, name: str) -> Iterator[tuple[int, str]]:
+    """Yield line numbers and lines, line ends included."""
+    number = 0
+    while raw := stream.readline(MAX_LINE_BYTES + 1):
+        number += 1
+        if len(raw) > MAX_LINE_BYTES:
+            message = f"the line is longer than {MAX_LINE_BYTES // 2**20} MiB"
+            raise PosttrainError(f"{name}:{number}", message)
+        yield number, _decoded(raw, name, first_line=number)
+
+
+def _jsonl_rows(stream: BinaryIO, name: str) -> Iterator[Row]:
+    for number, line in _lines(stream, name):
+        if not line.strip():
+            continue
+        try:
+            value = json.loads(line)
+        except json.JSONDecodeError as error:
+            where = f"{name}:{number}:{error.colno}"
+            if not line.endswith("\n"):
+                message = f"the last line is cut off: {error.msg}"
+                raise PosttrainError(where, message, "copy the file again or drop it") from error
+            hint = "a .jsonl file has one JSON object on each line"
+            raise PosttrainError(where, f"broken JSON: {error.msg}", hint) from error
+        except (ValueError, RecursionError) as error:
+            raise PosttrainError(f"{name}:{number}", f"unreadable JSON: {error}") from error
+        yield Row(f"{name}:{number}", _object(value, f"{name}:{number}:1"))
+
+
+def _json_rows(stream: BinaryIO, name: str) -> Iterator[Row]:
+    """Objects of one list, decoded one by one so that each knows its line."""
+    text = _decoded(stream.read(), name)
+    at = _past_blank(text, 0)
+    if not text.startswith("[", at):
+        hint = "one JSON object on each line makes a .jsonl file"
+        raise PosttrainError(_place(text, at, name), "not a list of objects", hint)
+    decoder = json.JSONDecoder()
+    at = _past_blank(text, at + 1)
+    if text.startswith("]", at):
+        return
+    line, counted = 1, 0
+    while True:
+        line, counted = line + text.count("\n", counted, at), at
+        try:
+            value, end = decoder.raw_decode(text, at)
+        except json.JSONDecodeError as error:
+            raise _broken_json(text, error.pos, name, error.msg) from error
+        except (ValueError, RecursionError) as error:
+            raise PosttrainError(_place(text, at, name), f"unreadable JSON: {error}") from error
+        yield Row(f"{name}:{line}", _object(value, _place(text, at, name)))
+        at = _past_blank(text, end)
+        if text.startswith("]", at):
+            break
+        if not text.startswith(",", at):
+            raise _broken_json(text, at, name, "expecting `,` or `]`")
+        at = _past_blank(text, at + 1)
+    rest = _past_blank(text, at + 1)
+    if rest < len(text):
+        raise PosttrainError(_place(text, rest, name), "broken JSON: text after the list")
+
+
+def _past_blank(text: str, at: int) -> int:
+    match = _BLANK.match(text, at)
+    assert match is not None
+    return match.end()
+
+
+def _place(text: str, at: int, name: str) -> str:
+    return f"{name}:{text.count(chr(10), 0, at) + 1}:{at - text.rfind(chr(10), 0, at)}"
+
+
+def _broken_json(text: str, at: int, name: str, what: str) -> PosttrainError:
+    message = f"broken JSON: {what}"
+    if not text.rstrip().endswith("]"):
+        return PosttrainError(_place(text, at, name), message, "the file looks cut off")
+    return PosttrainError(_place(text, at, name), message)
+
+
+def _object(value: Any, where: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise PosttrainError(where, f"{kind_of(value)} where an object `{{...}}` belongs")
+    return cast("dict[str, Any]", value)
+
+
+def _csv_rows(stream: BinaryIO, name: str) -> Iterator[Row]:
+    csv.field_size_limit(MAX_LINE_BYTES)  # 128 KiB by default: too short for a document
+    reader = csv.reader((line for _, line in _lines(stream, name)), strict=True)
+    header: list[str] = []
+    while True:
+        number = reader.line_num + 1
+        try:
+            values = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise PosttrainError(f"{name}:{number}", f"broken CSV: {error}") from error
+        if not values:
+            continue
+        if not header:
+            header = values
+            if len(set(header)) < len(header) or "" in header:
+                message = "two columns share a name, or a column has none"
+                raise PosttrainError(
+                    f"{name}:{number}", message, "the first line names the columns"
+                )
+        elif len(values) != len(header):
+            message = f"{len(values)} values for {len(header)} columns"
+            raise PosttrainError(f"{name}:{number}", message, "quote values that hold commas")
+        else:
+            yield Row(f"{name}:{number}", dict(zip(header, values, strict=True)))
+
+
+def _parquet_rows(stream: BinaryIO, name: str) -> Iterator[Row]:
+    import pyarrow
+    from pyarrow import parquet
+
+    # A Parquet reader jumps about in its file; a gzip stream cannot.
+    source = stream if stream.seekable() else io.BytesIO(stream.read())
+    number = 0
+    try:
+        for batch in parquet.ParquetFile(source).iter_batches(batch_size=256):
+            for fields in batch.to_pylist():
+                number += 1
+                yield Row(f"{name}:{number}", fields)
+    except (pyarrow.ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise PosttrainError(name, f"broken Parquet after row {number}: {reason}") from error
+    except UnicodeDecodeError as error:
+        message = f"a text after row {number} is not UTF-8"
+        raise PosttrainError(name, message) from error
+
+
+def kind_of(value: Any) -> str:
+    """What a value is, in a person's words."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return f"a number ({value!r:.40})"
+    names = {str: "a text", list: "a list", dict: "an object", bytes: "bytes"}
+    return names.get(type(value), f"a {type(value).__name__}")

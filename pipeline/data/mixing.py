@@ -1,0 +1,144 @@
+"""Several sources in given shares: of tokens for pre-training, of rows for the rest.
+
+Everything is decided by the seed and the order of the sources. Imports no torch.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import PosttrainError
+
+Document = NDArray[np.int32]
+RowType = TypeVar("RowType")
+
+
+@dataclass(frozen=True)
+class TokenSource:
+    """Documents to mix.
+
+    open_pass: pass number, from 0 -> its documents as token ids.
+    varies: another pass holds other documents (a task's), so it is opened anew and not repeated.
+    """
+
+    label: str
+    open_pass: Callable[[int], Iterable[Document]]
+    weight: float = 1.0
+    varies: bool = False
+
+
+@dataclass(frozen=True)
+class TokenShare:
+    """What a source gave; passes: how often it was gone through, None if not once."""
+
+    label: str
+    num_tokens: int
+    num_documents: int
+    passes: float | None
+
+    def __str__(self) -> str:
+        passes = "under 1 pass" if self.passes is None else f"{self.passes:.1f} passes"
+        return f"{self.label}: {self.num_tokens:,} tokens, {passes}"
+
+
+@dataclass(frozen=True)
+class RowSource(Generic[RowType]):
+    """Rows to mix; weight None: it was not said."""
+
+    label: str
+    rows: Sequence[RowType]
+    weight: float | None = None
+
+
+@dataclass(frozen=True)
+class RowShare:
+    """How many of a source's rows are in the mix."""
+
+    label: str
+    num_rows: int
+    num_available: int
+
+
+def token_mixture(
+    sources: Sequence[TokenSource], *, tokens: int, seed: int
+) -> tuple[list[Document], list[TokenShare]]:
+    """Shuffled documents of exactly `tokens` tokens, of each source the share that its weight says.
+
+    A source is read from its start, as often as needed; its last document is cut to fit.
+    """
+    total = sum(source.weight for source in sources)
+    documents: list[Document] = []
+    shares: list[TokenShare] = []
+    given, reached = 0, 0.0
+    for source in sources:
+        reached += source.weight
+        budget = round(tokens * reached / total) - given
+        found, passes = _fill(source, budget)
+        documents += found
+        shares.append(TokenShare(source.label, budget, len(found), passes))
+        given += budget
+    order = np.random.default_rng(seed).permutation(len(documents))
+    return [documents[number] for number in order], shares
+
+
+def row_mixture(
+    sources: Sequence[RowSource[RowType]], *, seed: int
+) -> tuple[list[RowType], list[RowShare]]:
+    """The rows of one epoch, source after source; a trainer shuffles them.
+
+    Without any weight all rows. With weights (1 where not said) the shares of rows that they say,
+    without repeating a row: the source that is shortest for its weight gives all its rows, the
+    others a random part.
+    """
+    weights = [1.0 if source.weight is None else source.weight for source in sources]
+    is_weighted = any(source.weight is not None for source in sources)
+    pairs = list(zip(sources, weights, strict=True))
+    epoch = min(len(source.rows) / weight for source, weight in pairs)
+    generator = np.random.default_rng(seed)
+    mixed: list[RowType] = []
+    shares: list[RowShare] = []
+    for source, weight in pairs:
+        available = len(source.rows)
+        wanted = min(available, max(1, round(epoch * weight))) if is_weighted else available
+        chosen = sorted(generator.permutation(available)[:wanted].tolist())
+        mixed += [source.rows[number] for number in chosen]
+        shares.append(RowShare(source.label, wanted, available))
+    return mixed, shares
+
+
+def _fill(source: TokenSource, budget: int) -> tuple[list[Document], float | None]:
+    """Documents of `budget` tokens, and in how many passes they were found."""
+    if budget == 0:
+        raise PosttrainError(source.label, "its share of the tokens is none", "raise its weight")
+    found: list[Document] = []
+    first_pass: list[Document] = []
+    left, last_pass_tokens = budget, 0
+    for number in count():
+        is_repeat = number > 0 and not source.varies
+        taken = _take(first_pass if is_repeat else source.open_pass(number), left)
+        num_tokens = sum(len(document) for document in taken)
+        if num_tokens == 0:
+            raise PosttrainError(source.label, "no documents", "there is nothing to train on")
+        found += taken
+        left -= num_tokens
+        if left == 0:
+            return found, number + num_tokens / last_pass_tokens if number > 0 else None
+        if number == 0:
+            first_pass = taken
+        last_pass_tokens = num_tokens
+    raise AssertionError  # count() has no end
+
+
+def _take(documents: Iterable[Document], limit: int) -> list[Document]:
+    """The first documents, `limit` tokens at most; the last one is cut."""
+    taken: list[Document] = []
+    for document in documents:
+        taken.append(document[:limit])
+        limit -= len(taken[-1])
+        if limit == 0:
+            break
+    return taken

@@ -1,0 +1,195 @@
+"""The rows of one data source: a local file, a task's split or a data set on the hub.
+
+Says which rows a stage sees (holdout, split, limit), not what their columns mean (formats.py).
+Imports no torch; `datasets` only when a hub source is read.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from eval.task import Split, Task
+from pipeline.data.files import TEXT_ENDINGS, Row, ending, file_rows, file_text, sha256
+from pipeline.errors import InfrastructureError, PosttrainError, closest
+from pipeline.recipe.config import DataBlock
+from pipeline.recipe.references import Places
+
+__all__ = ["DEMONSTRATIONS_PER_TASK", "Row", "rows", "sha256"]
+
+# A generated task has no end of its own; a data block that says no `rows` gets this many of it.
+DEMONSTRATIONS_PER_TASK = 2_000
+
+_COMMIT = re.compile("[0-9a-f]{40}")
+
+
+def rows(
+    block: DataBlock,
+    places: Places,
+    task: Task | None = None,
+    *,
+    asked: Literal["documents", "demonstrations"] = "demonstrations",
+    seed: int = 0,
+    held_out: bool = False,
+) -> Iterator[Row]:
+    """Yield the rows of a source, in its own order; never none: an error instead.
+
+    task: the task that `block.task` names; `asked` and `seed` say what of it is wanted: one pass of
+        pre-training documents or the demonstrations of a split.
+    held_out: True where a stage evaluates: with `holdout`, the share that training never sees
+        instead of the rest. It is chosen by the hash of a row, so equal rows fall on one side; of a
+        text file without a separator it is the last part.
+    """
+    limit = block.rows
+    if task is not None:
+        if asked == "demonstrations" and limit is None:
+            limit = DEMONSTRATIONS_PER_TASK
+        found = _task_rows(block, task, asked, seed)
+    elif block.file is not None:
+        found = _file_source(block, places, held_out=held_out)
+    else:
+        found = _hub_rows(block, held_out=held_out)
+    is_empty = True
+    for row in islice(found, limit):
+        is_empty = False
+        yield row
+    if is_empty:
+        side = "holds out every row" if not held_out else "holds out no row"
+        why = f"`holdout: {block.holdout}` {side}" if block.holdout else "no rows"
+        raise PosttrainError(block.label, why)
+
+
+def _task_rows(block: DataBlock, task: Task, asked: str, seed: int) -> Iterator[Row]:
+    where = f"task:{task.name}"
+    split = block.split or "train"
+    if split == "test":
+        raise PosttrainError(
+            where, "the test split is for evaluation only", "use train or validation"
+        )
+    if split not in ("train", "validation"):
+        hint = closest(split, ("train", "validation")) or "a task has train and validation"
+        raise PosttrainError(where, f"unknown split `{split}`", hint)
+    if asked == "documents":
+        for number, text in enumerate(task.documents(seed), 1):
+            yield Row(f"{where}#{number}", {"text": text})
+        return
+    for number, example in enumerate(task.demonstrations(cast("Split", split)), 1):
+        user = {"role": "user", "content": example.prompt}
+        assistant = {"role": "assistant", "content": example.response}
+        yield Row(f"{where}#{number}", {"messages": [user, assistant]})
+
+
+def _file_source(block: DataBlock, places: Places, *, held_out: bool) -> Iterator[Row]:
+    name = block.file or ""
+    try:
+        path = places.file(name)
+    except ValueError as error:
+        raise PosttrainError(name, str(error)) from error
+    is_text = ending(path) in TEXT_ENDINGS
+    if block.separator is not None and not is_text:
+        raise PosttrainError(name, "`separator` divides text files only", "leave it out")
+    if is_text and block.separator is None:
+        return _one_document(block, path, held_out=held_out)
+    if block.separator is not None:
+        found = _documents(file_text(path, name), block.separator, name)
+    else:
+        found = file_rows(path, name)
+    if block.holdout is None:
+        return found
+    return _side(found, block.holdout, held_out=held_out)
+
+
+def _documents(text: str, separator: str, name: str) -> Iterator[Row]:
+    """Documents between separators, without the line breaks around them; blank ones are none."""
+    if separator not in text:
+        hint = "leave `separator` out for a file that is one document"
+        raise PosttrainError(name, f"the separator {separator!r} does not occur", hint)
+    line = 1
+    for part in text.split(separator):
+        if part.strip():
+            leading = len(part) - len(part.lstrip("\n"))
+            yield Row(f"{name}:{line + leading}", {"text": part.strip("\n")})
+        line += part.count("\n") + separator.count("\n")
+
+
+def _one_document(block: DataBlock, path: Path, *, held_out: bool) -> Iterator[Row]:
+    name = block.file or ""
+    text = file_text(path, name)
+    if block.holdout is None:
+        yield Row(f"{name}:1", {"text": text})
+        return
+    cut = _cut(text, block.holdout)
+    trained, held = text[:cut], text[cut:]
+    if not trained.strip() or not held.strip():
+        raise PosttrainError(name, f"too short to hold out {block.holdout} of it")
+    if held_out:
+        yield Row(f"{name}:{trained.count(chr(10)) + 1}", {"text": held})
+    else:
+        yield Row(f"{name}:1", {"text": trained})
+
+
+def _cut(text: str, share: float) -> int:
+    """Where the held-out end begins: after the break (paragraph, line, word) nearest its share."""
+    goal = round(len(text) * (1 - share))
+    reach = max(1, round(len(text) * min(share, 1 - share) / 2))
+    for mark in ("\n\n", "\n", " "):
+        before = text.rfind(mark, goal - reach, goal)
+        after = text.find(mark, goal, goal + reach)
+        found = [at + len(mark) for at in (before, after) if at >= 0]
+        if found:
+            return min(found, key=lambda at: abs(at - goal))
+    return goal
+
+
+def _side(found: Iterable[Row], share: float, *, held_out: bool) -> Iterator[Row]:
+    for row in found:
+        is_held = int.from_bytes(row_digest(row.fields)[:8]) / 2**64 < share
+        if is_held == held_out:
+            yield row
+
+
+def row_digest(fields: dict[str, Any]) -> bytes:
+    """The sha256 of a row's canonical JSON: equal for rows that hold the same."""
+    text = json.dumps(fields, sort_keys=True, ensure_ascii=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).digest()
+
+
+def _check_revision(name: str, revision: str | None, files: Sequence[str]) -> None:
+    """Refuse a local copy of another commit: without a network datasets takes the newest it has."""
+    if revision is None or not _COMMIT.fullmatch(revision):
+        return
+    for file in files:
+        commit = Path(file).parent.name
+        if _COMMIT.fullmatch(commit) and commit != revision:
+            message = f"the hub cannot be reached, and the local copy is of revision {commit[:12]}"
+            raise InfrastructureError(name, f"{message}, not {revision[:12]}", "check the network")
+
+
+def _hub_rows(block: DataBlock, *, held_out: bool) -> Iterator[Row]:
+    from datasets import Dataset, load_dataset
+    from datasets.exceptions import DatasetsError
+    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.utils import httpx
+
+    name = block.hub or ""
+    split = block.split or "train"
+    if re.match(r"test\b", split) and not held_out:
+        hint = "a stage that trains reads another split"
+        raise PosttrainError(name, f"split `{split}` is for evaluation only", hint)
+    if Path(name).exists():
+        # load_dataset would read the folder and not the hub.
+        raise PosttrainError(name, "there is a folder of this name here", "write `file:` for it")
+    try:
+        loaded = load_dataset(name, block.subset, split=split, revision=block.revision)
+    except (ConnectionError, TimeoutError, httpx.HTTPError, HfHubHTTPError) as error:
+        hint = "check the network, or load it once where there is one: the local copy is used then"
+        raise InfrastructureError(name, f"the hub cannot be reached ({error})", hint) from error
+    except (DatasetsError, FileNotFoundError, ValueError, RuntimeError) as error:
+        raise PosttrainError(name, str(error).partition("\n")[0]) from error
+    assert isinstance(loaded, Dataset)
+    _check_revision(name, block.revision, [each["filename"] for each in loaded.cache_files])
+    for number, fields in enumerate(loaded, 1):
+        yield Row(f"{name}#{number}", cast("dict[str, Any]", fields))

@@ -1,0 +1,187 @@
+"""The blocks a recipe is written in, shared by the stages: strict, frozen, unknown keys refused.
+
+A stage's own questions stand in its file under pipeline/stages/; here is what several of them ask.
+Nothing in this file imports torch. A field marked EXECUTION says how the work is done, not what is
+computed: it is never part of a fingerprint. Whatever is not marked is identity.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, cast
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
+
+
+@dataclass(frozen=True)
+class Execution:
+    """Marks a field that changes how a stage runs, never what it computes."""
+
+
+@dataclass(frozen=True)
+class RefersTo:
+    """Marks a string that may be `$stage`, and which kinds of artifact that stage may produce."""
+
+    kinds: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class NamesTask:
+    """Marks a string that names a task."""
+
+
+EXECUTION = Execution()
+
+_COUNT = re.compile(r"(\d+(?:\.\d+)?)([kKMBG]?)")
+_FACTOR = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "B": 10**9, "G": 10**9}
+
+
+def _count(value: Any) -> Any:
+    """Read `4M`, `1.5k` or a plain number as an int."""
+    if not isinstance(value, str):
+        return value
+    match = _COUNT.fullmatch(value)
+    if match is None:
+        raise ValueError(f"`{value}` is not a count; write for example 4000000 or 4M")
+    return round(float(match[1]) * _FACTOR[match[2]])
+
+
+def as_tuple(value: Any) -> Any:
+    """Read one value as a tuple of one, a list as a tuple."""
+    return tuple(cast("list[Any]", value)) if isinstance(value, list | tuple) else (value,)
+
+
+Count = Annotated[int, BeforeValidator(_count), Field(gt=0)]
+ModelRef = Annotated[str, RefersTo(("policy",)), Field(min_length=1)]
+TokenizerRef = Annotated[str, RefersTo(("tokenizer", "policy")), Field(min_length=1)]
+TaskName = Annotated[str, NamesTask(), Field(min_length=1)]
+Precision = Literal["fp32", "bf16", "fp16"]
+DataForm = Literal["text", "prompt_completion", "chat"]
+
+
+class Block(BaseModel):
+    """A mapping in a recipe."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class LaunchBlock(Block):
+    """How a stage's process is started. Execution only.
+
+    with: `in_process` (default), `python` (a process of its own) or `accelerate` (several
+    processes).
+    processes: ranks on this machine, for accelerate.
+    config: an Accelerate config file, relative to the recipe, for FSDP2, DeepSpeed or several
+    machines.
+    """
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    launcher: Literal["in_process", "python", "accelerate"] = Field("in_process", alias="with")
+    processes: PositiveInt = 1
+    config: str | None = None
+
+    @model_validator(mode="after")
+    def _processes_need_accelerate(self) -> "LaunchBlock":
+        if self.launcher != "accelerate" and (self.processes > 1 or self.config):
+            raise ValueError("`processes` and `config` need `with: accelerate`")
+        return self
+
+
+def _launch(value: Any) -> Any:
+    return {"with": value} if isinstance(value, str) else value
+
+
+Launch = Annotated[LaunchBlock, BeforeValidator(_launch), EXECUTION]
+
+
+class DataBlock(Block):
+    """One source of rows: exactly one of `task`, `file` and `hub`.
+
+    form: text | prompt_completion | chat; guessed from the columns when absent.
+    columns: their column names for ours, as in `{prompt: instruction, completion: output}`.
+    weight: share of the mix (pre-training: of tokens; else of rows), relative to the other sources'
+    weights.
+    rows: at most this many rows, the first ones.
+    split: of a task (train | validation) or of a hub data set.
+    holdout: share of a file kept out of training; evaluation of the same file with the same share
+    sees only that part.
+    separator: what divides a text file into documents; without it the file is one document.
+    subset, revision: of a hub data set.
+    """
+
+    task: TaskName | None = None
+    file: str | None = None
+    hub: str | None = None
+    form: DataForm | None = None
+    columns: dict[str, str] = {}
+    weight: PositiveFloat | None = None
+    rows: Count | None = None
+    split: str | None = None
+    holdout: Annotated[float, Field(gt=0, lt=1)] | None = None
+    separator: Annotated[str, Field(min_length=1)] | None = None
+    subset: str | None = None
+    revision: str | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "DataBlock":
+        given = [name for name in ("task", "file", "hub") if getattr(self, name) is not None]
+        if len(given) != 1:
+            said = "none of them" if not given else " and ".join(f"`{name}`" for name in given)
+            raise ValueError(
+                f"a data source is exactly one of `task`, `file`, `hub`; this has {said}"
+            )
+        foreign = {
+            "task": ("columns", "form", "holdout", "separator", "subset", "revision"),
+            "file": ("subset", "revision", "split"),
+            "hub": ("holdout", "separator"),
+        }[given[0]]
+        for name in foreign:
+            if getattr(self, name):
+                raise ValueError(f"`{name}` has no meaning for a `{given[0]}` source")
+        return self
+
+    @property
+    def label(self) -> str:
+        """The source as a person would name it."""
+        return self.task or self.file or self.hub or ""
+
+
+DataBlocks = Annotated[tuple[DataBlock, ...], BeforeValidator(as_tuple), Field(min_length=1)]
+TaskNames = Annotated[tuple[TaskName, ...], BeforeValidator(as_tuple), Field(min_length=1)]
+
+
+class StageConfig(Block):
+    """What every stage may be asked.
+
+    seed: of this stage alone; without it the recipe's.
+    pin: the fingerprint this stage must have; a different one is an error instead of a surprise
+    rebuild.
+    launch: how its process is started; without it the recipe's.
+    """
+
+    stage: str
+    seed: Annotated[int, Field(ge=0, lt=2**32)] | None = None
+    launch: Launch | None = None
+    pin: Annotated[str, EXECUTION] | None = None
+
+
+class TrainingStage(StageConfig):
+    """What every stage that trains a model may be asked.
+
+    batch_size: sequences per optimizer step over all devices; accumulation is derived from it.
+    precision: of the training arithmetic; weights stay fp32.
+    training_args: goes through to the upstream config class, names checked against it.
+    """
+
+    data: DataBlocks
+    batch_size: PositiveInt = 16
+    precision: Precision = "fp32"
+    training_args: dict[str, Any] = {}

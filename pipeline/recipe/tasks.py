@@ -1,0 +1,35 @@
+"""Tasks by name: built in, `module:Class` beside the recipe, or an installed entry point."""
+
+from importlib.metadata import entry_points
+from pathlib import Path
+
+from eval import tasks
+from eval.task import Task
+from pipeline.recipe.references import load_object, object_source
+
+_GROUP = "posttrain.tasks"
+
+
+def load_task(name: str, base: Path) -> Task:
+    """Return the task of this name; ValueError says which names there are.
+
+    base: the recipe's folder, where `module:Class` is looked for first.
+    """
+    if ":" in name:
+        made = load_object(name, base)
+        task = made() if isinstance(made, type) else made
+    elif name in tasks.BUILT_IN:
+        return tasks.load(name)
+    else:
+        installed = {entry.name: entry for entry in entry_points(group=_GROUP)}
+        if name not in installed:
+            return tasks.load(name)  # raises, naming those that are known
+        task = installed[name].load()()
+    if not isinstance(task, Task):
+        raise ValueError(f"`{name}` is not a Task (subclass eval.task.Task)")  # noqa: TRY004
+    return task
+
+
+def task_file(name: str, base: Path) -> Path | None:
+    """Return the file of a user's own task, to be hashed; None for built-in and installed ones."""
+    return object_source(name, base) if ":" in name else None

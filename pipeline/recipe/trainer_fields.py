@@ -1,0 +1,255 @@
+"""The fields of upstream config classes, read from their source: importing them takes seconds.
+
+Knows where TRL, transformers and peft keep their dataclasses, nothing of what a field means: which
+ones a recipe may set is decided in training_args.py.
+"""
+
+import ast
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from pipeline.errors import closest
+
+_PACKAGES = ("transformers", "trl", "peft")
+_HOMES = {
+    "TrainingArguments": ("transformers", "training_args.py"),
+    "LoraConfig": ("peft", "tuners/lora/config.py"),
+}
+_SAME_AS = {"gpt-sw3": "gpt2"}  # an older model type without a config of its own
+# Older names that a config with `rope_parameters` still takes (modeling_rope_utils.py).
+_ROPE_FIELDS = frozenset({"rope_theta", "rope_scaling", "partial_rotary_factor"})
+
+
+@dataclass(frozen=True)
+class Field:
+    """A field that may be given; annotation and default as the source has them.
+
+    default: None when the field is required or its default is made by a factory.
+    """
+
+    name: str
+    annotation: str
+    default: str | None
+
+
+@dataclass(frozen=True)
+class _Class:
+    """A class statement and the file it stands in."""
+
+    path: Path
+    node: ast.ClassDef
+
+
+@cache
+def fields(class_name: str) -> Mapping[str, Field]:
+    """Return the fields of a config dataclass by name, inherited ones first.
+
+    class_name: TrainingArguments, LoraConfig, or one of TRL's (SFTConfig, DPOConfig, ...). Raises
+    ValueError for any other.
+    """
+    found: dict[str, Field] = {}
+    for owner in reversed(list(_lineage(_config_class(class_name)))):
+        for name, annotation, value in _annotated(owner.node):
+            if _keyword(value, "init") == "False":
+                found.pop(name, None)
+            else:
+                found[name] = Field(name, annotation, _default(value))
+    return MappingProxyType(found)
+
+
+@cache
+def architecture_fields(architecture: str) -> frozenset[str]:
+    """Return what the config of a transformers model type can be given, older names included.
+
+    Such a config takes any other name too and ignores it. Raises ValueError for a model type that
+    transformers does not have.
+    """
+    found = set[str]()
+    for owner in _lineage(_architecture_class(_SAME_AS.get(architecture, architecture))):
+        found.update(name for name, _, _ in _annotated(owner.node))
+        for statement in owner.node.body:
+            if isinstance(statement, ast.FunctionDef):
+                found.update(_taken_keywords(statement))
+            elif _assigned(statement) == "attribute_map":
+                found.update(_literal(statement))
+    found = {name for name in found if not name.startswith("_")}
+    return frozenset(found | _ROPE_FIELDS if "rope_parameters" in found else found - _ROPE_FIELDS)
+
+
+@cache
+def architectures() -> frozenset[str]:
+    """Return the model types that have a causal language model."""
+    auto = _package("transformers") / "models" / "auto" / "modeling_auto.py"
+    return frozenset(_mapping(auto, "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES"))
+
+
+def _config_class(name: str) -> _Class:
+    package, file = _HOMES.get(
+        name, ("trl", f"trainer/{name.removesuffix('Config').lower()}_config.py")
+    )
+    path = _package(package) / file
+    found = _classes(path).get(name) if name.isidentifier() and path.is_file() else None
+    if found is None:
+        trl = (_package("trl") / "trainer").glob("*_config.py")
+        known = [*_HOMES, *(name for path in sorted(trl) for name in _classes(path))]
+        hint = closest(name, known) or f"there are {', '.join(known)}"
+        raise ValueError(f"no config class `{name}`; {hint}")
+    return _Class(path, found)
+
+
+def _architecture_class(architecture: str) -> _Class:
+    models = _package("transformers") / "models"
+    if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", architecture):
+        module = architecture.replace("-", "_")
+        found = _of_model_type(models / module / f"configuration_{module}.py", architecture)
+        if found is not None:
+            return found
+        auto = models / "auto" / "auto_mappings.py"
+        module = _mapping(auto, "SPECIAL_MODEL_TYPE_TO_MODULE_NAME").get(architecture, module)
+        for path in sorted((models / module).glob("configuration_*.py")):
+            found = _of_model_type(path, architecture)
+            if found is not None:
+                return found
+    hint = closest(architecture, architectures()) or "for example llama, qwen3 or gpt2"
+    raise ValueError(f"transformers has no architecture `{architecture}`; {hint}")
+
+
+def _of_model_type(path: Path, model_type: str) -> _Class | None:
+    for node in _classes(path).values() if path.is_file() else ():
+        for statement in node.body:
+            if _assigned(statement) == "model_type" and _literal(statement) == model_type:
+                return _Class(path, node)
+    return None
+
+
+def _lineage(owner: _Class) -> Iterator[_Class]:
+    """Yield a class, then its bases; imported mixins, which have no fields, are left out."""
+    yield owner
+    local = _classes(owner.path)
+    for base in owner.node.bases:
+        name = base.id if isinstance(base, ast.Name) else ""
+        if name in local:
+            yield from _lineage(_Class(owner.path, local[name]))
+        elif not name.endswith("Mixin"):
+            found = _imported(owner.path, name)
+            if found is not None:
+                yield from _lineage(found)
+
+
+def _imported(path: Path, name: str) -> _Class | None:
+    """Return the class that a module imports under a name, if it is one of the three packages'."""
+    for statement in _module(path).body:
+        if not isinstance(statement, ast.ImportFrom):
+            continue
+        if name not in (alias.asname or alias.name for alias in statement.names):
+            continue
+        parts = (statement.module or "").split(".")
+        if statement.level:
+            folder = path.parents[statement.level - 1]
+        elif parts[0] in _PACKAGES:
+            folder, parts = _package(parts[0]), parts[1:]
+        else:
+            return None
+        file = folder.joinpath(*parts).with_suffix(".py")
+        if parts and file.is_file() and name in _classes(file):
+            return _Class(file, _classes(file)[name])
+        return _config_class(
+            name
+        )  # through a package's lazy exports, as `from transformers import`
+    return None
+
+
+@cache
+def _package(name: str) -> Path:
+    spec = find_spec(name)
+    if spec is None or spec.origin is None:
+        raise ValueError(f"{name} is not installed; pip install posttrain")
+    return Path(spec.origin).parent
+
+
+@cache
+def _module(path: Path) -> ast.Module:
+    return ast.parse(path.read_text("utf-8"))
+
+
+@cache
+def _classes(path: Path) -> Mapping[str, ast.ClassDef]:
+    return {node.name: node for node in _module(path).body if isinstance(node, ast.ClassDef)}
+
+
+def _annotated(node: ast.ClassDef) -> Iterator[tuple[str, str, ast.expr | None]]:
+    """Yield the name, annotation and value of each dataclass field of a class statement."""
+    for statement in node.body:
+        if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
+            match statement.annotation:
+                case ast.Constant(value=str(annotation)):
+                    pass
+                case unquoted:
+                    annotation = ast.unparse(unquoted)
+            if not re.match(r"(typing\.)?ClassVar\b|(dataclasses\.)?InitVar\b", annotation):
+                yield statement.target.id, annotation, statement.value
+
+
+def _default(value: ast.expr | None) -> str | None:
+    """Return the source of a field's default, looked for inside `field(default=...)`."""
+    if isinstance(value, ast.Call):
+        return _keyword(value, "default")
+    return None if value is None else ast.unparse(value)
+
+
+def _keyword(value: ast.expr | None, name: str) -> str | None:
+    given = value.keywords if isinstance(value, ast.Call) else []
+    return next((ast.unparse(keyword.value) for keyword in given if keyword.arg == name), None)
+
+
+def _taken_keywords(function: ast.FunctionDef) -> Iterator[str]:
+    """Yield the parameters of `__init__`, and what `__post_init__` takes out of its `kwargs`."""
+    if function.name == "__init__":
+        parameters = (*function.args.args[1:], *function.args.kwonlyargs)
+        yield from (parameter.arg for parameter in parameters)
+    if function.name in ("__init__", "__post_init__"):
+        for node in ast.walk(function):
+            match node:
+                case ast.Call(
+                    func=ast.Attribute(value=ast.Name(id="kwargs"), attr="pop" | "get"),
+                    args=[ast.Constant(value=str(name)), *_],
+                ):
+                    yield name
+                case _:
+                    pass
+
+
+def _assigned(statement: ast.stmt) -> str | None:
+    """Return the name that a statement assigns a value to."""
+    match statement:
+        case ast.Assign(targets=[ast.Name(id=name)]):
+            return name
+        case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr()):
+            return name
+        case _:
+            return None
+
+
+def _literal(statement: ast.stmt) -> Any:
+    """Return the value that a statement assigns; None unless it is written out."""
+    assert isinstance(statement, ast.Assign | ast.AnnAssign)
+    try:
+        return ast.literal_eval(statement.value or ast.Constant(None))
+    except ValueError:
+        return None
+
+
+def _mapping(path: Path, name: str) -> dict[str, Any]:
+    """Return a module's `NAME = OrderedDict([(key, value), ...])`."""
+    for statement in _module(path).body:
+        if _assigned(statement) == name:
+            call = statement.value if isinstance(statement, ast.Assign) else None
+            if isinstance(call, ast.Call) and call.args:
+                return dict(ast.literal_eval(call.args[0]))
+    raise ValueError(f"{path.name} of the installed transformers has no `{name}` to read")

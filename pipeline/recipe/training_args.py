@@ -1,0 +1,193 @@
+"""Which `training_args` a recipe may set, and which of them decide the result.
+
+`training_args` goes through to TRL's and transformers' config classes; their fields are never
+declared again here. Each field is one of three: EXECUTION (how fast, how much memory, what is
+logged: not part of a fingerprint), OURS (decided by the recipe or the store; setting it is refused
+with what to write instead), or, like everything else, identity.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline.errors import closest
+from pipeline.recipe.trainer_fields import fields
+
+EXECUTION_KEYS = frozenset(
+    {
+        # memory and speed, same arithmetic up to the order of a sum
+        "per_device_train_batch_size",
+        "per_device_eval_batch_size",
+        "eval_accumulation_steps",
+        "gradient_checkpointing",
+        "gradient_checkpointing_kwargs",
+        "activation_checkpointing",
+        "activation_checkpointing_kwargs",
+        "activation_offloading",
+        "torch_empty_cache_steps",
+        "torch_compile",
+        "torch_compile_backend",
+        "torch_compile_mode",
+        "use_cpu",
+        "dataset_num_proc",
+        "dataloader_num_workers",
+        "dataloader_pin_memory",
+        "dataloader_persistent_workers",
+        "dataloader_prefetch_factor",
+        "dataloader_multiprocessing_context",
+        # the engine below
+        "ddp_find_unused_parameters",
+        "ddp_bucket_cap_mb",
+        "ddp_broadcast_buffers",
+        "ddp_static_graph",
+        "ddp_backend",
+        "ddp_timeout",
+        "fsdp",
+        "fsdp_config",
+        "deepspeed",
+        "parallelism_config",
+        # what is said and kept
+        "logging_strategy",
+        "logging_steps",
+        "logging_first_step",
+        "log_level",
+        "log_level_replica",
+        "log_on_each_node",
+        "disable_tqdm",
+        "include_num_input_tokens_seen",
+        "report_to",
+        "run_name",
+        "project",
+        "trackio_space_id",
+        "trackio_bucket_id",
+        "trackio_static_space_id",
+        "save_strategy",
+        "save_steps",
+        "save_total_limit",
+        "skip_memory_metrics",
+        "debug",
+    }
+)
+
+# Changing one of these between a kill and its resume changes no number, so the checkpoint stays good.
+HARMLESS_ON_RESUME = frozenset(
+    key for key in EXECUTION_KEYS if key.startswith(("log", "save_", "trackio_"))
+) | {"disable_tqdm", "report_to", "run_name", "project", "skip_memory_metrics", "debug"}
+
+_STORE = "the store decides where a stage writes"
+_DATA = "the recipe's `data:` decides how rows become tokens"
+_PRECISION = "write `precision: fp32 | bf16 | fp16` on the stage"
+_EXPORT = "stages never push; publish a finished model by hand"
+_RESUME = "exact resume depends on it"
+_EVALUATE = "training does not evaluate; add a stage `evaluate`"
+
+OURS: Mapping[str, str] = {
+    "output_dir": _STORE,
+    "gradient_accumulation_steps": "it is derived; write the global `batch_size` on the stage",
+    "seed": "write `seed:` on the stage or the recipe",
+    "data_seed": "write `seed:` on the stage or the recipe",
+    "bf16": _PRECISION,
+    "fp16": _PRECISION,
+    "bf16_full_eval": _PRECISION,
+    "fp16_full_eval": _PRECISION,
+    "auto_find_batch_size": "set `per_device_train_batch_size`",
+    "resume_from_checkpoint": "a stage resumes by itself",
+    "do_train": "the stage's kind says what is done",
+    "do_eval": "the stage's kind says what is done",
+    "do_predict": "the stage's kind says what is done",
+    "local_rank": "write `launch:` on the stage",
+    "save_only_model": _RESUME,
+    "save_on_each_node": _RESUME,
+    "enable_jit_checkpoint": _RESUME,
+    "ignore_data_skip": _RESUME,
+    "restore_callback_states_from_checkpoint": _RESUME,
+    "logging_nan_inf_filter": "a non-finite loss must stop the stage",
+    "push_to_hub": _EXPORT,
+    "hub_token": _EXPORT,
+    "hub_private_repo": _EXPORT,
+    "hub_model_id": _EXPORT,
+    "hub_strategy": _EXPORT,
+    "hub_always_push": _EXPORT,
+    "hub_revision": _EXPORT,
+    "trust_remote_code": "code from a model repository is never run",
+    "model_init_kwargs": "write `model:` and `precision:` on the stage",
+    "remove_unused_columns": _DATA,
+    "label_names": _DATA,
+    "dataset_text_field": _DATA,
+    "dataset_kwargs": _DATA,
+    "chat_template_path": _DATA,
+    "assistant_only_loss": _DATA,
+    "completion_only_loss": _DATA,
+    "truncation_mode": _DATA,
+    "eos_token": _DATA,
+    "pad_token": _DATA,
+    "shuffle_dataset": _DATA,
+    "eval_strategy": _EVALUATE,
+    "eval_steps": _EVALUATE,
+    "eval_delay": _EVALUATE,
+    "eval_on_start": _EVALUATE,
+    "eval_packing": _EVALUATE,
+    "load_best_model_at_end": _EVALUATE,
+    "metric_for_best_model": _EVALUATE,
+    "greater_is_better": _EVALUATE,
+}
+
+_POSITIVE = frozenset(
+    {
+        "max_steps",
+        "num_train_epochs",
+        "per_device_train_batch_size",
+        "save_steps",
+        "logging_steps",
+        "max_length",
+    }
+)
+_NOT_NEGATIVE = frozenset({"learning_rate", "weight_decay", "warmup_steps", "max_grad_norm"})
+_TYPES: Mapping[str, tuple[type, ...]] = {
+    "int": (int,),
+    "float": (int, float),
+    "bool": (bool,),
+    "str": (str,),
+    "dict": (dict,),
+    "list": (list,),
+}
+
+
+def problem(key: str, value: Any, class_name: str) -> tuple[str, str] | None:
+    """Return (what is wrong, what to do) with one training argument, or None."""
+    known = fields(class_name)
+    if key not in known:
+        hint = closest(key, known) or f"its fields are those of {class_name}"
+        return f"{class_name} has no field `{key}`", hint
+    if key in OURS:
+        return f"`{key}` is not set here", OURS[key]
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"`{key}` is {value}", "write a finite number"
+    wanted = _type_problem(value, known[key].annotation)
+    if wanted:
+        return f"`{key}` is {value!r}, not {wanted}", "write it without quotes"
+    is_number = isinstance(value, int | float)
+    if key in _POSITIVE and is_number and value <= 0 and not (key == "max_steps" and value == -1):
+        return f"`{key}` is {value}", "it must be above 0"
+    if key in _NOT_NEGATIVE and is_number and value < 0:
+        return f"`{key}` is {value}", "it must not be negative"
+    return None
+
+
+def _type_problem(value: Any, annotation: str) -> str | None:
+    """Return what was wanted, where the annotation is plain enough to tell."""
+    names = [part.strip() for part in annotation.replace('"', "").split("|")]
+    if value is None or any(name.split("[")[0] not in {*_TYPES, "None"} for name in names):
+        return None
+    allowed = [kind for name in names for kind in _TYPES.get(name.split("[")[0], ())]
+    if isinstance(value, bool) and bool not in allowed:
+        return " or ".join(name for name in names if name != "None")
+    if not isinstance(value, tuple(allowed)):
+        return " or ".join(name for name in names if name != "None")
+    return None
+
+
+def identity(training_args: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what decides the result: the user's values over `defaults`, no execution keys."""
+    merged = {**defaults, **training_args}
+    return {key: value for key, value in merged.items() if key not in EXECUTION_KEYS}

@@ -1,0 +1,169 @@
+"""What decides a stage's result, as one JSON payload.
+
+Its config with every reference replaced by what it stands for.
+
+`$base` becomes the fingerprint of that stage, a file its sha256, a task its version, a hub id its
+commit: so that renaming a stage or moving a folder changes nothing, and editing a file does.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import BaseModel
+
+from pipeline.errors import PosttrainError
+from pipeline.recipe import training_args
+from pipeline.recipe.config import DataBlock, Execution, NamesTask, RefersTo, TrainingStage
+from pipeline.recipe.load import Location, Recipe
+from pipeline.recipe.references import HubModel, LocalModel, StageOutput, model_source
+from pipeline.recipe.tasks import load_task, task_file
+from pipeline.run.hub_lock import UNRESOLVED
+from pipeline.run.manifest import sha256_file
+from pipeline.stages import stage_of
+
+_NOT_IDENTITY = frozenset({"seed"})  # the effective seed stands beside the config
+
+
+@dataclass
+class Identifier:
+    """Computes the payloads of a recipe's stages, in order, remembering what it hashed.
+
+    fingerprints: of the stages before, by name. commits: of hub ids. unresolved: hub ids met
+    without a commit.
+    """
+
+    recipe: Recipe
+    fingerprints: Mapping[str, str]
+    commits: Mapping[str, str]
+    unresolved: set[str] = field(default_factory=set[str])
+    _hashes: dict[Path, str] = field(default_factory=dict[Path, str])
+
+    def payload(self, name: str) -> dict[str, Any]:
+        """Return what decides the result of the stage of this name."""
+        config = self.recipe.stages[name]
+        stage = stage_of(config.stage)
+        seed = self.recipe.seed if config.seed is None else config.seed
+        location: Location = ("stages", name)
+        described = self._block(config, location)
+        if isinstance(config, TrainingStage):
+            described["training_args"] = training_args.identity(
+                config.training_args, stage.training_defaults
+            )
+        return {
+            "stage": config.stage,
+            "version": stage.version,
+            "seed": seed if stage.is_seeded else None,
+            **{key: value for key, value in described.items() if key != "stage"},
+        }
+
+    def _block(self, block: BaseModel, location: Location) -> dict[str, Any]:
+        if isinstance(block, DataBlock):
+            return self._data(block, location)
+        described: dict[str, Any] = {}
+        for name, info in type(block).model_fields.items():
+            markers = [*info.metadata, *_markers(info.annotation)]
+            if name in _NOT_IDENTITY or any(isinstance(marker, Execution) for marker in markers):
+                continue
+            described[name] = self._value(getattr(block, name), markers, (*location, name))
+        for name, value in (block.model_extra or {}).items():
+            described[name] = self._value(value, [], (*location, name))
+        return described
+
+    def _value(self, value: Any, markers: list[Any], location: Location) -> Any:
+        if isinstance(value, BaseModel):
+            return self._block(value, location)
+        if isinstance(value, list | tuple):
+            return [
+                self._value(inner, markers, (*location, number))
+                for number, inner in enumerate(value)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+            ]
+        if isinstance(value, dict):
+            return {
+                str(key): self._value(inner, markers, (*location, str(key)))  # pyright: ignore[reportUnknownArgumentType]
+                for key, inner in value.items()  # pyright: ignore[reportUnknownVariableType]
+            }
+        if isinstance(value, str):
+            if any(isinstance(marker, RefersTo) for marker in markers):
+                return self._model(value, location)
+            if any(isinstance(marker, NamesTask) for marker in markers):
+                return self._task(value, location)
+        return value
+
+    def _model(self, reference: str, location: Location) -> dict[str, Any]:
+        try:
+            source = model_source(reference, self.recipe.places)
+        except ValueError as error:
+            raise self.recipe.error(location, str(error)) from error
+        if isinstance(source, StageOutput):
+            return {"artifact": self.fingerprints[source.name]}
+        if isinstance(source, LocalModel):
+            return {"folder": source.path.name, "files": self._tree(source.path)}
+        return {"hub": source.id, "revision": self._commit("models", source)}
+
+    def _commit(self, kind: str, source: HubModel) -> str:
+        if source.revision:
+            return source.revision
+        key = f"{kind}/{source.id}"
+        if key not in self.commits:
+            self.unresolved.add(key)
+        return self.commits.get(key, UNRESOLVED)
+
+    def _task(self, name: str, location: Location) -> dict[str, Any]:
+        base = self.recipe.places.base
+        try:
+            task, source = load_task(name, base), task_file(name, base)
+        except ValueError as error:
+            raise self.recipe.error(location, str(error)) from error
+        described: dict[str, Any] = {"task": name, "version": task.version}
+        return {**described, "source": self._file(source)} if source else described
+
+    def _data(self, block: DataBlock, location: Location) -> dict[str, Any]:
+        described = block.model_dump(mode="json", exclude_none=True)
+        if block.task is not None:
+            described["task"] = self._task(block.task, (*location, "task"))
+        elif block.file is not None:
+            try:
+                path = self.recipe.places.file(block.file)
+            except ValueError as error:
+                raise self.recipe.error((*location, "file"), str(error)) from error
+            if not path.is_file():
+                what = "is a folder, not a file" if path.is_dir() else "does not exist"
+                raise self.recipe.error(
+                    (*location, "file"), f"`{block.file}` {what}", _root_hint(block.file, path)
+                )
+            described["file"] = {"name": path.name, "sha256": self._file(path)}
+        else:
+            source = HubModel(block.hub or "", block.revision)
+            described["revision"] = self._commit("datasets", source)
+        return described
+
+    def _file(self, path: Path) -> str:
+        if path not in self._hashes:
+            try:
+                self._hashes[path] = sha256_file(path)
+            except OSError as error:
+                raise PosttrainError(str(path), f"cannot be read ({error.strerror})") from error
+        return self._hashes[path]
+
+    def _tree(self, folder: Path) -> dict[str, str]:
+        return {
+            path.relative_to(folder).as_posix(): self._file(path)
+            for path in sorted(folder.rglob("*"))
+            if path.is_file()
+        }
+
+
+def _root_hint(text: str, path: Path) -> str:
+    root, colon, _ = text.partition(":")
+    if colon:
+        return f"looked for {path}; say where the data is with --root {root}=DIR"
+    return f"looked for {path}"
+
+
+def _markers(annotation: Any) -> Iterator[Any]:
+    """Yield every marker found anywhere in an annotation, blocks not entered."""
+    yield from getattr(annotation, "__metadata__", ())
+    for part in get_args(annotation):
+        yield from _markers(part)

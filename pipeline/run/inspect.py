@@ -1,0 +1,107 @@
+"""Questions about what is on disk: why a stage runs again, what is there, what can go."""
+
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.run import checkpoints
+from pipeline.run.plan import Plan, PlannedStage, changes, last_run
+from pipeline.run.store import Store
+
+_INPUT = ".artifact: "
+
+
+def why(plan: Plan, store: Store, name: str) -> list[str]:
+    """Return, a line each, what separates a stage from its last result, followed to its cause."""
+    last = last_run(store, plan.recipe.name)
+    planned = plan.stage(name)
+    if planned.artifact is not None:
+        because = planned.artifact.provenance.get("because") or "not recorded"
+        return [f"{name}: is there ({planned.artifact.path}); it was made because: {because}"]
+    return list(_causes(plan, planned, last, store))
+
+
+def _causes(
+    plan: Plan, planned: PlannedStage, last: Mapping[str, Any], store: Store
+) -> Iterator[str]:
+    differences = changes(planned, last, store)
+    if differences is None:
+        yield f"{planned.name}: {planned.because}"
+        return
+    for line in differences:
+        if _INPUT not in line:
+            yield f"{planned.name}: {line}"
+    if any(_INPUT in line for line in differences):
+        for other in planned.inputs:
+            inner = plan.stage(other)
+            if inner.fingerprint != last.get(other, {}).get("fingerprint"):
+                yield f"{planned.name}: is built on {other}, which changed"
+                yield from _causes(plan, inner, last, store)
+
+
+@dataclass(frozen=True)
+class StageState:
+    """One stage as `status` shows it."""
+
+    name: str
+    kind: str
+    state: str
+    size_bytes: int
+    folder: Path | None
+
+
+def status(plan: Plan, store: Store) -> list[StageState]:
+    """Return what is there of each stage, unfinished work included."""
+    states: list[StageState] = []
+    for planned in plan.stages:
+        working = store.working(planned.kind, planned.fingerprint)
+        if planned.artifact is not None:
+            exact = "" if planned.artifact.provenance["exact"] else ", not exact"
+            states.append(
+                StageState(
+                    planned.name,
+                    planned.kind,
+                    f"done{exact}",
+                    planned.artifact.size_bytes,
+                    planned.artifact.path,
+                )
+            )
+        elif working.path.exists():
+            found = checkpoints.newest_whole(working.checkpoints)
+            state = f"stopped, step {found.step} is safe" if found.path else "started"
+            states.append(
+                StageState(
+                    planned.name, planned.kind, state, tree_bytes(working.path), working.path
+                )
+            )
+        else:
+            states.append(StageState(planned.name, planned.kind, planned.because, 0, None))
+    return states
+
+
+def tree_bytes(folder: Path) -> int:
+    """Return the size of all files below a folder, in bytes."""
+    return sum(path.lstat().st_size for path in folder.rglob("*") if not path.is_dir())
+
+
+def unused(store: Store, *, keep_unfinished: bool) -> list[Path]:
+    """Return the folders no run refers to: old artifacts and, unless kept, unfinished stages."""
+    used = {
+        stage["path"]
+        for run_file in store.runs.glob("*/run.json")
+        for stage in last_run(store, run_file.parent.name).values()
+    }
+    found = [
+        artifact.path
+        for artifact in store.artifacts()
+        if str(artifact.path.relative_to(store.runs)) not in used
+    ]
+    return found if keep_unfinished else [*found, *(w.path for w in store.unfinished())]
+
+
+def remove(folder: Path) -> None:
+    """Remove a folder of the store. What makes an artifact count goes first."""
+    (folder / "artifact.json").unlink(missing_ok=True)
+    shutil.rmtree(folder)

@@ -1,0 +1,155 @@
+"""The plan: recipe + what is on disk -> which stages run and why, which are there already."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pipeline.recipe.config import StageConfig
+from pipeline.recipe.load import Recipe
+from pipeline.run import checkpoints
+from pipeline.run.fingerprint import explain, fingerprint
+from pipeline.run.hub_lock import read_lock
+from pipeline.run.identity import Identifier
+from pipeline.run.store import Artifact, Store
+from pipeline.stages import stage_of
+
+Status = Literal["cached", "resume", "run"]
+
+
+@dataclass(frozen=True)
+class PlannedStage:
+    """What will be done about one stage.
+
+    identity: the payload behind `fingerprint`. inputs: names of the stages it is built on.
+    because: why it is not cached, in the user's words; empty when it is.
+    artifact: what is there already, when it is cached.
+    """
+
+    name: str
+    config: StageConfig
+    identity: Mapping[str, Any]
+    inputs: tuple[str, ...]
+    fingerprint: str
+    path: Path
+    status: Status
+    because: str
+    artifact: Artifact | None
+
+    @property
+    def kind(self) -> str:
+        """The stage's kind."""
+        return self.config.stage
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The stages in order. unresolved: hub ids whose commit the run will look up first."""
+
+    recipe: Recipe
+    stages: tuple[PlannedStage, ...]
+    unresolved: frozenset[str]
+
+    def stage(self, name: str) -> PlannedStage:
+        """Return the planned stage of this name."""
+        return next(planned for planned in self.stages if planned.name == name)
+
+
+def make(recipe: Recipe, store: Store) -> Plan:
+    """Compute every fingerprint and look it up.
+
+    Raises PosttrainError where a file, a model or a task is not there, or a pin does not hold.
+    """
+    fingerprints: dict[str, str] = {}
+    identifier = Identifier(recipe, fingerprints, read_lock(recipe.path))
+    last = last_run(store, recipe.name)
+    planned: dict[str, PlannedStage] = {}
+    for name, config in recipe.stages.items():
+        payload = identifier.payload(name)
+        key = fingerprint(payload)
+        fingerprints[name] = key
+        if config.pin is not None and config.pin not in (key, key[: len(config.pin)]):
+            raise recipe.error(
+                ("stages", name, "pin"),
+                f"the fingerprint is {key[:16]}, not the pinned {config.pin[:16]}",
+                f"`posttrain why {recipe.path} {name}` names what changed",
+            )
+        inputs = tuple(dict.fromkeys(reference.name for reference in recipe.references(name)))
+        artifact = store.find(config.stage, key)
+        status: Status = "cached"
+        because = ""
+        if artifact is None:
+            has_checkpoint = checkpoints.has_any(store.working(config.stage, key).checkpoints)
+            status = "resume" if has_checkpoint else "run"
+            because = _because(name, payload, inputs, planned, last, store)
+        planned[name] = PlannedStage(
+            name=name,
+            config=config,
+            identity=payload,
+            inputs=inputs,
+            fingerprint=key,
+            path=store.folder(config.stage, key),
+            status=status,
+            because=because,
+            artifact=artifact,
+        )
+    return Plan(recipe, tuple(planned.values()), frozenset(identifier.unresolved))
+
+
+def last_run(store: Store, recipe_name: str) -> dict[str, Any]:
+    """Return what runs/<recipe>/run.json says of each stage; empty when there is none."""
+    path = store.runs / recipe_name / "run.json"
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))["stages"]
+    except (OSError, ValueError, KeyError):
+        return {}
+
+
+def changes(planned: PlannedStage, last: Mapping[str, Any], store: Store) -> list[str] | None:
+    """Return what differs from the artifact of the last run, a line each; None without one."""
+    before = last.get(planned.name)
+    if before is None:
+        return None
+    artifact = store.find(before["kind"], before["fingerprint"])
+    return None if artifact is None else explain(artifact.identity, planned.identity)
+
+
+def _because(
+    name: str,
+    payload: Mapping[str, Any],
+    inputs: tuple[str, ...],
+    planned: Mapping[str, PlannedStage],
+    last: Mapping[str, Any],
+    store: Store,
+) -> str:
+    if name not in last:
+        return "first time"
+    before = store.find(last[name]["kind"], last[name]["fingerprint"])
+    if before is None:
+        return "its last result is gone"
+    differences = explain(before.identity, payload)
+    own = [line for line in differences if ".artifact: " not in line]
+    if own:
+        return own[0] if len(own) == 1 else f"{own[0]} (and {len(own) - 1} more)"
+    upstream = [f"${other}" for other in inputs if planned[other].status != "cached"]
+    return f"{' and '.join(upstream) or 'an input'} changed"
+
+
+def schedule_of(plan: Plan) -> dict[str, frozenset[str]]:
+    """Return for each stage all stages it is built on, directly or not."""
+    closure: dict[str, frozenset[str]] = {}
+    for planned in plan.stages:
+        direct = frozenset(planned.inputs)
+        closure[planned.name] = direct.union(*(closure[name] for name in direct))
+    return closure
+
+
+def training_summary(config: StageConfig) -> dict[str, Any]:
+    """Return our defaults below the user's `training_args`, as `plan` prints them."""
+    given = getattr(config, "training_args", {})
+    return {
+        key: value
+        for key, value in stage_of(config.stage).training_defaults.items()
+        if key not in given
+    }

@@ -1,0 +1,105 @@
+"""How far a stage is, with rate and time left: a bar on a terminal, else a line now and then."""
+
+import sys
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+
+from pipeline.stage import Progress as ProgressProtocol
+
+_LINE_EVERY_S = 10.0
+
+
+def silent(label: str, done: int, total: int, note: str = "") -> None:
+    """Show nothing: for all ranks but the first, and for tests."""
+
+
+@contextmanager
+def shown(name: str, stream: TextIO | None = None) -> Generator[ProgressProtocol]:
+    """Yield a progress function for the stage of this name, shown on stderr or `stream`."""
+    shown_on = stream or sys.stderr
+    if not shown_on.isatty():
+        yield _Lines(name, shown_on)
+        return
+    columns = (
+        TextColumn("[bold]{task.fields[stage]}[/] {task.description}"),
+        BarColumn(bar_width=24),
+        TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+        TextColumn("[cyan]{task.fields[rate]}[/]"),
+        TextColumn("[dim]{task.fields[note]}[/]"),
+    )
+    with Progress(*columns, console=Console(file=shown_on), transient=True) as bars:
+        yield _Bars(name, bars)
+
+
+class _Rate:
+    """Rate and time left of one label, measured from its first step on."""
+
+    def __init__(self) -> None:
+        self._label = ""
+        self._started_s = 0.0
+        self._started_at = 0
+
+    def text(self, label: str, done: int, total: int) -> str:
+        now_s = time.monotonic()
+        if label != self._label:
+            self._label, self._started_s, self._started_at = label, now_s, done
+        passed_s = now_s - self._started_s
+        steps = done - self._started_at
+        if steps <= 0 or passed_s <= 0:
+            return ""
+        rate = steps / passed_s
+        return f"{_rate(rate)}, {clock((total - done) / rate)} left"
+
+
+class _Bars:
+    def __init__(self, name: str, bars: Progress) -> None:
+        self._name = name
+        self._bars = bars
+        self._tasks: dict[str, TaskID] = {}
+        self._rate = _Rate()
+
+    def __call__(self, label: str, done: int, total: int, note: str = "") -> None:
+        if label not in self._tasks:
+            for task in self._tasks.values():
+                self._bars.update(task, visible=False)
+            self._tasks[label] = self._bars.add_task(
+                label, total=total, stage=self._name, note="", rate=""
+            )
+        rate = self._rate.text(label, done, total)
+        self._bars.update(
+            self._tasks[label], completed=done, total=total, note=note, rate=rate, visible=True
+        )
+
+
+class _Lines:
+    def __init__(self, name: str, stream: TextIO) -> None:
+        self._name = name
+        self._stream = stream
+        self._rate = _Rate()
+        self._last_s = time.monotonic()
+
+    def __call__(self, label: str, done: int, total: int, note: str = "") -> None:
+        rate = self._rate.text(label, done, total)
+        now_s = time.monotonic()
+        if now_s - self._last_s < _LINE_EVERY_S:
+            return
+        self._last_s = now_s
+        parts = [f"{self._name} {label} {done}/{total}", rate, note]
+        self._stream.write("  " + ", ".join(part for part in parts if part) + "\n")
+        self._stream.flush()
+
+
+def _rate(per_s: float) -> str:
+    return f"{per_s:.1f}/s" if per_s >= 1 else f"{1 / per_s:.1f} s each"
+
+
+def clock(seconds: float) -> str:
+    """Return `0:07`, `12:34` or `1:02:03`."""
+    minutes, rest_s = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest_s:02}" if hours else f"{minutes}:{rest_s:02}"

@@ -1,0 +1,60 @@
+"""runs/<recipe>/: run.json, and a link to each stage's artifact."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.run.manifest import write_json
+from pipeline.run.plan import Plan, last_run
+from pipeline.run.store import Artifact, Store
+
+if TYPE_CHECKING:
+    from pipeline.run.runner import Outcome
+
+
+def record_run(
+    plan: Plan,
+    outcomes: "Sequence[Outcome]",
+    done: Mapping[str, Artifact | None],
+    store: Store,
+) -> None:
+    """Write runs/<recipe>/run.json and a link for each stage that is there."""
+    folder = store.runs / plan.recipe.name
+    folder.mkdir(parents=True, exist_ok=True)
+    stages = last_run(store, plan.recipe.name)
+    ran = {outcome.name: outcome for outcome in outcomes}
+    for planned in plan.stages:
+        artifact = done[planned.name]
+        if artifact is None:
+            continue
+        link = folder / planned.name
+        link_to(link, Path("..") / artifact.path.relative_to(store.runs))
+        outcome = ran.get(planned.name)
+        stages[planned.name] = {
+            "kind": planned.kind,
+            "fingerprint": planned.fingerprint,
+            "path": str(artifact.path.relative_to(store.runs)),
+            "status": outcome.status if outcome else "cached",
+            "seconds": artifact.provenance["seconds"],
+            "metrics": dict(artifact.metrics),
+        }
+    names = {planned.name for planned in plan.stages}
+    write_json(
+        folder / "run.json",
+        {
+            "name": plan.recipe.name,
+            "recipe": str(plan.recipe.path.resolve()),
+            "seed": plan.recipe.seed,
+            "stages": {name: stage for name, stage in stages.items() if name in names},
+        },
+    )
+
+
+def link_to(link: Path, target: Path) -> None:
+    """Point a link at an artifact by one rename, so that it always points somewhere."""
+    if link.is_symlink() and link.readlink() == target:
+        return
+    partial = link.with_name(f".{link.name}.partial")
+    partial.unlink(missing_ok=True)
+    partial.symlink_to(target)
+    partial.rename(link)

@@ -1,0 +1,114 @@
+"""May a killed stage go on? From its newest whole checkpoint, if it still runs the same way.
+
+What could change a number (batch split, processes, threads, library versions) starts the stage
+over, said aloud; `--resume-anyway` goes on regardless and marks the result as not exact.
+"""
+
+import json
+import os
+import platform
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import CorruptArtifactError
+from pipeline.recipe.config import LaunchBlock, StageConfig
+from pipeline.recipe.training_args import EXECUTION_KEYS, HARMLESS_ON_RESUME
+from pipeline.run import checkpoints
+from pipeline.run.store import Working
+from pipeline.run.worker import LOG, METRICS
+
+LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "tokenizers")
+
+
+@dataclass(frozen=True)
+class Start:
+    """How a stage begins: from a checkpoint or from nothing, and what the user is told about it."""
+
+    checkpoint: Path | None
+    is_exact: bool
+    notes: tuple[str, ...]
+
+
+def execution_of(config: StageConfig, block: LaunchBlock) -> dict[str, Any]:
+    """Return how the stage will run, as far as it could change a number."""
+    arguments = getattr(config, "training_args", {})
+    return {
+        "training_args": {key: arguments[key] for key in sorted(EXECUTION_KEYS & set(arguments))},
+        "launch": block.model_dump(mode="json", by_alias=True),
+        "threads": int(os.environ.get("OMP_NUM_THREADS", "0")) or len(os.sched_getaffinity(0)),
+        "versions": {name: installed_version(name) for name in LIBRARIES},
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+    }
+
+
+def installed_version(name: str) -> str:
+    """Return the version of an installed distribution, or `absent`."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "absent"
+
+
+def prepare(working: Working, execution: Mapping[str, Any], *, resume_anyway: bool) -> Start:
+    """Open the working folder and decide where to begin.
+
+    Raises CorruptArtifactError when there were whole checkpoints once and none is left.
+    """
+    working.path.mkdir(parents=True, exist_ok=True)
+    had_checkpoints = checkpoints.has_any(working.checkpoints)
+    found = checkpoints.newest_whole(working.checkpoints)
+    notes = [f"passes over a torn checkpoint: {torn}" for torn in found.passed_over]
+    for torn in found.passed_over:
+        shutil.rmtree(working.checkpoints / torn.partition(":")[0])
+    if found.path is None:
+        if had_checkpoints:
+            raise CorruptArtifactError(
+                str(working.checkpoints),
+                f"no whole checkpoint is left ({'; '.join(found.passed_over)})",
+                "run again to start this stage over",
+            )
+        working.start_over()
+        return Start(None, is_exact=True, notes=())
+    before = json.loads(working.request.read_text(encoding="utf-8"))
+    changed = "; ".join(_changed(before["execution"], execution))
+    if changed and not resume_anyway:
+        working.start_over()
+        note = f"starts over, since this changed: {changed} (--resume-anyway goes on regardless)"
+        return Start(None, is_exact=True, notes=(*notes, note))
+    if changed:
+        notes.append(f"goes on although this changed: {changed}; marked not exact")
+    _back_to(working, found.path)
+    return Start(found.path, is_exact=before["is_exact"] and not changed, notes=tuple(notes))
+
+
+def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterable[str]:
+    """Yield what could change a number, as `key: old -> new`."""
+    for key in sorted({*before, *now}):
+        old, new = before.get(key), now.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            for inner in sorted({*old, *new} - HARMLESS_ON_RESUME):
+                if old.get(inner) != new.get(inner):
+                    yield f"{inner}: {old.get(inner)} -> {new.get(inner)}"
+        elif old != new:
+            yield f"{key}: {old} -> {new}"
+
+
+def _back_to(working: Working, checkpoint: Path) -> None:
+    """Bring out/ back to the moment of the checkpoint: its metrics, the log, nothing else."""
+    metrics_bytes = checkpoints.read_manifest(checkpoint)["metrics_bytes"]
+    for path in list(working.out.iterdir()):
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name == METRICS:
+            os.truncate(path, metrics_bytes)
+        elif path.name != LOG:
+            path.unlink()
+    for path in working.checkpoints.iterdir():
+        if not (path / checkpoints.MANIFEST).exists():
+            shutil.rmtree(path)
+    working.result.unlink(missing_ok=True)

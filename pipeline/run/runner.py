@@ -1,0 +1,247 @@
+"""Walks a plan: lock, launch, publish, link; stops cleanly and says what happened.
+
+A stage that is there already costs nothing. One that was killed goes on from its newest whole
+checkpoint, provided that nothing which could change its numbers (batch split, processes, threads,
+library versions) has changed since.
+"""
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pipeline.errors import InterruptedRunError, PosttrainError, closest
+from pipeline.recipe.config import LaunchBlock
+from pipeline.recipe.load import Recipe
+from pipeline.run import hub_lock
+from pipeline.run.interrupt import StopRequest, stop_requests
+from pipeline.run.launch import launch
+from pipeline.run.manifest import write_json
+from pipeline.run.plan import Plan, PlannedStage, make, schedule_of
+from pipeline.run.record import record_run
+from pipeline.run.resume import Start, execution_of, installed_version, prepare
+from pipeline.run.store import Artifact, Store, Working, verify
+from pipeline.stages import stage_of
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which stages to run, all unless something is said.
+
+    only: this one and nothing else. start: this one and what follows from it. until: this one and
+    what it is built on. force: run the selected ones again although they are there.
+    """
+
+    only: str | None = None
+    start: str | None = None
+    until: str | None = None
+    force: bool = False
+
+    def stages(self, plan: Plan) -> list[str]:
+        """Return the selected names, in order; PosttrainError for an unknown one."""
+        names = [planned.name for planned in plan.stages]
+        for name in (self.only, self.start, self.until):
+            if name is not None and name not in names:
+                hint = closest(name, names) or f"stages are {', '.join(names)}"
+                raise PosttrainError(str(plan.recipe.path), f"there is no stage `{name}`", hint)
+        if self.only is not None:
+            return [self.only]
+        closure = schedule_of(plan)
+        if self.start is not None:
+            names = [name for name in names if name == self.start or self.start in closure[name]]
+        if self.until is not None:
+            needed = closure[self.until]
+            names = [name for name in names if name == self.until or name in needed]
+        return names
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one stage of a run."""
+
+    name: str
+    status: Literal["cached", "ran", "resumed"]
+    artifact: Artifact
+    seconds: float
+
+
+def run(
+    recipe: Recipe,
+    store: Store,
+    *,
+    selection: Selection | None = None,
+    resume_anyway: bool = False,
+    say: Say = lambda line: None,
+) -> list[Outcome]:
+    """Run what the plan says is missing and return what became of every selected stage.
+
+    Raises PosttrainError for what the user can mend, InterruptedRunError when asked to stop.
+    """
+    plan = make(recipe, store)
+    if plan.unresolved:
+        known = hub_lock.read_lock(recipe.path)
+        hub_lock.resolve(recipe.path, sorted(plan.unresolved), known)
+        plan = make(recipe, store)
+    selected = (selection or Selection()).stages(plan)
+    force = bool(selection and selection.force)
+    outcomes: list[Outcome] = []
+    done = {planned.name: planned.artifact for planned in plan.stages}
+    with stop_requests() as stop:
+        for name in selected:
+            planned = plan.stage(name)
+            for needed in planned.inputs:
+                if done[needed] is None:
+                    raise PosttrainError(
+                        str(recipe.path),
+                        f"`{name}` is built on `{needed}`, which has not run",
+                        f"leave out --stage/--from, or run --stage {needed} first",
+                    )
+            outcome = _one(
+                plan,
+                planned,
+                done,
+                store,
+                force=force,
+                resume_anyway=resume_anyway,
+                stop=stop,
+                say=say,
+            )
+            done[name] = outcome.artifact
+            outcomes.append(outcome)
+            record_run(plan, outcomes, done, store)
+            if stop.is_requested:
+                raise InterruptedRunError(name, "stopped on request", "run again to go on")
+    return outcomes
+
+
+def _one(
+    plan: Plan,
+    planned: PlannedStage,
+    done: Mapping[str, Artifact | None],
+    store: Store,
+    *,
+    force: bool,
+    resume_anyway: bool,
+    stop: StopRequest,
+    say: Say,
+) -> Outcome:
+    """Bring one stage about, or find it there."""
+    name, kind, key = planned.name, planned.kind, planned.fingerprint
+    if planned.artifact is not None and not force:
+        say(f"{name:<14} cached")
+        return Outcome(name, "cached", planned.artifact, 0.0)
+
+    def on_wait(owner: str) -> None:
+        say(f"{name:<14} waiting for {owner or 'another process'}, which is at it")
+
+    with store.lock(kind, key, on_wait=on_wait) as lock:
+        artifact = store.find(kind, key)
+        if artifact is not None and not force:
+            say(f"{name:<14} cached (another process has just finished it)")
+            return Outcome(name, "cached", artifact, 0.0)
+        inputs = {needed: found for needed in planned.inputs if (found := done[needed])}
+        for found in inputs.values():
+            verify(found)
+        working = store.working(kind, key)
+        block = _launch_block(plan.recipe, planned)
+        execution = execution_of(planned.config, block)
+        start = prepare(working, execution, resume_anyway=resume_anyway)
+        for note in start.notes:
+            say(f"{name:<14} {note}")
+        _write_request(plan.recipe, planned, inputs, working, execution, start)
+        say(f"{name:<14} {_starting(planned, start)}")
+        started_s = time.monotonic()
+        launch(working, block, base=plan.recipe.places.base, stop=stop, lock=lock)
+        seconds = time.monotonic() - started_s
+        artifact = _publish(planned, inputs, working, store, execution, seconds, start)
+    say(f"{name:<14} done in {seconds:.0f} s")
+    return Outcome(name, "resumed" if start.checkpoint else "ran", artifact, seconds)
+
+
+def _starting(planned: PlannedStage, start: Start) -> str:
+    if start.checkpoint is not None:
+        return f"resumes from {start.checkpoint.name}"
+    return f"runs ({planned.because})" if planned.because else "runs again (--force)"
+
+
+def _launch_block(recipe: Recipe, planned: PlannedStage) -> LaunchBlock:
+    """Return how to start it: as the stage says, else the recipe; unless it cannot share work."""
+    block = planned.config.launch or recipe.launch
+    if block.launcher == "accelerate" and not stage_of(planned.kind).is_distributed:
+        return LaunchBlock.model_validate({"with": "python"})
+    return block
+
+
+def _write_request(
+    recipe: Recipe,
+    planned: PlannedStage,
+    inputs: Mapping[str, Artifact],
+    working: Working,
+    execution: Mapping[str, Any],
+    start: Start,
+) -> None:
+    """Write stage.json: everything the worker needs to know."""
+    outputs = {
+        name: {
+            "name": name,
+            "kind": found.produces,
+            "path": str(found.path.resolve()),
+            "properties": dict(found.properties),
+        }
+        for name, found in inputs.items()
+    }
+    seed = recipe.seed if planned.config.seed is None else planned.config.seed
+    write_json(
+        working.request,
+        {
+            "name": planned.name,
+            "kind": planned.kind,
+            "fingerprint": planned.fingerprint,
+            "config": planned.config.model_dump(mode="json", by_alias=True),
+            "seed": seed,
+            "outputs": outputs,
+            "base": str(recipe.places.base),
+            "roots": {name: str(path) for name, path in recipe.places.roots.items()},
+            "revisions": {
+                key.partition("/")[2]: commit
+                for key, commit in hub_lock.read_lock(recipe.path).items()
+            },
+            "execution": execution,
+            "resume_from": str(start.checkpoint) if start.checkpoint else None,
+            "is_exact": start.is_exact,
+        },
+    )
+
+
+def _publish(
+    planned: PlannedStage,
+    inputs: Mapping[str, Artifact],
+    working: Working,
+    store: Store,
+    execution: Mapping[str, Any],
+    seconds: float,
+    start: Start,
+) -> Artifact:
+    result = json.loads(working.result.read_text(encoding="utf-8"))
+    record = {
+        "name": planned.name,
+        "kind": planned.kind,
+        "produces": stage_of(planned.kind).produces,
+        "fingerprint": planned.fingerprint,
+        "identity": planned.identity,
+        "inputs": {name: found.fingerprint for name, found in inputs.items()},
+        "properties": result["properties"],
+        "metrics": result["metrics"],
+        "provenance": {
+            "posttrain": installed_version("posttrain"),
+            "execution": execution,
+            "seconds": round(seconds, 1),
+            "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "because": planned.because or "--force",
+            "exact": start.is_exact,
+        },
+    }
+    return store.publish(working, record=record)

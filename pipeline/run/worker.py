@@ -1,0 +1,138 @@
+"""Runs the one stage that DIR/stage.json describes.
+
+In the runner's process, or as `python -m pipeline.run.worker DIR`.
+
+Reads the request, seeds everything, calls the stage's `run`, writes DIR/result.json. Under a
+distributed launcher every rank comes through here; only the first shows progress and writes.
+"""
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import InterruptedRunError, PosttrainError
+from pipeline.recipe.references import Places
+from pipeline.run import checkpoints, progress
+from pipeline.run.interrupt import stop_requests
+from pipeline.run.manifest import write_json
+from pipeline.run.store import Working
+from pipeline.stage import Progress, StageContext, StageInput
+from pipeline.stages import stage_of
+
+METRICS = "metrics.jsonl"
+LOG = "log.txt"
+ERROR = "error.json"
+QUIET = {
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "TRANSFORMERS_VERBOSITY": "warning",
+}
+
+
+def execute(working: Working, *, show: Progress, should_stop: Callable[[], bool]) -> None:
+    """Run the stage that the working folder describes and leave its result.json there."""
+    request = json.loads(working.request.read_text(encoding="utf-8"))
+    stage = stage_of(request["kind"])
+    config = stage.config.model_validate_json(json.dumps(request["config"]))
+    is_main = int(os.environ.get("RANK", "0")) == 0
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+
+    def seal(folder: Path, step: int, max_steps: int) -> None:
+        metrics = working.out / METRICS
+        size_bytes = metrics.stat().st_size if metrics.exists() else 0
+        checkpoints.seal(folder, step, max_steps, metrics_bytes=size_bytes)
+
+    resume_from = request["resume_from"]
+    context = StageContext(
+        name=request["name"],
+        out=working.out,
+        checkpoints=working.checkpoints,
+        outputs={name: StageInput(**given) for name, given in request["outputs"].items()},
+        seed=request["seed"],
+        places=Places(
+            Path(request["base"]), {name: Path(path) for name, path in request["roots"].items()}
+        ),
+        progress=show if is_main else progress.silent,
+        should_stop=should_stop,
+        seal=seal,
+        resume_from=Path(resume_from) if resume_from else None,
+        revisions=request["revisions"],
+        is_main=is_main,
+    )
+    with _logged(working.out / LOG):
+        show("loading libraries", 0, 1)
+        _seed_everything(context.seed, threads=request["execution"]["threads"])
+        result = stage.run(config, context)
+    if is_main:
+        write_json(working.result, asdict(result))
+
+
+def _seed_everything(seed: int, *, threads: int) -> None:
+    """Seed Python's, NumPy's and torch's generators and pin the number of threads."""
+    import torch
+    from transformers import set_seed
+    from transformers.utils import logging as transformers_logging
+
+    torch.set_num_threads(threads)
+    set_seed(seed)
+    transformers_logging.disable_default_handler()
+    transformers_logging.enable_propagation()
+    transformers_logging.disable_progress_bar()
+
+
+@contextmanager
+def _logged(path: Path) -> Generator[None]:
+    """Send what libraries log and warn about to a file beside the stage's output."""
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root = logging.getLogger()
+    others = root.handlers[:]
+    root.handlers[:] = [handler]
+    logging.captureWarnings(True)
+    try:
+        yield
+    finally:
+        logging.captureWarnings(False)
+        root.handlers[:] = others
+        handler.close()
+
+
+def error_record(error: PosttrainError) -> dict[str, Any]:
+    """Return an error as JSON, for the runner to raise again."""
+    return {
+        "class": type(error).__name__,
+        "where": error.where,
+        "message": error.message,
+        "hint": error.hint,
+    }
+
+
+def main() -> int:
+    """Run the stage of the folder given on the command line; returns the exit code."""
+    working = Working(Path(sys.argv[1]))
+    try:
+        with stop_requests() as should_stop, progress.shown(_name(working)) as show:
+            execute(working, show=show, should_stop=should_stop)
+    except KeyboardInterrupt:
+        return InterruptedRunError.exit_code
+    except PosttrainError as error:
+        if int(os.environ.get("RANK", "0")) == 0:
+            write_json(working.path / ERROR, error_record(error))
+        return error.exit_code
+    return 0
+
+
+def _name(working: Working) -> str:
+    return json.loads(working.request.read_text(encoding="utf-8"))["name"]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

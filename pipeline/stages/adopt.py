@@ -1,0 +1,63 @@
+"""Stage `adopt`: takes in a model that was trained elsewhere, after looking at it closely.
+
+The files are copied, so that the chain below does not change when the folder does; pickled weights
+and code in the folder are refused, and the model is loaded once to see that every tensor is there
+and finite.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Literal
+
+from pipeline.errors import PosttrainError
+from pipeline.recipe.config import ModelRef, StageConfig
+from pipeline.stage import Stage, StageContext, StageInput, StageResult
+
+KEPT = (".json", ".safetensors", ".model", ".txt", ".jinja", ".md")
+_PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".h5")
+
+
+class AdoptConfig(StageConfig):
+    """model: a local folder or hub id. form: how it expects to be asked, if that cannot be told."""
+
+    stage: Literal["adopt"]
+    model: ModelRef
+    form: Literal["document", "chat"] | None = None
+
+
+def run(config: AdoptConfig, context: StageContext) -> StageResult:
+    """Copy (or, from the hub, save) the model and check it."""
+    source = context.model(config.model)
+    folder = Path(source.path)
+    if folder.is_dir():
+        copy_model(folder, context.out)
+        from pipeline.models import load_policy, load_tokenizer
+
+        module = load_policy(StageInput(source.name, "policy", str(context.out)))
+        tokenizer = load_tokenizer(StageInput(source.name, "policy", str(context.out)))
+    else:
+        from pipeline.models import load_policy, load_tokenizer, save_policy
+
+        module, tokenizer = load_policy(source), load_tokenizer(source)
+        save_policy(module, tokenizer, context.out)
+    form = config.form or ("chat" if tokenizer.chat_template else "document")
+    return StageResult(
+        metrics={"parameters": sum(parameter.numel() for parameter in module.parameters())},
+        properties={"form": form, "adopted_from": config.model},
+    )
+
+
+def copy_model(folder: Path, out: Path, *, needs_weights: bool = True) -> None:
+    """Copy a model's files; PosttrainError when its weights are not safetensors."""
+    if needs_weights and not any(folder.glob("*.safetensors")):
+        pickled = next((path.name for path in folder.iterdir() if path.suffix in _PICKLED), None)
+        message = f"`{pickled}` is a pickle, which can run code" if pickled else "has no weights"
+        raise PosttrainError(str(folder), message, "save the model as safetensors")
+    for path in sorted(folder.iterdir()):
+        if path.is_file() and (path.suffix in KEPT or path.name.startswith("LICENSE")):
+            shutil.copyfile(path, out / path.name)
+
+
+STAGE = Stage(config=AdoptConfig, run=run, produces="policy", version=1, is_seeded=False)

@@ -1,0 +1,238 @@
+"""Stage `pretrain`: next-token prediction, from random weights or going on from a model.
+
+Documents are packed into rows of `sequence_length` so that none sees another (block-causal
+attention); a document longer than a row is split. Bits per byte on text that was held out is
+measured at the end.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, PositiveInt, model_validator
+
+from pipeline.errors import PosttrainError, closest
+from pipeline.recipe.config import (
+    Block,
+    Count,
+    ModelRef,
+    TokenizerRef,
+    TrainingStage,
+)
+from pipeline.recipe.trainer_fields import architecture_fields, architectures
+from pipeline.stage import Stage, StageContext, StageResult
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+TRAINING_DEFAULTS: dict[str, Any] = {
+    "learning_rate": 1e-3,
+    "lr_scheduler_type": "cosine",
+    "warmup_steps": 0.05,
+    "weight_decay": 0.1,
+    "adam_beta2": 0.95,
+    "logging_steps": 10,
+    "gradient_checkpointing": False,
+}
+SIZES: dict[str, dict[str, int]] = {
+    "1M": {"hidden_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4},
+    "5M": {"hidden_size": 256, "num_hidden_layers": 6, "num_attention_heads": 8},
+    "30M": {"hidden_size": 512, "num_hidden_layers": 8, "num_attention_heads": 8},
+    "110M": {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12},
+}
+_HELD_OUT_DOCUMENTS = 200
+
+
+class NewModelBlock(Block):
+    """A model with random weights.
+
+    architecture: transformers' model type (llama, qwen3, gpt_neox, ...).
+    size: a named size; any field of the architecture's config class beside it wins over it.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    architecture: str
+    tokenizer: TokenizerRef
+    size: str | None = None
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> NewModelBlock:
+        if self.architecture not in architectures():
+            hint = closest(self.architecture, architectures()) or "see its model types"
+            raise ValueError(f"transformers has no causal model `{self.architecture}`; {hint}")
+        known = architecture_fields(self.architecture)
+        for key in self.model_extra or {}:
+            if key not in known:
+                hint = closest(key, {*known, "size", "tokenizer", "architecture"})
+                raise ValueError(f"`{self.architecture}` has no config field `{key}`; {hint}")
+        if self.size is not None and self.size not in SIZES:
+            raise ValueError(f"there is no size `{self.size}`; sizes are {', '.join(SIZES)}")
+        self._check_sizes(self.fields())
+        return self
+
+    def _check_sizes(self, fields: dict[str, Any]) -> None:
+        for key in ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"):
+            value = fields.get(key)
+            if value is not None and (not isinstance(value, int) or value < 1):
+                raise ValueError(f"`{key}` is {value!r}, not a number above 0")
+        width, heads = fields.get("hidden_size"), fields.get("num_attention_heads")
+        if width and heads and "head_dim" not in fields and width % heads:
+            raise ValueError(f"`hidden_size` {width} is not a multiple of {heads} heads")
+        groups = fields.get("num_key_value_heads")
+        if heads and groups and heads % groups:
+            raise ValueError(
+                f"`num_attention_heads` {heads} is not a multiple of {groups} key-value heads"
+            )
+
+    def fields(self) -> dict[str, Any]:
+        """Return the config fields: the named size, what follows from it, the user's own on top."""
+        given = {**SIZES.get(self.size or "", {}), **(self.model_extra or {})}
+        known = architecture_fields(self.architecture)
+        width = given.get("hidden_size")
+        if isinstance(width, int):
+            # Rounded to 16 so that matrix products stay on the fast path.
+            derived = {
+                "intermediate_size": max(16, width * 8 // 3 // 16 * 16),
+                "num_attention_heads": max(1, width // 32 if width < 512 else width // 64),
+            }
+            given = {**{key: value for key, value in derived.items() if key in known}, **given}
+        heads = given.get("num_attention_heads")
+        if heads is not None and "num_key_value_heads" in known:
+            given.setdefault("num_key_value_heads", heads)
+        return {"tie_word_embeddings": True, **given}
+
+
+class PretrainConfig(TrainingStage):
+    """model: a new one or one to go on from. tokens: to train on. sequence_length: of a row."""
+
+    stage: Literal["pretrain"]
+    model: Annotated[NewModelBlock | ModelRef, Field(union_mode="left_to_right")]
+    tokens: Count
+    sequence_length: Annotated[PositiveInt, Field(ge=8)] = 256
+
+    @model_validator(mode="after")
+    def _enough_tokens(self) -> PretrainConfig:
+        if self.tokens < self.sequence_length * self.batch_size:
+            raise ValueError(
+                f"`tokens` {self.tokens} is less than one step of batch_size {self.batch_size} "
+                f"x sequence_length {self.sequence_length}"
+            )
+        if isinstance(self.model, NewModelBlock):
+            limit = self.model.fields().get("max_position_embeddings")
+            if isinstance(limit, int) and self.sequence_length > limit:
+                raise ValueError(
+                    f"`sequence_length` {self.sequence_length} is beyond "
+                    f"max_position_embeddings {limit}"
+                )
+        return self
+
+
+def run(config: PretrainConfig, context: StageContext) -> StageResult:
+    """Pack the documents, train, measure bits per byte on held-out text, save."""
+    from transformers import Trainer, TrainingArguments
+
+    from pipeline import training
+    from pipeline.data.blocks import token_sources
+    from pipeline.data.mixing import token_mixture
+    from pipeline.data.packing import PackedDataset, collate, pack
+    from pipeline.models import save_policy
+
+    tokenizer, module = _model(config, context)
+    context.progress("packing documents", 0, 1)
+    sources = token_sources(config.data, context.places, tokenizer, seed=context.seed)
+    documents, shares = token_mixture(sources, tokens=config.tokens, seed=context.seed)
+    rows = pack(
+        documents,
+        sequence_length=config.sequence_length,
+        pad_token_id=tokenizer.pad_token_id or tokenizer.eos_token_id or 0,
+    )
+    args = training.arguments(TrainingArguments, config, context, defaults=TRAINING_DEFAULTS)
+    trainer = Trainer(
+        model=module,
+        args=args,
+        train_dataset=PackedDataset(rows),
+        data_collator=collate,
+        processing_class=tokenizer,
+    )
+    metrics = training.train(
+        trainer, context, keeps_own_cadence="save_steps" in config.training_args
+    )
+    if context.is_main:
+        metrics |= save_policy(module, tokenizer, context.out)
+        metrics |= _held_out(config, context, tokenizer, module)
+    return StageResult(
+        metrics={
+            **metrics,
+            "trained_tokens": rows.num_loss_tokens,
+            "padding_share": round(rows.padding_share, 4),
+            "sources": [str(share) for share in shares],
+        },
+        properties={"form": "document"},
+    )
+
+
+def _model(
+    config: PretrainConfig, context: StageContext
+) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
+    from pipeline.models import load_policy, load_tokenizer, new_policy
+
+    if not isinstance(config.model, NewModelBlock):
+        source = context.model(config.model)
+        tokenizer, module = load_tokenizer(source), load_policy(source)
+    else:
+        tokenizer = load_tokenizer(context.model(config.model.tokenizer))
+        fields = {"max_position_embeddings": max(1024, config.sequence_length)}
+        fields |= config.model.fields()
+        try:
+            module = new_policy(config.model.architecture, fields, tokenizer)
+        except (ValueError, TypeError, RuntimeError) as error:
+            first = str(error).strip().splitlines()[0]
+            raise PosttrainError(context.name, f"the model cannot be made: {first}") from error
+    limit = getattr(module.config, "max_position_embeddings", None)
+    if isinstance(limit, int) and config.sequence_length > limit:
+        raise PosttrainError(
+            context.name,
+            f"`sequence_length` {config.sequence_length} is beyond the model's {limit}",
+        )
+    return tokenizer, module
+
+
+def _held_out(
+    config: PretrainConfig,
+    context: StageContext,
+    tokenizer: PreTrainedTokenizerBase,
+    module: PreTrainedModel,
+) -> dict[str, float]:
+    """Return bits per byte on each source's text that no step trained on."""
+    from eval.compare import compare
+    from eval.run import evaluate_texts
+    from pipeline.data.blocks import held_out_texts
+    from pipeline.models import wrap
+
+    held_out = {
+        block.label: held_out_texts(block, context.places, at_most=_HELD_OUT_DOCUMENTS)
+        for block in config.data
+        if block.task is not None or block.holdout is not None
+    }
+    results = evaluate_texts(
+        wrap(module, tokenizer, name=context.name, form="document"),
+        held_out,
+        batch_size=16,
+        on_progress=context.progress,
+        should_stop=context.should_stop,
+    )
+    rows = compare({context.name: results}, context.name)
+    return {f"bits_per_byte {row.task}": row.score for row in rows if row.score is not None}
+
+
+STAGE = Stage(
+    config=PretrainConfig,
+    run=run,
+    produces="policy",
+    version=1,
+    trainer="TrainingArguments",
+    training_defaults=TRAINING_DEFAULTS,
+    data_forms=("text",),
+    is_distributed=True,
+)

@@ -1,0 +1,154 @@
+r"""Pull an answer out of a response: a number, a letter, a code block, a JSON object.
+
+Pure functions from text to text, None when there is no such answer. Not a grader: what a found
+answer is worth is said in reward/verifiers. Every pattern is bounded, so that a hostile response
+costs time in proportion to its length.
+"""
+
+import json
+import re
+from itertools import islice
+
+# A fraction before a plain number, so that 3/4 is not read as 4; 2024/05/06 is no fraction.
+_NUMBER = (
+    r"(?:(?<![\w)\]}.])[-+])?(?<![A-Za-z0-9_])"
+    r"(?:(?<!/)[0-9]+/[0-9]+(?!/?[0-9])"
+    r"|(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]{1,3}(?![0-9]))?"
+    r"|\.[0-9]+)"
+)
+_ANY_NUMBER = re.compile(_NUMBER)
+_LONE_NUMBER = re.compile(rf"[\s$*(\[\"'`\\]{{0,8}}({_NUMBER})[\s$*)\]\"'`\\%.]{{0,8}}")
+_STATED_NUMBER = re.compile(
+    r"\banswer\b[*_ ]{0,4}(?:is\b|[:=])[:=*_$(\[\"'` ]{0,8}(?:(?:about|approximately|exactly) )?"
+    rf"({_NUMBER})(?![0-9]|[.,/][0-9]| ?[-+*/^=x] ?[0-9(])",
+    re.IGNORECASE,
+)
+_LATEX_FRACTION = re.compile(r"\\[dt]?frac\{([0-9]{1,50})\}\{([0-9]{1,50})\}")
+_LATEX_UNIT = re.compile(r"\\(?:text|mathrm)\{[^{}]{0,60}\}(?:\^\{?[0-9]\}?)?")
+_BRACE = re.compile(r"\\boxed\{|\\[{}]|[{}]")
+_HASHES = re.compile(r"^####[ \t]*(\S[^\n]*)", re.MULTILINE)
+_FENCE = re.compile(r"^[ \t]{0,3}```[ \t]*([^\s`]*)[^\n`]*$", re.MULTILINE)
+_JSON_OPENING = re.compile(r'\{\s*["}]')
+# Each failed attempt may cost a pass over the text: 20000 unclosed braces would take seconds.
+_MAX_JSON_ATTEMPTS = 200
+
+
+def boxed(text: str) -> str | None:
+    r"""Return what stands in the `\boxed{...}` that closes last, braces inside it included."""
+    content: str | None = None
+    starts: list[int | None] = []  # one for each open brace: where its content begins, if a box's
+    for brace in _BRACE.finditer(text):
+        if brace[0] == "}":
+            start = starts.pop() if starts else None
+            if start is not None:
+                content = text[start : brace.start()].strip()
+        elif brace[0] == "{":
+            starts.append(None)
+        elif brace[0].startswith(r"\boxed"):
+            starts.append(brace.end())
+    return content
+
+
+def after_hashes(text: str) -> str | None:
+    """Return the rest of the last line that begins with `####`, as GSM8K marks its answers."""
+    found = _HASHES.findall(text)
+    return found[-1].strip() if found else None
+
+
+def stated_number(text: str) -> str | None:
+    """Return the number of the last `answer is 42` or `Answer: 42`; not of `answer is 40 + 2`."""
+    found = _STATED_NUMBER.findall(_plain(re.sub(r"\s+", " ", text)))
+    return _without_separators(found[-1]) if found else None
+
+
+def lone_number(text: str) -> str | None:
+    """Return the number that the text is, apart from white space, quotes, `$` and `%`."""
+    match = _LONE_NUMBER.fullmatch(_plain(text))
+    return _without_separators(match[1]) if match else None
+
+
+def last_number(text: str) -> str | None:
+    """Return the last number: sign, decimals and fraction kept, thousands separators dropped.
+
+    A minus sign counts only where it cannot be a subtraction: `x = -5`, not `10-5`.
+    """
+    found = _ANY_NUMBER.findall(_plain(text))
+    return _without_separators(found[-1]) if found else None
+
+
+def choice_letter(text: str, letters: str = "ABCD") -> str | None:
+    """Return the letter that a multiple-choice response settles on.
+
+    Read in this order: a boxed letter, the last `answer is B` or `Answer: (B)`, a response or a
+    last line that is nothing but a letter, a letter that opens the response (`B)`, `B.`), the only
+    bracketed letter. `A dog` is no choice.
+    """
+    one = f"[{re.escape(letters)}]"
+    inside = boxed(text)
+    if inside is not None:
+        match = re.fullmatch(rf"(?:\\text\{{)?\(?({one})\)?\.?\}}?", inside, re.IGNORECASE)
+        if match:
+            return match[1].upper()
+    stated = re.findall(
+        rf"\b(?i:answer|choice|option)\b[*_ ]{{0,4}}(?:is\b|:)[*_ ]{{0,4}}"
+        rf"(?:(?i:option|choice) )?\(?({one})\b",
+        re.sub(r"\s+", " ", text),
+    )
+    if stated:
+        return stated[-1]
+    stripped = text.strip()
+    for part in (stripped, stripped.rsplit("\n", 1)[-1]):
+        match = re.fullmatch(rf"[*(\s]{{0,4}}({one})[*).\s]{{0,4}}", part, re.IGNORECASE)
+        if match:
+            return match[1].upper()
+    match = re.match(rf"\(({one})\)|\*{{0,2}}({one})[).:]", stripped)
+    if match:
+        return match[1] or match[2]
+    bracketed = set(re.findall(rf"\(({one})\)", text))
+    return bracketed.pop() if len(bracketed) == 1 else None
+
+
+def code_block(text: str, language: str | None = None) -> str | None:
+    """Return the last fenced code block, of that language or without one.
+
+    The last, because a response that corrects itself ends with its final version. A block that the
+    end of the response cuts off counts.
+    """
+    blocks: list[str] = []
+    opening: re.Match[str] | None = None
+    for fence in _FENCE.finditer(text):
+        if opening is None:
+            opening = fence
+        elif not fence[1]:
+            blocks += _block(opening, text[opening.end() + 1 : fence.start()], language)
+            opening = None
+    if opening is not None:
+        blocks += _block(opening, text[opening.end() + 1 :], language)
+    return blocks[-1] if blocks else None
+
+
+def json_object(text: str) -> str | None:
+    """Return the text of the first complete JSON object."""
+    decoder = json.JSONDecoder()
+    for opening in islice(_JSON_OPENING.finditer(text), _MAX_JSON_ATTEMPTS):
+        try:
+            _, end = decoder.raw_decode(text, opening.start())
+        except (ValueError, RecursionError):  # no object begins here, or one too deep for the stack
+            continue
+        return text[opening.start() : end]
+    return None
+
+
+def _block(opening: re.Match[str], code: str, language: str | None) -> list[str]:
+    label = opening[1].lower()
+    return [code] if language is None or label in ("", language.lower()) else []
+
+
+def _plain(text: str) -> str:
+    r"""Write LaTeX numbers and typographic signs as plain ones: `\frac{3}{4}`, `1{,}000`."""
+    text = text.replace("\u2212", "-").replace("{,}", ",").replace("-$", "-")
+    return _LATEX_FRACTION.sub(r"\1/\2", _LATEX_UNIT.sub(" ", text))
+
+
+def _without_separators(number: str) -> str:
+    return number.replace(",", "").removeprefix("+")

@@ -1,0 +1,1 @@
+"""Verifiers: a response and a reference in, a Verdict out, one kind of answer a file."""

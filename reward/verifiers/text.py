@@ -1,0 +1,64 @@
+"""Is the response the expected words? Case, spaces, punctuation and articles do not matter.
+
+Exact match as in SQuAD (Rajpurkar et al. 2016). Not a measure of likeness: a paraphrase is wrong.
+"""
+
+import re
+import unicodedata
+from collections.abc import Collection
+from typing import Literal
+
+from reward.verdict import Verdict
+
+Within = Literal["response", "leading_sentence"]
+
+_ARTICLE = re.compile(r"\b(?:a|an|the)\b")
+_NOT_WORDS = re.compile(r"[\W_]+")
+_SENTENCE_END = re.compile(r"[.!?](?=\s|$)|\n")
+
+
+def text(response: str, reference: str, *, within: Within = "response") -> Verdict:
+    """Compare the normalised words.
+
+    within: `response`, the whole of it must be the reference; `leading_sentence`, its first
+    sentence must
+        be the reference or end with it (`The capital of Peru is Lima.`), whatever comes later.
+    """
+    expected = normalised(reference)
+    if not expected:
+        return Verdict(None, None, "the reference is empty")
+    answer = response.strip() if within == "response" else leading_sentence(response)
+    found = normalised(answer)
+    if not found:
+        return Verdict(0.0, None, "the response is empty")
+    if found == expected:
+        return Verdict(1.0, answer, "the expected text")
+    if within == "leading_sentence" and found.endswith(f" {expected}"):
+        return Verdict(1.0, reference, "the leading sentence ends with the expected text")
+    return Verdict(0.0, answer, f"expected `{reference}`")
+
+
+def leading_sentence(response: str) -> str:
+    """Return the first sentence without its end mark; a line break ends a sentence too."""
+    return _SENTENCE_END.split(response.strip(), maxsplit=1)[0].strip()
+
+
+def normalised(words: str) -> str:
+    """Return the words in lower case, without punctuation and articles, one space between them."""
+    folded = unicodedata.normalize("NFKC", words).casefold()
+    return " ".join(_ARTICLE.sub(" ", _NOT_WORDS.sub(" ", folded)).split())
+
+
+def named(response: str, candidates: Collection[str]) -> tuple[str, ...]:
+    """Return the candidates that the response names as whole words, in order, each once.
+
+    Of overlapping names the longest counts (`New Guinea` is no `Guinea`); a denied one (`not Lima`)
+    does not.
+    """
+    by_form = {normalised(candidate): candidate for candidate in candidates}
+    if not by_form or "" in by_form:
+        raise ValueError("candidates must be names, at least one")
+    longest_first = sorted(by_form, key=len, reverse=True)
+    pattern = rf"\b(not )?({'|'.join(map(re.escape, longest_first))})\b"
+    found = re.findall(pattern, normalised(response))
+    return tuple(dict.fromkeys(by_form[form] for denied, form in found if not denied))
