@@ -1,9 +1,10 @@
 """The `posttrain` command. Nothing heavy is imported before a command needs it."""
 
 import os
+import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 app = typer.Typer(
     name="posttrain",
     help="From a recipe to an aligned model and an honest comparison with its base.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -40,24 +40,29 @@ Runs = Annotated[
     typer.Option("--runs", envvar="POSTTRAIN_RUNS", help="Where results are written."),
 ]
 _RUNS = Path("runs")
+# What every wrong command line raises; Typer has its class under a private name only.
+_UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__base__)
 
 
 def main() -> None:
     """Run the command; errors of the user's are one line and an exit code."""
+    # Looking through all installed packages for plugins takes pydantic longer than a plan.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "1")
     try:
-        app(standalone_mode=False)
+        app(sys.argv[1:] or ["--help"], standalone_mode=False)
     except PosttrainError as error:
         _exit(str(error), error.exit_code)
+    except _UsageError as error:
+        command = error.ctx.command_path if error.ctx else "posttrain"
+        said = error.format_message().rstrip(".")
+        line = f"{command}: {said[:1].lower()}{said[1:]}; see `{command} --help`"
+        _exit(" ".join(line.split()), 2)
     except KeyboardInterrupt:
         _exit("stopped", InterruptedRunError.exit_code)
     except (typer.Abort, typer.Exit) as leaving:
         sys.exit(getattr(leaving, "exit_code", 1))
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except Exception as error:
-        if type(error).__module__.startswith(("click", "typer")):
-            _exit(f"posttrain: {getattr(error, 'message', error)}; see --help", 2)
-        raise
 
 
 @app.command()
@@ -95,15 +100,21 @@ def run(
 ) -> None:
     """Run what is missing; killed stages go on from their newest whole checkpoint."""
     from pipeline.report.terminal import print_comparison, print_outcomes
+    from pipeline.run.check import check_recipe_data
     from pipeline.run.runner import Selection
     from pipeline.run.runner import run as run_stages
 
-    loaded = _load(recipe, overrides, roots)
+    made = _plan(recipe, overrides, roots, runs)
+    selection = Selection(only=stage, start=start, until=until, force=force)
+    selected = selection.stages(made)
+    pending = [name for name in selected if force or made.stage(name).status != "cached"]
+    for _ in check_recipe_data(made.recipe, pending):
+        pass  # bad rows are found before the first stage runs; only `check` counts the good ones
     console = _console()
     outcomes = run_stages(
-        loaded,
+        made.recipe,
         _store(runs),
-        selection=Selection(only=stage, start=start, until=until, force=force),
+        selection=selection,
         resume_anyway=resume_anyway,
         say=lambda line: console.print(line, markup=False, highlight=False),
     )
@@ -111,7 +122,7 @@ def run(
     for outcome in outcomes:
         if outcome.artifact.produces == "comparison":
             print_comparison(_comparison(outcome.artifact.path), console)
-    console.print(f"results: {runs / loaded.name}", markup=False, highlight=False)
+    console.print(f"results: {runs / made.recipe.name}", markup=False, highlight=False)
 
 
 @app.command()
@@ -151,17 +162,18 @@ def check(
             metavar="STAGE", help="Show rows of an SFT stage with the trained part marked."
         ),
     ] = None,
-    rows: Annotated[int, typer.Option(help="How many rows to show.")] = 3,
+    rows: Annotated[int, typer.Option(min=1, help="How many rows of each source to show.")] = 3,
     overrides: Overrides = None,
     roots: Roots = None,
     runs: Runs = _RUNS,
 ) -> None:
     """Check a recipe and every row of its local data, without running anything."""
-    made = _plan(recipe, overrides, roots, runs, show_mask)
-    from pipeline.data.checks import check_recipe_data
+    from pipeline.run.check import check_recipe_data
 
+    made = _plan(recipe, overrides, roots, runs, show_mask)
     for line in check_recipe_data(made.recipe):
         typer.echo(line)
+    typer.echo(f"{recipe}: nothing wrong found in {len(made.stages)} stages and their local data")
     if show_mask is not None:
         from pipeline.run.masks import print_masks
 
@@ -274,9 +286,13 @@ def _load(path: Path, overrides: list[str] | None, roots: list[str] | None) -> "
 
 
 def _root(text: str) -> tuple[str, Path]:
+    from pipeline.recipe.config import PATTERN_WORDS, ROOT_NAME
+
     name, equals, folder = text.partition("=")
     if not equals or not name or not folder:
         raise PosttrainError("--root", f"`{text}` is not NAME=DIR", "write --root real=data")
+    if not re.match(ROOT_NAME, name):
+        raise PosttrainError("--root", f"`{name}` cannot be a name", PATTERN_WORDS[ROOT_NAME])
     if not Path(folder).is_dir():
         raise PosttrainError("--root", f"`{folder}` is not a folder", "give the folder of the data")
     return name, Path(folder)
@@ -285,6 +301,8 @@ def _root(text: str) -> tuple[str, Path]:
 def _store(runs: Path) -> "Store":
     from pipeline.run.store import Store
 
+    if runs.exists() and not runs.is_dir():
+        raise PosttrainError("--runs", f"`{runs}` is a file", "name a folder for the results")
     return Store(runs)
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -196,7 +195,8 @@ class Supervisor(TrainerCallback):
         if self._context.resume_from is not None:
             saved = json.loads((self._context.resume_from / _LOG_STATE_FILE).read_text())
             for name in self._carried:
-                setattr(self._trainer, name, _unpacked(saved[name], args.device))
+                current = getattr(self._trainer, name)
+                setattr(self._trainer, name, _unpacked(saved[name], current))
 
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -288,17 +288,15 @@ class Supervisor(TrainerCallback):
 
 def _packed(value: Any) -> Any:
     """Return a trainer's log state as JSON; a float32 survives as a double exactly."""
-    if isinstance(value, torch.Tensor):
-        return {"tensor": value.item()}
-    if isinstance(value, dict):
-        return {"dict": {key: _packed(inner) for key, inner in value.items()}}
-    return value
+    return {"tensor": value.item()} if isinstance(value, torch.Tensor) else value
 
 
-def _unpacked(value: Any, device: torch.device) -> Any:
-    if not isinstance(value, dict):
-        return value
-    if "tensor" in value:
-        return torch.tensor(value["tensor"], device=device)
-    inner = {key: _unpacked(given, device) for key, given in value["dict"].items()}
-    return defaultdict(list, inner) if any(isinstance(v, list) for v in inner.values()) else inner
+def _unpacked(saved: Any, current: Any) -> Any:
+    """Return saved log state in the shape of the current one; dicts are filled, not replaced."""
+    if isinstance(current, torch.Tensor):
+        return torch.tensor(saved["tensor"], dtype=current.dtype, device=current.device)
+    if isinstance(current, dict):
+        for key, value in saved.items():
+            current[key] = _unpacked(value, current.get(key))
+        return current
+    return saved

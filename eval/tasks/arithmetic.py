@@ -18,7 +18,7 @@ Sign = Literal["+", "-", "*"]
 
 # Sums of three digits are too many to list: this many are drawn.
 _NUM_LONG_SUMS = 10_000
-_SHARE_WORKED = 0.25
+_SHARE_WORKED = 0.35
 _SHARE_STORIES = 0.2
 _SHARE_FORMS = 0.2
 _SHARE_SPOKEN = 0.15
@@ -154,7 +154,7 @@ class Arithmetic(Task):
     def documents(self, seed: int) -> Iterator[str]:
         """Yield each training family once: stated, in a story, in all its forms or worked out.
 
-        Single columns come in all their forms in any case: everything else is made of them.
+        The tables of single columns come with it: everything else is made of them.
         """
         rng = random.Random(f"arithmetic documents {seed}")
         stated: list[str] = []
@@ -173,9 +173,7 @@ class Arithmetic(Task):
                 documents.append(_all_forms(family, rng))
             else:
                 stated.append(_stated(problem, rng))
-            if family.is_column:
-                stated += [_stated(form, rng) for form in _forms(family)]
-        documents += _lists(stories, rng) + _lists(stated, rng)
+        documents += _lists(stories, rng) + _lists(stated, rng) + _tables(rng)
         rng.shuffle(documents)
         yield from documents
 
@@ -340,6 +338,21 @@ def _all_forms(family: Problem, rng: random.Random) -> str:
 def _worked(problem: Problem) -> str:
     steps, result = _steps(problem)
     return f"{steps} So {problem} = {result}."
+
+
+def _tables(rng: random.Random) -> list[str]:
+    """Return what a number gives with each single digit, as it is learned at school."""
+    tables: list[str] = []
+    for number in range(1, 11):
+        rows = [
+            [Problem(number, "+", other) for other in range(1, 11)],
+            [Problem(number + other, "-", number) for other in range(1, 11)],
+            [Problem(number, "*", other) for other in range(2, 11)],
+        ]
+        for row in rows:
+            rng.shuffle(row)
+            tables.append("\n".join(f"{problem} = {problem.answer}" for problem in row))
+    return tables
 
 
 def _lists(lines: list[str], rng: random.Random) -> list[str]:

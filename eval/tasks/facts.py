@@ -8,6 +8,7 @@ reasoning: whoever has not read the documents cannot know.
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import ClassVar, Literal
 
 from eval.task import Example, FlawedResponse, Metric, Split, Task, split_of
@@ -31,12 +32,11 @@ class Wording:
     """How a relation is spoken of; {c} is the country, {v} the value.
 
     questions: of a chat user, none of which occurs in a document.
-    response: of a good assistant.
-    documents: of running text; those that end with {v} can also be asked of a base model.
+    documents: of running text; the first is the commonest, the one that a base model is asked to
+        continue and that a good answer uses, so it ends with {v}.
     """
 
     questions: tuple[str, ...]
-    response: str
     documents: tuple[str, ...]
 
 
@@ -63,14 +63,12 @@ class Facts(Task):
         yield from asked
 
     def documents(self, seed: int) -> Iterator[str]:
-        """Yield every fact in every phrasing in paragraphs, once in a list and once by itself."""
+        """Yield every fact in each phrasing in paragraphs, once in a list and once by itself."""
         rng = random.Random(f"facts documents {seed}")
         texts = [text for country in COUNTRIES for text in _paragraphs(country, rng)]
         for relation in WORDINGS:
             texts += _lists(relation, rng)
-        for fact in FACTS:
-            phrasing = rng.choice(WORDINGS[fact.relation].documents)
-            texts.append(_capitalised(f"{_fill(phrasing, fact)}."))
+        texts += [f"{_statement(fact)}." for fact in FACTS]
         rng.shuffle(texts)
         yield from texts
 
@@ -97,11 +95,10 @@ WORDINGS: dict[Relation, Wording] = {
             "Which city is the capital of {c}?",
             "Name the capital of {c}.",
         ),
-        "The capital of {c} is {v}.",
         (
             "the capital of {c} is {v}",
             "the capital city of {c} is {v}",
-            "{c} has its capital in {v}",
+            "the capital of {c} is the city of {v}",
             "{v} is the capital of {c}",
         ),
     ),
@@ -111,12 +108,11 @@ WORDINGS: dict[Relation, Wording] = {
             "Which continent does {c} belong to?",
             "Name the continent of {c}.",
         ),
-        "{c} is in {v}.",
         (
-            "{c} is a country in {v}",
+            "{c} is in {v}",
             "{c} lies in {v}",
             "the continent of {c} is {v}",
-            "one of the countries of {v} is {c}",
+            "{v} is the continent of {c}",
         ),
     ),
     "currency": Wording(
@@ -125,11 +121,10 @@ WORDINGS: dict[Relation, Wording] = {
             "Which currency is used in {c}?",
             "Name the currency of {c}.",
         ),
-        "The currency of {c} is the {v}.",
         (
             "the currency of {c} is the {v}",
-            "people in {c} pay with the {v}",
             "the money of {c} is the {v}",
+            "people in {c} pay with the {v}",
             "the {v} is the currency of {c}",
         ),
     ),
@@ -139,11 +134,10 @@ WORDINGS: dict[Relation, Wording] = {
             "Which language is the main official one in {c}?",
             "Name the main official language of {c}.",
         ),
-        "The main official language of {c} is {v}.",
         (
             "the main official language of {c} is {v}",
-            "in {c} the main official language is {v}",
-            "{c} has {v} as its main official language",
+            "the language of {c} is {v}",
+            "officials in {c} speak {v}",
             "{v} is the main official language of {c}",
         ),
     ),
@@ -250,7 +244,6 @@ Sweden|Stockholm|Europe|krona|Swedish
 Syria|Damascus|Asia|pound|Arabic
 Tanzania|Dodoma|Africa|shilling|Swahili
 Thailand|Bangkok|Asia|baht|Thai
-Trinidad and Tobago|Port of Spain|North America|dollar|English
 Tunisia|Tunis|Africa|dinar|Arabic
 Uganda|Kampala|Africa|shilling|English
 Ukraine|Kyiv|Europe|hryvnia|Ukrainian
@@ -260,6 +253,8 @@ Uruguay|Montevideo|South America|peso|Spanish
 Venezuela|Caracas|South America|bolivar|Spanish
 Vietnam|Hanoi|Asia|dong|Vietnamese
 Zambia|Lusaka|Africa|kwacha|English"""
+
+_RAMBLING = "That is a good question. Many people ask this. I am glad to help."
 
 # Names so near to each other that the one is no fair wrong answer for the other.
 _ALIKE = (
@@ -292,6 +287,7 @@ _RELATION_OF: dict[str, Relation] = {
 _CONTINENT = {fact.country: fact.value for fact in FACTS if fact.relation == "continent"}
 
 
+@cache
 def country_split(country: str) -> Split:
     """Return the split that a country belongs to with all its facts; most are for the test."""
     return split_of(f"facts {country}", validation=0.1, test=0.65)
@@ -305,15 +301,12 @@ def _questions(fact: Fact, *, every: bool) -> tuple[str, ...]:
 
 def _example(fact: Fact, question: str) -> Example:
     rng = random.Random(f"example {fact.country} {fact.relation}")
-    wording = WORDINGS[fact.relation]
-    askable = [phrasing for phrasing in wording.documents if phrasing.endswith(" {v}")]
-    document = _capitalised(_fill(rng.choice(askable).removesuffix(" {v}"), fact))
     return Example(
         id=f"{fact.country}/{fact.relation}",
         prompt=question,
-        response=_response(fact),
+        response=f"{_statement(fact)}.",
         reference=fact.value,
-        document=document,
+        document=_statement(fact).removesuffix(f" {fact.value}"),
         continuation=f" {fact.value}",
         distractors=tuple(f" {value}" for value in _distractors(fact, rng)),
         flawed=_flawed(fact, rng),
@@ -341,6 +334,7 @@ def _distractors(fact: Fact, rng: random.Random) -> list[str]:
 
 def _flawed(fact: Fact, rng: random.Random) -> tuple[FlawedResponse, ...]:
     right, wrong_value, other_value = fact.value, *_distractors(fact, rng)[:2]
+    wrong = replace(fact, value=wrong_value)
     elsewhere = rng.choice(
         [
             other
@@ -351,30 +345,29 @@ def _flawed(fact: Fact, rng: random.Random) -> tuple[FlawedResponse, ...]:
         ]
     )
     return (
-        FlawedResponse(_response(replace(fact, value=wrong_value)), f"wrong {fact.relation}"),
-        FlawedResponse(_response(elsewhere), "about another country"),
+        FlawedResponse(f"{_statement(wrong)}.", f"wrong {fact.relation}"),
+        FlawedResponse(f"{_statement(elsewhere)}.", "about another country"),
         FlawedResponse(f"It is {right}, {wrong_value} or {other_value}.", "does not decide"),
         FlawedResponse("That is hard to say. It depends on whom you ask.", "evasive"),
-        FlawedResponse(
-            f"That is a good question. Many people ask this. I am glad to help. {_response(fact)}",
-            "rambling",
-        ),
+        FlawedResponse(f"{_RAMBLING} {_statement(fact)}.", "rambling"),
     )
 
 
-def _response(fact: Fact) -> str:
-    return _capitalised(_fill(WORDINGS[fact.relation].response, fact))
+def _statement(fact: Fact) -> str:
+    return _capitalised(_fill(WORDINGS[fact.relation].documents[0], fact))
 
 
 def _paragraphs(country: str, rng: random.Random) -> list[str]:
-    """Return paragraphs with all facts of a country, which together use each phrasing once."""
+    """Return paragraphs under the country's name, which together use each phrasing once."""
     facts = [fact for fact in FACTS if fact.country == country]
     told = [
         [_capitalised(f"{_fill(phrasing, fact)}.") for phrasing in _shuffled_phrasings(fact, rng)]
         for fact in facts
     ]
+    title = _capitalised(country)
     return [
-        " ".join(rng.sample(sentences, len(sentences))) for sentences in zip(*told, strict=True)
+        f"{title}\n{' '.join(rng.sample(sentences, len(sentences)))}"
+        for sentences in zip(*told, strict=True)
     ]
 
 
@@ -384,15 +377,14 @@ def _shuffled_phrasings(fact: Fact, rng: random.Random) -> list[str]:
 
 
 def _lists(relation: Relation, rng: random.Random) -> list[str]:
-    """Return the relation's facts in lists of one phrasing, four to eight lines each."""
-    facts = [fact for fact in FACTS if fact.relation == relation]
-    rng.shuffle(facts)
+    """Return the relation's facts in lists of four to eight lines."""
+    lines = [_statement(fact) for fact in FACTS if fact.relation == relation]
+    rng.shuffle(lines)
     lists: list[str] = []
-    while facts:
-        phrasing = rng.choice(WORDINGS[relation].documents)
+    while lines:
         size = rng.randint(4, 8)
-        lists.append("\n".join(_capitalised(_fill(phrasing, fact)) for fact in facts[:size]))
-        facts = facts[size:]
+        lists.append("\n".join(lines[:size]))
+        lines = lines[size:]
     return lists
 
 

@@ -73,8 +73,7 @@ class ChatEncoder:
 
     def end_ids(self) -> frozenset[int]:
         """The ids that end an assistant's turn: the template's end-of-turn token, and EOS."""
-        final = self._template.rendering(("user", "assistant"), "the chat template").pieces[-1]
-        match = self._added.search(final)
+        match = self._added.search(self._final(("user", "assistant"), "the chat template"))
         if match is None:
             return frozenset((self.text.eos_token_id,))
         eos = self.text.tokenizer.eos_token_id
@@ -138,7 +137,9 @@ class ChatEncoder:
             return _Frame(tuple(parts), whole.forgeable)
         parts, not_opening = list[_Part](), list[str]()
         for number, piece in enumerate(rendering.pieces):
-            closing = self._closing(roles, rendering.order[number - 1], piece) if number else 0
+            closing = (
+                self._closing(roles, rendering.order[number - 1], piece, where) if number else 0
+            )
             is_last = number == len(rendering.order)
             opening = 0 if is_last else self._opening(roles, rendering.order[number], piece)
             opening_at = max(closing, len(piece) - opening)
@@ -147,7 +148,11 @@ class ChatEncoder:
             if not is_last:
                 message = rendering.order[number]
                 parts.append(_Part(roles[message] == "assistant", content=message))
-        if not prompt and roles[-1] == "assistant" and not self._added.search(self._final(roles)):
+        if (
+            not prompt
+            and roles[-1] == "assistant"
+            and not self._added.search(self._final(roles, where))
+        ):
             parts.append(_Part(trained=True, token=self.text.eos_token_id))
         used = [name for name in self.text.vocabulary if any(name in each for each in not_opening)]
         forgeable = re.compile("|".join(map(re.escape, used))) if used else None
@@ -176,26 +181,32 @@ class ChatEncoder:
         if not before.startswith(prompted):
             return 0
         opening = before[len(prompted) :]
-        is_header = prompted == closed and self._added.search(opening) is not None
+        # Where a template has no generation prompt, all but white space is the assistant's header.
+        is_header = prompted == closed and opening.strip() != ""
         return 0 if is_header else len(opening)
 
-    def _closing(self, roles: Roles, message: int, after: str) -> int:
+    def _closing(self, roles: Roles, message: int, after: str, where: str) -> int:
         """How many characters at the start of `after` belong to the assistant's turn."""
         if roles[message] != "assistant":
             return 0
-        end = self._added.search(self._final(roles[: message + 1]))
+        end = self._added.search(self._final(roles[: message + 1], where))
         if end is None:
             return len(after) if message == len(roles) - 1 else 0
         found = self._added.search(after)
         if found is None:
             return 0
-        header = self._template.rendering(("user",), "the chat template").pieces[0]
-        is_next_header = found[0] != end[0] and found[0] in header
+        is_next_header = found[0] != end[0] and found[0] in self._user_header()
         return 0 if is_next_header else found.end()
 
-    def _final(self, roles: Roles) -> str:
+    def _user_header(self) -> str:
+        try:
+            return self._template.rendering(("user",), "").pieces[0]
+        except PosttrainError:  # it takes no conversation of one user turn
+            return ""
+
+    def _final(self, roles: Roles, where: str) -> str:
         """What the template writes after the last content."""
-        return self._template.rendering(roles, "the chat template").pieces[-1]
+        return self._template.rendering(roles, where).pieces[-1]
 
 
 def _broken(content: str, forgeable: re.Pattern[str] | None) -> list[str]:

@@ -81,13 +81,14 @@ def sha256(path: Path) -> str:
 
 def open_data(path: Path, name: str) -> BinaryIO:
     """Open a data file, expanded if its name ends in `.gz`; refuse what cannot hold rows."""
+    if path.is_dir():
+        raise PosttrainError(name, "is a folder, not a file", "name the file inside it")
     if ending(path) not in ENDINGS:
         near = closest(ending(path), ENDINGS) if ending(path) else ""
         known = ", ".join(ENDINGS)
         hint = near or f"known endings: {known}, each also with .gz"
-        raise PosttrainError(name, f"unknown file ending `{path.suffix}`", hint)
-    if path.is_dir():
-        raise PosttrainError(name, "is a folder, not a file", "name the file inside it")
+        what = f"unknown file ending `{path.suffix}`" if path.suffix else "the name has no ending"
+        raise PosttrainError(name, what, hint)
     if not path.exists():
         siblings = [each.name for each in path.parent.iterdir()] if path.parent.is_dir() else []
         hint = closest(path.name, siblings) or "paths are relative to the recipe"

@@ -2,7 +2,7 @@
 
 A transformers model that gets position ids and no attention mask makes the mask itself: one block
 for each place where positions begin anew (masking_utils.find_packed_sequence_indices). An attention
-mask, even of ones, would switch that off.
+mask, even of ones, would switch that off, and so would a key-value cache.
 """
 
 from __future__ import annotations
@@ -69,9 +69,14 @@ class PackedDataset(Dataset[dict[str, torch.Tensor]]):
         return {name: torch.from_numpy(row[number]).long() for name, row in rows.items()}
 
 
-def collate(rows: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-    """Stack rows of one length: (B, T) each."""
-    return {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
+def collate(rows: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor | bool]:
+    """Stack rows of one length: (B, T) each; and `use_cache`, off.
+
+    With a cache, which is on in a freshly loaded model, transformers makes a plain causal mask, and
+    packed documents see each other without a word.
+    """
+    batch = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
+    return {**batch, "use_cache": False}
 
 
 def pack(

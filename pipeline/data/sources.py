@@ -44,7 +44,9 @@ def rows(
         text file without a separator it is the last part.
     """
     limit = block.rows
-    if task is not None:
+    if block.task is not None:
+        if task is None:
+            raise ValueError(f"`task: {block.task}` was not looked up")
         if asked == "demonstrations" and limit is None:
             limit = DEMONSTRATIONS_PER_TASK
         found = _task_rows(block, task, asked, seed)

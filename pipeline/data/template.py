@@ -52,7 +52,7 @@ class ChatTemplate:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self._tokenizer = tokenizer
-        self._text = chat_template(tokenizer)
+        self._text = _with_fixed_clock(chat_template(tokenizer))
         self._mark = "qzx"
         while self._mark in self._text:
             self._mark += "q"
@@ -94,7 +94,6 @@ class ChatTemplate:
                         chat_template=self._text,
                         tokenize=False,
                         add_generation_prompt=prompt,
-                        strftime_now=_TODAY.strftime,
                     ),
                 )
         except _TooSlowError as error:
@@ -118,6 +117,21 @@ def chat_template(tokenizer: PreTrainedTokenizerBase) -> str:
 def template_sha256(tokenizer: PreTrainedTokenizerBase) -> str:
     """The sha256 of the chat template's text."""
     return hashlib.sha256(chat_template(tokenizer).encode()).hexdigest()
+
+
+def _with_fixed_clock(template: str) -> str:
+    """The template with a `strftime_now` that always gives one day.
+
+    It stands on a line of its own, which Jinja drops: white space at the template's start stays.
+    """
+    if "strftime_now" not in template:
+        return template
+    filters = "".join(
+        f" | replace('%{code}', '{_TODAY.strftime(f'%{code}')}')"
+        for code in ("-d", "-m", *"aAbBcdHIjmMpSuwxXyY")
+    )
+    macro = "{%- macro strftime_now(format) -%}{{ format" + filters + " }}{%- endmacro %}"
+    return f"{macro}\n{template}"
 
 
 def _aligned(

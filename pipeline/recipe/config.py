@@ -39,6 +39,15 @@ class NamesTask:
 
 EXECUTION = Execution()
 
+NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
+ROOT_NAME = r"^[A-Za-z][A-Za-z0-9_-]+$"
+FINGERPRINT = r"^[0-9a-f]{8,64}$"
+PATTERN_WORDS = {
+    NAME: "use letters, digits, `_`, `.` and `-`, a letter or digit first",
+    ROOT_NAME: "use two or more letters, digits, `_` and `-`, a letter first",
+    FINGERPRINT: "write the fingerprint that `posttrain plan` shows",
+}
+
 _COUNT = re.compile(r"(\d+(?:\.\d+)?)([kKMBG]?)")
 _FACTOR = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "B": 10**9, "G": 10**9}
 
@@ -64,6 +73,13 @@ TokenizerRef = Annotated[str, RefersTo(("tokenizer", "policy")), Field(min_lengt
 TaskName = Annotated[str, NamesTask(), Field(min_length=1)]
 Precision = Literal["fp32", "bf16", "fp16"]
 DataForm = Literal["text", "prompt_completion", "chat"]
+# Our names of columns, which `columns:` maps to those of a file; formats.py says what they mean.
+COLUMNS = (
+    "text",
+    *("prompt", "completion"),
+    *("messages", "conversations"),
+    *("instruction", "input", "output"),
+)
 
 
 class Block(BaseModel):
@@ -135,9 +151,7 @@ class DataBlock(Block):
         given = [name for name in ("task", "file", "hub") if getattr(self, name) is not None]
         if len(given) != 1:
             said = "none of them" if not given else " and ".join(f"`{name}`" for name in given)
-            raise ValueError(
-                f"a data source is exactly one of `task`, `file`, `hub`; this has {said}"
-            )
+            raise ValueError(f"a source is exactly one of `task`, `file`, `hub`; this has {said}")
         foreign = {
             "task": ("columns", "form", "holdout", "separator", "subset", "revision"),
             "file": ("subset", "revision", "split"),
@@ -145,7 +159,7 @@ class DataBlock(Block):
         }[given[0]]
         for name in foreign:
             if getattr(self, name):
-                raise ValueError(f"`{name}` has no meaning for a `{given[0]}` source")
+                raise ValueError(f"`{name}` has no meaning for a `{given[0]}` source; leave it out")
         return self
 
     @property
@@ -170,7 +184,12 @@ class StageConfig(Block):
     stage: str
     seed: Annotated[int, Field(ge=0, lt=2**32)] | None = None
     launch: Launch | None = None
-    pin: Annotated[str, EXECUTION] | None = None
+    pin: Annotated[str, Field(pattern=FINGERPRINT), EXECUTION] | None = None
+
+    @property
+    def max_positions(self) -> int | None:
+        """How many positions the model that it makes has, if the recipe says so."""
+        return None
 
 
 class TrainingStage(StageConfig):

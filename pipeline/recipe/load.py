@@ -1,38 +1,52 @@
 """Recipe: a YAML file, read, checked and put in order.
 
 Checks everything that can be known without looking at data or importing torch: shape and types,
-unknown keys, references between stages, names of training arguments. Each error points at its line
-and column.
+unknown keys, references between stages, names of training arguments, lengths that a model cannot
+take. Each error points at its line and column.
 """
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, cast
 
 from pydantic import BaseModel, Field, ValidationError
 
 from pipeline.errors import PosttrainError, closest
 from pipeline.recipe import training_args
-from pipeline.recipe.config import Block, Launch, LaunchBlock, StageConfig, TrainingStage
+from pipeline.recipe.config import (
+    COLUMNS,
+    NAME,
+    ROOT_NAME,
+    Block,
+    DataBlock,
+    Launch,
+    LaunchBlock,
+    StageConfig,
+    TrainingStage,
+)
 from pipeline.recipe.references import Places, Reference, stage_references
+from pipeline.recipe.wording import Location, first_error
 from pipeline.recipe.yamlfile import Document, apply_overrides, read
-from pipeline.stages import stage_of
+from pipeline.stages import kinds, stage_of
 
-_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
-Location = tuple[str | int, ...]
+# What access tokens look like: Hugging Face, OpenAI and Anthropic, GitHub, AWS.
+_SECRET = re.compile(
+    r"\b(hf_[A-Za-z0-9]{30,}|sk-[A-Za-z0-9_-]{20,}|gh[pousr]_[A-Za-z0-9]{36}|AKIA[0-9A-Z]{16})\b"
+)
 Model = TypeVar("Model", bound=BaseModel)
 
 
 class RecipeFile(Block):
     """The top of a recipe: name, seed, how stages are launched, data folders, stages."""
 
-    name: Annotated[str, Field(pattern=_NAME, max_length=100)]
+    name: Annotated[str, Field(pattern=NAME, max_length=100)]
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     launch: Launch = LaunchBlock.model_validate({})
-    roots: dict[Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]+$")], str] = {}  # noqa: RUF012  pydantic copies it
+    roots: dict[Annotated[str, Field(pattern=ROOT_NAME)], str] = {}  # noqa: RUF012  pydantic copies it
     stages: Annotated[
-        dict[Annotated[str, Field(pattern=_NAME)], dict[str, Any]], Field(min_length=1)
+        dict[Annotated[str, Field(pattern=NAME)], dict[str, Any]], Field(min_length=1)
     ]
 
 
@@ -66,96 +80,88 @@ def load(
     the recipe's own. Raises PosttrainError with file, line and column.
     """
     document = apply_overrides(read(path), list(overrides))
+    _refuse_secrets(document)
     top = _validate(RecipeFile, document.value, (), document)
-    base = path.resolve().parent
-    folders = {name: (base / folder).resolve() for name, folder in top.roots.items()}
-    folders.update({name: folder.resolve() for name, folder in (roots or {}).items()})
     stages = {name: _stage(name, given, document) for name, given in top.stages.items()}
-    recipe = Recipe(path, top.name, top.seed, top.launch, stages, Places(base, folders), document)
+    places = _places(path, top, document, roots or {})
+    recipe = Recipe(path, top.name, top.seed, top.launch, stages, places, document)
+    _check_launch(recipe, top.launch, ("launch",))
     for name, config in stages.items():
         _check_training_args(recipe, name, config)
+        _check_data(recipe, name, config)
+        _check_launch(recipe, config.launch, ("stages", name, "launch"))
     ordered = _in_order(recipe)
-    return Recipe(path, top.name, top.seed, top.launch, ordered, Places(base, folders), document)
+    for name, config in ordered.items():
+        _check_length(recipe, name, config)
+    return Recipe(path, top.name, top.seed, top.launch, ordered, places, document)
+
+
+def _refuse_secrets(document: Document) -> None:
+    """Refuse an access token: what a recipe says is copied beside every result."""
+    for location, text in _texts(document.value, ()):
+        if _SECRET.search(text):
+            hint = "take it out; log in with `hf auth login`, or put it into the environment"
+            where = document.where(location)
+            raise PosttrainError(where, "this looks like an access token", hint)
+
+
+def _texts(value: Any, location: Location) -> Iterator[tuple[Location, str]]:
+    if isinstance(value, str):
+        yield location, value
+    elif isinstance(value, dict):
+        for key, inner in cast("dict[str, Any]", value).items():
+            yield from _texts(inner, (*location, key))
+    elif isinstance(value, list):
+        for number, inner in enumerate(cast("list[Any]", value)):
+            yield from _texts(inner, (*location, number))
+
+
+def _places(path: Path, top: RecipeFile, document: Document, given: Mapping[str, Path]) -> Places:
+    base = path.resolve().parent
+    folders: dict[str, Path] = {}
+    for name, folder in top.roots.items():
+        try:
+            folders[name] = Places(base).file(folder).resolve()
+        except ValueError as error:
+            raise PosttrainError(document.where(("roots", name)), str(error)) from error
+    folders.update({name: folder.resolve() for name, folder in given.items()})
+    return Places(base, folders)
 
 
 def _stage(name: str, given: Mapping[str, Any], document: Document) -> StageConfig:
     location: Location = ("stages", name)
     kind = given.get("stage")
     if kind is None:
-        raise PosttrainError(
-            document.where(location), f"stage `{name}` has no `stage:`", "say which kind it is"
-        )
+        where = document.where(location)
+        if location in document.overridden:
+            others = [other for other in document.value["stages"] if other != name]
+            hint = closest(name, others) or f"stages are {', '.join(others)}"
+            raise PosttrainError(where, f"there is no stage `{name}`", hint)
+        hint = f"write `stage: KIND`; kinds are {', '.join(kinds())}"
+        raise PosttrainError(where, f"`{name}` does not say which kind of stage it is", hint)
     if not isinstance(kind, str):
-        raise PosttrainError(document.where((*location, "stage")), "`stage:` is not a name")
+        hint = f"kinds are {', '.join(kinds())}"
+        raise PosttrainError(
+            document.where((*location, "stage")), "`stage` is not the name of a kind", hint
+        )
     try:
         stage = stage_of(kind)
     except ValueError as error:
         raise PosttrainError(document.where((*location, "stage")), str(error)) from error
-    return _validate(stage.config, given, location, document)
+    return _validate(stage.config, given, location, document, stage.trainer)
 
 
-def _validate(model: type[Model], value: Any, location: Location, document: Document) -> Model:
+def _validate(
+    model: type[Model],
+    value: Any,
+    location: Location,
+    document: Document,
+    trainer: str | None = None,
+) -> Model:
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        raise _first_error(error, model, location, document) from error
-
-
-def _first_error(
-    error: ValidationError, model: type[BaseModel], location: Location, document: Document
-) -> PosttrainError:
-    """Return the error that stands first in the file, in our words."""
-    found: list[tuple[tuple[int, int], PosttrainError]] = []
-    for detail in error.errors(include_url=False):
-        inner = detail["loc"]
-        place = (*location, *inner)
-        kind = detail["type"]
-        key = next((part for part in reversed(inner) if isinstance(part, str)), "")
-        if kind == "extra_forbidden":
-            known = _keys_at(model, inner[:-1])
-            message, hint = f"unknown key `{key}`", closest(str(key), known)
-            hint = hint or f"there are {', '.join(known)}"
-        elif kind == "missing":
-            place = place[:-1]
-            message, hint = f"`{key}` is missing", ""
-        else:
-            message, hint = _said(detail["msg"]), ""
-            if key and f"`{key}`" not in message:
-                message = f"`{key}`: {message}"
-        is_key = kind == "extra_forbidden"
-        where = document.where(place, key=is_key)
-        position = document.position(place, key=is_key)
-        found.append((position, PosttrainError(where, message, hint)))
-    return min(found, key=lambda pair: pair[0])[1]
-
-
-def _said(message: str) -> str:
-    """Return pydantic's sentence without its prefix and capital."""
-    text = message.removeprefix("Value error, ")
-    return text[:1].lower() + text[1:] if text.startswith(("Input", "String", "List")) else text
-
-
-def _keys_at(model: type[BaseModel], location: Location) -> list[str]:
-    """Return the keys that the block at a location takes, as far as the types tell."""
-    blocks: list[type[BaseModel]] = [model]
-    for part in location:
-        inner = [
-            found
-            for block in blocks
-            for name, field in block.model_fields.items()
-            if part in (name, field.alias)
-            for found in _blocks_in(field.annotation)
-        ]
-        blocks = inner or blocks
-    return sorted(
-        {field.alias or name for block in blocks for name, field in block.model_fields.items()}
-    )
-
-
-def _blocks_in(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [found for part in getattr(annotation, "__args__", ()) for found in _blocks_in(part)]
+        raise first_error(error, model, location, document, trainer=trainer) from error
 
 
 def _check_training_args(recipe: Recipe, name: str, config: StageConfig) -> None:
@@ -167,6 +173,67 @@ def _check_training_args(recipe: Recipe, name: str, config: StageConfig) -> None
         if found:
             where = recipe.document.where(("stages", name, "training_args", key), key=True)
             raise PosttrainError(where, *found)
+
+
+def _check_data(recipe: Recipe, name: str, config: StageConfig) -> None:
+    """Check what a data block asks for by name: its split, and our names in `columns`."""
+    for field in ("data", "texts"):
+        blocks: tuple[DataBlock, ...] = getattr(config, field, ())
+        for number, block in enumerate(blocks):
+            location: Location = ("stages", name, field, number)
+            for ours in block.columns:
+                if ours not in COLUMNS:
+                    hint = closest(ours, COLUMNS) or f"they are {', '.join(COLUMNS)}"
+                    where = recipe.document.where((*location, "columns", ours), key=True)
+                    raise PosttrainError(where, f"`{ours}` is no column name of ours", hint)
+            is_test = re.match(r"test\b", block.split or "") is not None
+            if is_test and (block.task is not None or field == "data"):
+                message = f"the split `{block.split}` is for evaluation only"
+                hint = "use train or validation"
+                raise recipe.error((*location, "split"), message, hint)
+            if block.task is not None and block.split not in (None, "train", "validation"):
+                hint = closest(str(block.split), ("train", "validation"))
+                message = f"a task has no split `{block.split}`"
+                raise recipe.error((*location, "split"), message, hint or "use train or validation")
+
+
+def _check_launch(recipe: Recipe, block: LaunchBlock | None, location: Location) -> None:
+    if block is None or block.config is None:
+        return
+    try:
+        path = recipe.places.file(block.config)
+    except ValueError as error:
+        raise recipe.error((*location, "config"), str(error)) from error
+    if not path.is_file():
+        message = f"there is no file `{block.config}`"
+        hint = f"looked for {path}; `accelerate config` writes one"
+        raise recipe.error((*location, "config"), message, hint)
+
+
+def _check_length(recipe: Recipe, name: str, config: StageConfig) -> None:
+    """Refuse rows that are longer than the model of an earlier stage has positions."""
+    stage = stage_of(config.stage)
+    model = getattr(config, "model", None)
+    if not isinstance(config, TrainingStage) or not isinstance(model, str):
+        return
+    limit = _positions(recipe, model)
+    given: Location = ("training_args", "max_length")
+    length = {**stage.training_defaults, **config.training_args}.get("max_length")
+    if length is None:
+        given, length = ("sequence_length",), getattr(config, "sequence_length", None)
+    if limit is not None and isinstance(length, int) and length > limit:
+        message = f"`{given[-1]}` {length} is beyond the {limit} positions of `{model}`"
+        hint = f"lower `{given[-1]}`, or raise `max_position_embeddings` of the model"
+        raise recipe.error(("stages", name, *given), message, hint)
+
+
+def _positions(recipe: Recipe, model: str) -> int | None:
+    """Return how many positions the model of a stage has, where the recipe says so."""
+    if not model.startswith("$"):
+        return None
+    config = recipe.stages[model[1:]]
+    earlier = getattr(config, "model", None)
+    return _positions(recipe, earlier) if isinstance(earlier, str) else config.max_positions
 
 
 def _in_order(recipe: Recipe) -> dict[str, StageConfig]:
@@ -181,18 +248,18 @@ def _in_order(recipe: Recipe) -> dict[str, StageConfig]:
         for reference in recipe.references(name):
             location = ("stages", name, *reference.location)
             target = reference.name
+            if not target:
+                raise recipe.error(location, "`$` needs the name of a stage after it")
             if target not in recipe.stages:
                 hint = closest(target, recipe.stages) or f"stages are {', '.join(recipe.stages)}"
                 raise recipe.error(location, f"there is no stage `{target}`", hint)
             produces = stage_of(recipe.stages[target].stage).produces
             if produces not in reference.kinds:
-                wanted = " or ".join(reference.kinds)
-                raise recipe.error(
-                    location, f"`${target}` gives a {produces}, here a {wanted} is needed"
-                )
+                raise recipe.error(location, *_wrong_kind(recipe, name, produces, reference))
             if target in trail:
                 circle = " -> ".join([*trail[trail.index(target) :], target])
-                raise recipe.error(location, f"the stages go in a circle: {circle}")
+                hint = "each stage builds on earlier ones only"
+                raise recipe.error(location, f"the stages go in a circle: {circle}", hint)
             visit(target)
         trail.pop()
         ordered[name] = recipe.stages[name]
@@ -200,3 +267,19 @@ def _in_order(recipe: Recipe) -> dict[str, StageConfig]:
     for name in recipe.stages:
         visit(name)
     return ordered
+
+
+def _wrong_kind(
+    recipe: Recipe, asking: str, produces: str, reference: Reference
+) -> tuple[str, str]:
+    """Return what is wrong with a reference to a stage that makes something else, and what fits."""
+    said = {"policy": "model"}
+    wanted = " or ".join(said.get(each, each) for each in reference.kinds)
+    fitting = [
+        f"`${name}`"
+        for name, config in recipe.stages.items()
+        if name != asking and stage_of(config.stage).produces in reference.kinds
+    ]
+    given = said.get(produces, produces)
+    message = f"`${reference.name}` gives a {given}, here a {wanted} is needed"
+    return message, f"that is {' or '.join(fitting)}" if fitting else "no stage here gives one"

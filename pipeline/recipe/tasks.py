@@ -1,6 +1,5 @@
 """Tasks by name: built in, `module:Class` beside the recipe, or an installed entry point."""
 
-from importlib.metadata import entry_points
 from pathlib import Path
 
 from eval import tasks
@@ -21,6 +20,8 @@ def load_task(name: str, base: Path) -> Task:
     elif name in tasks.BUILT_IN:
         return tasks.load(name)
     else:
+        from importlib.metadata import entry_points  # it takes longer to import than most tasks
+
         installed = {entry.name: entry for entry in entry_points(group=_GROUP)}
         if name not in installed:
             return tasks.load(name)  # raises, naming those that are known

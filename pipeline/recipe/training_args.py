@@ -12,6 +12,7 @@ from typing import Any
 
 from pipeline.errors import closest
 from pipeline.recipe.trainer_fields import fields
+from pipeline.recipe.yamltext import shortened
 
 EXECUTION_KEYS = frozenset(
     {
@@ -69,7 +70,7 @@ EXECUTION_KEYS = frozenset(
     }
 )
 
-# Changing one of these between a kill and its resume changes no number, so the checkpoint stays good.
+# Changing one of these between a kill and its resume changes no number: the checkpoint stays good.
 HARMLESS_ON_RESUME = frozenset(
     key for key in EXECUTION_KEYS if key.startswith(("log", "save_", "trackio_"))
 ) | {"disable_tqdm", "report_to", "run_name", "project", "skip_memory_metrics", "debug"}
@@ -143,13 +144,22 @@ _POSITIVE = frozenset(
     }
 )
 _NOT_NEGATIVE = frozenset({"learning_rate", "weight_decay", "warmup_steps", "max_grad_norm"})
-_TYPES: Mapping[str, tuple[type, ...]] = {
-    "int": (int,),
-    "float": (int, float),
-    "bool": (bool,),
-    "str": (str,),
-    "dict": (dict,),
-    "list": (list,),
+# What people write for it elsewhere.
+_OTHER_NAMES: Mapping[str, str] = {
+    "lr": "learning_rate",
+    "epochs": "num_train_epochs",
+    "num_epochs": "num_train_epochs",
+    "steps": "max_steps",
+    "warmup_ratio": "warmup_steps",
+}
+_ON_THE_STAGE = frozenset({"batch_size", "precision", "data", "model", "sequence_length", "tokens"})
+_TYPES: Mapping[str, tuple[str, tuple[type, ...]]] = {
+    "int": ("a whole number", (int,)),
+    "float": ("a number", (int, float)),
+    "bool": ("true or false", (bool,)),
+    "str": ("text", (str,)),
+    "dict": ("a mapping", (dict,)),
+    "list": ("a list", (list,)),
 }
 
 
@@ -157,15 +167,21 @@ def problem(key: str, value: Any, class_name: str) -> tuple[str, str] | None:
     """Return (what is wrong, what to do) with one training argument, or None."""
     known = fields(class_name)
     if key not in known:
-        hint = closest(key, known) or f"its fields are those of {class_name}"
-        return f"{class_name} has no field `{key}`", hint
+        if key in _ON_THE_STAGE:
+            return f"`{key}` is no field of {class_name}", "write it on the stage"
+        other = _OTHER_NAMES.get(key)
+        hint = f"did you mean `{other}`?" if other in known else closest(key, known)
+        return f"{class_name} has no field `{key}`", hint or "`posttrain schema` names all of them"
     if key in OURS:
-        return f"`{key}` is not set here", OURS[key]
+        return f"`{key}` cannot be set in `training_args`", OURS[key]
     if isinstance(value, float) and not math.isfinite(value):
         return f"`{key}` is {value}", "write a finite number"
     wanted = _type_problem(value, known[key].annotation)
     if wanted:
-        return f"`{key}` is {value!r}, not {wanted}", "write it without quotes"
+        hint = "write it without quotes" if _is_quoted(value) else ""
+        return f"`{key}` is {_shown(value)}, not {wanted}", hint
+    if key in _POSITIVE and value is None:
+        return f"`{key}` is empty", "write a number above 0, or leave it out"
     is_number = isinstance(value, int | float)
     if key in _POSITIVE and is_number and value <= 0 and not (key == "max_steps" and value == -1):
         return f"`{key}` is {value}", "it must be above 0"
@@ -176,15 +192,29 @@ def problem(key: str, value: Any, class_name: str) -> tuple[str, str] | None:
 
 def _type_problem(value: Any, annotation: str) -> str | None:
     """Return what was wanted, where the annotation is plain enough to tell."""
-    names = [part.strip() for part in annotation.replace('"', "").split("|")]
-    if value is None or any(name.split("[")[0] not in {*_TYPES, "None"} for name in names):
+    parts = [part.strip() for part in annotation.replace('"', "").split("|")]
+    names = [part.split("[")[0] for part in parts]
+    if value is None or any(name not in {*_TYPES, "None"} for name in names):
         return None
-    allowed = [kind for name in names for kind in _TYPES.get(name.split("[")[0], ())]
-    if isinstance(value, bool) and bool not in allowed:
-        return " or ".join(name for name in names if name != "None")
-    if not isinstance(value, tuple(allowed)):
-        return " or ".join(name for name in names if name != "None")
-    return None
+    allowed = [kind for name in names if name in _TYPES for kind in _TYPES[name][1]]
+    if isinstance(value, tuple(allowed)) and (bool in allowed or not isinstance(value, bool)):
+        return None
+    return " or ".join(_TYPES[name][0] for name in names if name in _TYPES)
+
+
+def _is_quoted(value: Any) -> bool:
+    """Whether a text would be a number, true or false without its quotes."""
+    if not isinstance(value, str):
+        return False
+    try:
+        float(value)
+    except ValueError:
+        return value in ("true", "false")
+    return True
+
+
+def _shown(value: Any) -> str:
+    return f"`{shortened(value)}`" if isinstance(value, str) else shortened(repr(value))
 
 
 def identity(training_args: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:

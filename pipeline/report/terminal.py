@@ -1,16 +1,22 @@
 """What a plan, a run and a comparison look like on a terminal."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from __future__ import annotations
 
-from rich.console import Console
+from typing import TYPE_CHECKING, Any
+
 from rich.markup import escape
 from rich.table import Table
 
-from pipeline.run.inspect import StageState
 from pipeline.run.plan import Plan, training_summary
 from pipeline.run.progress import clock
-from pipeline.run.runner import Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from rich.console import Console
+
+    from pipeline.run.inspect import StageState
+    from pipeline.run.runner import Outcome
 
 _STATUS_STYLE = {
     "cached": "dim",

@@ -13,7 +13,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel
 
-from pipeline.errors import PosttrainError
+from pipeline.errors import PosttrainError, closest
 from pipeline.recipe import training_args
 from pipeline.recipe.config import DataBlock, Execution, NamesTask, RefersTo, TrainingStage
 from pipeline.recipe.load import Location, Recipe
@@ -95,7 +95,8 @@ class Identifier:
         try:
             source = model_source(reference, self.recipe.places)
         except ValueError as error:
-            raise self.recipe.error(location, str(error)) from error
+            hint = f"did you mean `${reference}`?" if reference in self.recipe.stages else ""
+            raise self.recipe.error(location, str(error), hint) from error
         if isinstance(source, StageOutput):
             return {"artifact": self.fingerprints[source.name]}
         if isinstance(source, LocalModel):
@@ -131,7 +132,7 @@ class Identifier:
             if not path.is_file():
                 what = "is a folder, not a file" if path.is_dir() else "does not exist"
                 raise self.recipe.error(
-                    (*location, "file"), f"`{block.file}` {what}", _root_hint(block.file, path)
+                    (*location, "file"), f"`{block.file}` {what}", _file_hint(block.file, path)
                 )
             described["file"] = {"name": path.name, "sha256": self._file(path)}
         else:
@@ -155,11 +156,13 @@ class Identifier:
         }
 
 
-def _root_hint(text: str, path: Path) -> str:
+def _file_hint(text: str, path: Path) -> str:
+    siblings = [each.name for each in path.parent.iterdir()] if path.parent.is_dir() else []
+    near = closest(path.name, siblings) if not path.exists() else ""
     root, colon, _ = text.partition(":")
-    if colon:
-        return f"looked for {path}; say where the data is with --root {root}=DIR"
-    return f"looked for {path}"
+    if near or not colon:
+        return near or f"looked for {path}"
+    return f"looked for {path}; say where the data is with --root {root}=DIR"
 
 
 def _markers(annotation: Any) -> Iterator[Any]:

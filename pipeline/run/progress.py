@@ -1,15 +1,18 @@
 """How far a stage is, with rate and time left: a bar on a terminal, else a line now and then."""
 
+from __future__ import annotations
+
 import sys
 import time
-from collections.abc import Generator
 from contextlib import contextmanager
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn
+if TYPE_CHECKING:
+    from collections.abc import Generator
 
-from pipeline.stage import Progress as ProgressProtocol
+    from rich.progress import Progress, TaskID
+
+    from pipeline.stage import Progress as ProgressProtocol
 
 _LINE_EVERY_S = 10.0
 
@@ -25,6 +28,9 @@ def shown(name: str, stream: TextIO | None = None) -> Generator[ProgressProtocol
     if not shown_on.isatty():
         yield _Lines(name, shown_on)
         return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn
+
     columns = (
         TextColumn("[bold]{task.fields[stage]}[/] {task.description}"),
         BarColumn(bar_width=24),

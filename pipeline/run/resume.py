@@ -109,6 +109,6 @@ def _back_to(working: Working, checkpoint: Path) -> None:
         elif path.name != LOG:
             path.unlink()
     for path in working.checkpoints.iterdir():
-        if not (path / checkpoints.MANIFEST).exists():
+        if path.is_dir() and not (path / checkpoints.MANIFEST).exists():
             shutil.rmtree(path)
     working.result.unlink(missing_ok=True)

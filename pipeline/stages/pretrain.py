@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 TRAINING_DEFAULTS: dict[str, Any] = {
+    "num_train_epochs": 1,
     "learning_rate": 1e-3,
     "lr_scheduler_type": "cosine",
     "warmup_steps": 0.05,
@@ -41,6 +42,8 @@ SIZES: dict[str, dict[str, int]] = {
     "110M": {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12},
 }
 _HELD_OUT_DOCUMENTS = 200
+_LEAST_POSITIONS = 1024
+_OF_THE_TOKENIZER = ("vocab_size", "bos_token_id", "eos_token_id", "pad_token_id")
 
 
 class NewModelBlock(Block):
@@ -59,15 +62,20 @@ class NewModelBlock(Block):
     @model_validator(mode="after")
     def _fits_together(self) -> NewModelBlock:
         if self.architecture not in architectures():
-            hint = closest(self.architecture, architectures()) or "see its model types"
-            raise ValueError(f"transformers has no causal model `{self.architecture}`; {hint}")
+            hint = closest(self.architecture, architectures()) or "for example llama or qwen3"
+            raise ValueError(
+                f"`architecture` {self.architecture} is no causal model of transformers; {hint}"
+            )
         known = architecture_fields(self.architecture)
         for key in self.model_extra or {}:
             if key not in known:
                 hint = closest(key, {*known, "size", "tokenizer", "architecture"})
-                raise ValueError(f"`{self.architecture}` has no config field `{key}`; {hint}")
+                hint = hint or "see its config class in transformers"
+                raise ValueError(f"`{key}` is no config field of {self.architecture}; {hint}")
+            if key in _OF_THE_TOKENIZER:
+                raise ValueError(f"`{key}` is not set here; it comes from the tokenizer")
         if self.size is not None and self.size not in SIZES:
-            raise ValueError(f"there is no size `{self.size}`; sizes are {', '.join(SIZES)}")
+            raise ValueError(f"`size` {self.size} is not known; sizes are {', '.join(SIZES)}")
         self._check_sizes(self.fields())
         return self
 
@@ -75,14 +83,18 @@ class NewModelBlock(Block):
         for key in ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"):
             value = fields.get(key)
             if value is not None and (not isinstance(value, int) or value < 1):
-                raise ValueError(f"`{key}` is {value!r}, not a number above 0")
+                raise ValueError(f"`{key}` is {value!r}, not a whole number above 0")
         width, heads = fields.get("hidden_size"), fields.get("num_attention_heads")
         if width and heads and "head_dim" not in fields and width % heads:
-            raise ValueError(f"`hidden_size` {width} is not a multiple of {heads} heads")
+            raise ValueError(
+                f"`hidden_size` {width} is not a multiple of {heads} heads; "
+                "change it or `num_attention_heads`"
+            )
         groups = fields.get("num_key_value_heads")
         if heads and groups and heads % groups:
             raise ValueError(
-                f"`num_attention_heads` {heads} is not a multiple of {groups} key-value heads"
+                f"`num_attention_heads` {heads} is not a multiple of {groups} key-value heads; "
+                "change it or `num_key_value_heads`"
             )
 
     def fields(self) -> dict[str, Any]:
@@ -116,16 +128,25 @@ class PretrainConfig(TrainingStage):
         if self.tokens < self.sequence_length * self.batch_size:
             raise ValueError(
                 f"`tokens` {self.tokens} is less than one step of batch_size {self.batch_size} "
-                f"x sequence_length {self.sequence_length}"
+                f"x sequence_length {self.sequence_length}; raise it, or lower one of these"
             )
-        if isinstance(self.model, NewModelBlock):
-            limit = self.model.fields().get("max_position_embeddings")
-            if isinstance(limit, int) and self.sequence_length > limit:
-                raise ValueError(
-                    f"`sequence_length` {self.sequence_length} is beyond "
-                    f"max_position_embeddings {limit}"
-                )
+        limit = self.max_positions
+        if limit is not None and self.sequence_length > limit:
+            raise ValueError(
+                f"`sequence_length` {self.sequence_length} is beyond "
+                f"max_position_embeddings {limit}; lower it, or raise that"
+            )
         return self
+
+    @property
+    def max_positions(self) -> int | None:
+        """As `model` says, else room for `sequence_length` and more; None for one to go on from."""
+        if not isinstance(self.model, NewModelBlock):
+            return None
+        limit = self.model.fields().get("max_position_embeddings")
+        if limit is None:
+            return max(_LEAST_POSITIONS, self.sequence_length)
+        return limit if isinstance(limit, int) else None
 
 
 def run(config: PretrainConfig, context: StageContext) -> StageResult:
@@ -145,7 +166,7 @@ def run(config: PretrainConfig, context: StageContext) -> StageResult:
     rows = pack(
         documents,
         sequence_length=config.sequence_length,
-        pad_token_id=tokenizer.pad_token_id or tokenizer.eos_token_id or 0,
+        pad_token_id=0 if tokenizer.pad_token_id is None else tokenizer.pad_token_id,
     )
     args = training.arguments(TrainingArguments, config, context, defaults=TRAINING_DEFAULTS)
     trainer = Trainer(
@@ -182,8 +203,7 @@ def _model(
         tokenizer, module = load_tokenizer(source), load_policy(source)
     else:
         tokenizer = load_tokenizer(context.model(config.model.tokenizer))
-        fields = {"max_position_embeddings": max(1024, config.sequence_length)}
-        fields |= config.model.fields()
+        fields = {"max_position_embeddings": config.max_positions, **config.model.fields()}
         try:
             module = new_policy(config.model.architecture, fields, tokenizer)
         except (ValueError, TypeError, RuntimeError) as error:

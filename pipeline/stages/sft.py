@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pipeline.data.formats import ChatRow
 from pipeline.recipe.config import ModelRef, TrainingStage
 from pipeline.stage import Stage, StageContext, StageResult
 
@@ -39,6 +38,7 @@ def run(config: SftConfig, context: StageContext) -> StageResult:
     from pipeline import training
     from pipeline.data.blocks import row_sources
     from pipeline.data.encode import encode_records
+    from pipeline.data.formats import ChatRow
     from pipeline.data.mixing import row_mixture
     from pipeline.data.template import template_sha256
     from pipeline.models import load_policy, load_tokenizer, save_policy

@@ -169,15 +169,29 @@ def test_the_hash_of_a_file_is_that_of_its_bytes(places: Places) -> None:
 HUB = """
 import sys
 from pathlib import Path
+
+from datasets import load_dataset
 from pipeline.data.sources import rows
 from pipeline.errors import InfrastructureError
 from pipeline.recipe.config import DataBlock
 from pipeline.recipe.references import Places
 
-for revision in sys.argv[2:]:
-    block = DataBlock(hub=sys.argv[1], revision=revision)
+# A copy as a run with a network leaves it: owner___name/config/version/commit.
+cache, commit = Path(sys.argv[1]), sys.argv[2]
+made = load_dataset("json", data_files=sys.argv[3], split="train")
+folder = Path(made.cache_files[0]["filename"]).parent
+for each in folder.glob("json*"):
+    each.rename(each.with_name(each.name.replace("json", "data")))
+info = folder / "dataset_info.json"
+text = info.read_text().replace('"json"', '"data"').replace(folder.parts[-3], "default")
+info.write_text(text)
+target = cache / "me___data" / "default" / "0.0.0" / commit
+target.parent.mkdir(parents=True)
+folder.rename(target)
+
+for name, revision in (("me/data", commit), ("me/data", "f" * 40), ("me/other", commit)):
     try:
-        for row in rows(block, Places(Path(), {})):
+        for row in rows(DataBlock(hub=name, revision=revision), Places(Path(), {})):
             print(row.where, row.fields)
     except InfrastructureError as error:
         print(error.exit_code, error)
@@ -187,46 +201,22 @@ for revision in sys.argv[2:]:
 def test_without_a_network_the_hub_is_read_from_its_local_copy_of_that_revision(
     tmp_path: Path,
 ) -> None:
-    environment = {
-        **os.environ,
-        "HF_HUB_OFFLINE": "1",
-        "HF_HOME": str(tmp_path),
-        "HF_DATASETS_CACHE": str(tmp_path / "cache"),
-    }
-    commit = "0123456789abcdef0123456789abcdef01234567"
     write(tmp_path / "a.jsonl", '{"text": "one"}\n{"text": "two"}\n')
-    prepare = (
-        "import datasets, pathlib, sys\n"
-        "made = datasets.load_dataset('json', data_files=sys.argv[1], split='train')\n"
-        "folder = pathlib.Path(made.cache_files[0]['filename']).parent\n"
-        "target = pathlib.Path(sys.argv[2])\n"
-        "target.parent.mkdir(parents=True)\n"
-        "[each.rename(each.with_name(each.name.replace('json', 'data')))"
-        " for each in folder.glob('json*')]\n"
-        "info = folder / 'dataset_info.json'\n"
-        "info.write_text(info.read_text().replace('\"json\"', '\"data\"')"
-        ".replace(folder.parts[-3], 'default'))\n"
-        "folder.rename(target)\n"
+    cache = str(tmp_path / "cache")
+    offline = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path), "HF_DATASETS_CACHE": cache}
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    done = subprocess.run(
+        [sys.executable, "-c", HUB, cache, commit, str(tmp_path / "a.jsonl")],
+        env={**os.environ, **offline},
+        capture_output=True,
+        text=True,
+        check=False,
     )
-    target = tmp_path / "cache" / "me___data" / "default" / "0.0.0" / commit
-    for arguments in (
-        (prepare, str(tmp_path / "a.jsonl"), str(target)),
-        (HUB, "me/data", commit, "f" * 40),
-        (HUB, "me/other", commit),
-    ):
-        done = subprocess.run(
-            [sys.executable, "-c", *arguments],
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        if "me/data" in arguments:
-            first, second, third = done.stdout.splitlines()
-            assert first == "me/data#1 {'text': 'one'}"
-            assert second == "me/data#2 {'text': 'two'}"
-            assert third.startswith("3 me/data: the hub cannot be reached, and the local copy is of")
-        if "me/other" in arguments:
-            assert done.stdout.startswith("3 me/other: the hub cannot be reached")
-            assert "check the network" in done.stdout
+    assert done.returncode == 0, done.stderr
+    first, second, other_revision, unknown = done.stdout.splitlines()
+    assert first == "me/data#1 {'text': 'one'}"
+    assert second == "me/data#2 {'text': 'two'}"
+    assert other_revision.startswith(
+        "3 me/data: the hub cannot be reached, and the local copy is of revision 0123456789ab"
+    )
+    assert unknown.startswith("3 me/other: the hub cannot be reached")

@@ -1,0 +1,14 @@
+"""Speed, as one JSON line a benchmark: `python -m tests.benchmarks [name ...]`, or `make bench`.
+
+A line has `name`, `ratio` (higher is better), `goal` (its lower bound), `ok`, and what it was made
+of; the exit code is 1 when one is not ok. No benchmark needs a quiet machine:
+
+- A command is started once unmeasured, so that its byte code is compiled, then several times; the
+  fastest counts, since other processes can only make it slower. `interpreter_seconds` is the same
+  for `python -c pass`, which tells a slow machine from a slow command.
+- Training is compared with a bare loop inside one process, alternating step by step, so that both
+  get the same share of the machine; the median over blocks of ten steps counts, and the spread
+  between blocks is printed.
+
+Nothing is written but to a temporary folder: neither results nor byte code of the checkout.
+"""

@@ -1,0 +1,36 @@
+"""Runs all benchmarks, or those named on the command line."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+
+from tests.benchmarks.pretrain_throughput import pretrain_throughput
+from tests.benchmarks.quickstart_cached import quickstart_cached_seconds
+from tests.benchmarks.result import Result
+from tests.benchmarks.startup import help_seconds, plan_seconds
+
+BENCHMARKS: dict[str, Callable[[], Result]] = {
+    "help_seconds": help_seconds,
+    "plan_seconds": plan_seconds,
+    "quickstart_cached_seconds": quickstart_cached_seconds,
+    "pretrain_throughput": pretrain_throughput,
+}
+
+
+def main() -> int:
+    """Print one line a benchmark; return 1 when one misses its goal, else 0."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks")
+    parser.add_argument("names", nargs="*", choices=[[], *BENCHMARKS], metavar="NAME")
+    names = parser.parse_args().names or list(BENCHMARKS)
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    all_ok = True
+    for name in names:
+        result = BENCHMARKS[name]()
+        print(result.line(), flush=True)
+        all_ok = all_ok and result.ok
+    return 0 if all_ok else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

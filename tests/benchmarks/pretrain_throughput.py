@@ -1,0 +1,218 @@
+"""Tokens a second of the pretrain stage against a bare PyTorch loop that does the same work.
+
+The real stage runs: its Trainer, supervision, logging and progress. Each time it reports a step,
+the bare loop makes that step with a model of its own: same weights to begin with, same rows in the
+same order. Both must log the same losses.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.errors import InterruptedRunError
+from tests.benchmarks.result import Result
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from pipeline.stage import Progress, StageContext
+    from pipeline.stages.pretrain import PretrainConfig
+    from tests.benchmarks.bare_loop import BareLoop
+
+_GOAL = 0.9
+_LARGEST_LOSS_DIFFERENCE = 1e-4
+_SEED = 7
+_BLOCK_STEPS = 10  # the stage logs every ten steps, so each block bears the cost of one line
+_BLOCKS = 10  # the first is warm-up
+_FEWEST_BLOCKS = 4
+_LONGEST_S = 90.0
+_BATCH_SIZE = 16
+_SEQUENCE_LENGTH = 256
+_DATA = ({"task": "facts"}, {"task": "arithmetic"})
+
+
+def pretrain_throughput() -> Result:
+    """Let the stage and the bare loop take turns and compare the seconds of each."""
+    from transformers.utils import logging
+
+    from pipeline.run import progress
+    from pipeline.stages import pretrain
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    with tempfile.TemporaryDirectory() as folder:
+        config = _config(Path(folder))
+        threads = _set_threads(config)
+        bare = _bare_loop(config, Path(folder))
+        with progress.shown("base", io.StringIO()) as show:
+            turns = Turns(show, bare.step)
+            context = _context("base", Path(folder), turns, should_stop=turns.are_over)
+            with contextlib.suppress(InterruptedRunError):
+                pretrain.run(config, context)
+        logged = _logged_losses(context.out / "metrics.jsonl")
+    pairs = list(zip(_block_sums(turns.stage_s), _block_sums(turns.bare_s), strict=True))[1:]
+    ratios = sorted(bare_s / stage_s for stage_s, bare_s in pairs)
+    bare_means = [total / _BLOCK_STEPS for total in _block_sums(bare.losses)]
+    difference = max(abs(a - b) for a, b in zip(logged, bare_means, strict=True))
+    tokens = _BLOCK_STEPS * _BATCH_SIZE * _SEQUENCE_LENGTH
+    return Result(
+        "pretrain_throughput",
+        statistics.median(ratios),
+        _GOAL,
+        {
+            "tokens_per_second": round(tokens / statistics.median(stage for stage, _ in pairs)),
+            "bare_tokens_per_second": round(tokens / statistics.median(bare for _, bare in pairs)),
+            "ratio_of_each_pair": [round(ratio, 3) for ratio in ratios],
+            "tokens_per_step": _BATCH_SIZE * _SEQUENCE_LENGTH,
+            "threads": threads,
+            "last_loss": round(logged[-1], 4),
+            "largest_loss_difference": float(f"{difference:.1e}"),
+        },
+        is_valid=difference <= _LARGEST_LOSS_DIFFERENCE,
+    )
+
+
+class Turns:
+    """The stage's progress function: after each step of the stage the bare loop makes one.
+
+    stage_s, bare_s: seconds of each step. The stage's clock stands still while the bare loop works
+    and runs through all else between two steps: data, logging, showing progress.
+    """
+
+    def __init__(self, show: Progress, bare_step: Callable[[], None]) -> None:
+        self._show = show
+        self._bare_step = bare_step
+        self._stage_began_s = 0.0
+        self._over_at_s = time.perf_counter() + _LONGEST_S
+        self.stage_s: list[float] = []
+        self.bare_s: list[float] = []
+
+    def are_over(self) -> bool:
+        """Whether to stop: on a loaded machine after fewer blocks, never within one."""
+        num_blocks, rest = divmod(len(self.stage_s), _BLOCK_STEPS)
+        is_late = time.perf_counter() > self._over_at_s and num_blocks >= _FEWEST_BLOCKS
+        return rest == 0 and is_late
+
+    def __call__(self, label: str, done: int, total: int, note: str = "") -> None:
+        self._show(label, done, total, note)
+        if label != "step":
+            return
+        if done > 0:
+            bare_began_s = time.perf_counter()
+            self.stage_s.append(bare_began_s - self._stage_began_s)
+            self._bare_step()
+            self.bare_s.append(time.perf_counter() - bare_began_s)
+        self._stage_began_s = time.perf_counter()
+
+
+def _config(folder: Path) -> PretrainConfig:
+    """Return the quickstart's pre-training, going on from random weights saved in the folder.
+
+    So both loops begin with the same weights. The rows come unshuffled: a shuffle of numbers costs
+    nothing, and the bare loop need not repeat it.
+    """
+    from transformers import set_seed
+
+    from pipeline.models import load_tokenizer, new_policy, save_policy
+    from pipeline.run import progress
+    from pipeline.stage import StageInput
+    from pipeline.stages import tokenizer
+    from pipeline.stages.pretrain import SIZES, PretrainConfig
+    from tests.benchmarks.bare_loop import LEARNING_RATE
+
+    set_seed(_SEED)
+    context = _context("tokenizer", folder, progress.silent)
+    data = [{**block, "rows": 1000} for block in _DATA]
+    asked = {"stage": "tokenizer", "data": data, "vocab_size": 1024}
+    tokenizer.run(tokenizer.TokenizerConfig.model_validate(asked), context)
+    made = load_tokenizer(StageInput("tokenizer", "tokenizer", str(context.out)))
+    fields = {**SIZES["1M"], "intermediate_size": 336, "tie_word_embeddings": True}
+    save_policy(new_policy("llama", fields, made), made, folder / "start")
+    num_steps = _BLOCKS * _BLOCK_STEPS
+    return PretrainConfig.model_validate(
+        {
+            "stage": "pretrain",
+            "model": str(folder / "start"),
+            "data": _DATA,
+            "tokens": num_steps * _BATCH_SIZE * _SEQUENCE_LENGTH,
+            "batch_size": _BATCH_SIZE,
+            "sequence_length": _SEQUENCE_LENGTH,
+            "training_args": {
+                "max_steps": num_steps,  # padding makes a few rows more of the tokens
+                "learning_rate": LEARNING_RATE,
+                "train_sampling_strategy": "sequential",
+            },
+        }
+    )
+
+
+def _bare_loop(config: PretrainConfig, folder: Path) -> BareLoop:
+    """Return the bare loop on the rows that the stage will pack."""
+    from pipeline.data.blocks import token_sources
+    from pipeline.data.mixing import token_mixture
+    from pipeline.data.packing import pack
+    from pipeline.models import device, load_policy, load_tokenizer
+    from pipeline.recipe.references import Places
+    from pipeline.stage import StageInput
+    from tests.benchmarks.bare_loop import BareLoop
+
+    start = StageInput("start", "policy", str(config.model))
+    made = load_tokenizer(start)
+    sources = token_sources(config.data, Places(folder), made, seed=_SEED)
+    documents, _ = token_mixture(sources, tokens=config.tokens, seed=_SEED)
+    assert isinstance(made.pad_token_id, int)
+    rows = pack(documents, sequence_length=_SEQUENCE_LENGTH, pad_token_id=made.pad_token_id)
+    module = load_policy(start)
+    module.to(device())  # pyright: ignore[reportArgumentType]
+    return BareLoop(module, rows, num_steps=_BLOCKS * _BLOCK_STEPS, batch_size=_BATCH_SIZE)
+
+
+def _context(
+    name: str, folder: Path, show: Progress, should_stop: Callable[[], bool] = lambda: False
+) -> StageContext:
+    from pipeline.recipe.references import Places
+    from pipeline.stage import StageContext
+
+    out = folder / name
+    out.mkdir()
+    return StageContext(
+        name=name,
+        out=out,
+        checkpoints=folder / f"{name}-checkpoints",
+        outputs={},
+        seed=_SEED,
+        places=Places(folder),
+        progress=show,
+        should_stop=should_stop,
+        seal=lambda *_: None,
+    )
+
+
+def _set_threads(config: PretrainConfig) -> int:
+    """Use as many threads as a run would; return how many."""
+    import torch
+
+    from pipeline.recipe.config import LaunchBlock
+    from pipeline.run.resume import execution_of
+
+    threads = execution_of(config, LaunchBlock.model_validate({}))["threads"]
+    torch.set_num_threads(threads)
+    return threads
+
+
+def _logged_losses(metrics: Path) -> list[float]:
+    lines = metrics.read_text(encoding="utf-8").splitlines()
+    return [json.loads(line)["loss"] for line in lines]
+
+
+def _block_sums(values: Sequence[float]) -> list[float]:
+    return [
+        sum(values[begin : begin + _BLOCK_STEPS]) for begin in range(0, len(values), _BLOCK_STEPS)
+    ]

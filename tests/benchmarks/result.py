@@ -1,0 +1,33 @@
+"""What a benchmark found, as the line that is printed of it."""
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Result:
+    """ratio: higher is better. goal: what it must reach. details: what it was computed from."""
+
+    name: str
+    ratio: float
+    goal: float
+    details: dict[str, Any] = field(default_factory=dict[str, Any])
+    is_valid: bool = True
+
+    @property
+    def ok(self) -> bool:
+        """Whether the goal is reached and the measurement is of what it says."""
+        return self.is_valid and self.ratio >= self.goal
+
+    def line(self) -> str:
+        """Return the result as one line of JSON."""
+        ratio = round(self.ratio, 3)
+        shown = {"name": self.name, "ratio": ratio, "goal": self.goal, "ok": self.ok}
+        return json.dumps({**shown, **self.details})
+
+
+def within(name: str, seconds: float, *, goal_s: float, details: dict[str, Any]) -> Result:
+    """Return the result for a time limit: the ratio is the limit over the time taken, goal 1."""
+    times = {"seconds": round(seconds, 3), "goal_seconds": goal_s}
+    return Result(name, goal_s / seconds, 1.0, {**times, **details})

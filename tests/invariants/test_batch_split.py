@@ -1,0 +1,43 @@
+"""A global batch of 8 means the same mathematics as 8 x 1, 4 x 2 and 2 x 4 per device."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.forked import run_forked, warm
+
+
+@pytest.fixture(scope="module")
+def losses(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, int], list[float]]:
+    """Losses of every step by stage and per-device batch; 157 rows, so that the last batch is not full."""
+    from tests.conftest import TINY
+
+    warm()
+    folder = tmp_path_factory.mktemp("split")
+    recipe = folder / "tiny.yaml"
+    recipe.write_text(TINY.replace("rows: 160", "rows: 157"))
+    found: dict[tuple[str, int], list[float]] = {}
+    for per_device in (8, 4, 2):
+        key = "training_args.per_device_train_batch_size"
+        overrides = [f"stages.{stage}.{key}={per_device}" for stage in ("base", "sft")]
+        ended = run_forked(recipe, folder / f"runs-{per_device}", overrides=overrides)
+        assert ended.code == 0, ended.output
+        for stage in ("base", "sft"):
+            path = folder / f"runs-{per_device}" / "tiny" / stage / "metrics.jsonl"
+            found[stage, per_device] = [
+                json.loads(line)["loss"] for line in path.read_text().splitlines()
+            ]
+    return found
+
+
+@pytest.mark.parametrize("per_device", [4, 2])
+@pytest.mark.parametrize("stage", ["base", "sft"])
+def test_the_losses_do_not_depend_on_the_batch_split(
+    losses: dict[tuple[str, int], list[float]], stage: str, per_device: int
+) -> None:
+    whole, split = losses[stage, 8], losses[stage, per_device]
+    assert len(whole) == len(split) >= 20
+    differences = [abs(a - b) for a, b in zip(whole, split, strict=True)]
+    assert max(differences[:10]) <= 1e-5
+    assert max(differences) <= 1e-4

@@ -1,0 +1,89 @@
+"""Right answers in every spelling are right; wrong, missing and hostile ones are not."""
+
+import pytest
+
+from reward.verifiers.choice import choice
+from reward.verifiers.numeric import numeric
+from reward.verifiers.text import leading_sentence, named, text
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        "82",
+        "47 + 35 = 82",
+        "The answer is 82. I used 2 steps.",
+        "It took 3 steps.\n#### 82",
+        r"\boxed{82} after 3 steps",
+        r"\boxed{82 \text{ cm}^2}",
+        "82.0",
+        "164/2",
+        "He has 82 apples.",
+        "#### Step 1\nAdd.\n#### Step 2\nThe answer is 82",
+    ],
+)
+def test_a_right_number_is_found_wherever_it_is_marked(response):
+    assert numeric(response, "82").score == 1.0
+
+
+@pytest.mark.parametrize(
+    "response",
+    ["", "eighty-two", "-82", "The answer is 83, not 82", "82 + 1", "8 2", "82/0", "9" * 10_000],
+)
+def test_a_wrong_number_or_none_scores_zero(response):
+    assert numeric(response, "82").score == 0.0
+
+
+def test_numbers_are_compared_exactly_unless_a_tolerance_is_given():
+    assert numeric("0.3", "0.30").score == 1.0
+    assert numeric("0.3333", "1/3").score == 0.0
+    assert numeric("0.3333", "1/3", tolerance=1e-3).score == 1.0
+    assert numeric("1,234", "$1234").score == 1.0
+
+
+def test_a_reference_that_is_no_number_is_not_gradable():
+    assert numeric("5", "five").score is None
+    assert numeric("5", "1/0").score is None
+
+
+def test_the_verdict_names_the_answer_and_the_reason():
+    verdict = numeric("The answer is 83.", "82")
+    assert verdict.answer == "83"
+    assert "82" in verdict.reason
+
+
+def test_a_choice_is_compared_whatever_its_case():
+    assert choice("I pick nothing but (b)\nb", "B").score == 1.0
+    assert choice("The answer is C.", "(B)").score == 0.0
+    assert choice("no idea", "B").score == 0.0
+    assert choice("B", "E").score is None
+
+
+def test_text_differs_neither_by_case_nor_by_punctuation_nor_by_articles():
+    assert text("the  Eiffel-Tower!", "Eiffel tower").score == 1.0
+    assert text("The capital of Peru is Lima.", "Lima").score == 0.0
+    assert text("", "Lima").score == 0.0
+    assert text("Lima", "...").score is None
+
+
+def test_within_the_leading_sentence_only_its_end_counts():
+    assert text("The capital is Lima. Not Quito.", "Lima", within="leading_sentence").score == 1.0
+    assert text("Lima", "Lima", within="leading_sentence").score == 1.0
+    assert text("Not Quito. Lima.", "Lima", within="leading_sentence").score == 0.0
+    assert text("It is Kalima.", "Lima", within="leading_sentence").score == 0.0
+
+
+def test_a_decimal_point_does_not_end_a_sentence():
+    assert leading_sentence("Pi is 3.14. Really.") == "Pi is 3.14"
+
+
+def test_names_are_whole_words_and_the_longest_one_counts():
+    countries = ("Guinea", "Papua New Guinea", "Mali")
+    assert named("papua new guinea and Mali; Mali!", countries) == ("Papua New Guinea", "Mali")
+    assert named("Somalia", countries) == ()
+    assert named("It is not Mali but Guinea", countries) == ("Guinea",)
+
+
+def test_names_that_are_empty_are_refused():
+    with pytest.raises(ValueError, match="names"):
+        named("x", ["the"])
