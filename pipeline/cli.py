@@ -321,3 +321,7 @@ def _comparison(folder: Path) -> dict[str, Any]:
 def _exit(line: str, code: int) -> None:
     sys.stderr.write(line + "\n")
     sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

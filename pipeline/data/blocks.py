@@ -53,7 +53,7 @@ def held_out_texts(block: DataBlock, places: Places, *, at_most: int) -> list[st
     Of a file its held-out part (all of it without `holdout`: it is then evaluated, not trained on);
     of a task, documents of a pass that no training asks for.
     """
-    found = records(block, places, ("text",), seed=_UNSEEN_SEED, held_out=block.holdout is not None)
+    found = records(block, places, ("text",), seed=_UNSEEN_SEED, held_out=True)
     return [record.text for record in islice(found, at_most) if isinstance(record, TextRow)]
 
 

@@ -1,0 +1,14 @@
+from pathlib import Path
+
+import pytest
+
+from tests.command import Command, light_command
+
+
+@pytest.fixture
+def posttrain(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Command:
+    """The command, run in an empty folder; to import torch or the like is an error."""
+    monkeypatch.chdir(tmp_path)
+    return light_command(monkeypatch, capsys)
