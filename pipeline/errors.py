@@ -25,7 +25,9 @@ class PosttrainError(Exception):
         line = f"{self.where}: {self.message}" if self.where else self.message
         if self.hint:
             line = f"{line}; {self.hint}"
-        return " ".join(line.split())
+        line = " ".join(line.split())
+        # What a file holds may act on a terminal: escape sequences, text from right to left.
+        return "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
 
 
 class InfrastructureError(PosttrainError):

@@ -1,4 +1,4 @@
-"""The `posttrain` command in this process, with every heavy library out of reach."""
+"""The `posttrain` command in this process, and what a test asks of it."""
 
 import builtins
 import re
@@ -30,17 +30,8 @@ class Said:
 Command = Callable[..., Said]
 
 
-def light_command(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Command:
-    """Return a function that runs `posttrain ARGUMENTS`; to import torch or the like is an error."""
-    real_import = builtins.__import__
-
-    def light_import(name: str, *arguments: Any) -> ModuleType:
-        assert name.partition(".")[0] not in HEAVY, f"{name} is imported"
-        return real_import(name, *arguments)
-
-    monkeypatch.setattr(builtins, "__import__", light_import)
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Return a function that runs `posttrain ARGUMENTS`."""
 
     def call(*arguments: str) -> Said:
         monkeypatch.setattr(sys, "argv", ["posttrain", *arguments])
@@ -54,6 +45,17 @@ def light_command(
         return Said(code, written.out, written.err)
 
     return call
+
+
+def refuse_heavy_imports(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make it an error to import torch or the like, imported already or not."""
+    real_import = builtins.__import__
+
+    def light_import(name: str, *arguments: Any, **named: Any) -> ModuleType:
+        assert name.partition(".")[0] not in HEAVY, f"{name} is imported"
+        return real_import(name, *arguments, **named)
+
+    monkeypatch.setattr(builtins, "__import__", light_import)
 
 
 def the_line(said: Said) -> str:

@@ -28,7 +28,14 @@ def hashes(runs: Path, stage: str) -> list[str]:
 
 
 def kill_and_compare(
-    recipe: Path, folder: Path, stage: str, before: str, *, kills: int, seed: int, overrides: list[str]
+    recipe: Path,
+    folder: Path,
+    stage: str,
+    before: str,
+    *,
+    kills: int,
+    seed: int,
+    overrides: list[str],
 ) -> Tally:
     """Kill one stage `kills` times, each in a store of its own with the stages before it done."""
     prepared = folder / "prepared"

@@ -19,7 +19,7 @@ Sign = Literal["+", "-", "*"]
 # Sums of three digits are too many to list: this many are drawn.
 _NUM_LONG_SUMS = 10_000
 _SHARE_WORKED = 0.35
-_SHARE_STORIES = 0.2
+_SHARE_STORIES = 0.25
 _SHARE_FORMS = 0.2
 _SHARE_SPOKEN = 0.15
 
@@ -166,7 +166,7 @@ class Arithmetic(Task):
             problem = rng.choice(_forms(family))
             draw = rng.random()
             if draw < _SHARE_WORKED:
-                documents.append(_worked(problem))
+                documents.append(_worked(problem, rng))
             elif draw < _SHARE_WORKED + _SHARE_STORIES:
                 stories.append(_told(problem, rng))
             elif draw < _SHARE_WORKED + _SHARE_STORIES + _SHARE_FORMS:
@@ -335,8 +335,12 @@ def _all_forms(family: Problem, rng: random.Random) -> str:
     return "\n".join(f"{form} = {form.answer}" for form in forms)
 
 
-def _worked(problem: Problem) -> str:
+def _worked(problem: Problem, rng: random.Random) -> str:
+    """Return the steps, inside a story as often as an example is one."""
     steps, result = _steps(problem)
+    story = _story(problem, rng) if rng.random() < _SHARE_STORIES else None
+    if story is not None:
+        return f"{story.told} {steps} {story.closing} {result} {story.things}."
     return f"{steps} So {problem} = {result}."
 
 
@@ -347,7 +351,7 @@ def _tables(rng: random.Random) -> list[str]:
         rows = [
             [Problem(number, "+", other) for other in range(1, 11)],
             [Problem(number + other, "-", number) for other in range(1, 11)],
-            [Problem(number, "*", other) for other in range(2, 11)],
+            [Problem(number, "*", other) for other in range(2, 10)],
         ]
         for row in rows:
             rng.shuffle(row)

@@ -63,12 +63,17 @@ class Facts(Task):
         yield from asked
 
     def documents(self, seed: int) -> Iterator[str]:
-        """Yield every fact in each phrasing in paragraphs, once in a list and once by itself."""
+        """Yield every fact in each phrasing in paragraphs, then in a list, bare and under a title.
+
+        Titles and repeated names teach a model to take up what a text is about, as an answer does.
+        """
         rng = random.Random(f"facts documents {seed}")
         texts = [text for country in COUNTRIES for text in _paragraphs(country, rng)]
         for relation in WORDINGS:
             texts += _lists(relation, rng)
-        texts += [f"{_statement(fact)}." for fact in FACTS]
+        for fact in FACTS:
+            title = f"{fact.relation.capitalize()} of {fact.country}"
+            texts += [f"{_statement(fact)}.", f"{title}\n{_statement(fact)}."]
         rng.shuffle(texts)
         yield from texts
 
@@ -156,7 +161,6 @@ Austria|Vienna|Europe|euro|German
 the Bahamas|Nassau|North America|dollar|English
 Bangladesh|Dhaka|Asia|taka|Bengali
 Belgium|Brussels|Europe|euro|-
-Bolivia|-|South America|boliviano|Spanish
 Botswana|Gaborone|Africa|pula|English
 Brazil|Brasilia|South America|real|Portuguese
 Bulgaria|Sofia|Europe|-|Bulgarian
@@ -181,7 +185,6 @@ Germany|Berlin|Europe|euro|German
 Ghana|Accra|Africa|cedi|English
 Greece|Athens|Europe|euro|Greek
 Guatemala|Guatemala City|North America|quetzal|Spanish
-Haiti|Port-au-Prince|North America|gourde|-
 Honduras|Tegucigalpa|North America|lempira|Spanish
 Hungary|Budapest|Europe|forint|Hungarian
 Iceland|Reykjavik|Europe|krona|Icelandic

@@ -20,7 +20,7 @@ from eval.task import Task
 from pipeline.data.files import Row, kind_of
 from pipeline.data.sources import rows
 from pipeline.errors import PosttrainError, closest
-from pipeline.recipe.config import DataBlock, DataForm
+from pipeline.recipe.config import COLUMNS, DataBlock, DataForm
 from pipeline.recipe.references import Places
 
 Role = Literal["system", "user", "assistant"]
@@ -108,11 +108,10 @@ def _renamed(row: Row, columns: dict[str, str]) -> Row:
     """The row under our column names; `columns` maps ours to theirs."""
     if not columns:
         return row
-    known = {name for layout in _LAYOUTS for name in layout.columns} | {"input"}
     fields = dict(row.fields)
     for ours, theirs in columns.items():
-        if ours not in known:
-            hint = closest(ours, known) or f"known names: {', '.join(sorted(known))}"
+        if ours not in COLUMNS:
+            hint = closest(ours, COLUMNS) or f"known names: {', '.join(COLUMNS)}"
             raise PosttrainError("columns", f"`{ours}` is no column of ours", hint)
         if theirs not in row.fields:
             hint = closest(theirs, row.fields) or _columns_found(row.fields)
@@ -146,7 +145,8 @@ def _detected(row: Row, block: DataBlock, forms: Sequence[DataForm]) -> _Layout:
 def _what_would_fit(row: Row, allowed: Sequence[_Layout]) -> str:
     elsewhere = [each.form for each in _LAYOUTS if _fits(each, row.fields)]
     if elsewhere:
-        return f"that is {elsewhere[0]}; this stage reads {_either([e.form for e in allowed])}"
+        reads = _either([each.form for each in allowed])
+        return f"this is the form {elsewhere[0]}; the stage reads {reads}"
     for layout in allowed:
         for name in layout.columns:
             near = closest(name, row.fields)

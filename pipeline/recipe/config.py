@@ -67,7 +67,7 @@ def as_tuple(value: Any) -> Any:
     return tuple(cast("list[Any]", value)) if isinstance(value, list | tuple) else (value,)
 
 
-Count = Annotated[int, BeforeValidator(_count), Field(gt=0)]
+Count = Annotated[int, BeforeValidator(_count), Field(gt=0, le=10**15)]
 ModelRef = Annotated[str, RefersTo(("policy",)), Field(min_length=1)]
 TokenizerRef = Annotated[str, RefersTo(("tokenizer", "policy")), Field(min_length=1)]
 TaskName = Annotated[str, NamesTask(), Field(min_length=1)]

@@ -273,13 +273,13 @@ def _wrong_kind(
     recipe: Recipe, asking: str, produces: str, reference: Reference
 ) -> tuple[str, str]:
     """Return what is wrong with a reference to a stage that makes something else, and what fits."""
-    said = {"policy": "model"}
-    wanted = " or ".join(said.get(each, each) for each in reference.kinds)
+    said = {"policy": "a model", "evaluation": "an evaluation"}
+    wanted = " or ".join(said.get(each, f"a {each}") for each in reference.kinds)
     fitting = [
         f"`${name}`"
         for name, config in recipe.stages.items()
         if name != asking and stage_of(config.stage).produces in reference.kinds
     ]
-    given = said.get(produces, produces)
-    message = f"`${reference.name}` gives a {given}, here a {wanted} is needed"
+    given = said.get(produces, f"a {produces}")
+    message = f"`${reference.name}` gives {given}, here {wanted} is needed"
     return message, f"that is {' or '.join(fitting)}" if fitting else "no stage here gives one"

@@ -12,7 +12,7 @@ from typing import Any
 
 from pipeline.errors import closest
 from pipeline.recipe.trainer_fields import fields
-from pipeline.recipe.yamltext import shortened
+from pipeline.recipe.wording import shown
 
 EXECUTION_KEYS = frozenset(
     {
@@ -179,9 +179,9 @@ def problem(key: str, value: Any, class_name: str) -> tuple[str, str] | None:
     wanted = _type_problem(value, known[key].annotation)
     if wanted:
         hint = "write it without quotes" if _is_quoted(value) else ""
-        return f"`{key}` is {_shown(value)}, not {wanted}", hint
-    if key in _POSITIVE and value is None:
-        return f"`{key}` is empty", "write a number above 0, or leave it out"
+        return f"`{key}` is {shown(value)}, not {wanted}", hint
+    if value is None and key in _POSITIVE | _NOT_NEGATIVE:
+        return f"`{key}` is empty", "write a number, or leave it out"
     is_number = isinstance(value, int | float)
     if key in _POSITIVE and is_number and value <= 0 and not (key == "max_steps" and value == -1):
         return f"`{key}` is {value}", "it must be above 0"
@@ -211,10 +211,6 @@ def _is_quoted(value: Any) -> bool:
     except ValueError:
         return value in ("true", "false")
     return True
-
-
-def _shown(value: Any) -> str:
-    return f"`{shortened(value)}`" if isinstance(value, str) else shortened(repr(value))
 
 
 def identity(training_args: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:

@@ -88,6 +88,17 @@ def keys_at(model: type[BaseModel], location: Sequence[str | int]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
+def shown(value: Any) -> str:
+    """Return a value as an error names it: short, on one line."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return shortened(repr(value))
+    if isinstance(value, str):
+        return f"`{shortened(value)}`" if value else "an empty text"
+    return kind(value)
+
+
 def _blocks_in(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
@@ -163,18 +174,18 @@ def _said(
         return f"`{detail['loc'][-1]}:` is missing in {owner}", "write it"
     if error in _WANTED:
         wanted = str(context.get("wanted", _WANTED[error]))
-        return f"`{key}` is {_shown(value)}, not {wanted}", _repair(value, wanted, model, detail)
+        return f"`{key}` is {shown(value)}, not {wanted}", _repair(value, wanted, model, detail)
     if error in _BOUNDS:
         bound, name = _BOUNDS[error]
-        return f"`{key}` is {_shown(value)}", f"it must be {bound} {context[name]:g}"
+        return f"`{key}` is {shown(value)}", f"it must be {bound} {context[name]:g}"
     if error == "literal_error":
         expected = str(context["expected"]).replace("'", "`")
-        return f"`{key}` is {_shown(value)}, not {expected}", (
+        return f"`{key}` is {shown(value)}, not {expected}", (
             closest(str(value), re.findall(r"`([^`]+)`", expected)) or "write one of these"
         )
     if error == "string_pattern_mismatch":
         owner = "a name" if detail["loc"][-1] == "[key]" else f"`{key}`"
-        return f"{_shown(value)} cannot be {owner}", PATTERN_WORDS[str(context["pattern"])]
+        return f"{shown(value)} cannot be {owner}", PATTERN_WORDS[str(context["pattern"])]
     if error in ("too_short", "string_too_short"):
         what = "a value" if error == "string_too_short" else "at least one"
         return f"`{key}` is empty", f"write {what}"
@@ -206,13 +217,3 @@ def _repair(value: Any, wanted: str, model: type[BaseModel], detail: ErrorDetail
     if wanted == "text" and isinstance(value, bool | int | float):
         return "quote it"
     return ""
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int | float):
-        return shortened(repr(value))
-    if isinstance(value, str):
-        return f"`{shortened(value)}`" if value else "an empty text"
-    return kind(value)

@@ -107,47 +107,45 @@ def headline(metrics: Mapping[str, Any], *, at_most: int = 3) -> str:
 def print_comparison(comparison: Mapping[str, Any], console: Console) -> None:
     """Print comparison.json: scores with intervals, differences to the baseline's best style."""
     baseline = comparison["baseline"]
-    table = Table(
-        title=f"against {escape(baseline)}, 95% intervals", title_justify="left", box=None
-    )
-    for column in ("task", "metric", "model", "asked", "n", "score", "difference"):
-        table.add_column(column, justify="right" if column in {"n", "score"} else "left")
+    table = Table(box=None, pad_edge=False, title_justify="left", title="95% intervals")
+    table.add_column("model, asked by", overflow="fold")
+    table.add_column("n", justify="right")
+    table.add_column("score", no_wrap=True)
+    table.add_column(f"against the best of {escape(baseline)}", no_wrap=True)
     last = None
     for row in comparison["rows"]:
         subject = (row["task"], row["metric"])
-        if last is not None and subject != last:
-            table.add_section()
-        first = subject != last
+        if subject != last:
+            name = f"{row['task']}: {row['metric'].replace('_', ' ')}"
+            table.add_row(f"[bold]{escape(name)}[/]")
         last = subject
         asked = row["form"] if row["style"] == "none" else f"{row['form']}, {row['style']}"
+        digits = 3 if row["metric"] == "bits_per_byte" else 2
         table.add_row(
-            escape(row["task"]) if first else "",
-            row["metric"].replace("_", " ") if first else "",
-            escape(row["model"]),
-            asked,
+            f"  {escape(row['model'])}, {asked}",
             str(row["n"]),
-            _interval(row["score"], row["low"], row["high"]),
-            _difference(row),
+            _interval(row["score"], row["low"], row["high"], digits),
+            _difference(row, digits),
         )
     console.print(table)
 
 
-def _interval(value: float | None, low: float | None, high: float | None) -> str:
+def _interval(value: float | None, low: float | None, high: float | None, digits: int) -> str:
     if value is None:
         return "-"
-    return f"{value:.3f}" if low is None else f"{value:.3f} [{low:.3f}, {high:.3f}]"
+    said = f"{value:.{digits}f}"
+    return said if low is None else f"{said} \\[{low:.{digits}f}, {high:.{digits}f}]"
 
 
-def _difference(row: Mapping[str, Any]) -> str:
+def _difference(row: Mapping[str, Any], digits: int) -> str:
+    """Return a difference, green or red where its interval is clear of 0."""
     if row["delta"] is None:
         return ""
-    text = f"{row['delta']:+.3f}"
-    if row["delta_low"] is not None:
-        text += f" [{row['delta_low']:+.3f}, {row['delta_high']:+.3f}]"
-        is_lower_better = row["metric"] == "bits_per_byte"
-        is_clear = row["delta_low"] > 0 or row["delta_high"] < 0
-        if is_clear:
-            is_gain = (row["delta"] < 0) == is_lower_better
-            text = f"[{'green' if is_gain else 'red'}]{text}[/]"
-    against = row["against"]
-    return text if against in (None, "none") else f"{text} [dim]vs {against}[/]"
+    said = f"{row['delta']:+.{digits}f}"
+    if row["delta_low"] is None:
+        return said
+    said += f" \\[{row['delta_low']:+.{digits}f}, {row['delta_high']:+.{digits}f}]"
+    if row["delta_low"] <= 0 <= row["delta_high"]:
+        return said
+    is_gain = (row["delta"] < 0) == (row["metric"] == "bits_per_byte")
+    return f"[{'green' if is_gain else 'red'}]{said}[/]"

@@ -20,7 +20,7 @@ def adopt(plan: Plan, store: Store, name: str, folder: Path) -> Artifact:
     produces = stage_of(planned.kind).produces
     where = str(folder)
     if produces not in ("policy", "tokenizer"):
-        raise PosttrainError(where, f"`{name}` gives a {produces}, not a model")
+        raise PosttrainError(where, f"`{name}` makes neither a model nor a tokenizer")
     if planned.artifact is not None:
         raise PosttrainError(
             where,

@@ -20,6 +20,7 @@ from pipeline.recipe.config import (
     TrainingStage,
 )
 from pipeline.recipe.trainer_fields import architecture_fields, architectures
+from pipeline.recipe.wording import shown
 from pipeline.stage import Stage, StageContext, StageResult
 
 if TYPE_CHECKING:
@@ -43,6 +44,11 @@ SIZES: dict[str, dict[str, int]] = {
 }
 _HELD_OUT_DOCUMENTS = 200
 _LEAST_POSITIONS = 1024
+_COUNTS = (
+    *("hidden_size", "intermediate_size", "head_dim", "num_hidden_layers"),
+    *("num_attention_heads", "num_key_value_heads", "max_position_embeddings"),
+)
+_LARGEST_COUNT = 10**8
 _OF_THE_TOKENIZER = ("vocab_size", "bos_token_id", "eos_token_id", "pad_token_id")
 
 
@@ -80,10 +86,12 @@ class NewModelBlock(Block):
         return self
 
     def _check_sizes(self, fields: dict[str, Any]) -> None:
-        for key in ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"):
-            value = fields.get(key)
-            if value is not None and (not isinstance(value, int) or value < 1):
-                raise ValueError(f"`{key}` is {value!r}, not a whole number above 0")
+        for key in _COUNTS:
+            value = fields.get(key, 1)
+            is_number = isinstance(value, int) and not isinstance(value, bool)
+            if not is_number or not 1 <= value <= _LARGEST_COUNT:
+                wanted = f"a whole number from 1 to {_LARGEST_COUNT:,}"
+                raise ValueError(f"`{key}` is {shown(value)}, not {wanted}")
         width, heads = fields.get("hidden_size"), fields.get("num_attention_heads")
         if width and heads and "head_dim" not in fields and width % heads:
             raise ValueError(

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.command import Command, light_command
+from tests.command import Command, command, refuse_heavy_imports
 
 
 @pytest.fixture
@@ -11,4 +11,5 @@ def posttrain(
 ) -> Command:
     """The command, run in an empty folder; to import torch or the like is an error."""
     monkeypatch.chdir(tmp_path)
-    return light_command(monkeypatch, capsys)
+    refuse_heavy_imports(monkeypatch)
+    return command(monkeypatch, capsys)
