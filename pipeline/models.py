@@ -64,7 +64,7 @@ def load_policy(source: StageInput, *, precision: Precision = "fp32") -> PreTrai
             "merge it into its base and name the merged folder",
         )
     try:
-        module, report = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             source.path,
             revision=source.revision,
             dtype=_DTYPES[precision],
@@ -74,6 +74,7 @@ def load_policy(source: StageInput, *, precision: Precision = "fp32") -> PreTrai
         )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise _not_loadable(source, "a causal language model", error) from error
+    module, report = loaded
     for key in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if report[key]:
             first = sorted(str(name) for name in report[key])[0]
@@ -125,7 +126,8 @@ def language_model(source: StageInput, *, form: Form | None, precision: Precisio
     has a chat template.
     """
     tokenizer = load_tokenizer(source)
-    module = load_policy(source, precision=precision).to(device())
+    module = load_policy(source, precision=precision)
+    torch.nn.Module.to(module, device())
     chosen: Form = form or source.properties.get("form") or _guessed_form(tokenizer)
     return wrap(module, tokenizer, name=source.name, form=chosen)
 
@@ -158,8 +160,8 @@ def _eos_token_ids(
     for given in (tokenizer.eos_token_id, getattr(module.generation_config, "eos_token_id", None)):
         if isinstance(given, int):
             found.add(given)
-        elif given is not None:
-            found.update(given)
+        elif isinstance(given, list):
+            found.update(number for number in given if isinstance(number, int))
     if encoder is not None:
         found.update(encoder.end_ids())
     return frozenset(found)

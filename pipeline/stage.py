@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from pipeline.recipe.config import StageConfig
+    from pipeline.recipe.config import DataForm, StageConfig
 
 ArtifactKind = Literal["tokenizer", "policy", "evaluation", "comparison"]
 

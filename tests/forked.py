@@ -1,7 +1,8 @@
 """Runs recipes in forked children that have the heavy libraries imported already, to kill them.
 
-Importing takes seven seconds, a fork milliseconds; so a hundred kills fit into minutes. Always through the public
-`run_recipe`. Safe because the parent never starts a torch thread (OMP_NUM_THREADS=1).
+Importing takes seven seconds, a fork milliseconds; so a hundred kills fit into minutes. Always
+through the public `run_recipe`. Safe because the parent never starts a torch thread
+(OMP_NUM_THREADS=1).
 """
 
 import contextlib
@@ -89,7 +90,7 @@ def _run_and_leave(
     except PosttrainError as error:
         print(error, flush=True)
         code = error.exit_code
-    except BaseException:
+    except BaseException:  # noqa: BLE001  a child must not run the parent's tests
         traceback.print_exc()
         code = 1
     stream.flush()

@@ -13,7 +13,7 @@ COMPARED = ("model.safetensors", "metrics.jsonl")
 
 @dataclass(frozen=True)
 class Tally:
-    """What became of the kills. during: those that came while the stage ran; resumed: from a checkpoint."""
+    """What became of the kills; resumed counts those that went on from a checkpoint."""
 
     kills: int
     resumed: int

@@ -14,10 +14,13 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
     PositiveFloat,
     PositiveInt,
     model_validator,
 )
+from pydantic_core import core_schema
 
 
 @dataclass(frozen=True)
@@ -62,15 +65,40 @@ def _count(value: Any) -> Any:
     return round(float(match[1]) * _FACTOR[match[2]])
 
 
-def as_tuple(value: Any) -> Any:
+def _as_tuple(value: Any) -> Any:
     """Read one value as a tuple of one, a list as a tuple."""
     return tuple(cast("list[Any]", value)) if isinstance(value, list | tuple) else (value,)
 
 
-Count = Annotated[int, BeforeValidator(_count), Field(gt=0, le=10**15)]
+@dataclass(frozen=True)
+class OrOne:
+    """Marks a list that may be written as its only item."""
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
+        return core_schema.no_info_before_validator_function(_as_tuple, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        array = handler(schema)
+        return {"anyOf": [array["items"], array]}
+
+
+OR_ONE = OrOne()
+Count = Annotated[
+    int,
+    Field(gt=0, le=10**15),
+    BeforeValidator(
+        _count,
+        json_schema_input_type=PositiveInt | Annotated[str, Field(pattern=f"^{_COUNT.pattern}$")],
+    ),
+]
 ModelRef = Annotated[str, RefersTo(("policy",)), Field(min_length=1)]
 TokenizerRef = Annotated[str, RefersTo(("tokenizer", "policy")), Field(min_length=1)]
 TaskName = Annotated[str, NamesTask(), Field(min_length=1)]
+Launcher = Literal["in_process", "python", "accelerate"]
 Precision = Literal["fp32", "bf16", "fp16"]
 DataForm = Literal["text", "prompt_completion", "chat"]
 # Our names of columns, which `columns:` maps to those of a file; formats.py says what they mean.
@@ -100,7 +128,7 @@ class LaunchBlock(Block):
 
     model_config = ConfigDict(populate_by_name=True)
 
-    launcher: Literal["in_process", "python", "accelerate"] = Field("in_process", alias="with")
+    launcher: Launcher = Field("in_process", alias="with")
     processes: PositiveInt = 1
     config: str | None = None
 
@@ -115,7 +143,11 @@ def _launch(value: Any) -> Any:
     return {"with": value} if isinstance(value, str) else value
 
 
-Launch = Annotated[LaunchBlock, BeforeValidator(_launch), EXECUTION]
+Launch = Annotated[
+    LaunchBlock,
+    BeforeValidator(_launch, json_schema_input_type=Launcher | LaunchBlock),
+    EXECUTION,
+]
 
 
 class DataBlock(Block):
@@ -168,8 +200,8 @@ class DataBlock(Block):
         return self.task or self.file or self.hub or ""
 
 
-DataBlocks = Annotated[tuple[DataBlock, ...], BeforeValidator(as_tuple), Field(min_length=1)]
-TaskNames = Annotated[tuple[TaskName, ...], BeforeValidator(as_tuple), Field(min_length=1)]
+DataBlocks = Annotated[tuple[DataBlock, ...], Field(min_length=1), OR_ONE]
+TaskNames = Annotated[tuple[TaskName, ...], Field(min_length=1), OR_ONE]
 
 
 class StageConfig(Block):

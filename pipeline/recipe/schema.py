@@ -4,6 +4,7 @@ from typing import Any
 
 from pydantic.json_schema import models_json_schema
 
+from pipeline.recipe.config import COLUMNS, NAME
 from pipeline.recipe.load import RecipeFile
 from pipeline.recipe.trainer_fields import fields
 from pipeline.recipe.training_args import OURS
@@ -26,10 +27,13 @@ def schema() -> dict[str, Any]:
                 "properties": {name: {} for name in names},
                 "additionalProperties": False,
             }
+    definitions["DataBlock"]["properties"]["columns"]["propertyNames"] = {"enum": list(COLUMNS)}
     top = definitions.pop("RecipeFile")
+    top["properties"]["roots"]["additionalProperties"] = False  # only its patternProperties
     top["properties"]["stages"] = {
         "type": "object",
         "minProperties": 1,
+        "propertyNames": {"pattern": NAME},
         "additionalProperties": {
             "oneOf": [by_model[(stage.config, "validation")] for stage in stages.values()],
             "discriminator": {"propertyName": "stage"},

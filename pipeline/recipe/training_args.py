@@ -18,8 +18,6 @@ EXECUTION_KEYS = frozenset(
     {
         # memory and speed, same arithmetic up to the order of a sum
         "per_device_train_batch_size",
-        "per_device_eval_batch_size",
-        "eval_accumulation_steps",
         "gradient_checkpointing",
         "gradient_checkpointing_kwargs",
         "activation_checkpointing",
@@ -81,6 +79,7 @@ _PRECISION = "write `precision: fp32 | bf16 | fp16` on the stage"
 _EXPORT = "stages never push; publish a finished model by hand"
 _RESUME = "exact resume depends on it"
 _EVALUATE = "training does not evaluate; add a stage `evaluate`"
+_PACKING = "sft gives each row a place of its own; pretrain always packs"
 
 OURS: Mapping[str, str] = {
     "output_dir": _STORE,
@@ -128,6 +127,15 @@ OURS: Mapping[str, str] = {
     "eval_delay": _EVALUATE,
     "eval_on_start": _EVALUATE,
     "eval_packing": _EVALUATE,
+    "eval_accumulation_steps": _EVALUATE,
+    "eval_do_concat_batches": _EVALUATE,
+    "eval_use_gather_object": _EVALUATE,
+    "per_device_eval_batch_size": _EVALUATE,
+    "batch_eval_metrics": _EVALUATE,
+    "include_for_metrics": _EVALUATE,
+    "prediction_loss_only": _EVALUATE,
+    "packing": _PACKING,
+    "packing_strategy": _PACKING,
     "load_best_model_at_end": _EVALUATE,
     "metric_for_best_model": _EVALUATE,
     "greater_is_better": _EVALUATE,

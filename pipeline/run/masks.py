@@ -36,9 +36,10 @@ def print_masks(plan: Plan, stage_name: str, *, rows: int, console: Console) -> 
         message = f"--show-mask shows sft stages, and `{stage_name}` is of the kind {config.stage}"
         raise plan.recipe.error(("stages", stage_name, "stage"), message, hint)
     source = _model(plan, stage_name, config)
-    from pipeline.run.worker import QUIET
+    from pipeline.run.worker import ENVIRONMENT
 
-    os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
     from pipeline.models import load_tokenizer
 
     tokenizer = load_tokenizer(source)

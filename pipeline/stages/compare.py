@@ -11,10 +11,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
 from pipeline.errors import PosttrainError
-from pipeline.recipe.config import RefersTo, as_tuple
+from pipeline.recipe.config import OR_ONE, RefersTo
 from pipeline.stage import Stage, StageContext, StageInput, StageResult
 from pipeline.stages.evaluate import ITEMS, MeasuringStage, measure, model_name, write_items
 
@@ -34,7 +34,7 @@ class CompareConfig(MeasuringStage):
 
     stage: Literal["compare"]
     baseline: Entrant
-    candidates: Annotated[tuple[Entrant, ...], BeforeValidator(as_tuple), Field(min_length=1)]
+    candidates: Annotated[tuple[Entrant, ...], Field(min_length=1), OR_ONE]
 
 
 def run(config: CompareConfig, context: StageContext) -> StageResult:

@@ -11,16 +11,16 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import BeforeValidator, Field, NonNegativeFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
 
 from pipeline.recipe.config import (
     EXECUTION,
+    OR_ONE,
     DataBlock,
     ModelRef,
     Precision,
     StageConfig,
     TaskName,
-    as_tuple,
 )
 from pipeline.stage import Stage, StageContext, StageInput, StageResult
 
@@ -43,10 +43,10 @@ class MeasuringStage(StageConfig):
     temperature: 0 is greedy. batch_size: memory and speed only.
     """
 
-    tasks: Annotated[tuple[TaskName, ...], BeforeValidator(as_tuple)] = ()
-    texts: Annotated[tuple[DataBlock, ...], BeforeValidator(as_tuple)] = ()
+    tasks: Annotated[tuple[TaskName, ...], OR_ONE] = ()
+    texts: Annotated[tuple[DataBlock, ...], OR_ONE] = ()
     limit: PositiveInt = 200
-    styles: Annotated[tuple[Style, ...], BeforeValidator(as_tuple), Field(min_length=1)] = (
+    styles: Annotated[tuple[Style, ...], Field(min_length=1), OR_ONE] = (
         "zero-shot",
         "few-shot",
     )

@@ -174,7 +174,7 @@ def run(config: PretrainConfig, context: StageContext) -> StageResult:
     rows = pack(
         documents,
         sequence_length=config.sequence_length,
-        pad_token_id=0 if tokenizer.pad_token_id is None else tokenizer.pad_token_id,
+        pad_token_id=pad if isinstance(pad := tokenizer.pad_token_id, int) else 0,
     )
     args = training.arguments(TrainingArguments, config, context, defaults=TRAINING_DEFAULTS)
     trainer = Trainer(

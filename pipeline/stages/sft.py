@@ -33,7 +33,8 @@ class SftConfig(TrainingStage):
 def run(config: SftConfig, context: StageContext) -> StageResult:
     """Encode the rows with their masks, train, save."""
     from datasets import Dataset
-    from trl import SFTConfig, SFTTrainer
+    from trl.trainer.sft_config import SFTConfig
+    from trl.trainer.sft_trainer import SFTTrainer
 
     from pipeline import training
     from pipeline.data.blocks import row_sources

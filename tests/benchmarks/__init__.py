@@ -7,8 +7,8 @@ of; the exit code is 1 when one is not ok. No benchmark needs a quiet machine:
   fastest counts, since other processes can only make it slower. `interpreter_seconds` is the same
   for `python -c pass`, which tells a slow machine from a slow command.
 - Training is compared with a bare loop inside one process, alternating step by step, so that both
-  get the same share of the machine; the median over blocks of ten steps counts, and the spread
-  between blocks is printed.
+  get the same share of the machine; the median over all pairs of steps counts, and the quartiles
+  are printed. A difference between the losses of the two makes the measurement void.
 
 Nothing is written but to a temporary folder: neither results nor byte code of the checkout.
 """

@@ -1,7 +1,6 @@
 """A global batch of 8 means the same mathematics as 8 x 1, 4 x 2 and 2 x 4 per device."""
 
 import json
-from pathlib import Path
 
 import pytest
 
@@ -10,7 +9,7 @@ from tests.forked import run_forked, warm
 
 @pytest.fixture(scope="module")
 def losses(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, int], list[float]]:
-    """Losses of every step by stage and per-device batch; 157 rows, so that the last batch is not full."""
+    """Losses of every step by stage and per-device batch; the last batch of SFT is not full."""
     from tests.conftest import TINY
 
     warm()

@@ -93,7 +93,7 @@ ARGUMENTS = [
     (ARGS, "{‸qqq: 1}", "SFTConfig has no field `qqq`; `posttrain schema` names all of them"),
     (ARGS, "{‸batch_size: 1}", "`batch_size` is no field of SFTConfig; write it on the stage"),
     (ARGS, '{‸learning_rate: "1e-4"}', "`1e-4`, not a number; write it without quotes"),
-    (ARGS, "{‸packing: 'true'}", "`packing` is `true`, not true or false; write it without quotes"),
+    (ARGS, "{‸tf32: 'true'}", "`tf32` is `true`, not true or false; write it without quotes"),
     (ARGS, "{‸max_steps: ten}", "`max_steps` is `ten`, not a whole number"),
     (ARGS, "{‸max_steps: 1.5}", "`max_steps` is 1.5, not a whole number"),
     (ARGS, "{‸max_steps: 0}", "`max_steps` is 0; it must be above 0"),

@@ -70,10 +70,11 @@ def test_the_trained_part_of_a_row_is_marked_and_counted(posttrain: Command) -> 
     said = posttrain("check", "recipe.yaml", "--show-mask", "sft", "--rows", "2")
     assert said.code == 0, said
     shown = said.out.splitlines()[-5:]
-    assert shown[0] == "chats.jsonl:1: 10 tokens, 3 trained"
+    assert is_like(shown[0], "chats.jsonl:1: ... tokens, 3 trained")
     assert shown[1] == "2 + 2 =« 4<|endoftext|>»"
     assert shown[3] == "1 + 1 =« 2<|endoftext|>»"
-    assert shown[4].startswith("chats.jsonl: 2 rows read, 0 longer than max_length 64; 20 tokens")
+    summary = "chats.jsonl: 2 rows read, 0 longer than max_length 64; ... tokens, 6 trained (...%)"
+    assert is_like(shown[4], summary)
 
 
 def test_control_tokens_and_escapes_in_a_text_stay_text(posttrain: Command) -> None:
@@ -82,8 +83,8 @@ def test_control_tokens_and_escapes_in_a_text_stay_text(posttrain: Command) -> N
     assert said.code == 0, said
     counts, mask, _ = said.out.splitlines()[-3:]
     assert mask == r"<|user|>Hi<|end|>\x1b[31m<|end|><|assistant|>«Bye<|assistant|><|end|>»"
-    # Three letters, thirteen of the text that looks like a control token, one real control token.
-    assert counts.endswith(", 17 trained")
+    # Read as a control token, the text would be 5 tokens: three letters, it, and the end of turn.
+    assert int(counts.split()[-2]) > 10, counts
 
 
 def test_a_local_folder_is_a_model_too(posttrain: Command) -> None:

@@ -7,13 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.command import Said
 from tests.conftest import TINY
 from tests.forked import run_forked, warm
-from tests.command import Said
 
 MORE = """\
   answers: {stage: evaluate, model: $sft, tasks: arithmetic, limit: 12, styles: zero-shot}
-  compare: {stage: compare, baseline: $base, candidates: $answers, tasks: arithmetic, limit: 12, styles: zero-shot}
+  compare:
+    {stage: compare, baseline: $base, candidates: $answers, tasks: arithmetic, limit: 12,
+    styles: zero-shot}
 """
 
 
@@ -63,8 +65,20 @@ def test_comparison_json_holds_a_row_for_each_model_and_the_items_lie_beside_it(
 ) -> None:
     folder = finished / "runs/tiny/compare"
     rows = json.loads((folder / "comparison.json").read_text())["rows"]
-    needed = "task metric model style n score low high delta delta_low delta_high".split()
-    assert all(set(needed) <= set(row) for row in rows)
+    needed = {
+        "task",
+        "metric",
+        "model",
+        "style",
+        "n",
+        "score",
+        "low",
+        "high",
+        "delta",
+        "delta_low",
+        "delta_high",
+    }
+    assert all(needed <= set(row) for row in rows)
     assert {row["model"] for row in rows} == {"base", "sft"}
     for row in rows:
         is_baseline = row["model"] == "base"

@@ -1,4 +1,4 @@
-"""What a run does with what a killed one left: torn checkpoints, finished stages, changed settings."""
+"""What a run does with what a killed one left."""
 
 import json
 import shutil
@@ -16,7 +16,7 @@ SAVE = ["stages.base.training_args.save_steps=5"]
 
 @pytest.fixture(scope="module")
 def stopped(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, list[str]]:
-    """A recipe, a store in which `base` was killed after several checkpoints, and the true hashes."""
+    """A recipe, a store in which `base` was killed after some checkpoints, and the true hashes."""
     from tests.conftest import TINY
 
     warm()
@@ -155,7 +155,7 @@ def test_a_stop_request_ends_with_130_after_a_checkpoint_and_goes_on_from_it(
 def test_a_changed_batch_split_starts_over_and_says_so_unless_told_otherwise(
     stopped: tuple[Path, Path, list[str]], runs: Path
 ) -> None:
-    recipe, _, expected = stopped
+    recipe = stopped[0]
     changed = [*SAVE, "stages.base.training_args.per_device_train_batch_size=4"]
     ended = run_forked(recipe, runs, overrides=changed, until="base")
     assert "starts over, since this changed: per_device_train_batch_size: None -> 4" in ended.output

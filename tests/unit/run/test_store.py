@@ -65,9 +65,13 @@ def test_a_spoilt_artifact_is_named(tmp_path: Path, spoil, said: str, is_found: 
     if is_found:  # a lookup reads no contents; whoever builds on it does
         assert store.find("pretrain", KEY) is not None
     with pytest.raises(CorruptArtifactError, match=said) as raised:
-        store.find("pretrain", KEY)
-        verify(artifact)
+        _looked_up(store, artifact)
     assert raised.value.exit_code == 4
+
+
+def _looked_up(store: Store, artifact: Artifact) -> None:
+    store.find("pretrain", KEY)
+    verify(artifact)
 
 
 def test_an_unreadable_manifest_is_a_corrupt_artifact(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""What must not change unnoticed: files written by `make golden`, compared by tests."""

@@ -1,0 +1,18 @@
+"""`make golden`: writes the golden files anew. Look at the difference before you commit it."""
+
+import json
+
+from tests.golden.contents import CONTENTS, path_of, stored
+
+
+def main() -> None:
+    for name, compute in CONTENTS.items():
+        path = path_of(name)
+        contents = compute()
+        is_same = path.exists() and stored(name) == contents
+        path.write_text(json.dumps(contents, indent=1) + "\n", encoding="utf-8")
+        print(f"{'same' if is_same else 'written':<8}{path.name}")
+
+
+if __name__ == "__main__":
+    main()

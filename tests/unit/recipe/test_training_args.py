@@ -1,0 +1,67 @@
+"""What becomes of upstream's training arguments, each of which needs a decision."""
+
+import pytest
+
+from pipeline.recipe.trainer_fields import fields
+from pipeline.recipe.training_args import (
+    EXECUTION_KEYS,
+    HARMLESS_ON_RESUME,
+    OURS,
+    identity,
+    problem,
+)
+from pipeline.stages import BUILT_IN, stage_of
+from tests.golden.contents import stored, trainer_fields, trainers
+
+
+@pytest.mark.parametrize("class_name", trainers())
+def test_every_field_of_upstream_is_execution_or_ours_or_identity_on_purpose(
+    class_name: str,
+) -> None:
+    before, now = stored("trainer_fields")[class_name], trainer_fields()[class_name]
+    assert now == before, (
+        f"{class_name} or its sorts changed: put each new field into EXECUTION_KEYS (changes no "
+        "result) or OURS (not the recipe's to set) in pipeline/recipe/training_args.py, or leave "
+        "it identity; then run `make golden`"
+    )
+
+
+def test_no_field_is_both_execution_and_ours() -> None:
+    assert EXECUTION_KEYS.isdisjoint(OURS)
+    assert HARMLESS_ON_RESUME <= EXECUTION_KEYS
+
+
+def test_execution_and_ours_name_only_fields_that_upstream_has() -> None:
+    known = {name for class_name in trainers() for name in fields(class_name)}
+    assert EXECUTION_KEYS | OURS.keys() <= known, (EXECUTION_KEYS | OURS.keys()) - known
+
+
+@pytest.mark.parametrize("kind", BUILT_IN)
+def test_our_own_defaults_are_what_a_recipe_may_set(kind: str) -> None:
+    stage = stage_of(kind)
+    for key, value in stage.training_defaults.items():
+        assert stage.trainer is not None
+        assert problem(key, value, stage.trainer) is None
+
+
+def test_a_default_of_ours_counts_like_the_same_value_in_a_recipe() -> None:
+    defaults = {"learning_rate": 1e-3, "logging_steps": 10}
+    assert identity({}, defaults) == identity({"learning_rate": 1e-3}, defaults)
+    assert identity({"logging_steps": 1}, defaults) == identity({}, defaults)
+    assert identity({"learning_rate": 2e-3}, defaults) != identity({}, defaults)
+
+
+@pytest.mark.parametrize(
+    ("key", "taken"),
+    [
+        ("learning_rate", {int, float}),
+        ("max_steps", {int}),
+        ("padding_free", {bool}),
+        ("optim_args", {str}),
+        ("lr_scheduler_kwargs", {dict, str}),
+    ],
+)
+def test_a_value_of_another_type_is_refused(key: str, taken: set[type]) -> None:
+    for value in (1, 0.5, "1e-4", True, {"a": 1}, [1]):
+        found = problem(key, value, "SFTConfig")
+        assert (found is None) == (type(value) in taken), (key, value, found)
