@@ -113,7 +113,7 @@ def run(
     console = _console()
     outcomes = run_stages(
         made.recipe,
-        _store(runs),
+        _store(runs, writes=True),
         selection=selection,
         resume_anyway=resume_anyway,
         say=lambda line: console.print(line, markup=False, highlight=False),
@@ -224,7 +224,7 @@ def adopt(
     from pipeline.run.adoption import adopt as register
 
     made = _plan(recipe, overrides, roots, runs, stage)
-    artifact = register(made, _store(runs), stage, folder)
+    artifact = register(made, _store(runs, writes=True), stage, folder)
     typer.echo(f"{stage}: adopted as {artifact.path}")
 
 
@@ -298,11 +298,14 @@ def _root(text: str) -> tuple[str, Path]:
     return name, Path(folder)
 
 
-def _store(runs: Path) -> "Store":
+def _store(runs: Path, *, writes: bool = False) -> "Store":
     from pipeline.run.store import Store
 
-    if runs.exists() and not runs.is_dir():
-        raise PosttrainError("--runs", f"`{runs}` is a file", "name a folder for the results")
+    there = next(path for path in (runs.absolute(), *runs.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise PosttrainError("--runs", f"`{there}` is a file", "name a folder for the results")
+    if writes and not os.access(there, os.W_OK | os.X_OK):
+        raise PosttrainError("--runs", f"`{there}` cannot be written", "name another folder")
     return Store(runs)
 
 

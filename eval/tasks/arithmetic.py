@@ -336,12 +336,13 @@ def _all_forms(family: Problem, rng: random.Random) -> str:
 
 
 def _worked(problem: Problem, rng: random.Random) -> str:
-    """Return the steps, inside a story as often as an example is one."""
+    """Return the steps, inside a story as often as an example is one, else under a title."""
     steps, result = _steps(problem)
     story = _story(problem, rng) if rng.random() < _SHARE_STORIES else None
     if story is not None:
         return f"{story.told} {steps} {story.closing} {result} {story.things}."
-    return f"{steps} So {problem} = {result}."
+    title = rng.choice((problem.spoken, f"{problem} in columns"))
+    return f"{title}\n{steps} So {problem} = {result}."
 
 
 def _tables(rng: random.Random) -> list[str]:

@@ -114,9 +114,9 @@ WORDINGS: dict[Relation, Wording] = {
             "Name the continent of {c}.",
         ),
         (
+            "the continent of {c} is {v}",
             "{c} is in {v}",
             "{c} lies in {v}",
-            "the continent of {c} is {v}",
             "{v} is the continent of {c}",
         ),
     ),

@@ -60,6 +60,8 @@ def first_error(
         is_key = detail["type"] == "extra_forbidden" or detail["loc"][-1:] == ("[key]",)
         if detail["type"] == "missing" and detail["loc"][:-1] in unknown:
             continue  # the key is there, misspelt
+        if detail["type"] == "too_short" and detail["input"]:
+            continue  # pydantic counts the items that are right
         message, hint = _said(detail, model, (*location, *detail["loc"]), document, trainer)
         place = (*location, *detail["loc"])
         if detail["type"] == "missing":

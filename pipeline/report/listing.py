@@ -27,7 +27,8 @@ def _stages() -> Iterator[str]:
     for kind in kinds():
         stage = stage_of(kind)
         upstream = f"training_args: {stage.trainer}" if stage.trainer else ""
-        yield f"{kind:<14} gives a {stage.produces:<12} {upstream}"
+        makes = "model" if stage.produces == "policy" else stage.produces
+        yield f"{kind:<14} makes: {makes:<12} {upstream}".rstrip()
 
 
 def _sizes() -> Iterator[str]:

@@ -85,9 +85,9 @@ def _print_source(
         console.print(shown, soft_wrap=True)
     share = report.num_trained_tokens / report.num_tokens
     _print(
-        f"{block.label}: {report.num_rows} rows read, {report.num_dropped_too_long} longer than "
-        f"max_length {max_length}; {report.num_tokens} tokens, {report.num_trained_tokens} "
-        f"trained ({share:.0%})",
+        f"{block.label}: rows {report.num_rows}, of them longer than max_length {max_length}: "
+        f"{report.num_dropped_too_long}; tokens {report.num_tokens}, of them trained: "
+        f"{report.num_trained_tokens} ({share:.0%})",
         console,
     )
 

@@ -6,9 +6,8 @@ import sys
 from collections.abc import Callable
 
 from tests.benchmarks.pretrain_throughput import pretrain_throughput
-from tests.benchmarks.quickstart_cached import quickstart_cached_seconds
 from tests.benchmarks.result import Result
-from tests.benchmarks.startup import help_seconds, plan_seconds
+from tests.benchmarks.startup import help_seconds, plan_seconds, quickstart_cached_seconds
 
 BENCHMARKS: dict[str, Callable[[], Result]] = {
     "help_seconds": help_seconds,
@@ -21,8 +20,11 @@ BENCHMARKS: dict[str, Callable[[], Result]] = {
 def main() -> int:
     """Print one line a benchmark; return 1 when one misses its goal, else 0."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks")
-    parser.add_argument("names", nargs="*", choices=[[], *BENCHMARKS], metavar="NAME")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(BENCHMARKS))
     names = parser.parse_args().names or list(BENCHMARKS)
+    for name in names:
+        if name not in BENCHMARKS:
+            parser.error(f"there is no benchmark `{name}`; there are {', '.join(BENCHMARKS)}")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     all_ok = True
     for name in names:

@@ -1,11 +1,12 @@
-"""The wall time of commands as a user starts them: with their byte code compiled before."""
+"""How long commands take, started as a user starts them: with their byte code compiled before."""
 
 import os
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
+
+from tests.benchmarks.clocks import Clocks
 
 POSTTRAIN = str(Path(sys.executable).parent / "posttrain")
 REPOSITORY = Path(__file__).parents[2]
@@ -13,30 +14,36 @@ QUICKSTART = str(REPOSITORY / "recipes" / "quickstart.yaml")
 INTERPRETER = (sys.executable, "-c", "pass")
 
 
-def run(*command: str, environment: dict[str, str] | None = None) -> None:
-    """Run a command in the checkout, its output thrown away; CalledProcessError if it fails."""
-    subprocess.run(
+def run(*command: str, environment: dict[str, str] | None = None) -> Clocks:
+    """Run a command in the checkout; RuntimeError with what it said when it fails."""
+    began = Clocks.now()
+    ended = subprocess.run(
         command,
-        check=True,
+        check=False,
         cwd=REPOSITORY,
         env=environment,
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
     )
+    taken = Clocks.now().since(began)
+    if ended.returncode != 0:
+        said = ended.stderr.strip() or ended.stdout.strip()
+        raise RuntimeError(f"`{' '.join(command)}` left with {ended.returncode}: {said}")
+    return taken
 
 
-def best_seconds(*commands: tuple[str, ...], repeats: int) -> list[float]:
-    """Return each command's shortest wall time; they take turns."""
+def best(*commands: tuple[str, ...], repeats: int) -> list[Clocks]:
+    """Return the shortest wall time and processor time of each command; they take turns."""
     with tempfile.TemporaryDirectory() as folder:
         environment = {**os.environ, "PYTHONPYCACHEPREFIX": folder}
         environment.pop("PYTHONDONTWRITEBYTECODE", None)
         for command in commands:
             run(*command, environment=environment)
-        turns = [[_seconds(command, environment) for command in commands] for _ in range(repeats)]
-    return [min(times) for times in zip(*turns, strict=True)]
-
-
-def _seconds(command: tuple[str, ...], environment: dict[str, str]) -> float:
-    started_s = time.perf_counter()
-    run(*command, environment=environment)
-    return time.perf_counter() - started_s
+        turns = [
+            [run(*command, environment=environment) for command in commands] for _ in range(repeats)
+        ]
+    return [
+        Clocks(min(taken.wall_s for taken in of_one), min(taken.cpu_s for taken in of_one))
+        for of_one in zip(*turns, strict=True)
+    ]

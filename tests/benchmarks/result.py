@@ -7,7 +7,10 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Result:
-    """ratio: higher is better. goal: what it must reach. details: what it was computed from."""
+    """ratio: higher is better. goal: what it must reach. details: what it was computed from.
+
+    is_valid: False when what was measured is not what was to be measured.
+    """
 
     name: str
     ratio: float
@@ -17,7 +20,7 @@ class Result:
 
     @property
     def ok(self) -> bool:
-        """Whether the goal is reached and the measurement is of what it says."""
+        """Whether the goal is reached, by a valid measurement."""
         return self.is_valid and self.ratio >= self.goal
 
     def line(self) -> str:
@@ -25,9 +28,3 @@ class Result:
         ratio = round(self.ratio, 3)
         shown = {"name": self.name, "ratio": ratio, "goal": self.goal, "ok": self.ok}
         return json.dumps({**shown, **self.details})
-
-
-def within(name: str, seconds: float, *, goal_s: float, details: dict[str, Any]) -> Result:
-    """Return the result for a time limit: the ratio is the limit over the time taken, goal 1."""
-    times = {"seconds": round(seconds, 3), "goal_seconds": goal_s}
-    return Result(name, goal_s / seconds, 1.0, {**times, **details})

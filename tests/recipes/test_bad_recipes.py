@@ -210,7 +210,7 @@ COMMANDS = [
     ("plan recipe.yaml --root real", "--root: `real` is not NAME=DIR; write --root real=data"),
     ("plan recipe.yaml --root real=no", "--root: `no` is not a folder; give the folder ..."),
     ("plan recipe.yaml --root r=folder", "--root: `r` cannot be a name; use two or more..."),
-    ("plan recipe.yaml --runs recipe.yaml", "--runs: `recipe.yaml` is a file; name a folder ..."),
+    ("run recipe.yaml --runs recipe.yaml/x", "--runs: `...recipe.yaml` is a file; name a ..."),
     ("run recipe.yaml --stage stf", "recipe.yaml: there is no stage `stf`; did you mean `sft`?"),
     ("run recipe.yaml --from q", "recipe.yaml: there is no stage `q`; stages are ..."),
     ("run recipe.yaml --until bse", "recipe.yaml: there is no stage `bse`; did you mean `base`?"),

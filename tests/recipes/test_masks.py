@@ -73,7 +73,7 @@ def test_the_trained_part_of_a_row_is_marked_and_counted(posttrain: Command) -> 
     assert is_like(shown[0], "chats.jsonl:1: ... tokens, 3 trained")
     assert shown[1] == "2 + 2 =« 4<|endoftext|>»"
     assert shown[3] == "1 + 1 =« 2<|endoftext|>»"
-    summary = "chats.jsonl: 2 rows read, 0 longer than max_length 64; ... tokens, 6 trained (...%)"
+    summary = "chats.jsonl: rows 2, of them longer than max_length 64: 0; tokens ..., ...: 6 (...%)"
     assert is_like(shown[4], summary)
 
 

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from eval import tasks
-from pipeline.errors import PosttrainError
 from pipeline.recipe.schema import schema
 from pipeline.recipe.training_args import OURS
 from pipeline.recipe.yamlfile import read
@@ -19,39 +18,151 @@ from pipeline.stages import kinds
 from pipeline.stages.pretrain import SIZES
 from tests.recipes.test_bad_recipes import RECIPE
 
-RECIPES = sorted((Path(__file__).parents[3] / "recipes").glob("*.yaml"))
-PLAIN = {"title", "description", "default", "discriminator", "$schema", "$defs"}
+SHIPPED = sorted((Path(__file__).parents[3] / "recipes").glob("*.yaml"))
+TYPES: dict[str, tuple[type, ...]] = {
+    "object": (dict,),
+    "array": (list,),
+    "string": (str,),
+    "integer": (int,),
+    "number": (int, float),
+    "boolean": (bool,),
+    "null": (type(None),),
+}
+BOUNDS = {
+    "minimum": lambda value, bound: value >= bound,
+    "exclusiveMinimum": lambda value, bound: value > bound,
+    "maximum": lambda value, bound: value <= bound,
+    "exclusiveMaximum": lambda value, bound: value < bound,
+    "minLength": lambda value, bound: len(value) >= bound,
+    "maxLength": lambda value, bound: len(value) <= bound,
+    "minItems": lambda value, bound: len(value) >= bound,
+    "minProperties": lambda value, bound: len(value) >= bound,
+    "pattern": lambda value, pattern: re.search(pattern, value) is not None,
+    "enum": lambda value, members: value in members,
+    "const": lambda value, constant: value == constant,
+}
+KEYWORDS = {
+    *(*BOUNDS, "$ref", "anyOf", "oneOf", "type", "items", "required", "properties"),
+    *("patternProperties", "additionalProperties", "propertyNames", "discriminator"),
+    *("title", "description", "default", "$schema", "$defs"),
+}
 
 
 def problems(value: Any, rule: dict[str, Any], whole: dict[str, Any]) -> Iterator[str]:
-    """Yield what JSON Schema has against a value; a keyword that is not known here is an error."""
-    types = {"object": dict, "array": list, "string": str, "integer": int, "boolean": bool}
-    for keyword, wanted in rule.items():
-        match keyword:
-            case "$ref":
-                yield from problems(value, whole["$defs"][wanted.rpartition("/")[2]], whole)
-            case "anyOf" | "oneOf":
-                fitting = [each for each in wanted if not list(problems(value, each, whole))]
-                if not fitting or (keyword == "oneOf" and len(fitting) > 1):
-                    yield f"{value!r:.50} fits {len(fitting)} of {keyword}"
-            case "type":
-                kind = (int, float) if wanted == "number" else types.get(wanted, type(None))
-                if not isinstance(value, kind) or (isinstance(value, bool) != (wanted == "boolean")):
-                    yield f"{value!r:.50} is not {wanted}"
-            case "const" | "enum":
-                if value not in (wanted if keyword == "enum" else [wanted]):
-                    yield f"{value!r:.50} is not {wanted}"
-            case "required":
-                yield from (f"no {key}" for key in wanted if key not in value)
-            case "items":
-                for each in value if isinstance(value, list) else ():
-                    yield from problems(each, wanted, whole)
-            case "properties" | "patternProperties" | "additionalProperties":
-                for key, each in value.items() if isinstance(value, dict) else ():
-                    own = rule_of(key, rule) if keyword != "properties" else rule_of(key, rule)
-                    if keyword == "properties" and own is False:
-                        yield f"unknown key {key}"
-                    elif keyword == "properties" and isinstance(own, dict):
-                        yield from problems(each, own, whole)
-            case _:
-                yield from bounds(value, keyword, wanted, whole)
+    """Yield what a JSON Schema has against a value."""
+    assert rule.keys() <= KEYWORDS, rule.keys() - KEYWORDS
+    if "$ref" in rule:
+        yield from problems(value, whole["$defs"][rule["$ref"].rpartition("/")[2]], whole)
+    for keyword in rule.keys() & {"anyOf", "oneOf"}:
+        fitting = [each for each in rule[keyword] if not [*problems(value, each, whole)]]
+        if len(fitting) == 0 or (keyword == "oneOf" and len(fitting) > 1):
+            yield f"{value} fits {len(fitting)} members"
+    wanted = rule.get("type")
+    if wanted and not is_of_type(value, wanted):
+        yield f"{value} is not of type {wanted}"
+        return
+    for keyword in rule.keys() & BOUNDS.keys():
+        if not BOUNDS[keyword](value, rule[keyword]):
+            yield f"{value}: {keyword} is {rule[keyword]}"
+    if isinstance(value, list) and "items" in rule:
+        for each in value:
+            yield from problems(each, rule["items"], whole)
+    if isinstance(value, dict):
+        yield from problems_of_keys(value, rule, whole)
+
+
+def is_of_type(value: Any, wanted: str) -> bool:
+    return isinstance(value, TYPES[wanted]) and (wanted == "boolean" or not isinstance(value, bool))
+
+
+def problems_of_keys(
+    value: dict[str, Any], rule: dict[str, Any], whole: dict[str, Any]
+) -> Iterator[str]:
+    yield from (f"`{key}` is missing" for key in rule.get("required", ()) if key not in value)
+    patterns: dict[str, Any] = rule.get("patternProperties", {})
+    for key, inner in value.items():
+        yield from problems(key, rule.get("propertyNames", {}), whole)
+        own = [rule["properties"][key]] if key in rule.get("properties", {}) else []
+        own += [each for pattern, each in patterns.items() if re.search(pattern, key)]
+        for each in own or [rule.get("additionalProperties", True)]:
+            if each is False:
+                yield f"`{key}` is unknown"
+            elif each is not True:
+                yield from problems(inner, each, whole)
+
+
+@pytest.fixture(scope="module")
+def whole() -> dict[str, Any]:
+    """The schema as it is printed."""
+    return json.loads(json.dumps(schema()))
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> dict[str, Any]:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(RECIPE)
+    return read(path).value
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
+def test_the_schema_takes_every_shipped_recipe(path: Path, whole: dict[str, Any]) -> None:
+    assert list(problems(read(path).value, whole, whole)) == []
+
+
+def test_the_schema_takes_references_counts_and_one_without_brackets(
+    recipe: dict[str, Any], whole: dict[str, Any]
+) -> None:
+    assert recipe["stages"]["sft"]["model"] == "$base"
+    assert recipe["stages"]["base"]["tokens"] == "20k"
+    assert isinstance(recipe["stages"]["tokenizer"]["data"], dict)
+    recipe["launch"] = "python"
+    assert list(problems(recipe, whole, whole)) == []
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("sede",), 3),
+        (("seed",), -1),
+        (("seed",), "3"),
+        (("launch",), "slurm"),
+        (("roots",), {"r": "data"}),
+        (("stages", "my stage"), {"stage": "sft", "model": "$base", "data": {"task": "facts"}}),
+        (("stages", "sft", "stage"), "sftt"),
+        (("stages", "sft", "modle"), "$base"),
+        (("stages", "sft", "data"), []),
+        (("stages", "sft", "data"), {"task": "facts", "row": 3}),
+        (("stages", "sft", "data"), {"file": "a.jsonl", "columns": {"promt": "q"}}),
+        (("stages", "sft", "training_args", "learning_rte"), 1e-3),
+        (("stages", "sft", "training_args", "bf16"), True),
+        (("stages", "base", "tokens"), "20 k"),
+        (("stages", "base", "batch_size"), "8"),
+        (("stages", "base", "precision"), "fp8"),
+    ],
+)
+def test_the_schema_refuses_what_the_command_refuses(
+    recipe: dict[str, Any], whole: dict[str, Any], place: tuple[str, ...], value: Any
+) -> None:
+    spoiled = deepcopy(recipe)
+    block = spoiled
+    for key in place[:-1]:
+        block = block[key]
+    block[place[-1]] = value
+    assert list(problems(spoiled, whole, whole)) != []
+
+
+def test_the_schema_has_every_stage_kind_and_no_argument_of_ours(whole: dict[str, Any]) -> None:
+    members = whole["properties"]["stages"]["additionalProperties"]["oneOf"]
+    configs = [whole["$defs"][each["$ref"].rpartition("/")[2]] for each in members]
+    assert {config["properties"]["stage"]["const"] for config in configs} == set(kinds())
+    for config in configs:
+        arguments = config["properties"].get("training_args", {}).get("properties", {})
+        assert arguments.keys().isdisjoint(OURS)
+        assert config["additionalProperties"] is False
+
+
+@pytest.mark.parametrize(
+    ("what", "names"), [("tasks", tasks.BUILT_IN), ("stages", kinds()), ("sizes", SIZES)]
+)
+def test_list_has_a_line_for_each_name(what: str, names: Any) -> None:
+    assert [line.split()[0] for line in listing(what)] == list(names)
