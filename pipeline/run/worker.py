@@ -6,9 +6,11 @@ Reads the request, seeds everything, calls the stage's `run`, writes DIR/result.
 distributed launcher every rank comes through here; only the first shows progress and writes.
 """
 
+import ctypes
 import json
 import logging
 import os
+import platform
 import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -30,13 +32,16 @@ METRICS = "metrics.jsonl"
 LOG = "log.txt"
 ERROR = "error.json"
 ENVIRONMENT = {
-    # OpenMP's spinning threads cost up to three times the time when anything else uses the cores.
-    "OMP_WAIT_POLICY": "PASSIVE",
+    # libgomp spins for milliseconds by default: on busy cores that costs three times the time.
+    "GOMP_SPINCOUNT": "20000",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
     "TOKENIZERS_PARALLELISM": "false",
     "TRANSFORMERS_VERBOSITY": "warning",
 }
+
+# mallopt's parameters (malloc.h): trim threshold, top pad, mmap threshold (32 MiB is its maximum).
+_MALLOPT = {-1: 512 << 20, -2: 64 << 20, -3: 32 << 20}
 
 
 def execute(working: Working, *, show: Progress, should_stop: Callable[[], bool]) -> None:
@@ -72,6 +77,7 @@ def execute(working: Working, *, show: Progress, should_stop: Callable[[], bool]
     )
     with _logged(working.out / LOG):
         show("loading libraries", 0, 1)
+        _keep_memory()
         _seed_everything(context.seed, threads=request["execution"]["threads"])
         try:
             result = stage.run(config, context)
@@ -81,6 +87,18 @@ def execute(working: Working, *, show: Progress, should_stop: Callable[[], bool]
             ) from stopped
     if is_main:
         write_json(working.result, asdict(result))
+
+
+def _keep_memory() -> None:
+    """Have glibc keep freed memory instead of giving it back at once.
+
+    A training step frees and takes again buffers of megabytes; by default each costs a system call
+    and a page fault a page: 34 s instead of 16 s for 60 SFT steps of a 1M model on two cores.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        for parameter, size_bytes in _MALLOPT.items():
+            libc.mallopt(parameter, size_bytes)
 
 
 def _seed_everything(seed: int, *, threads: int) -> None:
