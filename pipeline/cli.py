@@ -100,21 +100,15 @@ def run(
 ) -> None:
     """Run what is missing; killed stages go on from their newest whole checkpoint."""
     from pipeline.report.terminal import print_comparison, print_outcomes
-    from pipeline.run.check import check_recipe_data
     from pipeline.run.runner import Selection
     from pipeline.run.runner import run as run_stages
 
-    made = _plan(recipe, overrides, roots, runs)
-    selection = Selection(only=stage, start=start, until=until, force=force)
-    selected = selection.stages(made)
-    pending = [name for name in selected if force or made.stage(name).status != "cached"]
-    for _ in check_recipe_data(made.recipe, pending):
-        pass  # bad rows are found before the first stage runs; only `check` counts the good ones
+    loaded = _load(recipe, overrides, roots)
     console = _console()
     outcomes = run_stages(
-        made.recipe,
+        loaded,
         _store(runs, writes=True),
-        selection=selection,
+        selection=Selection(only=stage, start=start, until=until, force=force),
         resume_anyway=resume_anyway,
         say=lambda line: console.print(line, markup=False, highlight=False),
     )
@@ -122,7 +116,7 @@ def run(
     for outcome in outcomes:
         if outcome.artifact.produces == "comparison":
             print_comparison(_comparison(outcome.artifact.path), console)
-    console.print(f"results: {runs / made.recipe.name}", markup=False, highlight=False)
+    console.print(f"results: {runs / loaded.name}", markup=False, highlight=False)
 
 
 @app.command()

@@ -15,6 +15,7 @@ from pipeline.errors import InterruptedRunError, PosttrainError, closest
 from pipeline.recipe.config import LaunchBlock
 from pipeline.recipe.load import Recipe
 from pipeline.run import hub_lock
+from pipeline.run.check import check_recipe_data
 from pipeline.run.interrupt import StopRequest, stop_requests
 from pipeline.run.launch import launch
 from pipeline.run.manifest import write_json
@@ -87,6 +88,9 @@ def run(
         plan = make(recipe, store)
     selected = (selection or Selection()).stages(plan)
     force = bool(selection and selection.force)
+    pending = [name for name in selected if force or plan.stage(name).status != "cached"]
+    for _ in check_recipe_data(recipe, pending):
+        pass  # a bad row is found before the first stage runs; only `check` counts the good ones
     outcomes: list[Outcome] = []
     done = {planned.name: planned.artifact for planned in plan.stages}
     with stop_requests() as stop:

@@ -34,7 +34,6 @@ TRAINING_DEFAULTS: dict[str, Any] = {
     "weight_decay": 0.1,
     "adam_beta2": 0.95,
     "logging_steps": 10,
-    "gradient_checkpointing": False,
 }
 SIZES: dict[str, dict[str, int]] = {
     "1M": {"hidden_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4},

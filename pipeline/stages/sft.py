@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from pipeline.errors import PosttrainError
 from pipeline.recipe.config import ModelRef, TrainingStage
 from pipeline.stage import Stage, StageContext, StageResult
 
@@ -56,6 +57,13 @@ def run(config: SftConfig, context: StageContext) -> StageResult:
         defaults=TRAINING_DEFAULTS,
         forced={"dataset_kwargs": {"skip_prepare_dataset": True}},
     )
+    limit = getattr(module.config, "max_position_embeddings", None)
+    if isinstance(limit, int) and args.max_length > limit:
+        raise PosttrainError(
+            f"{context.name}: training_args",
+            f"max_length {args.max_length} is beyond the {limit} positions of {source.name}",
+            f"set it to {limit} or less",
+        )
     examples, report = encode_records(rows, tokenizer, max_length=args.max_length)
     columns = {
         "input_ids": [example.input_ids for example in examples],
