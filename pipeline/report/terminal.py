@@ -8,7 +8,6 @@ from rich.markup import escape
 from rich.table import Table
 
 from pipeline.run.plan import Plan, training_summary
-from pipeline.run.progress import clock
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -63,6 +62,8 @@ def print_plan(plan: Plan, console: Console) -> None:
 
 def print_outcomes(outcomes: Sequence[Outcome], console: Console) -> None:
     """Print the summary at the end of a run."""
+    from pipeline.run.progress import clock  # its bars take long to import
+
     table = Table(box=None, pad_edge=False)
     for column in ("stage", "", "time", "size", "result"):
         table.add_column(column, overflow="fold")
