@@ -19,7 +19,7 @@ from pipeline.recipe.config import (
     TokenizerRef,
     TrainingStage,
 )
-from pipeline.recipe.trainer_fields import architecture_fields, architectures
+from pipeline.recipe.trainer_fields import architecture_fields, architectures, has_causal_model
 from pipeline.recipe.wording import shown
 from pipeline.stage import Stage, StageContext, StageResult
 
@@ -66,7 +66,7 @@ class NewModelBlock(Block):
 
     @model_validator(mode="after")
     def _fits_together(self) -> NewModelBlock:
-        if self.architecture not in architectures():
+        if not has_causal_model(self.architecture):
             hint = closest(self.architecture, architectures()) or "for example llama or qwen3"
             raise ValueError(
                 f"`architecture` {self.architecture} is no causal model of transformers; {hint}"
