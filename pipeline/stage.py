@@ -58,7 +58,6 @@ class StageContext:
     outputs: the stages this one builds on, by name.
     revisions: commit by hub id, from the recipe's lock.
     is_main: False on all ranks but the first of a distributed stage; only the first writes.
-    execution: how it runs, as recorded (threads, processes); for the stage's own bookkeeping.
     """
 
     name: str

@@ -16,7 +16,7 @@ import shutil
 import time
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -209,11 +209,6 @@ def verify(artifact: Artifact) -> None:
     trouble = first_problem(artifact.path, artifact.files, with_hashes=True)
     if trouble:
         raise CorruptArtifactError(str(artifact.path), trouble, _RERUN)
-
-
-def record_of(artifact: Artifact) -> dict[str, Any]:
-    """Return an artifact's record as JSON, for display."""
-    return {**asdict(artifact), "path": str(artifact.path)}
 
 
 _RERUN = "delete that folder and run the recipe again to rebuild it"
