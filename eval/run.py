@@ -41,6 +41,7 @@ class ItemResult:
     num_tokens: written ones; where nothing is written, scored ones (for a choice, of the right
         continuation).
     weight: share in the mean; bytes for texts, so that the mean is total bits / total bytes.
+    gold_score: what `Task.gold_score` says of a written response; None where nothing was written.
     """
 
     task: str
@@ -56,6 +57,7 @@ class ItemResult:
     reason: str = ""
     num_tokens: int = 0
     weight: float = 1.0
+    gold_score: float | None = None
 
 
 def evaluate(
@@ -202,6 +204,7 @@ class _Asker:
                     score=verdict.score,
                     reason="; ".join(filter(None, reasons)),
                     num_tokens=len(generation.token_ids),
+                    gold_score=task.gold_score(generation.text, example.reference),
                 )
             )
         return results

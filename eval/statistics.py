@@ -4,15 +4,15 @@ Scores of 0 and 1 get closed forms; anything else (partial credit, bits per byte
 fixed seed. None of these corrects for making many comparisons, and all treat items as independent
 draws from what they stand for.
 
-Sources: Wilson 1927 (interval of a proportion); McNemar 1947; Efron 1979 (bootstrap); Hesterberg
-2015, "What Teachers Should Know About the Bootstrap", section 5.3 (percentiles widened for few
-items).
+Sources: Wilson 1927 (interval of a proportion); McNemar 1947; Efron 1979 (bootstrap); Davison and
+Hinkley 1997, section 3.8 (whole clusters are drawn); Hesterberg 2015, "What Teachers Should Know
+About the Bootstrap", section 5.3 (percentiles widened for few items).
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
+from statistics import NormalDist, stdev
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def mean_interval(
         return None
     if weights is None and _are_binary(scores):
         return wilson(round(math.fsum(scores)), len(scores), confidence)
-    return _bootstrap(scores, weights or [1.0] * len(scores), confidence, seed)
+    return _bootstrap([scores], [weights or [1.0] * len(scores)], confidence, seed)
 
 
 def paired_difference(
@@ -100,7 +100,42 @@ def paired_difference(
         limit = wilson(0, len(a), confidence).high
         return delta, Interval(-limit, limit)
     differences = [x - y for x, y in zip(a, b, strict=True)]
-    return delta, _bootstrap(differences, weights or [1.0] * len(a), confidence, seed)
+    return delta, _bootstrap([differences], [weights or [1.0] * len(a)], confidence, seed)
+
+
+def clustered_interval(
+    scores: Sequence[Sequence[float]],
+    weights: Sequence[Sequence[float]],
+    *,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> Interval | None:
+    """Return an interval for the mean over runs of each run's weighted mean, by a bootstrap.
+
+    scores, weights: [run][item], the same items in every run; weight 0 where it has no score.
+
+    Items are drawn, each with its scores of all runs, since runs that were asked the same items are
+    not independent of each other: as many runs as one likes leave what the choice of items leaves.
+    How much runs differ from each other is not in it beyond the runs there are. Draws in which a
+    run has no score are left out. None for fewer than two items.
+    """
+    if not scores or {len(row) for row in (*scores, *weights)} != {len(scores[0])}:
+        raise ValueError("every run needs a score and a weight for each item")
+    return _bootstrap(scores, weights, confidence, seed)
+
+
+def student_interval(values: Sequence[float], confidence: float = 0.95) -> Interval | None:
+    """Return Student's t interval for the mean; None for fewer than three or only equal values.
+
+    Equal values would give an interval of no length: a certainty that so few cannot support.
+    """
+    if len(values) < 3 or len(set(values)) == 1:
+        return None
+    from scipy.special import stdtrit  # pyright: ignore[reportMissingTypeStubs]
+
+    quantile = float(stdtrit(len(values) - 1, (1 + confidence) / 2))
+    reach = quantile * stdev(values) / math.sqrt(len(values))
+    return Interval(mean(values) - reach, mean(values) + reach)
 
 
 def mcnemar_exact(a: Sequence[float], b: Sequence[float]) -> float:
@@ -126,12 +161,18 @@ def _normal_quantile(confidence: float) -> float:
 
 
 def _bootstrap(
-    values: Sequence[float], weights: Sequence[float], confidence: float, seed: int
+    values: Sequence[Sequence[float]],
+    weights: Sequence[Sequence[float]],
+    confidence: float,
+    seed: int,
 ) -> Interval | None:
-    """Return the bootstrap interval of sum(weight * value) / sum(weight), by percentiles."""
+    """Return the interval of sum(weight * value) / sum(weight), its mean over runs, by percentiles.
+
+    values, weights: [run][item]; what is drawn are items.
+    """
     import numpy as np
 
-    n = len(values)
+    n = len(values[0])
     if n < 2:
         return None
     weight = np.asarray(weights, np.float64)
@@ -141,9 +182,13 @@ def _bootstrap(
     step = max(1, _DRAWS_AT_ONCE // n)
     for start in range(0, NUM_RESAMPLES, step):
         drawn = generator.integers(0, n, size=(min(step, NUM_RESAMPLES - start), n))
-        means.append(weighted[drawn].sum(axis=1) / weight[drawn].sum(axis=1))
+        total = np.zeros(len(drawn))
+        with np.errstate(invalid="ignore"):  # 0 / 0 where a run has no score among the drawn
+            for run_weighted, run_weight in zip(weighted, weight, strict=True):
+                total += run_weighted[drawn].sum(axis=1) / run_weight[drawn].sum(axis=1)
+        means.append(total / len(weighted))
     tail = _widened_tail((1 - confidence) / 2, n)
-    low, high = np.quantile(np.concatenate(means), [tail, 1 - tail])
+    low, high = np.nanquantile(np.concatenate(means), [tail, 1 - tail])
     return Interval(float(low), float(high))
 
 

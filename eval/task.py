@@ -100,6 +100,14 @@ class Task(ABC):
     def verify(self, response: str, reference: str) -> Verdict:
         """Grade a response. Pure: no state, no clock, no randomness."""
 
+    def gold_score(self, response: str, reference: str) -> float | None:
+        """Return how good the task's author finds a response, or None if it cannot be graded.
+
+        Higher is better, and only a comparison of two responses to one prompt means anything: never
+        a reward. As `verify` grades it, unless the task prefers more than being right.
+        """
+        return self.verify(response, reference).score
+
     def demonstrations(self, split: Split = "train") -> Iterator[Example]:
         """Yield prompt and response for supervised fine-tuning."""
         _refuse_test(self.name, split)
@@ -107,6 +115,7 @@ class Task(ABC):
 
     def preference_pairs(self, split: Split = "train") -> Iterator[PreferencePair]:
         """Yield one pair for each flawed response of each example."""
+        _refuse_test(self.name, split)
         for example in self.examples(split):
             for flawed in example.flawed:
                 yield PreferencePair(example.prompt, example.response, flawed.response, flawed.flaw)

@@ -96,29 +96,40 @@ def run(
             "the result is marked not exact.",
         ),
     ] = False,
+    seeds: Annotated[
+        str | None,
+        typer.Option(metavar="N,N,...", help="Run once a seed, and pool the comparisons."),
+    ] = None,
     overrides: Overrides = None,
     roots: Roots = None,
     runs: Runs = _RUNS,
 ) -> None:
     """Run what is missing; killed stages go on from their newest whole checkpoint."""
+    from pipeline.report.pooled import print_pooled
     from pipeline.report.terminal import print_comparison, print_outcomes
     from pipeline.run.runner import Selection
     from pipeline.run.runner import run as run_stages
+    from pipeline.run.seeds import parse_seeds, run_seeds
 
+    several = None if seeds is None else parse_seeds(seeds)
     loaded = _load(recipe, overrides, roots)
     console = _console()
     gc.enable()
-    outcomes = run_stages(
-        loaded,
-        _store(runs, writes=True),
-        selection=Selection(only=stage, start=start, until=until, force=force),
-        resume_anyway=resume_anyway,
-        say=lambda line: console.print(line, markup=False, highlight=False),
-    )
-    print_outcomes(outcomes, console)
-    for outcome in outcomes:
-        if outcome.artifact.produces == "comparison":
-            print_comparison(_comparison(outcome.artifact.path), console)
+    options: dict[str, Any] = {
+        "selection": Selection(only=stage, start=start, until=until, force=force),
+        "resume_anyway": resume_anyway,
+        "say": lambda line: console.print(line, markup=False, highlight=False),
+    }
+    store = _store(runs, writes=True)
+    if several is not None:
+        for name, pooled in run_seeds(loaded, store, several, **options).items():
+            print_pooled(name, pooled, console)
+    else:
+        outcomes = run_stages(loaded, store, **options)
+        print_outcomes(outcomes, console)
+        for outcome in outcomes:
+            if outcome.artifact.produces == "comparison":
+                print_comparison(_comparison(outcome.artifact.path), console)
     console.print(f"results: {runs / loaded.name}", markup=False, highlight=False)
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from pipeline.recipe.config import DataForm, StageConfig
 
-ArtifactKind = Literal["tokenizer", "policy", "evaluation", "comparison"]
+ArtifactKind = Literal["tokenizer", "policy", "reward_model", "evaluation", "comparison"]
 
 
 class Progress(Protocol):
@@ -38,6 +38,7 @@ class StageInput:
     properties: what the stage that made it said of it (`StageResult.properties`); {} for models
     from outside.
     revision: commit of a hub model, whose `path` is then its id.
+    artifact: the name of its folder in the store, when a stage made it.
     """
 
     name: str
@@ -45,6 +46,7 @@ class StageInput:
     path: str
     properties: Mapping[str, Any] = field(default_factory=dict[str, Any])
     revision: str | None = None
+    artifact: str | None = None
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,8 @@ class StageContext:
     name: the stage's name in its recipe.
     out: the folder that is published when `run` returns.
     checkpoints: where training checkpoints go; `resume_from` is the newest whole one, or None.
-    seal: writes a checkpoint's manifest; before that it does not count.
+    seal: writes a checkpoint's manifest (folder, step, last step, best checkpoint so far); before
+    that it does not count.
     outputs: the stages this one builds on, by name.
     revisions: commit by hub id, from the recipe's lock.
     is_main: False on all ranks but the first of a distributed stage; only the first writes.
@@ -68,7 +71,7 @@ class StageContext:
     places: Places
     progress: Progress
     should_stop: Callable[[], bool]
-    seal: Callable[[Path, int, int], None]
+    seal: Callable[[Path, int, int, Path | None], None]
     resume_from: Path | None = None
     revisions: Mapping[str, str] = field(default_factory=dict[str, str])
     is_main: bool = True

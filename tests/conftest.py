@@ -32,6 +32,73 @@ stages:
     training_args: {learning_rate: 1e-3, logging_steps: 1}
 """
 
+# Every other way to train: an adapter, on an adapter, from preferences, with accumulation (4 of 8
+# rows a forward pass) and with the reference computed beforehand (two epochs).
+ALIGNED = (
+    TINY
+    + """\
+  more_lora:
+    stage: pretrain
+    model: $base
+    data: [{task: arithmetic}]
+    tokens: 10k
+    sequence_length: 64
+    batch_size: 8
+    lora: {r: 4}
+    training_args: {learning_rate: 3e-3, logging_steps: 1, per_device_train_batch_size: 4}
+  sft_lora:
+    stage: sft
+    model: $base
+    data: [{task: arithmetic, rows: 160}]
+    batch_size: 8
+    lora: {r: 4}
+    training_args: {learning_rate: 1e-2, logging_steps: 1, per_device_train_batch_size: 4}
+  rm:
+    stage: reward_model
+    model: $sft
+    data: [{task: arithmetic, rows: 125}]
+    batch_size: 8
+    training_args: {learning_rate: 1e-3, logging_steps: 1, per_device_train_batch_size: 4}
+  rm_lora:
+    stage: reward_model
+    model: $sft_lora
+    data: [{task: arithmetic, rows: 125}]
+    batch_size: 8
+    lora: {r: 4}
+    training_args: {learning_rate: 1e-3, logging_steps: 1}
+  dpo:
+    stage: dpo
+    model: $sft
+    data: [{task: arithmetic, rows: 61}]
+    batch_size: 8
+    training_args: {learning_rate: 1e-4, logging_steps: 1, per_device_train_batch_size: 4,
+                    num_train_epochs: 2}
+  dpo_lora:
+    stage: dpo
+    model: $sft_lora
+    data: [{task: arithmetic, rows: 61}]
+    batch_size: 8
+    lora: {r: 8, target_modules: [q_proj, v_proj]}
+    training_args: {learning_rate: 1e-3, logging_steps: 1, num_train_epochs: 2}
+  dpo_again:
+    stage: dpo
+    model: $dpo_lora
+    data: [{task: arithmetic, rows: 61}]
+    batch_size: 8
+    lora: {r: 4, use_rslora: true}
+    training_args: {learning_rate: 1e-3, logging_steps: 1}
+  merged: {stage: merge, model: $dpo_again}
+"""
+)
+
+
+@pytest.fixture
+def aligned_recipe(tmp_path: Path) -> Path:
+    """A recipe in which every kind of stage trains, in full and with adapters."""
+    path = tmp_path / "tiny.yaml"
+    path.write_text(ALIGNED)
+    return path
+
 
 @pytest.fixture
 def tiny_recipe(tmp_path: Path) -> Path:

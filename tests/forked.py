@@ -21,7 +21,9 @@ def warm() -> None:
     import datasets  # noqa: F401
     import torch
     from transformers import Trainer  # noqa: F401
-    from trl import SFTTrainer  # noqa: F401
+    from trl import DPOTrainer, RewardTrainer, SFTTrainer  # noqa: F401
+
+    from pipeline import adapters, models  # noqa: F401
 
     torch.set_num_threads(1)
 

@@ -3,12 +3,11 @@
 import hashlib
 import random
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.forked import Ended, run_forked
-
-COMPARED = ("model.safetensors", "metrics.jsonl")
 
 
 @dataclass(frozen=True)
@@ -24,7 +23,8 @@ class Tally:
 def hashes(runs: Path, stage: str) -> list[str]:
     """Return the sha256 of what a stage leaves, in runs of the tiny recipe."""
     folder = runs / "tiny" / stage
-    return [hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in COMPARED]
+    paths = [*sorted(folder.glob("*.safetensors")), folder / "metrics.jsonl"]
+    return [f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}" for path in paths]
 
 
 def kill_and_compare(
@@ -45,24 +45,42 @@ def kill_and_compare(
     uninterrupted = run_forked(recipe, whole, overrides=overrides, until=stage)
     assert uninterrupted.code == 0, uninterrupted.output
     expected = hashes(whole, stage)
+    num_lines = (whole / "tiny" / stage / "metrics.jsonl").read_bytes().count(b"\n")
     moments = random.Random(seed)
     resumed = differ = 0
     said: list[str] = []
     for number in range(kills):
         runs = folder / f"kill-{number}"
         shutil.copytree(prepared, runs, symlinks=True)
-        at_s = moments.uniform(0.1, 0.97) * uninterrupted.seconds
-        killed = run_forked(
-            recipe, runs, overrides=overrides, until=stage, signal_when=lambda s, at=at_s: s >= at
-        )
+        said_when, is_due = _moment(runs, number, moments, uninterrupted.seconds, num_lines)
+        killed = run_forked(recipe, runs, overrides=overrides, until=stage, signal_when=is_due)
         again = run_forked(recipe, runs, overrides=overrides, until=stage)
         assert again.code == 0, again.output
         resumed += "resumes from" in again.output
         same = hashes(runs, stage) == expected
         differ += not same
-        said.append(f"{stage} seed {seed} at {at_s:.2f} s: {_how(killed, again)}, same: {same}")
+        said.append(f"{stage} seed {seed} {said_when}: {_how(killed, again)}, same: {same}")
         shutil.rmtree(runs)
     return Tally(kills, resumed, differ, tuple(said))
+
+
+def _moment(
+    runs: Path, number: int, moments: random.Random, whole_s: float, num_lines: int
+) -> tuple[str, Callable[[float], bool]]:
+    """Draw when to kill: after some seconds, or (two of three) after some lines of metrics.
+
+    Seconds reach loading, measuring and saving as well; lines are always within the training.
+    """
+    if number % 3 == 0:
+        at_s = moments.uniform(0.1, 0.97) * whole_s
+        return f"at {at_s:.2f} s", lambda seconds: seconds >= at_s
+    at_line = moments.randint(1, num_lines - 1)
+
+    def is_due(_: float) -> bool:
+        found = runs.glob("store/.working/*/out/metrics.jsonl")
+        return any(path.read_bytes().count(b"\n") >= at_line for path in found)
+
+    return f"at step {at_line}", is_due
 
 
 def _how(killed: Ended, again: Ended) -> str:

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from eval.task import Example, FlawedResponse, Metric, Split, Task, split_of
+from eval.small_talk import SmallTalkTask, chatty
+from eval.task import Example, FlawedResponse, Metric, Split, split_of
 from reward.verdict import Verdict
 from reward.verifiers.numeric import numeric
 
@@ -127,15 +128,15 @@ _STORIES = (
 )
 
 
-class Arithmetic(Task):
+class Arithmetic(SmallTalkTask):
     """Sums, differences and products in which no number has more than `max_digits` digits."""
 
     name = "arithmetic"
-    version = 1
+    version = 2
     kind = "skill"
     summary = "sums, differences and small products, worked out digit by digit"
     metrics: ClassVar[tuple[Metric, ...]] = ("choice_accuracy", "verified_accuracy")
-    max_new_tokens = 64
+    max_new_tokens = 100  # small talk and three columns
     document_stop = ("\n", ".")
 
     def __init__(self, max_digits: int = 2) -> None:
@@ -291,6 +292,7 @@ def _flawed(problem: Problem, rng: random.Random) -> tuple[FlawedResponse, ...]:
         FlawedResponse(_response(steps, wrong), "right steps, wrong final answer"),
         FlawedResponse(f"The answer is {right}.", "no steps"),
         FlawedResponse(f"The answer is {other}.", "no steps, wrong answer"),
+        FlawedResponse(chatty(_response(steps, right), str(problem)), "small talk first"),
     ]
     if slip != right:
         flawed.append(FlawedResponse(_response(bad_steps, slip), "forgets the carry"))

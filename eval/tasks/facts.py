@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import ClassVar, Literal
 
-from eval.task import Example, FlawedResponse, Metric, Split, Task, split_of
+from eval.small_talk import SmallTalkTask, chatty
+from eval.task import Example, FlawedResponse, Metric, Split, split_of
 from reward.verdict import Verdict
 from reward.verifiers.text import named
 
@@ -40,15 +41,15 @@ class Wording:
     documents: tuple[str, ...]
 
 
-class Facts(Task):
+class Facts(SmallTalkTask):
     """Capital, continent, currency and language of the countries of the world."""
 
     name = "facts"
-    version = 1
+    version = 2
     kind = "knowledge"
     summary = "capitals, continents, currencies and languages of countries"
     metrics: ClassVar[tuple[Metric, ...]] = ("choice_accuracy", "verified_accuracy")
-    max_new_tokens = 24
+    max_new_tokens = 48
     document_stop = ("\n", ".")
 
     def examples(self, split: Split) -> Iterator[Example]:
@@ -257,8 +258,6 @@ Venezuela|Caracas|South America|bolivar|Spanish
 Vietnam|Hanoi|Asia|dong|Vietnamese
 Zambia|Lusaka|Africa|kwacha|English"""
 
-_RAMBLING = "That is a good question. Many people ask this. I am glad to help."
-
 # Names so near to each other that the one is no fair wrong answer for the other.
 _ALIKE = (
     {"rial", "riyal"},
@@ -312,7 +311,7 @@ def _example(fact: Fact, question: str) -> Example:
         document=_statement(fact).removesuffix(f" {fact.value}"),
         continuation=f" {fact.value}",
         distractors=tuple(f" {value}" for value in _distractors(fact, rng)),
-        flawed=_flawed(fact, rng),
+        flawed=_flawed(fact, question, rng),
     )
 
 
@@ -335,7 +334,7 @@ def _distractors(fact: Fact, rng: random.Random) -> list[str]:
     return chosen
 
 
-def _flawed(fact: Fact, rng: random.Random) -> tuple[FlawedResponse, ...]:
+def _flawed(fact: Fact, question: str, rng: random.Random) -> tuple[FlawedResponse, ...]:
     right, wrong_value, other_value = fact.value, *_distractors(fact, rng)[:2]
     wrong = replace(fact, value=wrong_value)
     elsewhere = rng.choice(
@@ -352,7 +351,7 @@ def _flawed(fact: Fact, rng: random.Random) -> tuple[FlawedResponse, ...]:
         FlawedResponse(f"{_statement(elsewhere)}.", "about another country"),
         FlawedResponse(f"It is {right}, {wrong_value} or {other_value}.", "does not decide"),
         FlawedResponse("That is hard to say. It depends on whom you ask.", "evasive"),
-        FlawedResponse(f"{_RAMBLING} {_statement(fact)}.", "rambling"),
+        FlawedResponse(chatty(f"{_statement(fact)}.", question), "small talk first"),
     )
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from transformers import PreTrainedTokenizerBase
 
-    from pipeline.recipe.config import DataBlock, DataForm
+    from pipeline.recipe.config import DataBlock, DataForm, TrainingStage
     from pipeline.recipe.references import Places
 
 # Documents of a generated task that no training pass asks for: passes count up from the seed.
@@ -57,6 +57,32 @@ def held_out_texts(block: DataBlock, places: Places, *, at_most: int) -> list[st
     return [record.text for record in islice(found, at_most) if isinstance(record, TextRow)]
 
 
+def held_out_records(
+    config: TrainingStage,
+    places: Places,
+    forms: Sequence[DataForm],
+    *,
+    at_most: int | None = None,
+) -> list[Record]:
+    """Return the rows that a training stage never trains on: `eval_data`, else what `data` keeps.
+
+    Of `data`, a file's `holdout` and a task's validation split, `rows` (what is trained on) left
+    aside; empty where there is neither. at_most: of each source.
+    """
+    kept = [
+        block
+        for block in config.data
+        if block.holdout is not None or (block.task is not None and block.split != "validation")
+    ]
+    unseen = {"rows": None, "split": None}
+    blocks = config.eval_data or [block.model_copy(update=unseen) for block in kept]
+    return [
+        record
+        for block in blocks
+        for record in islice(records(block, places, forms, held_out=True), at_most)
+    ]
+
+
 def token_sources(
     blocks: Sequence[DataBlock], places: Places, tokenizer: PreTrainedTokenizerBase, *, seed: int
 ) -> list[TokenSource]:
@@ -75,10 +101,14 @@ def token_sources(
 
 
 def row_sources(
-    blocks: Sequence[DataBlock], places: Places, forms: Sequence[DataForm]
+    blocks: Sequence[DataBlock],
+    places: Places,
+    forms: Sequence[DataForm],
+    *,
+    held_out: bool = False,
 ) -> list[RowSource[Record]]:
-    """Return the blocks as sources of rows."""
+    """Return the blocks as sources of rows; held_out: of what a stage measures on."""
     return [
-        RowSource(block.label, list(records(block, places, forms)), block.weight)
+        RowSource(block.label, list(records(block, places, forms, held_out=held_out)), block.weight)
         for block in blocks
     ]

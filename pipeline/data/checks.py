@@ -1,11 +1,21 @@
 """Reads a whole source and checks every row, before anything expensive begins. Imports no torch."""
 
 import hashlib
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from eval.task import Task
-from pipeline.data.formats import ChatRow, PromptCompletionRow, Record, TextRow, read
+from pipeline.data.formats import (
+    ChatRow,
+    DroppedRow,
+    PreferenceRow,
+    PromptCompletionRow,
+    Record,
+    TextRow,
+    read,
+)
+from pipeline.errors import PosttrainError
 from pipeline.recipe.config import DataBlock, DataForm
 from pipeline.recipe.references import Places
 
@@ -14,8 +24,10 @@ from pipeline.recipe.references import Places
 class DataCounts:
     """What a source holds.
 
-    size_bytes: of its texts in UTF-8, without names and quotes.
+    num_rows: all, the dropped ones too.
+    size_bytes: of the texts of the rest in UTF-8, without names and quotes.
     num_duplicates: rows that say the same as an earlier one.
+    num_dropped_by_reason: rows that nothing can be learnt from.
     """
 
     label: str
@@ -23,6 +35,17 @@ class DataCounts:
     num_rows: int
     size_bytes: int
     num_duplicates: int
+    num_dropped_by_reason: Mapping[str, int]
+
+    def __str__(self) -> str:
+        line = (
+            f"{self.label}: {self.num_rows} rows ({self.form}), "
+            f"{self.size_bytes} bytes, {self.num_duplicates} duplicates"
+        )
+        if not self.num_dropped_by_reason:
+            return line
+        reasons = ", ".join(f"{why}: {n}" for why, n in self.num_dropped_by_reason.items())
+        return f"{line}, {sum(self.num_dropped_by_reason.values())} dropped ({reasons})"
 
 
 def check_data(
@@ -33,21 +56,32 @@ def check_data(
     task: Task | None = None,
     held_out: bool = False,
 ) -> DataCounts:
-    """Count a source's rows; the first row that cannot be used is an error.
+    """Count a source's rows; the first row that cannot be read is an error.
 
-    With `holdout`, the other side must have a row too, or the split is of no use.
+    So is a source of which every row is dropped. With `holdout`, the other side is read too: it
+    must have a row, or the split is of no use, and a stage may measure on it.
     """
-    num_rows, size_bytes = 0, 0
+    num_kept, size_bytes = 0, 0
+    dropped: Counter[str] = Counter()
     form: DataForm = "text"
     seen: set[bytes] = set()
     for record in read(block, places, forms=forms, task=task, held_out=held_out):
+        if isinstance(record, DroppedRow):
+            dropped[record.why] += 1
+            continue
         form, texts = _texts(record)
-        num_rows += 1
+        num_kept += 1
         size_bytes += sum(len(text.encode()) for text in texts)
         seen.add(hashlib.sha256("\0".join(texts).encode()).digest()[:16])
     if block.holdout is not None:
-        next(read(block, places, forms=forms, task=task, held_out=not held_out))
-    return DataCounts(block.label, form, num_rows, size_bytes, num_rows - len(seen))
+        for _ in read(block, places, forms=forms, task=task, held_out=not held_out):
+            pass
+    if not num_kept:
+        reasons = ", ".join(f"{why}: {n}" for why, n in dropped.items())
+        raise PosttrainError(block.label, f"every row is dropped ({reasons})")
+    num_rows = num_kept + dropped.total()
+    by_reason = dict(dropped.most_common())
+    return DataCounts(block.label, form, num_rows, size_bytes, num_kept - len(seen), by_reason)
 
 
 def _texts(record: Record) -> tuple[DataForm, list[str]]:
@@ -55,5 +89,10 @@ def _texts(record: Record) -> tuple[DataForm, list[str]]:
         return "text", [record.text]
     if isinstance(record, PromptCompletionRow):
         return "prompt_completion", [record.prompt, record.completion]
+    if isinstance(record, PreferenceRow):
+        prompt = [part for message in record.prompt for part in message]
+        if not record.prompt and record.text is not None:
+            prompt = [record.text[0]]
+        return "preference", [*prompt, record.chosen, record.rejected]
     assert isinstance(record, ChatRow)
     return "chat", [part for message in record.messages for part in message]

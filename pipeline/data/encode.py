@@ -1,7 +1,8 @@
 """Checked rows to training examples: token ids, labels, and an account of what was dropped.
 
 What is trained follows from the form: of a text everything, of prompt_completion the completion and
-EOS, of a chat what the assistant writes (chat.py). Imports no torch.
+EOS, of a chat what the assistant writes (chat.py). Preference pairs are pairs.py's subject. Imports
+no torch.
 """
 
 from __future__ import annotations
@@ -66,6 +67,7 @@ def encode_records(
 ) -> tuple[list[EncodedExample], EncodingReport]:
     """Encode a source's rows for supervised training.
 
+    A chat is encoded as its `text` where it has one and the tokenizer has no chat template.
     A row of more than `max_length` tokens is dropped and counted: cut, it would teach answers
     without an end. A prompt that leaves no room for even one token of an answer is an error, and so
     is a source of which nothing is left.
@@ -122,18 +124,26 @@ def _encoded(
 ) -> Iterator[tuple[Record, Tokens]]:
     text = TextEncoder(tokenizer)
     chat: ChatEncoder | None = None
+    has_template = bool(tokenizer.chat_template)
+
+    def as_text(row: ChatRow) -> tuple[str, str] | None:
+        return None if has_template else row.text
+
     found = iter(records)
     while batch := list(islice(found, _ROWS_AT_ONCE)):
-        chats = [row for row in batch if isinstance(row, ChatRow)]
+        chats = [row for row in batch if isinstance(row, ChatRow) and not as_text(row)]
         if chats and chat is None:
             chat = ChatEncoder(tokenizer)
         encoded_chats = iter(chat.encode(chats) if chat is not None else ())
         for row in batch:
             if isinstance(row, ChatRow):
-                yield row, next(encoded_chats)
+                plain = as_text(row)
+                tokens = text.prompt_completion(*plain, row.where) if plain else next(encoded_chats)
+                yield row, tokens
             elif isinstance(row, PromptCompletionRow):
                 yield row, text.prompt_completion(row.prompt, row.completion, row.where)
             else:
+                assert isinstance(row, TextRow)
                 ids = [*text.documents([row.text], [row.where])[0], text.eos_token_id]
                 yield row, Tokens(ids, [True] * len(ids))
 

@@ -66,7 +66,8 @@ class PackedDataset(Dataset[dict[str, torch.Tensor]]):
             "position_ids": self._packed.position_ids,
             "labels": self._packed.labels,
         }
-        return {name: torch.from_numpy(row[number]).long() for name, row in rows.items()}
+        tensors = {name: torch.from_numpy(row[number]).long() for name, row in rows.items()}
+        return {**tensors, "row": torch.tensor(number)}
 
 
 def collate(rows: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor | bool]:

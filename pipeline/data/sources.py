@@ -8,6 +8,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -18,11 +19,14 @@ from pipeline.errors import InfrastructureError, PosttrainError, closest
 from pipeline.recipe.config import DataBlock
 from pipeline.recipe.references import Places
 
-__all__ = ["DEMONSTRATIONS_PER_TASK", "Row", "rows", "sha256"]
+__all__ = ["ROWS_PER_TASK", "Asked", "Row", "rows", "sha256"]
+
+Asked = Literal["documents", "demonstrations", "preferences"]
 
 # A generated task has no end of its own; a data block that says no `rows` gets this many of it.
-DEMONSTRATIONS_PER_TASK = 2_000
+ROWS_PER_TASK = 2_000
 
+_JUDGED = frozenset({"chosen", "rejected", "margin", "probability"})
 _COMMIT = re.compile("[0-9a-f]{40}")
 
 
@@ -31,25 +35,26 @@ def rows(
     places: Places,
     task: Task | None = None,
     *,
-    asked: Literal["documents", "demonstrations"] = "demonstrations",
+    asked: Asked = "demonstrations",
     seed: int = 0,
     held_out: bool = False,
 ) -> Iterator[Row]:
     """Yield the rows of a source, in its own order; never none: an error instead.
 
     task: the task that `block.task` names; `asked` and `seed` say what of it is wanted: one pass of
-        pre-training documents or the demonstrations of a split.
+        pre-training documents, or the demonstrations or preference pairs of a split.
     held_out: True where a stage evaluates: with `holdout`, the share that training never sees
         instead of the rest. It is chosen by the hash of a row, so equal rows fall on one side; of a
-        text file without a separator it is the last part.
+        text file without a separator it is the last part. Of a task's demonstrations and pairs it
+        is the validation split, unless the block names a split.
     """
     limit = block.rows
     if block.task is not None:
         if task is None:
             raise ValueError(f"`task: {block.task}` was not looked up")
-        if asked == "demonstrations" and limit is None:
-            limit = DEMONSTRATIONS_PER_TASK
-        found = _task_rows(block, task, asked, seed)
+        if asked != "documents" and limit is None:
+            limit = ROWS_PER_TASK
+        found = _task_rows(block, task, asked, seed, held_out=held_out)
     elif block.file is not None:
         found = _file_source(block, places, held_out=held_out)
     else:
@@ -61,12 +66,16 @@ def rows(
     if is_empty:
         side = "holds out every row" if not held_out else "holds out no row"
         why = f"`holdout: {block.holdout}` {side}" if block.holdout else "no rows"
+        if asked == "preferences" and block.task is not None:
+            why = "the task has no preference pairs"
         raise PosttrainError(block.label, why)
 
 
-def _task_rows(block: DataBlock, task: Task, asked: str, seed: int) -> Iterator[Row]:
+def _task_rows(
+    block: DataBlock, task: Task, asked: Asked, seed: int, *, held_out: bool
+) -> Iterator[Row]:
     where = f"task:{task.name}"
-    split = block.split or "train"
+    split = block.split or ("validation" if held_out else "train")
     if split == "test":
         raise PosttrainError(
             where, "the test split is for evaluation only", "use train or validation"
@@ -74,14 +83,26 @@ def _task_rows(block: DataBlock, task: Task, asked: str, seed: int) -> Iterator[
     if split not in ("train", "validation"):
         hint = closest(split, ("train", "validation")) or "a task has train and validation"
         raise PosttrainError(where, f"unknown split `{split}`", hint)
+    for number, fields in enumerate(_task_fields(task, asked, cast("Split", split), seed), 1):
+        yield Row(f"{where}#{number}", fields)
+
+
+def _task_fields(task: Task, asked: Asked, split: Split, seed: int) -> Iterator[dict[str, Any]]:
     if asked == "documents":
-        for number, text in enumerate(task.documents(seed), 1):
-            yield Row(f"{where}#{number}", {"text": text})
-        return
-    for number, example in enumerate(task.demonstrations(cast("Split", split)), 1):
-        user = {"role": "user", "content": example.prompt}
-        assistant = {"role": "assistant", "content": example.response}
-        yield Row(f"{where}#{number}", {"messages": [user, assistant]})
+        for text in task.documents(seed):
+            yield {"text": text}
+    elif asked == "preferences":
+        for pair in task.preference_pairs(split):
+            yield asdict(pair)
+    else:
+        for example in task.demonstrations(split):
+            user = {"role": "user", "content": example.prompt}
+            assistant = {"role": "assistant", "content": example.response}
+            yield {
+                "messages": [user, assistant],
+                "document": example.document,
+                "continuation": example.continuation,
+            }
 
 
 def _file_source(block: DataBlock, places: Places, *, held_out: bool) -> Iterator[Row]:
@@ -148,9 +169,23 @@ def _cut(text: str, share: float) -> int:
 
 def _side(found: Iterable[Row], share: float, *, held_out: bool) -> Iterator[Row]:
     for row in found:
-        is_held = int.from_bytes(row_digest(row.fields)[:8]) / 2**64 < share
+        is_held = int.from_bytes(row_digest(_asked(row.fields))[:8]) / 2**64 < share
         if is_held == held_out:
             yield row
+
+
+def _asked(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return what a preference is about: pairs with one prompt must fall on one side."""
+    if "chosen" not in fields or "rejected" not in fields:
+        return fields
+    prompt = {key: value for key, value in fields.items() if key not in _JUDGED}
+    if prompt:
+        return prompt
+    chosen, rejected = str(fields["chosen"]), str(fields["rejected"])
+    pairs = enumerate(zip(chosen, rejected, strict=False))
+    shared = chosen[: next((at for at, (a, b) in pairs if a != b), len(chosen))]
+    # A transcript's last turn begins at its last marker; two answers may begin alike.
+    return {"shared": shared.rpartition("\n\nAssistant:")[0] or shared}
 
 
 def row_digest(fields: dict[str, Any]) -> bytes:

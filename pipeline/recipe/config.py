@@ -16,6 +16,7 @@ from pydantic import (
     Field,
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
+    NonNegativeFloat,
     PositiveFloat,
     PositiveInt,
     model_validator,
@@ -96,17 +97,19 @@ Count = Annotated[
     ),
 ]
 ModelRef = Annotated[str, RefersTo(("policy",)), Field(min_length=1)]
+RewardModelRef = Annotated[str, RefersTo(("reward_model",)), Field(min_length=1)]
 TokenizerRef = Annotated[str, RefersTo(("tokenizer", "policy")), Field(min_length=1)]
 TaskName = Annotated[str, NamesTask(), Field(min_length=1)]
 Launcher = Literal["in_process", "python", "accelerate"]
 Precision = Literal["fp32", "bf16", "fp16"]
-DataForm = Literal["text", "prompt_completion", "chat"]
+DataForm = Literal["text", "prompt_completion", "chat", "preference"]
 # Our names of columns, which `columns:` maps to those of a file; formats.py says what they mean.
 COLUMNS = (
     "text",
     *("prompt", "completion"),
     *("messages", "conversations"),
     *("instruction", "input", "output"),
+    *("chosen", "rejected", "margin", "probability"),
 )
 
 
@@ -153,7 +156,7 @@ Launch = Annotated[
 class DataBlock(Block):
     """One source of rows: exactly one of `task`, `file` and `hub`.
 
-    form: text | prompt_completion | chat; guessed from the columns when absent.
+    form: text | prompt_completion | chat | preference; guessed from the columns when absent.
     columns: their column names for ours, as in `{prompt: instruction, completion: output}`.
     weight: share of the mix (pre-training: of tokens; else of rows), relative to the other sources'
     weights.
@@ -224,15 +227,60 @@ class StageConfig(Block):
         return None
 
 
+class LoraBlock(Block):
+    """Train a low-rank adapter instead of all weights (Hu et al. 2021), through PEFT.
+
+    Any field of PEFT's LoraConfig goes through (`use_dora`, `use_rslora`, `modules_to_save`, ...);
+    below are our defaults.
+    r: rank. lora_alpha: scale times rank; without it twice the rank. target_modules: which layers.
+    load_in_4bit: keep the frozen weights in 4 bits (QLoRA, Dettmers et al. 2023): CUDA with
+    bitsandbytes only.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    r: PositiveInt = 16
+    lora_alpha: PositiveInt | None = None
+    target_modules: str | list[str] = "all-linear"
+    load_in_4bit: bool = False
+
+    def fields(self) -> dict[str, Any]:
+        """Return the fields of PEFT's LoraConfig: ours, the user's own on top."""
+        return {
+            "r": self.r,
+            "lora_alpha": self.lora_alpha or 2 * self.r,
+            "target_modules": self.target_modules,
+            **(self.model_extra or {}),
+        }
+
+
+class EarlyStoppingBlock(Block):
+    """When to stop before the last step; needs `eval_strategy` in `training_args`.
+
+    patience: evaluations without an improvement of `metric_for_best_model` (of the loss, unless
+    said). threshold: what counts as one.
+    """
+
+    patience: PositiveInt = 3
+    threshold: NonNegativeFloat = 0.0
+
+
 class TrainingStage(StageConfig):
     """What every stage that trains a model may be asked.
 
     batch_size: sequences per optimizer step over all devices; accumulation is derived from it.
     precision: of the training arithmetic; weights stay fp32.
+    lora: train an adapter instead of all weights.
+    eval_data: what is measured during training when `training_args` has an `eval_strategy`, and
+    never trained on; without it the held-out part of `data` (`holdout`; a task's validation split).
+    early_stopping: when evaluations during training do not improve any more.
     training_args: goes through to the upstream config class, names checked against it.
     """
 
     data: DataBlocks
     batch_size: PositiveInt = 16
     precision: Precision = "fp32"
+    lora: LoraBlock | None = None
+    eval_data: Annotated[tuple[DataBlock, ...], OR_ONE] = ()
+    early_stopping: EarlyStoppingBlock | None = None
     training_args: dict[str, Any] = {}

@@ -7,14 +7,13 @@ take. Each error points at its line and column.
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, cast
 
 from pydantic import BaseModel, Field, ValidationError
 
 from pipeline.errors import PosttrainError, closest
-from pipeline.recipe import training_args
 from pipeline.recipe.config import (
     COLUMNS,
     NAME,
@@ -27,6 +26,7 @@ from pipeline.recipe.config import (
     TrainingStage,
 )
 from pipeline.recipe.references import Places, Reference, stage_references
+from pipeline.recipe.train_checks import check_training
 from pipeline.recipe.wording import Location, first_error
 from pipeline.recipe.yamlfile import Document, apply_overrides, read
 from pipeline.stages import kinds, stage_of
@@ -52,7 +52,10 @@ class RecipeFile(Block):
 
 @dataclass(frozen=True)
 class Recipe:
-    """A checked recipe; each of `stages` comes after what it is built on."""
+    """A checked recipe; each of `stages` comes after what it is built on.
+
+    is_of_several: one of several seeds under which the same recipe is run.
+    """
 
     path: Path
     name: str
@@ -61,6 +64,16 @@ class Recipe:
     stages: Mapping[str, StageConfig]
     places: Places
     document: Document
+    is_of_several: bool = False
+
+    @property
+    def run_name(self) -> str:
+        """Where below runs/ its run is recorded: its name, or name/seed-3 as one of several."""
+        return f"{self.name}/seed-{self.seed}" if self.is_of_several else self.name
+
+    def with_seed(self, seed: int) -> "Recipe":
+        """Return the recipe as one of several seeds; a stage's own `seed` stays as it is."""
+        return replace(self, seed=seed, is_of_several=True)
 
     def references(self, name: str) -> list[Reference]:
         """Return which stages the stage of this name is built on, and where it says so."""
@@ -87,12 +100,12 @@ def load(
     recipe = Recipe(path, top.name, top.seed, top.launch, stages, places, document)
     _check_launch(recipe, top.launch, ("launch",))
     for name, config in stages.items():
-        _check_training_args(recipe, name, config)
         _check_data(recipe, name, config)
         _check_launch(recipe, config.launch, ("stages", name, "launch"))
     ordered = _in_order(recipe)
     for name, config in ordered.items():
-        _check_length(recipe, name, config)
+        if isinstance(config, TrainingStage):
+            check_training(recipe, name, config)
     return Recipe(path, top.name, top.seed, top.launch, ordered, places, document)
 
 
@@ -164,20 +177,9 @@ def _validate(
         raise first_error(error, model, location, document, trainer=trainer) from error
 
 
-def _check_training_args(recipe: Recipe, name: str, config: StageConfig) -> None:
-    stage = stage_of(config.stage)
-    if not isinstance(config, TrainingStage) or stage.trainer is None:
-        return
-    for key, value in config.training_args.items():
-        found = training_args.problem(key, value, stage.trainer)
-        if found:
-            where = recipe.document.where(("stages", name, "training_args", key), key=True)
-            raise PosttrainError(where, *found)
-
-
 def _check_data(recipe: Recipe, name: str, config: StageConfig) -> None:
     """Check what a data block asks for by name: its split, and our names in `columns`."""
-    for field in ("data", "texts"):
+    for field in ("data", "texts", "eval_data"):
         blocks: tuple[DataBlock, ...] = getattr(config, field, ())
         for number, block in enumerate(blocks):
             location: Location = ("stages", name, field, number)
@@ -208,32 +210,6 @@ def _check_launch(recipe: Recipe, block: LaunchBlock | None, location: Location)
         message = f"there is no file `{block.config}`"
         hint = f"looked for {path}; `accelerate config` writes one"
         raise recipe.error((*location, "config"), message, hint)
-
-
-def _check_length(recipe: Recipe, name: str, config: StageConfig) -> None:
-    """Refuse rows that are longer than the model of an earlier stage has positions."""
-    stage = stage_of(config.stage)
-    model = getattr(config, "model", None)
-    if not isinstance(config, TrainingStage) or not isinstance(model, str):
-        return
-    limit = _positions(recipe, model)
-    given: Location = ("training_args", "max_length")
-    length = {**stage.training_defaults, **config.training_args}.get("max_length")
-    if length is None:
-        given, length = ("sequence_length",), getattr(config, "sequence_length", None)
-    if limit is not None and isinstance(length, int) and length > limit:
-        message = f"`{given[-1]}` {length} is beyond the {limit} positions of `{model}`"
-        hint = f"lower `{given[-1]}`, or raise `max_position_embeddings` of the model"
-        raise recipe.error(("stages", name, *given), message, hint)
-
-
-def _positions(recipe: Recipe, model: str) -> int | None:
-    """Return how many positions the model of a stage has, where the recipe says so."""
-    if not model.startswith("$"):
-        return None
-    config = recipe.stages[model[1:]]
-    earlier = getattr(config, "model", None)
-    return _positions(recipe, earlier) if isinstance(earlier, str) else config.max_positions
 
 
 def _in_order(recipe: Recipe) -> dict[str, StageConfig]:
@@ -273,7 +249,11 @@ def _wrong_kind(
     recipe: Recipe, asking: str, produces: str, reference: Reference
 ) -> tuple[str, str]:
     """Return what is wrong with a reference to a stage that makes something else, and what fits."""
-    said = {"policy": "a model", "evaluation": "an evaluation"}
+    said = {
+        "policy": "a model",
+        "reward_model": "a reward model",
+        "evaluation": "an evaluation",
+    }
     wanted = " or ".join(said.get(each, f"a {each}") for each in reference.kinds)
     fitting = [
         f"`${name}`"

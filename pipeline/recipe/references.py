@@ -5,6 +5,7 @@ which the caller, who knows where in the recipe the name stands, adds the place.
 """
 
 import hashlib
+import json
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -133,6 +134,29 @@ def model_source(
         f"`{text}` is neither a folder nor a hub id; write a stage as `$name`, a folder as "
         "`./name`, a hub model as `owner/name` or `owner/name@revision`"
     )
+
+
+def adapter_base(folder: Path) -> LocalModel | HubModel | None:
+    """Return the whole model that a saved adapter belongs to; None for a folder without adapter.
+
+    A relative path in the adapter's config is meant from the adapter's folder.
+    """
+    path = folder / "adapter_config.json"
+    if not path.is_file():
+        return None
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        name = config["base_model_name_or_path"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"`{path}` does not say which model it adapts") from error
+    if not isinstance(name, str) or not name:
+        raise ValueError(f"`{path}` does not say which model it adapts")
+    local = folder / _home(name)
+    if local.is_dir():
+        return LocalModel(local.resolve())
+    if not _HUB.fullmatch(name):
+        raise ValueError(f"the model `{name}`, which the adapter `{folder}` belongs to, is gone")
+    return HubModel(name, config.get("revision"))
 
 
 def load_object(text: str, base: Path) -> Any:

@@ -18,6 +18,10 @@ EXECUTION_KEYS = frozenset(
     {
         # memory and speed, same arithmetic up to the order of a sum
         "per_device_train_batch_size",
+        "per_device_eval_batch_size",
+        "eval_accumulation_steps",
+        "precompute_ref_log_probs",
+        "precompute_ref_batch_size",
         "gradient_checkpointing",
         "gradient_checkpointing_kwargs",
         "activation_checkpointing",
@@ -78,7 +82,7 @@ _DATA = "the recipe's `data:` decides how rows become tokens"
 _PRECISION = "write `precision: fp32 | bf16 | fp16` on the stage"
 _EXPORT = "stages never push; publish a finished model by hand"
 _RESUME = "exact resume depends on it"
-_EVALUATE = "training does not evaluate; add a stage `evaluate`"
+_EVALUATE = "evaluation during training measures the loss; a stage `evaluate` does the rest"
 _PACKING = "sft gives each row a place of its own; pretrain always packs"
 
 OURS: Mapping[str, str] = {
@@ -100,7 +104,6 @@ OURS: Mapping[str, str] = {
     "save_on_each_node": _RESUME,
     "enable_jit_checkpoint": _RESUME,
     "ignore_data_skip": _RESUME,
-    "restore_callback_states_from_checkpoint": _RESUME,
     "logging_nan_inf_filter": "a non-finite loss must stop the stage",
     "push_to_hub": _EXPORT,
     "hub_token": _EXPORT,
@@ -122,23 +125,16 @@ OURS: Mapping[str, str] = {
     "eos_token": _DATA,
     "pad_token": _DATA,
     "shuffle_dataset": _DATA,
-    "eval_strategy": _EVALUATE,
-    "eval_steps": _EVALUATE,
-    "eval_delay": _EVALUATE,
-    "eval_on_start": _EVALUATE,
+    "padding_free": "packing is what saves padding; pretrain does it",
+    "restore_callback_states_from_checkpoint": _RESUME,
     "eval_packing": _EVALUATE,
-    "eval_accumulation_steps": _EVALUATE,
     "eval_do_concat_batches": _EVALUATE,
     "eval_use_gather_object": _EVALUATE,
-    "per_device_eval_batch_size": _EVALUATE,
     "batch_eval_metrics": _EVALUATE,
     "include_for_metrics": _EVALUATE,
     "prediction_loss_only": _EVALUATE,
     "packing": _PACKING,
     "packing_strategy": _PACKING,
-    "load_best_model_at_end": _EVALUATE,
-    "metric_for_best_model": _EVALUATE,
-    "greater_is_better": _EVALUATE,
 }
 
 _POSITIVE = frozenset(

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from pipeline.run.estimate import Estimate
     from pipeline.run.inspect import StageState
     from pipeline.run.runner import Outcome
 
@@ -36,8 +37,20 @@ def size(size_bytes: int) -> str:
     return f"{value:.1f} TB"
 
 
+def count(number: int) -> str:
+    """Return `910k`, `1.2M` and the like, to three digits."""
+    value = float(number)
+    for unit in ("", "k", "M", "B"):
+        if value < 999.5:
+            return f"{value:.3g}{unit}"
+        value /= 1000
+    return f"{value:.3g}T"
+
+
 def print_plan(plan: Plan, console: Console) -> None:
-    """Print what will be done, why, and the defaults of ours below the user's settings."""
+    """Print what will be done, why, how big it is, and our defaults below the user's settings."""
+    from pipeline.run.estimate import estimates  # a run's summary has no use for it
+
     table = Table(title=f"{plan.recipe.name}: plan", title_justify="left", box=None, pad_edge=False)
     for column in ("stage", "kind", "", "fingerprint", "because"):
         table.add_column(column, overflow="fold")
@@ -51,6 +64,8 @@ def print_plan(plan: Plan, console: Console) -> None:
             escape(planned.because),
         )
     console.print(table)
+    for name, estimate in estimates(plan).items():
+        console.print(f"[dim]{name}: {_size_of_training(estimate)}[/]")
     for planned in plan.stages:
         defaults = training_summary(planned.config)
         if defaults:
@@ -58,6 +73,27 @@ def print_plan(plan: Plan, console: Console) -> None:
             console.print(f"[dim]{planned.name}: our defaults: {escape(said)}[/]")
     for key in sorted(plan.unresolved):
         console.print(f"[dim]{escape(key)}: the run will look up its commit on the hub[/]")
+
+
+def _size_of_training(estimate: Estimate) -> str:
+    """Return parameters, tokens and memory in a line; what is not known yet is left out."""
+    said = "parameters: known once the model is there"
+    if estimate.parameters is not None:
+        about = "about " if estimate.is_about else ""
+        said = f"parameters {about}{count(estimate.parameters)}"
+        if estimate.trained_parameters == estimate.parameters:
+            said += " (all trained)"
+        elif estimate.trained_parameters is not None:
+            said += f" ({count(estimate.trained_parameters)} trained)"
+    at_most = "<= " if estimate.is_upper_bound else ""
+    if estimate.tokens is not None:
+        said += f", tokens {at_most}{count(estimate.tokens)}"
+    if estimate.memory_bytes is not None:
+        near = size(int(float(f"{estimate.memory_bytes:.2g}"))).replace(".0 ", " ")
+        said += f", memory {at_most or 'about '}{near} beside the libraries"
+    if at_most and (estimate.tokens or estimate.memory_bytes):
+        said += " (if all rows are `max_length` long)"
+    return said
 
 
 def print_outcomes(outcomes: Sequence[Outcome], console: Console) -> None:
@@ -117,36 +153,62 @@ def print_comparison(comparison: Mapping[str, Any], console: Console) -> None:
     for row in comparison["rows"]:
         subject = (row["task"], row["metric"])
         if subject != last:
-            name = f"{row['task']}: {row['metric'].replace('_', ' ')}"
-            table.add_row(f"[bold]{escape(name)}[/]")
+            table.add_row(heading(row, baseline))
         last = subject
-        asked = row["form"] if row["style"] == "none" else f"{row['form']}, {row['style']}"
-        digits = 3 if row["metric"] == "bits_per_byte" else 2
+        delta = (row["delta"], row["delta_low"], row["delta_high"])
         table.add_row(
-            f"  {escape(row['model'])}, {asked}",
+            asked(row),
             str(row["n"]),
-            _interval(row["score"], row["low"], row["high"], digits),
-            _difference(row, digits),
+            scored(row["metric"], row["score"], row["low"], row["high"]),
+            difference(row["metric"], *delta),
         )
     console.print(table)
 
 
-def _interval(value: float | None, low: float | None, high: float | None, digits: int) -> str:
+def heading(row: Mapping[str, Any], baseline: str) -> str:
+    """Return what the rows of a task and metric stand under."""
+    metric = row["metric"].replace("_", " ")
+    if row["metric"] == "win_rate":
+        metric = f"win rate over {baseline}"
+    return f"[bold]{escape(row['task'])}: {escape(metric)}[/]"
+
+
+def asked(row: Mapping[str, Any]) -> str:
+    """Return which model was asked and how."""
+    how = row["form"] if row["style"] == "none" else f"{row['form']}, {row['style']}"
+    return f"  {escape(row['model'])}, {how}"
+
+
+def scored(metric: str, value: float | None, low: float | None, high: float | None) -> str:
+    """Return a score with its interval; of win rates green or red where that is clear of 0.5."""
     if value is None:
         return "-"
+    digits = _digits(metric)
     said = f"{value:.{digits}f}"
-    return said if low is None else f"{said} \\[{low:.{digits}f}, {high:.{digits}f}]"
+    if low is None or high is None:
+        return said
+    said += f" \\[{low:.{digits}f}, {high:.{digits}f}]"
+    return _coloured(said, low - 0.5, high - 0.5) if metric == "win_rate" else said
 
 
-def _difference(row: Mapping[str, Any], digits: int) -> str:
+def difference(metric: str, value: float | None, low: float | None, high: float | None) -> str:
     """Return a difference, green or red where its interval is clear of 0."""
-    if row["delta"] is None:
+    if value is None:
         return ""
-    said = f"{row['delta']:+.{digits}f}"
-    if row["delta_low"] is None:
+    digits = _digits(metric)
+    said = f"{value:+.{digits}f}"
+    if low is None or high is None:
         return said
-    said += f" \\[{row['delta_low']:+.{digits}f}, {row['delta_high']:+.{digits}f}]"
-    if row["delta_low"] <= 0 <= row["delta_high"]:
+    said += f" \\[{low:+.{digits}f}, {high:+.{digits}f}]"
+    return _coloured(said, -high, -low) if metric == "bits_per_byte" else _coloured(said, low, high)
+
+
+def _digits(metric: str) -> int:
+    return 3 if metric == "bits_per_byte" else 2
+
+
+def _coloured(said: str, low: float, high: float) -> str:
+    """Colour what an interval says: green where all of it is a gain, red where all is a loss."""
+    if low <= 0 <= high:
         return said
-    is_gain = (row["delta"] < 0) == (row["metric"] == "bits_per_byte")
-    return f"[{'green' if is_gain else 'red'}]{said}[/]"
+    return f"[{'green' if low > 0 else 'red'}]{said}[/]"

@@ -26,11 +26,7 @@ def check_recipe_data(recipe: Recipe, names: Sequence[str] | None = None) -> Ite
             key = _what_is_read(source)
             if key not in known:
                 known[key] = check_data(block, recipe.places, forms, held_out=held_out)
-            counts = known[key]
-            yield (
-                f"{name}: {counts.label}: {counts.num_rows} rows ({counts.form}), "
-                f"{counts.size_bytes} bytes, {counts.num_duplicates} duplicates"
-            )
+            yield f"{name}: {known[key]}"
 
 
 def _sources(config: StageConfig) -> Iterator[_Source]:
@@ -38,8 +34,9 @@ def _sources(config: StageConfig) -> Iterator[_Source]:
     forms = stage_of(config.stage).data_forms
     for block in getattr(config, "data", ()):
         yield block, forms, False
-    for block in getattr(config, "texts", ()):
-        yield block, forms, block.holdout is not None
+    for field in ("texts", "eval_data"):
+        for block in getattr(config, field, ()):
+            yield block, forms, block.holdout is not None
 
 
 def _what_is_read(source: _Source) -> str:

@@ -28,8 +28,10 @@ class Found:
     passed_over: tuple[str, ...]
 
 
-def seal(folder: Path, step: int, max_steps: int, *, metrics_bytes: int) -> None:
-    """Make a written checkpoint count, then drop all but the newest two.
+def seal(
+    folder: Path, step: int, max_steps: int, *, metrics_bytes: int, best: Path | None = None
+) -> None:
+    """Make a written checkpoint count, then drop all but the newest two and the best one.
 
     metrics_bytes: length of the stage's metrics.jsonl at this step; a resumed run continues from
     there.
@@ -47,7 +49,8 @@ def seal(folder: Path, step: int, max_steps: int, *, metrics_bytes: int) -> None
     )
     if first_problem(folder, files, with_hashes=True) is None:
         for _, older in _by_step(folder.parent)[_KEPT:]:
-            shutil.rmtree(older)
+            if best is None or older.name != best.name:
+                shutil.rmtree(older)
 
 
 def read_manifest(folder: Path) -> dict[str, int]:

@@ -17,7 +17,13 @@ from pipeline.errors import PosttrainError, closest
 from pipeline.recipe import training_args
 from pipeline.recipe.config import DataBlock, Execution, NamesTask, RefersTo, TrainingStage
 from pipeline.recipe.load import Location, Recipe
-from pipeline.recipe.references import HubModel, LocalModel, StageOutput, model_source
+from pipeline.recipe.references import (
+    HubModel,
+    LocalModel,
+    StageOutput,
+    adapter_base,
+    model_source,
+)
 from pipeline.recipe.tasks import load_task, task_file
 from pipeline.run.hub_lock import UNRESOLVED
 from pipeline.run.manifest import sha256_file
@@ -99,9 +105,21 @@ class Identifier:
             raise self.recipe.error(location, str(error), hint) from error
         if isinstance(source, StageOutput):
             return {"artifact": self.fingerprints[source.name]}
-        if isinstance(source, LocalModel):
-            return {"folder": source.path.name, "files": self._tree(source.path)}
-        return {"hub": source.id, "revision": self._commit("models", source)}
+        if isinstance(source, HubModel):
+            return {"hub": source.id, "revision": self._commit("models", source)}
+        described: dict[str, Any] = {
+            "folder": source.path.name,
+            "files": self._tree(source.path),
+        }
+        try:
+            base = adapter_base(source.path)
+        except ValueError as error:
+            raise self.recipe.error(location, str(error)) from error
+        if isinstance(base, LocalModel):
+            described["base"] = self._tree(base.path)
+        elif base is not None:
+            described["base"] = {"hub": base.id, "revision": self._commit("models", base)}
+        return described
 
     def _commit(self, kind: str, source: HubModel) -> str:
         if source.revision:

@@ -15,7 +15,7 @@ _INPUT = ".artifact: "
 
 def why(plan: Plan, store: Store, name: str) -> list[str]:
     """Return, a line each, what separates a stage from its last result, followed to its cause."""
-    last = last_run(store, plan.recipe.name)
+    last = last_run(store, plan.recipe.run_name)
     planned = plan.stage(name)
     if planned.artifact is not None:
         because = planned.artifact.provenance.get("because") or "not recorded"
@@ -90,8 +90,9 @@ def unused(store: Store, *, keep_unfinished: bool) -> list[Path]:
     """Return the folders no run refers to: old artifacts and, unless kept, unfinished stages."""
     used = {
         stage["path"]
-        for run_file in store.runs.glob("*/run.json")
-        for stage in last_run(store, run_file.parent.name).values()
+        for pattern in ("*/run.json", "*/seed-*/run.json")
+        for run_file in store.runs.glob(pattern)
+        for stage in last_run(store, str(run_file.parent.relative_to(store.runs))).values()
     }
     found = [
         artifact.path

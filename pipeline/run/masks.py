@@ -1,7 +1,8 @@
-"""`posttrain check --show-mask`: the first rows of an SFT stage as its model will see them.
+"""`posttrain check --show-mask`: the first rows of a stage as its model will see them.
 
-The one part of `check` that loads a tokenizer, and with it torch. What a model is trained to write
-is green on a terminal and stands between « and » elsewhere.
+For stages that read prompts with responses: demonstrations or preference pairs. The one part of
+`check` that loads a tokenizer, and with it torch. What a model is trained to write (of a pair, both
+responses) is green on a terminal and stands between « and » elsewhere.
 """
 
 from __future__ import annotations
@@ -10,30 +11,36 @@ import os
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from pipeline.recipe.config import TrainingStage
 from pipeline.recipe.references import LocalModel, StageOutput, model_source
 from pipeline.run.hub_lock import read_lock
 from pipeline.stage import StageInput
 from pipeline.stages import stage_of
-from pipeline.stages.sft import SftConfig
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
-    from pipeline.recipe.config import DataBlock
+    from pipeline.data.pairs import EncodedPair
+    from pipeline.recipe.config import DataBlock, StageConfig
     from pipeline.run.plan import Plan
+
+_Segments = list[tuple[str, bool]]
 
 
 def print_masks(plan: Plan, stage_name: str, *, rows: int, console: Console) -> None:
-    """Print the first `rows` rows of each source of an SFT stage, the trained part marked.
+    """Print the first `rows` rows of each source of a stage, what the model writes marked.
 
-    Raises PosttrainError for other stages, and when the model's stage has not run yet.
+    Raises PosttrainError for stages that read no prompts, and when the model's stage has not run.
     """
     config = plan.stage(stage_name).config
-    if not isinstance(config, SftConfig):
-        others = [each.name for each in plan.stages if isinstance(each.config, SftConfig)]
+    if not isinstance(config, TrainingStage) or not _reads_prompts(config):
+        others = [each.name for each in plan.stages if _reads_prompts(each.config)]
         hint = f"there is {', '.join(others)}" if others else "this recipe has none"
-        message = f"--show-mask shows sft stages, and `{stage_name}` is of the kind {config.stage}"
+        message = (
+            "--show-mask shows stages that read prompts with responses, and "
+            f"`{stage_name}` is of the kind {config.stage}"
+        )
         raise plan.recipe.error(("stages", stage_name, "stage"), message, hint)
     source = _model(plan, stage_name, config)
     from pipeline.run.worker import ENVIRONMENT
@@ -43,17 +50,26 @@ def print_masks(plan: Plan, stage_name: str, *, rows: int, console: Console) -> 
     from pipeline.models import load_tokenizer
 
     tokenizer = load_tokenizer(source)
-    defaults = stage_of(config.stage).training_defaults
-    max_length: int = {**defaults, **config.training_args}["max_length"]
+    stage = stage_of(config.stage)
+    max_length: int = {**stage.training_defaults, **config.training_args}["max_length"]
+    show = _print_pairs if "preference" in stage.data_forms else _print_examples
     for block in config.data:
-        _print_source(plan, block, tokenizer, rows=rows, max_length=max_length, console=console)
+        show(plan, block, tokenizer, rows=rows, max_length=max_length, console=console)
 
 
-def _model(plan: Plan, stage_name: str, config: SftConfig) -> StageInput:
+def _reads_prompts(config: StageConfig) -> bool:
+    return not {"chat", "prompt_completion", "preference"}.isdisjoint(
+        stage_of(config.stage).data_forms
+    )
+
+
+def _model(plan: Plan, stage_name: str, config: TrainingStage) -> StageInput:
     """Return the model that the stage trains; its tokenizer lies in the same place."""
     location = ("stages", stage_name, "model")
+    reference = getattr(config, "model", None)
+    assert isinstance(reference, str), "a stage that reads prompts trains a model that is there"
     try:
-        source = model_source(config.model, plan.recipe.places)
+        source = model_source(reference, plan.recipe.places)
     except ValueError as error:
         raise plan.recipe.error(location, str(error)) from error
     if isinstance(source, StageOutput):
@@ -64,12 +80,12 @@ def _model(plan: Plan, stage_name: str, config: SftConfig) -> StageInput:
             raise plan.recipe.error(location, message, hint)
         return StageInput(source.name, "policy", str(artifact.path), artifact.properties)
     if isinstance(source, LocalModel):
-        return StageInput(config.model, "policy", str(source.path))
+        return StageInput(reference, "policy", str(source.path))
     revision = source.revision or read_lock(plan.recipe.path).get(f"models/{source.id}")
-    return StageInput(config.model, "policy", source.id, revision=revision)
+    return StageInput(reference, "policy", source.id, revision=revision)
 
 
-def _print_source(
+def _print_examples(
     plan: Plan, block: DataBlock, tokenizer: Any, *, rows: int, max_length: int, console: Console
 ) -> None:
     from pipeline.data.blocks import records
@@ -92,7 +108,47 @@ def _print_source(
     )
 
 
-def _marked(segments: list[tuple[str, bool]], *, is_terminal: bool) -> Text:
+def _print_pairs(
+    plan: Plan, block: DataBlock, tokenizer: Any, *, rows: int, max_length: int, console: Console
+) -> None:
+    from pipeline.data.blocks import records
+    from pipeline.data.formats import PreferenceRow
+    from pipeline.data.pairs import encode_pairs
+
+    found = records(block, plan.recipe.places, ("preference",))
+    usable = (row for row in found if isinstance(row, PreferenceRow))
+    pairs, report = encode_pairs(islice(usable, rows), tokenizer, max_length=max_length)
+    for pair in pairs:
+        counts = (
+            f"prompt {len(pair.prompt_ids)} tokens, chosen {len(pair.chosen_ids)}, "
+            f"rejected {len(pair.rejected_ids)}"
+        )
+        flaw = f"; flaw: {pair.flaw}" if pair.flaw else ""
+        _print(f"{pair.where}: {counts}{flaw}", console, style="bold")
+        shown = _marked(_pair_segments(pair, tokenizer), is_terminal=console.is_terminal)
+        console.print(shown, soft_wrap=True)
+    _print(
+        f"{block.label}: pairs {report.num_rows}, of them longer than max_length {max_length}: "
+        f"{report.num_dropped_too_long}, equal: {report.num_dropped_equal}; "
+        f"tokens {report.num_tokens}",
+        console,
+    )
+
+
+def _pair_segments(pair: EncodedPair, tokenizer: Any) -> _Segments:
+    prompt, chosen, rejected = (
+        str(tokenizer.decode(ids, skip_special_tokens=False))
+        for ids in (pair.prompt_ids, pair.chosen_ids, pair.rejected_ids)
+    )
+    return [
+        (f"{prompt}\nchosen: ", False),
+        (chosen, True),
+        ("\nrejected: ", False),
+        (rejected, True),
+    ]
+
+
+def _marked(segments: _Segments, *, is_terminal: bool) -> Text:
     from rich.text import Text
 
     text = Text()

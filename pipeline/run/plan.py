@@ -63,7 +63,7 @@ def make(recipe: Recipe, store: Store) -> Plan:
     """
     fingerprints: dict[str, str] = {}
     identifier = Identifier(recipe, fingerprints, read_lock(recipe.path))
-    last = last_run(store, recipe.name)
+    last = last_run(store, recipe.run_name)
     planned: dict[str, PlannedStage] = {}
     for name, config in recipe.stages.items():
         payload = identifier.payload(name)
@@ -97,9 +97,9 @@ def make(recipe: Recipe, store: Store) -> Plan:
     return Plan(recipe, tuple(planned.values()), frozenset(identifier.unresolved))
 
 
-def last_run(store: Store, recipe_name: str) -> dict[str, Any]:
-    """Return what runs/<recipe>/run.json says of each stage; empty when there is none."""
-    path = store.runs / recipe_name / "run.json"
+def last_run(store: Store, run_name: str) -> dict[str, Any]:
+    """Return what runs/<run>/run.json says of each stage; empty when there is none."""
+    path = store.runs / run_name / "run.json"
     try:
         return json.loads(path.read_text(encoding="utf-8"))["stages"]
     except (OSError, ValueError, KeyError):

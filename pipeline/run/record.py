@@ -1,5 +1,6 @@
-"""runs/<recipe>/: run.json, and a link to each stage's artifact."""
+"""runs/<recipe>/ or runs/<recipe>/seed-N/: run.json, and a link to each stage's artifact."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,17 +19,17 @@ def record_run(
     done: Mapping[str, Artifact | None],
     store: Store,
 ) -> None:
-    """Write runs/<recipe>/run.json and a link for each stage that is there."""
-    folder = store.runs / plan.recipe.name
+    """Write the run's run.json and a link for each stage that is there."""
+    folder = store.runs / plan.recipe.run_name
     folder.mkdir(parents=True, exist_ok=True)
-    stages = last_run(store, plan.recipe.name)
+    stages = last_run(store, plan.recipe.run_name)
     ran = {outcome.name: outcome for outcome in outcomes}
     for planned in plan.stages:
         artifact = done[planned.name]
         if artifact is None:
             continue
         link = folder / planned.name
-        link_to(link, Path("..") / artifact.path.relative_to(store.runs))
+        link_to(link, Path(os.path.relpath(artifact.path, folder)))
         outcome = ran.get(planned.name)
         stages[planned.name] = {
             "kind": planned.kind,

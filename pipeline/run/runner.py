@@ -33,13 +33,19 @@ class Selection:
     """Which stages to run, all unless something is said.
 
     only: this one and nothing else. start: this one and what follows from it. until: this one and
-    what it is built on. force: run the selected ones again although they are there.
+    what it is built on. force: run the selected ones again although they are there, but for those
+    whose fingerprint is in `spared`.
     """
 
     only: str | None = None
     start: str | None = None
     until: str | None = None
     force: bool = False
+    spared: frozenset[str] = frozenset()
+
+    def forces(self, planned: PlannedStage) -> bool:
+        """Whether a stage is run again although it is there."""
+        return self.force and planned.fingerprint not in self.spared
 
     def stages(self, plan: Plan) -> list[str]:
         """Return the selected names, in order; PosttrainError for an unknown one."""
@@ -86,9 +92,13 @@ def run(
         known = hub_lock.read_lock(recipe.path)
         hub_lock.resolve(recipe.path, sorted(plan.unresolved), known)
         plan = make(recipe, store)
-    selected = (selection or Selection()).stages(plan)
-    force = bool(selection and selection.force)
-    pending = [name for name in selected if force or plan.stage(name).status != "cached"]
+    selection = selection or Selection()
+    selected = selection.stages(plan)
+    pending = [
+        name
+        for name in selected
+        if plan.stage(name).status != "cached" or selection.forces(plan.stage(name))
+    ]
     for _ in check_recipe_data(recipe, pending):
         pass  # a bad row is found before the first stage runs; only `check` counts the good ones
     outcomes: list[Outcome] = []
@@ -108,7 +118,7 @@ def run(
                 planned,
                 done,
                 store,
-                force=force,
+                force=selection.forces(planned),
                 resume_anyway=resume_anyway,
                 stop=stop,
                 say=say,
@@ -194,6 +204,7 @@ def _write_request(
             "kind": found.produces,
             "path": str(found.path.resolve()),
             "properties": dict(found.properties),
+            "artifact": found.path.name,
         }
         for name, found in inputs.items()
     }

@@ -7,19 +7,22 @@ distributed launcher every rank comes through here; only the first shows progres
 """
 
 import ctypes
+import errno
 import json
 import logging
 import os
 import platform
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from eval.model import StopRequested
-from pipeline.errors import InterruptedRunError, PosttrainError
+from pipeline.errors import InfrastructureError, InterruptedRunError, PosttrainError
+from pipeline.recipe.batch import split_batch
+from pipeline.recipe.config import StageConfig, TrainingStage
 from pipeline.recipe.references import Places
 from pipeline.run import checkpoints, progress
 from pipeline.run.interrupt import stop_requests
@@ -43,6 +46,26 @@ ENVIRONMENT = {
 # mallopt's parameters (malloc.h): trim threshold, top pad, mmap threshold (32 MiB is its maximum).
 _MALLOPT = {-1: 512 << 20, -2: 64 << 20, -3: 32 << 20}
 
+# How allocators without an exception class of their own say it: torch's on the CPU, CUDA's, MPS's.
+_OUT_OF_MEMORY = (
+    "DefaultCPUAllocator: can't allocate memory",
+    "DefaultCPUAllocator: not enough memory",
+    "out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+)
+
+
+@dataclass
+class _Place:
+    """Shows progress, and remembers where it is."""
+
+    show: Progress
+    name: str = "its start"
+
+    def __call__(self, label: str, done: int, total: int, note: str = "") -> None:
+        self.name = f"{label} {done} of {total}" if total > 1 else label
+        self.show(label, done, total, note)
+
 
 def execute(working: Working, *, show: Progress, should_stop: Callable[[], bool]) -> None:
     """Run the stage that the working folder describes and leave its result.json there."""
@@ -53,11 +76,12 @@ def execute(working: Working, *, show: Progress, should_stop: Callable[[], bool]
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
 
-    def seal(folder: Path, step: int, max_steps: int) -> None:
+    def seal(folder: Path, step: int, max_steps: int, best: Path | None) -> None:
         metrics = working.out / METRICS
         size_bytes = metrics.stat().st_size if metrics.exists() else 0
-        checkpoints.seal(folder, step, max_steps, metrics_bytes=size_bytes)
+        checkpoints.seal(folder, step, max_steps, metrics_bytes=size_bytes, best=best)
 
+    place = _Place(show if is_main else progress.silent)
     resume_from = request["resume_from"]
     context = StageContext(
         name=request["name"],
@@ -68,7 +92,7 @@ def execute(working: Working, *, show: Progress, should_stop: Callable[[], bool]
         places=Places(
             Path(request["base"]), {name: Path(path) for name, path in request["roots"].items()}
         ),
-        progress=show if is_main else progress.silent,
+        progress=place,
         should_stop=should_stop,
         seal=seal,
         resume_from=Path(resume_from) if resume_from else None,
@@ -85,8 +109,60 @@ def execute(working: Working, *, show: Progress, should_stop: Callable[[], bool]
             raise InterruptedRunError(
                 context.name, "stopped on request", "run again to start this stage anew"
             ) from stopped
+        except (MemoryError, RuntimeError, OSError, PosttrainError) as error:
+            if not _is_out_of_memory(error):
+                raise
+            logging.getLogger(__name__).exception("memory ran out at %s", place.name)
+            advice = _memory_advice(config, stage.training_defaults)
+            message = f"memory ran out at {place.name}"
+            raise InfrastructureError(context.name, message, advice) from error
     if is_main:
         write_json(working.result, asdict(result))
+
+
+def _is_out_of_memory(error: BaseException | None) -> bool:
+    """Whether memory ran out, be it that a stage made another error of it."""
+    import torch
+
+    while error is not None:
+        if isinstance(error, MemoryError | torch.OutOfMemoryError):
+            return True
+        if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+            return True
+        if isinstance(error, RuntimeError) and any(said in str(error) for said in _OUT_OF_MEMORY):
+            return True
+        error = error.__cause__
+    return False
+
+
+def _memory_advice(config: StageConfig, defaults: Mapping[str, Any]) -> str:
+    """Return what takes less memory, what costs least first; what is done already is left out."""
+    if not isinstance(config, TrainingStage):
+        batch_size = getattr(config, "batch_size", None)
+        has_batches = isinstance(batch_size, int) and batch_size > 1
+        return f"lower `batch_size` ({batch_size} now)" if has_batches else "give it less data"
+    given = {**defaults, **config.training_args}
+    advice: list[str] = []
+    try:
+        per_device, _ = split_batch(
+            config.batch_size,
+            per_device=given.get("per_device_train_batch_size"),
+            world_size=int(os.environ.get("WORLD_SIZE", "1")),
+        )
+    except ValueError:  # memory ran out before the stage looked at its arguments
+        per_device = config.batch_size
+    if per_device > 1:
+        advice.append(
+            f"lower `training_args.per_device_train_batch_size` ({per_device} now; the mathematics "
+            "stay those of `batch_size`)"
+        )
+    if not given.get("gradient_checkpointing"):
+        advice.append("set `training_args.gradient_checkpointing: true`")
+    is_packed = "sequence_length" in type(config).model_fields
+    advice.append(f"shorten `{'sequence_length' if is_packed else 'training_args.max_length'}`")
+    if config.lora is None and isinstance(getattr(config, "model", None), str):
+        advice.append("train an adapter with `lora:`")
+    return ", or ".join(advice)
 
 
 def _keep_memory() -> None:

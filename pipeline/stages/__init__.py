@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
     from pipeline.stage import Stage
 
-BUILT_IN = ("tokenizer", "adopt", "pretrain", "sft", "evaluate", "compare")
+BUILT_IN = (
+    *("tokenizer", "adopt", "pretrain", "sft", "reward_model", "dpo", "merge"),
+    *("evaluate", "compare"),
+)
 _GROUP = "posttrain.stages"
 
 

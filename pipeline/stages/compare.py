@@ -1,5 +1,7 @@
 """Stage `compare`: candidates against a baseline on the same items, with intervals.
 
+Scores, differences and win rates (how often a response is preferred to the baseline's).
+
 Writes comparison.json (`rows`) and items.jsonl. A model may be given as a finished `evaluate`
 stage, whose items are then taken as they are.
 """
@@ -15,8 +17,14 @@ from pydantic import Field
 
 from pipeline.errors import PosttrainError
 from pipeline.recipe.config import OR_ONE, RefersTo
-from pipeline.stage import Stage, StageContext, StageInput, StageResult
-from pipeline.stages.evaluate import ITEMS, MeasuringStage, measure, model_name, write_items
+from pipeline.stage import Stage, StageContext, StageResult
+from pipeline.stages.evaluate import (
+    MeasuringStage,
+    measure,
+    model_name,
+    read_items,
+    write_items,
+)
 
 if TYPE_CHECKING:
     from eval.run import ItemResult
@@ -52,7 +60,7 @@ def run(config: CompareConfig, context: StageContext) -> StageResult:
         if name in results:
             raise PosttrainError(context.name, f"`{name}` is named twice", "name each model once")
         if source.kind == "evaluation":
-            results[name] = _evaluated(source)
+            results[name] = read_items(Path(source.path)).get(name, [])
         else:
             results[name] = measure(config, context, source, None)
         write_items(results[name], name, context)
@@ -66,22 +74,11 @@ def run(config: CompareConfig, context: StageContext) -> StageResult:
         encoding="utf-8",
     )
     gains = {
-        f"{row['model']} {row['task']} {row['metric']} {row['style']}": row["delta"]
+        f"{row['model']} {row['task']} {row['metric']} {row['style']}": gain
         for row in rows
-        if row["delta"] is not None
+        if (gain := row["score"] if row["metric"] == "win_rate" else row["delta"]) is not None
     }
     return StageResult(metrics=gains)
 
 
-def _evaluated(source: StageInput) -> list[ItemResult]:
-    from eval.run import ItemResult
-
-    lines = (Path(source.path) / ITEMS).read_text(encoding="utf-8").splitlines()
-    items = [json.loads(line) for line in lines]
-    return [
-        ItemResult(**{key: value for key, value in item.items() if key != "model"})
-        for item in items
-    ]
-
-
-STAGE = Stage(config=CompareConfig, run=run, produces="comparison", version=1, data_forms=("text",))
+STAGE = Stage(config=CompareConfig, run=run, produces="comparison", version=2, data_forms=("text",))

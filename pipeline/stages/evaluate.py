@@ -26,6 +26,7 @@ from pipeline.stage import Stage, StageContext, StageInput, StageResult
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
     from eval.run import ItemResult
 
@@ -138,6 +139,17 @@ def write_items(results: Iterable[ItemResult], model: str, context: StageContext
             stream.write(json.dumps({"model": model, **asdict(result)}) + "\n")
 
 
+def read_items(folder: Path) -> dict[str, list[ItemResult]]:
+    """Return the results that `write_items` wrote into a folder, by model."""
+    from eval.run import ItemResult
+
+    results: dict[str, list[ItemResult]] = {}
+    for line in (folder / ITEMS).read_text(encoding="utf-8").splitlines():
+        item = json.loads(line)
+        results.setdefault(item.pop("model"), []).append(ItemResult(**item))
+    return results
+
+
 STAGE = Stage(
-    config=EvaluateConfig, run=run, produces="evaluation", version=1, data_forms=("text",)
+    config=EvaluateConfig, run=run, produces="evaluation", version=2, data_forms=("text",)
 )

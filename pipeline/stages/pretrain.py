@@ -21,7 +21,7 @@ from pipeline.recipe.config import (
 )
 from pipeline.recipe.trainer_fields import architecture_fields, architectures, has_causal_model
 from pipeline.recipe.wording import shown
-from pipeline.stage import Stage, StageContext, StageResult
+from pipeline.stage import Stage, StageContext, StageInput, StageResult
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -137,6 +137,8 @@ class PretrainConfig(TrainingStage):
                 f"`tokens` {self.tokens} is less than one step of batch_size {self.batch_size} "
                 f"x sequence_length {self.sequence_length}; raise it, or lower one of these"
             )
+        if self.lora is not None and isinstance(self.model, NewModelBlock):
+            raise ValueError("`lora` adapts a model that is there; a new one has all to learn")
         limit = self.max_positions
         if limit is not None and self.sequence_length > limit:
             raise ValueError(
@@ -160,13 +162,18 @@ def run(config: PretrainConfig, context: StageContext) -> StageResult:
     """Pack the documents, train, measure bits per byte on held-out text, save."""
     from transformers import Trainer, TrainingArguments
 
-    from pipeline import training
     from pipeline.data.blocks import token_sources
     from pipeline.data.mixing import token_mixture
     from pipeline.data.packing import PackedDataset, collate, pack
-    from pipeline.models import save_policy
+    from pipeline.models import save_trained
+    from pipeline.training.arguments import arguments
+    from pipeline.training.drive import train
+    from pipeline.training.rows import KnowsRows
 
-    tokenizer, module = _model(config, context)
+    class RowTrainer(KnowsRows, Trainer):
+        pass
+
+    tokenizer, module, source = _model(config, context)
     context.progress("packing documents", 0, 1)
     sources = token_sources(config.data, context.places, tokenizer, seed=context.seed)
     documents, shares = token_mixture(sources, tokens=config.tokens, seed=context.seed)
@@ -175,20 +182,21 @@ def run(config: PretrainConfig, context: StageContext) -> StageResult:
         sequence_length=config.sequence_length,
         pad_token_id=pad if isinstance(pad := tokenizer.pad_token_id, int) else 0,
     )
-    args = training.arguments(TrainingArguments, config, context, defaults=TRAINING_DEFAULTS)
-    trainer = Trainer(
+    args = arguments(TrainingArguments, config, context, defaults=TRAINING_DEFAULTS)
+    trainer = RowTrainer(
         model=module,
         args=args,
         train_dataset=PackedDataset(rows),
+        eval_dataset=_eval_dataset(config, context, tokenizer),
         data_collator=collate,
         processing_class=tokenizer,
     )
-    metrics = training.train(
-        trainer, context, keeps_own_cadence="save_steps" in config.training_args
-    )
+    names = [f"packed row {number}" for number in range(len(rows.input_ids))]
+    metrics = train(trainer, config, context, rows=names)
+    properties: dict[str, Any] = {}
     if context.is_main:
-        metrics |= save_policy(module, tokenizer, context.out)
-        metrics |= _held_out(config, context, tokenizer, module)
+        saved, properties = save_trained(trainer.model, tokenizer, source, context.out)
+        metrics |= saved | _held_out(config, context, tokenizer, trainer.model)
     return StageResult(
         metrics={
             **metrics,
@@ -196,20 +204,22 @@ def run(config: PretrainConfig, context: StageContext) -> StageResult:
             "padding_share": round(rows.padding_share, 4),
             "sources": [str(share) for share in shares],
         },
-        properties={"form": "document"},
+        properties={"form": "document", **properties},
     )
 
 
 def _model(
     config: PretrainConfig, context: StageContext
-) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
-    from pipeline.models import load_policy, load_tokenizer, new_policy
+) -> tuple[PreTrainedTokenizerBase, PreTrainedModel, StageInput]:
+    """Return tokenizer, module (an adapter on it, if asked for) and what training begins with."""
+    from pipeline.models import adapted, load_for_training, load_tokenizer, new_policy
 
     if not isinstance(config.model, NewModelBlock):
         source = context.model(config.model)
-        tokenizer, module = load_tokenizer(source), load_policy(source)
+        tokenizer, module = load_tokenizer(source), load_for_training(source, config)
     else:
-        tokenizer = load_tokenizer(context.model(config.model.tokenizer))
+        source = context.model(config.model.tokenizer)
+        tokenizer = load_tokenizer(source)
         fields = {"max_position_embeddings": config.max_positions, **config.model.fields()}
         try:
             module = new_policy(config.model.architecture, fields, tokenizer)
@@ -222,14 +232,34 @@ def _model(
             context.name,
             f"`sequence_length` {config.sequence_length} is beyond the model's {limit}",
         )
-    return tokenizer, module
+    return tokenizer, adapted(module, config) if config.lora else module, source
+
+
+def _eval_dataset(
+    config: PretrainConfig, context: StageContext, tokenizer: PreTrainedTokenizerBase
+) -> Any:
+    """Return held-out documents, packed like the others; None unless training evaluates."""
+    if config.training_args.get("eval_strategy", "no") == "no":
+        return None
+    from pipeline.data.blocks import held_out_records
+    from pipeline.data.encode import document_tokens
+    from pipeline.data.packing import PackedDataset, pack
+
+    found = held_out_records(config, context.places, STAGE.data_forms, at_most=_HELD_OUT_DOCUMENTS)
+    return PackedDataset(
+        pack(
+            list(document_tokens(found, tokenizer)),
+            sequence_length=config.sequence_length,
+            pad_token_id=pad if isinstance(pad := tokenizer.pad_token_id, int) else 0,
+        )
+    )
 
 
 def _held_out(
     config: PretrainConfig,
     context: StageContext,
     tokenizer: PreTrainedTokenizerBase,
-    module: PreTrainedModel,
+    module: Any,
 ) -> dict[str, float]:
     """Return bits per byte on each source's text that no step trained on."""
     from eval.compare import compare
@@ -257,7 +287,7 @@ STAGE = Stage(
     config=PretrainConfig,
     run=run,
     produces="policy",
-    version=1,
+    version=2,
     trainer="TrainingArguments",
     training_defaults=TRAINING_DEFAULTS,
     data_forms=("text",),

@@ -6,11 +6,17 @@ can never become a control token and the mask is known to be right; TRL gets tok
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from pipeline.errors import PosttrainError
 from pipeline.recipe.config import ModelRef, TrainingStage
 from pipeline.stage import Stage, StageContext, StageResult
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from datasets import Dataset
+
+    from pipeline.data.encode import EncodedExample
 
 TRAINING_DEFAULTS: dict[str, Any] = {
     "learning_rate": 2e-5,
@@ -25,7 +31,7 @@ _CARRIED = ("_metrics", "_total_train_tokens")
 
 
 class SftConfig(TrainingStage):
-    """model: to fine-tune, all its weights. data: chats, or prompts with completions."""
+    """model: to fine-tune. data: chats, or prompts with completions."""
 
     stage: Literal["sft"]
     model: ModelRef
@@ -33,56 +39,60 @@ class SftConfig(TrainingStage):
 
 def run(config: SftConfig, context: StageContext) -> StageResult:
     """Encode the rows with their masks, train, save."""
-    from datasets import Dataset
     from trl.trainer.sft_config import SFTConfig
     from trl.trainer.sft_trainer import SFTTrainer
 
-    from pipeline import training
-    from pipeline.data.blocks import row_sources
+    from pipeline.data.blocks import held_out_records, row_sources
     from pipeline.data.encode import encode_records
-    from pipeline.data.formats import ChatRow
     from pipeline.data.mixing import row_mixture
+    from pipeline.data.records import ChatRow
     from pipeline.data.template import template_sha256
-    from pipeline.models import load_policy, load_tokenizer, save_policy
+    from pipeline.models import (
+        check_length,
+        load_for_training,
+        load_tokenizer,
+        peft_config,
+        save_trained,
+    )
+    from pipeline.training.arguments import arguments
+    from pipeline.training.drive import train
+    from pipeline.training.rows import KnowsRows
+
+    class RowTrainer(KnowsRows, SFTTrainer):
+        pass
 
     source = context.model(config.model)
-    tokenizer, module = load_tokenizer(source), load_policy(source)
+    tokenizer, module = load_tokenizer(source), load_for_training(source, config)
     sources = row_sources(config.data, context.places, STAGE.data_forms)
     rows, shares = row_mixture(sources, seed=context.seed)
-    is_chat = any(isinstance(row, ChatRow) for row in rows)
-    args = training.arguments(
+    args = arguments(
         SFTConfig,
         config,
         context,
         defaults=TRAINING_DEFAULTS,
         forced={"dataset_kwargs": {"skip_prepare_dataset": True}},
     )
-    limit = getattr(module.config, "max_position_embeddings", None)
-    if isinstance(limit, int) and args.max_length > limit:
-        raise PosttrainError(
-            f"{context.name}: training_args",
-            f"max_length {args.max_length} is beyond the {limit} positions of {source.name}",
-            f"set it to {limit} or less",
-        )
+    check_length(args.max_length, module, source, context)
     examples, report = encode_records(rows, tokenizer, max_length=args.max_length)
-    columns = {
-        "input_ids": [example.input_ids for example in examples],
-        "labels": [example.labels for example in examples],
-    }
-    trainer = SFTTrainer(
+    held_out: list[EncodedExample] = []
+    if args.eval_strategy != "no":
+        found = held_out_records(config, context.places, STAGE.data_forms)
+        held_out, _ = encode_records(found, tokenizer, max_length=args.max_length)
+    trainer = RowTrainer(
         model=module,
         args=args,
-        train_dataset=Dataset.from_dict(columns),
+        train_dataset=_dataset(examples),
+        eval_dataset=_dataset(held_out) if held_out else None,
         processing_class=tokenizer,
+        peft_config=peft_config(config, "CAUSAL_LM"),
     )
-    metrics = training.train(
-        trainer,
-        context,
-        keeps_own_cadence="save_steps" in config.training_args,
-        carried=_CARRIED,
-    )
+    names = [example.where for example in examples]
+    metrics = train(trainer, config, context, rows=names, carried=_CARRIED)
+    properties: dict[str, Any] = {}
     if context.is_main:
-        metrics |= save_policy(module, tokenizer, context.out)
+        saved, properties = save_trained(trainer.model, tokenizer, source, context.out)
+        metrics |= saved
+    is_chat = tokenizer.chat_template is not None and any(isinstance(r, ChatRow) for r in rows)
     return StageResult(
         metrics={
             **metrics,
@@ -92,7 +102,20 @@ def run(config: SftConfig, context: StageContext) -> StageResult:
         properties={
             "form": "chat" if is_chat else "document",
             "template_sha256": template_sha256(tokenizer) if is_chat else None,
+            **properties,
         },
+    )
+
+
+def _dataset(examples: Sequence[EncodedExample]) -> Dataset:
+    from datasets import Dataset
+
+    return Dataset.from_dict(
+        {
+            "input_ids": [example.input_ids for example in examples],
+            "labels": [example.labels for example in examples],
+            "row": list(range(len(examples))),
+        }
     )
 
 
@@ -100,7 +123,7 @@ STAGE = Stage(
     config=SftConfig,
     run=run,
     produces="policy",
-    version=1,
+    version=2,
     trainer="SFTConfig",
     training_defaults=TRAINING_DEFAULTS,
     data_forms=("chat", "prompt_completion"),

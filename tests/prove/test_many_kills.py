@@ -1,4 +1,8 @@
-"""Ten SIGKILLs at random moments of each training stage: none may end in other weights."""
+"""SIGKILLs at random moments of each training stage: none may end in other weights.
+
+Ten for pre-training and SFT, three for each other way to train: in full and
+with adapters, packed (pre-training), with accumulation, with a precomputed reference.
+"""
 
 from pathlib import Path
 
@@ -8,20 +12,36 @@ from tests.forked import warm
 from tests.kills import kill_and_compare
 
 pytestmark = pytest.mark.slow
-KILLS = 10
+# stage, the stage before it, kills
+STAGES = (
+    ("base", "tokenizer", 10),
+    ("sft", "base", 10),
+    ("more_lora", "base", 3),
+    ("sft_lora", "base", 3),
+    ("rm", "sft", 3),
+    ("rm_lora", "sft_lora", 3),
+    ("dpo", "sft", 3),
+    ("dpo_lora", "sft_lora", 3),
+    ("dpo_again", "dpo_lora", 3),
+)
 
 
-@pytest.mark.parametrize(("stage", "before"), [("base", "tokenizer"), ("sft", "base")])
-def test_ten_kills_end_in_the_same_weights(
-    stage: str, before: str, tiny_recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(("stage", "before", "kills"), STAGES)
+def test_kills_end_in_the_same_weights(
+    stage: str,
+    before: str,
+    kills: int,
+    aligned_recipe: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     warm()
-    overrides = [f"stages.{name}.training_args.save_steps=2" for name in ("base", "sft")]
+    overrides = [f"stages.{stage}.training_args.save_steps=2"]
     tally = kill_and_compare(
-        tiny_recipe, tmp_path, stage, before, kills=KILLS, seed=11, overrides=overrides
+        aligned_recipe, tmp_path, stage, before, kills=kills, seed=11, overrides=overrides
     )
     with capsys.disabled():
         print("", *tally.said, sep="\n")
         print(f"{stage}: {tally.kills} kills, {tally.resumed} resumed, {tally.differ} differ")
     assert tally.differ == 0
-    assert tally.resumed >= KILLS // 3, "too few kills came after the first checkpoint"
+    assert tally.resumed >= kills // 3, "too few kills came after the first checkpoint"

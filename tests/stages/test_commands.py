@@ -57,6 +57,7 @@ def test_a_run_with_everything_there_runs_nothing_and_shows_the_comparison(call)
     assert said.code == 0, said.err
     assert said.out.count("cached") == 10  # a line and a row for each of five stages
     assert "arithmetic: verified accuracy" in said.out
+    assert "arithmetic: win rate over base" in said.out
     assert "results: runs/tiny" in said.out
 
 
@@ -81,9 +82,11 @@ def test_comparison_json_holds_a_row_for_each_model_and_the_items_lie_beside_it(
     assert all(needed <= set(row) for row in rows)
     assert {row["model"] for row in rows} == {"base", "sft"}
     for row in rows:
-        is_baseline = row["model"] == "base"
+        has_none = row["model"] == "base" or row["metric"] == "win_rate"
         deltas = [row["delta"], row["delta_low"], row["delta_high"]]
-        assert all((delta is None) == is_baseline for delta in deltas)
+        assert all((delta is None) == has_none for delta in deltas)
+    (preferred,) = (row for row in rows if row["metric"] == "win_rate")
+    assert (preferred["model"], preferred["n"]) == ("sft", 12)
     items = [json.loads(line) for line in (folder / "items.jsonl").read_text().splitlines()]
     assert len(items) == 2 * 2 * 12  # models x metrics x items
     assert {item["form"] for item in items if item["model"] == "base"} == {"document"}

@@ -7,14 +7,27 @@ import pytest
 from tests.forked import warm
 from tests.kills import kill_and_compare
 
+STAGES = (
+    ("base", "tokenizer"),
+    ("sft", "base"),
+    ("rm_lora", "sft_lora"),
+    ("dpo", "sft"),
+    ("dpo_lora", "sft_lora"),
+)
 
-@pytest.mark.parametrize(("stage", "before"), [("base", "tokenizer"), ("sft", "base")])
+
+@pytest.mark.parametrize(("stage", "before"), STAGES)
 def test_a_killed_stage_ends_in_the_same_weights_and_metrics(
-    stage: str, before: str, tiny_recipe: Path, tmp_path: Path
+    stage: str, before: str, aligned_recipe: Path, tmp_path: Path
 ) -> None:
     warm()
-    overrides = [f"stages.{name}.training_args.save_steps=3" for name in ("base", "sft")]
     tally = kill_and_compare(
-        tiny_recipe, tmp_path, stage, before, kills=1, seed=5, overrides=overrides
+        aligned_recipe,
+        tmp_path,
+        stage,
+        before,
+        kills=1,
+        seed=5,
+        overrides=[f"stages.{stage}.training_args.save_steps=3"],
     )
     assert tally.differ == 0, tally.said

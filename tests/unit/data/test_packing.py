@@ -72,6 +72,7 @@ def test_logits_of_a_packed_document_are_those_of_the_document_alone(attention: 
     assert packed.num_padding > 0
     dataset = PackedDataset(packed)
     batch = collate([dataset[number] for number in range(len(dataset))])
+    assert batch.pop("row").tolist() == list(range(len(dataset)))
     assert set(batch) == {"input_ids", "position_ids", "labels", "use_cache"}
     ids, positions = batch["input_ids"], batch["position_ids"]
     compared = 0

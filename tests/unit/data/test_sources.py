@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from eval.task import Example, Split, Task
-from pipeline.data.sources import DEMONSTRATIONS_PER_TASK, rows, sha256
+from pipeline.data.sources import ROWS_PER_TASK, rows, sha256
 from pipeline.errors import PosttrainError
 from pipeline.recipe.config import DataBlock
 from pipeline.recipe.references import Places
@@ -147,7 +147,7 @@ def test_a_task_gives_documents_or_demonstrations(places: Places) -> None:
         "What follows 0 (train)?",
         "It is 1.",
     ]
-    assert len(rest) + 1 == DEMONSTRATIONS_PER_TASK
+    assert len(rest) + 1 == ROWS_PER_TASK
     more = rows(DataBlock(task="counting", rows=2_500), places, Counting())
     assert len(list(more)) == 2_500
 

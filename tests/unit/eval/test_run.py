@@ -134,6 +134,19 @@ def test_what_cannot_be_graded_has_no_score_and_a_reason(tiny):
     }
 
 
+def test_written_responses_alone_have_a_gold_score_and_the_task_decides_which(tiny):
+    class Brief(Additions):
+        def gold_score(self, response, reference):
+            return -float(len(response))
+
+    results = evaluate(tiny, [Brief()], **SETTINGS)
+    written = of(results, "verified_accuracy")
+    assert [result.gold_score for result in written] == [-len(r.response) for r in written]
+    assert {result.gold_score for result in of(results, "choice_accuracy")} == {None}
+    plain = of(evaluate(tiny, [Additions()], **SETTINGS), "verified_accuracy")
+    assert [result.gold_score for result in plain] == [result.score for result in plain]
+
+
 def test_an_item_too_long_for_the_model_is_left_out_and_changes_no_other(tiny):
     class OneLong(Additions):
         def examples(self, split):

@@ -8,10 +8,12 @@ from scipy import stats
 
 from eval.statistics import (
     Interval,
+    clustered_interval,
     mcnemar_exact,
     mean,
     mean_interval,
     paired_difference,
+    student_interval,
     wilson,
 )
 
@@ -162,3 +164,42 @@ def _share_below(limit: float) -> float:
     """P(U + N < limit) for U uniform on 0..1 and N normal with standard deviation 0.2."""
     shifted = [(limit - u / 1000) / 0.2 for u in range(1001)]
     return math.fsum(stats.norm.cdf(shifted)) / 1001
+
+
+def test_runs_over_the_same_items_are_as_sure_as_the_items_allow():
+    generator = np.random.default_rng(0)
+    difficulty = generator.normal(0, 1, 150)
+    runs = difficulty + generator.normal(0, 0.5, (4, 150))
+    found = clustered_interval(runs.tolist(), np.ones((4, 150)).tolist())
+    assert found is not None
+    of_items = runs.mean(axis=0)
+    expected = stats.t.interval(0.95, 149, of_items.mean(), stats.sem(of_items))
+    assert (found.low, found.high) == pytest.approx(expected, abs=0.02)
+    pretended = stats.t.interval(0.95, 599, runs.mean(), stats.sem(runs.ravel()))
+    assert found.high - found.low > 1.5 * (pretended[1] - pretended[0])
+
+
+def test_one_run_is_the_bootstrap_of_its_scores():
+    scores, weights = [0.1, 0.9, 0.4, 0.4], [1.0, 2.0, 3.0, 4.0]
+    assert clustered_interval([scores], [weights]) == mean_interval(scores, weights)
+
+
+def test_draws_in_which_a_run_has_no_score_are_left_out():
+    found = clustered_interval([[1.0, 0.0], [0.5, 0.0]], [[1.0, 1.0], [1.0, 0.0]])
+    assert found == Interval(pytest.approx(0.5), pytest.approx(0.75))
+
+
+def test_runs_of_different_lengths_are_refused():
+    for scores, weights in ([], []), ([[1.0], [1.0, 0.0]], [[1.0], [1.0]]):
+        with pytest.raises(ValueError, match="a score and a weight for each item"):
+            clustered_interval(scores, weights)
+
+
+def test_students_interval_is_scipys_and_says_nothing_of_too_little():
+    values = [0.6, 0.5, 0.8, 0.65]
+    found = student_interval(values)
+    assert found is not None
+    expected = stats.t.interval(0.95, 3, np.mean(values), stats.sem(values))
+    assert (found.low, found.high) == pytest.approx(expected)
+    assert student_interval([0.1, 0.2]) is None
+    assert student_interval([0.5] * 5) is None

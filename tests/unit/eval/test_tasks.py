@@ -16,7 +16,7 @@ from eval.tasks.facts import COUNTRIES, FACTS, VALUES, WORDINGS, country_split
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 SEEDS = (0, 1, 2)
 # Flaws of manner: the answer in such a response may well be right.
-MANNER = {"no steps", "rambling"}
+MANNER = {"no steps", "small talk first"}
 NASTY = (
     "",
     " ",
@@ -100,6 +100,8 @@ def test_the_test_split_is_refused_for_training(name):
         list(task(name).demonstrations("test"))
     with pytest.raises(ValueError, match="evaluation only"):
         list(task(name).rl_prompts("test"))
+    with pytest.raises(ValueError, match="evaluation only"):
+        list(task(name).preference_pairs("test"))
 
 
 @each_task

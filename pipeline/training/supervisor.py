@@ -1,8 +1,6 @@
-"""Drives an upstream Trainer so that a stage can be killed, resumed, stopped and watched.
+"""The callback that watches a training: checkpoints that count, clean stops, metrics by line.
 
-Not a trainer: the loop is transformers' own. Here are the arguments it gets (the user's over ours,
-the batch split derived), and the one callback that checkpoints, stops on request or on a non-finite
-number, and writes metrics.
+It stops at the first number that is not finite, before the weights take it in.
 """
 
 from __future__ import annotations
@@ -10,146 +8,29 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import distributed
-from transformers import PrinterCallback, ProgressCallback, TrainerCallback
+from transformers import TrainerCallback
 
-from pipeline.errors import InterruptedRunError, PosttrainError
+from pipeline.errors import PosttrainError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Sequence
 
     from transformers import Trainer, TrainerControl, TrainerState, TrainingArguments
 
-    from pipeline.recipe.config import TrainingStage
     from pipeline.stage import StageContext
 
 _CHECKPOINTS_A_STAGE = 10
 _CHECKPOINT_EVERY_S = 60.0
-_LARGEST_DEFAULT_PER_DEVICE = 16
 _LOG_STATE_FILE = "log_state.json"
 _LOG_STATE = ("_tr_loss", "_globalstep_last_logged")
-
-
-def split_batch(batch_size: int, *, per_device: int | None, world_size: int) -> tuple[int, int]:
-    """Return (sequences per device and forward pass, passes per optimizer step).
-
-    Without `per_device`: the largest divisor of a device's share up to 16. Raises ValueError when
-    the global batch cannot be split evenly, since it would then mean something else.
-    """
-    share, rest = divmod(batch_size, world_size)
-    if rest:
-        raise ValueError(f"batch_size {batch_size} is not a multiple of {world_size} processes")
-    if per_device is None:
-        limit = min(share, _LARGEST_DEFAULT_PER_DEVICE)
-        per_device = next(size for size in range(limit, 0, -1) if share % size == 0)
-    steps, rest = divmod(share, per_device)
-    if rest:
-        raise ValueError(
-            f"batch_size {batch_size} is not a multiple of {per_device} per device "
-            f"x {world_size} processes"
-        )
-    return per_device, steps
-
-
-def arguments(
-    config_class: type[TrainingArguments],
-    config: TrainingStage,
-    context: StageContext,
-    *,
-    defaults: Mapping[str, Any],
-    forced: Mapping[str, Any] | None = None,
-) -> Any:
-    """Return the upstream config object: `training_args` over `defaults`, under what is ours.
-
-    Raises PosttrainError for values that upstream refuses.
-    """
-    given = {**defaults, **config.training_args}
-    world_size = distributed.get_world_size() if distributed.is_initialized() else _world_size()
-    try:
-        per_device, accumulation = split_batch(
-            config.batch_size,
-            per_device=given.get("per_device_train_batch_size"),
-            world_size=world_size,
-        )
-        return config_class(
-            **{
-                "report_to": "none",
-                "save_strategy": "steps" if "save_steps" in given else "no",
-                **given,
-                "output_dir": str(context.checkpoints),
-                "per_device_train_batch_size": per_device,
-                "gradient_accumulation_steps": accumulation,
-                "seed": context.seed,
-                "bf16": config.precision == "bf16",
-                "fp16": config.precision == "fp16",
-                "save_total_limit": None,  # ours are dropped only after a newer one verifies
-                "logging_nan_inf_filter": False,  # on, it logs NaN as 0.0 and trains on
-                "disable_tqdm": True,
-                "remove_unused_columns": False,
-                "push_to_hub": False,
-                **(forced or {}),
-            }
-        )
-    except (ValueError, TypeError) as error:
-        first = str(error).splitlines()[0]
-        raise PosttrainError(f"{context.name}: training_args", first) from error
-
-
-def _world_size() -> int:
-    from accelerate import PartialState
-
-    return PartialState().num_processes
-
-
-def train(
-    trainer: Trainer,
-    context: StageContext,
-    *,
-    keeps_own_cadence: bool,
-    carried: tuple[str, ...] = (),
-) -> dict[str, Any]:
-    """Train to the last step, from the newest whole checkpoint if there is one; return metrics.
-
-    keeps_own_cadence: whether the user gave a save cadence; else a checkpoint every tenth of the
-    steps, at most one a minute. carried: attributes of the trainer that feed its log lines and that
-    upstream forgets on resume. Raises InterruptedRunError when asked to stop (a checkpoint is then
-    there) and PosttrainError when a loss or gradient is not finite.
-    """
-    supervisor = Supervisor(
-        context, trainer, keeps_own_cadence=keeps_own_cadence, carried=(*_LOG_STATE, *carried)
-    )
-    trainer.remove_callback(PrinterCallback)
-    trainer.remove_callback(ProgressCallback)
-    trainer.add_callback(supervisor)
-    finished = _finished_step(context)
-    if finished is not None:
-        # Upstream trains one step more each time a finished run is resumed off an epoch boundary.
-        trainer._load_from_checkpoint(str(context.resume_from))  # pyright: ignore[reportPrivateUsage]
-        return {"steps": finished, **supervisor.last_logged()}
-    started_s = time.monotonic()
-    trainer.train(resume_from_checkpoint=str(context.resume_from) if context.resume_from else None)
-    if supervisor.was_stopped:
-        raise InterruptedRunError(
-            context.name,
-            f"stopped at step {trainer.state.global_step} of {trainer.state.max_steps}",
-            "run again to go on from there",
-        )
-    return {
-        "steps": trainer.state.global_step,
-        **supervisor.last_logged(),
-        "train_seconds": round(time.monotonic() - started_s, 1),
-    }
-
-
-def _finished_step(context: StageContext) -> int | None:
-    """Return the last step if the checkpoint to resume from is at the end of training already."""
-    if context.resume_from is None:
-        return None
-    state = json.loads((context.resume_from / "trainer_state.json").read_text())
-    return state["global_step"] if state["global_step"] >= state["max_steps"] else None
+_HEADLINES = ("loss", "mean_token_accuracy", "accuracy", "rewards/accuracies", "eval_loss")
+_CLOCKS = ("_runtime", "_per_second")  # another number in every run
+_ROWS_NAMED = 8
 
 
 @dataclass
@@ -170,9 +51,11 @@ class Supervisor(TrainerCallback):
         *,
         keeps_own_cadence: bool,
         carried: tuple[str, ...],
+        rows: Sequence[str] = (),
     ) -> None:
         self._context = context
-        self._carried = carried
+        self._carried = (*_LOG_STATE, *carried)
+        self._rows = rows
         self._trainer = trainer
         self._keeps_own_cadence = keeps_own_cadence
         self._metrics_path = context.out / "metrics.jsonl"
@@ -181,12 +64,13 @@ class Supervisor(TrainerCallback):
         self.was_stopped = False
 
     def last_logged(self) -> dict[str, float]:
-        """Return loss and token accuracy of the last logging step."""
+        """Return the last logged value of what is worth a headline."""
         if not self._metrics_path.exists():
             return {}
-        lines = self._metrics_path.read_text(encoding="utf-8").splitlines()
-        last = json.loads(lines[-1]) if lines else {}
-        return {key: last[key] for key in ("loss", "mean_token_accuracy") if key in last}
+        last: dict[str, float] = {}
+        for line in self._metrics_path.read_text(encoding="utf-8").splitlines():
+            last |= json.loads(line)
+        return {key: last[key] for key in _HEADLINES if key in last}
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -220,9 +104,18 @@ class Supervisor(TrainerCallback):
             what = "gradient" if bool(torch.isfinite(loss).all()) else "loss"
             raise PosttrainError(
                 self._context.name,
-                f"the {what} is not finite at step {state.global_step + 1}",
-                "lower `learning_rate`, or look at the data with `posttrain check --show-mask`",
+                f"the {what} is not finite at step {state.global_step + 1}{self._step_rows()}",
+                "lower `learning_rate`, or look at these rows with `posttrain check --show-mask`",
             )
+
+    def _step_rows(self) -> str:
+        """Say which rows this process trained on in this step."""
+        numbers: Sequence[int] = getattr(self._trainer, "step_rows", ())
+        names: list[str] = [self._rows[number] for number in numbers if number < len(self._rows)]
+        if not names:
+            return ""
+        more = f" and {len(names) - _ROWS_NAMED} more" if len(names) > _ROWS_NAMED else ""
+        return f", on {', '.join(names[:_ROWS_NAMED])}{more}"
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -247,7 +140,10 @@ class Supervisor(TrainerCallback):
             (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle; never read again
             saved = {name: _packed(getattr(self._trainer, name)) for name in self._carried}
             (folder / _LOG_STATE_FILE).write_text(json.dumps(saved), encoding="utf-8")
-            self._context.seal(folder, state.global_step, state.max_steps)
+            best = state.best_model_checkpoint if args.load_best_model_at_end else None
+            self._context.seal(
+                folder, state.global_step, state.max_steps, Path(best) if best else None
+            )
         self._last_saved_s = time.monotonic()
 
     def on_log(
@@ -261,7 +157,8 @@ class Supervisor(TrainerCallback):
         """Append a line to metrics.jsonl."""
         if not logs or "train_runtime" in logs or not self._context.is_main:
             return
-        line = {"step": state.global_step, **logs}
+        steady = {key: value for key, value in logs.items() if not key.endswith(_CLOCKS)}
+        line = {"step": state.global_step, **steady}
         with self._metrics_path.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(line) + "\n")
         if "loss" in logs:

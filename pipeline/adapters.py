@@ -1,0 +1,207 @@
+"""LoRA adapters: made, attached, combined, merged, saved. The only file that knows PEFT.
+
+An adapter on disk is one standard PEFT adapter on the original whole model, however many stages it
+went through: a stage that begins with an adapter trains a new one on the model with the earlier one
+merged in (in memory, fp32), so that the policy as it came in is "all adapters off"; what is saved
+is both, combined exactly by rank: with A = [A1; A2] and B = [s1 B1, s2 B2], B A is the sum of both.
+Merging into weights of few bits would round them for good, so it is refused. Source of LoRA: Hu et
+al. 2021; DoRA's magnitudes do not add up, which is why it is not combined.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model_state_dict
+from peft.utils.other import get_pattern_key
+from safetensors.torch import load_file, save_file
+
+from pipeline.errors import CorruptArtifactError, PosttrainError
+from pipeline.recipe.lora import uncombinable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    from torch import Tensor
+    from transformers import PreTrainedModel
+
+    from pipeline.recipe.config import LoraBlock, Precision
+
+CONFIG = "adapter_config.json"
+WEIGHTS = "adapter_model.safetensors"
+TaskType = Literal["CAUSAL_LM", "SEQ_CLS"]
+_PREFIX = "base_model.model."
+_MATRICES = (".lora_A.weight", ".lora_B.weight", ".lora_embedding_A", ".lora_embedding_B")
+
+
+def lora_config(block: LoraBlock, *, task: TaskType) -> LoraConfig:
+    """Return PEFT's config for a stage's `lora:` block; PosttrainError for what PEFT refuses.
+
+    For a reward model (SEQ_CLS) PEFT then trains and saves the new head too; without the task type
+    it would save an adapter of a head that is random again after loading.
+    """
+    given = {key: value for key, value in block.fields().items() if key != "load_in_4bit"}
+    try:
+        return LoraConfig(task_type=task, **given)
+    except (TypeError, ValueError) as error:
+        raise PosttrainError("lora", str(error).splitlines()[0]) from error
+
+
+def quantization(precision: Precision) -> Any:
+    """Return the 4-bit config of QLoRA (Dettmers et al. 2023: nf4, double quantisation)."""
+    from importlib.util import find_spec
+
+    from transformers import BitsAndBytesConfig
+
+    missing = [] if torch.cuda.is_available() else ["a CUDA device"]
+    missing += [] if find_spec("bitsandbytes") else ["bitsandbytes"]
+    if missing:
+        message = f"`load_in_4bit` needs {' and '.join(missing)}"
+        raise PosttrainError("lora", message, "pip install 'posttrain[qlora]', or leave it out")
+    compute = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=compute,
+    )
+
+
+def attached(module: PreTrainedModel, folder: Path) -> PeftModel:
+    """Put a saved adapter on its base; every tensor of it must find its place and be finite."""
+    saved = _tensors(folder)
+    try:
+        model = PeftModel.from_pretrained(module, str(folder), autocast_adapter_dtype=False)
+    except (ValueError, KeyError, TypeError, RuntimeError) as error:
+        first = str(error).strip().splitlines()[0][:200]
+        raise CorruptArtifactError(str(folder), f"does not fit its base model: {first}") from error
+    there = get_peft_model_state_dict(model, save_embedding_layers=False)
+    for name in sorted(saved.keys() ^ there.keys()):
+        said = "is missing from it" if name in there else "has no place in its base model"
+        raise CorruptArtifactError(str(folder), f"tensor `{name}` {said}")
+    return model
+
+
+def merged(module: PreTrainedModel, folder: Path) -> PreTrainedModel:
+    """Return the base with a saved adapter merged in; PosttrainError for a quantised base."""
+    if getattr(module, "quantization_method", None) is not None:
+        raise PosttrainError(
+            str(folder),
+            "its base model is quantised, and merging would round the result for good",
+            "merge into the base model in full precision",
+        )
+    return attached(module, folder).merge_and_unload()  # pyright: ignore[reportCallIssue]
+
+
+def save(
+    model: PeftModel, out: Path, *, base: str, revision: str | None, earlier: Path | None
+) -> None:
+    """Save the trained adapter, combined with the earlier one that the stage began with.
+
+    base: path or hub id of the whole model below. Returns nothing; writes PEFT's two files.
+    """
+    config = model.peft_config["default"]
+    assert isinstance(config, LoraConfig)
+    new = get_peft_model_state_dict(model, save_embedding_layers=False)
+    new = {name: tensor.detach().cpu() for name, tensor in new.items()}
+    described = config.to_dict()
+    if earlier is not None:
+        new, described = _combined(earlier, new, described)
+    described |= {"base_model_name_or_path": base, "revision": revision, "inference_mode": True}
+    text = json.dumps(described, indent=2, sort_keys=True, default=_plain)
+    (out / CONFIG).write_text(text + "\n", encoding="utf-8")
+    save_file({k: v.contiguous() for k, v in new.items()}, out / WEIGHTS, {"format": "pt"})
+
+
+def _plain(value: Any) -> Any:
+    return sorted(value) if isinstance(value, set) else str(value)
+
+
+def _tensors(folder: Path) -> dict[str, Tensor]:
+    path = folder / WEIGHTS
+    if not path.is_file():
+        hint = "save it as safetensors" if (folder / "adapter_model.bin").exists() else ""
+        raise PosttrainError(str(folder), f"has no {WEIGHTS}", hint)
+    try:
+        tensors = load_file(path)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise CorruptArtifactError(str(path), f"is not readable ({error})") from error
+    for name, tensor in tensors.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise CorruptArtifactError(str(folder), f"tensor `{name}` holds NaN or infinity")
+    return tensors
+
+
+def _combined(
+    earlier: Path, new: Mapping[str, Tensor], config: dict[str, Any]
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return tensors and config of one adapter that does what both do, one after the other."""
+    before: dict[str, Any] = json.loads((earlier / CONFIG).read_text(encoding="utf-8"))
+    for given in (before, config):
+        key = uncombinable(given)
+        if key is not None:
+            message = f"`{key}`: this adapter cannot be made one with the one it was trained on"
+            raise PosttrainError(str(earlier), message, "put a `stage: merge` between the two")
+    old = _tensors(earlier)
+    ranks: dict[str, int] = {}
+    tensors: dict[str, Tensor] = {}
+    for name in sorted(_modules(old) | _modules(new)):
+        down, up, is_embedding = [], [], f"{name}.lora_embedding_A" in (old.keys() | new.keys())
+        suffixes = _MATRICES[2:] if is_embedding else _MATRICES[:2]
+        for source, given in ((old, before), (new, config)):
+            if name + suffixes[0] in source:
+                down.append(source[name + suffixes[0]].float())
+                up.append(source[name + suffixes[1]].float() * _scaling(name, given))
+        tensors[name + suffixes[0]] = torch.cat(down, dim=0)
+        tensors[name + suffixes[1]] = torch.cat(up, dim=1)
+        ranks[name.removeprefix(_PREFIX)] = tensors[name + suffixes[0]].shape[0]
+    kept = {name: tensor for name, tensor in old.items() if not name.endswith(_MATRICES)}
+    kept |= {name: tensor for name, tensor in new.items() if not name.endswith(_MATRICES)}
+    return {**tensors, **kept}, {**config, **_shape(ranks), "modules_to_save": _whole(kept)}
+
+
+def _modules(tensors: Iterable[str]) -> set[str]:
+    return {
+        name.removesuffix(suffix)
+        for name in tensors
+        for suffix in _MATRICES
+        if name.endswith(suffix)
+    }
+
+
+def _scaling(module: str, config: Mapping[str, Any]) -> float:
+    """Return what PEFT multiplies B A of a module by: alpha / r, or alpha / sqrt(r) (rsLoRA)."""
+    name = module.removeprefix(_PREFIX)
+    ranks, alphas = config.get("rank_pattern") or {}, config.get("alpha_pattern") or {}
+    rank = ranks.get(get_pattern_key(list(ranks), name), config["r"])
+    alpha = alphas.get(get_pattern_key(list(alphas), name), config["lora_alpha"])
+    return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
+
+
+def _shape(ranks: Mapping[str, int]) -> dict[str, Any]:
+    """Return the config fields of a combined adapter, whose scales are all 1 (alpha = rank)."""
+    common = max(set(ranks.values()), key=list(ranks.values()).count)
+    pattern = {name.replace(".", r"\."): rank for name, rank in ranks.items() if rank != common}
+    return {
+        "r": common,
+        "lora_alpha": common,
+        "rank_pattern": pattern,
+        "alpha_pattern": pattern,
+        "use_rslora": False,
+        "lora_dropout": 0.0,
+        "init_lora_weights": True,
+        "target_modules": sorted(ranks),
+        "exclude_modules": None,
+        "layers_to_transform": None,
+        "layers_pattern": None,
+    }
+
+
+def _whole(names: Iterable[str]) -> list[str] | None:
+    """Return the modules that an adapter holds whole, as `modules_to_save` names them."""
+    modules = {name.rpartition(".")[0].rpartition(".")[2] for name in names}
+    return sorted(modules) or None

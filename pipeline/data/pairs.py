@@ -1,0 +1,225 @@
+"""Preference rows to token ids: a prompt and the two responses to it, as in supervised training.
+
+The same encoders as encode.py, so a model is asked to prefer exactly what it was taught to write,
+and nobody's text becomes a control token. Knows no loss (stages/dpo.py, stages/reward_model.py).
+Imports no torch.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from pipeline.data.chat import ChatEncoder
+from pipeline.data.records import EQUAL, ChatRow, DroppedRow, Message, PreferenceRow
+from pipeline.data.tokens import TextEncoder, Tokens
+from pipeline.errors import PosttrainError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from transformers import PreTrainedTokenizerBase
+
+    from pipeline.data.records import Record
+
+_ROWS_AT_ONCE = 256
+
+
+@dataclass(frozen=True)
+class EncodedPair:
+    """Token ids of a prompt and of two responses, each with its end-of-turn token or EOS.
+
+    margin, probability, flaw: as PreferenceRow has them.
+    """
+
+    prompt_ids: list[int]
+    chosen_ids: list[int]
+    rejected_ids: list[int]
+    where: str
+    margin: float | None = None
+    probability: float | None = None
+    flaw: str = ""
+
+
+@dataclass(frozen=True)
+class PairsReport:
+    """What became of a source's rows; token counts are of the kept ones.
+
+    num_rows: all, the dropped ones too.
+    num_dropped_unusable: rows that were dropped when they were read (DroppedRow), not for being
+        equal.
+    num_tokens: of both sequences of a pair, so a prompt counts twice; longest_tokens: of one.
+    """
+
+    num_rows: int
+    num_dropped_too_long: int
+    num_dropped_equal: int
+    num_dropped_unusable: int
+    num_tokens: int
+    longest_tokens: int
+
+    def metrics(self) -> dict[str, float]:
+        """The report as a stage's metrics."""
+        return {
+            "rows": self.num_rows,
+            "rows_dropped_too_long": self.num_dropped_too_long,
+            "rows_dropped_equal": self.num_dropped_equal,
+            "rows_dropped_unusable": self.num_dropped_unusable,
+            "tokens": self.num_tokens,
+            "longest_tokens": self.longest_tokens,
+        }
+
+
+def encode_pairs(
+    records: Iterable[Record], tokenizer: PreTrainedTokenizerBase, *, max_length: int
+) -> tuple[list[EncodedPair], PairsReport]:
+    """Encode the rows of a source of the form preference.
+
+    A pair of which one sequence has more than `max_length` tokens is dropped and counted, as are
+    responses that are equal as token ids. A prompt that leaves no room for even one token is an
+    error, and so is a source of which nothing is left.
+    """
+    kept: list[EncodedPair] = []
+    dropped: Counter[str] = Counter()
+    where = ""
+    for found in _encoded(records, tokenizer):
+        where = found.where
+        if isinstance(found, DroppedRow):
+            dropped["equal" if found.why == EQUAL else "unusable"] += 1
+            continue
+        _check_room(found, max_length)
+        if max(_lengths(found)) > max_length:
+            dropped["too long"] += 1
+        elif found.chosen_ids == found.rejected_ids:
+            dropped["equal"] += 1
+        else:
+            kept.append(found)
+    num_rows = len(kept) + dropped.total()
+    if not kept:
+        counts = ", ".join(f"{count} {why}" for why, count in dropped.items())
+        message = f"none of {num_rows} pairs is left for max_length {max_length}: {counts}"
+        hint = "raise max_length or shorten the rows" if dropped["too long"] else ""
+        raise PosttrainError(where, message, hint)
+    lengths = [length for pair in kept for length in _lengths(pair)]
+    report = PairsReport(
+        num_rows,
+        dropped["too long"],
+        dropped["equal"],
+        dropped["unusable"],
+        sum(lengths),
+        max(lengths),
+    )
+    return kept, report
+
+
+def _encoded(
+    records: Iterable[Record], tokenizer: PreTrainedTokenizerBase
+) -> Iterator[EncodedPair | DroppedRow]:
+    encoder = _PairEncoder(tokenizer)
+    found = iter(records)
+    while batch := list(islice(found, _ROWS_AT_ONCE)):
+        rows = [row for row in batch if isinstance(row, PreferenceRow)]
+        pairs = iter(encoder.encode(rows))
+        for row in batch:
+            if isinstance(row, DroppedRow):
+                yield row
+                continue
+            assert isinstance(row, PreferenceRow)
+            yield next(pairs)
+
+
+class _PairEncoder:
+    """Encodes preference rows as chats where row and tokenizer allow it, else as running text."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        self._text = TextEncoder(tokenizer)
+        self._has_template = bool(tokenizer.chat_template)
+        self._chat: ChatEncoder | None = None
+
+    def encode(self, rows: Sequence[PreferenceRow]) -> list[EncodedPair]:
+        """Encode rows; many at once is much faster."""
+        are_chats = [bool(row.prompt) and self._has_template for row in rows]
+        chats = [row for row, is_chat in zip(rows, are_chats, strict=True) if is_chat]
+        encoded = iter(self._chats(chats))
+        pairs: list[EncodedPair] = []
+        for row, is_chat in zip(rows, are_chats, strict=True):
+            if is_chat:
+                chosen, rejected = next(encoded), next(encoded)
+            else:
+                chosen, rejected = self._texts(row)
+            pairs.append(_pair(row, chosen, rejected))
+        return pairs
+
+    def _chats(self, rows: Sequence[PreferenceRow]) -> list[Tokens]:
+        """Two conversations for each row, the chosen one first."""
+        if not rows:
+            return []
+        if self._chat is None:
+            self._chat = ChatEncoder(self._text.tokenizer)
+        answers = [(row, answer) for row in rows for answer in (row.chosen, row.rejected)]
+        return self._chat.encode(
+            [
+                ChatRow(row.where, (*row.prompt, Message("assistant", answer)))
+                for row, answer in answers
+            ]
+        )
+
+    def _texts(self, row: PreferenceRow) -> tuple[Tokens, Tokens]:
+        if row.text is None:
+            message = f"a conversation, and {self._text.name} has no chat template"
+            hint = "use pairs of plain texts (prompt, chosen, rejected), or a chat model"
+            raise PosttrainError(row.where, message, hint)
+        prompt, chosen, rejected = row.text
+        return (
+            self._text.prompt_completion(prompt, chosen, row.where),
+            self._text.prompt_completion(prompt, rejected, row.where),
+        )
+
+
+def _pair(row: PreferenceRow, chosen: Tokens, rejected: Tokens) -> EncodedPair:
+    prompt_ids, chosen_ids = _parted(chosen, row.where)
+    other_ids, rejected_ids = _parted(rejected, row.where)
+    if prompt_ids != other_ids:
+        message = "the prompt has other tokens before the chosen response than before the rejected"
+        hint = "the chat template writes the prompt by what is answered; give another template"
+        raise PosttrainError(row.where, message, hint)
+    return EncodedPair(
+        prompt_ids,
+        chosen_ids,
+        rejected_ids,
+        row.where,
+        row.margin,
+        row.probability,
+        row.flaw,
+    )
+
+
+def _parted(tokens: Tokens, where: str) -> tuple[list[int], list[int]]:
+    """The ids before the last stretch that the model writes, and that stretch.
+
+    What a template writes after the end of the last turn (the line break of ChatML) is neither.
+    """
+    end = len(tokens.ids)
+    while end and not tokens.trained[end - 1]:
+        end -= 1
+    start = end
+    while start and tokens.trained[start - 1]:
+        start -= 1
+    if not start:
+        message = "no prompt is left of this row" if end else "no token of this row is written"
+        raise PosttrainError(where, message, "the chat template drops it; give another one")
+    return tokens.ids[:start], tokens.ids[start:end]
+
+
+def _lengths(pair: EncodedPair) -> tuple[int, int]:
+    prompt = len(pair.prompt_ids)
+    return prompt + len(pair.chosen_ids), prompt + len(pair.rejected_ids)
+
+
+def _check_room(pair: EncodedPair, max_length: int) -> None:
+    prompt = len(pair.prompt_ids)
+    if prompt >= max_length:
+        message = f"the prompt has {prompt} tokens and max_length is {max_length}"
+        raise PosttrainError(pair.where, message, "no answer fits; shorten it or raise max_length")

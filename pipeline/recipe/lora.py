@@ -1,0 +1,86 @@
+"""Which fields of PEFT's LoraConfig a `lora:` block may set, checked without importing PEFT.
+
+The block goes through to LoraConfig; its fields are never declared again. Refused is what the stage
+decides itself, what cannot be written in YAML, and what would leave an adapter that does not belong
+to the base it was trained on.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline.errors import closest
+from pipeline.recipe.config import LoraBlock
+from pipeline.recipe.trainer_fields import fields
+from pipeline.recipe.wording import shown
+
+CLASS = "LoraConfig"
+_OUR_KEYS = frozenset({"load_in_4bit"})
+_STAGE = "the stage decides it"
+_OBJECT = "it takes an object of PEFT's own, which a recipe cannot hold"
+_NEEDS_DATA = "it starts from data or weights that the stage does not pass"
+
+OURS: Mapping[str, str] = {
+    **dict.fromkeys(("task_type", "peft_type", "auto_mapping", "peft_version"), _STAGE),
+    **dict.fromkeys(("base_model_name_or_path", "revision", "inference_mode"), _STAGE),
+    **dict.fromkeys(("megatron_config", "megatron_core", "runtime_config", "use_bdlora"), _OBJECT),
+    **dict.fromkeys(("velora_config", "monteclora_config", "arrow_config", "kasa_config"), _OBJECT),
+    **dict.fromkeys(("loftq_config", "eva_config", "corda_config", "lora_ga_config"), _NEEDS_DATA),
+    "layer_replication": "the adapter would belong to another model than its base",
+    "alora_invocation_tokens": "prompts here hold no invocation tokens",
+}
+# Others (pissa, olora, corda, loftq, ...) change the base's weights, which are then not its own.
+_INITS = (True, False, "gaussian", "orthogonal")
+_OTHER_NAMES = {"alpha": "lora_alpha", "rank": "r", "dropout": "lora_dropout"} | dict.fromkeys(
+    ("targets", "modules", "target"), "target_modules"
+)
+# What an adapter on an earlier adapter cannot be combined with into one; a merge between them can.
+_NOT_COMBINED: Mapping[str, Any] = {
+    "use_dora": False,
+    "bias": "none",
+    "lora_bias": False,
+    "trainable_token_indices": None,
+    "target_parameters": None,
+}
+
+
+def problem(key: str, value: Any) -> tuple[str, str] | None:
+    """Return (what is wrong, what to do) with one field of a `lora:` block, or None."""
+    known = fields(CLASS)
+    if key in _OUR_KEYS:
+        return None
+    if key not in known:
+        other = _OTHER_NAMES.get(key)
+        hint = f"did you mean `{other}`?" if other else closest(key, {*known, *_OUR_KEYS} - {*OURS})
+        return f"{CLASS} has no field `{key}`", hint or "see LoraConfig in PEFT"
+    if key in OURS:
+        return f"`{key}` cannot be set in `lora`", OURS[key]
+    if key == "init_lora_weights" and not any(value is each or value == each for each in _INITS):
+        why = "write true, gaussian or orthogonal: others change the base's own weights"
+        return f"`init_lora_weights` {shown(value)} is not possible here", why
+    if key == "lora_dropout" and (not isinstance(value, int | float) or not 0 <= value < 1):
+        return f"`lora_dropout` is {shown(value)}", "it is a share: at least 0, below 1"
+    return None
+
+
+def uncombinable(given: Mapping[str, Any]) -> str | None:
+    """Return the first setting with which an adapter cannot be combined with another, or None.
+
+    given: fields of a LoraConfig, as a recipe or an adapter_config.json has them.
+    """
+    for key, neutral in _NOT_COMBINED.items():
+        if given.get(key, neutral) not in (neutral, None, []):
+            return key
+    return None
+
+
+def chain_problem(block: LoraBlock, earlier: LoraBlock) -> tuple[str, str] | None:
+    """Return (what is wrong, what to do) when a stage's adapter meets an earlier one's, or None."""
+    for given, whose in ((block, "this adapter"), (earlier, "the adapter it is built on")):
+        key = uncombinable(given.fields())
+        if key is not None:
+            message = f"with `{key}`, {whose} cannot be made one with another"
+            return message, "put a `stage: merge` between the two"
+    if block.load_in_4bit:
+        message = "an adapter cannot be merged into 4-bit weights to go on from it"
+        return message, "put a `stage: merge` before this stage"
+    return None

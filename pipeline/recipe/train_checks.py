@@ -1,0 +1,115 @@
+"""What can be known to be wrong with a stage that trains, before its data or a model is looked at.
+
+Names and values of `training_args` and `lora`, rows longer than the model, evaluation during
+training without anything to evaluate, adapters that cannot be combined.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pipeline.errors import PosttrainError
+from pipeline.recipe import lora, training_args
+from pipeline.recipe.config import LoraBlock, StageConfig, TrainingStage
+from pipeline.stages import stage_of
+
+if TYPE_CHECKING:
+    from pipeline.recipe.load import Recipe
+    from pipeline.recipe.wording import Location
+
+
+def check_training(recipe: Recipe, name: str, config: TrainingStage) -> None:
+    """Raise PosttrainError at the first thing that is wrong with a training stage."""
+    _check_training_args(recipe, name, config)
+    _check_length(recipe, name, config)
+    _check_evaluation(recipe, name, config)
+    _check_lora(recipe, name, config)
+
+
+def _check_training_args(recipe: Recipe, name: str, config: TrainingStage) -> None:
+    trainer = stage_of(config.stage).trainer
+    if trainer is None:
+        return
+    for key, value in config.training_args.items():
+        found = training_args.problem(key, value, trainer)
+        if found:
+            where = recipe.document.where(("stages", name, "training_args", key), key=True)
+            raise PosttrainError(where, *found)
+
+
+def _check_length(recipe: Recipe, name: str, config: TrainingStage) -> None:
+    """Refuse rows that are longer than the model of an earlier stage has positions."""
+    model = getattr(config, "model", None)
+    if not isinstance(model, str):
+        return
+    limit = _positions(recipe, model)
+    given: Location = ("training_args", "max_length")
+    length = _arguments(config).get("max_length")
+    if length is None:
+        given, length = ("sequence_length",), getattr(config, "sequence_length", None)
+    if limit is not None and isinstance(length, int) and length > limit:
+        message = f"`{given[-1]}` {length} is beyond the {limit} positions of `{model}`"
+        hint = f"lower `{given[-1]}`, or raise `max_position_embeddings` of the model"
+        raise recipe.error(("stages", name, *given), message, hint)
+
+
+def _positions(recipe: Recipe, model: str) -> int | None:
+    """Return how many positions the model of a stage has, where the recipe says so."""
+    if not model.startswith("$"):
+        return None
+    config = recipe.stages[model[1:]]
+    earlier = getattr(config, "model", None)
+    return _positions(recipe, earlier) if isinstance(earlier, str) else config.max_positions
+
+
+def _check_evaluation(recipe: Recipe, name: str, config: TrainingStage) -> None:
+    """Refuse evaluation during training that has nothing to evaluate, or is never made use of."""
+    location: Location = ("stages", name)
+    evaluates = config.training_args.get("eval_strategy", "no") not in ("no", False)
+    if not evaluates:
+        wanted = [key for key in ("load_best_model_at_end",) if config.training_args.get(key)]
+        wanted += ["early_stopping"] if config.early_stopping is not None else []
+        if wanted:
+            hint = "write `eval_strategy: steps` and `eval_steps` in `training_args`"
+            raise recipe.error(location, f"`{wanted[0]}` needs evaluation during training", hint)
+        return
+    kept = [block for block in config.data if block.task is not None or block.holdout is not None]
+    if not config.eval_data and not kept:
+        message = "`eval_strategy` is set, and there are no rows to evaluate on"
+        hint = "write `holdout: 0.1` on the data, or `eval_data`"
+        raise recipe.error((*location, "training_args", "eval_strategy"), message, hint)
+    for number, block in enumerate(config.eval_data):
+        for other in config.data:
+            is_same = block.file is not None and block.file == other.file
+            if is_same and block.holdout != other.holdout:
+                message = f"`{block.file}` is trained on too"
+                hint = "give both the same `holdout`, or leave `eval_data` out"
+                raise recipe.error((*location, "eval_data", number), message, hint)
+
+
+def _check_lora(recipe: Recipe, name: str, config: TrainingStage) -> None:
+    if config.lora is None:
+        return
+    location: Location = ("stages", name, "lora")
+    for key, value in (config.lora.model_extra or {}).items():
+        found = lora.problem(key, value)
+        if found:
+            where = recipe.document.where((*location, key), key=True)
+            raise PosttrainError(where, *found)
+    earlier = _adapter_below(recipe, config)
+    problem = None if earlier is None else lora.chain_problem(config.lora, earlier)
+    if problem:
+        raise recipe.error(location, *problem)
+
+
+def _adapter_below(recipe: Recipe, config: StageConfig) -> LoraBlock | None:
+    """Return the `lora:` block of the stage that this one goes on from, if it made an adapter."""
+    model = getattr(config, "model", None)
+    if not isinstance(model, str) or not model.startswith("$"):
+        return None
+    earlier = recipe.stages[model[1:]]
+    return earlier.lora if isinstance(earlier, TrainingStage) else None
+
+
+def _arguments(config: TrainingStage) -> dict[str, Any]:
+    return {**stage_of(config.stage).training_defaults, **config.training_args}

@@ -1,0 +1,58 @@
+"""What a comparison pooled over seeds looks like on a terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from pipeline.report.terminal import asked, difference, heading, scored
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rich.console import Console
+
+
+def print_pooled(name: str, pooled: Mapping[str, Any], console: Console) -> None:
+    """Print a file of runs/<recipe>/seeds/: means over seeds, what each seed gave, intervals."""
+    baseline, seeds = pooled["baseline"], ", ".join(map(str, pooled["seeds"]))
+    table = Table(
+        box=None,
+        pad_edge=False,
+        title_justify="left",
+        title=f"{escape(name)}: means over the seeds {seeds}, with 95% intervals over items",
+    )
+    table.add_column("model, asked by", overflow="fold")
+    table.add_column("n", justify="right")
+    table.add_column("score", no_wrap=True)
+    table.add_column("each seed", overflow="fold")
+    table.add_column(f"against the best of {escape(baseline)}", no_wrap=True)
+    last = None
+    for row in pooled["rows"]:
+        subject = (row["task"], row["metric"])
+        if subject != last:
+            table.add_row(heading(row, baseline))
+        last = subject
+        score, delta = row["score"], row["delta"]
+        table.add_row(
+            asked(row),
+            "/".join(str(n) for n in dict.fromkeys(row["n"])),
+            scored(row["metric"], score["mean"], score["low"], score["high"]),
+            _each(row["metric"], score),
+            difference(row["metric"], delta["mean"], delta["low"], delta["high"]) if delta else "",
+        )
+    console.print(table)
+
+
+def _each(metric: str, score: Mapping[str, Any]) -> str:
+    """Return each seed's value, and between several seeds their range and deviation."""
+    values = [scored(metric, value, None, None) for value in score["by_seed"]]
+    said = " ".join(values)
+    if score["deviation"] is None or len(set(values)) == 1:
+        return said if len(values) == 1 else f"{values[0]} each"
+    smallest, largest, deviation = (
+        scored(metric, score[key], None, None) for key in ("smallest", "largest", "deviation")
+    )
+    return f"{said} ({smallest}..{largest}, sd {deviation})"

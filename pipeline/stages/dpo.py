@@ -1,0 +1,157 @@
+"""Stage `dpo`: direct preference optimisation on pairs of responses, through TRL's DPOTrainer.
+
+Rafailov et al. 2023, and every other loss of TRL's (`training_args: {loss_type: [ipo]}`; losses
+that sort or average over a forward pass, `aot`, `aot_unpaired` and `sft`, depend on the batch split
+by their nature). The reference is the policy as it came in, or the model that `reference` names;
+its log-probabilities are computed once beforehand where that saves time. Measured after training:
+ranking of held-out pairs by the implicit reward, and KL to the reference on the policy's own
+samples.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from pipeline.recipe.config import ModelRef, TrainingStage
+from pipeline.stage import Stage, StageContext, StageResult
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from datasets import Dataset
+
+    from eval.model import Form
+    from pipeline.data.pairs import EncodedPair
+
+TRAINING_DEFAULTS: dict[str, Any] = {
+    "learning_rate": 1e-6,
+    "beta": 0.1,
+    "loss_type": ["sigmoid"],
+    "lr_scheduler_type": "cosine",
+    "warmup_steps": 0.05,
+    "num_train_epochs": 1,
+    "max_length": 1024,
+    "logging_steps": 10,
+    "gradient_checkpointing": False,
+}
+_CARRIED = ("_metrics", "_total_train_tokens")
+
+
+class DpoConfig(TrainingStage):
+    """model: the policy to align. data: preferences.
+
+    reference: what it is kept close to; without it the policy as it came in.
+    """
+
+    stage: Literal["dpo"]
+    model: ModelRef
+    reference: ModelRef | None = None
+
+
+def run(config: DpoConfig, context: StageContext) -> StageResult:
+    """Encode the pairs, train, measure ranking and divergence, save."""
+    from trl.trainer.dpo_config import DPOConfig
+
+    from pipeline.data.blocks import held_out_records, row_sources
+    from pipeline.data.mixing import row_mixture
+    from pipeline.data.pairs import encode_pairs
+    from pipeline.data.records import PreferenceRow
+    from pipeline.data.template import template_sha256
+    from pipeline.models import (
+        check_length,
+        load_for_training,
+        load_policy,
+        load_tokenizer,
+        peft_config,
+        save_trained,
+    )
+    from pipeline.training.arguments import arguments
+    from pipeline.training.drive import train
+    from pipeline.training.measure import Aligned, initial_kl, measured
+    from pipeline.training.preference import EncodedDpoTrainer
+
+    source = context.model(config.model)
+    tokenizer, module = load_tokenizer(source), load_for_training(source, config)
+    sources = row_sources(config.data, context.places, STAGE.data_forms)
+    rows, shares = row_mixture(sources, seed=context.seed)
+    args = arguments(DPOConfig, config, context, defaults=TRAINING_DEFAULTS)
+    check_length(args.max_length, module, source, context)
+    pairs, report = encode_pairs(rows, tokenizer, max_length=args.max_length)
+    unseen = held_out_records(config, context.places, STAGE.data_forms)
+    held_out = encode_pairs(unseen, tokenizer, max_length=args.max_length)[0] if unseen else []
+    if "precompute_ref_log_probs" not in config.training_args:
+        args.precompute_ref_log_probs = _saves_time(config, args, len(pairs))
+    is_chat = tokenizer.chat_template is not None and any(
+        isinstance(row, PreferenceRow) and row.prompt for row in rows
+    )
+    form: Form = "chat" if is_chat else "document"
+    named = context.model(config.reference) if config.reference else None
+    needs_copy = config.lora is None and not args.precompute_ref_log_probs
+    trainer = EncodedDpoTrainer(
+        model=module,
+        # Without it upstream reads the reference from disk by the model's name, without adapters.
+        ref_model=load_policy(named or source) if named or needs_copy else None,
+        args=args,
+        train_dataset=_dataset(pairs),
+        eval_dataset=_dataset(held_out) if held_out and args.eval_strategy != "no" else None,
+        processing_class=tokenizer,
+        peft_config=peft_config(config, "CAUSAL_LM"),
+        on_reference=lambda done: context.progress("reference", done, len(pairs)),
+    )
+    names = [pair.where for pair in pairs]
+    aligned = Aligned(trainer, tokenizer, form, named or source, named is not None)
+    metrics: dict[str, Any] = {"initial_kl": initial_kl(aligned, pairs) if context.is_main else 0.0}
+    metrics |= train(trainer, config, context, rows=names, carried=_CARRIED)
+    properties: dict[str, Any] = {}
+    if context.is_main:
+        metrics = measured(aligned, held_out, pairs, context) | metrics
+        saved, properties = save_trained(trainer.model, tokenizer, source, context.out)
+        metrics |= saved
+    return StageResult(
+        metrics={
+            **metrics,
+            **report.metrics(),
+            "rows_left_out_per_epoch": len(pairs) % config.batch_size,
+            "reference_precomputed": bool(args.precompute_ref_log_probs),
+            "sources": [f"{share.label}: {share.num_rows} pairs" for share in shares],
+        },
+        properties={
+            "form": form,
+            "template_sha256": template_sha256(tokenizer) if is_chat else None,
+            **properties,
+        },
+    )
+
+
+def _saves_time(config: DpoConfig, args: Any, num_pairs: int) -> bool:
+    """Whether computing the reference once costs less than at every step: pairs seen repeatedly."""
+    if args.sync_ref_model:
+        return False
+    steps_an_epoch = num_pairs // config.batch_size
+    steps = args.max_steps if args.max_steps > 0 else args.num_train_epochs * steps_an_epoch
+    return steps > steps_an_epoch
+
+
+def _dataset(pairs: Sequence[EncodedPair]) -> Dataset:
+    from datasets import Dataset
+
+    return Dataset.from_dict(
+        {
+            "prompt_ids": [pair.prompt_ids for pair in pairs],
+            "chosen_ids": [pair.chosen_ids for pair in pairs],
+            "rejected_ids": [pair.rejected_ids for pair in pairs],
+            "row": list(range(len(pairs))),
+        }
+    )
+
+
+STAGE = Stage(
+    config=DpoConfig,
+    run=run,
+    produces="policy",
+    version=1,
+    trainer="DPOConfig",
+    training_defaults=TRAINING_DEFAULTS,
+    data_forms=("preference",),
+    is_distributed=True,
+)

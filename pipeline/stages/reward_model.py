@@ -1,0 +1,160 @@
+"""Stage `reward_model`: learns which of two responses is preferred, through TRL's RewardTrainer.
+
+Bradley-Terry (Ouyang et al. 2022, eq. 1): a scalar head on the policy's network, the loss is
+-log sigmoid(score of chosen - score of rejected), with a margin (Touvron et al. 2023) or a soft
+label where the data has them. What it learnt is measured on pairs it never saw: held_out.json.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Literal
+
+from pipeline.recipe.config import ModelRef, TrainingStage
+from pipeline.stage import Stage, StageContext, StageResult
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from datasets import Dataset
+
+    from pipeline.data.pairs import EncodedPair
+
+TRAINING_DEFAULTS: dict[str, Any] = {
+    "learning_rate": 1e-5,
+    "lr_scheduler_type": "cosine",
+    "warmup_steps": 0.05,
+    "num_train_epochs": 1,
+    "max_length": 1024,
+    "logging_steps": 10,
+    "gradient_checkpointing": False,
+}
+HELD_OUT = "held_out.json"
+_CARRIED = ("_metrics", "_total_train_tokens")
+
+
+class RewardModelConfig(TrainingStage):
+    """model: whose network the score is read from, usually the SFT policy. data: preferences."""
+
+    stage: Literal["reward_model"]
+    model: ModelRef
+
+
+def run(config: RewardModelConfig, context: StageContext) -> StageResult:
+    """Encode the pairs, train, measure on held-out pairs, save network and head."""
+    from trl.trainer.reward_config import RewardConfig
+
+    from pipeline.data.blocks import held_out_records, row_sources
+    from pipeline.data.mixing import row_mixture
+    from pipeline.data.pairs import encode_pairs
+    from pipeline.models import (
+        as_reward_model,
+        check_length,
+        load_for_training,
+        load_tokenizer,
+        padding_for_rewards,
+        peft_config,
+        save_trained,
+    )
+    from pipeline.training.arguments import arguments
+    from pipeline.training.drive import train
+    from pipeline.training.reward import SoftRewardTrainer, collator
+
+    source = context.model(config.model)
+    tokenizer = load_tokenizer(source)
+    tokenizer.pad_token = padding_for_rewards(tokenizer)
+    module = as_reward_model(load_for_training(source, config), tokenizer)
+    sources = row_sources(config.data, context.places, STAGE.data_forms)
+    rows, shares = row_mixture(sources, seed=context.seed)
+    args = arguments(RewardConfig, config, context, defaults=TRAINING_DEFAULTS)
+    check_length(args.max_length, module, source, context)
+    pairs, report = encode_pairs(rows, tokenizer, max_length=args.max_length)
+    unseen = held_out_records(config, context.places, STAGE.data_forms)
+    held_out = encode_pairs(unseen, tokenizer, max_length=args.max_length)[0] if unseen else []
+    trainer = SoftRewardTrainer(
+        model=module,
+        args=args,
+        train_dataset=_dataset(pairs),
+        eval_dataset=_dataset(held_out) if held_out and args.eval_strategy != "no" else None,
+        data_collator=collator(tokenizer, args.pad_to_multiple_of),
+        processing_class=tokenizer,
+        peft_config=peft_config(config, "SEQ_CLS"),
+    )
+    names = [pair.where for pair in pairs]
+    metrics = train(trainer, config, context, rows=names, carried=_CARRIED)
+    properties: dict[str, Any] = {}
+    if context.is_main:
+        if held_out:
+            metrics = _measured(trainer.model, held_out, context) | metrics
+        saved, properties = save_trained(trainer.model, tokenizer, source, context.out)
+        metrics |= saved
+    return StageResult(
+        metrics={
+            **metrics,
+            **report.metrics(),
+            "rows_left_out_per_epoch": len(pairs) % config.batch_size,
+            "sources": [f"{share.label}: {share.num_rows} pairs" for share in shares],
+        },
+        properties=properties,
+    )
+
+
+def _measured(module: Any, pairs: Sequence[EncodedPair], context: StageContext) -> dict[str, Any]:
+    """Score held-out pairs, write held_out.json, return the figures that matter most."""
+    from eval.pairwise import ScoredPair, report
+    from reward.model import scores
+
+    sequences = [pair.prompt_ids + pair.chosen_ids for pair in pairs]
+    sequences += [pair.prompt_ids + pair.rejected_ids for pair in pairs]
+
+    def show(done: int) -> None:
+        context.progress("held-out responses", done, len(sequences))
+
+    found = scores(module, sequences, on_progress=show)
+    scored = [
+        ScoredPair(chosen, rejected, len(pair.chosen_ids), len(pair.rejected_ids), pair.flaw)
+        for pair, chosen, rejected in zip(
+            pairs, found[: len(pairs)], found[len(pairs) :], strict=True
+        )
+    ]
+    measured = report(scored)
+    (context.out / HELD_OUT).write_text(json.dumps(measured, indent=1), encoding="utf-8")
+    return {
+        "held_out_accuracy": measured["accuracy"],
+        "held_out_low": measured["low"],
+        "held_out_high": measured["high"],
+        "held_out_pairs": measured["n"],
+        "calibration_error": measured["calibration_error"],
+        "length_correlation": measured["length"]["correlation"],
+        "longer_is_chosen": measured["length"]["longer_is_chosen"],
+        **{f"held_out_{key}": value for key, value in measured["scores"].items()},
+    }
+
+
+def _dataset(pairs: Sequence[EncodedPair]) -> Dataset:
+    from datasets import Dataset
+
+    columns: dict[str, Any] = {
+        "chosen_ids": [pair.prompt_ids + pair.chosen_ids for pair in pairs],
+        "rejected_ids": [pair.prompt_ids + pair.rejected_ids for pair in pairs],
+        "row": list(range(len(pairs))),
+    }
+    if any(pair.margin is not None for pair in pairs):
+        columns["margin"] = [pair.margin or 0.0 for pair in pairs]
+    if any(pair.probability is not None for pair in pairs):
+        columns["probability"] = [
+            1.0 if pair.probability is None else pair.probability for pair in pairs
+        ]
+    return Dataset.from_dict(columns)
+
+
+STAGE = Stage(
+    config=RewardModelConfig,
+    run=run,
+    produces="reward_model",
+    version=1,
+    trainer="RewardConfig",
+    training_defaults=TRAINING_DEFAULTS,
+    data_forms=("preference",),
+    is_distributed=True,
+)

@@ -1,0 +1,84 @@
+"""The arguments that an upstream Trainer gets: the user's over ours, the batch split derived."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from torch import distributed
+
+from pipeline.errors import PosttrainError
+from pipeline.recipe.batch import split_batch
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from transformers import TrainingArguments
+
+    from pipeline.recipe.config import TrainingStage
+    from pipeline.stage import StageContext
+
+
+def arguments(
+    config_class: type[TrainingArguments],
+    config: TrainingStage,
+    context: StageContext,
+    *,
+    defaults: Mapping[str, Any],
+    forced: Mapping[str, Any] | None = None,
+) -> Any:
+    """Return the upstream config object: `training_args` over `defaults`, under what is ours.
+
+    Raises PosttrainError for values that upstream refuses.
+    """
+    given = {**defaults, **config.training_args}
+    world_size = distributed.get_world_size() if distributed.is_initialized() else _world_size()
+    try:
+        per_device, accumulation = split_batch(
+            config.batch_size,
+            per_device=given.get("per_device_train_batch_size"),
+            world_size=world_size,
+        )
+        return config_class(
+            **{
+                "report_to": "none",
+                "per_device_eval_batch_size": per_device,
+                **_saving(config, given),
+                **given,
+                "output_dir": str(context.checkpoints),
+                "per_device_train_batch_size": per_device,
+                "gradient_accumulation_steps": accumulation,
+                "seed": context.seed,
+                "bf16": config.precision == "bf16",
+                "fp16": config.precision == "fp16",
+                "save_total_limit": None,  # ours are dropped only after a newer one verifies
+                "logging_nan_inf_filter": False,  # on, it logs NaN as 0.0 and trains on
+                "disable_tqdm": True,
+                "remove_unused_columns": False,
+                "push_to_hub": False,
+                **(forced or {}),
+            }
+        )
+    except (ValueError, TypeError, ImportError) as error:
+        first = str(error).splitlines()[0]
+        raise PosttrainError(f"{context.name}: training_args", first) from error
+
+
+def _saving(config: TrainingStage, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return when to save, unless it is said: with each evaluation where the best one is wanted."""
+    found: dict[str, Any] = {}
+    if config.early_stopping is not None:
+        # Without its counter a resumed run would stop at another step.
+        found |= {
+            "metric_for_best_model": "loss",
+            "restore_callback_states_from_checkpoint": True,
+        }
+    if given.get("load_best_model_at_end"):
+        found |= {"save_strategy": given.get("eval_strategy", "no")}
+        return found | ({"save_steps": given["eval_steps"]} if "eval_steps" in given else {})
+    return found | {"save_strategy": "steps" if "save_steps" in given else "no"}
+
+
+def _world_size() -> int:
+    from accelerate import PartialState
+
+    return PartialState().num_processes

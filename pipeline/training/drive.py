@@ -1,0 +1,93 @@
+"""Trains to the last step, from wherever a killed run left off."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+from transformers import (
+    EarlyStoppingCallback,
+    PrinterCallback,
+    ProgressCallback,
+    TrainerState,
+)
+
+from pipeline.errors import InterruptedRunError
+from pipeline.training.rows import NumberedRows
+from pipeline.training.supervisor import Supervisor
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from transformers import Trainer
+
+    from pipeline.recipe.config import TrainingStage
+    from pipeline.stage import StageContext
+
+
+def train(
+    trainer: Trainer,
+    config: TrainingStage,
+    context: StageContext,
+    *,
+    rows: Sequence[str],
+    carried: tuple[str, ...] = (),
+) -> dict[str, Any]:
+    """Train to the last step, from the newest whole checkpoint if there is one; return metrics.
+
+    Without `save_steps` of the user's: a checkpoint every tenth of the steps, at most one a minute.
+    rows: the training rows' names by number (the column `row` of both datasets), for errors.
+    carried: attributes of the trainer that feed its log lines and that upstream forgets on resume.
+    Raises InterruptedRunError when asked to stop (a checkpoint is then there) and PosttrainError
+    when a loss or gradient is not finite.
+    """
+    supervisor = Supervisor(
+        context,
+        trainer,
+        keeps_own_cadence="save_steps" in config.training_args,
+        carried=carried,
+        rows=rows,
+    )
+    trainer.remove_callback(PrinterCallback)
+    trainer.remove_callback(ProgressCallback)
+    if config.early_stopping is not None:
+        stopping = config.early_stopping
+        trainer.add_callback(EarlyStoppingCallback(stopping.patience, stopping.threshold))
+    trainer.add_callback(supervisor)
+    trainer.data_collator = NumberedRows(trainer.data_collator)
+    finished = _finished(trainer, context.resume_from)
+    if finished is not None:
+        return {"steps": finished, **supervisor.last_logged()}
+    started_s = time.monotonic()
+    trainer.train(resume_from_checkpoint=str(context.resume_from) if context.resume_from else None)
+    if supervisor.was_stopped:
+        raise InterruptedRunError(
+            context.name,
+            f"stopped at step {trainer.state.global_step} of {trainer.state.max_steps}",
+            "run again to go on from there",
+        )
+    best = {"best_step": trainer.state.best_global_step} if trainer.state.best_metric else {}
+    return {
+        "steps": trainer.state.global_step,
+        **best,
+        **supervisor.last_logged(),
+        "train_seconds": round(time.monotonic() - started_s, 1),
+    }
+
+
+def _finished(trainer: Trainer, checkpoint: Path | None) -> int | None:
+    """Load a checkpoint that is at the end of training already, and return its step; else None.
+
+    Upstream trains one step more each time a finished run is resumed off an epoch boundary.
+    """
+    if checkpoint is None:
+        return None
+    state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+    if state["global_step"] < state["max_steps"]:
+        return None
+    best = state["best_model_checkpoint"] if trainer.args.load_best_model_at_end else None
+    trainer.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+    trainer._load_from_checkpoint(str(best or checkpoint))  # pyright: ignore[reportPrivateUsage]
+    return state["global_step"]

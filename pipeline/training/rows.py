@@ -1,0 +1,106 @@
+"""Which rows a step trains on: known by number, none counted twice, every group whole.
+
+Mixed into upstream trainers, because both matter to what a recipe means: with several processes
+Accelerate fills the last step of an epoch with rows from its beginning, and the losses of
+preference pairs are averaged per forward pass, so that the last, smaller group of an epoch would
+weigh rows by how the batch was split (0.18 between 8 x 1 and 2 x 4 in RewardTrainer 1.16).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.utils.data import Sampler
+
+from pipeline.data.encode import IGNORED
+from pipeline.errors import PosttrainError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+ROW = "row"  # the column with a row's number
+
+
+class NumberedRows:
+    """A collator that keeps the rows' numbers beside the batch that another one makes."""
+
+    def __init__(self, collate: Callable[[list[dict[str, Any]]], dict[str, Any]]) -> None:
+        self._collate = collate
+
+    def __call__(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Return the batch with its rows' numbers, (B,)."""
+        without = [{k: v for k, v in each.items() if k != ROW} for each in examples]
+        numbers = torch.tensor([int(each[ROW]) for each in examples])
+        return {**self._collate(without), ROW: numbers}
+
+
+class KnowsRows:
+    """Mixed into a Trainer whose collator is NumberedRows; step_rows: of the step under way.
+
+    Rows that were put in only to give every process as many have their labels taken out, so that an
+    epoch's last step is the same mathematics on any number of processes.
+    """
+
+    step_rows: Sequence[int] = ()
+
+    def _get_num_items_in_batch(self: Any, batch_samples: list[dict[str, Any]], device: Any) -> Any:
+        self.step_rows = [int(number) for batch in batch_samples for number in batch[ROW]]
+        left = self._rows_left()
+        per_device = self.args.per_device_train_batch_size
+        for number, batch in enumerate(batch_samples):
+            first = (number * self.args.world_size + self.args.process_index) * per_device
+            if "labels" in batch and first + len(batch[ROW]) > left:
+                batch["labels"][max(0, left - first) :] = IGNORED
+        return super()._get_num_items_in_batch(batch_samples, device)  # pyright: ignore[reportAttributeAccessIssue]
+
+    def _rows_left(self: Any) -> int:
+        """Return how many rows of the epoch no earlier step has had."""
+        num_rows, group = len(self.train_dataset), _group(self)
+        return num_rows - self.state.global_step % -(-num_rows // group) * group
+
+    def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        without = {key: value for key, value in inputs.items() if key != ROW}
+        return super()._prepare_inputs(without)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+class WholeGroups(KnowsRows):
+    """For losses that are a mean per forward pass: an epoch leaves out the rest of its rows.
+
+    The rest is what does not fill a step of `batch_size`; the shuffle makes it other rows in each
+    epoch. Every forward pass then has as many rows, and the mean of means is the mean.
+    """
+
+    def _get_train_sampler(self: Any, train_dataset: Any = None) -> Sampler[int]:
+        return WholeGroupSampler(len(self.train_dataset), _group(self), seed=self.args.seed)
+
+
+class WholeGroupSampler(Sampler[int]):
+    """A new order in each epoch, by seed and epoch, of as many rows as fill whole groups."""
+
+    def __init__(self, num_rows: int, group: int, *, seed: int) -> None:
+        if num_rows < group:
+            message = f"`batch_size` {group} is more than all {num_rows} rows"
+            raise PosttrainError("data", message, "lower `batch_size`")
+        self._num_rows = num_rows
+        self._length = num_rows - num_rows % group
+        self._seed = seed
+        self._epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Say which epoch's order comes next."""
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(self._seed + self._epoch)
+        yield from torch.randperm(self._num_rows, generator=generator)[: self._length].tolist()
+
+
+def _group(trainer: Any) -> int:
+    """Return the rows of one optimizer step over all processes."""
+    args = trainer.args
+    per_pass = args.per_device_train_batch_size * args.world_size
+    return per_pass * args.gradient_accumulation_steps
