@@ -22,7 +22,7 @@ OPENINGS = (
 _SENTENCES = tuple(
     sentence.strip().casefold() for opening in OPENINGS for sentence in opening.split(".")[:-1]
 )
-_SHARE_CHATTY = 0.45
+_SHARE_CHATTY = 0.6
 _DIRECTNESS = 0.5  # less than a right answer is worth: manners never outweigh being right
 
 
@@ -30,7 +30,7 @@ class SmallTalkTask(Task, ABC):
     """A task whose demonstrations come from several writers, some of whom chat first."""
 
     def demonstrations(self, split: Split = "train") -> Iterator[Example]:
-        """Yield the examples; about 45% of them, by their prompt, answer after small talk."""
+        """Yield the examples; about three in five of them, by their prompt, answer after small talk."""
         for example in super().demonstrations(split):
             if _fraction(f"writer of {example.prompt}") < _SHARE_CHATTY:
                 yield replace(example, response=chatty(example.response, example.prompt))

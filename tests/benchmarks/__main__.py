@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Callable
 
+from tests.benchmarks.align_against_trl import align_against_trl, align_throughput_against_trl
 from tests.benchmarks.pretrain_throughput import pretrain_throughput
 from tests.benchmarks.result import Result
 from tests.benchmarks.startup import help_seconds, plan_seconds, quickstart_cached_seconds
@@ -14,6 +15,8 @@ BENCHMARKS: dict[str, Callable[[], Result]] = {
     "plan_seconds": plan_seconds,
     "quickstart_cached_seconds": quickstart_cached_seconds,
     "pretrain_throughput": pretrain_throughput,
+    "align_against_trl": align_against_trl,
+    "align_throughput_against_trl": align_throughput_against_trl,
 }
 
 

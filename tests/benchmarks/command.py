@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.benchmarks.clocks import Clocks
@@ -14,13 +16,23 @@ QUICKSTART = str(REPOSITORY / "recipes" / "quickstart.yaml")
 INTERPRETER = (sys.executable, "-c", "pass")
 
 
-def run(*command: str, environment: dict[str, str] | None = None) -> Clocks:
-    """Run a command in the checkout; RuntimeError with what it said when it fails."""
+@dataclass(frozen=True)
+class Ended:
+    """A command that ended well. said: what it wrote, standard error after standard output."""
+
+    taken: Clocks
+    said: str
+
+
+def run(
+    *command: str, environment: Mapping[str, str] | None = None, cwd: Path = REPOSITORY
+) -> Ended:
+    """Run a command; RuntimeError with what it said when it fails."""
     began = Clocks.now()
     ended = subprocess.run(
         command,
         check=False,
-        cwd=REPOSITORY,
+        cwd=cwd,
         env=environment,
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -30,7 +42,7 @@ def run(*command: str, environment: dict[str, str] | None = None) -> Clocks:
     if ended.returncode != 0:
         said = ended.stderr.strip() or ended.stdout.strip()
         raise RuntimeError(f"`{' '.join(command)}` left with {ended.returncode}: {said}")
-    return taken
+    return Ended(taken, ended.stdout + ended.stderr)
 
 
 def best(*commands: tuple[str, ...], repeats: int) -> list[Clocks]:
@@ -41,7 +53,8 @@ def best(*commands: tuple[str, ...], repeats: int) -> list[Clocks]:
         for command in commands:
             run(*command, environment=environment)
         turns = [
-            [run(*command, environment=environment) for command in commands] for _ in range(repeats)
+            [run(*command, environment=environment).taken for command in commands]
+            for _ in range(repeats)
         ]
     return [
         Clocks(min(taken.wall_s for taken in of_one), min(taken.cpu_s for taken in of_one))

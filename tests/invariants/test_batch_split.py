@@ -6,23 +6,29 @@ import pytest
 
 from tests.forked import run_forked, warm
 
+# The last batch of an epoch of SFT is not full; reward model and DPO leave the rest of one out
+# (upstream weighs its rows by the split: 0.18 between 8 x 1 and 2 x 4).
+STAGES = ("base", "sft", "rm", "dpo")
+
 
 @pytest.fixture(scope="module")
 def losses(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, int], list[float]]:
-    """Losses of every step by stage and per-device batch; the last batch of SFT is not full."""
-    from tests.conftest import TINY
+    """Losses of every step by stage and per-device batch."""
+    from tests.conftest import ALIGNED
 
     warm()
     folder = tmp_path_factory.mktemp("split")
     recipe = folder / "tiny.yaml"
-    recipe.write_text(TINY.replace("rows: 160", "rows: 157"))
+    recipe.write_text(ALIGNED.replace("rows: 160", "rows: 157"))
     found: dict[tuple[str, int], list[float]] = {}
     for per_device in (8, 4, 2):
         key = "training_args.per_device_train_batch_size"
-        overrides = [f"stages.{stage}.{key}={per_device}" for stage in ("base", "sft")]
-        ended = run_forked(recipe, folder / f"runs-{per_device}", overrides=overrides)
-        assert ended.code == 0, ended.output
-        for stage in ("base", "sft"):
+        overrides = [f"stages.{stage}.{key}={per_device}" for stage in STAGES]
+        for until in ("rm", "dpo"):
+            runs = folder / f"runs-{per_device}"
+            ended = run_forked(recipe, runs, overrides=overrides, until=until)
+            assert ended.code == 0, ended.output
+        for stage in STAGES:
             path = folder / f"runs-{per_device}" / "tiny" / stage / "metrics.jsonl"
             found[stage, per_device] = [
                 json.loads(line)["loss"] for line in path.read_text().splitlines()
@@ -31,12 +37,20 @@ def losses(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, int], li
 
 
 @pytest.mark.parametrize("per_device", [4, 2])
-@pytest.mark.parametrize("stage", ["base", "sft"])
+@pytest.mark.parametrize("stage", STAGES)
 def test_the_losses_do_not_depend_on_the_batch_split(
     losses: dict[tuple[str, int], list[float]], stage: str, per_device: int
 ) -> None:
     whole, split = losses[stage, 8], losses[stage, per_device]
-    assert len(whole) == len(split) >= 20
+    assert len(whole) == len(split) >= 14
     differences = [abs(a - b) for a, b in zip(whole, split, strict=True)]
     assert max(differences[:10]) <= 1e-5
     assert max(differences) <= 1e-4
+
+
+def test_an_epoch_of_pairs_has_as_many_steps_as_fill_whole_batches(
+    losses: dict[tuple[str, int], list[float]],
+) -> None:
+    """125 pairs are 15 steps of 8 and 5 pairs left out; 61 pairs twice are 2 x 7 steps."""
+    assert {len(losses["rm", per_device]) for per_device in (8, 4, 2)} == {15}
+    assert {len(losses["dpo", per_device]) for per_device in (8, 4, 2)} == {14}

@@ -1,0 +1,472 @@
+"""`posttrain export`, and what plain libraries make of the folder that it writes."""
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import huggingface_hub
+import pytest
+import torch
+from huggingface_hub.errors import HfHubHTTPError
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+
+from pipeline.models import load_policy, load_reward_model
+from pipeline.run.manifest import describe_files
+from pipeline.run.store import ARTIFACT
+from pipeline.stage import StageInput
+from reward.model import scores
+from tests.command import Command, command, the_line
+from tests.forked import run_forked, warm
+
+RECIPE = """\
+name: tiny
+seed: 3
+stages:
+  tokenizer: {stage: tokenizer, data: [{task: arithmetic}], vocab_size: 300}
+  base:
+    stage: pretrain
+    model: {architecture: llama, tokenizer: $tokenizer, hidden_size: 32, num_hidden_layers: 2}
+    data: [{task: arithmetic}]
+    tokens: 6k
+    sequence_length: 64
+    batch_size: 8
+  sft: {stage: sft, model: $base, data: {file: DIR/chats.jsonl}, batch_size: 8}
+  lora:
+    stage: sft
+    model: $base
+    data: {file: DIR/chats.jsonl}
+    batch_size: 8
+    lora: {r: 4}
+    training_args: {learning_rate: 1e-2}
+  rm:
+    stage: reward_model
+    model: $sft
+    data: {task: arithmetic, rows: 24}
+    eval_data: {task: arithmetic, split: validation, rows: 8}
+    batch_size: 8
+    training_args: {learning_rate: 1e-3}
+  rm_lora:
+    stage: reward_model
+    model: $lora
+    data: {task: arithmetic, rows: 24}
+    eval_data: {task: arithmetic, split: validation, rows: 8}
+    batch_size: 8
+    lora: {r: 4}
+    training_args: {learning_rate: 1e-2}
+  dpo:
+    stage: dpo
+    model: $lora
+    data: {task: arithmetic, rows: 24}
+    eval_data: {task: arithmetic, split: validation, rows: 8}
+    batch_size: 8
+    lora: {r: 2, target_modules: [q_proj, v_proj]}
+    training_args: {learning_rate: 1e-2}
+  answers: {stage: evaluate, model: $sft, texts: {file: DIR/text.txt}, styles: zero-shot}
+  compare:
+    {stage: compare, baseline: $base, candidates: [$answers, $dpo], texts: {file: DIR/text.txt}}
+  later: {stage: sft, model: $sft, data: {file: DIR/chats.jsonl}}
+"""
+AGAIN = """\
+name: again
+stages:
+  merged: {stage: merge, model: ./dpo}
+  more:
+    {stage: sft, model: ./dpo, data: {file: chats.jsonl, rows: 8}, batch_size: 8, lora: {r: 2}}
+"""
+IDS = [[5, 40, 41, 42], [50, 60, 70, 80, 90]]
+EXPORTS = {
+    "sft": (),
+    "lora": (),
+    "dpo": ("--merged",),
+    "base": (),
+    "rm": ("--merged",),
+    "rm_lora": (),
+    "rm_lora_merged": ("--merged",),
+}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which RECIPE has run, but for its last stage; data has absolute paths."""
+    warm()
+    folder = tmp_path_factory.mktemp("secret-folder")
+    chats = [
+        {"role": role, "content": text}
+        for n in range(32)
+        for role, text in (("user", f"{n} + 2 ="), ("assistant", f" {n + 2}"))
+    ]
+    lines = [json.dumps({"messages": chats[n : n + 2]}) + "\n" for n in range(0, 64, 2)]
+    (folder / "chats.jsonl").write_text("".join(lines))
+    (folder / "text.txt").write_text("3 + 4 = 7.\n" * 20)
+    (folder / "tiny.yaml").write_text(RECIPE.replace("DIR", str(folder)))
+    ended = run_forked(folder / "tiny.yaml", folder / "runs", until="compare")
+    assert ended.code == 0, ended.output
+    for stage in ("rm", "rm_lora", "dpo"):
+        ended = run_forked(folder / "tiny.yaml", folder / "runs", until=stage)
+        assert ended.code == 0, ended.output
+    return folder
+
+
+@pytest.fixture
+def posttrain(
+    made: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Command:
+    """The command, where the recipe and its results are; tmp_path is elsewhere."""
+    monkeypatch.chdir(made)
+    return command(monkeypatch, capsys)
+
+
+@pytest.fixture
+def export(posttrain: Command, tmp_path: Path) -> Callable[..., Path]:
+    """Return a function that exports a stage and returns the folder."""
+
+    def call(stage: str, *arguments: str) -> Path:
+        folder = tmp_path / "out" / stage
+        said = posttrain("export", "tiny.yaml", stage, str(folder), *arguments)
+        assert said.code == 0, said
+        assert not said.err
+        return folder
+
+    return call
+
+
+def _source(made: Path, stage: str, kind: Any = "policy") -> StageInput:
+    folder = (made / "runs/tiny" / stage).resolve()
+    properties = json.loads((folder / ARTIFACT).read_text())["properties"]
+    return StageInput(stage, kind, str(folder), properties)
+
+
+def _logits(module: Any) -> torch.Tensor:
+    with torch.inference_mode():
+        return module.eval()(input_ids=torch.tensor([IDS[1]])).logits
+
+
+def _files(folder: Path) -> set[str]:
+    return {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
+
+
+def _names(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir()]
+
+
+def _code(folder: Path) -> str:
+    found = re.search(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
+    assert found
+    return found[1]
+
+
+def _tampered(made: Path, runs: Path, stage: str, change: Callable[[Path, dict], None]) -> None:
+    """Copy the results and change an artifact in them, its manifest with it."""
+    shutil.copytree(made / "runs", runs, symlinks=True)
+    folder = (runs / "tiny" / stage).resolve()
+    record = json.loads((folder / ARTIFACT).read_text())
+    change(folder, record)
+    record["files"] = describe_files(folder, manifest=ARTIFACT)
+    (folder / ARTIFACT).write_text(json.dumps(record))
+
+
+def test_a_whole_model_is_loaded_by_transformers_and_stops_where_a_turn_ends(
+    made: Path, export
+) -> None:
+    folder = export("sft")
+    assert _files(folder) == {
+        *("README.md", "posttrain.json", "model.safetensors", "config.json"),
+        *("generation_config.json", "tokenizer.json", "tokenizer_config.json"),
+        "chat_template.jinja",
+    }
+    module = AutoModelForCausalLM.from_pretrained(folder)
+    assert torch.equal(_logits(module), _logits(load_policy(_source(made, "sft"))))
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    ends = tokenizer.convert_tokens_to_ids(["<|endoftext|>", "<|end|>"])
+    assert module.generation_config.eos_token_id == sorted(ends)
+    record = json.loads((folder / "posttrain.json").read_text())
+    assert (record["name"], record["kind"], record["form"]) == ("sft", "sft", "whole")
+    assert {*record["files"], "posttrain.json"} == _files(folder)
+
+
+def test_a_document_model_keeps_its_generation_config(made: Path, export) -> None:
+    name = "generation_config.json"
+    assert (export("base") / name).read_text() == (made / "runs/tiny/base" / name).read_text()
+
+
+@pytest.mark.parametrize("name", EXPORTS)
+def test_the_code_of_the_card_runs_in_the_folder(
+    made: Path, export, monkeypatch: pytest.MonkeyPatch, capsys, name: str
+) -> None:
+    folder = export(name.removesuffix("_merged"), *EXPORTS[name])
+    monkeypatch.chdir(folder)
+    found: dict[str, Any] = {}
+    exec(_code(folder), found)  # noqa: S102  it is ours
+    written = capsys.readouterr().out
+    if not name.startswith("rm"):
+        assert written.startswith(found.get("text", "Once upon a time"))
+        return
+    module = load_reward_model(_source(made, name.removesuffix("_merged"), "reward_model"))
+    (expected,) = scores(module, found["inputs"]["input_ids"].tolist())
+    assert float(written) == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize(("stage", "arguments"), [("rm", ()), ("rm_lora", ("--merged",))])
+def test_a_reward_model_is_a_sequence_classifier_with_the_same_scores(
+    made: Path, export, stage: str, arguments: tuple[str, ...]
+) -> None:
+    exported = AutoModelForSequenceClassification.from_pretrained(export(stage, *arguments))
+    ours = load_reward_model(_source(made, stage, "reward_model"))
+    assert scores(exported, IDS) == scores(ours, IDS)
+    assert len(set(scores(exported, IDS))) == 2
+
+
+def test_an_exported_adapter_can_be_the_model_of_another_recipe(
+    made: Path, export, posttrain: Command, tmp_path: Path
+) -> None:
+    folder = export("dpo")
+    described = json.loads((folder / "adapter_config.json").read_text())
+    assert described["base_model_name_or_path"] == "./base"
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    folder.rename(elsewhere / "dpo")
+    shutil.copy(made / "chats.jsonl", elsewhere)
+    recipe = elsewhere / "again.yaml"
+    recipe.write_text(AGAIN)
+    ended = run_forked(recipe, elsewhere / "runs")
+    assert ended.code == 0, ended.output
+    merged = load_file(elsewhere / "runs/again/merged/model.safetensors")
+    expected = load_policy(_source(made, "dpo")).state_dict()
+    assert all(torch.equal(merged[name], expected[name]) for name in merged)
+    # Its base lies outside of any store now, and is exported with the next adapter as well.
+    next_one = tmp_path / "more"
+    said = posttrain(
+        *("export", str(recipe), "more", str(next_one), "--runs", str(elsewhere / "runs"))
+    )
+    assert said.code == 0, said
+    assert "base/model.safetensors" in _files(next_one)
+    assert str(tmp_path) not in (next_one / "adapter_config.json").read_text()
+
+
+def test_no_file_of_an_export_names_a_place_on_this_machine(made: Path, export) -> None:
+    for name, arguments in EXPORTS.items():
+        if name.endswith("_merged"):
+            continue
+        folder = export(name, *arguments)
+        for path in (each for each in folder.rglob("*") if each.is_file()):
+            content = path.read_bytes()
+            for place in (made.name, str(Path.home()), "/tmp/"):
+                assert place.encode() not in content, path
+    assert "chats.jsonl" in (folder.parent / "sft/README.md").read_text()
+
+
+def test_places_in_an_adopted_configuration_are_dropped(
+    made: Path, posttrain: Command, tmp_path: Path
+) -> None:
+    def change(folder: Path, record: dict) -> None:
+        for name, key in (
+            ("config.json", "_name_or_path"),
+            ("tokenizer_config.json", "name_or_path"),
+        ):
+            content = json.loads((folder / name).read_text())
+            (folder / name).write_text(json.dumps({**content, key: "/home/ann/model"}))
+        record["properties"] = {"form": "document", "adopted_from": "/home/ann/model"}
+        record["provenance"] = {"exact": False, "because": "adopted from /home/ann/model"}
+
+    _tampered(made, tmp_path / "runs", "base", change)
+    out = tmp_path / "out"
+    arguments = ("export", "tiny.yaml", "base", str(out), "--runs", str(tmp_path / "runs"))
+    assert posttrain(*arguments).code == 0
+    assert not [path for path in out.iterdir() if b"/home/ann" in path.read_bytes()]
+    assert "Not exact: base" in (out / "README.md").read_text()
+
+
+def test_an_adapter_on_a_hub_model_keeps_its_id_and_brings_no_base(
+    made: Path, posttrain: Command, tmp_path: Path
+) -> None:
+    def change(folder: Path, record: dict) -> None:
+        described = json.loads((folder / "adapter_config.json").read_text())
+        described |= {"base_model_name_or_path": "ann/small", "revision": "0a1b2c"}
+        (folder / "adapter_config.json").write_text(json.dumps(described))
+        del record["properties"]["base_artifact"]
+
+    _tampered(made, tmp_path / "runs", "lora", change)
+    out = tmp_path / "out"
+    arguments = ("export", "tiny.yaml", "lora", str(out), "--runs", str(tmp_path / "runs"))
+    assert posttrain(*arguments).code == 0
+    described = json.loads((out / "adapter_config.json").read_text())
+    assert (described["base_model_name_or_path"], described["revision"]) == ("ann/small", "0a1b2c")
+    assert not (out / "base").exists()
+    assert 'from_pretrained("ann/small", revision="0a1b2c")' in _code(out)
+    assert "base_model: ann/small" in (out / "README.md").read_text()
+
+
+def test_another_template_than_it_was_trained_with_is_refused(
+    made: Path, posttrain: Command, tmp_path: Path
+) -> None:
+    def change(folder: Path, record: dict) -> None:
+        path = folder / "chat_template.jinja"
+        path.write_text(path.read_text() + "{# more #}")
+
+    _tampered(made, tmp_path / "runs", "sft", change)
+    out = tmp_path / "out"
+    said = posttrain("export", "tiny.yaml", "sft", str(out), "--runs", str(tmp_path / "runs"))
+    assert said.code == 4
+    assert "its chat template is not what it was trained with" in said.err
+    assert _names(tmp_path) == ["runs"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("later", "out"), "`later` has not run yet; run `posttrain run tiny.yaml --until later`"),
+        (("tokenizer", "out"), "`tokenizer` makes no model (tokenizer)"),
+        (("compare", "out"), "`compare` makes no model (comparison)"),
+        (("stf", "out"), "there is no stage `stf`; did you mean `sft`?"),
+        (("sft", "out", "--adapter"), "`sft` is a whole model: it has no adapter"),
+        (("sft", "runs/store/new"), "lies in the store"),
+        (("sft", "runs/tiny/sft/new"), "lies in the store"),
+        (("sft", "runs"), "is not empty, and no export wrote it"),
+        (("sft", "runs", "--force"), "is not empty, and no export wrote it"),
+        (("sft", "tiny.yaml"), "is there, and is no folder"),
+        (("sft", "tiny.yaml/new"), "cannot be written (File exists)"),
+        (("sft", "out", "--private"), "--private: has a meaning with --push only"),
+        (("sft", "out", "--push", "name"), "--push: `name` has no owner; write OWNER/NAME"),
+        (("sft", "out", "--push", "a b/c"), "--push: `a b/c` is no name on the hub"),
+        (("sft", "out", "--set", "stages.sft.batch_size=4"), "(batch_size: 8 -> 4)"),
+    ],
+)
+def test_what_cannot_be_exported_is_refused_in_a_line(
+    made: Path, posttrain: Command, arguments: tuple[str, ...], words: str
+) -> None:
+    before = set(made.iterdir())
+    line = the_line(posttrain("export", "tiny.yaml", *arguments))
+    assert words in line, line
+    assert set(made.iterdir()) == before
+
+
+def test_force_replaces_an_earlier_export_and_nothing_else(
+    posttrain: Command, export, tmp_path: Path
+) -> None:
+    folder = export("dpo")
+    again = ("export", "tiny.yaml", "sft", str(folder))
+    assert "holds an export already; --force replaces it" in the_line(posttrain(*again))
+    (folder / "base/notes.txt").write_text("mine")
+    said = the_line(posttrain(*again, "--force"))
+    assert "holds `base/notes.txt`, which no export wrote" in said
+    (folder / "base/notes.txt").unlink()
+    assert posttrain(*again, "--force").code == 0
+    assert json.loads((folder / "posttrain.json").read_text())["name"] == "sft"
+    assert not (folder / "base").exists()
+    assert _names(folder.parent) == ["dpo"]
+
+
+def test_what_a_killed_export_left_is_named_and_not_removed(
+    posttrain: Command, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    for end, words in ((".partial", "another export is at it"), (".replaced", "was killed while")):
+        left = tmp_path / f"out{end}"
+        left.mkdir()
+        (left / "mine.txt").write_text("mine")
+        assert words in the_line(posttrain("export", "tiny.yaml", "sft", str(out)))
+        assert (left / "mine.txt").exists()
+        shutil.rmtree(left)
+
+
+def test_a_full_disk_leaves_no_folder(
+    posttrain: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(shutil, "copyfile", full)
+    said = posttrain("export", "tiny.yaml", "sft", str(tmp_path / "out"))
+    assert (said.code, "No space left" in said.err) == (3, True)
+    assert _names(tmp_path) == []
+
+
+class Hub:
+    """What HfApi does here: remember, or raise."""
+
+    def __init__(self, *, is_public: bool = False, error: BaseException | None = None) -> None:
+        self.is_public, self.error = is_public, error
+        self.calls: list[tuple[str, str]] = []
+
+    def create_repo(self, repo_id: str, *, private: bool | None, exist_ok: bool) -> str:
+        assert exist_ok
+        if self.error is not None:
+            raise self.error
+        self.calls.append(("create", f"{repo_id} {private}"))
+        return f"https://huggingface.co/{repo_id}"
+
+    def model_info(self, repo_id: str) -> Any:
+        return type("Info", (), {"private": not self.is_public})
+
+    def upload_folder(self, *, repo_id: str, folder_path: Path, commit_message: str) -> None:
+        assert "posttrain.json" in _files(folder_path)
+        assert re.fullmatch(r"posttrain export: sft [0-9a-f]{16}", commit_message)
+        self.calls.append(("upload", repo_id))
+
+
+def _answer(code: int) -> HfHubHTTPError:
+    request = httpx2.Request("POST", "https://huggingface.co/api")
+    return HfHubHTTPError("hf_token123", response=httpx2.Response(code, request=request))
+
+
+def test_push_makes_a_repository_and_uploads_the_folder(
+    posttrain: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub = Hub()
+    monkeypatch.setattr(huggingface_hub, "HfApi", lambda: hub)
+    out = tmp_path / "out"
+    arguments = ("export", "tiny.yaml", "sft", str(out), "--push", "ann/mine", "--private")
+    said = posttrain(*arguments)
+    assert said.code == 0, said.err
+    assert hub.calls == [("create", "ann/mine True"), ("upload", "ann/mine")]
+    assert "https://huggingface.co/ann/mine" in said.out
+    assert "hf download ann/mine" in (out / "README.md").read_text()
+
+
+def test_push_does_not_publish_what_was_to_be_private(
+    posttrain: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub = Hub(is_public=True)
+    monkeypatch.setattr(huggingface_hub, "HfApi", lambda: hub)
+    arguments = ("sft", str(tmp_path / "out"), "--push", "ann/mine", "--private")
+    line = the_line(posttrain("export", "tiny.yaml", *arguments))
+    assert line.startswith("ann/mine: is on the hub already, and public")
+    assert hub.calls == [("create", "ann/mine True")]
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (_answer(401), "the hub answered 401; log in with `hf auth login`"),
+        (_answer(403), "the hub answered 403; log in with `hf auth login`"),
+        (_answer(500), "the hub answered 500; try again later"),
+        (httpx2.ConnectError("hf_token123"), "the hub cannot be reached (ConnectError)"),
+        (httpx2.LocalProtocolError("Bearer hf_token123"), "cannot be reached (LocalProtocolError)"),
+        (ConnectionError("hf_token123"), "the hub cannot be reached (ConnectionError)"),
+        (huggingface_hub.errors.LocalTokenNotFoundError("x"), "nobody is logged in; log in with"),
+    ],
+)
+def test_a_hub_that_refuses_is_a_line_without_a_token(
+    posttrain: Command,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: BaseException,
+    words: str,
+) -> None:
+    monkeypatch.setattr(huggingface_hub, "HfApi", lambda: Hub(error=error))
+    out = tmp_path / "out"
+    said = posttrain("export", "tiny.yaml", "sft", str(out), "--push", "ann/mine")
+    assert said.code == 3
+    assert said.err.startswith("ann/mine: not uploaded: ")
+    assert words in said.err
+    assert len(said.err.splitlines()) == 1
+    assert "hf_token123" not in said.out + said.err
+    assert (out / "posttrain.json").is_file()
