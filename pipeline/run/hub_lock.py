@@ -39,7 +39,10 @@ def resolve(recipe: Path, wanted: Iterable[str], known: Mapping[str, str]) -> di
     if not missing:
         return dict(known)
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        HTTPError,  # pyright: ignore[reportPrivateImportUsage]  httpx's, of which there are two
+    )
 
     resolved = dict(known)
     for key in missing:
@@ -52,7 +55,7 @@ def resolve(recipe: Path, wanted: Iterable[str], known: Mapping[str, str]) -> di
                 f"the hub has no {kind.removesuffix('s')} `{repository}` for you",
                 "check the name, or log in with `hf auth login`",
             ) from error
-        except OSError as error:
+        except (HTTPError, OSError) as error:  # httpx's errors are no OSErrors
             raise InfrastructureError(
                 str(recipe),
                 f"the hub cannot be reached to look up `{repository}`",

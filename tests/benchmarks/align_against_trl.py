@@ -16,10 +16,10 @@ Both are separate programs, so they take turns as a whole and the fastest of eac
 sets' cache is a new one in every turn. Before that each is started once with a few steps, for its
 byte code and the system's cache of files.
 
-Void unless both trained on as many tokens in each stage and the losses of SFT's second epoch are
-equal to a hundredth: there, order and loss mask are the same, and float32 is all that may differ
-(measured: nothing does). For the other two stages our sampler has another order and the
-reward's head is random, so a tenth is allowed, of the loss that they began with: log 2.
+Void unless both trained on as many tokens in each stage and the losses of the second epoch are
+equal: to a hundredth for SFT and DPO, where order and loss mask are the same and only rounding may
+differ (measured: not in the first four digits); to a tenth of log 2, which it begins with, for the
+reward model, whose head is random.
 
 On one thread, unless OMP_NUM_THREADS says more; pretrain_throughput.py says why.
 """
@@ -58,8 +58,8 @@ _GOAL = 1.5
 _THROUGHPUT_GOAL = 0.95
 _TURNS = 2
 _WARM_UP_STEPS = 10  # the first log line
-_SFT_TOLERANCE = 0.01  # of the loss
-_PAIRS_TOLERANCE = 0.1 * math.log(2)
+_TOLERANCE = 0.01  # of the loss
+_REWARD_TOLERANCE = 0.1 * math.log(2)
 _TRL = str(Path(sys.executable).parent / "trl")
 _IMPORTS = "from trl import DPOTrainer, RewardTrainer, SFTTrainer"
 _TRAIN_RUNTIME = re.compile(r"'train_runtime': '?([0-9.e+]+)")
@@ -118,7 +118,7 @@ class Measured:
             a.steps == b.steps == STEPS
             and a.num_tokens == b.num_tokens
             and abs(a.loss - b.loss)
-            <= (_SFT_TOLERANCE * b.loss if stage == "sft" else _PAIRS_TOLERANCE)
+            <= (_REWARD_TOLERANCE if stage == "reward" else _TOLERANCE * b.loss)
             for stage in STAGES
             for a, b in [(self.ours[0].stages[stage], self.theirs[0].stages[stage])]
         )

@@ -7,11 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import huggingface_hub
 import pytest
 import torch
-from huggingface_hub.errors import HfHubHTTPError
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
@@ -22,6 +20,7 @@ from pipeline.stage import StageInput
 from reward.model import scores
 from tests.command import Command, command, the_line
 from tests.forked import run_forked, warm
+from tests.hub import Hub
 
 RECIPE = """\
 name: tiny
@@ -79,15 +78,10 @@ stages:
     {stage: sft, model: ./dpo, data: {file: chats.jsonl, rows: 8}, batch_size: 8, lora: {r: 2}}
 """
 IDS = [[5, 40, 41, 42], [50, 60, 70, 80, 90]]
-EXPORTS = {
-    "sft": (),
-    "lora": (),
-    "dpo": ("--merged",),
-    "base": (),
-    "rm": ("--merged",),
-    "rm_lora": (),
-    "rm_lora_merged": ("--merged",),
-}
+MERGED = ("--merged",)
+EXPORTS = dict.fromkeys(("sft", "lora", "base", "rm_lora"), ()) | dict.fromkeys(
+    ("dpo", "rm", "rm_lora_merged"), MERGED
+)
 
 
 @pytest.fixture(scope="module")
@@ -214,7 +208,7 @@ def test_the_code_of_the_card_runs_in_the_folder(
     assert float(written) == pytest.approx(expected, abs=1e-5)
 
 
-@pytest.mark.parametrize(("stage", "arguments"), [("rm", ()), ("rm_lora", ("--merged",))])
+@pytest.mark.parametrize(("stage", "arguments"), [("rm", ()), ("rm_lora", MERGED)])
 def test_a_reward_model_is_a_sequence_classifier_with_the_same_scores(
     made: Path, export, stage: str, arguments: tuple[str, ...]
 ) -> None:
@@ -389,84 +383,16 @@ def test_a_full_disk_leaves_no_folder(
     assert _names(tmp_path) == []
 
 
-class Hub:
-    """What HfApi does here: remember, or raise."""
-
-    def __init__(self, *, is_public: bool = False, error: BaseException | None = None) -> None:
-        self.is_public, self.error = is_public, error
-        self.calls: list[tuple[str, str]] = []
-
-    def create_repo(self, repo_id: str, *, private: bool | None, exist_ok: bool) -> str:
-        assert exist_ok
-        if self.error is not None:
-            raise self.error
-        self.calls.append(("create", f"{repo_id} {private}"))
-        return f"https://huggingface.co/{repo_id}"
-
-    def model_info(self, repo_id: str) -> Any:
-        return type("Info", (), {"private": not self.is_public})
-
-    def upload_folder(self, *, repo_id: str, folder_path: Path, commit_message: str) -> None:
-        assert "posttrain.json" in _files(folder_path)
-        assert re.fullmatch(r"posttrain export: sft [0-9a-f]{16}", commit_message)
-        self.calls.append(("upload", repo_id))
-
-
-def _answer(code: int) -> HfHubHTTPError:
-    request = httpx2.Request("POST", "https://huggingface.co/api")
-    return HfHubHTTPError("hf_token123", response=httpx2.Response(code, request=request))
-
-
-def test_push_makes_a_repository_and_uploads_the_folder(
+def test_push_uploads_what_was_written_and_the_card_says_where_it_is(
     posttrain: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hub = Hub()
     monkeypatch.setattr(huggingface_hub, "HfApi", lambda: hub)
     out = tmp_path / "out"
-    arguments = ("export", "tiny.yaml", "sft", str(out), "--push", "ann/mine", "--private")
-    said = posttrain(*arguments)
+    said = posttrain(*("export", "tiny.yaml", "sft", str(out), "--push", "ann/mine", "--private"))
     assert said.code == 0, said.err
     assert hub.calls == [("create", "ann/mine True"), ("upload", "ann/mine")]
+    assert hub.uploaded == _files(out)
+    assert re.fullmatch(r"posttrain export: sft [0-9a-f]{16}", hub.message)
     assert "https://huggingface.co/ann/mine" in said.out
     assert "hf download ann/mine" in (out / "README.md").read_text()
-
-
-def test_push_does_not_publish_what_was_to_be_private(
-    posttrain: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    hub = Hub(is_public=True)
-    monkeypatch.setattr(huggingface_hub, "HfApi", lambda: hub)
-    arguments = ("sft", str(tmp_path / "out"), "--push", "ann/mine", "--private")
-    line = the_line(posttrain("export", "tiny.yaml", *arguments))
-    assert line.startswith("ann/mine: is on the hub already, and public")
-    assert hub.calls == [("create", "ann/mine True")]
-
-
-@pytest.mark.parametrize(
-    ("error", "words"),
-    [
-        (_answer(401), "the hub answered 401; log in with `hf auth login`"),
-        (_answer(403), "the hub answered 403; log in with `hf auth login`"),
-        (_answer(500), "the hub answered 500; try again later"),
-        (httpx2.ConnectError("hf_token123"), "the hub cannot be reached (ConnectError)"),
-        (httpx2.LocalProtocolError("Bearer hf_token123"), "cannot be reached (LocalProtocolError)"),
-        (ConnectionError("hf_token123"), "the hub cannot be reached (ConnectionError)"),
-        (huggingface_hub.errors.LocalTokenNotFoundError("x"), "nobody is logged in; log in with"),
-    ],
-)
-def test_a_hub_that_refuses_is_a_line_without_a_token(
-    posttrain: Command,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    error: BaseException,
-    words: str,
-) -> None:
-    monkeypatch.setattr(huggingface_hub, "HfApi", lambda: Hub(error=error))
-    out = tmp_path / "out"
-    said = posttrain("export", "tiny.yaml", "sft", str(out), "--push", "ann/mine")
-    assert said.code == 3
-    assert said.err.startswith("ann/mine: not uploaded: ")
-    assert words in said.err
-    assert len(said.err.splitlines()) == 1
-    assert "hf_token123" not in said.out + said.err
-    assert (out / "posttrain.json").is_file()

@@ -1,0 +1,295 @@
+"""The model card of an export: where a model comes from, what it scored, how it is loaded.
+
+Everything that a recipe or a data file can name is escaped: it stands in Markdown and in YAML.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import yaml
+from jinja2 import Environment, StrictUndefined
+
+from pipeline.errors import CorruptArtifactError
+from pipeline.recipe.references import HubModel
+from pipeline.run.export import without_places
+from pipeline.run.fingerprint import SHORT
+from pipeline.run.plan import schedule_of
+from pipeline.stages.compare import COMPARISON
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from pipeline.run.export import Asked, Export
+    from pipeline.run.plan import Plan, PlannedStage
+
+_TEMPLATE = Path(__file__).with_name("model_card.md.j2")
+_SPECIAL = re.compile(r"[\\`*\[\]<>|~&$]|(?<![^\W_])_|_(?![^\W_])")
+_SETTINGS = ("learning_rate", "beta", "loss_type", "num_train_epochs", "max_length")
+_BLOCK_SETTINGS = ("tokens", "sequence_length", "batch_size", "precision", "vocab_size")
+_RESULTS = ("steps", "rows", "trained_tokens", "parameters", "trained_parameters")
+
+
+def model_card(export: Export, asked: Asked, *, repository: str | None) -> str:
+    """Return README.md of an export; repository: on the hub, where it goes there."""
+    artifact, base = export.artifact, export.base
+    is_policy = artifact.produces == "policy"
+    environment = Environment(
+        trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined, keep_trailing_newline=True
+    )
+    environment.filters["text"] = text
+    template = environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
+    card = template.render(
+        front_matter=_front_matter(export),
+        name=export.planned.name,
+        kind=artifact.kind,
+        produces=artifact.produces,
+        form=export.form,
+        recipe=export.plan.recipe.name,
+        fingerprint=artifact.fingerprint[:SHORT],
+        inexact=[
+            each.name
+            for each in _chain(export.plan, export.planned.name)
+            if each.artifact is not None and not each.artifact.provenance["exact"]
+        ],
+        is_chat=asked.is_chat,
+        repository=repository,
+        auto="AutoModelForCausalLM" if is_policy else "AutoModelForSequenceClassification",
+        base=base if isinstance(base, HubModel) else None,
+        base_call=_base_call(export, asked),
+        ends_argument=_ends_argument(export, asked),
+        lineage=[_lineage(each) for each in _chain(export.plan, export.planned.name)],
+        template_sha256=artifact.properties.get("template_sha256"),
+        measures=list(_measures(artifact.metrics)),
+        comparisons=list(_comparisons(export.plan, export.planned.name)),
+        versions=_versions(artifact.provenance),
+    )
+    return re.sub(r"\n{3,}", "\n\n", card)
+
+
+def text(value: Any) -> str:
+    """Return a text of a recipe's as one line of Markdown that shows it as it is."""
+    line = " ".join(str(value).split())
+    shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
+    return _SPECIAL.sub(lambda found: "\\" + found[0], shown)
+
+
+def _front_matter(export: Export) -> str:
+    is_policy, is_adapter = export.artifact.produces == "policy", export.form == "adapter"
+    root = _root(export.plan, export.planned)
+    if isinstance(export.base, HubModel):
+        root = export.base
+    fields = {
+        "library_name": "peft" if is_adapter else "transformers",
+        "pipeline_tag": "text-generation" if is_policy else "text-classification",
+        **({"base_model": root.id} if root else {}),
+        "tags": [
+            *("posttrain", export.artifact.kind.replace("_", "-")),
+            *(["lora"] if export.base is not None else []),
+        ],
+    }
+    return yaml.safe_dump(fields, sort_keys=False, allow_unicode=True)
+
+
+def _root(plan: Plan, planned: PlannedStage) -> HubModel | None:
+    """Return the hub model that a chain of stages begins with, if it does."""
+    model = planned.identity.get("model")
+    while isinstance(model, dict):
+        named = cast("dict[str, Any]", model)
+        if "base" in named and "hub" in named["base"]:  # an adapter's folder
+            named = named["base"]
+        if "hub" in named:
+            return HubModel(str(named["hub"]), str(named["revision"]))
+        below = [each for each in plan.stages if each.fingerprint == named.get("artifact")]
+        model = below[0].identity.get("model") if below else None
+    return None
+
+
+def _base_call(export: Export, asked: Asked) -> str:
+    """Return the arguments of the call that loads an adapter's base."""
+    base = export.base
+    arguments = ['"./base"']
+    if isinstance(base, HubModel):
+        arguments = [json.dumps(base.id)]
+        arguments += [f"revision={json.dumps(base.revision)}"] if base.revision else []
+    if export.artifact.produces == "reward_model":
+        arguments += ["num_labels=1", f"pad_token_id={asked.pad_token_id}"]
+    return ", ".join(arguments)
+
+
+def _ends_argument(export: Export, asked: Asked) -> str:
+    """Return what `generate` is told about the end; else generation_config.json says it."""
+    needs_it = export.form == "adapter" and asked.is_chat
+    return f", eos_token_id={list(asked.end_ids)}" if needs_it else ""
+
+
+def _chain(plan: Plan, name: str) -> list[PlannedStage]:
+    """Return every stage that a stage is built on, and itself, in order."""
+    built_on = schedule_of(plan)[name]
+    return [each for each in plan.stages if each.name == name or each.name in built_on]
+
+
+def _lineage(planned: PlannedStage) -> dict[str, str]:
+    """Return a stage's row in the table of how the model was made."""
+    return {
+        "name": planned.name,
+        "kind": planned.kind,
+        "fingerprint": planned.fingerprint[:SHORT],
+        "source": _source(planned),
+        "data": "; ".join(_data(block) for block in planned.identity.get("data", ())),
+        "settings": _settings(planned),
+    }
+
+
+def _source(planned: PlannedStage) -> str:
+    """Return what a stage began with: stages by name, a hub id, a folder's name."""
+    found = list(planned.inputs)
+    model = planned.identity.get("model")
+    if isinstance(model, dict):
+        named = cast("dict[str, Any]", model)
+        if "hub" in named:
+            found.append(f"{named['hub']} at {str(named['revision'])[:12]}")
+        elif "folder" in named:
+            found.append(f"the folder {named['folder']}")
+        elif "architecture" in named:
+            found.append(f"new {named['architecture']} {named.get('size') or ''}")
+    return ", ".join(found)
+
+
+def _data(block: Mapping[str, Any]) -> str:
+    """Return one source of rows: what it is, which version, how much of it."""
+    said = block.get("hub", "")
+    if "task" in block:
+        said = f"task {block['task']['task']}, version {block['task']['version']}"
+    elif "file" in block:
+        said = f"{block['file']['name']}, sha256 {block['file']['sha256'][:SHORT]}"
+    elif "revision" in block:
+        said += f" at {str(block['revision'])[:12]}"
+    for key in ("subset", "split", "rows", "holdout", "weight"):
+        said += f", {key} {block[key]}" if block.get(key) is not None else ""
+    return str(said)
+
+
+def _settings(planned: PlannedStage) -> str:
+    """Return what decided the result most, and how much there was of it."""
+    identity = planned.identity
+    given: dict[str, Any] = {"seed": identity.get("seed")}
+    given |= {key: identity.get(key) for key in _BLOCK_SETTINGS}
+    given |= {key: identity.get("training_args", {}).get(key) for key in _SETTINGS}
+    if planned.artifact is not None:
+        given |= {key: planned.artifact.metrics.get(key) for key in _RESULTS}
+    said = [f"{key}: {_plain(value)}" for key, value in given.items() if value is not None]
+    lora = identity.get("lora")
+    if lora is not None:
+        chosen = {key: value for key, value in lora.items() if value not in (None, False)}
+        said.append(f"lora: {', '.join(f'{k} {_plain(v)}' for k, v in chosen.items())}")
+    return "; ".join(said)
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(_plain(inner) for inner in cast("list[Any]", value))
+    return (
+        f"{value:,}" if isinstance(value, int) and value >= 10_000 else str(without_places(value))
+    )
+
+
+def _measures(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield what a stage measured of its model, those that it did."""
+    get = metrics.get
+    if get("held_out_accuracy") is not None:
+        told = _figure(get("held_out_accuracy"), get("held_out_low"), get("held_out_high"))
+        yield "held-out pairs ranked as preferred", f"{told}, n = {get('held_out_pairs')}"
+    if get("kl") is not None:
+        told = _figure(get("kl"), get("kl_low"), get("kl_high"))
+        prompts = get("kl_prompts", "held out")
+        yield f"KL to the reference, in nats a response, on prompts {prompts}", told
+    if get("calibration_error") is not None:
+        yield "calibration error", _figure(get("calibration_error"))
+    for key, value in metrics.items():
+        if key.startswith("bits_per_byte ") and value is not None:
+            label = without_places(key.removeprefix("bits_per_byte "))
+            yield f"bits per byte of held-out text: {label}", _figure(value, digits=3)
+    if get("loss") is not None:
+        yield "last training loss", _figure(get("loss"), digits=3)
+
+
+def _comparisons(plan: Plan, name: str) -> Iterator[dict[str, Any]]:
+    """Yield the recipe's finished comparisons in which a stage or an evaluation of it takes part.
+
+    A model's name in a comparison is the one that it had then; its place in the list is sure.
+    """
+    for planned in plan.stages:
+        if planned.kind != "compare" or planned.artifact is None:
+            continue
+        config: Any = planned.config
+        entrants = [
+            _asked_stage(plan, entrant) for entrant in (config.baseline, *config.candidates)
+        ]
+        if name not in entrants:
+            continue
+        path = planned.artifact.path / COMPARISON
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+            ours = found["models"][entrants.index(name)]
+            rows = [row for row in found["rows"] if row["model"] in (ours, found["baseline"])]
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            raise CorruptArtifactError(str(path), f"is not readable ({error})") from error
+        yield {
+            "stage": planned.name,
+            "baseline": without_places(found["baseline"]),
+            "rows": [_row(row) for row in rows],
+        }
+
+
+def _asked_stage(plan: Plan, entrant: str) -> str | None:
+    """Return the stage whose model takes part: the entrant itself, or the one that it evaluated."""
+    names = {planned.name: planned for planned in plan.stages}
+    planned = names.get(entrant.removeprefix("$")) if entrant.startswith("$") else None
+    if planned is None or planned.kind != "evaluate":
+        return planned.name if planned else None
+    model: str = cast("Any", planned.config).model
+    return model.removeprefix("$") if model.startswith("$") else None
+
+
+def _row(row: Mapping[str, Any]) -> Sequence[str]:
+    digits = 3 if row["metric"] == "bits_per_byte" else 2
+    how = row["form"] if row["style"] == "none" else f"{row['form']}, {row['style']}"
+    return [
+        str(without_places(row["task"])),
+        row["metric"].replace("_", " "),
+        str(without_places(row["model"])),
+        how,
+        str(row["n"]),
+        _figure(row["score"], row["low"], row["high"], digits=digits),
+        _figure(row["delta"], row["delta_low"], row["delta_high"], digits=digits, sign="+"),
+    ]
+
+
+def _figure(
+    value: float | None,
+    low: float | None = None,
+    high: float | None = None,
+    *,
+    digits: int = 2,
+    sign: str = "",
+) -> str:
+    """Return a number with its interval; empty where nothing was measured."""
+    if value is None:
+        return ""
+    said = f"{value:{sign}.{digits}f}"
+    if low is None or high is None:
+        return said
+    return f"{said} [{low:{sign}.{digits}f}, {high:{sign}.{digits}f}]"
+
+
+def _versions(provenance: Mapping[str, Any]) -> str:
+    """Return the libraries that made the weights; of an adopted model they are not known."""
+    execution = provenance.get("execution")
+    if execution is None:
+        return "It was trained elsewhere: versions are not known"
+    versions = {"posttrain": provenance["posttrain"], "Python": execution["python"]}
+    return ", ".join(f"{key} {value}" for key, value in (versions | execution["versions"]).items())
