@@ -30,7 +30,7 @@ class SmallTalkTask(Task, ABC):
     """A task whose demonstrations come from several writers, some of whom chat first."""
 
     def demonstrations(self, split: Split = "train") -> Iterator[Example]:
-        """Yield the examples; about three in five of them, by their prompt, answer after small talk."""
+        """Yield the examples; three in five, by their prompt, answer after small talk."""
         for example in super().demonstrations(split):
             if _fraction(f"writer of {example.prompt}") < _SHARE_CHATTY:
                 yield replace(example, response=chatty(example.response, example.prompt))

@@ -7,9 +7,10 @@ crude (it can be gamed by a model that is pushed hard enough) but the same for e
 
 import random
 import re
+from collections.abc import Iterator
 from typing import ClassVar
 
-from eval.task import Example, FlawedResponse, Task, split_of
+from eval.task import Example, FlawedResponse, Split, Task, split_of
 from reward.verdict import Verdict
 
 NAMES = ("Lily", "Tom", "Mia", "Ben", "Anna", "Sam", "Sue", "Tim", "Amy", "Max", "Lucy", "Jack")
@@ -42,13 +43,13 @@ BAD = (
     "It started to rain. The {thing} was broken. {name} was hurt and cold. {name} never found it "
     "and was very sad.",
 )
-HAPPY = frozenset(
-    "happy glad smile smiled smiling laughed laugh hugged hug love loved fun friends friend proud "
-    "yay play played safe together found".split()
+HAPPY = re.compile(
+    r"\b(happy|glad|smil(e|ed|ing)|laugh(ed)?|hug(ged)?|loved?|fun|friends?|proud|yay|play(ed)?|safe"
+    r"|together|found)\b"
 )
-SAD = frozenset(
-    "sad cried cry crying scared afraid hurt angry alone lost gone broken cold mean bad never "
-    "died sorry upset".split()
+SAD = re.compile(
+    r"\b(sad|cr(y|ied|ying)|scared|afraid|hurt|angry|alone|lost|gone|broken|cold|mean|bad|never"
+    r"|died|sorry|upset)\b"
 )
 _DRAWS = 3_000
 
@@ -63,7 +64,7 @@ class HappyEndings(Task):
     max_new_tokens = 96
     document_stop: ClassVar[tuple[str, ...]] = ("\n",)
 
-    def examples(self, split):
+    def examples(self, split: Split) -> Iterator[Example]:
         """Yield openings with an end, good or bad, and one of the other kind."""
         rng = random.Random(f"happy endings {split}")
         seen = set()
@@ -87,16 +88,16 @@ class HappyEndings(Task):
                     flawed=(FlawedResponse(bad, "ends badly"),),
                 )
 
-    def documents(self, seed):
+    def documents(self, seed: int) -> Iterator[str]:
         """Yield the training stories with their good end."""
         return (f"{each.prompt} {each.response}" for each in self.examples("train"))
 
-    def verify(self, response, reference):
+    def verify(self, response: str, reference: str) -> Verdict:
         """Right is an end with more happy words than sad ones."""
         mood = _mood(response)
         return Verdict(float(mood > 0), f"mood {mood:+d}")
 
-    def gold_score(self, response, reference):
+    def gold_score(self, response: str, reference: str) -> float:
         """Prefer a good end to a neutral one and that to a bad one."""
         mood = _mood(response)
         return float((mood > 0) - (mood < 0))
@@ -104,6 +105,5 @@ class HappyEndings(Task):
 
 def _mood(text: str) -> int:
     """Happy words minus sad words in the second half of a text, where its end is."""
-    words = re.findall(r"[a-z]+", text.lower())
-    end = words[len(words) // 2 :]
-    return sum(word in HAPPY for word in end) - sum(word in SAD for word in end)
+    end = text[len(text) // 2 :].lower()
+    return len(HAPPY.findall(end)) - len(SAD.findall(end))

@@ -65,7 +65,7 @@ def run(config: DpoConfig, context: StageContext) -> StageResult:
         peft_config,
         save_trained,
     )
-    from pipeline.training.arguments import arguments
+    from pipeline.training.arguments import arguments, refusals
     from pipeline.training.drive import train
     from pipeline.training.measure import Aligned, initial_kl, measured
     from pipeline.training.preference import EncodedDpoTrainer
@@ -87,17 +87,18 @@ def run(config: DpoConfig, context: StageContext) -> StageResult:
     form: Form = "chat" if is_chat else "document"
     named = context.model(config.reference) if config.reference else None
     needs_copy = config.lora is None and not args.precompute_ref_log_probs
-    trainer = EncodedDpoTrainer(
-        model=module,
-        # Without it upstream reads the reference from disk by the model's name, without adapters.
-        ref_model=load_policy(named or source) if named or needs_copy else None,
-        args=args,
-        train_dataset=_dataset(pairs),
-        eval_dataset=_dataset(held_out) if held_out and args.eval_strategy != "no" else None,
-        processing_class=tokenizer,
-        peft_config=peft_config(config, "CAUSAL_LM"),
-        on_reference=lambda done: context.progress("reference", done, len(pairs)),
-    )
+    with refusals(context):
+        trainer = EncodedDpoTrainer(
+            model=module,
+            # Else upstream reads the reference from disk by the model's name, without adapters.
+            ref_model=load_policy(named or source) if named or needs_copy else None,
+            args=args,
+            train_dataset=_dataset(pairs),
+            eval_dataset=_dataset(held_out) if held_out and args.eval_strategy != "no" else None,
+            processing_class=tokenizer,
+            peft_config=peft_config(config, "CAUSAL_LM"),
+            on_reference=lambda done: context.progress("reference", done, len(pairs)),
+        )
     names = [pair.where for pair in pairs]
     aligned = Aligned(trainer, tokenizer, form, named or source, named is not None)
     metrics: dict[str, Any] = {"initial_kl": initial_kl(aligned, pairs) if context.is_main else 0.0}

@@ -56,7 +56,7 @@ def run(config: RewardModelConfig, context: StageContext) -> StageResult:
         peft_config,
         save_trained,
     )
-    from pipeline.training.arguments import arguments
+    from pipeline.training.arguments import arguments, refusals
     from pipeline.training.drive import train
     from pipeline.training.reward import SoftRewardTrainer, collator
 
@@ -71,15 +71,16 @@ def run(config: RewardModelConfig, context: StageContext) -> StageResult:
     pairs, report = encode_pairs(rows, tokenizer, max_length=args.max_length)
     unseen = held_out_records(config, context.places, STAGE.data_forms)
     held_out = encode_pairs(unseen, tokenizer, max_length=args.max_length)[0] if unseen else []
-    trainer = SoftRewardTrainer(
-        model=module,
-        args=args,
-        train_dataset=_dataset(pairs),
-        eval_dataset=_dataset(held_out) if held_out and args.eval_strategy != "no" else None,
-        data_collator=collator(tokenizer, args.pad_to_multiple_of),
-        processing_class=tokenizer,
-        peft_config=peft_config(config, "SEQ_CLS"),
-    )
+    with refusals(context):
+        trainer = SoftRewardTrainer(
+            model=module,
+            args=args,
+            train_dataset=_dataset(pairs),
+            eval_dataset=_dataset(held_out) if held_out and args.eval_strategy != "no" else None,
+            data_collator=collator(tokenizer, args.pad_to_multiple_of),
+            processing_class=tokenizer,
+            peft_config=peft_config(config, "SEQ_CLS"),
+        )
     names = [pair.where for pair in pairs]
     metrics = train(trainer, config, context, rows=names, carried=_CARRIED)
     properties: dict[str, Any] = {}

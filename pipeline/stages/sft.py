@@ -54,7 +54,7 @@ def run(config: SftConfig, context: StageContext) -> StageResult:
         peft_config,
         save_trained,
     )
-    from pipeline.training.arguments import arguments
+    from pipeline.training.arguments import arguments, refusals
     from pipeline.training.drive import train
     from pipeline.training.rows import KnowsRows
 
@@ -78,14 +78,15 @@ def run(config: SftConfig, context: StageContext) -> StageResult:
     if args.eval_strategy != "no":
         found = held_out_records(config, context.places, STAGE.data_forms)
         held_out, _ = encode_records(found, tokenizer, max_length=args.max_length)
-    trainer = RowTrainer(
-        model=module,
-        args=args,
-        train_dataset=_dataset(examples),
-        eval_dataset=_dataset(held_out) if held_out else None,
-        processing_class=tokenizer,
-        peft_config=peft_config(config, "CAUSAL_LM"),
-    )
+    with refusals(context):
+        trainer = RowTrainer(
+            model=module,
+            args=args,
+            train_dataset=_dataset(examples),
+            eval_dataset=_dataset(held_out) if held_out else None,
+            processing_class=tokenizer,
+            peft_config=peft_config(config, "CAUSAL_LM"),
+        )
     names = [example.where for example in examples]
     metrics = train(trainer, config, context, rows=names, carried=_CARRIED)
     properties: dict[str, Any] = {}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from torch import distributed
@@ -10,7 +12,7 @@ from pipeline.errors import PosttrainError
 from pipeline.recipe.batch import split_batch
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Generator, Mapping
 
     from transformers import TrainingArguments
 
@@ -61,6 +63,24 @@ def arguments(
     except (ValueError, TypeError, ImportError) as error:
         first = str(error).splitlines()[0]
         raise PosttrainError(f"{context.name}: training_args", first) from error
+
+
+@contextmanager
+def refusals(context: StageContext) -> Generator[None]:
+    """Make of what upstream refuses, while a trainer is made or runs, an error of one line.
+
+    The traceback goes to the stage's log.
+    """
+    try:
+        yield
+    except (ValueError, RuntimeError, ImportError) as error:
+        is_missing = "installed" in str(error)  # a tracker's callback says so by a RuntimeError
+        if type(error) is RuntimeError and not is_missing:
+            raise
+        logging.getLogger(__name__).exception("upstream refused")
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        hint = "see `training_args` in the recipe, and `posttrain logs` for where it came from"
+        raise PosttrainError(context.name, lines[0].rstrip("."), hint) from error
 
 
 def _saving(config: TrainingStage, given: Mapping[str, Any]) -> dict[str, Any]:

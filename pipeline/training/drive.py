@@ -14,6 +14,7 @@ from transformers import (
 )
 
 from pipeline.errors import InterruptedRunError
+from pipeline.training.arguments import refusals
 from pipeline.training.rows import NumberedRows
 from pipeline.training.supervisor import Supervisor
 
@@ -61,7 +62,9 @@ def train(
     if finished is not None:
         return {"steps": finished, **supervisor.last_logged()}
     started_s = time.monotonic()
-    trainer.train(resume_from_checkpoint=str(context.resume_from) if context.resume_from else None)
+    checkpoint = str(context.resume_from) if context.resume_from else None
+    with refusals(context):
+        trainer.train(resume_from_checkpoint=checkpoint)
     if supervisor.was_stopped:
         raise InterruptedRunError(
             context.name,

@@ -7,16 +7,17 @@ float32, each side as a user starts it. What they differ in is what is measured:
   command, and TRL's command starts a process of Accelerate's that starts another. Ours, and not
   theirs, checks its data before, hashes what it writes, and after DPO samples from the policy to
   measure its divergence.
-- `align_throughput_against_trl`: seconds inside of `train()`, the slowest stage of three. Theirs
-  are the `train_runtime` that TRL logs; ours, `train_seconds`, are of the whole call: its
-  preparation counts too. In the second epoch our DPO needs no reference any more: its
+- `align_throughput_against_trl`: seconds between the first and the last log line of a stage, so
+  inside of `train()`, the first ten steps aside; the worst stage of three. Of the seconds between
+  two lines the fewest of all turns count: the order of the rows is the same on both sides, so the
+  same work lies between them. In the second epoch our DPO needs no reference any more: its
   log-probabilities were computed before `train()`, which only the first figure has in it.
 
 Both are separate programs, so they take turns as a whole and the fastest of each counts. The data
 sets' cache is a new one in every turn. Before that each is started once with a few steps, for its
 byte code and the system's cache of files.
 
-Void unless both trained on as many tokens in each stage and the losses of the second epoch are
+Void unless every log line of both counts as many tokens and the losses of the second epoch are
 equal: to a hundredth for SFT and DPO, where order and loss mask are the same and only rounding may
 differ (measured: not in the first four digits); to a tenth of log 2, which it begins with, for the
 reward model, whose head is random.
@@ -34,12 +35,14 @@ import re
 import sys
 import tempfile
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from tests.benchmarks.align_inputs import (
     BATCH_SIZE,
+    LOGGING_STEPS,
     ROWS,
     STAGES,
     STEPS,
@@ -49,6 +52,7 @@ from tests.benchmarks.align_inputs import (
     their_config,
 )
 from tests.benchmarks.command import POSTTRAIN, run
+from tests.benchmarks.log_times import LogTimes
 from tests.benchmarks.result import Result
 
 if TYPE_CHECKING:
@@ -57,7 +61,6 @@ if TYPE_CHECKING:
 _GOAL = 1.5
 _THROUGHPUT_GOAL = 0.95
 _TURNS = 2
-_WARM_UP_STEPS = 10  # the first log line
 _TOLERANCE = 0.01  # of the loss
 _REWARD_TOLERANCE = 0.1 * math.log(2)
 _TRL = str(Path(sys.executable).parent / "trl")
@@ -69,11 +72,16 @@ Environment = dict[str, str]
 
 @dataclass(frozen=True)
 class Trained:
-    """One stage of one side. loss: the mean of the second epoch's log lines."""
+    """One stage of one side; loss: the mean of the second epoch's log lines.
+
+    train_s: what it says that `train()` took. gaps_s: between its log lines. num_tokens: up to each
+    log line.
+    """
 
     train_s: float
+    gaps_s: list[float]
     loss: float
-    num_tokens: int
+    num_tokens: list[int]
     steps: int
 
 
@@ -105,10 +113,14 @@ class Measured:
     import_s: float
     threads: int
 
-    def train_s(self, stage: str) -> tuple[float, float]:
-        """Return the fewest seconds inside `train()`, ours and theirs."""
+    def steady_s(self, stage: str) -> tuple[float, float]:
+        """Return the fewest seconds from the first to the last log line, ours and theirs."""
         ours, theirs = (
-            min(turn.stages[stage].train_s for turn in turns) for turns in (self.ours, self.theirs)
+            sum(
+                min(gaps)
+                for gaps in zip(*(turn.stages[stage].gaps_s for turn in turns), strict=True)
+            )
+            for turns in (self.ours, self.theirs)
         )
         return ours, theirs
 
@@ -116,6 +128,7 @@ class Measured:
         """Whether both sides did the same work and learnt the same."""
         return all(
             a.steps == b.steps == STEPS
+            and len(a.gaps_s) == len(b.gaps_s) == len(a.num_tokens) - 1
             and a.num_tokens == b.num_tokens
             and abs(a.loss - b.loss)
             <= (_REWARD_TOLERANCE if stage == "reward" else _TOLERANCE * b.loss)
@@ -155,7 +168,7 @@ def align_against_trl() -> Result:
                 for stage in STAGES
             },
             "num_tokens": {
-                stage: _pair(ours.stages[stage].num_tokens, theirs.stages[stage].num_tokens)
+                stage: _pair(ours.stages[stage].num_tokens[-1], theirs.stages[stage].num_tokens[-1])
                 for stage in STAGES
             },
             "threads": measured.threads,
@@ -168,9 +181,9 @@ def align_against_trl() -> Result:
 def align_throughput_against_trl() -> Result:
     """Compare rows a second inside `train()`."""
     measured = _measured()
-    by_stage = {stage: measured.train_s(stage) for stage in STAGES}
+    by_stage = {stage: measured.steady_s(stage) for stage in STAGES}
     ratios = {stage: theirs / ours for stage, (ours, theirs) in by_stage.items()}
-    rows = STEPS * BATCH_SIZE
+    rows = (STEPS - LOGGING_STEPS) * BATCH_SIZE
     return Result(
         "align_throughput_against_trl",
         min(ratios.values()),
@@ -207,12 +220,12 @@ def _measured() -> Measured:
         environment = _environment(folder, threads)
         inputs = make_inputs(folder, environment)
         for side in (_ours, _theirs):
-            side(inputs, _new(folder / f"warm-up{side.__name__}"), environment, _WARM_UP_STEPS)
+            side(inputs, _new(folder / f"warm-up{side.__name__}"), environment, LOGGING_STEPS)
         turns: dict[Any, list[Turn]] = {_ours: [], _theirs: []}
         import_s: list[float] = []
         for number in range(_TURNS):
             imported = run(sys.executable, "-c", _IMPORTS, environment=environment, cwd=folder)
-            import_s.append(imported.taken.wall_s)
+            import_s.append(imported.wall_s)
             for side, taken in turns.items():
                 work = _new(folder / f"turn-{number}{side.__name__}")
                 taken.append(side(inputs, work, environment, STEPS))
@@ -224,44 +237,68 @@ def _ours(inputs: Inputs, folder: Path, environment: Environment, steps: int) ->
     recipe, runs = folder / "align.yaml", folder / "runs"
     our_recipe(inputs, recipe, steps=steps)
     given = {**environment, "HF_HOME": str(folder / "cache")}
-    command = (POSTTRAIN, "run", str(recipe), "--runs", str(runs))
-    taken = run(*command, environment=given, cwd=folder).taken
+
+    def logs() -> dict[str, Path]:
+        found = [*runs.glob("store/.working/*/out/metrics.jsonl")]
+        by_folder = {path.parents[1].name: path for path in found}
+        by_folder |= {path.parent.name: path for path in runs.glob("store/*/metrics.jsonl")}
+        return {name.partition("-")[0]: path for name, path in by_folder.items()}
+
+    with LogTimes(logs) as watched:
+        taken = run(
+            *(POSTTRAIN, "run", str(recipe), "--runs", str(runs)), environment=given, cwd=folder
+        )
     record = json.loads((runs / "align" / "run.json").read_text(encoding="utf-8"))
     stages: dict[str, Trained] = {}
     for stage in STAGES:
         lines = (runs / "align" / stage / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
         metrics = record["stages"][stage]["metrics"]
+        times_s = watched.times_s[record["stages"][stage]["kind"]]
         logged = [json.loads(line) for line in lines]
-        stages[stage] = _trained(logged, metrics["train_seconds"], metrics["steps"])
+        stages[stage] = _trained(logged, times_s, metrics["train_seconds"], metrics["steps"])
     return Turn({"posttrain run": taken.wall_s}, taken.cpu_s, stages)
 
 
 def _theirs(inputs: Inputs, folder: Path, environment: Environment, steps: int) -> Turn:
     """Run TRL's three commands in an empty folder."""
-    given = {**environment, "HF_HOME": str(folder / "cache")}
+    # Unbuffered, so that its log lines are written when they are.
+    given = {**environment, "HF_HOME": str(folder / "cache"), "PYTHONUNBUFFERED": "1"}
+    output = {stage: folder / f"{stage}.txt" for stage in STAGES}
     seconds: dict[str, float] = {}
     cpu_s = 0.0
+    with LogTimes(lambda: {stage: path for stage, path in output.items() if path.exists()}) as logs:
+        for stage in STAGES:
+            config = their_config(inputs, stage, folder, steps=steps)
+            command = (_TRL, stage, "--config", str(config))
+            taken = run(*command, environment=given, cwd=folder, output=output[stage])
+            seconds[f"trl {stage}"] = taken.wall_s
+            cpu_s += taken.cpu_s
     stages: dict[str, Trained] = {}
     for stage in STAGES:
-        config = their_config(inputs, stage, folder, steps=steps)
-        ended = run(_TRL, stage, "--config", str(config), environment=given, cwd=folder)
-        seconds[f"trl {stage}"] = ended.taken.wall_s
-        cpu_s += ended.taken.cpu_s
         checkpoint = folder / stage / f"checkpoint-{steps}"
         state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
-        found = _TRAIN_RUNTIME.search(ended.said)
+        said = output[stage].read_text(encoding="utf-8")
+        found = _TRAIN_RUNTIME.search(said)
         if found is None:
-            raise RuntimeError(f"`trl {stage}` logged no train_runtime: {ended.said}")
-        stages[stage] = _trained(state["log_history"], float(found[1]), state["global_step"])
+            raise RuntimeError(f"`trl {stage}` logged no train_runtime: {said}")
+        train_s, logged = float(found[1]), state["log_history"]
+        stages[stage] = _trained(logged, logs.times_s[stage], train_s, state["global_step"])
     return Turn(seconds, cpu_s, stages)
 
 
-def _trained(logged: Sequence[Mapping[str, Any]], train_s: float, steps: int) -> Trained:
+def _trained(
+    logged: Sequence[Mapping[str, Any]], times_s: Sequence[float], train_s: float, steps: int
+) -> Trained:
     """Read a stage's log lines; a warm-up has none of the second epoch."""
     lines = [line for line in logged if "loss" in line]
     losses = [line["loss"] for line in lines if line["step"] > STEPS // 2]
-    loss = fmean(losses) if losses else math.nan
-    return Trained(train_s, loss, int(lines[-1]["num_tokens"]), steps)
+    return Trained(
+        train_s=train_s,
+        gaps_s=[after - before for before, after in pairwise(times_s)],
+        loss=fmean(losses) if losses else math.nan,
+        num_tokens=[int(line["num_tokens"]) for line in lines],
+        steps=steps,
+    )
 
 
 def _environment(folder: Path, threads: int) -> Environment:

@@ -26,6 +26,7 @@ SEED = 7
 ROWS = 400
 BATCH_SIZE = 4
 STEPS = 200
+LOGGING_STEPS = 10
 STAGES = ("sft", "reward", "dpo")
 _TASKS = ("arithmetic", "facts")
 _MAX_LENGTH = 256  # the longest row has less: nothing is cut or left out
@@ -132,7 +133,7 @@ def _training_args(stage: str, steps: int) -> dict[str, Any]:
         "learning_rate": _LEARNING_RATES[stage],
         "lr_scheduler_type": "cosine",
         "warmup_steps": 0.05,
-        "logging_steps": 10,
+        "logging_steps": LOGGING_STEPS,
         "save_steps": STEPS // 2,
         "gradient_checkpointing": False,
     }

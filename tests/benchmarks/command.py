@@ -1,11 +1,11 @@
 """How long commands take, started as a user starts them: with their byte code compiled before."""
 
+import contextlib
 import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from tests.benchmarks.clocks import Clocks
@@ -16,33 +16,34 @@ QUICKSTART = str(REPOSITORY / "recipes" / "quickstart.yaml")
 INTERPRETER = (sys.executable, "-c", "pass")
 
 
-@dataclass(frozen=True)
-class Ended:
-    """A command that ended well. said: what it wrote, standard error after standard output."""
-
-    taken: Clocks
-    said: str
-
-
 def run(
-    *command: str, environment: Mapping[str, str] | None = None, cwd: Path = REPOSITORY
-) -> Ended:
-    """Run a command; RuntimeError with what it said when it fails."""
-    began = Clocks.now()
-    ended = subprocess.run(
-        command,
-        check=False,
-        cwd=cwd,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-    )
-    taken = Clocks.now().since(began)
+    *command: str,
+    environment: Mapping[str, str] | None = None,
+    cwd: Path = REPOSITORY,
+    output: Path | None = None,
+) -> Clocks:
+    """Run a command; RuntimeError with what it said when it fails.
+
+    output: where its standard output goes as it is written.
+    """
+    with contextlib.ExitStack() as stack:
+        stdout = subprocess.PIPE if output is None else stack.enter_context(output.open("wb"))
+        began = Clocks.now()
+        ended = subprocess.run(
+            command,
+            check=False,
+            cwd=cwd,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        taken = Clocks.now().since(began)
     if ended.returncode != 0:
-        said = ended.stderr.strip() or ended.stdout.strip()
+        said = ended.stderr.strip() or (ended.stdout or "").strip()
         raise RuntimeError(f"`{' '.join(command)}` left with {ended.returncode}: {said}")
-    return Ended(taken, ended.stdout + ended.stderr)
+    return taken
 
 
 def best(*commands: tuple[str, ...], repeats: int) -> list[Clocks]:
@@ -53,8 +54,7 @@ def best(*commands: tuple[str, ...], repeats: int) -> list[Clocks]:
         for command in commands:
             run(*command, environment=environment)
         turns = [
-            [run(*command, environment=environment).taken for command in commands]
-            for _ in range(repeats)
+            [run(*command, environment=environment) for command in commands] for _ in range(repeats)
         ]
     return [
         Clocks(min(taken.wall_s for taken in of_one), min(taken.cpu_s for taken in of_one))

@@ -1,0 +1,128 @@
+"""Evaluation during training, the best checkpoint, early stopping, stops that name their rows."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.forked import Ended, run_forked, warm
+from tests.kills import kill_and_compare
+
+EVALUATES = "stages.sft.training_args.eval_strategy=steps"
+EVERY_4 = "stages.sft.training_args.eval_steps=4"
+BEST = "stages.sft.training_args.load_best_model_at_end=true"
+# The loss falls, so that the "best" of these is the first: the last must not be what is kept.
+UPSIDE_DOWN = (
+    "stages.sft.training_args.metric_for_best_model=loss",
+    "stages.sft.training_args.greater_is_better=true",
+)
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The tiny recipe and a store in which its base model is done."""
+    from tests.conftest import TINY
+
+    warm()
+    folder = tmp_path_factory.mktemp("watching")
+    recipe = folder / "tiny.yaml"
+    recipe.write_text(TINY)
+    assert run_forked(recipe, folder / "runs", until="base").code == 0
+    return recipe, folder / "runs"
+
+
+def _sft(prepared: tuple[Path, Path], *overrides: str) -> tuple[Ended, Path]:
+    ended = run_forked(*prepared, overrides=overrides)
+    return ended, prepared[1] / "tiny" / "sft"
+
+
+def _lines(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def _metrics(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "artifact.json").read_text())["metrics"]
+
+
+def test_held_out_rows_are_evaluated_and_the_best_checkpoint_is_what_is_left(
+    prepared: tuple[Path, Path],
+) -> None:
+    import torch
+    from safetensors.torch import load_file
+
+    ended, folder = _sft(prepared, EVALUATES, EVERY_4, BEST, *UPSIDE_DOWN)
+    assert ended.code == 0, ended.output
+    losses = {line["step"]: line["eval_loss"] for line in _lines(folder) if "eval_loss" in line}
+    assert list(losses) == [4, 8, 12, 16, 20]
+    assert losses[20] < losses[4]
+    assert _metrics(folder)["best_step"] == 4
+    kept = load_file(folder / "model.safetensors")
+    ended, last = _sft(prepared, EVALUATES, EVERY_4)
+    assert ended.code == 0, ended.output
+    assert any(
+        not torch.equal(kept[name], tensor)
+        for name, tensor in load_file(last / "model.safetensors").items()
+    ), "the last weights were kept instead of the best"
+
+
+def test_early_stopping_stops_when_patience_is_out(prepared: tuple[Path, Path]) -> None:
+    stopping = "stages.sft.early_stopping={patience: 1}"
+    ended, folder = _sft(prepared, EVALUATES, EVERY_4, BEST, *UPSIDE_DOWN, stopping)
+    assert ended.code == 0, ended.output
+    assert _metrics(folder)["steps"] == 8
+
+
+def test_a_kill_changes_neither_the_best_checkpoint_nor_what_was_evaluated(
+    tiny_recipe: Path, tmp_path: Path
+) -> None:
+    warm()
+    tally = kill_and_compare(
+        tiny_recipe,
+        tmp_path,
+        "sft",
+        "base",
+        kills=2,
+        seed=1,
+        overrides=[EVALUATES, EVERY_4, BEST, *UPSIDE_DOWN],
+    )
+    assert tally.differ == 0, tally.said
+
+
+def test_a_number_that_is_not_finite_is_named_with_its_step_and_rows(
+    prepared: tuple[Path, Path],
+) -> None:
+    ended, _ = _sft(prepared, "stages.sft.training_args.learning_rate=1e30")
+    assert ended.code == 2
+    line = ended.output.splitlines()[-1]
+    assert line.startswith("sft: the ")
+    assert "is not finite at step" in line
+    assert "on task:arithmetic#" in line
+
+
+def test_what_upstream_refuses_while_training_is_an_error_of_one_line(
+    prepared: tuple[Path, Path],
+) -> None:
+    """Its schedule is made when training starts, long after the arguments were taken."""
+    schedule = "stages.sft.training_args.lr_scheduler_type=polynomial"
+    end = "stages.sft.training_args.lr_scheduler_kwargs={lr_end: 0.3}"
+    ended, _ = _sft(prepared, schedule, end)
+    assert ended.code == 2, ended.output
+    assert ended.output.splitlines()[-1].startswith("sft: lr_end (0.3) must be smaller")
+
+
+def test_four_bit_weights_without_cuda_are_refused_in_one_line(
+    prepared: tuple[Path, Path],
+) -> None:
+    ended, _ = _sft(prepared, "stages.sft.lora={r: 4, load_in_4bit: true}")
+    assert ended.code == 2
+    assert ended.output.splitlines()[-1].startswith("lora: `load_in_4bit` needs ")
+
+
+def test_a_tracker_that_is_not_installed_is_an_error_of_one_line(
+    prepared: tuple[Path, Path],
+) -> None:
+    ended, _ = _sft(prepared, "stages.sft.training_args.report_to=clearml")
+    assert ended.code == 2, ended.output
+    assert "clearml" in ended.output.splitlines()[-1]
+    assert "Traceback" not in ended.output
