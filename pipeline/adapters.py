@@ -114,7 +114,8 @@ def save(
     described |= {"base_model_name_or_path": base, "revision": revision, "inference_mode": True}
     text = json.dumps(described, indent=2, sort_keys=True, default=_plain)
     (out / CONFIG).write_text(text + "\n", encoding="utf-8")
-    save_file({k: v.contiguous() for k, v in new.items()}, out / WEIGHTS, {"format": "pt"})
+    # Copies: tied embeddings come as one tensor under two names, which safetensors refuses.
+    save_file({k: v.clone().contiguous() for k, v in new.items()}, out / WEIGHTS, {"format": "pt"})
 
 
 def _plain(value: Any) -> Any:
@@ -161,7 +162,10 @@ def _combined(
         ranks[name.removeprefix(_PREFIX)] = tensors[name + suffixes[0]].shape[0]
     kept = {name: tensor for name, tensor in old.items() if not name.endswith(_MATRICES)}
     kept |= {name: tensor for name, tensor in new.items() if not name.endswith(_MATRICES)}
-    return {**tensors, **kept}, {**config, **_shape(ranks), "modules_to_save": _whole(kept)}
+    whole = {*(before.get("modules_to_save") or []), *(config.get("modules_to_save") or [])}
+    is_tied = before.get("ensure_weight_tying", False) or config.get("ensure_weight_tying", False)
+    both = {"modules_to_save": sorted(whole) or None, "ensure_weight_tying": is_tied}
+    return {**tensors, **kept}, {**config, **_shape(ranks), **both}
 
 
 def _modules(tensors: Iterable[str]) -> set[str]:
@@ -199,9 +203,3 @@ def _shape(ranks: Mapping[str, int]) -> dict[str, Any]:
         "layers_to_transform": None,
         "layers_pattern": None,
     }
-
-
-def _whole(names: Iterable[str]) -> list[str] | None:
-    """Return the modules that an adapter holds whole, as `modules_to_save` names them."""
-    modules = {name.rpartition(".")[0].rpartition(".")[2] for name in names}
-    return sorted(modules) or None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import TYPE_CHECKING, Any
 
 from transformers import (
@@ -61,10 +60,9 @@ def train(
     finished = _finished(trainer, context.resume_from)
     if finished is not None:
         return {"steps": finished, **supervisor.last_logged()}
-    started_s = time.monotonic()
     checkpoint = str(context.resume_from) if context.resume_from else None
     with refusals(context):
-        trainer.train(resume_from_checkpoint=checkpoint)
+        output = trainer.train(resume_from_checkpoint=checkpoint)
     if supervisor.was_stopped:
         raise InterruptedRunError(
             context.name,
@@ -76,7 +74,7 @@ def train(
         "steps": trainer.state.global_step,
         **best,
         **supervisor.last_logged(),
-        "train_seconds": round(time.monotonic() - started_s, 1),
+        "train_seconds": output.metrics["train_runtime"],
     }
 
 

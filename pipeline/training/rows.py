@@ -36,13 +36,16 @@ class NumberedRows:
 
 
 class KnowsRows:
-    """Mixed into a Trainer whose collator is NumberedRows; step_rows: of the step under way.
+    """Mixed into a Trainer whose collator is NumberedRows.
+
+    step_rows, step_norm: rows and gradient norm (before clipping) of the step under way.
 
     Rows that were put in only to give every process as many have their labels taken out, so that an
     epoch's last step is the same mathematics on any number of processes.
     """
 
     step_rows: Sequence[int] = ()
+    step_norm: Any = None
 
     def _get_num_items_in_batch(self: Any, batch_samples: list[dict[str, Any]], device: Any) -> Any:
         self.step_rows = [int(number) for batch in batch_samples for number in batch[ROW]]
@@ -58,6 +61,10 @@ class KnowsRows:
         """Return how many rows of the epoch no earlier step has had."""
         num_rows, group = len(self.train_dataset), _group(self)
         return num_rows - self.state.global_step % -(-num_rows // group) * group
+
+    def _clip_grad_norm(self: Any, model: Any) -> Any:
+        self.step_norm = super()._clip_grad_norm(model)  # pyright: ignore[reportAttributeAccessIssue]
+        return self.step_norm
 
     def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
         without = {key: value for key, value in inputs.items() if key != ROW}

@@ -94,12 +94,8 @@ class Supervisor(TrainerCallback):
     ) -> None:
         """Stop before a non-finite loss or gradient reaches the weights."""
         loss = self._trainer._tr_loss  # pyright: ignore[reportPrivateUsage]
-        gradients = [
-            parameter.grad
-            for parameter in self._trainer.model.parameters()  # pyright: ignore[reportOptionalMemberAccess]
-            if parameter.grad is not None
-        ]
-        norm = torch.nn.utils.get_total_norm(gradients)
+        # In fp16 gradients overflow now and then; Accelerate's scaler then leaves the step out.
+        norm = torch.zeros(()) if args.fp16 else self._gradient_norm(args)
         if not bool(torch.isfinite(norm)) or not bool(torch.isfinite(loss).all()):
             what = "gradient" if bool(torch.isfinite(loss).all()) else "loss"
             raise PosttrainError(
@@ -107,6 +103,16 @@ class Supervisor(TrainerCallback):
                 f"the {what} is not finite at step {state.global_step + 1}{self._step_rows()}",
                 "lower `learning_rate`, or look at these rows with `posttrain check --show-mask`",
             )
+
+    def _gradient_norm(self, args: TrainingArguments) -> torch.Tensor:
+        """Return the norm that upstream clips by; computed anew only where nothing is clipped."""
+        norm = getattr(self._trainer, "step_norm", None) if args.max_grad_norm else None
+        if isinstance(norm, torch.Tensor):
+            return norm
+        module: Any = self._trainer.model
+        return torch.nn.utils.get_total_norm(
+            [each.grad for each in module.parameters() if each.grad is not None]
+        )
 
     def _step_rows(self) -> str:
         """Say which rows this process trained on in this step."""
