@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from eval.pairwise import ScoredPair
 from pipeline.data.chat import ChatEncoder
 from pipeline.data.records import EQUAL, ChatRow, DroppedRow, Message, PreferenceRow
 from pipeline.data.tokens import TextEncoder, Tokens
@@ -70,6 +71,15 @@ class PairsReport:
             "tokens": self.num_tokens,
             "longest_tokens": self.longest_tokens,
         }
+
+
+def scored_pairs(pairs: Sequence[EncodedPair], scores: Sequence[float]) -> list[ScoredPair]:
+    """Return the pairs with their scores: first those of all chosen responses, then the others'."""
+    chosen, rejected = scores[: len(pairs)], scores[len(pairs) :]
+    return [
+        ScoredPair(good, bad, len(pair.chosen_ids), len(pair.rejected_ids), pair.flaw)
+        for pair, good, bad in zip(pairs, chosen, rejected, strict=True)
+    ]
 
 
 def encode_pairs(

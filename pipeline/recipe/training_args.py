@@ -77,6 +77,16 @@ HARMLESS_ON_RESUME = frozenset(
     key for key in EXECUTION_KEYS if key.startswith(("log", "save_", "trackio_"))
 ) | {"disable_tqdm", "report_to", "run_name", "project", "skip_memory_metrics", "debug"}
 
+# Our defaults for training a model that is there already; a stage adds its own.
+FINE_TUNING_DEFAULTS: Mapping[str, Any] = {
+    "lr_scheduler_type": "cosine",
+    "warmup_steps": 0.05,
+    "num_train_epochs": 1,
+    "max_length": 1024,
+    "logging_steps": 10,
+    "gradient_checkpointing": False,
+}
+
 _STORE = "the store decides where a stage writes"
 _DATA = "the recipe's `data:` decides how rows become tokens"
 _PRECISION = "write `precision: fp32 | bf16 | fp16` on the stage"

@@ -11,6 +11,7 @@ import json
 from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.recipe.config import ModelRef, TrainingStage
+from pipeline.recipe.training_args import FINE_TUNING_DEFAULTS
 from pipeline.stage import Stage, StageContext, StageResult
 
 if TYPE_CHECKING:
@@ -20,15 +21,7 @@ if TYPE_CHECKING:
 
     from pipeline.data.pairs import EncodedPair
 
-TRAINING_DEFAULTS: dict[str, Any] = {
-    "learning_rate": 1e-5,
-    "lr_scheduler_type": "cosine",
-    "warmup_steps": 0.05,
-    "num_train_epochs": 1,
-    "max_length": 1024,
-    "logging_steps": 10,
-    "gradient_checkpointing": False,
-}
+TRAINING_DEFAULTS: dict[str, Any] = {**FINE_TUNING_DEFAULTS, "learning_rate": 1e-5}
 HELD_OUT = "held_out.json"
 _CARRIED = ("_metrics", "_total_train_tokens")
 
@@ -102,7 +95,8 @@ def run(config: RewardModelConfig, context: StageContext) -> StageResult:
 
 def _measured(module: Any, pairs: Sequence[EncodedPair], context: StageContext) -> dict[str, Any]:
     """Score held-out pairs, write held_out.json, return the figures that matter most."""
-    from eval.pairwise import ScoredPair, report
+    from eval.pairwise import report
+    from pipeline.data.pairs import scored_pairs
     from reward.model import scores
 
     sequences = [pair.prompt_ids + pair.chosen_ids for pair in pairs]
@@ -112,13 +106,7 @@ def _measured(module: Any, pairs: Sequence[EncodedPair], context: StageContext) 
         context.progress("held-out responses", done, len(sequences))
 
     found = scores(module, sequences, on_progress=show)
-    scored = [
-        ScoredPair(chosen, rejected, len(pair.chosen_ids), len(pair.rejected_ids), pair.flaw)
-        for pair, chosen, rejected in zip(
-            pairs, found[: len(pairs)], found[len(pairs) :], strict=True
-        )
-    ]
-    measured = report(scored)
+    measured = report(scored_pairs(pairs, found))
     (context.out / HELD_OUT).write_text(json.dumps(measured, indent=1), encoding="utf-8")
     return {
         "held_out_accuracy": measured["accuracy"],

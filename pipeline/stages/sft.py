@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.recipe.config import ModelRef, TrainingStage
+from pipeline.recipe.training_args import FINE_TUNING_DEFAULTS
 from pipeline.stage import Stage, StageContext, StageResult
 
 if TYPE_CHECKING:
@@ -18,15 +19,7 @@ if TYPE_CHECKING:
 
     from pipeline.data.encode import EncodedExample
 
-TRAINING_DEFAULTS: dict[str, Any] = {
-    "learning_rate": 2e-5,
-    "lr_scheduler_type": "cosine",
-    "warmup_steps": 0.05,
-    "num_train_epochs": 1,
-    "max_length": 1024,
-    "logging_steps": 10,
-    "gradient_checkpointing": False,
-}
+TRAINING_DEFAULTS: dict[str, Any] = {**FINE_TUNING_DEFAULTS, "learning_rate": 2e-5}
 _CARRIED = ("_metrics", "_total_train_tokens")
 
 

@@ -141,7 +141,8 @@ def _ranking(
 ) -> dict[str, Any]:
     """Rank held-out pairs by log p / q, the implicit reward over beta."""
     from eval.loglik import continuation_logprobs
-    from eval.pairwise import ScoredPair, report
+    from eval.pairwise import report
+    from pipeline.data.pairs import scored_pairs
 
     sequences = [(pair.prompt_ids, pair.chosen_ids) for pair in pairs]
     sequences += [(pair.prompt_ids, pair.rejected_ids) for pair in pairs]
@@ -156,13 +157,7 @@ def _ranking(
         theirs = logprobs(reference)
     beta: float = aligned.trainer.args.beta
     rewards = [beta * (a - b) for a, b in zip(ours, theirs, strict=True)]
-    scored = [
-        ScoredPair(chosen, rejected, len(pair.chosen_ids), len(pair.rejected_ids), pair.flaw)
-        for pair, chosen, rejected in zip(
-            pairs, rewards[: len(pairs)], rewards[len(pairs) :], strict=True
-        )
-    ]
-    ranking = report(scored)
+    ranking = report(scored_pairs(pairs, rewards))
     (context.out / HELD_OUT).write_text(json.dumps(ranking, indent=1), encoding="utf-8")
     return {
         "held_out_accuracy": ranking["accuracy"],
