@@ -122,7 +122,7 @@ def test_a_pin_turns_a_surprise_rebuild_into_an_error(finished: Path) -> None:
     from pipeline.errors import PosttrainError
 
     fingerprint = _plan(finished).stage("base").fingerprint
-    pinned = TINY.replace("stage: pretrain", f"stage: pretrain\n    pin: {fingerprint[:16]}")
+    pinned = TINY.replace("stage: pretrain", f"stage: pretrain\n    pin: '{fingerprint[:16]}'")
     assert _to_run(_plan(finished, pinned)) == []
     with pytest.raises(PosttrainError, match="not the pinned"):
         _plan(finished, pinned, "stages.base.tokens=30k")

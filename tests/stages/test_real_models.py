@@ -29,7 +29,7 @@ def test_real_stories_goes_on_with_a_real_model_and_compares_bits_per_byte(
     warm()
     recipe = Path(__file__).parents[2] / "recipes" / "real_stories.yaml"
     few = ["stages.more_stories.tokens=16k", "stages.compare.limit=12", f"roots.real={real_data}"]
-    ended = run_forked(recipe, tmp_path / "runs", overrides=few)
+    ended = run_forked(recipe, tmp_path / "runs", overrides=few, until="compare")
     assert ended.code == 0, ended.output
     comparison = json.loads((tmp_path / "runs/real_stories/compare/comparison.json").read_text())
     before, after = comparison["rows"]

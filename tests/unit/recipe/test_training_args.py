@@ -56,7 +56,7 @@ def test_a_default_of_ours_counts_like_the_same_value_in_a_recipe() -> None:
     [
         ("learning_rate", {int, float}),
         ("max_steps", {int}),
-        ("padding_free", {bool}),
+        ("dataloader_drop_last", {bool}),
         ("optim_args", {str}),
         ("lr_scheduler_kwargs", {dict, str}),
     ],
