@@ -88,8 +88,9 @@ def encode_pairs(
     """Encode the rows of a source of the form preference.
 
     A pair of which one sequence has more than `max_length` tokens is dropped and counted, as are
-    responses that are equal as token ids. A prompt that leaves no room for even one token is an
-    error, and so is a source of which nothing is left.
+    responses that are equal as token ids; so is, unlike in SFT, one whose prompt alone is too long:
+    dialogues of any length are what preference sets are made of. A source of which nothing is left
+    is an error.
     """
     kept: list[EncodedPair] = []
     dropped: Counter[str] = Counter()
@@ -99,7 +100,6 @@ def encode_pairs(
         if isinstance(found, DroppedRow):
             dropped["equal" if found.why == EQUAL else "unusable"] += 1
             continue
-        _check_room(found, max_length)
         if max(_lengths(found)) > max_length:
             dropped["too long"] += 1
         elif found.chosen_ids == found.rejected_ids:
@@ -226,10 +226,3 @@ def _parted(tokens: Tokens, where: str) -> tuple[list[int], list[int]]:
 def _lengths(pair: EncodedPair) -> tuple[int, int]:
     prompt = len(pair.prompt_ids)
     return prompt + len(pair.chosen_ids), prompt + len(pair.rejected_ids)
-
-
-def _check_room(pair: EncodedPair, max_length: int) -> None:
-    prompt = len(pair.prompt_ids)
-    if prompt >= max_length:
-        message = f"the prompt has {prompt} tokens and max_length is {max_length}"
-        raise PosttrainError(pair.where, message, "no answer fits; shorten it or raise max_length")

@@ -201,12 +201,13 @@ def test_a_pair_of_just_max_length_is_kept(tokenizer: PreTrainedTokenizerFast) -
         one(row, tokenizer, length - 1)
 
 
-def test_a_prompt_without_room_for_an_answer_is_an_error(
+def test_a_prompt_without_room_for_an_answer_is_dropped_and_counted(
     tokenizer: PreTrainedTokenizerFast,
 ) -> None:
     rows = [texts(1, "a", " b", " c"), texts(2, "a " * 30, " b", " c")]
-    with pytest.raises(PosttrainError, match=r"f:2: the prompt has \d+ tokens and max_length is 9"):
-        encode_pairs(rows, tokenizer, max_length=9)
+    pairs, report = encode_pairs(rows, tokenizer, max_length=9)
+    assert [pair.where for pair in pairs] == ["f:1"]
+    assert (report.num_rows, report.num_dropped_too_long) == (2, 1)
 
 
 def test_a_source_of_dropped_rows_only_is_an_error(tokenizer: PreTrainedTokenizerFast) -> None:
