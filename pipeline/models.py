@@ -223,6 +223,9 @@ def _whole(
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
         raise _not_loadable(source, "a causal language model", error) from error
     module, report = loaded
+    if getattr(module, "_hf_peft_config_loaded", False):  # upstream puts a hub adapter on its base
+        hint = "download it to a folder and name that"
+        raise PosttrainError(source.name, "is an adapter on the hub, not a whole model", hint)
     for key in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if report[key]:
             first = sorted(str(name) for name in report[key])[0]

@@ -31,6 +31,9 @@ def run(config: AdoptConfig, context: StageContext) -> StageResult:
     """Copy (or, from the hub, save) the model and check it."""
     source = context.model(config.model)
     folder = Path(source.path)
+    if (folder / "adapter_config.json").is_file():
+        hint = "name it as the `model:` of a stage; `stage: merge` makes a whole model of it"
+        raise PosttrainError(config.model, "is an adapter, and whole models are adopted", hint)
     if folder.is_dir():
         copy_model(folder, context.out)
         from pipeline.models import load_policy, load_tokenizer
