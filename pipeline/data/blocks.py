@@ -101,14 +101,10 @@ def token_sources(
 
 
 def row_sources(
-    blocks: Sequence[DataBlock],
-    places: Places,
-    forms: Sequence[DataForm],
-    *,
-    held_out: bool = False,
+    blocks: Sequence[DataBlock], places: Places, forms: Sequence[DataForm]
 ) -> list[RowSource[Record]]:
-    """Return the blocks as sources of rows; held_out: of what a stage measures on."""
+    """Return the blocks as sources of rows."""
     return [
-        RowSource(block.label, list(records(block, places, forms, held_out=held_out)), block.weight)
+        RowSource(block.label, list(records(block, places, forms)), block.weight)
         for block in blocks
     ]

@@ -97,7 +97,6 @@ Count = Annotated[
     ),
 ]
 ModelRef = Annotated[str, RefersTo(("policy",)), Field(min_length=1)]
-RewardModelRef = Annotated[str, RefersTo(("reward_model",)), Field(min_length=1)]
 TokenizerRef = Annotated[str, RefersTo(("tokenizer", "policy")), Field(min_length=1)]
 TaskName = Annotated[str, NamesTask(), Field(min_length=1)]
 Launcher = Literal["in_process", "python", "accelerate"]
