@@ -42,6 +42,7 @@ class ItemResult:
         continuation).
     weight: share in the mean; bytes for texts, so that the mean is total bits / total bytes.
     gold_score: what `Task.gold_score` says of a written response; None where nothing was written.
+    group: of the example.
     """
 
     task: str
@@ -58,6 +59,7 @@ class ItemResult:
     num_tokens: int = 0
     weight: float = 1.0
     gold_score: float | None = None
+    group: str = ""
 
 
 def evaluate(

@@ -38,6 +38,9 @@ class Example:
         its own white space.
     distractors: wrong continuations, for choice by log-likelihood.
     flawed: worse responses, for preference pairs.
+    group: what the example belongs to, for a breakdown or a curve: an operation, a distance.
+    worked_document, worked_continuation: the question as the beginning of a document that works it
+        out step by step, and how that goes on, the answer last; empty where nothing is reasoned.
     """
 
     id: str
@@ -48,6 +51,9 @@ class Example:
     continuation: str
     distractors: tuple[str, ...] = ()
     flawed: tuple[FlawedResponse, ...] = ()
+    group: str = ""
+    worked_document: str = ""
+    worked_continuation: str = ""
 
 
 @dataclass(frozen=True)
@@ -77,16 +83,18 @@ class Task(ABC):
 
     Class attributes: `version` rises when what the task generates changes (it is part of every
     fingerprint); `metrics` are the ways it can be scored; `max_new_tokens` bounds a response;
-    `document_stop` are strings that end an answer in document form.
+    `document_stop` are strings that end an answer in document form, `worked_stop` one that is
+    worked out. Settings of difficulty are keyword parameters of the constructor.
     """
 
-    name: ClassVar[str]
+    name: str  # with the settings that were given: `arithmetic(max_digits=3)`
     version: ClassVar[int]
     kind: ClassVar[Kind]
     summary: ClassVar[str]
     metrics: ClassVar[tuple[Metric, ...]] = ("verified_accuracy",)
     max_new_tokens: ClassVar[int] = 64
     document_stop: ClassVar[tuple[str, ...]] = ("\n",)
+    worked_stop: ClassVar[tuple[str, ...]] = ("\n\n",)
 
     @abstractmethod
     def examples(self, split: Split) -> Iterator[Example]:
