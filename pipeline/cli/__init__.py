@@ -1,0 +1,44 @@
+"""The `posttrain` command. Nothing heavy is imported before a command needs it."""
+
+import gc
+import os
+import sys
+from typing import cast
+
+import typer
+
+from pipeline.cli import export, recipes
+from pipeline.cli.app import app
+from pipeline.errors import InterruptedRunError, PosttrainError
+
+__all__ = ["app", "export", "main", "recipes"]
+
+# What every wrong command line raises; Typer has its class under a private name only.
+_UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__base__)
+
+
+def main() -> None:
+    """Run the command; errors of the user's are one line and an exit code."""
+    gc.disable()  # a tenth of a plan's time, for a process that soon ends; `run` turns it on again
+    # Looking through all installed packages for plugins takes pydantic longer than a plan.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "1")
+    try:
+        app(sys.argv[1:] or ["--help"], standalone_mode=False)
+    except PosttrainError as error:
+        _exit(str(error), error.exit_code)
+    except _UsageError as error:
+        command = error.ctx.command_path if error.ctx else "posttrain"
+        said = error.format_message().rstrip(".")
+        line = f"{command}: {said[:1].lower()}{said[1:]}; see `{command} --help`"
+        _exit(" ".join(line.split()), 2)
+    except KeyboardInterrupt:
+        _exit("stopped", InterruptedRunError.exit_code)
+    except (typer.Abort, typer.Exit) as leaving:
+        sys.exit(getattr(leaving, "exit_code", 1))
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _exit(line: str, code: int) -> None:
+    sys.stderr.write(line + "\n")
+    sys.exit(code)

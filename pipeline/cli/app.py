@@ -1,0 +1,98 @@
+"""The Typer application, and what several commands ask for and do first."""
+
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pipeline.errors import PosttrainError, closest
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from pipeline.recipe.load import Recipe
+    from pipeline.run.plan import Plan
+    from pipeline.run.store import Store
+
+app = typer.Typer(
+    name="posttrain",
+    help="From a recipe to an aligned model and an honest comparison with its base.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe file (YAML).")]
+StageName = Annotated[str, typer.Argument(metavar="STAGE", help="A stage of the recipe.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override, as stages.sft.batch_size=8."),
+]
+Roots = Annotated[
+    list[str] | None,
+    typer.Option("--root", metavar="NAME=DIR", help="Where a data folder of the recipe is."),
+]
+Runs = Annotated[
+    Path,
+    typer.Option("--runs", envvar="POSTTRAINRUNS", help="Where results are written."),
+]
+RUNS = Path("runs")
+
+
+def plan_of(
+    path: Path,
+    overrides: list[str] | None,
+    roots: list[str] | None,
+    runs: Path,
+    stage: str | None = None,
+) -> "Plan":
+    """Load a recipe and plan it; `stage` must be one of its stages."""
+    from pipeline.run.plan import make
+
+    made = make(load_recipe(path, overrides, roots), store_at(runs))
+    if stage is not None and stage not in made.recipe.stages:
+        names = made.recipe.stages
+        hint = closest(stage, names) or f"stages are {', '.join(names)}"
+        raise PosttrainError(str(path), f"there is no stage `{stage}`", hint)
+    return made
+
+
+def load_recipe(path: Path, overrides: list[str] | None, roots: list[str] | None) -> "Recipe":
+    """Load a recipe with what the command line overrides."""
+    from pipeline.recipe.load import load
+
+    return load(path, overrides=overrides or (), roots=dict(_root(text) for text in roots or ()))
+
+
+def store_at(runs: Path, *, writes: bool = False) -> "Store":
+    """Return the store in `runs`; writes: say at once if it cannot be written."""
+    from pipeline.run.store import Store
+
+    there = next(path for path in (runs.absolute(), *runs.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise PosttrainError("--runs", f"`{there}` is a file", "name a folder for the results")
+    if writes and not os.access(there, os.W_OK | os.X_OK):
+        raise PosttrainError("--runs", f"`{there}` cannot be written", "name another folder")
+    return Store(runs)
+
+
+def console() -> "Console":
+    """Return the terminal to print on."""
+    from rich.console import Console
+
+    return Console()
+
+
+def _root(text: str) -> tuple[str, Path]:
+    from pipeline.recipe.config import PATTERN_WORDS, ROOT_NAME
+
+    name, equals, folder = text.partition("=")
+    if not equals or not name or not folder:
+        raise PosttrainError("--root", f"`{text}` is not NAME=DIR", "write --root real=data")
+    if not re.match(ROOT_NAME, name):
+        raise PosttrainError("--root", f"`{name}` cannot be a name", PATTERN_WORDS[ROOT_NAME])
+    if not Path(folder).is_dir():
+        raise PosttrainError("--root", f"`{folder}` is not a folder", "give the folder of the data")
+    return name, Path(folder)

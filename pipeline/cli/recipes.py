@@ -1,0 +1,229 @@
+"""Commands about a recipe: what it would do, doing it, and what came of it."""
+
+import gc
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pipeline.cli.app import (
+    RUNS,
+    Overrides,
+    RecipePath,
+    Roots,
+    Runs,
+    StageName,
+    app,
+    console,
+    load_recipe,
+    plan_of,
+    store_at,
+)
+from pipeline.errors import PosttrainError
+
+
+@app.command()
+def plan(
+    recipe: RecipePath, overrides: Overrides = None, roots: Roots = None, runs: Runs = RUNS
+) -> None:
+    """Show what would run and why, and what is there already. Imports no torch."""
+    from pipeline.report.terminal import print_plan
+
+    print_plan(plan_of(recipe, overrides, roots, runs), console())
+
+
+@app.command()
+def run(
+    recipe: RecipePath,
+    stage: Annotated[str | None, typer.Option(help="This stage alone.")] = None,
+    start: Annotated[
+        str | None, typer.Option("--from", help="This stage and what follows from it.")
+    ] = None,
+    until: Annotated[str | None, typer.Option(help="Up to this stage.")] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Run the selected stages again although they are there.")
+    ] = False,
+    resume_anyway: Annotated[
+        bool,
+        typer.Option(
+            "--resume-anyway",
+            help="Go on from a checkpoint although libraries or the batch split changed; "
+            "the result is marked not exact.",
+        ),
+    ] = False,
+    seeds: Annotated[
+        str | None,
+        typer.Option(metavar="N,N,...", help="Run once a seed, and pool the comparisons."),
+    ] = None,
+    overrides: Overrides = None,
+    roots: Roots = None,
+    runs: Runs = RUNS,
+) -> None:
+    """Run what is missing; killed stages go on from their newest whole checkpoint."""
+    from pipeline.report.pooled import print_pooled
+    from pipeline.report.terminal import print_comparison, print_outcomes
+    from pipeline.run.runner import Selection
+    from pipeline.run.runner import run as run_stages
+    from pipeline.run.seeds import parse_seeds, run_seeds
+
+    several = None if seeds is None else parse_seeds(seeds)
+    loaded = load_recipe(recipe, overrides, roots)
+    screen = console()
+    gc.enable()
+    options: dict[str, Any] = {
+        "selection": Selection(only=stage, start=start, until=until, force=force),
+        "resume_anyway": resume_anyway,
+        "say": lambda line: screen.print(line, markup=False, highlight=False),
+    }
+    store = store_at(runs, writes=True)
+    if several is not None:
+        for name, pooled in run_seeds(loaded, store, several, **options).items():
+            print_pooled(name, pooled, screen)
+    else:
+        outcomes = run_stages(loaded, store, **options)
+        print_outcomes(outcomes, screen)
+        for outcome in outcomes:
+            if outcome.artifact.produces == "comparison":
+                print_comparison(_comparison(outcome.artifact.path), screen)
+    screen.print(f"results: {runs / loaded.name}", markup=False, highlight=False)
+
+
+@app.command()
+def why(
+    recipe: RecipePath,
+    stage: StageName,
+    overrides: Overrides = None,
+    roots: Roots = None,
+    runs: Runs = RUNS,
+) -> None:
+    """Name what changed since a stage's last result."""
+    from pipeline.run.inspect import why as causes
+
+    made = plan_of(recipe, overrides, roots, runs, stage)
+    for line in causes(made, store_at(runs), stage):
+        typer.echo(line)
+
+
+@app.command()
+def status(
+    recipe: RecipePath, overrides: Overrides = None, roots: Roots = None, runs: Runs = RUNS
+) -> None:
+    """Show what is there of each stage, with sizes."""
+    from pipeline.report.terminal import print_states
+    from pipeline.run.inspect import status as states
+
+    made = plan_of(recipe, overrides, roots, runs)
+    print_states(states(made, store_at(runs)), console())
+
+
+@app.command()
+def check(
+    recipe: RecipePath,
+    show_mask: Annotated[
+        str | None,
+        typer.Option(
+            metavar="STAGE", help="Show rows of an SFT stage with the trained part marked."
+        ),
+    ] = None,
+    rows: Annotated[int, typer.Option(min=1, help="How many rows of each source to show.")] = 3,
+    overrides: Overrides = None,
+    roots: Roots = None,
+    runs: Runs = RUNS,
+) -> None:
+    """Check a recipe and every row of its local data, without running anything."""
+    from pipeline.run.check import check_recipe_data
+
+    made = plan_of(recipe, overrides, roots, runs, show_mask)
+    for line in check_recipe_data(made.recipe):
+        typer.echo(line)
+    typer.echo(f"{recipe}: nothing wrong found in {len(made.stages)} stages and their local data")
+    if show_mask is not None:
+        from pipeline.run.masks import print_masks
+
+        print_masks(made, show_mask, rows=rows, console=console())
+
+
+@app.command("list")
+def list_(
+    what: Annotated[str, typer.Argument(metavar="WHAT", help="tasks | stages | sizes")],
+) -> None:
+    """List what a recipe can name."""
+    from pipeline.report.listing import listing
+
+    for line in listing(what):
+        typer.echo(line)
+
+
+@app.command()
+def logs(
+    recipe: RecipePath,
+    stage: StageName,
+    metrics: Annotated[bool, typer.Option("--metrics", help="metrics.jsonl instead.")] = False,
+    overrides: Overrides = None,
+    roots: Roots = None,
+    runs: Runs = RUNS,
+) -> None:
+    """Print what a stage logged, finished or not."""
+    made = plan_of(recipe, overrides, roots, runs, stage)
+    planned = made.stage(stage)
+    working = store_at(runs).working(planned.kind, planned.fingerprint)
+    folder = planned.path if planned.artifact is not None else working.out
+    path = folder / ("metrics.jsonl" if metrics else "log.txt")
+    if not path.exists():
+        raise PosttrainError(str(recipe), f"`{stage}` has written no {path.name} yet")
+    sys.stdout.write(path.read_text(encoding="utf-8", errors="replace"))
+
+
+@app.command()
+def adopt(
+    recipe: RecipePath,
+    stage: StageName,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A saved model.")],
+    overrides: Overrides = None,
+    roots: Roots = None,
+    runs: Runs = RUNS,
+) -> None:
+    """Register a model that was trained elsewhere as the result of a stage."""
+    from pipeline.run.adoption import adopt as register
+
+    made = plan_of(recipe, overrides, roots, runs, stage)
+    artifact = register(made, store_at(runs, writes=True), stage, folder)
+    typer.echo(f"{stage}: adopted as {artifact.path}")
+
+
+@app.command()
+def clean(
+    yes: Annotated[bool, typer.Option("--yes", help="Remove; without it only say what.")] = False,
+    keep_unfinished: Annotated[
+        bool, typer.Option("--keep-unfinished", help="Keep stages that can be resumed.")
+    ] = False,
+    runs: Runs = RUNS,
+) -> None:
+    """Remove results that no run refers to and what killed stages left."""
+    from pipeline.report.terminal import size
+    from pipeline.run.inspect import remove, tree_bytes, unused
+
+    total = 0
+    for folder in unused(store_at(runs), keep_unfinished=keep_unfinished):
+        size_bytes = tree_bytes(folder)
+        total += size_bytes
+        typer.echo(f"{size(size_bytes):>10}  {folder}")
+        if yes:
+            remove(folder)
+    said = "removed" if yes else "would be removed (--yes)" if total else "nothing to remove"
+    typer.echo(f"{size(total):>10}  {said}")
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of recipes, for editors."""
+    from pipeline.recipe.schema import schema as recipe_schema
+
+    typer.echo(json.dumps(recipe_schema(), indent=1))
+
+
+def _comparison(folder: Path) -> dict[str, Any]:
+
+    return json.loads((folder / "comparison.json").read_text(encoding="utf-8"))
