@@ -1,4 +1,7 @@
-"""Tasks by name: built in, `module:Class` beside the recipe, or an installed entry point."""
+"""Tasks by name: built in, `module:Class` beside the recipe, or an installed entry point.
+
+Each may carry settings in brackets: `arithmetic(max_digits=3)`.
+"""
 
 from pathlib import Path
 
@@ -14,23 +17,27 @@ def load_task(name: str, base: Path) -> Task:
 
     base: the recipe's folder, where `module:Class` is looked for first.
     """
-    if ":" in name:
-        made = load_object(name, base)
+    plain, settings = tasks.parse(name)
+    if ":" in plain:
+        made = load_object(plain, base)
+        if isinstance(made, type) and issubclass(made, Task):
+            return tasks.made(made.name, made, settings)
         task = made() if isinstance(made, type) else made
-    elif name in tasks.BUILT_IN:
+    elif plain in tasks.BUILT_IN:
         return tasks.load(name)
     else:
         from importlib.metadata import entry_points  # it takes longer to import than most tasks
 
         installed = {entry.name: entry for entry in entry_points(group=_GROUP)}
-        if name not in installed:
+        if plain not in installed:
             return tasks.load(name)  # raises, naming those that are known
-        task = installed[name].load()()
+        task = tasks.made(plain, installed[plain].load(), settings)
     if not isinstance(task, Task):
-        raise ValueError(f"`{name}` is not a Task (subclass eval.task.Task)")  # noqa: TRY004
+        raise ValueError(f"`{plain}` is not a Task (subclass eval.task.Task)")  # noqa: TRY004
     return task
 
 
 def task_file(name: str, base: Path) -> Path | None:
     """Return the file of a user's own task, to be hashed; None for built-in and installed ones."""
-    return object_source(name, base) if ":" in name else None
+    plain, _ = tasks.parse(name)
+    return object_source(plain, base) if ":" in plain else None
