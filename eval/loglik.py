@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from eval.model import StopRequested
+from eval.prefix import prefilled, shared_length
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -173,19 +174,25 @@ def _batches(pairs: Sequence[Pair], batch_size: int, vocab_size: int) -> Iterato
 def _batch_logprobs(model: LanguageModel, pairs: Sequence[Pair]) -> list[float]:
     """Return the log-probability of each pair's continuation, by one right-padded forward pass."""
     device = model.module.device
+    num_shared = shared_length([context for context, _ in pairs])
+    cache = prefilled(model.module, pairs[0][0][:num_shared], len(pairs))
+    num_shared = 0 if cache is None else num_shared
+    pairs = [(context[num_shared:], continuation) for context, continuation in pairs]
     width = max(len(context) + len(continuation) for context, continuation in pairs)
     rows = [context + continuation for context, continuation in pairs]
     ids = torch.tensor([row + [0] * (width - len(row)) for row in rows], device=device)
     lengths = torch.tensor([len(row) for row in rows], device=device).unsqueeze(-1)
     starts = torch.tensor([len(context) for context, _ in pairs], device=device).unsqueeze(-1)
     columns = torch.arange(width, device=device).expand(len(rows), -1)
+    seen = torch.ones(len(rows), num_shared, dtype=torch.long, device=device)
     # Counted from the end, where the last column's logits, which predict nothing, come too.
     num_kept = width - int(starts.min()) + 1
     logits = model.module(
         input_ids=ids,
-        attention_mask=(columns < lengths).long(),
-        position_ids=columns,
-        use_cache=False,
+        attention_mask=torch.cat([seen, (columns < lengths).long()], dim=-1),
+        position_ids=columns + num_shared,
+        past_key_values=cache,
+        use_cache=cache is not None,
         logits_to_keep=num_kept,
     ).logits
     offset = width - logits.shape[1]  # 0 for models that give all logits whatever they are asked

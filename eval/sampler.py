@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from eval.model import StopRequested
+from eval.prefix import prefilled, shared_length
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -160,15 +161,19 @@ class _Batch:
         self.prompts = prompts
         self.rows = list(prompts)
         self.max_new_tokens = max_new_tokens
-        width = max(len(prompt) for prompt in prompts.values())
+        rows = list(prompts.values())
+        num_shared = shared_length(rows)
+        self.cache = prefilled(self.module, rows[0][:num_shared], len(rows))
+        num_shared = 0 if self.cache is None else num_shared
+        own = [prompt[num_shared:] for prompt in rows]
+        width = max(len(prompt) for prompt in own)
         # Left padding: generation continues the last column. A masked id does not matter.
-        padded = [[0] * (width - len(prompt)) + prompt for prompt in prompts.values()]
-        mask = [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts.values()]
+        padded = [[0] * (width - len(prompt)) + prompt for prompt in own]
+        mask = [[1] * num_shared + [0] * (width - len(each)) + [1] * len(each) for each in own]
         self.ids = torch.tensor(padded, device=self.module.device)
         self.mask = torch.tensor(mask, device=self.module.device)
         # Explicit: a model left to itself would count the padding.
-        self.positions = (self.mask.cumsum(-1) - 1).clamp(min=0)
-        self.cache = None
+        self.positions = (self.mask.cumsum(-1) - 1).clamp(min=0)[:, num_shared:]
 
     def next_logits(self) -> Tensor:
         """Return (B, V), fp32, for the token after the last one."""

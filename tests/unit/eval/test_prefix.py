@@ -1,0 +1,70 @@
+"""What a batch's rows share is run once, and changes nothing."""
+
+import pytest
+
+import eval.prefix as prefix
+from eval.loglik import continuation_logprobs
+from eval.prefix import shared_length
+from eval.sampler import generate
+
+SHOTS = "2 + 2 = 4\n3 + 5 = 8\n1 + 7 = 8\n"
+ENDS = ["4 + 4 =", "1 + 1 =", "12 + 35 =", "7 ="]
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        ([[1] * 20], 0),  # one row shares with none
+        ([[1] * 20 + [2], [1] * 20 + [3]], 20),
+        ([[1] * 20, [1] * 20], 19),  # each keeps a token to be asked about
+        ([[1] * 20, [1] * 30, [1] * 25 + [2]], 19),
+        ([[1] * 5 + [2], [1] * 5 + [3]], 0),  # not worth a pass of its own
+        ([[2, *[1] * 20], [1] * 21], 0),
+    ],
+)
+def test_the_shared_beginning_is_as_long_as_all_rows_have_it(rows, expected):
+    assert shared_length(rows) == expected
+
+
+@pytest.fixture
+def passes(tiny, monkeypatch):
+    """Count the tokens that go through the model."""
+    seen: list[int] = []
+    forward = tiny.module.forward
+
+    def counted(*args, **kwargs):
+        seen.append(kwargs["input_ids"].numel())
+        return forward(*args, **kwargs)
+
+    monkeypatch.setattr(tiny.module, "forward", counted)
+    return seen
+
+
+def test_choices_after_the_same_demonstrations_cost_less_and_stay_the_same(
+    tiny, passes, monkeypatch
+):
+    pairs = [
+        (tiny.encode_document(SHOTS + end), tiny.encode_document(f" {number}")[1:])
+        for end in ENDS
+        for number in (7, 81)
+    ]
+    shared = continuation_logprobs(tiny, pairs, batch_size=100)
+    tokens_shared = sum(passes)
+    passes.clear()
+    monkeypatch.setattr(prefix, "_WORTH_IT", 10**6)
+    apart = continuation_logprobs(tiny, pairs, batch_size=100)
+    assert shared == pytest.approx(apart, rel=1e-5, abs=1e-4)
+    assert tokens_shared < 0.5 * sum(passes)
+
+
+def test_responses_after_the_same_demonstrations_stay_the_same(tiny, passes, monkeypatch):
+    prompts = [tiny.encode_document(SHOTS + end) for end in ENDS]
+
+    def written():
+        found = generate(tiny, prompts, max_new_tokens=12, temperature=1.0, batch_size=8, seed=3)
+        return [each.token_ids for each in found]
+
+    shared, first_pass = written(), passes[0]
+    monkeypatch.setattr(prefix, "_WORTH_IT", 10**6)
+    assert shared == written()
+    assert first_pass == len(tiny.encode_document(SHOTS)), "the demonstrations went through once"
