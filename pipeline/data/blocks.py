@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from pipeline.data.formats import Record, TextRow, read
 from pipeline.data.mixing import RowSource, TokenSource
+from pipeline.data.tasks import load_task, task_rows
 from pipeline.errors import PosttrainError
-from pipeline.recipe.tasks import load_task
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -34,7 +34,7 @@ def records(
 ) -> Iterator[Record]:
     """Yield a block's rows, checked, as one of the forms that the stage reads."""
     try:
-        task = load_task(block.task, places.base) if block.task is not None else None
+        task = load_task(block.task, places) if block.task is not None else None
     except ValueError as error:
         raise PosttrainError(block.label, str(error)) from error
     return read(block, places, forms=forms, task=task, seed=seed, held_out=held_out)
@@ -47,11 +47,19 @@ def texts(block: DataBlock, places: Places, *, at_most: int) -> Iterator[str]:
         yield record.text
 
 
+def keeps_texts(block: DataBlock, places: Places) -> bool:
+    """Return whether training on a block leaves texts of it unseen; see `held_out_texts`."""
+    if block.task is None:
+        return block.holdout is not None
+    splits = task_rows(block.task, places)
+    return not splits or "validation" in splits
+
+
 def held_out_texts(block: DataBlock, places: Places, *, at_most: int) -> list[str]:
     """Return texts that training on the same block never sees.
 
     Of a file its held-out part (all of it without `holdout`: it is then evaluated, not trained on);
-    of a task, documents of a pass that no training asks for.
+    of a task, documents of a pass that no training asks for; of a benchmark, its validation rows.
     """
     found = records(block, places, ("text",), seed=_UNSEEN_SEED, held_out=True)
     return [record.text for record in islice(found, at_most) if isinstance(record, TextRow)]
@@ -72,7 +80,8 @@ def held_out_records(
     kept = [
         block
         for block in config.data
-        if block.holdout is not None or (block.task is not None and block.split != "validation")
+        if block.holdout is not None
+        or (block.task is not None and block.split != "validation" and block.form is None)
     ]
     unseen = {"rows": None, "split": None}
     blocks = config.eval_data or [block.model_copy(update=unseen) for block in kept]

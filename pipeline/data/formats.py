@@ -75,12 +75,16 @@ def read(
 ) -> Iterator[Record]:
     """Yield a source's rows, checked, as one of the forms that the stage reads (`sources.rows`).
 
-    A task gives documents where text is all that is wanted, pairs where preferences are, else
-    demonstrations as chats.
+    A task gives documents where text is all that is wanted or asked for, pairs where preferences
+    are, else demonstrations as chats.
     """
     asked: Asked = "demonstrations"
-    if len(forms) == 1:
-        asked = _ASKED_OF_TASKS.get(forms[0], asked)
+    wanted = [block.form] if block.form is not None and block.task is not None else forms
+    if len(wanted) == 1:
+        asked = _ASKED_OF_TASKS.get(wanted[0], asked)
+    if block.task is not None and asked == "documents" and "text" not in forms:
+        message = "`form: text` is not what this stage reads"
+        raise PosttrainError(block.label, message, f"it reads {_either(forms)}")
     found = rows(block, places, task, asked=asked, seed=seed, held_out=held_out)
     if block.task is not None:
         return (_TASK_READERS[asked](row) for row in found)

@@ -1,21 +1,23 @@
 """The rows of one data source: a local file, a task's split or a data set on the hub.
 
 Says which rows a stage sees (holdout, split, limit), not what their columns mean (formats.py).
-Imports no torch; `datasets` only when a hub source is read.
+Imports no torch.
 """
 
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, cast
 
 from eval.task import Split, Task
+from eval.tasks.benchmark import BenchmarkTask, RowsError
 from pipeline.data.files import TEXT_ENDINGS, Row, ending, file_rows, file_text, sha256
-from pipeline.errors import InfrastructureError, PosttrainError, closest
+from pipeline.data.hub import hub_rows
+from pipeline.errors import PosttrainError, closest
 from pipeline.recipe.config import DataBlock
 from pipeline.recipe.references import Places
 
@@ -27,7 +29,6 @@ Asked = Literal["documents", "demonstrations", "preferences"]
 ROWS_PER_TASK = 2_000
 
 _JUDGED = frozenset({"chosen", "rejected", "margin", "probability"})
-_COMMIT = re.compile("[0-9a-f]{40}")
 
 
 def rows(
@@ -52,13 +53,13 @@ def rows(
     if block.task is not None:
         if task is None:
             raise ValueError(f"`task: {block.task}` was not looked up")
-        if asked != "documents" and limit is None:
+        if asked != "documents" and limit is None and not isinstance(task, BenchmarkTask):
             limit = ROWS_PER_TASK
         found = _task_rows(block, task, asked, seed, held_out=held_out)
     elif block.file is not None:
         found = _file_source(block, places, held_out=held_out)
     else:
-        found = _hub_rows(block, held_out=held_out)
+        found = _hub_source(block, places, held_out=held_out)
     is_empty = True
     for row in islice(found, limit):
         is_empty = False
@@ -83,8 +84,20 @@ def _task_rows(
     if split not in ("train", "validation"):
         hint = closest(split, ("train", "validation")) or "a task has train and validation"
         raise PosttrainError(where, f"unknown split `{split}`", hint)
-    for number, fields in enumerate(_task_fields(task, asked, cast("Split", split), seed), 1):
-        yield Row(f"{where}#{number}", fields)
+    if isinstance(task, BenchmarkTask) and asked == "documents":
+        found = ({"text": text} for text in _benchmark_texts(task, split, seed))
+    else:
+        found = _task_fields(task, asked, cast("Split", split), seed)
+    try:
+        for number, fields in enumerate(found, 1):
+            yield Row(f"{where}#{number}", fields)
+    except RowsError as error:
+        raise PosttrainError(block.label, str(error)) from error
+
+
+def _benchmark_texts(task: BenchmarkTask, split: str, seed: int) -> Iterator[str]:
+    """Yield documents of a split: other passes show the same rows, so none of them is unseen."""
+    yield from task.documents(seed) if split == "train" else task.texts("validation")
 
 
 def _task_fields(task: Task, asked: Asked, split: Split, seed: int) -> Iterator[dict[str, Any]]:
@@ -194,39 +207,9 @@ def row_digest(fields: dict[str, Any]) -> bytes:
     return hashlib.sha256(text.encode()).digest()
 
 
-def _check_revision(name: str, revision: str | None, files: Sequence[str]) -> None:
-    """Refuse a local copy of another commit: without a network datasets takes the newest it has."""
-    if revision is None or not _COMMIT.fullmatch(revision):
-        return
-    for file in files:
-        commit = Path(file).parent.name
-        if _COMMIT.fullmatch(commit) and commit != revision:
-            message = f"the hub cannot be reached, and the local copy is of revision {commit[:12]}"
-            raise InfrastructureError(name, f"{message}, not {revision[:12]}", "check the network")
-
-
-def _hub_rows(block: DataBlock, *, held_out: bool) -> Iterator[Row]:
-    from datasets import Dataset, load_dataset
-    from datasets.exceptions import DatasetsError
-    from huggingface_hub.errors import HfHubHTTPError
-    from huggingface_hub.utils import httpx
-
-    name = block.hub or ""
-    split = block.split or "train"
+def _hub_source(block: DataBlock, places: Places, *, held_out: bool) -> Iterator[Row]:
+    name, split = block.hub or "", block.split or "train"
     if re.match(r"test\b", split) and not held_out:
         hint = "a stage that trains reads another split"
         raise PosttrainError(name, f"split `{split}` is for evaluation only", hint)
-    if Path(name).exists():
-        # load_dataset would read the folder and not the hub.
-        raise PosttrainError(name, "there is a folder of this name here", "write `file:` for it")
-    try:
-        loaded = load_dataset(name, block.subset, split=split, revision=block.revision)
-    except (ConnectionError, TimeoutError, httpx.HTTPError, HfHubHTTPError) as error:
-        hint = "check the network, or load it once where there is one: the local copy is used then"
-        raise InfrastructureError(name, f"the hub cannot be reached ({error})", hint) from error
-    except (DatasetsError, FileNotFoundError, ValueError, RuntimeError) as error:
-        raise PosttrainError(name, str(error).partition("\n")[0]) from error
-    assert isinstance(loaded, Dataset)
-    _check_revision(name, block.revision, [each["filename"] for each in loaded.cache_files])
-    for number, fields in enumerate(loaded, 1):
-        yield Row(f"{name}#{number}", cast("dict[str, Any]", fields))
+    return hub_rows(name, block.subset, split, block.revision or places.revisions.get(name))

@@ -41,6 +41,11 @@ class NamesTask:
     """Marks a string that names a task."""
 
 
+@dataclass(frozen=True)
+class NamesFolder:
+    """Marks a string that is a folder, whose files are part of what is computed."""
+
+
 EXECUTION = Execution()
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
@@ -99,6 +104,7 @@ Count = Annotated[
 ModelRef = Annotated[str, RefersTo(("policy",)), Field(min_length=1)]
 TokenizerRef = Annotated[str, RefersTo(("tokenizer", "policy")), Field(min_length=1)]
 TaskName = Annotated[str, NamesTask(), Field(min_length=1)]
+FolderName = Annotated[str, NamesFolder(), Field(min_length=1)]
 Launcher = Literal["in_process", "python", "accelerate"]
 Precision = Literal["fp32", "bf16", "fp16"]
 DataForm = Literal["text", "prompt_completion", "chat", "preference"]
@@ -155,7 +161,8 @@ Launch = Annotated[
 class DataBlock(Block):
     """One source of rows: exactly one of `task`, `file` and `hub`.
 
-    form: text | prompt_completion | chat | preference; guessed from the columns when absent.
+    form: text | prompt_completion | chat | preference; guessed from the columns when absent. Of a
+    task, `text` asks for its documents where a stage would read its demonstrations (replay).
     columns: their column names for ours, as in `{prompt: instruction, completion: output}`.
     weight: share of the mix (pre-training: of tokens; else of rows), relative to the other sources'
     weights.
@@ -187,10 +194,12 @@ class DataBlock(Block):
             said = "none of them" if not given else " and ".join(f"`{name}`" for name in given)
             raise ValueError(f"a source is exactly one of `task`, `file`, `hub`; this has {said}")
         foreign = {
-            "task": ("columns", "form", "holdout", "separator", "subset", "revision"),
+            "task": ("columns", "holdout", "separator", "subset", "revision"),
             "file": ("subset", "revision", "split"),
             "hub": ("holdout", "separator"),
         }[given[0]]
+        if self.task is not None and self.form not in (None, "text"):
+            raise ValueError("a task's `form` is `text` or none: its documents, or what is wanted")
         for name in foreign:
             if getattr(self, name):
                 raise ValueError(f"`{name}` has no meaning for a `{given[0]}` source; leave it out")

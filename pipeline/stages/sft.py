@@ -24,7 +24,11 @@ _CARRIED = ("_metrics", "_total_train_tokens")
 
 
 class SftConfig(TrainingStage):
-    """model: to fine-tune. data: chats, or prompts with completions."""
+    """model: to fine-tune.
+
+    data: chats, prompts with completions, or texts, of which every token is trained on: a little of
+    what the model was pre-trained on keeps it from being forgotten.
+    """
 
     stage: Literal["sft"]
     model: ModelRef
@@ -48,11 +52,20 @@ def run(config: SftConfig, context: StageContext) -> StageResult:
         save_trained,
     )
     from pipeline.training.arguments import arguments, refusals
+    from pipeline.training.bins import Bins, fits_in_bins
     from pipeline.training.drive import train
     from pipeline.training.rows import KnowsRows
 
     class RowTrainer(KnowsRows, SFTTrainer):
-        pass
+        def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
+            """Count the tokens of rows in bins: upstream would count those of one line."""
+            before, in_bins = self._total_train_tokens, self.tokens_in_bins
+            loss = super().compute_loss(*args, **kwargs)
+            if in_bins is not None and self._total_train_tokens != before:
+                everywhere: Any = self.accelerator.gather_for_metrics(in_bins.to(args[0].device))
+                self._total_train_tokens = before + int(everywhere.sum())
+                self._metrics["train"]["num_tokens"] = [self._total_train_tokens]
+            return loss
 
     source = context.model(config.model)
     tokenizer, module = load_tokenizer(source), load_for_training(source, config)
@@ -80,6 +93,9 @@ def run(config: SftConfig, context: StageContext) -> StageResult:
             processing_class=tokenizer,
             peft_config=peft_config(config, "CAUSAL_LM"),
         )
+    pad = tokenizer.pad_token_id
+    if isinstance(pad, int) and fits_in_bins(module):
+        trainer.data_collator = Bins(pad)
     names = [example.where for example in examples]
     metrics = train(trainer, config, context, rows=names, carried=_CARRIED)
     properties: dict[str, Any] = {}
@@ -117,9 +133,9 @@ STAGE = Stage(
     config=SftConfig,
     run=run,
     produces="policy",
-    version=2,
+    version=3,
     trainer="SFTConfig",
     training_defaults=TRAINING_DEFAULTS,
-    data_forms=("chat", "prompt_completion"),
+    data_forms=("chat", "prompt_completion", "text"),
     is_distributed=True,
 )

@@ -15,6 +15,7 @@ from torch.utils.data import Sampler
 
 from pipeline.data.encode import IGNORED
 from pipeline.errors import PosttrainError
+from pipeline.training.bins import OWNER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -39,6 +40,7 @@ class KnowsRows:
     """Mixed into a Trainer whose collator is NumberedRows.
 
     step_rows, step_norm: rows and gradient norm (before clipping) of the step under way.
+    tokens_in_bins: tokens of the forward pass under way, (); None where rows are padded.
 
     Rows that were put in only to give every process as many have their labels taken out, so that an
     epoch's last step is the same mathematics on any number of processes.
@@ -46,6 +48,7 @@ class KnowsRows:
 
     step_rows: Sequence[int] = ()
     step_norm: Any = None
+    tokens_in_bins: Any = None
 
     def _get_num_items_in_batch(self: Any, batch_samples: list[dict[str, Any]], device: Any) -> Any:
         self.step_rows = [int(number) for batch in batch_samples for number in batch[ROW]]
@@ -54,7 +57,9 @@ class KnowsRows:
         for number, batch in enumerate(batch_samples):
             first = (number * self.args.world_size + self.args.process_index) * per_device
             if "labels" in batch and first + len(batch[ROW]) > left:
-                batch["labels"][max(0, left - first) :] = IGNORED
+                kept = max(0, left - first)
+                extra = batch[OWNER] >= kept if OWNER in batch else slice(kept, None)
+                batch["labels"][extra] = IGNORED
         return super()._get_num_items_in_batch(batch_samples, device)  # pyright: ignore[reportAttributeAccessIssue]
 
     def _rows_left(self: Any) -> int:
@@ -67,7 +72,8 @@ class KnowsRows:
         return self.step_norm
 
     def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
-        without = {key: value for key, value in inputs.items() if key != ROW}
+        without = {key: value for key, value in inputs.items() if key not in (ROW, OWNER)}
+        self.tokens_in_bins = (inputs[OWNER] >= 0).sum() if OWNER in inputs else None
         return super()._prepare_inputs(without)  # pyright: ignore[reportAttributeAccessIssue]
 
 
