@@ -1,22 +1,46 @@
-"""The built-in tasks by name, imported when asked for.
+"""The built-in tasks and benchmarks by name, imported when asked for.
 
-A name may carry settings of difficulty, as `arithmetic(max_digits=3)`.
+A name may carry settings of difficulty, as `arithmetic(max_digits=3)`, and a benchmark's where its
+rows lie, as `gsm8k(test=data/gsm8k.jsonl)`.
 """
 
 import inspect
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from difflib import get_close_matches
 from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from eval.task import Task
+
+if TYPE_CHECKING:
+    from eval.tasks.benchmark import BenchmarkTask
 
 Setting = int | float | bool | str
 
 # Generated, offline.
 BUILT_IN: dict[str, str] = {
     "arithmetic": "eval.tasks.arithmetic:Arithmetic",
+    "code": "eval.tasks.code:Code",
+    "diff": "eval.tasks.diff:Diff",
     "facts": "eval.tasks.facts:Facts",
+    "logic": "eval.tasks.logic:Logic",
+    "physics": "eval.tasks.physics:Physics",
+    "recall": "eval.tasks.recall:Recall",
+    "space": "eval.tasks.space:Space",
+    "sql": "eval.tasks.sql:Sql",
+    "stories": "eval.tasks.stories:Stories",
+    "translation": "eval.tasks.translation:Translation",
+}
+
+# Published ones, made of rows that lie in a file or on the hub.
+BENCHMARKS: dict[str, str] = {
+    "gsm8k": "eval.tasks.gsm8k:Gsm8k",
+    "humaneval": "eval.tasks.humaneval:HumanEval",
+    "ifeval": "eval.tasks.ifeval:IfEval",
+    "mbpp": "eval.tasks.mbpp:Mbpp",
+    "mmlu": "eval.tasks.multiple_choice:Mmlu",
+    "multiple_choice": "eval.tasks.multiple_choice:MultipleChoice",
 }
 
 _NAME = re.compile(r"([^()]+?)\s*(?:\((.*)\))?", re.DOTALL)
@@ -25,10 +49,16 @@ _NAME = re.compile(r"([^()]+?)\s*(?:\((.*)\))?", re.DOTALL)
 def load(name: str) -> Task:
     """Return the built-in task of that name; raises ValueError with the known names otherwise."""
     plain, settings = parse(name)
+    if plain in BENCHMARKS:
+        raise ValueError(f"`{plain}` needs its rows: make a {BENCHMARKS[plain]} of them")
     if plain not in BUILT_IN:
-        raise ValueError(f"unknown task `{plain}`; {_guess(plain, BUILT_IN)}")
-    module, _, attribute = BUILT_IN[plain].partition(":")
-    return made(plain, getattr(import_module(module), attribute), settings)
+        raise ValueError(f"unknown task `{plain}`; {_guess(plain, [*BUILT_IN, *BENCHMARKS])}")
+    return made(plain, _named(BUILT_IN[plain]), settings)
+
+
+def benchmark(name: str) -> "type[BenchmarkTask]":
+    """Return the class of one of the BENCHMARKS."""
+    return _named(BENCHMARKS[name])
 
 
 def parse(name: str) -> tuple[str, dict[str, Setting]]:
@@ -45,20 +75,39 @@ def parse(name: str) -> tuple[str, dict[str, Setting]]:
     return match[1], settings
 
 
-def made(name: str, task: type[Task], settings: dict[str, Setting]) -> Task:
-    """Return the task with these settings of its constructor, which its name then says."""
+def made(
+    name: str,
+    task: type[Task],
+    settings: Mapping[str, Setting],
+    *,
+    unsaid: Collection[str] = (),
+    **given: Any,
+) -> Task:
+    """Return the task with these settings of its constructor, which its name then says.
+
+    unsaid: settings that the constructor does not take and no name says. given: arguments that are
+    no settings; those begin with an underscore.
+    """
     known = [key for key in inspect.signature(task).parameters if not key.startswith("_")]
     for key in settings:
-        if key not in known:
-            raise ValueError(f"task `{name}` has no setting `{key}`; {_guess(key, known)}")
+        if key not in (*known, *unsaid):
+            raise ValueError(
+                f"task `{name}` has no setting `{key}`; {_guess(key, [*known, *unsaid])}"
+            )
+    taken = {key: settings[key] for key in sorted(settings) if key not in unsaid}
     try:
-        instance = task(**settings)
+        instance = task(**given, **taken)
     except TypeError as error:
         raise ValueError(f"task `{name}`: {error}") from error
-    if settings:
-        said = ", ".join(f"{key}={_said(settings[key])}" for key in sorted(settings))
+    if taken:
+        said = ", ".join(f"{key}={_said(value)}" for key, value in taken.items())
         instance.name = f"{name}({said})"
     return instance
+
+
+def _named(place: str) -> type[Any]:
+    module, _, attribute = place.partition(":")
+    return getattr(import_module(module), attribute)
 
 
 def _value(text: str) -> Setting:

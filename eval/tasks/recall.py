@@ -1,0 +1,247 @@
+"""Remembering what a text said: whose code was which, some sentences later. A skill task.
+
+A passage states a person's code, goes on about other things and other people's codes, and is then
+asked. Accuracy against the distance between statement and question shows how far a model looks
+back. Every sentence of a passage has eight tokens, full stop included, where words and single
+digits are tokens: a distance is a count. Not a test of knowledge: no code can be known beforehand.
+"""
+
+import random
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import ClassVar
+
+from eval.task import Example, FlawedResponse, Metric, Split, Task, split_of
+from reward.verdict import Verdict
+from reward.verifiers.text import leading_sentence
+
+_SENTENCE_TOKENS = 8
+_DISTANCES = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256)
+_MAX_RIVALS = 3
+_SHARE_LEAD = 0.5
+_SHARE_LISTS = 0.5
+_SHARE_SENTENCES = 0.4
+_NAMES = (
+    "Anna", "Ben", "Clara", "David", "Emma", "Frank", "Grace", "Henry", "Ida", "Jack", "Kate",
+    "Leo", "Mia", "Nick", "Olga", "Paul", "Rosa", "Sam", "Tina", "Victor", "Wendy", "Zoe",
+    "Alice", "Bruno", "Carl", "Dora", "Eric", "Flora", "Greta", "Hugo",
+)  # fmt: skip
+_CODES = range(10, 100)
+# Seven words and a full stop; no name, no digit, nothing about codes.
+_FILLERS = (
+    "The sky is blue over the hills.",
+    "A small dog sleeps by the door.",
+    "The old clock stands on the shelf.",
+    "Some birds sing early in the morning.",
+    "The train to the city is late.",
+    "There is fresh bread on the table.",
+    "The river runs slowly to the sea.",
+    "A red car stops at the corner.",
+    "The children play ball in the garden.",
+    "It rains a little in the evening.",
+    "The shop on the square sells apples.",
+    "A cold wind comes from the north.",
+    "The teacher writes slowly on the board.",
+    "Two cats sit on the garden wall.",
+    "The bus waits at the next stop.",
+    "The book lies under the old chair.",
+    "A farmer walks home from the field.",
+    "The lamp in the kitchen is bright.",
+    "The boat lies quietly in the harbour.",
+    "Many people walk along the wide street.",
+)
+_QUESTIONS = (
+    "What is the code of {name}?",
+    "Tell me the code of {name}.",
+    "Which code does {name} have?",
+)
+_NUMBER = re.compile(r"\d+")
+_CODE = re.compile(r"[1-9][0-9]")
+
+
+@dataclass(frozen=True)
+class Fact:
+    """That a person has a code: the id is what no other split may state."""
+
+    name: str
+    code: int
+
+    def __str__(self) -> str:
+        return f"The code of {self.name} is {self.code}."
+
+    @property
+    def split(self) -> Split:
+        """The split that the pair of name and code belongs to."""
+        return split_of(f"recall {self.name} {self.code}")
+
+
+@dataclass(frozen=True)
+class Passage:
+    """A text with a fact, and the codes of other people that it also states."""
+
+    text: str
+    fact: Fact
+    rivals: tuple[Fact, ...]
+
+
+class Recall(Task):
+    """The code of a person, stated up to `max_distance` tokens before the question.
+
+    rivals: how many other people's codes the passage states, before the fact and after it.
+    """
+
+    name = "recall"
+    version = 2
+    kind = "skill"
+    summary = "a person's code, stated some sentences before the question"
+    metrics: ClassVar[tuple[Metric, ...]] = ("choice_accuracy", "verified_accuracy")
+    max_new_tokens = 16
+    document_stop = ("\n", ".")
+
+    def __init__(self, max_distance: int = 64, rivals: int = 2) -> None:
+        if max_distance not in _DISTANCES:
+            raise ValueError(
+                f"max_distance is one of {', '.join(map(str, _DISTANCES))}, not {max_distance}"
+            )
+        if not 0 <= rivals <= _MAX_RIVALS:
+            raise ValueError(f"rivals is 0 to {_MAX_RIVALS}, not {rivals}")
+        self.distances = tuple(each for each in _DISTANCES if each <= max_distance)
+        self.rivals = rivals
+
+    def examples(self, split: Split) -> Iterator[Example]:
+        """Yield one example of each pair of name and code; the distances take turns."""
+        rng = random.Random(f"recall {split}")
+        facts = _facts(split)
+        rng.shuffle(facts)
+        for index, fact in enumerate(facts):
+            distance = self.distances[index % len(self.distances)]
+            yield _example(self._passage(fact, distance, rng), distance, rng)
+
+    def documents(self, seed: int) -> Iterator[str]:
+        """Yield each training fact in a passage that takes it up again, or in a list of codes."""
+        rng = random.Random(f"recall documents {seed}")
+        facts = _facts("train")
+        rng.shuffle(facts)
+        for fact in facts:
+            if rng.random() < _SHARE_LISTS:
+                yield _list(fact, rng)
+            else:
+                yield _told(self._passage(fact, rng.choice(self.distances), rng), rng)
+
+    def verify(self, response: str, reference: str) -> Verdict:
+        """Accept a first sentence in which the code is the only number."""
+        if not _CODE.fullmatch(reference):
+            return Verdict(None, None, f"the reference `{reference[:80]}` is not a code")
+        found = tuple(dict.fromkeys(_NUMBER.findall(leading_sentence(response))))
+        if not found:
+            return Verdict(0.0, None, "no code in the response")
+        answer = ", ".join(found)
+        if found == (reference,):
+            return Verdict(1.0, answer, "the expected code")
+        if reference in found:
+            return Verdict(0.0, answer, "more than one code")
+        return Verdict(0.0, answer, f"expected {reference}")
+
+    def _passage(self, fact: Fact, distance: int, rng: random.Random) -> Passage:
+        """Return a passage with `distance` tokens after the fact; at most one sentence before it.
+
+        Only the sentence before makes the place of the fact uncertain: more would cost positions.
+        """
+        num_after = distance // _SENTENCE_TOKENS
+        rivals = _rivals(fact, min(self.rivals, num_after + 1), rng)
+        after = [*_shuffled(_FILLERS, rng), *_shuffled(_FILLERS, rng)][: num_after + 1]
+        for place, rival in zip(rng.sample(range(num_after + 1), len(rivals)), rivals, strict=True):
+            after[place] = str(rival)
+        before = after.pop()
+        lead = [before] if rng.random() < _SHARE_LEAD or before.startswith("The code") else []
+        return Passage(" ".join([*lead, str(fact), *after]), fact, rivals)
+
+
+def _shuffled(sentences: tuple[str, ...], rng: random.Random) -> list[str]:
+    return rng.sample(sentences, len(sentences))
+
+
+def _facts(split: Split) -> list[Fact]:
+    facts = [Fact(name, code) for name in _NAMES for code in _CODES]
+    return [fact for fact in facts if fact.split == split]
+
+
+def _rivals(fact: Fact, number: int, rng: random.Random) -> tuple[Fact, ...]:
+    """Return other people's codes, all different, of the same split."""
+    chosen: list[Fact] = []
+    names = [name for name in _NAMES if name != fact.name]
+    for name in rng.sample(names, number):
+        taken = {fact.code, *(other.code for other in chosen)}
+        own = [rival for rival in _facts_by_name(fact.split)[name] if rival.code not in taken]
+        chosen.append(rng.choice(own))
+    return tuple(chosen)
+
+
+@cache
+def _facts_by_name(split: Split) -> dict[str, list[Fact]]:
+    facts = _facts(split)
+    return {name: [fact for fact in facts if fact.name == name] for name in _NAMES}
+
+
+def _example(passage: Passage, distance: int, rng: random.Random) -> Example:
+    fact = passage.fact
+    question = rng.choice(_QUESTIONS).format(name=fact.name)
+    wrong = _wrong_codes(passage, rng)
+    return Example(
+        id=f"{fact.name} {fact.code}",
+        prompt=f"{passage.text} {question}",
+        response=str(fact),
+        reference=str(fact.code),
+        document=f"{passage.text} The code of {fact.name} is",
+        continuation=f" {fact.code}",
+        distractors=tuple(f" {code}" for code in wrong),
+        flawed=_flawed(passage, wrong),
+        group=str(distance),
+    )
+
+
+def _wrong_codes(passage: Passage, rng: random.Random) -> list[int]:
+    """Return three wrong codes: those of the other people first, then such as look alike."""
+    code = passage.fact.code
+    tens, ones = divmod(code, 10)
+    alike = [10 * ones + tens, *(10 * tens + digit for digit in range(10))]
+    alike += [10 * digit + ones for digit in range(1, 10)]
+    rng.shuffle(alike)
+    others = [rival.code for rival in passage.rivals]
+    candidates = dict.fromkeys([*others, *alike])
+    return [wrong for wrong in candidates if wrong in _CODES and wrong != code][:3]
+
+
+def _flawed(passage: Passage, wrong: list[int]) -> tuple[FlawedResponse, ...]:
+    fact = passage.fact
+    flawed = [
+        FlawedResponse(str(Fact(fact.name, wrong[0])), "wrong code"),
+        FlawedResponse(f"It is {wrong[1]} or {fact.code}.", "does not decide"),
+        FlawedResponse(f"I do not know the code of {fact.name}.", "no answer"),
+    ]
+    if passage.rivals:
+        flawed.append(FlawedResponse(str(passage.rivals[-1]), "the code of another person"))
+    return tuple(flawed)
+
+
+def _told(passage: Passage, rng: random.Random) -> str:
+    """Return the passage, going on with codes that it has stated."""
+    again = [passage.fact, *rng.sample(passage.rivals, rng.randint(0, len(passage.rivals)))]
+    rng.shuffle(again)
+    return " ".join([passage.text, *map(str, again)])
+
+
+def _list(fact: Fact, rng: random.Random) -> str:
+    """Return several people's codes twice, in sentences or, in one order, as names and numbers.
+
+    The second time nothing is new: a model that looks back is paid for every word, which is how it
+    learns to look back at all.
+    """
+    facts = [fact, *_rivals(fact, rng.randint(1, _MAX_RIVALS), rng)]
+    rng.shuffle(facts)
+    if rng.random() < _SHARE_SENTENCES:
+        return " ".join(map(str, [*facts, *rng.sample(facts, len(facts))]))
+    pairs = ", ".join(f"{each.name} {each.code}" for each in facts)
+    return f"Codes: {pairs}.\nOnce more: {pairs}."

@@ -1,0 +1,1 @@
+"""Boxes: confined processes in which untrusted programs run. reward/sandbox.py is the way in."""

@@ -1,0 +1,242 @@
+"""Does a response follow instructions that a program can check? Those of IFEval, by their ids.
+
+The published checks (Zhou et al. 2023, github.com/google-research/instruction_following_eval) in
+their strict form, with these differences: no language is detected, so that
+`language:response_language` is not graded and "in English, all capital letters" asks for the
+letters only; sentences and words in capitals are counted by patterns instead of NLTK's models;
+keywords are taken literally.
+"""
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from reward.verdict import Verdict
+
+Arguments = Mapping[str, Any]
+Check = Callable[[str, Arguments], bool]
+
+_RELATIONS = ("less than", "at least")
+_ANSWERS = ("My answer is yes.", "My answer is no.", "My answer is maybe.")
+_WORD = re.compile(r"\w+")
+# A token of letters with what is inside it, as `don't` and `U.S.A.`.
+_TOKEN = re.compile(r"\w+(?:[.'\u2019-]\w+)*\.?")
+_SENTENCE_END = re.compile(r"[.!?]+[\"')\]\u201d\u2019]*(?=\s|$)")
+_NOT_AN_END = re.compile(
+    r"\b(?:Mr|Mrs|Ms|Dr|Prof|St|Jr|Sr|vs|etc|Inc|Ltd|Co|No|[A-Z]|[ei]\.[eg]|[ap]\.m)\.$",
+    re.IGNORECASE,
+)
+_FENCES = ("```json", "```Json", "```JSON", "```")
+
+
+def instructions(response: str, reference: str) -> Verdict:
+    """Check every instruction: 1.0 if all are followed, else 0.0, and the reason names the rest.
+
+    reference: JSON text, a list of [id, arguments], `[["punctuation:no_comma", {}]]`. An empty
+    response follows none. An id that is not known here, or arguments it does not take, cannot be
+    graded: the score is None.
+    """
+    try:
+        given: list[tuple[str, dict[str, Any]]] = [
+            (str(name), dict(arguments)) for name, arguments in json.loads(reference)
+        ]
+    except (ValueError, TypeError) as error:
+        return Verdict(None, None, f"the reference is no list of instructions: {error}")
+    if not given:
+        return Verdict(None, None, "there are no instructions")
+    failed: list[str] = []
+    for name, arguments in given:
+        if name not in CHECKS:
+            return Verdict(None, None, f"the instruction `{name}` cannot be checked here")
+        try:
+            is_followed = bool(response.strip()) and CHECKS[name](response, arguments)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            return Verdict(None, None, f"`{name}` is given {arguments}: {error!r}"[:200])
+        if not is_followed:
+            failed.append(name)
+    if failed:
+        return Verdict(0.0, None, f"not followed: {', '.join(failed)}")
+    return Verdict(1.0, None, "every instruction is followed")
+
+
+def count_sentences(text: str) -> int:
+    """Return the number of sentences: stretches that end with a mark, and what is left over."""
+    count, start = 0, 0
+    for end in _SENTENCE_END.finditer(text):
+        if _NOT_AN_END.search(text, max(start, end.end() - 12), end.end()):
+            continue
+        count += any(letter.isalnum() for letter in text[start : end.start()])
+        start = end.end()
+    return count + any(letter.isalnum() for letter in text[start:])
+
+
+def _compared(count: int, relation: str, bound: int) -> bool:
+    if relation not in _RELATIONS or isinstance(bound, str):
+        raise ValueError(f"`{relation}` {bound}")
+    return count < bound if relation == _RELATIONS[0] else count >= bound
+
+
+def _has_keywords(response: str, arguments: Arguments) -> bool:
+    lowered = response.lower()
+    return all(str(word).lower() in lowered for word in arguments["keywords"])
+
+
+def _keyword_frequency(response: str, arguments: Arguments) -> bool:
+    count = response.lower().count(arguments["keyword"].strip().lower())
+    return _compared(count, arguments["relation"], arguments["frequency"])
+
+
+def _has_no_forbidden_words(response: str, arguments: Arguments) -> bool:
+    return not any(
+        re.search(rf"\b{re.escape(word)}\b", response, re.IGNORECASE)
+        for word in arguments["forbidden_words"]
+    )
+
+
+def _letter_frequency(response: str, arguments: Arguments) -> bool:
+    count = response.lower().count(arguments["letter"].strip().lower())
+    return _compared(count, arguments["let_relation"], arguments["let_frequency"])
+
+
+def _number_of_words(response: str, arguments: Arguments) -> bool:
+    count = len(_WORD.findall(response))
+    return _compared(count, arguments["relation"], arguments["num_words"])
+
+
+def _number_of_sentences(response: str, arguments: Arguments) -> bool:
+    return _compared(count_sentences(response), arguments["relation"], arguments["num_sentences"])
+
+
+def _number_of_paragraphs(response: str, arguments: Arguments) -> bool:
+    """Whether there are as many paragraphs, divided by `***`; none between two may be empty."""
+    paragraphs = [bool(part.strip()) for part in re.split(r"\s?\*\*\*\s?", response)]
+    if not all(paragraphs[1:-1]):
+        return False
+    return sum(paragraphs) == arguments["num_paragraphs"]
+
+
+def _first_word_of_paragraph(response: str, arguments: Arguments) -> bool:
+    """Whether there are as many paragraphs, and the n-th one begins with a word."""
+    paragraphs = response.split("\n\n")
+    count, nth = sum(bool(part.strip()) for part in paragraphs), int(arguments["nth_paragraph"])
+    if nth > count or not paragraphs[nth - 1].strip():
+        return False
+    first = paragraphs[nth - 1].split()[0].lstrip("'").lstrip('"')
+    word = re.split(r"[.,?!'\"]", first)[0].lower()
+    return count == arguments["num_paragraphs"] and word == arguments["first_word"].lower()
+
+
+def _number_of_placeholders(response: str, arguments: Arguments) -> bool:
+    return len(re.findall(r"\[.*?\]", response)) >= arguments["num_placeholders"]
+
+
+def _has_postscript(response: str, arguments: Arguments) -> bool:
+    marker = str(arguments["postscript_marker"]).strip()
+    patterns = {"P.P.S": r"p\.\s?p\.\s?s", "P.S.": r"p\.\s?s\."}
+    return bool(re.search(patterns.get(marker, re.escape(marker.lower())), response.lower()))
+
+
+def _number_of_bullets(response: str, arguments: Arguments) -> bool:
+    stars = re.findall(r"^\s*\*[^\*].*$", response, re.MULTILINE)
+    dashes = re.findall(r"^\s*-.*$", response, re.MULTILINE)
+    return len(stars) + len(dashes) == arguments["num_bullets"]
+
+
+def _is_constrained(response: str, _: Arguments) -> bool:
+    return any(answer in response for answer in _ANSWERS)
+
+
+def _number_of_highlights(response: str, arguments: Arguments) -> bool:
+    single = re.findall(r"\*[^\n\*]*\*", response)
+    double = re.findall(r"\*\*[^\n\*]*\*\*", response)
+    count = sum(bool(each.strip("*").strip()) for each in (*single, *double))
+    return count >= arguments["num_highlights"]
+
+
+def _number_of_sections(response: str, arguments: Arguments) -> bool:
+    mark = re.escape(arguments["section_spliter"].strip())
+    return len(re.findall(rf"\s?{mark}\s?\d+\s?", response)) >= arguments["num_sections"]
+
+
+def _is_json(response: str, _: Arguments) -> bool:
+    text = response.strip()
+    for fence in _FENCES:
+        text = text.removeprefix(fence)
+    try:
+        json.loads(text.removesuffix("```").strip())
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _has_title(response: str, _: Arguments) -> bool:
+    titles = re.findall(r"<<[^\n]+>>", response)
+    return any(title.lstrip("<").rstrip(">").strip() for title in titles)
+
+
+def _is_two_responses(response: str, _: Arguments) -> bool:
+    parts = [part.strip() for part in response.split("******")]
+    if not all(parts[1:-1]):
+        return False
+    said = [part for part in parts if part]
+    return len(said) == 2 and said[0] != said[1]
+
+
+def _repeats_prompt(response: str, arguments: Arguments) -> bool:
+    wanted = arguments["prompt_to_repeat"].strip().lower()
+    return response.strip().lower().startswith(wanted)
+
+
+def _ends_with(response: str, arguments: Arguments) -> bool:
+    return response.strip().strip('"').lower().endswith(arguments["end_phrase"].strip().lower())
+
+
+def _words_in_capitals(response: str, arguments: Arguments) -> bool:
+    count = sum(word.isupper() for word in _TOKEN.findall(response))
+    return _compared(count, arguments["capital_relation"], arguments["capital_frequency"])
+
+
+def _is_upper(response: str, _: Arguments) -> bool:
+    return response.isupper()
+
+
+def _is_lower(response: str, _: Arguments) -> bool:
+    return response.islower()
+
+
+def _has_no_comma(response: str, _: Arguments) -> bool:
+    return "," not in response
+
+
+def _is_quoted(response: str, _: Arguments) -> bool:
+    text = response.strip()
+    return len(text) > 1 and text[0] == text[-1] == '"'
+
+
+CHECKS: dict[str, Check] = {
+    "keywords:existence": _has_keywords,
+    "keywords:frequency": _keyword_frequency,
+    "keywords:forbidden_words": _has_no_forbidden_words,
+    "keywords:letter_frequency": _letter_frequency,
+    "length_constraints:number_words": _number_of_words,
+    "length_constraints:number_sentences": _number_of_sentences,
+    "length_constraints:number_paragraphs": _number_of_paragraphs,
+    "length_constraints:nth_paragraph_first_word": _first_word_of_paragraph,
+    "detectable_content:number_placeholders": _number_of_placeholders,
+    "detectable_content:postscript": _has_postscript,
+    "detectable_format:number_bullet_lists": _number_of_bullets,
+    "detectable_format:constrained_response": _is_constrained,
+    "detectable_format:number_highlighted_sections": _number_of_highlights,
+    "detectable_format:multiple_sections": _number_of_sections,
+    "detectable_format:json_format": _is_json,
+    "detectable_format:title": _has_title,
+    "combination:two_responses": _is_two_responses,
+    "combination:repeat_prompt": _repeats_prompt,
+    "startend:end_checker": _ends_with,
+    "startend:quotation": _is_quoted,
+    "change_case:capital_word_frequency": _words_in_capitals,
+    "change_case:english_capital": _is_upper,
+    "change_case:english_lowercase": _is_lower,
+    "punctuation:no_comma": _has_no_comma,
+}
