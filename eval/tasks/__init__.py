@@ -56,7 +56,7 @@ def load(name: str) -> Task:
     return made(plain, _named(BUILT_IN[plain]), settings)
 
 
-def benchmark(name: str) -> "type[BenchmarkTask]":
+def benchmark_class(name: str) -> "type[BenchmarkTask]":
     """Return the class of one of the BENCHMARKS."""
     return _named(BENCHMARKS[name])
 

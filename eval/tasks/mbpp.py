@@ -4,10 +4,11 @@ A row is `task_id`, `text`, `code`, `test_list` and `test_setup_code`. One file 
 paper splits them by id: 11-510 test, 511-600 validation, 601-974 train. 1-10, the paper's prompts
 for few-shot, are in no split here: demonstrations come from the training rows.
 
-Some of the published solutions fail their own tests; their items stay, as everywhere.
+Of the 500 published test solutions one (123) takes more than our three seconds; its item stays.
 """
 
 import json
+import re
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -23,6 +24,7 @@ _IDS: dict[Split, range] = {
     "train": range(601, 975),
 }
 _BEGIN, _DONE = "[BEGIN]", "[DONE]"
+_DEFINED = re.compile(r"^def (\w+)", re.MULTILINE)
 
 
 class Mbpp(BenchmarkTask):
@@ -57,14 +59,17 @@ class Mbpp(BenchmarkTask):
         """Read one function."""
         text, tests = row.text("text").strip(), row.texts("test_list")
         code = row.text("code").replace("\r\n", "\n").strip()
-        setup = row.text("test_setup_code")
         shown = "\n".join(tests)
+        hidden = {
+            "tests": f"{row.text('test_setup_code')}\n{shown}".strip(),
+            "entry_point": _entry_point(code, shown),
+        }
         asked = f"{text} Your code should pass these tests:\n\n{shown}"
         return Example(
             id=f"mbpp {row.value('task_id', int, 'a whole number')}",
             prompt=asked,
             response=f"```python\n{code}\n```",
-            reference=json.dumps({"tests": "\n".join([setup, *tests]).strip()}),
+            reference=json.dumps(hidden),
             document="You are an expert Python programmer, and here is your task: "
             f"{asked}\n{_BEGIN}",
             continuation=f"\n{code}\n{_DONE}",
@@ -73,10 +78,18 @@ class Mbpp(BenchmarkTask):
     def verify(self, response: str, reference: str) -> Verdict:
         """Run the tests on the last code block, or on what stands before `[DONE]`."""
         try:
-            tests: str = json.loads(reference)["tests"]
+            given: dict[str, str] = json.loads(reference)
+            tests, entry_point = given["tests"], given["entry_point"]
         except (ValueError, KeyError, TypeError):
             return Verdict(None, None, "the reference holds no tests")
         if extract.code_block(response, "python") is None:
             response = response.partition(_BEGIN)[2] or response
             response = response.partition(_DONE)[0]
-        return passes_tests(response, tests, timeout_s=self.timeout_s)
+        return passes_tests(response, tests, entry_point=entry_point, timeout_s=self.timeout_s)
+
+
+def _entry_point(code: str, tests: str) -> str:
+    """Return which function of the solution the tests call: some are called like a builtin."""
+    called = re.findall(r"\w+", tests)
+    defined = [name for name in _DEFINED.findall(code) if name in called]
+    return min(defined, key=called.index, default="")

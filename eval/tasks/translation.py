@@ -33,30 +33,41 @@ _SENTENCES = (
 )
 _TITLES = ("{e} in French", "The {w} {e}", "French for {e}", "How people say {e} in France")
 _DICTIONARY_LINES = ("{e}: {f}", "{e} = {f}")
+_FEWEST_PAIRS = 60
 # After the last of these in a sentence comes the French; without one the sentence is French.
 _LEAD = re.compile(r"\bis\b|\bsay\b|[:=]")
 
 
 class Translation(Task):
-    """Single words and short phrases from English into French, accents included."""
+    """Single words and short phrases from English into French, accents included.
+
+    pairs: how many of the table's are spoken of, evenly from all its categories.
+    """
 
     name = "translation"
-    version = 2
+    version = 3
     kind = "knowledge"
     summary = "English words and phrases in French"
     metrics: ClassVar[tuple[Metric, ...]] = ("choice_accuracy", "verified_accuracy")
     max_new_tokens = 32
     document_stop = ("\n", ".")
 
+    def __init__(self, pairs: int = len(ENTRIES)) -> None:
+        if not _FEWEST_PAIRS <= pairs <= len(ENTRIES):
+            raise ValueError(f"pairs is {_FEWEST_PAIRS} to {len(ENTRIES)}, not {pairs}")
+        # Rounded so that the table is walked through in even strides.
+        numbers = {number * len(ENTRIES) // pairs for number in range(pairs)}
+        self.entries = tuple(ENTRIES[number] for number in sorted(numbers))
+
     def examples(self, split: Split) -> Iterator[Example]:
         """Yield each pair once for each question in train, else once."""
         asked: list[Example] = []
-        for entry in ENTRIES:
-            if entry_split(entry) == split:
-                rng = random.Random(f"translation example {entry.english}")
-                questions = _QUESTIONS if split == "train" else (rng.choice(_QUESTIONS),)
-                example = _example(entry, rng)
-                asked += [replace(example, prompt=_fill(each, entry)) for each in questions]
+        own = [entry for entry in self.entries if entry_split(entry) == split]
+        for entry in own:
+            rng = random.Random(f"translation example {entry.english}")
+            questions = _QUESTIONS if split == "train" else (rng.choice(_QUESTIONS),)
+            example = _example(entry, own, rng)
+            asked += [replace(example, prompt=_fill(each, entry)) for each in questions]
         random.Random(f"translation {split}").shuffle(asked)
         yield from asked
 
@@ -64,13 +75,14 @@ class Translation(Task):
         """Yield every pair alone, under titles, in lists, paragraphs and dictionaries."""
         rng = random.Random(f"translation documents {seed}")
         texts: list[str] = []
-        for entry in ENTRIES:
+        entries = self.entries
+        for entry in entries:
             texts += [_fill(_STATEMENT, entry), *_articles(entry, rng)]
         for sentence in (_STATEMENT, *_SENTENCES):
-            texts += [" ".join(group) for group in _groups(sentence, rng, sizes=(3, 6))]
-        texts += ["\n".join(group) for group in _groups(_STATEMENT, rng, sizes=(4, 8))]
+            texts += [" ".join(group) for group in _groups(sentence, entries, rng, sizes=(3, 6))]
+        texts += ["\n".join(group) for group in _groups(_STATEMENT, entries, rng, sizes=(4, 8))]
         for line in _DICTIONARY_LINES:
-            texts += ["\n".join(group) for group in _by_category(line, rng)]
+            texts += ["\n".join(group) for group in _by_category(line, entries, rng)]
         rng.shuffle(texts)
         yield from texts
 
@@ -103,12 +115,12 @@ _ACCEPTED: dict[str, frozenset[str]] = {
 
 @cache
 def entry_split(entry: Entry) -> Split:
-    """Return the split of a pair; a third are for the test."""
-    return split_of(f"translation {entry.english}", test=0.38)
+    """Return the split of a pair; two thirds are for the test: what counts is what was read."""
+    return split_of(f"translation {entry.english}", validation=0.06, test=0.66)
 
 
-def _example(entry: Entry, rng: random.Random) -> Example:
-    """Return the pair's example, still without a question."""
+def _example(entry: Entry, own: Sequence[Entry], rng: random.Random) -> Example:
+    """Return the pair's example, still without a question; own: all pairs of its split."""
     statement = _fill(_STATEMENT, entry)
     return Example(
         id=entry.english,
@@ -117,18 +129,19 @@ def _example(entry: Entry, rng: random.Random) -> Example:
         reference=entry.french,
         document=statement.removesuffix(f" {entry.french}."),
         continuation=f" {entry.french}",
-        distractors=tuple(f" {wrong.french}" for wrong in _wrong_entries(entry, rng)),
-        flawed=_flawed(entry, rng),
+        distractors=tuple(f" {wrong.french}" for wrong in _wrong_entries(entry, own, rng)),
+        flawed=_flawed(entry, own, rng),
         group=entry.category,
     )
 
 
-def _wrong_entries(entry: Entry, rng: random.Random) -> list[Entry]:
+def _wrong_entries(entry: Entry, own: Sequence[Entry], rng: random.Random) -> list[Entry]:
     """Return three pairs of the same split whose French is wrong, of the category if it has them.
 
     None begins with another or with the right one: the longer could never be the likelier.
     """
-    same, others = _rivals(entry_split(entry), entry.category)
+    same = [other for other in own if other.category == entry.category]
+    others = [other for other in own if other.category != entry.category]
     chosen = [entry]
     for rival in (*rng.sample(same, len(same)), *rng.sample(others, 9)):
         is_alike = any(
@@ -142,16 +155,8 @@ def _wrong_entries(entry: Entry, rng: random.Random) -> list[Entry]:
     return chosen[1:]
 
 
-@cache
-def _rivals(split: Split, category: str) -> tuple[list[Entry], list[Entry]]:
-    """Return the split's pairs of the category, and its other ones."""
-    own = [entry for entry in ENTRIES if entry_split(entry) == split]
-    same = [entry for entry in own if entry.category == category]
-    return same, [entry for entry in own if entry.category != category]
-
-
-def _flawed(entry: Entry, rng: random.Random) -> tuple[FlawedResponse, ...]:
-    wrong, other, _ = _wrong_entries(entry, rng)
+def _flawed(entry: Entry, own: Sequence[Entry], rng: random.Random) -> tuple[FlawedResponse, ...]:
+    wrong, other, _ = _wrong_entries(entry, own, rng)
     return (
         FlawedResponse(_statement(entry, wrong.french), "another word of the same kind"),
         FlawedResponse(_fill(_STATEMENT, other), "translates another word"),
@@ -187,9 +192,11 @@ def _paragraph(sentences: Sequence[str], entry: Entry) -> str:
     return " ".join(_capitalised(_fill(sentence, entry)) for sentence in sentences)
 
 
-def _groups(line: str, rng: random.Random, *, sizes: tuple[int, int]) -> list[list[str]]:
+def _groups(
+    line: str, entries: Sequence[Entry], rng: random.Random, *, sizes: tuple[int, int]
+) -> list[list[str]]:
     """Return the line for every pair, shuffled, in groups."""
-    lines = [_capitalised(_fill(line, entry)) for entry in ENTRIES]
+    lines = [_capitalised(_fill(line, entry)) for entry in entries]
     rng.shuffle(lines)
     groups: list[list[str]] = []
     while lines:
@@ -199,11 +206,11 @@ def _groups(line: str, rng: random.Random, *, sizes: tuple[int, int]) -> list[li
     return groups
 
 
-def _by_category(line: str, rng: random.Random) -> list[list[str]]:
+def _by_category(line: str, entries: Sequence[Entry], rng: random.Random) -> list[list[str]]:
     """Return the line for every pair, up to eight of one category under a title."""
     groups: list[list[str]] = []
-    for category in dict.fromkeys(entry.category for entry in ENTRIES):
-        lines = [_fill(line, entry) for entry in ENTRIES if entry.category == category]
+    for category in dict.fromkeys(entry.category for entry in entries):
+        lines = [_fill(line, entry) for entry in entries if entry.category == category]
         rng.shuffle(lines)
         title = f"English and French: {category}"
         groups += [[title, *lines[start : start + 8]] for start in range(0, len(lines), 8)]
