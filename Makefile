@@ -26,9 +26,10 @@ unit: $(READY)
 bench: $(READY)
 	$(BIN)/python -m tests.benchmarks
 
-# The long proofs: kills at random moments, every one of which must end in the same weights.
+# The long proofs: kills at random moments, every one of which must end in the same weights; how
+# often intervals cover; every gold solution of HumanEval and MBPP in the sandbox.
 prove: $(READY)
-	$(BIN)/pytest -m slow --timeout=1800 tests/prove
+	$(BIN)/pytest -m slow --timeout=1800 tests/prove tests/unit/reward/test_gold_solutions.py
 
 # After a deliberate change: write the golden files anew and look at the difference before committing.
 golden: $(READY)

@@ -8,9 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import stdev
 
-from eval.compare import RowItems, RowMetric, row_items
+from eval.compare import Row
 from eval.model import Form
-from eval.run import ItemResult, Style
+from eval.results import ItemResult, Style
+from eval.rows import CONTROLLED, RowItems, row_items
 from eval.statistics import Interval, clustered_interval, mean, student_interval
 
 Results = Mapping[str, Sequence[ItemResult]]  # one seed's, by model
@@ -45,37 +46,84 @@ class Spread:
 class PooledRow:
     """A row of `eval.compare` under several seeds.
 
-    n, ungraded, against: by seed, as in the seed's own row. delta: against the best style of the
-    baseline in each seed; None for the baseline itself and for win rates.
+    n, ungraded, against, against_shots: by seed, as in the seed's own row. delta: against the best
+    style of the baseline in each seed; None for the baseline itself and for win rates.
     """
 
     task: str
-    metric: RowMetric
+    metric: str
     model: str
     style: Style
+    shots: int
     form: Form
+    lower_is_better: bool
+    samples: int
     n: tuple[int, ...]
     ungraded: tuple[int, ...]
     against: tuple[Style | None, ...]
+    against_shots: tuple[int | None, ...]
     score: Spread
     delta: Spread | None
 
 
-def pool(results: Sequence[Results], baseline: str) -> list[PooledRow]:
+def pool(
+    results: Sequence[Results], baseline: str, *, pass_at: Sequence[int] = ()
+) -> list[PooledRow]:
     """Return the rows of `eval.compare`, each pooled over the seeds whose results are given.
 
-    Win rates that only some seeds have (of items without gold scores) are left out.
+    pass_at: as of `eval.rows.row_items`. Win rates that only some seeds have (of items without gold
+    scores) are left out, and those controlled for length, which are no means over items.
 
     Raises ValueError as `compare` does, and if the seeds compare other models or asked other items.
     """
     _check_same_questions(results)
-    by_seed = [{_key(row): row for row in row_items(seed, baseline)} for seed in results]
-    shared = [key for key in by_seed[0] if all(key in rows for rows in by_seed)]
+    by_seed = [
+        {_key(row): row for row in row_items(seed, baseline, pass_at=pass_at)} for seed in results
+    ]
+    shared = [
+        key
+        for key in by_seed[0]
+        if all(key in rows for rows in by_seed) and by_seed[0][key].metric != CONTROLLED
+    ]
     return [_pooled([rows[key] for rows in by_seed]) for key in shared]
 
 
-def _key(row: RowItems) -> tuple[str, str, str, str]:
-    return row.task, row.metric, row.model, row.style
+def as_row(pooled: PooledRow) -> Row:
+    """Return a pooled row as one of a single comparison, for a gate to judge.
+
+    n: of the seed with the fewest. What only a single seed has (p, flips, lengths) is None.
+    """
+    score, delta = pooled.score, pooled.delta
+    return Row(
+        task=pooled.task,
+        metric=pooled.metric,
+        model=pooled.model,
+        style=pooled.style,
+        shots=pooled.shots,
+        form=pooled.form,
+        lower_is_better=pooled.lower_is_better,
+        samples=pooled.samples,
+        n=min(pooled.n),
+        ungraded=max(pooled.ungraded),
+        score=score.mean,
+        low=score.low,
+        high=score.high,
+        against=pooled.against[0],
+        against_shots=pooled.against_shots[0],
+        delta=delta.mean if delta else None,
+        delta_low=delta.low if delta else None,
+        delta_high=delta.high if delta else None,
+        p=None,
+        p_adjusted=None,
+        gained=None,
+        lost=None,
+        detectable=None,
+        tokens=None,
+    )
+
+
+def _key(row: RowItems) -> tuple[str, str, str, str, int]:
+    return row.task, row.metric, row.model, row.style, row.shots
 
 
 def _check_same_questions(results: Sequence[Results]) -> None:
@@ -84,7 +132,7 @@ def _check_same_questions(results: Sequence[Results]) -> None:
         raise ValueError("there is no seed's result to pool")
     asked = [
         {
-            (model, item.task, item.metric, item.style, item.item)
+            (model, item.task, item.metric, item.style, item.item, item.shots, item.sample)
             for model, items in seed.items()
             for item in items
         }
@@ -92,7 +140,7 @@ def _check_same_questions(results: Sequence[Results]) -> None:
     ]
     for other in asked[1:]:
         if other != asked[0]:
-            model, task, metric, style, item = min(other ^ asked[0])
+            model, task, metric, style, item, *_ = min(other ^ asked[0])
             raise ValueError(
                 "the seeds did not ask the same: only some asked "
                 f"`{model}` item `{item}` of `{task}` ({metric}, {style})"
@@ -102,7 +150,7 @@ def _check_same_questions(results: Sequence[Results]) -> None:
 def _pooled(rows: Sequence[RowItems]) -> PooledRow:
     first = rows[0]
     delta: Spread | None = None
-    if first.against is not None and first.metric != "win_rate":
+    if first.against is not None and not first.is_win_rate:
         differences = [
             {item: row.scores[item] - row.reference[item] for item in row.reference} for row in rows
         ]
@@ -112,10 +160,14 @@ def _pooled(rows: Sequence[RowItems]) -> PooledRow:
         metric=first.metric,
         model=first.model,
         style=first.style,
+        shots=first.shots,
         form=first.form,
+        lower_is_better=first.lower_is_better,
+        samples=first.samples,
         n=tuple(len(row.scores) for row in rows),
         ungraded=tuple(row.ungraded for row in rows),
-        against=tuple(row.against for row in rows),
+        against=tuple(row.against[0] if row.against else None for row in rows),
+        against_shots=tuple(row.against[1] if row.against else None for row in rows),
         score=_spread(
             [row.score for row in rows], [row.scores for row in rows], rows, first.score_interval
         ),

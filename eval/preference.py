@@ -1,38 +1,45 @@
-"""How often one model's response is preferred to another's, by the task's own gold score.
+"""Whose response is preferred, item by item, by the task's own gold score.
 
-Not a judge and not a reward: `Task.gold_score` was never trained on. Two models are compared item
-by item, asked in the same style; a tie counts half. Imports no torch.
+Not a judge and not a reward: `Task.gold_score` was never trained on. What the outcomes add up to is
+`eval.win_rate`'s subject. Imports no torch.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-from eval.run import ItemResult
-from eval.statistics import Interval, mean_interval, wilson
+from eval.results import ItemResult
 
 TIE = 0.5
 
 
-def preferred(ours: Mapping[str, ItemResult], theirs: Mapping[str, ItemResult]) -> dict[str, float]:
-    """Return 1 where our response has the higher gold score, 0.5 where equal, 0 where lower.
+@dataclass(frozen=True)
+class Preference:
+    """Two responses to one item, asked in the same way.
 
-    Items, by id, without a gold score on either side are left out.
+    outcome: 1 where ours has the higher gold score, 0.5 where they are equal, 0 where it is lower.
+    length_difference: our length minus theirs, in characters: tokenizers differ.
     """
-    outcomes: dict[str, float] = {}
-    for item, result in ours.items():
-        our_score = result.gold_score
-        their_score = theirs[item].gold_score if item in theirs else None
-        if our_score is not None and their_score is not None:
-            outcomes[item] = TIE + TIE * ((our_score > their_score) - (our_score < their_score))
-    return outcomes
+
+    item: str
+    outcome: float
+    length_difference: int
 
 
-def win_rate_interval(outcomes: Sequence[float]) -> Interval | None:
-    """Return the 95% interval of the win rate: a bootstrap over items, both responses together.
+def preferences(
+    ours: Mapping[str, Sequence[ItemResult]], theirs: Mapping[str, Sequence[ItemResult]]
+) -> list[Preference]:
+    """Compare each response with the other model's; items without a gold score are left out.
 
-    Without ties it is Wilson's. With nothing but ties a bootstrap would claim certainty: it is then
-    0.5 +- half of Wilson's upper limit for the share of items on which the models differ.
+    Of several samples of an item the first is compared with the first, the second with the second
+    and so on.
     """
-    if outcomes and all(outcome == TIE for outcome in outcomes):
-        reach = wilson(0, len(outcomes)).high / 2
-        return Interval(TIE - reach, TIE + reach)
-    return mean_interval(outcomes)
+    return [
+        Preference(
+            item=item,
+            outcome=TIE + TIE * ((a.gold_score > b.gold_score) - (a.gold_score < b.gold_score)),
+            length_difference=len(a.response) - len(b.response),
+        )
+        for item, results in ours.items()
+        for a, b in zip(results, theirs.get(item, ()), strict=False)
+        if a.gold_score is not None and b.gold_score is not None
+    ]

@@ -30,6 +30,12 @@ class PosttrainError(Exception):
         return "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
 
 
+class GateError(PosttrainError):
+    """A gate says DO NOT SHIP; everything ran, and its results are there: exit code 1."""
+
+    exit_code = 1
+
+
 class InfrastructureError(PosttrainError):
     """The machine, the network or a launcher failed, not the user's input: exit code 3."""
 

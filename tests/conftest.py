@@ -6,6 +6,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("POSTTRAIN_REPORT", "0")  # seconds a run; tests of the report turn it on
 
 from pathlib import Path
 
@@ -108,7 +109,7 @@ def tiny_recipe(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder of real models and data that POSTTRAIN_REAL_DATA names."""
     folder = os.environ.get("POSTTRAIN_REAL_DATA")

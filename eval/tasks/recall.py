@@ -1,13 +1,12 @@
-"""Remembering what a text said: whose code was which, some sentences later. A skill task.
+"""Remembering what a text said: whose code word was which, some sentences later. A skill task.
 
-A passage states a person's code, goes on about other things and other people's codes, and is then
-asked. Accuracy against the distance between statement and question shows how far a model looks
-back. Every sentence of a passage has eight tokens, full stop included, where words and single
-digits are tokens: a distance is a count. Not a test of knowledge: no code can be known beforehand.
+A passage states a person's code word, goes on about other things and other people's code words, and
+is then asked. Accuracy against the distance between statement and question shows how far a model
+looks back. Every sentence of a passage has seven words and a full stop, eight tokens: a distance is
+a count. Not a test of knowledge: no code word can be known beforehand.
 """
 
 import random
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -15,7 +14,7 @@ from typing import ClassVar
 
 from eval.task import Example, FlawedResponse, Metric, Split, Task, split_of
 from reward.verdict import Verdict
-from reward.verifiers.text import leading_sentence
+from reward.verifiers.text import leading_sentence, named
 
 _SENTENCE_TOKENS = 8
 _DISTANCES = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256)
@@ -26,10 +25,19 @@ _SHARE_SENTENCES = 0.4
 _NAMES = (
     "Anna", "Ben", "Clara", "David", "Emma", "Frank", "Grace", "Henry", "Ida", "Jack", "Kate",
     "Leo", "Mia", "Nick", "Olga", "Paul", "Rosa", "Sam", "Tina", "Victor", "Wendy", "Zoe",
-    "Alice", "Bruno", "Carl", "Dora", "Eric", "Flora", "Greta", "Hugo",
+    "Alice", "Bruno", "Carl", "Dora", "Eric", "Flora", "Greta", "Hugo", "Lena", "Oscar", "Peter",
+    "Ruth", "Simon", "Vera",
 )  # fmt: skip
-_CODES = range(10, 100)
-# Seven words and a full stop; no name, no digit, nothing about codes.
+_WORDS = (
+    "moon", "star", "sand", "gold", "iron", "milk", "rice", "salt", "honey", "lemon", "olive",
+    "cherry", "tiger", "zebra", "camel", "eagle", "whale", "shark", "snake", "spider", "hammer",
+    "needle", "candle", "mirror", "pillow", "basket", "bottle", "button", "ribbon", "feather",
+    "guitar", "piano", "violin", "trumpet", "rocket", "engine", "anchor", "bridge", "castle",
+    "tower", "palace", "temple", "desert", "island", "valley", "jungle", "winter", "summer",
+    "thunder", "shadow", "copper", "silver", "velvet", "cotton", "pepper", "ginger", "carrot",
+    "tomato", "potato", "pumpkin", "walnut", "almond", "saddle", "ladder",
+)  # fmt: skip
+# Seven words and a full stop; no name and no code word.
 _FILLERS = (
     "The sky is blue over the hills.",
     "A small dog sleeps by the door.",
@@ -53,33 +61,31 @@ _FILLERS = (
     "Many people walk along the wide street.",
 )
 _QUESTIONS = (
-    "What is the code of {name}?",
-    "Tell me the code of {name}.",
-    "Which code does {name} have?",
+    "What is the code word of {name}?",
+    "Tell me the code word of {name}.",
+    "Which code word does {name} have?",
 )
-_NUMBER = re.compile(r"\d+")
-_CODE = re.compile(r"[1-9][0-9]")
 
 
 @dataclass(frozen=True)
 class Fact:
-    """That a person has a code: the id is what no other split may state."""
+    """That a person has a code word: what no text of another split may state."""
 
     name: str
-    code: int
+    word: str
 
     def __str__(self) -> str:
-        return f"The code of {self.name} is {self.code}."
+        return f"The code word of {self.name} is {self.word}."
 
     @property
     def split(self) -> Split:
-        """The split that the pair of name and code belongs to."""
-        return split_of(f"recall {self.name} {self.code}")
+        """The split that the pair of name and code word belongs to."""
+        return split_of(f"recall {self.name} {self.word}")
 
 
 @dataclass(frozen=True)
 class Passage:
-    """A text with a fact, and the codes of other people that it also states."""
+    """A text with a fact, and the code words of other people that it also states."""
 
     text: str
     fact: Fact
@@ -87,20 +93,20 @@ class Passage:
 
 
 class Recall(Task):
-    """The code of a person, stated up to `max_distance` tokens before the question.
+    """The code word of a person, stated up to `max_distance` tokens before the question.
 
-    rivals: how many other people's codes the passage states, before the fact and after it.
+    rivals: how many other people's code words the passage states, before the fact and after it.
     """
 
     name = "recall"
-    version = 2
+    version = 3
     kind = "skill"
-    summary = "a person's code, stated some sentences before the question"
+    summary = "a person's code word, stated some sentences before the question"
     metrics: ClassVar[tuple[Metric, ...]] = ("choice_accuracy", "verified_accuracy")
     max_new_tokens = 16
     document_stop = ("\n", ".")
 
-    def __init__(self, max_distance: int = 64, rivals: int = 2) -> None:
+    def __init__(self, max_distance: int = 64, rivals: int = 1) -> None:
         if max_distance not in _DISTANCES:
             raise ValueError(
                 f"max_distance is one of {', '.join(map(str, _DISTANCES))}, not {max_distance}"
@@ -111,7 +117,7 @@ class Recall(Task):
         self.rivals = rivals
 
     def examples(self, split: Split) -> Iterator[Example]:
-        """Yield one example of each pair of name and code; the distances take turns."""
+        """Yield one example of each pair of name and code word; the distances take turns."""
         rng = random.Random(f"recall {split}")
         facts = _facts(split)
         rng.shuffle(facts)
@@ -120,7 +126,7 @@ class Recall(Task):
             yield _example(self._passage(fact, distance, rng), distance, rng)
 
     def documents(self, seed: int) -> Iterator[str]:
-        """Yield each training fact in a passage that takes it up again, or in a list of codes."""
+        """Yield each training fact in a passage that takes it up again, or in a list."""
         rng = random.Random(f"recall documents {seed}")
         facts = _facts("train")
         rng.shuffle(facts)
@@ -131,17 +137,17 @@ class Recall(Task):
                 yield _told(self._passage(fact, rng.choice(self.distances), rng), rng)
 
     def verify(self, response: str, reference: str) -> Verdict:
-        """Accept a first sentence in which the code is the only number."""
-        if not _CODE.fullmatch(reference):
-            return Verdict(None, None, f"the reference `{reference[:80]}` is not a code")
-        found = tuple(dict.fromkeys(_NUMBER.findall(leading_sentence(response))))
+        """Accept a first sentence that names the code word and no other one."""
+        if reference not in _WORDS:
+            return Verdict(None, None, f"the reference `{reference[:80]}` is no code word")
+        found = named(leading_sentence(response), _WORDS)
         if not found:
-            return Verdict(0.0, None, "no code in the response")
+            return Verdict(0.0, None, "no code word in the response")
         answer = ", ".join(found)
         if found == (reference,):
-            return Verdict(1.0, answer, "the expected code")
+            return Verdict(1.0, answer, "the expected code word")
         if reference in found:
-            return Verdict(0.0, answer, "more than one code")
+            return Verdict(0.0, answer, "more than one code word")
         return Verdict(0.0, answer, f"expected {reference}")
 
     def _passage(self, fact: Fact, distance: int, rng: random.Random) -> Passage:
@@ -155,7 +161,7 @@ class Recall(Task):
         for place, rival in zip(rng.sample(range(num_after + 1), len(rivals)), rivals, strict=True):
             after[place] = str(rival)
         before = after.pop()
-        lead = [before] if rng.random() < _SHARE_LEAD or before.startswith("The code") else []
+        lead = [before] if rng.random() < _SHARE_LEAD or before.startswith("The code word") else []
         return Passage(" ".join([*lead, str(fact), *after]), fact, rivals)
 
 
@@ -164,17 +170,17 @@ def _shuffled(sentences: tuple[str, ...], rng: random.Random) -> list[str]:
 
 
 def _facts(split: Split) -> list[Fact]:
-    facts = [Fact(name, code) for name in _NAMES for code in _CODES]
+    facts = [Fact(name, word) for name in _NAMES for word in _WORDS]
     return [fact for fact in facts if fact.split == split]
 
 
 def _rivals(fact: Fact, number: int, rng: random.Random) -> tuple[Fact, ...]:
-    """Return other people's codes, all different, of the same split."""
+    """Return other people's code words, all different, of the same split."""
     chosen: list[Fact] = []
     names = [name for name in _NAMES if name != fact.name]
     for name in rng.sample(names, number):
-        taken = {fact.code, *(other.code for other in chosen)}
-        own = [rival for rival in _facts_by_name(fact.split)[name] if rival.code not in taken]
+        taken = {fact.word, *(other.word for other in chosen)}
+        own = [rival for rival in _facts_by_name(fact.split)[name] if rival.word not in taken]
         chosen.append(rng.choice(own))
     return tuple(chosen)
 
@@ -187,54 +193,48 @@ def _facts_by_name(split: Split) -> dict[str, list[Fact]]:
 
 def _example(passage: Passage, distance: int, rng: random.Random) -> Example:
     fact = passage.fact
-    question = rng.choice(_QUESTIONS).format(name=fact.name)
-    wrong = _wrong_codes(passage, rng)
+    wrong = _wrong_words(passage, rng)
     return Example(
-        id=f"{fact.name} {fact.code}",
-        prompt=f"{passage.text} {question}",
+        id=f"{fact.name} {fact.word}",
+        prompt=f"{passage.text} {rng.choice(_QUESTIONS).format(name=fact.name)}",
         response=str(fact),
-        reference=str(fact.code),
-        document=f"{passage.text} The code of {fact.name} is",
-        continuation=f" {fact.code}",
-        distractors=tuple(f" {code}" for code in wrong),
+        reference=fact.word,
+        document=f"{passage.text} {str(fact).removesuffix(f' {fact.word}.')}",
+        continuation=f" {fact.word}",
+        distractors=tuple(f" {word}" for word in wrong),
         flawed=_flawed(passage, wrong),
         group=str(distance),
     )
 
 
-def _wrong_codes(passage: Passage, rng: random.Random) -> list[int]:
-    """Return three wrong codes: those of the other people first, then such as look alike."""
-    code = passage.fact.code
-    tens, ones = divmod(code, 10)
-    alike = [10 * ones + tens, *(10 * tens + digit for digit in range(10))]
-    alike += [10 * digit + ones for digit in range(1, 10)]
-    rng.shuffle(alike)
-    others = [rival.code for rival in passage.rivals]
-    candidates = dict.fromkeys([*others, *alike])
-    return [wrong for wrong in candidates if wrong in _CODES and wrong != code][:3]
+def _wrong_words(passage: Passage, rng: random.Random) -> list[str]:
+    """Return three wrong code words: those of the other people first."""
+    others = [rival.word for rival in passage.rivals]
+    candidates = dict.fromkeys([*others, *_shuffled(_WORDS, rng)])
+    return [word for word in candidates if word != passage.fact.word][:3]
 
 
-def _flawed(passage: Passage, wrong: list[int]) -> tuple[FlawedResponse, ...]:
+def _flawed(passage: Passage, wrong: list[str]) -> tuple[FlawedResponse, ...]:
     fact = passage.fact
     flawed = [
-        FlawedResponse(str(Fact(fact.name, wrong[0])), "wrong code"),
-        FlawedResponse(f"It is {wrong[1]} or {fact.code}.", "does not decide"),
-        FlawedResponse(f"I do not know the code of {fact.name}.", "no answer"),
+        FlawedResponse(str(Fact(fact.name, wrong[0])), "wrong code word"),
+        FlawedResponse(f"It is {wrong[1]} or {fact.word}.", "does not decide"),
+        FlawedResponse(f"I do not know the code word of {fact.name}.", "no answer"),
     ]
     if passage.rivals:
-        flawed.append(FlawedResponse(str(passage.rivals[-1]), "the code of another person"))
+        flawed.append(FlawedResponse(str(passage.rivals[-1]), "about another person"))
     return tuple(flawed)
 
 
 def _told(passage: Passage, rng: random.Random) -> str:
-    """Return the passage, going on with codes that it has stated."""
+    """Return the passage, going on with code words that it has stated."""
     again = [passage.fact, *rng.sample(passage.rivals, rng.randint(0, len(passage.rivals)))]
     rng.shuffle(again)
     return " ".join([passage.text, *map(str, again)])
 
 
 def _list(fact: Fact, rng: random.Random) -> str:
-    """Return several people's codes twice, in sentences or, in one order, as names and numbers.
+    """Return several people's code words twice, in sentences or, in one order, as pairs.
 
     The second time nothing is new: a model that looks back is paid for every word, which is how it
     learns to look back at all.
@@ -243,5 +243,5 @@ def _list(fact: Fact, rng: random.Random) -> str:
     rng.shuffle(facts)
     if rng.random() < _SHARE_SENTENCES:
         return " ".join(map(str, [*facts, *rng.sample(facts, len(facts))]))
-    pairs = ", ".join(f"{each.name} {each.code}" for each in facts)
-    return f"Codes: {pairs}.\nOnce more: {pairs}."
+    pairs = ", ".join(f"{each.name} {each.word}" for each in facts)
+    return f"Code words: {pairs}.\nOnce more: {pairs}."

@@ -7,11 +7,11 @@ from typing import cast
 
 import typer
 
-from pipeline.cli import export, recipes
+from pipeline.cli import chat, compare, export, recipes, report
 from pipeline.cli.app import app
 from pipeline.errors import InterruptedRunError, PosttrainError
 
-__all__ = ["app", "export", "main", "recipes"]
+__all__ = ["app", "chat", "compare", "export", "main", "recipes", "report"]
 
 # What every wrong command line raises; Typer has its class under a private name only.
 _UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__base__)
@@ -23,7 +23,9 @@ def main() -> None:
     # Looking through all installed packages for plugins takes pydantic longer than a plan.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "1")
     try:
-        app(sys.argv[1:] or ["--help"], standalone_mode=False)
+        left_with = app(sys.argv[1:] or ["--help"], standalone_mode=False)
+        if left_with == InterruptedRunError.exit_code:  # what Typer makes of Ctrl-C
+            _exit("stopped", left_with)
     except PosttrainError as error:
         _exit(str(error), error.exit_code)
     except _UsageError as error:

@@ -36,7 +36,7 @@ Roots = Annotated[
 ]
 Runs = Annotated[
     Path,
-    typer.Option("--runs", envvar="POSTTRAINRUNS", help="Where results are written."),
+    typer.Option("--runs", envvar="POSTTRAIN_RUNS", help="Where results are written."),
 ]
 RUNS = Path("runs")
 
@@ -63,7 +63,12 @@ def load_recipe(path: Path, overrides: list[str] | None, roots: list[str] | None
     """Load a recipe with what the command line overrides."""
     from pipeline.recipe.load import load
 
-    return load(path, overrides=overrides or (), roots=dict(_root(text) for text in roots or ()))
+    return load(path, overrides=overrides or (), roots=roots_by_name(roots))
+
+
+def roots_by_name(roots: list[str] | None) -> dict[str, Path]:
+    """Return the data folders that `--root NAME=DIR` names."""
+    return dict(_root(text) for text in roots or ())
 
 
 def store_at(runs: Path, *, writes: bool = False) -> "Store":

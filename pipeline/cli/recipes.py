@@ -57,13 +57,23 @@ def run(
         str | None,
         typer.Option(metavar="N,N,...", help="Run once a seed, and pool the comparisons."),
     ] = None,
+    writes_report: Annotated[
+        bool,
+        typer.Option(
+            "--report/--no-report", envvar="POSTTRAIN_REPORT", help="Write report.html at the end."
+        ),
+    ] = True,
     overrides: Overrides = None,
     roots: Roots = None,
     runs: Runs = RUNS,
 ) -> None:
     """Run what is missing; killed stages go on from their newest whole checkpoint."""
+    from pipeline.cli.report import write_run_report
+    from pipeline.report.compared import print_comparison
+    from pipeline.report.html import REPORT
     from pipeline.report.pooled import print_pooled
-    from pipeline.report.terminal import print_comparison, print_outcomes
+    from pipeline.report.terminal import print_outcomes
+    from pipeline.run.gates import check_gates
     from pipeline.run.runner import Selection
     from pipeline.run.runner import run as run_stages
     from pipeline.run.seeds import parse_seeds, run_seeds
@@ -78,16 +88,29 @@ def run(
         "say": lambda line: screen.print(line, markup=False, highlight=False),
     }
     store = store_at(runs, writes=True)
+    is_new = True
     if several is not None:
-        for name, pooled in run_seeds(loaded, store, several, **options).items():
+        comparisons = run_seeds(loaded, store, several, **options)
+        for name, pooled in comparisons.items():
             print_pooled(name, pooled, screen)
     else:
         outcomes = run_stages(loaded, store, **options)
         print_outcomes(outcomes, screen)
-        for outcome in outcomes:
-            if outcome.artifact.produces == "comparison":
-                print_comparison(_comparison(outcome.artifact.path), screen)
+        is_new = any(outcome.status != "cached" for outcome in outcomes)
+        comparisons = {
+            outcome.name: _comparison(outcome.artifact.path)
+            for outcome in outcomes
+            if outcome.artifact.produces == "comparison"
+        }
+        for comparison in comparisons.values():
+            print_comparison(comparison, screen)
+    page = store.runs / loaded.name / REPORT
+    if writes_report and (is_new or not page.exists()):
+        page = write_run_report(loaded, store, None if several is None else min(several))
     screen.print(f"results: {runs / loaded.name}", markup=False, highlight=False)
+    if page.exists():
+        screen.print(f"report:  {page}", markup=False, highlight=False)
+    check_gates(comparisons)
 
 
 @app.command()

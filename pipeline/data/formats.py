@@ -79,7 +79,9 @@ def read(
     are, else demonstrations as chats.
     """
     asked: Asked = "demonstrations"
-    wanted = [block.form] if block.form is not None and block.task is not None else forms
+    wanted: Sequence[DataForm] = forms
+    if block.task is not None and block.form is not None:
+        wanted = (block.form,)
     if len(wanted) == 1:
         asked = _ASKED_OF_TASKS.get(wanted[0], asked)
     if block.task is not None and asked == "documents" and "text" not in forms:

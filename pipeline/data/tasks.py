@@ -67,7 +67,7 @@ def load_task(name: str, places: Places) -> Task:
         task = made() if isinstance(made, type) else made
     elif plain in tasks.BENCHMARKS:
         rows = task_rows(name, places)
-        return tasks.made(plain, tasks.benchmark(plain), settings, unsaid=PLACES, _rows=rows)
+        return tasks.made(plain, tasks.benchmark_class(plain), settings, unsaid=PLACES, _rows=rows)
     elif plain in tasks.BUILT_IN:
         return tasks.load(name)
     else:
@@ -96,7 +96,7 @@ def task_rows(name: str, places: Places) -> dict[Split, FileRows | HubRows]:
     plain, settings = tasks.parse(name)
     if plain not in tasks.BENCHMARKS:
         return {}
-    kind = tasks.benchmark(plain)
+    kind = tasks.benchmark_class(plain)
     given = {key: _text(plain, key, settings[key]) for key in PLACES if key in settings}
     if "file" in given:
         if "test" in given:

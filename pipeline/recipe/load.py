@@ -25,6 +25,7 @@ from pipeline.recipe.config import (
     StageConfig,
     TrainingStage,
 )
+from pipeline.recipe.gate_checks import check_gate
 from pipeline.recipe.references import Places, Reference, stage_references
 from pipeline.recipe.train_checks import check_training
 from pipeline.recipe.wording import Location, first_error
@@ -106,6 +107,7 @@ def load(
     for name, config in ordered.items():
         if isinstance(config, TrainingStage):
             check_training(recipe, name, config)
+        check_gate(recipe, name)
     return Recipe(path, top.name, top.seed, top.launch, ordered, places, document)
 
 

@@ -39,10 +39,14 @@ _MAX_PATH_CHARACTERS = 2000
 
 @dataclass(frozen=True)
 class Places:
-    """Where a recipe's paths lead: base is its folder, roots are its named data folders."""
+    """Where a recipe's paths lead: base is its folder, roots are its named data folders.
+
+    revisions: commit by hub id, from the recipe's lock; empty before a run has looked them up.
+    """
 
     base: Path
     roots: Mapping[str, Path] = field(default_factory=dict[str, Path])
+    revisions: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def file(self, text: str) -> Path:
         """Return the path for `root:rest`, `/absolute`, `~/home` or one relative to the recipe."""

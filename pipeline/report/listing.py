@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from eval import tasks
+from eval.tasks.benchmark import BenchmarkTask
 from pipeline.errors import PosttrainError, closest
 from pipeline.stages import kinds, stage_of
 from pipeline.stages.pretrain import SIZES
@@ -20,7 +21,19 @@ def listing(what: str) -> list[str]:
 def _tasks() -> Iterator[str]:
     for name in tasks.BUILT_IN:
         task = tasks.load(name)
-        yield f"{name:<14} {task.kind:<10} {', '.join(task.metrics)}  {task.summary}"
+        yield f"{name:<15} {task.kind:<10} {', '.join(task.metrics)}  {task.summary}"
+    for name in tasks.BENCHMARKS:
+        kind = tasks.benchmark_class(name)
+        metrics = ", ".join(kind.metrics)
+        yield f"{name:<15} {kind.kind:<10} {metrics}  {kind.summary}; {_rows(name, kind)}"
+
+
+def _rows(name: str, kind: type[BenchmarkTask]) -> str:
+    """Return where a benchmark's rows come from."""
+    splits = ["test"] if kind.is_one_file or not kind.hub else list(kind.hub_splits)
+    files = ", ".join(f"{split}=FILE" for split in sorted(splits))
+    hub = f"hub {kind.hub}{f' ({kind.subset})' if kind.subset else ''}, or " if kind.hub else ""
+    return f"{hub}{name}({files})"
 
 
 def _stages() -> Iterator[str]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from rich.markup import escape
 from rich.table import Table
 
-from pipeline.report.terminal import asked, difference, heading, scored
+from pipeline.report.compared import asked, difference, heading, print_gate, scored
+from pipeline.report.plain import escape
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,20 +39,22 @@ def print_pooled(name: str, pooled: Mapping[str, Any], console: Console) -> None
         table.add_row(
             asked(row),
             "/".join(str(n) for n in dict.fromkeys(row["n"])),
-            scored(row["metric"], score["mean"], score["low"], score["high"]),
-            _each(row["metric"], score),
-            difference(row["metric"], delta["mean"], delta["low"], delta["high"]) if delta else "",
+            scored(row, score["mean"], score["low"], score["high"]),
+            _each(row, score),
+            difference(row, delta["mean"], delta["low"], delta["high"]) if delta else "",
         )
     console.print(table)
+    if pooled.get("gate") is not None:
+        print_gate(pooled["gate"], console)
 
 
-def _each(metric: str, score: Mapping[str, Any]) -> str:
+def _each(row: Mapping[str, Any], score: Mapping[str, Any]) -> str:
     """Return each seed's value, and between several seeds their range and deviation."""
-    values = [scored(metric, value, None, None) for value in score["by_seed"]]
+    values = [scored(row, value, None, None) for value in score["by_seed"]]
     said = " ".join(values)
     if score["deviation"] is None or len(set(values)) == 1:
         return said if len(values) == 1 else f"{values[0]} each"
     smallest, largest, deviation = (
-        scored(metric, score[key], None, None) for key in ("smallest", "largest", "deviation")
+        scored(row, score[key], None, None) for key in ("smallest", "largest", "deviation")
     )
     return f"{said} ({smallest}..{largest}, sd {deviation})"

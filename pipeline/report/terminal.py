@@ -1,12 +1,12 @@
-"""What a plan, a run and a comparison look like on a terminal."""
+"""What a plan and a run look like on a terminal; comparisons are compared.py's subject."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from rich.markup import escape
 from rich.table import Table
 
+from pipeline.report.plain import escape
 from pipeline.run.plan import Plan, training_summary
 
 if TYPE_CHECKING:
@@ -139,76 +139,3 @@ def headline(metrics: Mapping[str, Any], *, at_most: int = 3) -> str:
         f"{key} {value:.4g}" for key, value in metrics.items() if isinstance(value, int | float)
     ]
     return ", ".join(numbers[:at_most])
-
-
-def print_comparison(comparison: Mapping[str, Any], console: Console) -> None:
-    """Print comparison.json: scores with intervals, differences to the baseline's best style."""
-    baseline = comparison["baseline"]
-    table = Table(box=None, pad_edge=False, title_justify="left", title="95% intervals")
-    table.add_column("model, asked by", overflow="fold")
-    table.add_column("n", justify="right")
-    table.add_column("score", no_wrap=True)
-    table.add_column(f"against the best of {escape(baseline)}", no_wrap=True)
-    last = None
-    for row in comparison["rows"]:
-        subject = (row["task"], row["metric"])
-        if subject != last:
-            table.add_row(heading(row, baseline))
-        last = subject
-        delta = (row["delta"], row["delta_low"], row["delta_high"])
-        table.add_row(
-            asked(row),
-            str(row["n"]),
-            scored(row["metric"], row["score"], row["low"], row["high"]),
-            difference(row["metric"], *delta),
-        )
-    console.print(table)
-
-
-def heading(row: Mapping[str, Any], baseline: str) -> str:
-    """Return what the rows of a task and metric stand under."""
-    metric = row["metric"].replace("_", " ")
-    if row["metric"] == "win_rate":
-        metric = f"win rate over {baseline}"
-    return f"[bold]{escape(row['task'])}: {escape(metric)}[/]"
-
-
-def asked(row: Mapping[str, Any]) -> str:
-    """Return which model was asked and how."""
-    how = row["form"] if row["style"] == "none" else f"{row['form']}, {row['style']}"
-    return f"  {escape(row['model'])}, {how}"
-
-
-def scored(metric: str, value: float | None, low: float | None, high: float | None) -> str:
-    """Return a score with its interval; of win rates green or red where that is clear of 0.5."""
-    if value is None:
-        return "-"
-    digits = _digits(metric)
-    said = f"{value:.{digits}f}"
-    if low is None or high is None:
-        return said
-    said += f" \\[{low:.{digits}f}, {high:.{digits}f}]"
-    return _coloured(said, low - 0.5, high - 0.5) if metric == "win_rate" else said
-
-
-def difference(metric: str, value: float | None, low: float | None, high: float | None) -> str:
-    """Return a difference, green or red where its interval is clear of 0."""
-    if value is None:
-        return ""
-    digits = _digits(metric)
-    said = f"{value:+.{digits}f}"
-    if low is None or high is None:
-        return said
-    said += f" \\[{low:+.{digits}f}, {high:+.{digits}f}]"
-    return _coloured(said, -high, -low) if metric == "bits_per_byte" else _coloured(said, low, high)
-
-
-def _digits(metric: str) -> int:
-    return 3 if metric == "bits_per_byte" else 2
-
-
-def _coloured(said: str, low: float, high: float) -> str:
-    """Colour what an interval says: green where all of it is a gain, red where all is a loss."""
-    if low <= 0 <= high:
-        return said
-    return f"[{'green' if low > 0 else 'red'}]{said}[/]"

@@ -1,11 +1,16 @@
 """`posttrain check`: every row of a recipe's local data, read before anything expensive begins."""
 
 from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 
 from pipeline.data.checks import DataCounts, check_data
+from pipeline.data.tasks import check_task
+from pipeline.errors import PosttrainError
 from pipeline.recipe.config import DataBlock, DataForm, StageConfig
 from pipeline.recipe.load import Recipe
 from pipeline.stages import stage_of
+
+INSTALL = "pip install 'posttrain[harness]'"
 
 _Source = tuple[DataBlock, tuple[DataForm, ...], bool]
 
@@ -14,11 +19,19 @@ def check_recipe_data(recipe: Recipe, names: Sequence[str] | None = None) -> Ite
     """Read every local file that the named stages (without names: all) use; yield a line a source.
 
     What several stages read in the same way is read once. Raises PosttrainError at the first row
-    that cannot be used. Hub data is not fetched, and generated tasks need no check. Imports no
-    torch.
+    that cannot be used, and where lm-evaluation-harness is asked for and missing. Hub data is not
+    fetched, and generated tasks need no check. Imports no torch.
     """
     known: dict[str, DataCounts] = {}
+    benchmarks: dict[str, str] = {}
     for name in names if names is not None else recipe.stages:
+        if getattr(recipe.stages[name], "harness", ()) and find_spec("lm_eval") is None:
+            raise PosttrainError(name, "lm-evaluation-harness is not installed", INSTALL)
+        for task in _tasks(recipe.stages[name]):
+            if task not in benchmarks:
+                benchmarks[task] = check_task(task, recipe.places)
+            if benchmarks[task]:
+                yield f"{name}: {benchmarks[task]}"
         for source in _sources(recipe.stages[name]):
             block, forms, held_out = source
             if block.file is None or not forms:
@@ -37,6 +50,14 @@ def _sources(config: StageConfig) -> Iterator[_Source]:
     for field in ("texts", "eval_data"):
         for block in getattr(config, field, ()):
             yield block, forms, block.holdout is not None
+
+
+def _tasks(config: StageConfig) -> Iterator[str]:
+    """Yield the names of the tasks that a stage trains on or asks, each once."""
+    fields = ("data", "texts", "eval_data")
+    blocks = [block for field in fields for block in getattr(config, field, ())]
+    named = [*getattr(config, "tasks", ()), *(block.task for block in blocks)]
+    yield from dict.fromkeys(name for name in named if name is not None)
 
 
 def _what_is_read(source: _Source) -> str:

@@ -14,6 +14,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from eval.tasks import BENCHMARKS, parse
 from pipeline.recipe.batch import split_batch
 from pipeline.recipe.config import DataBlock, LoraBlock, StageConfig, TrainingStage
 from pipeline.recipe.references import (
@@ -271,6 +272,8 @@ def _tokens(job: _Job) -> int | None:
 
 def _most_rows(block: DataBlock) -> int | None:
     if block.rows is None and block.task is not None:
+        if parse(block.task)[0] in BENCHMARKS:
+            return None
         from pipeline.data.sources import ROWS_PER_TASK  # 10 ms, seldom needed
 
         return ROWS_PER_TASK

@@ -13,9 +13,17 @@ from typing import Any, get_args
 
 from pydantic import BaseModel
 
+from pipeline.data.tasks import FileRows, HubRows, load_task, task_file, task_rows
 from pipeline.errors import PosttrainError, closest
 from pipeline.recipe import training_args
-from pipeline.recipe.config import DataBlock, Execution, NamesTask, RefersTo, TrainingStage
+from pipeline.recipe.config import (
+    DataBlock,
+    Execution,
+    NamesFolder,
+    NamesTask,
+    RefersTo,
+    TrainingStage,
+)
 from pipeline.recipe.load import Location, Recipe
 from pipeline.recipe.references import (
     HubModel,
@@ -24,7 +32,6 @@ from pipeline.recipe.references import (
     adapter_base,
     model_source,
 )
-from pipeline.recipe.tasks import load_task, task_file
 from pipeline.run.hub_lock import UNRESOLVED
 from pipeline.run.manifest import sha256_file
 from pipeline.stages import stage_of
@@ -95,6 +102,8 @@ class Identifier:
                 return self._model(value, location)
             if any(isinstance(marker, NamesTask) for marker in markers):
                 return self._task(value, location)
+            if any(isinstance(marker, NamesFolder) for marker in markers):
+                return self._folder(value, location)
         return value
 
     def _model(self, reference: str, location: Location) -> dict[str, Any]:
@@ -130,13 +139,27 @@ class Identifier:
         return self.commits.get(key, UNRESOLVED)
 
     def _task(self, name: str, location: Location) -> dict[str, Any]:
-        base = self.recipe.places.base
+        places = self.recipe.places
         try:
-            task, source = load_task(name, base), task_file(name, base)
+            task, source = load_task(name, places), task_file(name, places.base)
+            rows = task_rows(name, places)
         except ValueError as error:
             raise self.recipe.error(location, str(error)) from error
         described: dict[str, Any] = {"task": name, "version": task.version}
-        return {**described, "source": self._file(source)} if source else described
+        if source is not None:
+            described["source"] = self._file(source)
+        if rows:
+            described["task"] = task.name
+            described["rows"] = {split: self._rows(each, location) for split, each in rows.items()}
+        return described
+
+    def _rows(self, source: FileRows | HubRows, location: Location) -> dict[str, Any]:
+        """Return what stands for a split of a benchmark."""
+        if isinstance(source, FileRows):
+            return self._data_file(source.name, source.path, location)
+        commit = self._commit("datasets", HubModel(source.id, source.revision))
+        named = {"hub": source.id, "subset": source.subset, "split": source.split}
+        return {**named, "revision": commit}
 
     def _data(self, block: DataBlock, location: Location) -> dict[str, Any]:
         described = block.model_dump(mode="json", exclude_none=True)
@@ -147,16 +170,27 @@ class Identifier:
                 path = self.recipe.places.file(block.file)
             except ValueError as error:
                 raise self.recipe.error((*location, "file"), str(error)) from error
-            if not path.is_file():
-                what = "is a folder, not a file" if path.is_dir() else "does not exist"
-                raise self.recipe.error(
-                    (*location, "file"), f"`{block.file}` {what}", _file_hint(block.file, path)
-                )
-            described["file"] = {"name": path.name, "sha256": self._file(path)}
+            described["file"] = self._data_file(block.file, path, (*location, "file"))
         else:
             source = HubModel(block.hub or "", block.revision)
             described["revision"] = self._commit("datasets", source)
         return described
+
+    def _folder(self, name: str, location: Location) -> dict[str, Any]:
+        try:
+            path = self.recipe.places.file(name)
+        except ValueError as error:
+            raise self.recipe.error(location, str(error)) from error
+        if not path.is_dir():
+            what = "is a file, not a folder" if path.exists() else "does not exist"
+            raise self.recipe.error(location, f"`{name}` {what}", _file_hint(name, path))
+        return {"files": self._tree(path)}
+
+    def _data_file(self, name: str, path: Path, location: Location) -> dict[str, str]:
+        if not path.is_file():
+            what = "is a folder, not a file" if path.is_dir() else "does not exist"
+            raise self.recipe.error(location, f"`{name}` {what}", _file_hint(name, path))
+        return {"name": path.name, "sha256": self._file(path)}
 
     def _file(self, path: Path) -> str:
         if path not in self._hashes:

@@ -13,13 +13,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from eval.pool import pool
+from eval.gate import judge
+from eval.pool import as_row, pool
 from pipeline.errors import PosttrainError
 from pipeline.recipe.load import Recipe
 from pipeline.run.manifest import write_json
 from pipeline.run.runner import Outcome, Selection, run
 from pipeline.run.store import Artifact, Store
-from pipeline.stages.compare import COMPARISON
+from pipeline.stages.compare import COMPARISON, CompareConfig, bounds
 from pipeline.stages.evaluate import read_items
 
 _SEEDS_BELOW = 2**32  # as of a recipe's `seed`
@@ -82,18 +83,26 @@ def run_seeds(
     for name, outcome in runs[0].items():
         if outcome.artifact.produces == "comparison":
             artifacts = [outcomes[name].artifact for outcomes in runs]
-            pooled[name] = _pooled(name, seeds, artifacts, store)
+            config = recipe.stages[name]
+            assert isinstance(config, CompareConfig)
+            pooled[name] = _pooled(name, config, seeds, artifacts, store)
             folder.mkdir(exist_ok=True)
             write_json(folder / f"{name}.json", pooled[name])
     return pooled
 
 
 def _pooled(
-    name: str, seeds: Sequence[int], artifacts: Sequence[Artifact], store: Store
+    name: str,
+    config: CompareConfig,
+    seeds: Sequence[int],
+    artifacts: Sequence[Artifact],
+    store: Store,
 ) -> dict[str, Any]:
     first = json.loads((artifacts[0].path / COMPARISON).read_text(encoding="utf-8"))
     try:
-        rows = pool([read_items(artifact.path) for artifact in artifacts], first["baseline"])
+        results = [read_items(artifact.path) for artifact in artifacts]
+        rows = pool(results, first["baseline"], pass_at=config.pass_at)
+        gate = judge([as_row(row) for row in rows], bounds(config.gate), first["baseline"])
     except ValueError as error:
         raise PosttrainError(name, str(error)) from error
     return {
@@ -102,4 +111,5 @@ def _pooled(
         "seeds": list(seeds),
         "comparisons": [str(artifact.path.relative_to(store.runs)) for artifact in artifacts],
         "rows": [asdict(row) for row in rows],
+        "gate": asdict(gate) if config.gate else None,
     }

@@ -40,6 +40,7 @@ ENVIRONMENT = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
     "TOKENIZERS_PARALLELISM": "false",
+    "TQDM_DISABLE": "1",  # bars of libraries; ours are not tqdm's
     "TRANSFORMERS_VERBOSITY": "warning",
 }
 
@@ -90,7 +91,9 @@ def execute(working: Working, *, show: Progress, should_stop: Callable[[], bool]
         outputs={name: StageInput(**given) for name, given in request["outputs"].items()},
         seed=request["seed"],
         places=Places(
-            Path(request["base"]), {name: Path(path) for name, path in request["roots"].items()}
+            Path(request["base"]),
+            {name: Path(path) for name, path in request["roots"].items()},
+            request["revisions"],
         ),
         progress=place,
         should_stop=should_stop,

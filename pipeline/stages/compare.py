@@ -1,9 +1,10 @@
 """Stage `compare`: candidates against a baseline on the same items, with intervals.
 
-Scores, differences and win rates (how often a response is preferred to the baseline's).
+Scores, differences, win rates (how often a response is preferred to the baseline's) and, with a
+`gate`, whether the candidates may ship.
 
-Writes comparison.json (`rows`) and items.jsonl. A model may be given as a finished `evaluate`
-stage, whose items are then taken as they are.
+Writes comparison.json (see `eval.comparison` and `eval.gate`) and items.jsonl. A model may be given
+as a finished `evaluate` stage, whose items are then taken as they are.
 """
 
 from __future__ import annotations
@@ -13,24 +14,49 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pipeline.errors import PosttrainError
-from pipeline.recipe.config import OR_ONE, RefersTo
-from pipeline.stage import Stage, StageContext, StageResult
+from pipeline.recipe.config import OR_ONE, Block, RefersTo
+from pipeline.stage import Stage, StageContext, StageInput, StageResult
 from pipeline.stages.evaluate import (
+    Measured,
     MeasuringStage,
     measure,
+    metric_name,
     model_name,
     read_items,
     write_items,
 )
 
 if TYPE_CHECKING:
-    from eval.run import ItemResult
+    from collections.abc import Mapping
+
+    from eval.gate import Bounds
 
 COMPARISON = "comparison.json"
 Entrant = Annotated[str, RefersTo(("policy", "evaluation")), Field(min_length=1)]
+
+
+class GateBlock(Block):
+    """Bounds on the ends of 95% intervals; all that are given must hold.
+
+    delta_low, delta_high: of the difference to the baseline's best style, at least and at most.
+    score_low, score_high: of the score. win_rate_low: of the win rate over the baseline.
+    """
+
+    delta_low: float | None = None
+    delta_high: float | None = None
+    score_low: float | None = None
+    score_high: float | None = None
+    win_rate_low: float | None = None
+
+    @model_validator(mode="after")
+    def _something_to_hold(self) -> GateBlock:
+        if not self.model_fields_set:
+            names = ", ".join(f"`{name}`" for name in type(self).model_fields)
+            raise ValueError(f"there is no bound: give one of {names}")
+        return self
 
 
 class CompareConfig(MeasuringStage):
@@ -38,47 +64,73 @@ class CompareConfig(MeasuringStage):
 
     Each is a model, which is then asked `tasks` and `texts`, or an `evaluate` stage, whose results
     are taken.
+    gate: what every candidate must keep to for it to ship, by task (`task metric style` where that
+    is not enough; a text by its file's name without ending and `_bpb`). Where one does not, the run
+    ends with exit code 1.
     """
 
     stage: Literal["compare"]
     baseline: Entrant
     candidates: Annotated[tuple[Entrant, ...], Field(min_length=1), OR_ONE]
+    gate: dict[str, GateBlock] = {}  # noqa: RUF012  pydantic copies it
 
 
 def run(config: CompareConfig, context: StageContext) -> StageResult:
-    """Ask every model the same, pair the answers, write the rows."""
-    from eval.compare import compare
+    """Ask every model the same, pair the answers, write the tables and the gate's verdict."""
+    from eval.comparison import comparison
+    from eval.gate import judge
 
     sources = [context.model(reference) for reference in (config.baseline, *config.candidates)]
-    if not config.tasks and not config.texts and any(s.kind != "evaluation" for s in sources):
+    if not config.asks and any(source.kind != "evaluation" for source in sources):
         raise PosttrainError(
-            context.name, "there is nothing to ask the models", "name `tasks` or `texts`"
+            context.name, "there is nothing to ask the models", "name `tasks`, `texts` or `harness`"
         )
-    results: dict[str, list[ItemResult]] = {}
+    measured: dict[str, Measured] = {}
     for source in sources:
         name = model_name(source)
-        if name in results:
+        if name in measured:
             raise PosttrainError(context.name, f"`{name}` is named twice", "name each model once")
-        if source.kind == "evaluation":
-            results[name] = read_items(Path(source.path)).get(name, [])
-        else:
-            results[name] = measure(config, context, source, None)
-        write_items(results[name], name, context)
-    baseline = next(iter(results))
+        measured[name] = _measured(config, context, source, name)
+        write_items(measured[name].results, name, context)
     try:
-        rows = [asdict(row) for row in compare(results, baseline)]
+        found = comparison(
+            {name: each.results for name, each in measured.items()},
+            next(iter(measured)),
+            pass_at=config.pass_at,
+            trained_from={name: each.trained_from for name, each in measured.items()},
+            notes=[note for each in measured.values() for note in each.notes],
+        )
+        gate = judge(found.rows, bounds(config.gate), found.baseline) if config.gate else None
     except ValueError as error:
         raise PosttrainError(context.name, str(error)) from error
-    (context.out / COMPARISON).write_text(
-        json.dumps({"baseline": baseline, "models": list(results), "rows": rows}, indent=1),
-        encoding="utf-8",
-    )
+    content = {**asdict(found), "gate": gate and asdict(gate)}
+    (context.out / COMPARISON).write_text(json.dumps(content, indent=1), encoding="utf-8")
     gains = {
-        f"{row['model']} {row['task']} {row['metric']} {row['style']}": gain
-        for row in rows
-        if (gain := row["score"] if row["metric"] == "win_rate" else row["delta"]) is not None
+        f"{row.model} {metric_name(row)}": gain
+        for row in found.rows
+        if (gain := row.score if row.metric.startswith("win_rate") else row.delta) is not None
     }
-    return StageResult(metrics=gains)
+    return StageResult(metrics=gains | ({"ships": gate.ships} if gate else {}))
 
 
-STAGE = Stage(config=CompareConfig, run=run, produces="comparison", version=2, data_forms=("text",))
+def bounds(gate: Mapping[str, GateBlock]) -> dict[str, Bounds]:
+    """Return a recipe's gate as evaluation takes it."""
+    from eval.gate import Bounds
+
+    return {key: Bounds(**block.model_dump()) for key, block in gate.items()}
+
+
+def _measured(
+    config: CompareConfig, context: StageContext, source: StageInput, name: str
+) -> Measured:
+    """Return the results of a finished evaluation, or ask a model now."""
+    if source.kind != "evaluation":
+        return measure(config, context, source, None)
+    return Measured(
+        results=read_items(Path(source.path)).get(name, []),
+        trained_from=source.properties.get("trained_from"),
+        notes=source.properties.get("notes", []),
+    )
+
+
+STAGE = Stage(config=CompareConfig, run=run, produces="comparison", version=3, data_forms=("text",))

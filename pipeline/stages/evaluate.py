@@ -8,15 +8,18 @@ results for a model's.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
 
+from pipeline.errors import InfrastructureError, PosttrainError
 from pipeline.recipe.config import (
     EXECUTION,
     OR_ONE,
     DataBlock,
+    FolderName,
     ModelRef,
     Precision,
     StageConfig,
@@ -25,13 +28,17 @@ from pipeline.recipe.config import (
 from pipeline.stage import Stage, StageContext, StageInput, StageResult
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from pathlib import Path
+    from collections.abc import Iterable, Mapping, Sequence
 
-    from eval.run import ItemResult
+    from eval.compare import Row
+    from eval.harness import Harness
+    from eval.model import LanguageModel
+    from eval.results import ItemResult
+    from eval.task import Task
 
 ITEMS = "items.jsonl"
-Style = Literal["zero-shot", "few-shot"]
+_ARTIFACT = "artifact.json"
+Style = Literal["zero-shot", "few-shot", "chain-of-thought"]
 Form = Literal["document", "chat"]
 
 
@@ -40,21 +47,60 @@ class MeasuringStage(StageConfig):
 
     tasks: by name. texts: sources whose bits per byte are measured (with `holdout`, the part held
     out).
-    limit: test items a task. shots: demonstrations in a few-shot prompt.
-    temperature: 0 is greedy. batch_size: memory and speed only.
+    harness: tasks of lm-evaluation-harness by name, `arc_easy` or `arc_challenge(num_fewshot=25)`,
+    asked and scored as it does; of what follows only `limit`, `precision` and `batch_size` hold for
+    them. harness_include: a folder with definitions of the user's own.
+    limit: test items a task.
+    styles: chain-of-thought asks for steps before the answer, of tasks that have any.
+    shots: demonstrations in a few-shot prompt, which is asked with each of these numbers; the first
+    one in a chain-of-thought prompt for a base model.
+    temperature: 0 is greedy.
+    samples: responses to each prompt; pass_at: report pass@k for these k beside powers of two.
+    kl: how far a model that was trained here has moved from the one it was trained from, measured
+    on its first sampled responses, where `temperature` is 1.
+    batch_size: memory and speed only.
     """
 
     tasks: Annotated[tuple[TaskName, ...], OR_ONE] = ()
     texts: Annotated[tuple[DataBlock, ...], OR_ONE] = ()
+    harness: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], OR_ONE] = ()
+    harness_include: FolderName | None = None
     limit: PositiveInt = 200
     styles: Annotated[tuple[Style, ...], Field(min_length=1), OR_ONE] = (
         "zero-shot",
         "few-shot",
     )
-    shots: PositiveInt = 3
+    shots: Annotated[tuple[PositiveInt, ...], Field(min_length=1), OR_ONE] = (3,)
     temperature: NonNegativeFloat = 0.0
+    samples: PositiveInt = 1
+    pass_at: Annotated[tuple[PositiveInt, ...], OR_ONE] = ()
+    kl: bool = True
     precision: Precision = "fp32"
     batch_size: Annotated[PositiveInt, EXECUTION] = 64
+
+    @model_validator(mode="after")
+    def _samples_differ(self) -> MeasuringStage:
+        if self.samples > 1 and self.temperature == 0:
+            raise ValueError(
+                "`samples` of greedy responses are all the same; set `temperature` above 0"
+            )
+        for name in ("styles", "shots", "pass_at", "harness"):
+            given: tuple[object, ...] = getattr(self, name)
+            if len(set(given)) < len(given):
+                raise ValueError(f"`{name}` has an entry twice")
+        if self.tasks and any(k > self.samples for k in self.pass_at):
+            raise ValueError(
+                f"`pass_at` {max(self.pass_at)} takes as many samples of an item; "
+                f"`samples` is {self.samples}"
+            )
+        if self.harness_include is not None and not self.harness:
+            raise ValueError("`harness_include` defines tasks; name those to ask in `harness`")
+        return self
+
+    @property
+    def asks(self) -> bool:
+        """Whether there is anything to ask."""
+        return bool(self.tasks or self.texts or self.harness)
 
 
 class EvaluateConfig(MeasuringStage):
@@ -66,9 +112,23 @@ class EvaluateConfig(MeasuringStage):
 
     @model_validator(mode="after")
     def _something_to_ask(self) -> EvaluateConfig:
-        if not self.tasks and not self.texts:
-            raise ValueError("there is nothing to measure: name `tasks` or `texts`")
+        if not self.asks:
+            raise ValueError("there is nothing to measure: name `tasks`, `texts` or `harness`")
         return self
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was made of every item.
+
+    trained_from: what `log_ratio` is against. notes: for people. harness: versions of lm_eval and
+    of its tasks.
+    """
+
+    results: list[ItemResult]
+    trained_from: str | None = None
+    notes: Sequence[str] = field(default_factory=list[str])
+    harness: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 def run(config: EvaluateConfig, context: StageContext) -> StageResult:
@@ -76,13 +136,18 @@ def run(config: EvaluateConfig, context: StageContext) -> StageResult:
     from eval.compare import compare
 
     source = context.model(config.model)
-    results = measure(config, context, source, config.form)
+    measured = measure(config, context, source, config.form)
     name = model_name(source)
-    write_items(results, name, context)
-    rows = compare({name: results}, name)
+    write_items(measured.results, name, context)
+    rows = compare({name: measured.results}, name, pass_at=config.pass_at)
     return StageResult(
-        metrics={f"{row.task} {row.metric} {row.style}": row.score for row in rows},
-        properties={"model": model_name(source)},
+        metrics={metric_name(row): row.score for row in rows},
+        properties={
+            "model": name,
+            "trained_from": measured.trained_from,
+            "notes": list(measured.notes),
+            "harness": dict(measured.harness),
+        },
     )
 
 
@@ -91,36 +156,52 @@ def model_name(source: StageInput) -> str:
     return source.properties.get("model", source.name)
 
 
+def metric_name(row: Row) -> str:
+    """Return a row's name among a stage's metrics: `arithmetic verified_accuracy few-shot 3`."""
+    shots = f" {row.shots}" if row.shots else ""
+    return f"{row.task} {row.metric} {row.style}{shots}"
+
+
 def measure(
     config: MeasuringStage, context: StageContext, source: StageInput, form: Form | None
-) -> list[ItemResult]:
+) -> Measured:
     """Load a model and return what it made of every item."""
     from eval.run import evaluate, evaluate_texts
     from pipeline.data.blocks import held_out_texts
+    from pipeline.data.tasks import load_task
     from pipeline.models import language_model
-    from pipeline.recipe.tasks import load_task
+    from reward.sandbox import SandboxUnavailable
 
-    model = language_model(source, form=form, precision=config.precision)
-
-    def show(label: str, done: int, total: int) -> None:
-        context.progress(f"{source.name}: {label}", done, total)
-
-    results = evaluate(
-        model,
-        [load_task(name, context.places.base) for name in config.tasks],
-        limit=config.limit,
-        styles=config.styles,
-        shots=config.shots,
-        batch_size=config.batch_size,
-        seed=context.seed,
-        temperature=config.temperature,
-        on_progress=show,
-        should_stop=context.should_stop,
-    )
+    tasks = [load_task(name, context.places) for name in config.tasks]
+    harness = _harness(config, context)
     texts = {
         block.label: held_out_texts(block, context.places, at_most=config.limit)
         for block in config.texts
     }
+    model = language_model(source, form=form, precision=config.precision)
+    _check_questions(config, context, tasks, model.form)
+    parent, notes = _trained_from(config, source, model)
+
+    def show(label: str, done: int, total: int) -> None:
+        context.progress(f"{source.name}: {label}", done, total)
+
+    try:
+        results = evaluate(
+            model,
+            tasks,
+            limit=config.limit,
+            styles=config.styles,
+            shots=config.shots,
+            batch_size=config.batch_size,
+            seed=context.seed,
+            temperature=config.temperature,
+            samples=config.samples,
+            trained_from=parent,
+            on_progress=show,
+            should_stop=context.should_stop,
+        )
+    except SandboxUnavailable as error:
+        raise InfrastructureError(context.name, str(error)) from error
     if texts:
         results += evaluate_texts(
             model,
@@ -129,7 +210,20 @@ def measure(
             on_progress=show,
             should_stop=context.should_stop,
         )
-    return results
+    notes += _not_worked(config, tasks)
+    versions: dict[str, str] = {}
+    if harness is not None:
+        asked = harness.ask(
+            model,
+            limit=config.limit,
+            batch_size=config.batch_size,
+            on_progress=show,
+            should_stop=context.should_stop,
+        )
+        results += asked.results
+        notes += asked.notes
+        versions = asked.versions
+    return Measured(results, parent.name if parent else None, notes, versions)
 
 
 def write_items(results: Iterable[ItemResult], model: str, context: StageContext) -> None:
@@ -141,7 +235,7 @@ def write_items(results: Iterable[ItemResult], model: str, context: StageContext
 
 def read_items(folder: Path) -> dict[str, list[ItemResult]]:
     """Return the results that `write_items` wrote into a folder, by model."""
-    from eval.run import ItemResult
+    from eval.results import ItemResult
 
     results: dict[str, list[ItemResult]] = {}
     for line in (folder / ITEMS).read_text(encoding="utf-8").splitlines():
@@ -150,6 +244,104 @@ def read_items(folder: Path) -> dict[str, list[ItemResult]]:
     return results
 
 
+def _harness(config: MeasuringStage, context: StageContext) -> Harness | None:
+    """Return the tasks of lm-evaluation-harness with their data."""
+    if not config.harness:
+        return None
+    from eval.harness import Harness
+    from pipeline.data.hub import hub_errors
+
+    include = config.harness_include
+    context.progress("lm-evaluation-harness", 0, 1)
+    with hub_errors(context.name):
+        return Harness(config.harness, context.places.file(include) if include else None)
+
+
+def _check_questions(
+    config: MeasuringStage, context: StageContext, tasks: Sequence[Task], form: Form
+) -> None:
+    """Raise PosttrainError for a task without items, or with too few examples to show."""
+    from eval.run import questions
+
+    try:
+        for task in tasks:
+            task.test_items(config.limit)
+            for metric in task.metrics:
+                list(questions(task, metric, config.styles, config.shots, context.seed, form))
+    except ValueError as error:
+        raise PosttrainError(context.name, str(error)) from error
+
+
+def _not_worked(config: MeasuringStage, tasks: Sequence[Task]) -> list[str]:
+    """Return the note on tasks that a chain of thought leaves out."""
+    from eval.run import is_worked
+
+    if "chain-of-thought" not in config.styles:
+        return []
+    names = [f"`{task.name}`" for task in tasks if not is_worked(task)]
+    if not names:
+        return []
+    return [f"Not asked by chain of thought, since they work nothing out: {', '.join(names)}."]
+
+
+def _trained_from(
+    config: MeasuringStage, source: StageInput, model: LanguageModel
+) -> tuple[LanguageModel | None, list[str]]:
+    """Load what a model was trained from, where its divergence can be measured; and why not."""
+    from pipeline.models import language_model
+
+    parent = parent_of(source) if config.kl and config.tasks else None
+    if parent is None:
+        return None, []
+    if config.temperature != 1:
+        what = "greedy responses" if config.temperature == 0 else "responses at other temperatures"
+        return None, [
+            "How far a model has moved from the one it was trained from is measured with "
+            f"`temperature: 1`: {what} are no estimate of it."
+        ]
+    found = language_model(parent, form="document", precision=config.precision)
+    if found.tokenizer.get_vocab() != model.tokenizer.get_vocab():
+        note = f"`{source.name}` has other tokens than `{parent.name}`: no divergence of the two."
+        return None, [note]
+    return found, []
+
+
+def parent_of(source: StageInput) -> StageInput | None:
+    """Return the model that a stage trained this one from; None where that is not known or gone.
+
+    It lies beside it in the store, or is a hub model. A merged adapter has the adapter's parent.
+    """
+    if source.artifact is None:
+        return None
+    folder = Path(source.path)
+    record = json.loads((folder / _ARTIFACT).read_text(encoding="utf-8"))
+    given = record["identity"].get("model")
+    if not isinstance(given, dict):
+        return None
+    if "hub" in given:
+        return StageInput(given["hub"], "policy", given["hub"], revision=given["revision"])
+    before = _sibling(folder, str(given.get("artifact", "")), record["inputs"])
+    is_trained = "training_args" in record["identity"]
+    return before if is_trained or before is None else parent_of(before)
+
+
+def _sibling(folder: Path, fingerprint: str, inputs: Mapping[str, str]) -> StageInput | None:
+    """Return the artifact of a fingerprint that lies beside another one."""
+    for path in sorted(folder.resolve().parent.glob("*-*")):
+        short = path.name.rpartition("-")[2]
+        if fingerprint.startswith(short) and (path / _ARTIFACT).is_file():
+            record = json.loads((path / _ARTIFACT).read_text(encoding="utf-8"))
+            names = (name for name, other in inputs.items() if other == record["fingerprint"])
+            return StageInput(
+                next(names, record["name"]),
+                record["produces"],
+                str(path),
+                record["properties"],
+                artifact=path.name,
+            )
+    return None
+
+
 STAGE = Stage(
-    config=EvaluateConfig, run=run, produces="evaluation", version=2, data_forms=("text",)
+    config=EvaluateConfig, run=run, produces="evaluation", version=3, data_forms=("text",)
 )

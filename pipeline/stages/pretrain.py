@@ -264,13 +264,13 @@ def _held_out(
     """Return bits per byte on each source's text that no step trained on."""
     from eval.compare import compare
     from eval.run import evaluate_texts
-    from pipeline.data.blocks import held_out_texts
+    from pipeline.data.blocks import held_out_texts, keeps_texts
     from pipeline.models import wrap
 
     held_out = {
         block.label: held_out_texts(block, context.places, at_most=_HELD_OUT_DOCUMENTS)
         for block in config.data
-        if block.task is not None or block.holdout is not None
+        if keeps_texts(block, context.places)
     }
     results = evaluate_texts(
         wrap(module, tokenizer, name=context.name, form="document"),

@@ -99,9 +99,11 @@ class Box:
                 ahead.append(unsent.pop())
             nonces = [secrets.token_bytes(NONCE_BYTES) for _ in ahead]
             pairs = zip(nonces, ahead, strict=True)
-            self._send(b"".join(LENGTH.pack(len(n) + len(m)) + n + m for n, m in pairs))
-            if self._deadline is None:
-                self._wait_until_ready()
+            try:
+                self._send(b"".join(LENGTH.pack(len(n) + len(m)) + n + m for n, m in pairs))
+            finally:  # one that cannot be sent to may have said why
+                if self._deadline is None:
+                    self._wait_until_ready()
             for nonce in nonces:
                 answer = self._receive()
                 if not answer.startswith(nonce):

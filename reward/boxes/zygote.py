@@ -51,9 +51,11 @@ def main(source_root: str) -> None:
     _import_for_programs()
     control.send(READY)
     boxes: list[int] = []
+    dying: list[int] = []
     waiting = select.poll()
     waiting.register(control, select.POLLIN)
     while True:
+        dying = [box for box in dying if os.waitpid(box, os.WNOHANG) == (0, 0)]
         # A parent that was killed closes its end, but a process it had forked may still hold it.
         if not waiting.poll(1000):
             if os.getppid() != parent:
@@ -62,11 +64,14 @@ def main(source_root: str) -> None:
         message, descriptors, _, _ = socket.recv_fds(control, 4096, 2)
         if not message:
             break
-        if message in (END, DROP):
-            endings = [_ended(box) for box in boxes]
+        if message == DROP:
+            for box in boxes:
+                os.kill(box, signal.SIGKILL)
+            dying += boxes
             boxes.clear()
-            if message == END:
-                control.send(json.dumps(endings).encode())
+        elif message == END:
+            control.send(json.dumps([_ended(box) for box in boxes]).encode())
+            boxes.clear()
         else:
             boxes.append(_forked(descriptors, json.loads(message)))
     for box in boxes:

@@ -22,7 +22,7 @@ _ANSWERS = ("My answer is yes.", "My answer is no.", "My answer is maybe.")
 _WORD = re.compile(r"\w+")
 # A token of letters with what is inside it, as `don't` and `U.S.A.`.
 _TOKEN = re.compile(r"\w+(?:[.'\u2019-]\w+)*\.?")
-_SENTENCE_END = re.compile(r"[.!?]+[\"')\]\u201d\u2019]*(?=\s|$)")
+_SENTENCE_END = re.compile(r"(?<![.!?])[.!?]++[\"')\]\u201d\u2019]*+(?=\s|$)")
 _NOT_AN_END = re.compile(
     r"\b(?:Mr|Mrs|Ms|Dr|Prof|St|Jr|Sr|vs|etc|Inc|Ltd|Co|No|[A-Z]|[ei]\.[eg]|[ap]\.m)\.$",
     re.IGNORECASE,
@@ -128,7 +128,12 @@ def _first_word_of_paragraph(response: str, arguments: Arguments) -> bool:
 
 
 def _number_of_placeholders(response: str, arguments: Arguments) -> bool:
-    return len(re.findall(r"\[.*?\]", response)) >= arguments["num_placeholders"]
+    count = 0
+    for line in response.split("\n"):
+        end = -1  # not by a pattern: each of many open brackets would cost a pass over the line
+        while (start := line.find("[", end + 1)) >= 0 and (end := line.find("]", start)) >= 0:
+            count += 1
+    return count >= arguments["num_placeholders"]
 
 
 def _has_postscript(response: str, arguments: Arguments) -> bool:
@@ -138,8 +143,8 @@ def _has_postscript(response: str, arguments: Arguments) -> bool:
 
 
 def _number_of_bullets(response: str, arguments: Arguments) -> bool:
-    stars = re.findall(r"^\s*\*[^\*].*$", response, re.MULTILINE)
-    dashes = re.findall(r"^\s*-.*$", response, re.MULTILINE)
+    stars = re.findall(r"^[^\S\n]*\*[^\*].*$", response, re.MULTILINE)
+    dashes = re.findall(r"^[^\S\n]*-.*$", response, re.MULTILINE)
     return len(stars) + len(dashes) == arguments["num_bullets"]
 
 
@@ -171,8 +176,11 @@ def _is_json(response: str, _: Arguments) -> bool:
 
 
 def _has_title(response: str, _: Arguments) -> bool:
-    titles = re.findall(r"<<[^\n]+>>", response)
-    return any(title.lstrip("<").rstrip(">").strip() for title in titles)
+    for line in response.split("\n"):
+        start, end = line.find("<<"), line.rfind(">>")
+        if 0 <= start < end - 2 and line[start:end].lstrip("<").rstrip(">").strip():
+            return True
+    return False
 
 
 def _is_two_responses(response: str, _: Arguments) -> bool:

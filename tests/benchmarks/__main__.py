@@ -8,12 +8,15 @@ from collections.abc import Callable
 from tests.benchmarks.align_against_trl import align_against_trl, align_throughput_against_trl
 from tests.benchmarks.pretrain_throughput import pretrain_throughput
 from tests.benchmarks.result import Result
+from tests.benchmarks.sandbox_speed import sandbox_calls_seconds, sandbox_tests_seconds
 from tests.benchmarks.startup import help_seconds, plan_seconds, quickstart_cached_seconds
 
 BENCHMARKS: dict[str, Callable[[], Result]] = {
     "help_seconds": help_seconds,
     "plan_seconds": plan_seconds,
     "quickstart_cached_seconds": quickstart_cached_seconds,
+    "sandbox_calls_seconds": sandbox_calls_seconds,
+    "sandbox_tests_seconds": sandbox_tests_seconds,
     "pretrain_throughput": pretrain_throughput,
     "align_against_trl": align_against_trl,
     "align_throughput_against_trl": align_throughput_against_trl,

@@ -4,7 +4,8 @@ import re
 from pathlib import Path
 
 from pipeline import load_recipe
-from pipeline.recipe.tasks import load_task
+from pipeline.data.tasks import load_task
+from pipeline.recipe.references import Places
 from pipeline.run.plan import make
 from pipeline.run.store import Store
 
@@ -18,7 +19,7 @@ def _block(language: str, containing: str) -> str:
 
 def test_the_task_of_the_readme_feeds_training_and_evaluation(tmp_path: Path) -> None:
     (tmp_path / "rhymes.py").write_text(_block("python", "class Rhymes"))
-    task = load_task("rhymes:Rhymes", tmp_path)
+    task = load_task("rhymes:Rhymes", Places(tmp_path))
     demonstrations = list(task.demonstrations())
     items = task.test_items(10)
     assert demonstrations

@@ -6,8 +6,8 @@ from dataclasses import asdict
 import pytest
 
 from eval.compare import best_rows, compare
-from eval.run import ItemResult
-from eval.statistics import mean_interval, paired_difference, wilson
+from eval.results import ItemResult
+from eval.statistics import blaker, mean_interval, paired_difference
 
 
 def results(scores, *, style="zero-shot", task="sums", metric="verified_accuracy", weights=None):
@@ -22,6 +22,7 @@ def results(scores, *, style="zero-shot", task="sums", metric="verified_accuracy
             gold="",
             score=score,
             weight=weights[index] if weights else 1.0,
+            lower_is_better=metric == "bits_per_byte",
         )
         for index, score in enumerate(scores)
     ]
@@ -47,7 +48,7 @@ def test_a_candidate_is_measured_against_the_baselines_best_style():
     ]
     base, better = rows[1], rows[2]
     assert (base.delta, base.delta_low, base.delta_high) == (None, None, None)
-    interval = wilson(4, 6)
+    interval = blaker(4, 6)
     assert (better.score, better.low, better.high) == (4 / 6, interval.low, interval.high)
     delta, expected = paired_difference(ZEROS_ONES, base_few)
     assert (better.delta, better.delta_low, better.delta_high) == (

@@ -9,8 +9,9 @@ import pytest
 from scipy import stats
 
 from eval.compare import compare
-from eval.pool import pool
-from eval.run import ItemResult
+from eval.gate import Bounds, judge
+from eval.pool import as_row, pool
+from eval.results import ItemResult
 
 
 def results(scores, *, style="zero-shot", metric="verified_accuracy", weights=None, gold=True):
@@ -26,6 +27,7 @@ def results(scores, *, style="zero-shot", metric="verified_accuracy", weights=No
             score=score,
             weight=weights[index] if weights else 1.0,
             gold_score=score if gold else None,
+            lower_is_better=metric == "bits_per_byte",
         )
         for index, score in enumerate(scores)
     ]
@@ -162,6 +164,37 @@ def test_seeds_that_asked_different_things_are_not_pooled():
         pool([two, two | {"sft": results([1.0, 0.0])}], "base")
     with pytest.raises(ValueError, match="no seed's result"):
         pool([], "base")
+
+
+def test_a_gate_judges_pooled_rows_by_their_intervals():
+    rows = pool(SEEDS, "base")
+    (row,) = [r for r in rows if (r.model, r.metric) == ("sft", "verified_accuracy")]
+    for bounds, ships in (
+        ({"delta_low": row.delta.low}, True),
+        ({"delta_low": row.delta.low + 1e-9}, False),
+        ({"score_low": row.score.low, "score_high": row.score.high}, True),
+        ({"score_high": row.score.high - 1e-9}, False),
+    ):
+        found = judge([as_row(each) for each in rows], {"sums": Bounds(**bounds)}, "base")
+        assert found.ships == ships
+
+
+def test_ways_of_asking_and_samples_are_pooled_apart():
+    seeds = [
+        {"base": [replace(r, shots=shots, sample=sample) for shots in (1, 3) for sample in (0, 1)
+                  for r in results(drawn(seed + sample, 0.2 * shots), style="few-shot")]}
+        for seed in (1, 2)
+    ]  # fmt: skip
+    rows = pool(seeds, "base", pass_at=[1])
+    assert [(row.metric, row.shots, row.samples) for row in rows] == [
+        (metric, shots, 2)
+        for metric in ("verified_accuracy", "pass@1", "pass@2")
+        for shots in (1, 3)
+    ]
+    once, again, twice = rows[0], rows[2], rows[4]
+    assert once.score.mean == again.score.mean < twice.score.mean
+    with pytest.raises(ValueError, match="only some asked"):
+        pool([seeds[0], {"base": seeds[1]["base"][:-1]}], "base")
 
 
 def test_rows_go_through_json():

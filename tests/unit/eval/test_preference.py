@@ -1,13 +1,16 @@
 """How often a response is preferred to the baseline's."""
 
 import random
+from dataclasses import replace
 
 import pytest
 
 from eval.compare import compare
-from eval.preference import preferred, win_rate_interval
-from eval.run import ItemResult
-from eval.statistics import mean_interval, wilson
+from eval.pool import pool
+from eval.preference import preferences
+from eval.results import ItemResult
+from eval.statistics import wilson
+from eval.win_rate import length_controlled_win_rate
 
 
 def written(gold_scores, *, style="zero-shot", metric="verified_accuracy", task="sums"):
@@ -71,7 +74,7 @@ def test_items_without_a_gold_score_on_either_side_are_left_out_and_counted():
     base, dpo = written([1.0, None, 0.0, 0.0]), written([1.5, 1.5, None, 0.0])
     (row,) = win_rates({"base": base, "dpo": dpo})
     assert (row.n, row.ungraded, row.score) == (2, 2, 0.75)
-    assert preferred({"a": dpo[0]}, {}) == {}
+    assert preferences({"a": dpo[:1]}, {}) == []
 
 
 def test_results_of_versions_without_gold_scores_and_choices_have_no_win_rate():
@@ -105,12 +108,52 @@ def test_models_that_never_differ_have_a_row_that_claims_no_certainty():
     same = written([0.5] * 30)
     (row,) = win_rates({"base": same, "dpo": same})
     reach = wilson(0, 30).high / 2
-    assert (row.score, row.low, row.high) == (0.5, 0.5 - reach, 0.5 + reach)
+    assert (row.score, row.low, row.high) == pytest.approx((0.5, 0.5 - reach, 0.5 + reach))
 
 
-def test_the_interval_of_a_win_rate_is_wilsons_without_ties_and_else_a_bootstrap():
-    assert win_rate_interval([1.0] * 9 + [0.0]) == wilson(9, 10)
-    with_ties = [1.0] * 5 + [0.5] * 4 + [0.0]
-    assert win_rate_interval(with_ties) == mean_interval(with_ties)
-    assert win_rate_interval([0.5]) is not None
-    assert win_rate_interval([]) is None
+def test_the_length_controlled_rate_is_what_the_regression_says_of_equal_lengths():
+    generator = random.Random(1)
+    ours, theirs = ([generator.choice([0.0, 0.5, 1.5]) for _ in range(60)] for _ in range(2))
+    texts = [["x" * generator.randrange(40) for _ in range(60)] for _ in range(2)]
+    base, dpo = (
+        [replace(r, response=text) for r, text in zip(written(gold), said, strict=True)]
+        for gold, said in ((theirs, texts[0]), (ours, texts[1]))
+    )
+    rows = compare({"base": base, "dpo": dpo}, "base")
+    assert [row.metric for row in rows][-2:] == ["win_rate", "win_rate_length_controlled"]
+    outcomes = [0.5 + 0.5 * ((a > b) - (a < b)) for a, b in zip(ours, theirs, strict=True)]
+    lengths = [len(b) - len(a) for a, b in zip(*texts, strict=True)]
+    rate, interval = length_controlled_win_rate(outcomes, lengths)
+    assert (rows[-1].score, rows[-1].low) == pytest.approx((rate, interval.low))
+    assert (rows[-1].n, rows[-1].delta) == (60, None)
+    assert "win_rate_length_controlled" not in {
+        row.metric for row in pool([{"base": base, "dpo": dpo}], "base")
+    }
+
+
+def test_lengths_are_controlled_for_only_where_either_response_can_be_the_longer():
+    def rows(gold, lengths):
+        base = [replace(result, response="x" * 20) for result in written([0.5] * len(gold))]
+        texts = ["x" * (20 + length) for length in lengths]
+        dpo = [replace(r, response=text) for r, text in zip(written(gold), texts, strict=True)]
+        return [row.metric for row in compare({"base": base, "dpo": dpo}, "base")][2:]
+
+    gold = [1.0, 0.0, 0.5, 1.0, 0.0, 1.0] * 5
+    both_ways = [3, -2, 1, -4, 5, 2] * 5
+    assert rows(gold, both_ways) == ["win_rate", "win_rate_length_controlled"]
+    assert rows(gold, [abs(length) for length in both_ways]) == ["win_rate"]
+    assert rows([0.5] * 30, both_ways) == ["win_rate"]
+    assert rows([max(score, 0.5) for score in gold], both_ways) == ["win_rate"]
+
+
+def test_samples_are_paired_in_their_order_and_an_item_is_one_outcome():
+    ours = written([1.0, 0.0, 1.0, 1.0]) + samples([0.0, 1.0, None, 1.0])
+    theirs = written([0.0, 1.0, 1.0, 0.5]) + samples([1.0, 0.0, 0.0, 0.0])
+    (row,) = win_rates({"base": theirs, "dpo": ours})
+    assert (row.n, row.samples) == (4, 2)
+    # Won and lost; lost and won; a tie beside one that is not graded; won twice.
+    assert row.score == pytest.approx((0.5 + 0.5 + 0.5 + 1.0) / 4)
+
+
+def samples(gold_scores):
+    return [replace(result, sample=1) for result in written(gold_scores)]

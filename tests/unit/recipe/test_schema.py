@@ -162,7 +162,12 @@ def test_the_schema_has_every_stage_kind_and_no_argument_of_ours(whole: dict[str
 
 
 @pytest.mark.parametrize(
-    ("what", "names"), [("tasks", tasks.BUILT_IN), ("stages", kinds()), ("sizes", SIZES)]
+    ("what", "names"),
+    [
+        ("tasks", [*tasks.BUILT_IN, *tasks.BENCHMARKS]),
+        ("stages", kinds()),
+        ("sizes", SIZES),
+    ],
 )
 def test_list_has_a_line_for_each_name(what: str, names: Any) -> None:
     assert [line.split()[0] for line in listing(what)] == list(names)

@@ -6,29 +6,52 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from pipeline.report.terminal import print_comparison
+from pipeline.report.compared import print_comparison
 
 RED, GREEN = "\x1b[31m", "\x1b[32m"
 
 
-def shown(**figures) -> str:
-    """Return the last line of a table whose only row has these figures."""
-    row = {
+NONE = {"styles": {"columns": [], "rows": []}, "divergence": [], "notes": [], "gate": None}
+UNKNOWN = (
+    *("score", "low", "high", "delta", "delta_low", "delta_high"),
+    *("p_adjusted", "gained", "lost", "detectable", "tokens"),
+)
+
+
+def a_row(**figures) -> dict:
+    return {
         "task": "facts",
         "metric": "win_rate",
         "model": "dpo",
         "style": "zero-shot",
+        "shots": 0,
         "form": "chat",
         "n": 240,
-        **dict.fromkeys(("score", "low", "high", "delta", "delta_low", "delta_high")),
+        "lower_is_better": figures.get("metric") == "bits_per_byte",
+        **dict.fromkeys(UNKNOWN),
         **figures,
     }
+
+
+def printed(rows=(), *, width=100, **tables) -> str:
+    """Return a comparison as it is printed, colours included."""
     written = StringIO()
-    console = Console(file=written, force_terminal=True, color_system="standard", width=120)
-    print_comparison({"baseline": "sft [v2]", "rows": [row]}, console)
-    text = written.getvalue()
+    console = Console(file=written, force_terminal=True, color_system="standard", width=width)
+    print_comparison({"baseline": "sft [v2]", "rows": rows, **NONE, **tables}, console)
+    return written.getvalue()
+
+
+def plain(text: str) -> str:
+    """Return it without colours, each run of spaces as one."""
+    return re.sub(r" +", " ", re.sub(r"\x1b\[[\d;]+m", "", text))
+
+
+def shown(**figures) -> str:
+    """Return the last line of a table whose only row has these figures."""
+    row = a_row(**figures)
+    text = printed([row])
     if row["metric"] == "win_rate":
-        assert "facts: win rate over sft [v2]" in re.sub(r"\x1b\[\d+m", "", text)
+        assert "facts: win rate over sft [v2]" in plain(text)
     return text.rstrip().splitlines()[-1]
 
 
@@ -62,3 +85,59 @@ def test_a_difference_is_coloured_where_its_interval_is_clear_of_zero(metric, lo
 
 def test_what_could_not_be_measured_is_a_dash():
     assert shown(metric="verified_accuracy").rstrip().endswith("-")
+
+
+def test_a_wide_terminal_shows_p_flips_what_can_be_found_and_lengths():
+    figures = {"p_adjusted": 0.0004, "gained": 12, "lost": 3, "detectable": 0.117, "tokens": 31.4}
+    row = a_row(metric="verified_accuracy", score=0.5, low=0.4, high=0.6, delta=0.1, **figures)
+    assert "0.50 [0.40, 0.60] +0.10 <0.001 +12 -3 0.12 31" in plain(printed([row], width=140))
+    assert "<0.001" not in printed([row], width=100)
+
+
+def test_shots_and_forms_say_how_a_model_was_asked():
+    text = plain(printed([a_row(style="few-shot", shots=5), a_row(style="none", model="[base]")]))
+    assert "dpo, chat, few-shot 5 " in text
+    assert "[base], chat 240" in text
+
+
+def test_what_each_style_unlocks_is_a_column_coloured_where_it_is_clear():
+    def cell(score, gain=None, low=None):
+        return {"shots": 0, "n": 9, "score": score, "gain": gain, "gain_low": low,
+                "gain_high": None if low is None else 0.9}  # fmt: skip
+
+    columns = [
+        {"style": "zero-shot", "shots": 0},
+        {"style": "few-shot", "shots": 3},
+        {"style": "chain-of-thought", "shots": None},
+    ]
+    line = {"task": "sums", "model": "base", "form": "document"}
+    rows = [
+        {**line, "metric": "choice_accuracy", "cells": [cell(0.99), cell(0.98, 0.1), None]},
+        {**line, "metric": "verified_accuracy", "cells": [cell(0.1), cell(0.4, 0.3, 0.2), None]},
+    ]
+    text = printed(styles={"columns": columns, "rows": rows})
+    assert "task, model zero-shot few-shot 3 chain-of-thought" in plain(text)
+    assert "base, document 0.10 0.40 (+0.30)" in plain(text)
+    assert "0.99" not in text  # one metric for each task
+    assert GREEN + "(+0.30)" in text
+
+
+def test_divergence_and_notes_are_printed():
+    row = {"task": "facts", "model": "dpo", "trained_from": "sft", "style": "zero-shot", "shots": 0,
+           "n": 100, "kl": 1.94, "low": 1.2, "high": 2.6, "tokens": 30.2}  # fmt: skip
+    text = plain(printed(divergence=[row], notes=["Mind [this]."]))
+    assert "facts, dpo, zero-shot sft 100 1.94 [1.20, 2.60] 30" in text
+    assert "Mind [this]." in text
+
+
+def test_a_verdict_names_every_bound_and_what_was_found():
+    condition = {"key": "facts", "bound": "delta_low", "limit": 0.0, "holds": False,
+                 "reason": "facts: the lower end, -0.04, is below 0"}  # fmt: skip
+    verdicts = [
+        {"model": "dpo", "ships": False, "conditions": [condition]},
+        {"model": "sft", "ships": True, "conditions": [condition | {"holds": True}]},
+    ]
+    text = printed(gate={"ships": False, "verdicts": verdicts})
+    assert "dpo: DO NOT SHIP\n fails facts delta_low: 0; facts: the lower end, -0.04" in plain(text)
+    assert "sft: SHIP\n holds facts" in plain(text)
+    assert RED in text

@@ -16,7 +16,7 @@ import pytest
 from reward.verdict import Verdict
 from reward.verifiers.code import passes_tests
 
-# Sums proper divisors of every number up to 9999, by trial: seconds.
+# Problem 123 sums the divisors of every number up to 9999, by trial: seconds.
 LONG_S = 30.0
 
 
@@ -67,7 +67,15 @@ def test_every_humaneval_solution_passes_its_tests(humaneval):
     assert unlike(1.0, found) == {}
 
 
-@pytest.mark.parametrize("body", ["    pass\n", "", "    raise SystemExit\n"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        "    pass\n",
+        pytest.param("", marks=pytest.mark.slow),
+        pytest.param("    raise SystemExit\n", marks=pytest.mark.slow),
+    ],
+    ids=["pass", "nothing", "exit"],
+)
 def test_no_humaneval_problem_is_solved_without_a_body(humaneval, body):
     assert unlike(0.0, {p["task_id"]: judged_humaneval(p, body) for p in humaneval}) == {}
 

@@ -28,7 +28,8 @@ from pipeline.run.store import Store
 from pipeline.stages.pretrain import SIZES, NewModelBlock
 from tests.command import Command, command
 
-QUICKSTART = Path(__file__).parents[3] / "recipes" / "quickstart.yaml"
+CHAIN = Path(__file__).with_name("two_tasks.yaml")
+REAL = Path(__file__).parents[3] / "recipes" / "real_stories.yaml"
 TINY = {
     "hidden_size": 32,
     "intermediate_size": 80,
@@ -55,10 +56,8 @@ def _count(module: torch.nn.Module) -> int:
 
 
 @pytest.mark.parametrize("size", ["1M", "5M"])
-def test_the_quickstarts_model_has_the_parameters_that_transformers_builds(
-    tmp_path: Path, size: str
-) -> None:
-    found = _estimates(QUICKSTART, tmp_path, f"stages.base.model.size={size}")
+def test_a_new_model_has_the_parameters_that_transformers_builds(tmp_path: Path, size: str) -> None:
+    found = _estimates(CHAIN, tmp_path, f"stages.base.model.size={size}")
     heads = SIZES[size]["num_attention_heads"]
     inner = {"1M": 336, "5M": 672}[size]
     fields = {**SIZES[size], "num_key_value_heads": heads, "intermediate_size": inner}
@@ -76,7 +75,7 @@ def test_another_architecture_is_about_right(tmp_path: Path, architecture: str) 
     override = (
         f"stages.base.model={{architecture: {architecture}, tokenizer: $tokenizer, size: 5M}}"
     )
-    found = _estimates(QUICKSTART, tmp_path, override)["base"]
+    found = _estimates(CHAIN, tmp_path, override)["base"]
     block = NewModelBlock(architecture=architecture, tokenizer="$tokenizer", size="5M")
     true = _count(_built(architecture, {**block.fields(), "vocab_size": 1024}))
     assert found.is_about
@@ -112,8 +111,8 @@ def test_targets_that_a_llama_does_not_have_are_not_guessed() -> None:
 
 
 def test_an_adapter_trains_less_and_needs_less_memory(tmp_path: Path) -> None:
-    whole = _estimates(QUICKSTART, tmp_path)["sft"]
-    lora = _estimates(QUICKSTART, tmp_path, "stages.sft.lora={r: 8}")["sft"]
+    whole = _estimates(CHAIN, tmp_path)["sft"]
+    lora = _estimates(CHAIN, tmp_path, "stages.sft.lora={r: 8}")["sft"]
     assert lora.parameters == whole.parameters
     assert lora.trained_parameters
     assert whole.memory_bytes
@@ -125,7 +124,7 @@ def test_an_adapter_trains_less_and_needs_less_memory(tmp_path: Path) -> None:
 
 def test_a_finished_stage_is_counted_as_it_is_on_disk(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    planned = make(load(QUICKSTART), store).stage("base")
+    planned = make(load(CHAIN), store).stage("base")
     working = store.working(planned.kind, planned.fingerprint)
     working.start_over()
     module = _built("llama", TINY)
@@ -136,7 +135,7 @@ def test_a_finished_stage_is_counted_as_it_is_on_disk(tmp_path: Path) -> None:
         **{"properties": {}, "metrics": {}, "provenance": {}},
     }
     store.publish(working, record=record)
-    assert _estimates(QUICKSTART, tmp_path)["sft"].parameters == _count(module)
+    assert _estimates(CHAIN, tmp_path)["sft"].parameters == _count(module)
 
 
 def test_an_adapters_folder_counts_as_the_model_below_it(tmp_path: Path) -> None:
@@ -146,7 +145,7 @@ def test_an_adapters_folder_counts_as_the_model_below_it(tmp_path: Path) -> None
     config = tmp_path / "adapter" / "adapter_config.json"
     config.write_text('{"base_model_name_or_path": "../base"}')
     override = f"stages.sft.model={tmp_path / 'adapter'}"
-    assert _estimates(QUICKSTART, tmp_path, override)["sft"].parameters == _count(module)
+    assert _estimates(CHAIN, tmp_path, override)["sft"].parameters == _count(module)
 
 
 @pytest.mark.parametrize("is_tied", [True, False])
@@ -170,7 +169,7 @@ def test_a_reward_model_has_a_head_of_one_output(tiny_recipe: Path, is_tied: boo
 
 def test_a_real_models_parameters_are_read_from_its_header(real_data: Path, tmp_path: Path) -> None:
     assert stored_parameters(real_data / "stories260K") == 260_032
-    recipe = load(QUICKSTART.with_name("real_stories.yaml"), roots={"real": real_data})
+    recipe = load(REAL, roots={"real": real_data})
     found = estimates(make(recipe, Store(tmp_path)))["more_stories"]
     assert (found.parameters, found.trained_parameters) == (260_032, 260_032)
     assert found.tokens == 400_000
@@ -206,7 +205,7 @@ def test_a_mixture_of_experts_has_no_shape() -> None:
 def test_tokens_follow_from_the_recipe_where_it_says_enough(
     tmp_path: Path, overrides: tuple[str, ...], stage: str, expected: int | None
 ) -> None:
-    found = _estimates(QUICKSTART, tmp_path, *overrides)[stage]
+    found = _estimates(CHAIN, tmp_path, *overrides)[stage]
     assert found.tokens == expected
     assert found.is_upper_bound == (stage == "sft")
 
@@ -216,7 +215,7 @@ def test_memory_is_that_of_a_real_forward_pass_and_of_gradients_on_their_way(
     tmp_path: Path, size: str
 ) -> None:
     overrides = (f"stages.base.model.size={size}", "stages.base.sequence_length=64")
-    found = _estimates(QUICKSTART, tmp_path, *overrides)["base"]
+    found = _estimates(CHAIN, tmp_path, *overrides)["base"]
     block = NewModelBlock(architecture="llama", tokenizer="$tokenizer", size=size)
     module = _built("llama", {**block.fields(), "vocab_size": 1024})
     weights = {parameter.untyped_storage().data_ptr() for parameter in module.parameters()}
@@ -238,9 +237,9 @@ def test_memory_is_that_of_a_real_forward_pass_and_of_gradients_on_their_way(
 
 
 def test_execution_settings_change_the_memory_and_nothing_else(tmp_path: Path) -> None:
-    plain = _estimates(QUICKSTART, tmp_path)["base"]
+    plain = _estimates(CHAIN, tmp_path)["base"]
     for setting in ("per_device_train_batch_size=2", "gradient_checkpointing=true"):
-        found = _estimates(QUICKSTART, tmp_path, f"stages.base.training_args.{setting}")["base"]
+        found = _estimates(CHAIN, tmp_path, f"stages.base.training_args.{setting}")["base"]
         assert replace(found, memory_bytes=0) == replace(plain, memory_bytes=0)
         assert (found.memory_bytes or 0) < (plain.memory_bytes or 0)
 
@@ -252,7 +251,7 @@ def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_plan_shows_it_in_a_line(call: Command, tmp_path: Path) -> None:
-    said = call("plan", str(QUICKSTART), "--runs", str(tmp_path), "--set", "stages.sft.lora={r: 8}")
+    said = call("plan", str(CHAIN), "--runs", str(tmp_path), "--set", "stages.sft.lora={r: 8}")
     lines = [line.rstrip() for line in said.out.splitlines() if "parameters" in line]
     assert lines[:2] == [
         "base: parameters 910k (all trained), tokens 1.2M, memory about 98 MB beside the libraries",
@@ -262,7 +261,5 @@ def test_plan_shows_it_in_a_line(call: Command, tmp_path: Path) -> None:
 
 
 def test_a_model_on_the_hub_is_known_later(call: Command, tmp_path: Path) -> None:
-    said = call(
-        *("plan", str(QUICKSTART), "--runs", str(tmp_path)), *("--set", "stages.sft.model=a/b")
-    )
+    said = call(*("plan", str(CHAIN), "--runs", str(tmp_path)), *("--set", "stages.sft.model=a/b"))
     assert "sft: parameters: known once the model is there, tokens <= 10.8M" in said.out

@@ -1,4 +1,4 @@
-"""Recall: distances are what they are called, and no training text states a test item's code."""
+"""Recall: distances are what they are called, and no training text states a test item's word."""
 
 import re
 
@@ -6,34 +6,34 @@ import pytest
 
 from eval.tasks.recall import Recall
 
-STATED = re.compile(r"(?:[Tt]he code of )?([A-Z]\w+)(?: is)? (\d+)")
+STATED = re.compile(r"\b([A-Z][a-z]+)(?: is)? ([a-z]+)[.,]")
 
 
 def tokens(text: str) -> list[str]:
-    """Words, single digits and punctuation marks."""
-    return re.findall(r"[A-Za-z]+|\d|[^\w\s]", text)
+    """Words and punctuation marks."""
+    return re.findall(r"\w+|[^\w\s]", text)
 
 
 @pytest.mark.parametrize("task", [Recall(), Recall(max_distance=256, rivals=3), Recall(8, 0)])
-def test_a_passage_states_the_code_so_many_tokens_before_the_question(task):
+def test_a_passage_states_the_word_so_many_tokens_before_the_question(task):
     groups = set()
     for example in task.examples("test"):
-        name, code = example.id.split()
-        passage = example.document.removesuffix(f"The code of {name} is")
-        fact = f"The code of {name} is {code}."
+        name, word = example.id.split()
+        passage = example.document.removesuffix(f"The code word of {name} is")
+        fact = f"The code word of {name} is {word}."
         assert passage.count(fact) == 1
         assert len(tokens(passage.split(fact)[1])) == int(example.group)
         assert example.prompt.startswith(passage)
-        assert dict(STATED.findall(passage))[name] == example.reference == code
+        assert dict(STATED.findall(passage))[name] == example.reference == word
         others = [other for other in STATED.findall(passage) if other[0] != name]
         assert len(others) == min(task.rivals, int(example.group) // 8 + 1)
-        assert len({*others, (name, code)}) == len(others) + 1
+        assert len({*others, (name, word)}) == len(others) + 1
         groups.add(int(example.group))
-        assert task.verify(example.response, code).score == 1.0
+        assert task.verify(example.response, word).score == 1.0
     assert sorted(groups) == list(task.distances)
 
 
-def test_no_training_text_states_the_code_of_a_test_item():
+def test_no_training_text_states_the_word_of_a_test_item():
     task = Recall()
     tested = {tuple(example.id.split()) for example in task.examples("test")}
     texts = [text for seed in range(3) for text in task.documents(seed)]
@@ -43,22 +43,22 @@ def test_no_training_text_states_the_code_of_a_test_item():
     assert not tested & stated
 
 
-def test_the_sentences_between_have_one_length_and_no_codes():
+def test_the_sentences_between_have_one_length_and_no_code_words():
     text = " ".join(example.prompt for example in Recall(rivals=0).examples("validation"))
-    fillers = {each for each in re.findall(r"[^.?]+[.?]", text) if "code" not in each}
+    fillers = {each for each in re.findall(r"[^.?]+[.?]", text) if "code word" not in each}
     assert len(fillers) > 15
     for sentence in fillers:
         assert len(tokens(sentence)) == 8, sentence
-        assert not re.search(r"\d", sentence)
+        assert Recall().verify(sentence, "moon").answer is None
 
 
-def test_only_the_right_code_and_no_other_is_right():
+def test_only_the_right_code_word_and_no_other_is_right():
     verify = Recall().verify
-    for response in ("47", "The code of Anna is 47.", "It is 47!", "47. The sky is blue."):
-        assert verify(response, "47").score == 1.0, response
-    for response in ("74", "4 7", "470", "47 or 53", "It is 53. No, 47.", "forty-seven", "-", "."):
-        assert verify(response, "47").score == 0.0, response
-    assert verify("47", "Anna").score is None
+    for response in ("moon", "The code word of Anna is moon.", "It is MOON!", "Moon. Not star."):
+        assert verify(response, "moon").score == 1.0, response
+    for response in ("star", "moons", "moon or star", "not moon", "The code word of Anna is", "."):
+        assert verify(response, "moon").score == 0.0, response
+    assert verify("moon", "Anna").score is None
 
 
 @pytest.mark.parametrize("settings", [{"max_distance": 50}, {"rivals": -1}, {"rivals": 4}])

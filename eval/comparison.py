@@ -1,0 +1,77 @@
+"""A whole comparison: the rows, the tables beside them, and what has to be said of them.
+
+What comparison.json holds, but for the verdict of a gate (see `eval.gate`).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from eval.breakdown import GroupRow, by_group
+from eval.calibrated import CalibrationRow, calibrations
+from eval.compare import Row, rows_of
+from eval.flips import FlipRow, flips
+from eval.moved import DivergenceRow, divergences
+from eval.results import ItemResult
+from eval.rows import WIN_RATE, row_items
+from eval.unlocked import Unlocked, unlocked
+
+_LEVEL = 0.05  # of all intervals and tests here
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Models on the same items; each table says in its own file what it holds."""
+
+    baseline: str
+    models: tuple[str, ...]
+    rows: tuple[Row, ...]
+    styles: Unlocked
+    groups: tuple[GroupRow, ...]
+    flips: tuple[FlipRow, ...]
+    calibration: tuple[CalibrationRow, ...]
+    divergence: tuple[DivergenceRow, ...]
+    notes: tuple[str, ...]
+
+
+def comparison(
+    results: Mapping[str, Sequence[ItemResult]],
+    baseline: str,
+    *,
+    pass_at: Sequence[int] = (),
+    trained_from: Mapping[str, str | None] | None = None,
+    notes: Sequence[str] = (),
+) -> Comparison:
+    """Compare all models with the baseline.
+
+    pass_at: see `eval.rows.row_items`. trained_from: see `eval.moved.divergences`. notes: what else
+    is to be said, after our own sentence on how many differences there are. Raises as `row_items`.
+    """
+    items = row_items(results, baseline, pass_at=pass_at)
+    rows = rows_of(items)
+    return Comparison(
+        baseline=baseline,
+        models=tuple(results),
+        rows=tuple(rows),
+        styles=unlocked(items, rows),
+        groups=tuple(by_group(items)),
+        flips=tuple(flips(items)),
+        calibration=tuple(calibrations(items)),
+        divergence=tuple(divergences(items, trained_from or {})),
+        notes=(*_many_comparisons(rows, baseline), *dict.fromkeys(notes)),
+    )
+
+
+def _many_comparisons(rows: Sequence[Row], baseline: str) -> list[str]:
+    """Say how many differences are shown and how many of them chance alone would make clear."""
+    shown = sum(row.delta_low is not None for row in rows)
+    rates = sum(row.metric.startswith(WIN_RATE) and row.low is not None for row in rows)
+    if shown + rates < 2:
+        return []
+    counted = [f"{shown} differences"] if shown else []
+    counted += [f"{rates} win rates"] if rates else []
+    tested = " Of McNemar's p, those adjusted for all of them (Holm 1979) can be trusted."
+    return [
+        f"{' and '.join(counted)} are shown: if no model differed from `{baseline}`, about "
+        f"{(shown + rates) * _LEVEL:.1f} of their 95% intervals would be clear by chance."
+        + (tested if any(row.p is not None for row in rows) else "")
+    ]

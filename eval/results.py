@@ -1,0 +1,64 @@
+"""What one model made of one item: the record that asking writes and comparing reads.
+
+Not how an item is asked (see `eval.ask`), nor what a set of results says (see `eval.compare`).
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from eval.model import Form
+
+Style = Literal["zero-shot", "few-shot", "chain-of-thought", "none"]
+STYLES: tuple[Style, ...] = ("zero-shot", "few-shot", "chain-of-thought", "none")
+
+# Metrics of our own; a bridge to another harness brings others.
+CHOICE = "choice_accuracy"
+VERIFIED = "verified_accuracy"
+BITS_PER_BYTE = "bits_per_byte"
+
+
+@dataclass(frozen=True)
+class ItemResult:
+    """What one model made of one item, or one sample of it.
+
+    task, item: for texts, the text's name, and the document's place and hash.
+    metric: what `score` is.
+    style: "none" for texts, which are not asked but read.
+    form: how this item was asked, whatever the model's own form: choices and texts are documents.
+    prompt: as asked; of a text its beginning. response: as written; for a choice, the likeliest
+        option.
+    score: 1 right, 0 wrong, between them partly right; bits per byte for texts; None if it could
+        not be graded.
+    num_tokens: written ones; where nothing is written, scored ones (for a choice, of the right
+        continuation).
+    weight: share in the mean; bytes for texts, so that the mean is total bits / total bytes.
+    gold_score: what `Task.gold_score` says of a written response; None where nothing was written.
+    group: of the example.
+    shots: demonstrations that the prompt shows.
+    sample: which response to the same prompt, counted from 0.
+    confidence: of a choice, the share of the chosen option in the probability of all options.
+    log_ratio: log p(response) - log q(response) in nats, where the response was sampled from p
+        itself, this model at temperature 1, and q is the model that it was trained from.
+    lower_is_better: of `score`.
+    """
+
+    task: str
+    item: str
+    metric: str
+    style: Style
+    form: Form
+    prompt: str
+    gold: str
+    response: str = ""
+    answer: str | None = None
+    score: float | None = None
+    reason: str = ""
+    num_tokens: int = 0
+    weight: float = 1.0
+    gold_score: float | None = None
+    group: str = ""
+    shots: int = 0
+    sample: int = 0
+    confidence: float | None = None
+    log_ratio: float | None = None
+    lower_is_better: bool = False

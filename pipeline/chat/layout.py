@@ -1,0 +1,142 @@
+"""Answers that grow, as lines of a terminal: one below the other, or two side by side.
+
+Says of each line whether it can still change, so that whoever prints it can let go of the others.
+Prints nothing itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+from pipeline.report.plain import visible
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import Console
+
+    from pipeline.chat.writing import Answer
+
+SIDE_BY_SIDE_FROM = 80  # columns
+_MARGIN = 2
+_BETWEEN = " │ "
+_MAX_WIDTH = 100  # of a line that is comfortable to read
+_LEAD = 48  # characters of the text that is continued
+
+
+@dataclass
+class Column:
+    """An answer and what stands above it; is_over: nothing more will come."""
+
+    name: str
+    answer: Answer
+    is_document: bool
+    is_over: bool = False
+
+
+@dataclass(frozen=True)
+class Lines:
+    """settled: stay as they are from now on. open: may still change."""
+
+    settled: list[Text]
+    open: list[Text]
+
+
+def lines(columns: Sequence[Column], console: Console, width: int) -> Lines:
+    """Lay columns out for so many character cells, side by side where that is wide enough."""
+    if len(columns) > 1 and width >= SIDE_BY_SIDE_FROM:
+        return _beside(columns, console, width)
+    return _below(columns, console, width)
+
+
+def _below(columns: Sequence[Column], console: Console, width: int) -> Lines:
+    settled: list[Text] = []
+    unsettled: list[Text] = []
+    margin = Text(" " * _MARGIN)
+    for column in columns:
+        found = _column(column, console, min(width - 2 * _MARGIN, _MAX_WIDTH))
+        if len(columns) > 1:
+            found.settled.insert(0, Text(column.name, style="bold cyan"))
+        if column is not columns[0]:
+            found.settled.insert(0, Text())
+        # Below an answer that may still grow nothing stays where it is.
+        (unsettled if unsettled else settled).extend(margin + line for line in found.settled)
+        unsettled.extend(margin + line for line in found.open)
+    return Lines(settled, unsettled)
+
+
+def _beside(columns: Sequence[Column], console: Console, width: int) -> Lines:
+    width = min((width - _MARGIN - len(_BETWEEN) * (len(columns) - 1)) // len(columns), _MAX_WIDTH)
+    titles = [Text(column.name, style="bold cyan") for column in columns]
+    rules = [Text("─" * width, style="dim") for _ in columns]
+    found = [_column(column, console, width) for column in columns]
+    growing = [
+        len(each.settled) for column, each in zip(columns, found, strict=True) if not column.is_over
+    ]
+    height = min(growing) if growing else max(len(each.settled) for each in found)
+    rows = [
+        _row(texts, width) for texts in zip_longest(*(each.settled + each.open for each in found))
+    ]
+    head = [_row(titles, width), _row(rules, width, between="─┼─")]
+    return Lines(head + rows[:height], rows[height:])
+
+
+def _row(texts: Sequence[Text | None], width: int, *, between: str = _BETWEEN) -> Text:
+    row = Text(" " * _MARGIN)
+    for number, text in enumerate(texts):
+        if number > 0:
+            row.append(between, style="dim")
+        cell = text.copy() if text else Text()
+        cell.truncate(width, pad=number + 1 < len(texts))
+        row.append_text(cell)
+    return row
+
+
+def _column(column: Column, console: Console, width: int) -> Lines:
+    """Return an answer's own lines and, once it is over, what it took."""
+    answer = column.answer
+    lead = _lead(answer.prompt) if column.is_document else ""
+    text = Text.assemble((lead, "dim"), visible(answer.text))
+    wrapped = list(text.wrap(console, width, tab_size=4, overflow="fold"))
+    # A word that grows may move to the next line, but none before the last can. Empty lines wait
+    # for what follows: those at the very end are dropped.
+    certain = len(wrapped) if column.is_over else len(wrapped) - 1
+    while certain > 0 and not wrapped[certain - 1].plain.strip():
+        certain -= 1
+    left_out = _left_out(column)
+    above = list(Text(left_out, style="yellow").wrap(console, width)) if left_out else []
+    settled = above + wrapped[:certain]
+    if column.is_over:
+        return Lines([*settled, *Text(_taken(answer), style="dim").wrap(console, width)], [])
+    return Lines(settled, wrapped[certain:])
+
+
+def _lead(prompt: str) -> str:
+    """Return the end of the text that a document model continues."""
+    last = visible(prompt).rpartition("\n")[2]
+    return last if len(last) <= _LEAD else f"…{last[1 - _LEAD :]}"
+
+
+def _left_out(column: Column) -> str:
+    number = column.answer.left_out
+    what = "token" if column.is_document else "exchange"
+    if number > 1:
+        return f"no longer fit: the {number} oldest {what}s"
+    return f"no longer fits: the oldest {what}" if number else ""
+
+
+def _taken(answer: Answer) -> str:
+    rate = answer.num_tokens / answer.seconds if answer.seconds else 0
+    rate_said = f"{rate:.0f}" if rate >= 10 else f"{rate:.1f}"
+    said = f"{answer.num_tokens} tokens · {rate_said} tokens/s"
+    endings = {
+        None: " · stopped",
+        "eos": "",
+        "length": " · cut, /max allows more",
+        "full": " · all positions of the model are full",
+    }
+    return said + endings[answer.ended]

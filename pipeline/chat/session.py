@@ -1,0 +1,218 @@
+"""A conversation with a model, or the same one with two: what was said, and what a model is shown.
+
+Knows neither terminal nor web; the tokens of a reply are writing.py's subject.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.chat.writing import Answer
+from pipeline.errors import PosttrainError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from eval.model import LanguageModel, Turn
+    from pipeline.chat.settings import Settings
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """What a person wrote and what the model made of it."""
+
+    prompt: str
+    reply: str
+
+
+@dataclass
+class Side:
+    """One model and its own history; name: as short as tells it from the other's."""
+
+    name: str
+    model: LanguageModel
+    exchanges: list[Exchange] = field(default_factory=list[Exchange])
+
+    @property
+    def size(self) -> int:
+        """Number of parameters."""
+        return sum(parameter.numel() for parameter in self.model.module.parameters())
+
+
+def sides_of(models: Sequence[LanguageModel]) -> list[Side]:
+    """Return a side for each model, named by the end of what the user called it."""
+    texts = [model.name for model in models]
+    ends = [re.split(r"\.ya?ml:", text)[-1] for text in texts]
+    names = [Path(end).name or end for end in ends]
+    if len(set(names)) < len(names):
+        names = texts
+    if len(set(names)) < len(names):
+        names = [f"{name} ({number})" for number, name in enumerate(names, 1)]
+    return [Side(name, model) for name, model in zip(names, models, strict=True)]
+
+
+def begin_answer(
+    model: LanguageModel,
+    earlier: Sequence[Exchange],
+    text: str,
+    settings: Settings,
+    *,
+    attempt: int = 0,
+) -> Answer:
+    """Return the model's answer to a text, not written yet; attempt: another gives another answer.
+
+    What does not fit into the model's positions beside half of them for the answer is left out, the
+    oldest exchanges first. A document model is shown the text alone, and its end if it is too long.
+    Raises PosttrainError where even so there is no room.
+    """
+    text = text.encode("utf-8", "replace").decode()  # a lone surrogate is no text
+    limit, room = model.max_length, settings.max_new_tokens
+    before_answer = None if limit is None else limit - min(room, limit // 2)
+    if model.encode_chat is None:
+        ids, left_out = _document_ids(model, text, before_answer)
+    else:
+        left_out = 0
+        ids = model.encode_chat(_turns(earlier, text, settings.system))
+        while before_answer is not None and len(ids) > before_answer and left_out < len(earlier):
+            left_out += 1
+            ids = model.encode_chat(_turns(earlier[left_out:], text, settings.system))
+    if limit is not None:
+        room = min(room, limit - len(ids))
+    if room < 1:
+        message = f"the text takes {len(ids)} tokens, but the model covers {limit} positions"
+        raise PosttrainError(model.name, message, "write less, or a shorter system prompt")
+    seed = (settings.seed, len(earlier), attempt)
+    return Answer(model, text, ids, settings, room=room, seed=seed, left_out=left_out)
+
+
+def _document_ids(model: LanguageModel, text: str, limit: int | None) -> tuple[list[int], int]:
+    """Return the ids of a text, of a long one BOS and its end, and how many are left out."""
+    ids = model.encode_document(text)
+    if not ids:
+        raise PosttrainError(model.name, "needs some text to continue", "it has no BOS token")
+    left_out = 0 if limit is None else max(0, len(ids) - limit)
+    start = model.encode_document("") if left_out else []
+    return start + ids[left_out + len(start) :], left_out
+
+
+def _turns(earlier: Sequence[Exchange], text: str, system: str) -> list[Turn]:
+    turns: list[Turn] = [("system", system)] if system else []
+    for exchange in earlier:
+        # Templates of models that reason show them the earlier answers without the reasoning.
+        reply = exchange.reply.rpartition("</think>")[2].lstrip("\n")
+        turns.append(("user", exchange.prompt))
+        turns.append(("assistant", reply))
+    turns.append(("user", text))
+    return turns
+
+
+class Session:
+    """A chat with one or two models, which are asked the same and each keep their own replies."""
+
+    def __init__(self, models: Sequence[LanguageModel], settings: Settings) -> None:
+        self.sides = sides_of(models)
+        self.settings = settings
+        self._attempt = 0
+        self._check_system(settings)
+
+    @property
+    def continues(self) -> bool:
+        """Whether all models continue a text instead of answering."""
+        return all(side.model.form == "document" for side in self.sides)
+
+    def change(self, **given: Any) -> None:
+        """Change settings; raises PosttrainError for one that cannot be."""
+        settings = self.settings.changed(**given)
+        self._check_system(settings)
+        self.settings = settings
+
+    def _check_system(self, settings: Settings) -> None:
+        if not settings.system:
+            return
+        encoders = [side.model.encode_chat for side in self.sides]
+        if not any(encoders):
+            raise PosttrainError("system", "a model that continues text takes no system prompt")
+        for encode in encoders:
+            if encode is not None:
+                encode(_turns((), "", settings.system))
+
+    def ask(self, text: str) -> list[Answer]:
+        """Return each model's answer, to be written and then kept.
+
+        An empty text lets models that continue text go on with theirs.
+        """
+        self._attempt = 0
+        answers: list[Answer] = []
+        for side in self.sides:
+            goes_on = not text and side.exchanges
+            prompt = side.exchanges[-1].prompt + side.exchanges[-1].reply if goes_on else text
+            answers.append(begin_answer(side.model, side.exchanges, prompt, self.settings))
+        return answers
+
+    def keep(self, answers: Sequence[Answer]) -> None:
+        """Make written answers part of the conversation, whole or not."""
+        for side, answer in zip(self.sides, answers, strict=True):
+            side.exchanges.append(Exchange(answer.prompt, answer.text))
+
+    def retry(self) -> list[Answer]:
+        """Take the last exchange back and return another answer to the same text."""
+        self._check_begun()
+        attempt = self._attempt + 1
+        answers = [
+            begin_answer(
+                side.model,
+                side.exchanges[:-1],
+                side.exchanges[-1].prompt,
+                self.settings,
+                attempt=attempt,
+            )
+            for side in self.sides
+        ]
+        self._attempt = attempt
+        self.undo()
+        return answers
+
+    def undo(self) -> None:
+        """Take the last exchange back."""
+        self._check_begun()
+        for side in self.sides:
+            side.exchanges.pop()
+
+    def _check_begun(self) -> None:
+        if not self.sides[0].exchanges:
+            raise PosttrainError("", "nothing was said yet")
+
+    def clear(self) -> None:
+        """Forget everything that was said; the settings stay."""
+        for side in self.sides:
+            side.exchanges.clear()
+
+    def save(self, path: Path) -> None:
+        """Write the conversation as JSONL that a recipe's `file:` reads; a new file only."""
+        records: list[dict[str, Any]] = []
+        for side in self.sides:
+            if side.model.form == "document":
+                records += [{"text": each.prompt + each.reply} for each in side.exchanges]
+                continue
+            turns = _messages(side.exchanges, self.settings.system)
+            records.append({"messages": turns, "model": side.model.name})
+        lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in records]
+        try:
+            with path.open("x", encoding="utf-8") as file:
+                file.writelines(lines)
+        except FileExistsError as error:
+            raise PosttrainError(str(path), "is there already", "name another file") from error
+        except (OSError, ValueError) as error:
+            raise PosttrainError(str(path), f"cannot be written ({error})") from error
+
+
+def _messages(exchanges: Sequence[Exchange], system: str) -> list[dict[str, str]]:
+    messages = [{"role": "system", "content": system}] if system else []
+    for each in exchanges:
+        messages.append({"role": "user", "content": each.prompt})
+        messages.append({"role": "assistant", "content": each.reply})
+    return messages

@@ -1,0 +1,115 @@
+"""The command `posttrain chat`."""
+
+import gc
+import io
+import os
+import sys
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from pipeline.cli.app import RUNS, Roots, Runs, app, console, roots_by_name, store_at
+from pipeline.errors import PosttrainError
+
+if TYPE_CHECKING:
+    from eval.model import LanguageModel
+    from pipeline.chat.session import Session
+    from pipeline.stage import StageInput
+
+_WHAT = "A folder, a hub id, or a stage as recipe.yaml:stage."
+
+
+@app.command()
+def chat(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help=_WHAT)],
+    versus: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="Ask another model the same, side by side.")
+    ] = None,
+    web: Annotated[bool, typer.Option("--web", help="A page in the browser instead.")] = False,
+    port: Annotated[
+        int | None,
+        typer.Option(min=1, max=65535, help="Of the page; without it 8000 or the next free one."),
+    ] = None,
+    opens: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
+    system: Annotated[str, typer.Option(metavar="TEXT", help="System prompt.")] = "",
+    temperature: Annotated[float, typer.Option(help="0: always the likeliest token.")] = 0.7,
+    top_p: Annotated[float, typer.Option(help="Only the likeliest tokens that make it up.")] = 1.0,
+    max_new_tokens: Annotated[int, typer.Option(help="How long an answer may be.")] = 256,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same answers.")] = 0,
+    form: Annotated[
+        Literal["chat", "document"] | None,
+        typer.Option(help="Answer, or continue a text; without it, what the model was made for."),
+    ] = None,
+    precision: Annotated[
+        Literal["fp32", "bf16", "fp16"], typer.Option(help="Of the weights.")
+    ] = "fp32",
+    roots: Roots = None,
+    runs: Runs = RUNS,
+) -> None:
+    """Talk to a model, or to two at once: in the terminal, or on a page in the browser.
+
+    From a pipe, each line is a prompt.
+    """
+    from pipeline.chat.settings import Settings
+    from pipeline.run.named_model import named_model
+
+    if not web and (port is not None or opens):
+        option = "--open" if port is None else "--port"
+        raise PosttrainError(option, "has a meaning with --web only", "add --web")
+    settings = Settings().changed(
+        temperature=temperature,
+        top_p=top_p,
+        max_new_tokens=max_new_tokens,
+        seed=seed,
+        system=system,
+    )
+    store, folders = store_at(runs), roots_by_name(roots)
+    texts = [model] if versus is None else [model, versus]
+    sources = [named_model(text, store, roots=folders) for text in texts]
+    gc.enable()
+    models = [_loaded(source, form, precision) for source in sources]
+
+    from pipeline.chat.session import Session
+
+    session = Session(models, settings)
+    if web:
+        from pipeline.chat.web import serve
+
+        serve(session, port=port, opens=opens, say=typer.echo)
+    else:
+        _in_terminal(session)
+
+
+def _loaded(
+    source: "StageInput",
+    form: Literal["chat", "document"] | None,
+    precision: Literal["fp32", "bf16", "fp16"],
+) -> "LanguageModel":
+    from rich.console import Console
+    from rich.text import Text
+
+    from pipeline.run.worker import ENVIRONMENT
+
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    with Console(stderr=True).status(Text(f"loading {source.name}")):
+        from huggingface_hub.utils import logging as hub_logging
+        from transformers.utils import logging
+
+        from pipeline.models import language_model
+
+        logging.disable_progress_bar()
+        hub_logging.set_verbosity_error()  # a line for each of its retries
+        return language_model(source, form=form, precision=precision)
+
+
+def _in_terminal(session: "Session") -> None:
+    from pipeline.chat.terminal import answer_lines, talk
+
+    for stream, errors in ((sys.stdin, "replace"), (sys.stdout, "backslashreplace")):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=errors)
+    if sys.stdin.isatty() and sys.stdout.isatty():
+        talk(session, console())
+    else:
+        answer_lines(session, sys.stdin, sys.stdout)

@@ -1,0 +1,55 @@
+"""`report.html`: one self-contained page about a run, for people. Not the terminal's tables."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pipeline.report.html.source import (
+    ReportedRun,
+    first_seed,
+    recorded_recipe,
+    run_of_folder,
+    run_of_plan,
+    runs_of,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pipeline.run.plan import Plan
+    from pipeline.run.store import Store
+
+__all__ = [
+    "REPORT",
+    "ReportedRun",
+    "first_seed",
+    "recorded_recipe",
+    "run_of_folder",
+    "run_of_plan",
+    "runs_of",
+    "write",
+    "write_report",
+]
+
+REPORT = "report.html"
+
+
+def write_report(plan: Plan, store: Store, target: Path) -> Path:
+    """Write the report of a recipe's run; `target` appears whole or not at all.
+
+    Raises PosttrainError when nothing of the recipe has run, CorruptArtifactError for a result
+    that is not whole.
+    """
+    return write(run_of_plan(plan, store), target)
+
+
+def write(run: ReportedRun, target: Path) -> Path:
+    """Write the report of a run, of a plan or of a folder's record; raises as `write_report`."""
+    from pipeline.report.html.page import gather, render
+
+    page = render(gather(run))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.partial")
+    partial.write_text(page, encoding="utf-8")
+    partial.replace(target)
+    return target

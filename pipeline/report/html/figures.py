@@ -1,0 +1,188 @@
+"""Small figures as inline SVG that takes its colours from the page: drawn by Matplotlib, cleaned.
+
+Numbers alone get into a figure: names, which others chose, stand beside it in the page. Styles
+become attributes and classes: the page's content security policy allows no style attribute.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import xml.etree.ElementTree as ET  # of what Matplotlib wrote, nothing else
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import matplotlib as mpl
+from markupsafe import Markup
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from matplotlib.axes import Axes
+
+COLOURS = 6  # series colours of the page, taken in turn
+_WIDTH_PT, _HEIGHT_PT = 330.0, 186.0
+_INK, _GRID = "#010101", "#020202"
+_SERIES = tuple(f"#1{number}0000" for number in range(COLOURS))
+_CLASS = {_INK: "ink", _GRID: "grid"} | {c: f"s{number}" for number, c in enumerate(_SERIES)}
+_STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "posttrain",
+    "font.size": 10.5,
+    "axes.linewidth": 0.8,
+    "path.simplify": True,
+}
+_SVG, _XLINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}"
+_KEPT = frozenset(
+    (
+        *("stroke-width", "stroke-dasharray", "stroke-dashoffset", "stroke-linecap"),
+        *("stroke-linejoin", "stroke-opacity", "fill-opacity", "opacity", "text-anchor"),
+    )
+)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A line: x and y of the same length; low and high likewise, or None without a band.
+
+    colour: number of a series colour. is_dashed: to be told apart without colours.
+    """
+
+    colour: int
+    x: Sequence[float]
+    y: Sequence[float]
+    low: Sequence[float | None] = field(default_factory=tuple[float, ...])
+    high: Sequence[float | None] = field(default_factory=tuple[float, ...])
+    is_dashed: bool = False
+
+
+def lines(
+    name: str,
+    drawn: Sequence[Drawn],
+    *,
+    described: str,
+    unit: str,
+    is_share: bool = False,
+    with_points: bool = False,
+    with_diagonal: bool = False,
+) -> Markup:
+    """Return an SVG element of lines over x.
+
+    name: unlike any other figure's of the page. described: what a screen reader says. unit: of x.
+    is_share: y goes from 0 to 1. with_points: each x is marked and has its interval.
+    """
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(_WIDTH_PT / 72, _HEIGHT_PT / 72))
+        axes = figure.add_axes((0.115, 0.19, 0.865, 0.76))
+        _frame(axes, unit)
+        if with_diagonal:
+            axes.plot([0, 1], [0, 1], color=_INK, linewidth=0.8, dashes=(2, 3))
+        for line in drawn:
+            _draw(axes, line, with_points=with_points)
+        ticks = sorted({x for line in drawn for x in line.x})
+        if with_points and not with_diagonal and _fit_side_by_side(ticks):
+            axes.set_xticks(ticks, [f"{x:g}" for x in ticks])
+        if is_share:
+            axes.set_ylim(-0.03, 1.03)
+            axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", "", "0.5", "", "1"])
+        written = io.StringIO()
+        figure.savefig(
+            written,
+            format="svg",
+            transparent=True,
+            metadata={"Date": None, "Creator": None, "Format": None, "Type": None},
+        )
+    return _inlined(written.getvalue(), name, described)
+
+
+def _frame(axes: Axes, unit: str) -> None:
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.spines["bottom"].set_color(_GRID)
+    axes.grid(axis="y", color=_GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(length=0, labelcolor=_INK, pad=5)
+    axes.set_xlabel(unit, color=_INK, labelpad=4)
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    axes.yaxis.set_major_locator(MaxNLocator(4))
+    axes.margins(x=0.02, y=0.08)
+
+
+def _fit_side_by_side(ticks: Sequence[float]) -> bool:
+    least = 0.07 * (ticks[-1] - ticks[0])
+    return all(right - left >= least for left, right in pairwise(ticks))
+
+
+def _draw(axes: Axes, line: Drawn, *, with_points: bool) -> None:
+    colour = _SERIES[line.colour % COLOURS]
+    (drawn,) = axes.plot(
+        line.x, line.y, color=colour, linewidth=1.6, solid_capstyle="round", clip_on=False
+    )
+    if line.is_dashed:
+        drawn.set_dashes((4, 2.5))
+    if not with_points:
+        return
+    axes.plot(line.x, line.y, "o", color=colour, markersize=4.5, markeredgewidth=0, clip_on=False)
+    for x, low, high in zip(line.x, line.low, line.high, strict=False):
+        if low is not None and high is not None:
+            axes.plot([x, x], [low, high], color=colour, linewidth=1.1, alpha=0.55, clip_on=False)
+
+
+def _inlined(text: str, name: str, described: str) -> Markup:
+    """Return Matplotlib's SVG as an element of the page."""
+    root = ET.fromstring(text)
+    used = set(re.findall(r"""(?:url\(|href=")#([\w-]+)""", text))
+    for element in list(root.iter()):
+        for child in list(element):
+            is_empty_group = child.tag == f"{_SVG}g" and not len(child)
+            if is_empty_group or child.tag in (f"{_SVG}metadata", f"{_SVG}style"):
+                element.remove(child)
+    for element in root.iter():
+        _clean(element, name, used)
+    box = root.get("viewBox", "")
+    root.attrib.clear()
+    root.attrib.update({"class": "figure", "viewBox": box, "role": "img", "aria-label": described})
+    return Markup(ET.tostring(root, encoding="unicode"))
+
+
+def _clean(element: ET.Element, name: str, used: set[str]) -> None:
+    """Turn styles into attributes and classes, keep ids that are referred to, under our name."""
+    element.tag = element.tag.removeprefix(_SVG)
+    element.text = (element.text or "").strip()
+    element.tail = ""
+    style = element.attrib.pop("style", "")
+    declared = dict(re.findall(r"([\w-]+):\s*([^;]+)", style))
+    classes: list[str] = []
+    for key in ("fill", "stroke"):
+        value = declared.get(key)
+        if value in _CLASS:
+            classes.append(f"{key[0]}-{_CLASS[value]}")
+        elif value is not None:
+            element.set(key, value)
+    if classes:
+        element.set("class", " ".join(classes))
+    for key, value in declared.items():
+        if key in _KEPT:
+            element.set(key, value)
+    known = element.attrib.pop("id", None)
+    if known in used:
+        element.set("id", f"{name}-{known}")
+    reference = element.attrib.pop(f"{_XLINK}href", None)
+    if reference:
+        element.set("href", f"#{name}-{reference.removeprefix('#')}")
+    clip = element.get("clip-path")
+    if clip:
+        element.set("clip-path", clip.replace("url(#", f"url(#{name}-"))
+    if element.get("transform", "").startswith("rotate(-0 "):
+        del element.attrib["transform"]
+    for key in ("d", "x", "y", "transform"):
+        value = element.get(key)
+        if value:
+            said = re.sub(r"-?\d+\.\d+", _rounded, value)
+            element.set(key, re.sub(r"\s+", " ", said).strip())
+
+
+def _rounded(found: re.Match[str]) -> str:
+    return f"{float(found[0]):.2f}".rstrip("0").rstrip(".")

@@ -1,0 +1,187 @@
+"""The report as one HTML file: everything gathered, put into the templates beside this file.
+
+Nothing is loaded from elsewhere: a content security policy allows the file's own style and script
+by their hashes, and no more. What others wrote (models, data, names) is escaped by Jinja2, what
+cannot be seen in it is made visible.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from pipeline.report.html import words
+from pipeline.report.html.chain import HEIGHT, WIDTH, Picture, picture
+from pipeline.report.html.comparison import Comparison, best_ways, blocks
+from pipeline.report.html.plots import (
+    Figure,
+    chart_figure,
+    held_out_figure,
+    mark,
+    training_figures,
+)
+from pipeline.report.html.provenance import Provenance, provenance
+from pipeline.report.html.read import read_comparison
+from pipeline.report.html.rows import StageRows, training_rows
+from pipeline.report.html.samples import Sample, read_samples, room
+from pipeline.report.html.summary import Summary, summarise
+from pipeline.report.html.training import StageTraining, stage_trainings
+from pipeline.report.plain import visible
+from pipeline.report.terminal import size
+
+if TYPE_CHECKING:
+    from pipeline.report.html.source import ReportedRun
+
+_HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Contents:
+    """Everything that the templates show."""
+
+    run: ReportedRun
+    picture: Picture
+    summaries: tuple[Summary, ...]
+    trainings: tuple[StageTraining, ...]
+    samples: tuple[Sample, ...]
+    rows: tuple[StageRows, ...]
+    provenance: Provenance
+
+
+def gather(run: ReportedRun) -> Contents:
+    """Read everything that a report shows; raises CorruptArtifactError for a broken result."""
+    compared: list[tuple[Path, Comparison]] = []
+    for stage in run.present:
+        assert stage.artifact is not None
+        if stage.artifact.produces == "comparison":
+            folder = stage.artifact.path
+            found = read_comparison(folder, stage.name, pooled=run.pooled.get(stage.name))
+            compared.append((folder, found))
+    within = room([comparison for _, comparison in compared])
+    return Contents(
+        run=run,
+        picture=picture(run.stages),
+        summaries=tuple(summarise(comparison, run) for _, comparison in compared),
+        trainings=stage_trainings(run),
+        samples=tuple(
+            sample
+            for folder, comparison in compared
+            for sample in read_samples(folder, comparison, within=within)
+        ),
+        rows=training_rows(run),
+        provenance=provenance(run),
+    )
+
+
+def render(contents: Contents) -> str:
+    """Return the page."""
+    style, script = (_asset(name) for name in ("style.css", "script.js"))
+    return (
+        _environment()
+        .get_template("page.html.j2")
+        .render(
+            contents=contents,
+            style=Markup(style),
+            script=Markup(script),
+            style_hash=_hash(style),
+            script_hash=_hash(script),
+            figures=_figures(contents),
+            box=(WIDTH, HEIGHT),
+        )
+    )
+
+
+@dataclass(frozen=True)
+class Figures:
+    """The drawn figures: by stage of training, and by place of the comparison."""
+
+    training: dict[str, tuple[Figure, ...]]
+    held_out: dict[str, Figure]
+    sweeps: tuple[tuple[Figure, ...], ...]
+    groups: tuple[tuple[Figure, ...], ...]
+    calibration: tuple[tuple[Figure, ...], ...]
+
+
+def _figures(contents: Contents) -> Figures:
+    comparisons = [summary.comparison for summary in contents.summaries]
+
+    def charts(kind: str) -> tuple[tuple[Figure, ...], ...]:
+        return tuple(
+            tuple(
+                chart_figure(f"{kind}{number}-{place}", chart, comparison, kind=kind)
+                for place, chart in enumerate(getattr(comparison, kind))
+            )
+            for number, comparison in enumerate(comparisons)
+        )
+
+    return Figures(
+        training={
+            training.stage: training_figures(f"t{number}", training.panels)
+            for number, training in enumerate(contents.trainings)
+        },
+        held_out={
+            training.stage: held_out_figure(f"h{number}", training.held_out)
+            for number, training in enumerate(contents.trainings)
+            if training.held_out is not None
+        },
+        sweeps=charts("sweeps"),
+        groups=charts("group_curves"),
+        calibration=charts("calibration"),
+    )
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(_HERE),
+        autoescape=True,
+        finalize=_shown,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+    environment.filters |= {
+        "number": words.number,
+        "estimate": words.estimate,
+        "interval": words.interval,
+        "short": words.short,
+        "probability": words.probability,
+        "duration": words.duration,
+        "metric": words.metric_label,
+        "digits": words.digits_of,
+        "plural": words.plural,
+        "size": size,
+        "amount": words.amount,
+        "fit": _fit,
+    }
+    environment.globals |= {"mark": mark, "blocks": blocks, "best_ways": best_ways}
+    return environment
+
+
+def _shown(value: Any) -> Any:
+    """Make visible what cannot be seen in a text that is put into the page."""
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _fit(text: str, length: int) -> str:
+    """Return a name that fits a box, its middle left out if need be."""
+    text = visible(text)
+    if len(text) <= length:
+        return text
+    half = (length - 1) // 2
+    return f"{text[: length - 1 - half]}\N{HORIZONTAL ELLIPSIS}{text[-half:]}"
+
+
+def _asset(name: str) -> str:
+    return (_HERE / name).read_text(encoding="utf-8")
+
+
+def _hash(text: str) -> str:
+    """Return a hash source of a content security policy."""
+    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    return f"sha256-{digest}"

@@ -1,0 +1,200 @@
+"""What a reader has to know in ten seconds: the verdict, biggest gains and losses, the price."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from statistics import fmean
+from typing import TYPE_CHECKING
+
+from pipeline.report.html.comparison import Estimate, best_ways
+from pipeline.report.html.words import digits_of, estimate, listed, metric_label, number, plural
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from pipeline.report.html.comparison import Comparison, ScoreRow, Verdict
+    from pipeline.report.html.source import ReportedRun
+
+_SHOWN = 3
+_FEW_TASKS = 3
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A difference worth naming, or the lack of one."""
+
+    row: ScoreRow
+    before: float | None
+
+    @property
+    def subject(self) -> str:
+        """What was measured, in words."""
+        return f"{self.row.task}: {metric_label(self.row.metric)}"
+
+
+@dataclass(frozen=True)
+class Tally:
+    """How a candidate's differences fall out; unclear: their interval includes none."""
+
+    model: str
+    gains: int
+    losses: int
+    unclear: int
+
+    @property
+    def said(self) -> str:
+        """The counts as words."""
+        parts = [plural(self.gains, "gain"), plural(self.losses, "loss")]
+        return ", ".join([*parts, f"{self.unclear} unclear"] if self.unclear else parts)
+
+
+@dataclass(frozen=True)
+class PriceCell:
+    """What one model pays; text: "" is unknown."""
+
+    text: str
+    verdict: Verdict = ""
+
+
+@dataclass(frozen=True)
+class PriceRow:
+    """What the alignment costs, by model, in the order of the comparison."""
+
+    what: str
+    cells: tuple[PriceCell, ...]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What is said of one comparison."""
+
+    comparison: Comparison
+    question: str
+    tallies: tuple[Tally, ...]
+    gains: tuple[Finding, ...]
+    losses: tuple[Finding, ...]
+    preferred: tuple[ScoreRow, ...]
+    price: tuple[PriceRow, ...]
+
+
+def summarise(comparison: Comparison, run: ReportedRun) -> Summary:
+    """Return what the first page says of a comparison."""
+    best = best_ways(comparison.told)
+    scored = [row for row in best if row.delta is not None and not _is_aside(row)]
+    before = {
+        (row.task, row.metric): row.score.value
+        for row in best
+        if row.model == comparison.baseline and row.score is not None
+    }
+
+    def biggest(verdict: str) -> tuple[Finding, ...]:
+        found = [row for row in scored if row.verdict == verdict and row.delta is not None]
+        found.sort(key=lambda row: -abs(row.delta.value if row.delta else 0.0))
+        return tuple(Finding(row, before.get((row.task, row.metric))) for row in found[:_SHOWN])
+
+    return Summary(
+        comparison=comparison,
+        question=_question(comparison),
+        tallies=tuple(
+            Tally(
+                model,
+                *(
+                    sum(row.model == model and row.verdict == verdict for row in scored)
+                    for verdict in ("gain", "loss", "")
+                ),
+            )
+            for model in comparison.candidates
+            if any(row.model == model for row in scored)
+        ),
+        gains=biggest("gain"),
+        losses=biggest("loss"),
+        preferred=tuple(row for row in best if row.is_win_rate and row.score is not None),
+        price=tuple(_price(comparison, best, run)),
+    )
+
+
+def _is_aside(row: ScoreRow) -> bool:
+    """Whether a row is no score of its own: a price, a preference, a task's score again."""
+    return row.lower_is_better or row.is_win_rate or row.metric.startswith("pass@")
+
+
+def _question(comparison: Comparison) -> str:
+    """Return what was compared, in a sentence."""
+    read = [row for row in comparison.rows if row.style == "none"]
+    tasks = list(dict.fromkeys(row.task for row in comparison.rows if row.style != "none"))
+    texts = list(dict.fromkeys(row.task for row in read))
+    parts: list[str] = []
+    if tasks:
+        items = {row.n + row.ungraded for row in comparison.rows if row.task in tasks}
+        each = f"{min(items)} to {max(items)}" if len(items) > 1 else f"{max(items)}"
+        named = listed(tasks) if len(tasks) <= _FEW_TASKS else f"{len(tasks)} tasks"
+        parts.append(f"on {named} ({each} items{' each' if len(tasks) > 1 else ''})")
+    if texts:
+        parts.append(f"on the held-out text of {listed(texts)}")
+    are = "is" if len(comparison.candidates) == 1 else "are"
+    said = f"{listed(comparison.candidates)} {are} compared with {comparison.baseline}"
+    if comparison.seeds:
+        parts[-1] += f", means over the seeds {listed([str(seed) for seed in comparison.seeds])}"
+    return f"{said} {' and '.join(parts)}."
+
+
+def _price(
+    comparison: Comparison, best: Sequence[ScoreRow], run: ReportedRun
+) -> Iterator[PriceRow]:
+    models = comparison.models
+    for task in dict.fromkeys(row.task for row in best if row.lower_is_better):
+        found = {row.model: row for row in best if row.task == task and row.lower_is_better}
+        label = metric_label(next(iter(found.values())).metric)
+        yield PriceRow(f"{label} of {task}", tuple(_change(found.get(model)) for model in models))
+    divergence = {
+        each.model: f"{estimate(each.kl, 1)} from {each.reference} ({each.task})"
+        for each in reversed(comparison.divergence)
+    }
+    trained = {stage.name: _kl(stage.metrics) for stage in run.stages}
+    told = [divergence.get(model) or trained.get(model, "") for model in models]
+    if any(told):
+        yield PriceRow("KL, nats a response", tuple(PriceCell(text) for text in told))
+    yield from _lengths(best, models)
+
+
+def _change(row: ScoreRow | None) -> PriceCell:
+    if row is None or row.score is None:
+        return PriceCell("")
+    digits = digits_of(row.metric)
+    said = number(row.score.value, digits)
+    if row.delta is None:
+        return PriceCell(said)
+    return PriceCell(f"{said} ({estimate(row.delta, digits, sign=True)})", row.verdict)
+
+
+def _kl(metrics: Mapping[str, float]) -> str:
+    """Return what a stage measured at its end of its distance to its reference."""
+    if metrics.get("kl") is None:
+        return ""
+    found = Estimate(metrics["kl"], metrics.get("kl_low"), metrics.get("kl_high"))
+    return f"{estimate(found, 1)} from its reference"
+
+
+def _lengths(best: Sequence[ScoreRow], models: Sequence[str]) -> Iterator[PriceRow]:
+    """Yield tokens a response, task by task or, of many tasks, their mean."""
+    written = {
+        (row.task, row.model): row.tokens
+        for row in best
+        if row.tokens is not None and not row.is_win_rate and not row.metric.startswith("pass@")
+    }
+    tasks = list(dict.fromkeys(task for task, _ in written))
+    if len(tasks) <= _FEW_TASKS:
+        for task in tasks:
+            cells = (written.get((task, model)) for model in models)
+            yield PriceRow(
+                f"tokens a response, {task}",
+                tuple(PriceCell("" if found is None else number(found, 0)) for found in cells),
+            )
+        return
+    means = (
+        [written[task, model] for task in tasks if (task, model) in written] for model in models
+    )
+    yield PriceRow(
+        f"tokens a response, mean of {len(tasks)} tasks",
+        tuple(PriceCell(number(fmean(found), 0) if found else "") for found in means),
+    )

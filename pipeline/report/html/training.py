@@ -1,0 +1,137 @@
+"""What a training stage left beside its weights: curves, held-out ranking, before and after."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pipeline.errors import CorruptArtifactError
+from pipeline.report.html.comparison import Estimate
+from pipeline.report.html.curves import Panel, panels
+from pipeline.report.html.samples import cut
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from pipeline.report.html.source import ReportedRun, ReportedStage
+
+HELD_OUT, SAMPLES = "held_out.json", "samples.jsonl"
+# What is said of a stage in a line, by metric: label and how it is formatted.
+FACTS: tuple[tuple[str, str, str], ...] = (
+    ("steps", "steps", "count"),
+    ("rows", "rows", "count"),
+    ("tokens", "tokens", "count"),
+    ("trained_tokens", "trained tokens", "count"),
+    ("parameters", "parameters", "count"),
+    ("trained_parameters", "trained parameters", "count"),
+    ("rows_dropped_too_long", "rows too long, left out", "if any"),
+    ("rows_dropped_unusable", "rows not usable, left out", "if any"),
+    ("rows_dropped_equal", "pairs of equals, left out", "if any"),
+)
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """How well pairs that were kept back are ranked. bins: (confidence, accuracy, n)."""
+
+    n: int
+    accuracy: Estimate
+    calibration_error: float | None
+    bins: tuple[tuple[float, float, int], ...]
+    by_flaw: tuple[tuple[str, int, Estimate], ...]
+
+
+@dataclass(frozen=True)
+class Change:
+    """A response before and after training."""
+
+    prompt: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True)
+class StageTraining:
+    """A training stage as the report shows it. facts: (label, value, format)."""
+
+    stage: str
+    kind: str
+    facts: tuple[tuple[str, float, str], ...]
+    measured: tuple[tuple[str, Estimate, int], ...]
+    sources: tuple[str, ...]
+    panels: tuple[Panel, ...]
+    held_out: HeldOut | None
+    changes: tuple[Change, ...]
+
+
+def stage_trainings(run: ReportedRun) -> tuple[StageTraining, ...]:
+    """Return the stages that left curves or a held-out ranking, in order."""
+    found = (_training(stage) for stage in run.present)
+    return tuple(each for each in found if each.panels or each.held_out)
+
+
+def _training(stage: ReportedStage) -> StageTraining:
+    assert stage.artifact is not None
+    folder, metrics = stage.artifact.path, stage.metrics
+    return StageTraining(
+        stage=stage.name,
+        kind=stage.kind,
+        facts=tuple(
+            (label, metrics[key], how)
+            for key, label, how in FACTS
+            if metrics.get(key) is not None and (how != "if any" or metrics[key] > 0)
+        ),
+        measured=tuple(_measured(metrics)),
+        sources=tuple(str(source) for source in metrics.get("sources", ())),
+        panels=panels(folder),
+        held_out=_held_out(folder / HELD_OUT),
+        changes=_changes(folder / SAMPLES),
+    )
+
+
+def _measured(metrics: Mapping[str, Any]) -> list[tuple[str, Estimate, int]]:
+    """Return what was measured at the end: label, figure, digits."""
+    found: list[tuple[str, Estimate, int]] = []
+    if metrics.get("kl") is not None:
+        kl = Estimate(metrics["kl"], metrics.get("kl_low"), metrics.get("kl_high"))
+        found.append(("KL to the reference, nats a response", kl, 2))
+    found += [
+        (f"bits per byte of held-out text: {key.partition(' ')[2]}", Estimate(value), 3)
+        for key, value in metrics.items()
+        if key.startswith("bits_per_byte ") and value is not None
+    ]
+    return found
+
+
+def _held_out(path: Path) -> HeldOut | None:
+    if not path.is_file():
+        return None
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        return HeldOut(
+            n=raw["n"],
+            accuracy=Estimate(raw["accuracy"], raw["low"], raw["high"]),
+            calibration_error=raw.get("calibration_error"),
+            bins=tuple((b["confidence"], b["accuracy"], b["n"]) for b in raw["calibration"]),
+            by_flaw=tuple(
+                (str(flaw), f["n"], Estimate(f["accuracy"], f["low"], f["high"]))
+                for flaw, f in raw.get("by_flaw", {}).items()
+            ),
+        )
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise CorruptArtifactError(str(path), f"is not readable ({error})") from error
+
+
+def _changes(path: Path) -> tuple[Change, ...]:
+    if not path.is_file():
+        return ()
+    try:
+        found = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        return tuple(
+            Change(*(cut(str(line[key])) for key in ("prompt", "before", "after")))
+            for line in found
+        )
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise CorruptArtifactError(str(path), f"is not readable ({error})") from error

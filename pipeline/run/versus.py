@@ -1,0 +1,142 @@
+"""`posttrain compare A B`: models against each other without a recipe.
+
+The compare stage does the work, in this process and in a folder that is not in the store: nothing
+is cached, and the same command asks again.
+
+    runs/compare/<A>-vs-<B>/    comparison.json, items.jsonl, log.txt, stage.json (what was asked of
+    which models)
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from pipeline.data.tasks import load_task
+from pipeline.errors import PosttrainError
+from pipeline.recipe.config import LaunchBlock
+from pipeline.recipe.references import Places
+from pipeline.run import progress
+from pipeline.run.interrupt import stop_requests
+from pipeline.run.manifest import write_json
+from pipeline.run.named_model import named_model
+from pipeline.run.resume import execution_of
+from pipeline.run.store import Store, Working
+from pipeline.run.worker import execute
+from pipeline.stages.compare import COMPARISON, CompareConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+_LONGEST_PART = 40  # characters of a model's name in the folder's
+
+
+def compare_models(
+    models: Sequence[str],
+    store: Store,
+    *,
+    settings: Mapping[str, Any],
+    out: Path | None = None,
+    seed: int = 0,
+    roots: Mapping[str, Path] | None = None,
+) -> Path:
+    """Compare models with the first of them; return the folder of the result.
+
+    models: folders, hub ids or finished stages of recipes, as `named_model` reads them.
+    settings: fields of the compare stage (`tasks`, `texts`, `limit`, ...), paths from the current
+    folder. out: an earlier comparison there is replaced, and nothing else.
+    Raises PosttrainError for what the user can mend, InterruptedRunError when asked to stop.
+    """
+    names = _names(models)
+    config = _config(names, settings)
+    for task in config.tasks:
+        try:
+            load_task(task, Places(Path.cwd(), roots or {}))
+        except ValueError as error:
+            raise PosttrainError("--tasks", str(error)) from error
+    sources = [
+        replace(named_model(text, store, roots=roots), name=name)
+        for text, name in zip(models, names, strict=True)
+    ]
+    target = (out or store.runs / "compare" / "-vs-".join(map(_in_a_path, names))).absolute()
+    _check_target(target)
+    working = Working(target.with_name(f".{target.name}.partial"))
+    working.start_over()
+    launch = LaunchBlock.model_validate({})
+    request = {
+        "name": "compare",
+        "kind": config.stage,
+        "config": config.model_dump(mode="json", by_alias=True),
+        "seed": seed,
+        "outputs": {source.name: asdict(source) for source in sources},
+        "base": str(Path.cwd()),
+        "roots": {name: str(path.resolve()) for name, path in (roots or {}).items()},
+        "revisions": {},
+        "execution": execution_of(config, launch),
+        "resume_from": None,
+        "is_exact": True,
+    }
+    write_json(working.request, request)
+    try:
+        with stop_requests() as should_stop, progress.shown("compare") as show:
+            execute(working, show=show, should_stop=should_stop)
+        if target.exists():
+            shutil.rmtree(target)
+        working.request.rename(working.out / working.request.name)
+        working.out.rename(target)
+    finally:
+        shutil.rmtree(working.path)
+    return target
+
+
+def read_comparison(folder: Path) -> dict[str, Any]:
+    """Return what comparison.json in a folder says."""
+    return json.loads((folder / COMPARISON).read_text(encoding="utf-8"))
+
+
+def _names(models: Sequence[str]) -> list[str]:
+    """Return what models are called in tables: the last part of each name, where that is enough."""
+    if len(models) < 2:
+        raise PosttrainError("posttrain compare", "takes two models or more", "name another one")
+    for index, name in enumerate(models):
+        if name in models[:index]:
+            raise PosttrainError(name, "is named twice", "name each model once")
+    short = [name.rstrip("/").rpartition("/")[2].rpartition(":")[2] for name in models]
+    return short if all(short) and len(set(short)) == len(short) else list(models)
+
+
+def _config(names: Sequence[str], settings: Mapping[str, Any]) -> CompareConfig:
+    given = {
+        "stage": "compare",
+        "baseline": f"${names[0]}",
+        "candidates": [f"${name}" for name in names[1:]],
+        **settings,
+    }
+    try:
+        return CompareConfig.model_validate(given)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        option = "--" + str(first["loc"][0]).replace("_", "-") if first["loc"] else ""
+        message = first["msg"].removeprefix("Value error, ")
+        message = f"{message[:1].lower()}{message[1:]}"  # pydantic writes whole sentences
+        raise PosttrainError(option or "posttrain compare", message) from error
+
+
+def _in_a_path(name: str) -> str:
+    """Return a model's name as a part of a file name."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip(".-")[-_LONGEST_PART:] or "model"
+
+
+def _check_target(target: Path) -> None:
+    """Refuse to replace anything but an earlier comparison."""
+    if target.is_dir() and not any(target.iterdir()):
+        return
+    if target.exists() and not (target / COMPARISON).is_file():
+        message = "is there and holds no comparison, so it is not replaced"
+        raise PosttrainError(str(target), message, "name another folder with --out")
