@@ -20,7 +20,7 @@ types: $(READY)
 	$(BIN)/pyright
 
 unit: $(READY)
-	$(BIN)/pytest -m "not slow and not gpu and not network"
+	$(BIN)/pytest -n 2 --dist loadfile -m "not slow and not gpu and not network"
 
 # Speed as ratios within one run, one JSON line a benchmark.
 bench: $(READY)

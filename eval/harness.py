@@ -140,7 +140,7 @@ def _loaded(name: str, include: Path | None) -> Any:
 def _manager_that_knows(name: str, include: Path | None) -> Any:
     if include is not None:
         own = _manager(include, includes_defaults=False)
-        if name in own.all_subtasks:
+        if _is_complete(own, name):
             return own  # the harness's own 15,000 definitions take half a minute to read
     manager = _manager(include, includes_defaults=True)
     if name not in manager.task_index:
@@ -150,6 +150,15 @@ def _manager_that_knows(name: str, include: Path | None) -> Any:
         guess = f"did you mean `{near[0]}`?" if near else "`lm_eval ls tasks` shows all"
         raise HarnessError(f"lm-evaluation-harness has no task `{name}`; {guess}")
     return manager
+
+
+def _is_complete(manager: Any, name: str) -> bool:
+    """Return whether a manager knows a name and, of a group, all that is in it."""
+    entry = manager.task_index.get(name)
+    if entry is None:
+        return False
+    inside = (entry.cfg or {}).get("task") if name in manager.all_groups else ()
+    return all(isinstance(each, str) and _is_complete(manager, each) for each in inside or ())
 
 
 @cache
@@ -163,9 +172,10 @@ def _module(name: str) -> Any:
     try:
         return import_module(name)
     except ModuleNotFoundError as error:
-        if error.name != "lm_eval":
+        if not (error.name or "").startswith("lm_eval"):
             raise
-        raise HarnessError(f"lm-evaluation-harness is not installed: {INSTALL}") from error
+        message = f"lm-evaluation-harness is not installed, or too old: {INSTALL}"
+        raise HarnessError(message) from error
 
 
 def _seed() -> None:

@@ -52,7 +52,7 @@ def load(name: str) -> Task:
     if plain in BENCHMARKS:
         raise ValueError(f"`{plain}` needs its rows: make a {BENCHMARKS[plain]} of them")
     if plain not in BUILT_IN:
-        raise ValueError(f"unknown task `{plain}`; {_guess(plain, [*BUILT_IN, *BENCHMARKS])}")
+        raise ValueError(f"unknown task `{plain[:40]}`; {_guess(plain, [*BUILT_IN, *BENCHMARKS])}")
     return made(plain, _named(BUILT_IN[plain]), settings)
 
 

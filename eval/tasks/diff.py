@@ -1,8 +1,8 @@
 """Applying a unified diff to a few lines of text: the lines that come out. A skill task.
 
-A text and a change of it are one item, wherever they occur. A text is a shopping list, in the order
-of the alphabet before and after: so a diff fits in one place only, and every line says by itself
-where it belongs, which is what a very small model can make out. Not a test of making diffs.
+A text and a change of it are one item, wherever they occur. A text is a card of keys with values,
+each key once and in the order of the alphabet, so that a diff fits in one place only. Not a test of
+making diffs.
 """
 
 import random
@@ -37,12 +37,18 @@ _WHAT_IT_DOES: dict[str, str] = {
     "-": "It takes {} out.",
     "+": "It puts {} in.",
 }
-# In the order of the alphabet.
-_WORDS = (
-    *("apples", "bread", "butter", "cake", "cheese", "corn", "eggs", "figs", "fish", "garlic"),
-    *("grapes", "honey", "jam", "lemons", "milk", "nuts", "oil", "onions", "pears", "peas"),
-    *("plums", "rice", "salt", "soap", "sugar", "tea", "tomatoes", "water", "wine", "yeast"),
-)
+_VALUES = {
+    "animal": ("cat", "cow", "dog", "fox", "hen", "pig"),
+    "city": ("Bern", "Lima", "Oslo", "Paris", "Rome", "Seoul"),
+    "color": ("black", "blue", "green", "pink", "red", "white"),
+    "drink": ("cocoa", "juice", "milk", "tea", "water", "wine"),
+    "food": ("bread", "cake", "egg", "fish", "rice", "soup"),
+    "game": ("ball", "cards", "chess", "darts", "golf", "tag"),
+    "metal": ("copper", "gold", "iron", "lead", "silver", "tin"),
+    "name": ("Anna", "Ben", "Eva", "Leo", "Mia", "Tom"),
+    "tool": ("axe", "drill", "fork", "hammer", "rake", "saw"),
+    "tree": ("ash", "beech", "elm", "fir", "oak", "pine"),
+}
 
 
 @dataclass(frozen=True)
@@ -129,29 +135,24 @@ class Diff(Task):
 
 
 def _change(kind: Kind, num_lines: int, rng: random.Random) -> Change:
-    """Return a change of a text of as many lines.
-
-    A replacement is a pair of neighbours of which one goes and the other one is new.
-    """
+    """Return a change of a text of as many lines."""
     kinds: list[Kind] = [kind]
     if kind == "two changes":
         kinds = [rng.choice(_KINDS[:3]), rng.choice(_KINDS[:3])]
-    num_words = num_lines + len(kinds) - kinds.count("deletion")
-    words = [_WORDS[place] for place in sorted(rng.sample(range(len(_WORDS)), num_words))]
-    groups = [*kinds, *(num_lines - len(kinds) + kinds.count("insertion")) * [None]]
-    rng.shuffle(groups)
+    keys = rng.sample(sorted(_VALUES), num_lines + kinds.count("insertion"))
+    kind_by_key = dict(zip(keys, kinds, strict=False))
     marked: list[tuple[Sign, str]] = []
-    for group in groups:
-        match group:
+    for key in sorted(keys):
+        value, other_value = rng.sample(_VALUES[key], 2)
+        match kind_by_key.get(key):
             case "replacement":
-                pair = rng.sample([words.pop(0), words.pop(0)], 2)
-                marked.extend([("-", pair[0]), ("+", pair[1])])
+                marked.extend([("-", f"{key} {value}"), ("+", f"{key} {other_value}")])
             case "deletion":
-                marked.append(("-", words.pop(0)))
+                marked.append(("-", f"{key} {value}"))
             case "insertion":
-                marked.append(("+", words.pop(0)))
+                marked.append(("+", f"{key} {value}"))
             case _:
-                marked.append((" ", words.pop(0)))
+                marked.append((" ", f"{key} {value}"))
     return Change(kind, tuple(marked))
 
 
@@ -172,7 +173,7 @@ def _example(change: Change, rng: random.Random) -> Example:
 
 def _document(change: Change) -> str:
     before = "\n".join(change.before)
-    return f"A list\n{before}\n---\n{change.hunks}\n---\nAfter the diff"
+    return f"A text\n{before}\n---\n{change.hunks}\n---\nAfter the diff"
 
 
 def _flawed(change: Change) -> tuple[FlawedResponse, ...]:
@@ -198,7 +199,7 @@ def _flawed(change: Change) -> tuple[FlawedResponse, ...]:
 
 
 def _explained(change: Change) -> str:
-    """Return the diff with what it does in words: `It takes eggs out`."""
+    """Return the diff with what it does in words: `It takes food egg out`."""
     said = [_WHAT_IT_DOES[sign].format(line) for sign, line in change.marked if sign != " "]
     return f"{change.hunks}\n---\n{' '.join(said)}"
 

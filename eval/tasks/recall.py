@@ -20,8 +20,7 @@ _SENTENCE_TOKENS = 8
 _DISTANCES = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 _MAX_RIVALS = 3
 _SHARE_LEAD = 0.5
-_SHARE_LISTS = 0.5
-_SHARE_SENTENCES = 0.4
+_SHARE_STATED = 0.6
 _NAMES = (
     "Anna", "Ben", "Clara", "David", "Emma", "Frank", "Grace", "Henry", "Ida", "Jack", "Kate",
     "Leo", "Mia", "Nick", "Olga", "Paul", "Rosa", "Sam", "Tina", "Victor", "Wendy", "Zoe",
@@ -126,15 +125,15 @@ class Recall(Task):
             yield _example(self._passage(fact, distance, rng), distance, rng)
 
     def documents(self, seed: int) -> Iterator[str]:
-        """Yield each training fact in a passage that takes it up again, or in a list."""
+        """Yield each training fact in a text that states it, and those of others, again and again.
+
+        What is said again could have been known: that is what teaches a model to look back.
+        """
         rng = random.Random(f"recall documents {seed}")
         facts = _facts("train")
         rng.shuffle(facts)
         for fact in facts:
-            if rng.random() < _SHARE_LISTS:
-                yield _list(fact, rng)
-            else:
-                yield _told(self._passage(fact, rng.choice(self.distances), rng), rng)
+            yield _repetitive(fact, rng)
 
     def verify(self, response: str, reference: str) -> Verdict:
         """Accept a first sentence that names the code word and no other one."""
@@ -226,22 +225,12 @@ def _flawed(passage: Passage, wrong: list[str]) -> tuple[FlawedResponse, ...]:
     return tuple(flawed)
 
 
-def _told(passage: Passage, rng: random.Random) -> str:
-    """Return the passage, going on with code words that it has stated."""
-    again = [passage.fact, *rng.sample(passage.rivals, rng.randint(0, len(passage.rivals)))]
-    rng.shuffle(again)
-    return " ".join([passage.text, *map(str, again)])
-
-
-def _list(fact: Fact, rng: random.Random) -> str:
-    """Return several people's code words twice, in sentences or, in one order, as pairs.
-
-    The second time nothing is new: a model that looks back is paid for every word, which is how it
-    learns to look back at all.
-    """
-    facts = [fact, *_rivals(fact, rng.randint(1, _MAX_RIVALS), rng)]
-    rng.shuffle(facts)
-    if rng.random() < _SHARE_SENTENCES:
-        return " ".join(map(str, [*facts, *rng.sample(facts, len(facts))]))
-    pairs = ", ".join(f"{each.name} {each.word}" for each in facts)
-    return f"Code words: {pairs}.\nOnce more: {pairs}."
+def _repetitive(fact: Fact, rng: random.Random) -> str:
+    """Return a text of six to ten sentences in which one to three facts take turns."""
+    stated = [fact, *_rivals(fact, rng.choice((0, 0, 1, 1, 2)), rng)]
+    fillers = iter(_shuffled(_FILLERS, rng))
+    said = [
+        str(rng.choice(stated)) if rng.random() < _SHARE_STATED else next(fillers)
+        for _ in range(rng.randint(4, 8))
+    ]
+    return " ".join([str(fact), *said, str(fact)])

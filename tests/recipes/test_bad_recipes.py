@@ -142,16 +142,16 @@ SOURCES = [
     (DATA, "{task: facts, split: ‸test}", "the split `test` is for evaluation only; use train"),
     (DATA, "{hub: a/b, split: ‸'test[:5]'}", "the split `test[:5]` is for evaluation only"),
     (DATA, "{task: facts, split: ‸valid}", "no split `valid`; did you mean `validation`?"),
-    (DATA, "{task: ‸fact}", "unknown task `fact`; did you mean `facts`? built-in tasks:"),
+    (DATA, "{task: ‸fact}", "unknown task `fact`; did you mean `facts`? there are:"),
     (DATA, "{file: ‸nowhere.txt}", "`nowhere.txt` does not exist; looked for"),
     (DATA, "{file: ‸chat.jsonl}", "`chat.jsonl` does not exist; did you mean `chats.jsonl`?"),
     (DATA, "{file: ‸folder}", "`folder` is a folder, not a file"),
     (DATA, "{file: ‸'https://x.org/a.jsonl'}", "is a web address, not a path; download it first"),
     (DATA, "{file: ‸real:a.jsonl}", "there is no root `real:`; known: none; write `./` before"),
-    ("tasks: arithmetic", "tasks: [facts, ‸poetry]", "unknown task `poetry`; built-in tasks:"),
+    ("tasks: arithmetic", "tasks: [facts, ‸poetry]", "unknown task `poetry`; there are:"),
     ("tasks: arithmetic", "tasks: ‸mine:Task", "no file mine.py beside the recipe"),
     ("answers:\n    stage: evaluate\n    model: $sft\n    tasks: arithmetic",
-     "‸answers:\n    stage: evaluate\n    model: $sft", "nothing to measure: name `tasks` or"),
+     "‸answers:\n    stage: evaluate\n    model: $sft", "nothing to measure: name `tasks`, `texts`"),
 ]  # fmt: skip
 EDITS = [*STAGES, *KEYS, *ARGUMENTS, *SIZES, *SOURCES]
 

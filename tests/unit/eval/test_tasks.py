@@ -20,7 +20,7 @@ SEEDS = (0, 1)
 # Flaws of manner: the answer in such a response may well be right.
 MANNER = {"no steps", "small talk first", "unkind ending"}
 # So many of a split are looked at one by one: some verifiers run a program for each.
-FEW = 100
+FEW = 60
 # Positions that a tiny model has, less what a chat template takes of them.
 POSITIONS = 128 - 8
 NASTY = (
