@@ -226,8 +226,8 @@ def _flawed(passage: Passage, wrong: list[str]) -> tuple[FlawedResponse, ...]:
 
 
 def _repetitive(fact: Fact, rng: random.Random) -> str:
-    """Return a text of six to ten sentences in which one to three facts take turns."""
-    stated = [fact, *_rivals(fact, rng.choice((0, 0, 1, 1, 2)), rng)]
+    """Return a text of six to ten sentences in which two or three facts take turns."""
+    stated = [fact, *_rivals(fact, rng.randint(1, 2), rng)]
     fillers = iter(_shuffled(_FILLERS, rng))
     said = [
         str(rng.choice(stated)) if rng.random() < _SHARE_STATED else next(fillers)

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-_WIDE = 110  # columns of a terminal from which on there is room for all of a row
+# Columns of a terminal beside the models' names: for scores and differences, and for all figures.
+_FEW_FIGURES, _ALL_FIGURES = 56, 84
+_LONGEST_NAME = 60
 _NAMES = {"win_rate": "win rate", "win_rate_length_controlled": "length-controlled win rate"}
 
 
@@ -85,9 +87,14 @@ def difference(
 
 
 def _print_rows(comparison: Mapping[str, Any], console: Console) -> None:
-    baseline, is_wide = comparison["baseline"], console.width >= _WIDE
+    baseline = comparison["baseline"]
+    rows: Sequence[Mapping[str, Any]] = comparison["rows"]
+    names = [text for row in rows for text in (asked(row), heading(row, baseline)[6:-3])]
+    longest = min(_LONGEST_NAME, max(map(len, names), default=0))
+    is_wide = console.width >= longest + _ALL_FIGURES
     table = Table(box=None, pad_edge=False, title_justify="left", title="95% intervals")
-    table.add_column("model, asked by", overflow="fold")
+    room = max(12, min(longest, console.width - _FEW_FIGURES))
+    table.add_column("model, asked by", overflow="fold", min_width=room)
     table.add_column("n", justify="right")
     table.add_column("score", no_wrap=True)
     table.add_column(f"against the best of {escape(baseline)}", no_wrap=True)

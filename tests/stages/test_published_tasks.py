@@ -21,7 +21,7 @@ stages:
     model: real:stories260K
     tasks: gsm8k(test=real:gsm8k/test.jsonl)
     styles: zero-shot
-    limit: 2
+    limit: 4
   harness:
     stage: compare
     baseline: real:stories260K
@@ -47,13 +47,14 @@ def test_a_stage_asks_a_real_model_a_benchmark_from_a_file(recipe: Path, tmp_pat
     assert ended.code == 0, ended.output
     folder = tmp_path / "runs" / "published" / "asked"
     items = [json.loads(line) for line in (folder / "items.jsonl").read_text().splitlines()]
-    assert len(items) == 2
+    assert len(items) == 4
     for item in items:
         assert (item["task"], item["metric"]) == ("gsm8k", "verified_accuracy")
         assert item["prompt"].startswith("Question: ")
         assert item["gold"].isdigit()
-        assert item["score"] in (0.0, 1.0)
-        assert item["response"]
+        is_short = not item["reason"].startswith("not asked: ")  # the model has 512 positions
+        assert (item["score"] in (0.0, 1.0)) == bool(item["response"]) == is_short
+    assert any(item["response"] for item in items)
     metrics = json.loads((folder / "artifact.json").read_text())["metrics"]
     assert list(metrics) == ["gsm8k verified_accuracy zero-shot"]
 
@@ -85,7 +86,6 @@ def test_two_real_models_are_compared_on_tasks_of_the_harness(recipe: Path, tmp_
     assert {row["group"] for row in comparison["groups"]} == {"capitals", "currencies"}
     assert comparison["gate"]["ships"] is True
     assert any("lm-evaluation-harness asked: lm_eval " in note for note in comparison["notes"])
-    assert "it/s]" not in ended.output  # no bars of other libraries beside our progress
 
 
 def test_definitions_for_the_harness_are_known_by_their_content(
