@@ -119,6 +119,8 @@ def _loaded(name: str, include: Path | None) -> Any:
     if settings or not (shots is None or (isinstance(shots, int) and shots >= 0)):
         raise HarnessError(f"`{name}`: a task of the harness takes `{_SHOTS}=N` and nothing else")
     manager = _manager_that_knows(plain, include)
+    if (manager.task_index[plain].cfg or {}).get("unsafe_code"):
+        raise _unsafe(plain)
     try:
         loaded = manager.load([plain])
     except ImportError as error:
@@ -126,15 +128,19 @@ def _loaded(name: str, include: Path | None) -> Any:
     seed = _module("lm_eval.defaults").DEFAULT_OTHER_SEED
     for task_name, task in loaded["tasks"].items():
         if getattr(task, "UNSAFE_CODE", False):
-            raise HarnessError(
-                f"`{task_name}` of the harness runs what a model writes without a sandbox; "
-                "tasks of our own (`humaneval`, `mbpp`) have one"
-            )
+            raise _unsafe(task_name)
         own = task.get_config(_SHOTS)
         if own != 0 and (shots is not None or own is None):  # 0 there means: never any
             task.set_config(key=_SHOTS, value=shots or 0)
         task.set_fewshot_seed(seed=seed)
     return loaded
+
+
+def _unsafe(name: str) -> HarnessError:
+    return HarnessError(
+        f"`{name}` of the harness runs what a model writes without a sandbox; tasks of our own "
+        "(`humaneval`, `mbpp`) have one"
+    )
 
 
 def _manager_that_knows(name: str, include: Path | None) -> Any:

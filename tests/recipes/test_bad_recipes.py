@@ -151,7 +151,7 @@ SOURCES = [
     ("tasks: arithmetic", "tasks: [facts, ‸poetry]", "unknown task `poetry`; there are:"),
     ("tasks: arithmetic", "tasks: ‸mine:Task", "no file mine.py beside the recipe"),
     ("answers:\n    stage: evaluate\n    model: $sft\n    tasks: arithmetic",
-     "‸answers:\n    stage: evaluate\n    model: $sft", "nothing to measure: name `tasks`, `texts`"),
+     "‸answers:\n    stage: evaluate\n    model: $sft", "nothing to measure: name `tasks`,"),
 ]  # fmt: skip
 EDITS = [*STAGES, *KEYS, *ARGUMENTS, *SIZES, *SOURCES]
 

@@ -145,6 +145,14 @@ def test_only_the_number_of_demonstrations_can_be_set(include: Path, name: str) 
         Harness([name], include)
 
 
+def test_a_task_that_would_run_code_unconfined_is_refused(tmp_path: Path) -> None:
+    tasks = harness_tasks(tmp_path)
+    choices = (tasks / "capitals.yaml").read_text()
+    (tasks / "code.yaml").write_text(f"{choices}unsafe_code: true\n".replace("capitals", "code"))
+    with pytest.raises(HarnessError, match="`code` of the harness runs what a model writes"):
+        Harness(["code"], tasks)
+
+
 def test_without_the_harness_the_error_says_how_to_install_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
