@@ -20,7 +20,7 @@ _SENTENCE_TOKENS = 8
 _DISTANCES = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 _MAX_RIVALS = 3
 _SHARE_LEAD = 0.5
-_SHARE_STATED = 0.6
+_SHARE_STATED = 0.7
 _NAMES = (
     "Anna", "Ben", "Clara", "David", "Emma", "Frank", "Grace", "Henry", "Ida", "Jack", "Kate",
     "Leo", "Mia", "Nick", "Olga", "Paul", "Rosa", "Sam", "Tina", "Victor", "Wendy", "Zoe",
@@ -226,8 +226,8 @@ def _flawed(passage: Passage, wrong: list[str]) -> tuple[FlawedResponse, ...]:
 
 
 def _repetitive(fact: Fact, rng: random.Random) -> str:
-    """Return a text of six to ten sentences in which two or three facts take turns."""
-    stated = [fact, *_rivals(fact, rng.randint(1, 2), rng)]
+    """Return a text of six to ten sentences in which two to four facts take turns."""
+    stated = [fact, *_rivals(fact, rng.randint(1, _MAX_RIVALS), rng)]
     fillers = iter(_shuffled(_FILLERS, rng))
     said = [
         str(rng.choice(stated)) if rng.random() < _SHARE_STATED else next(fillers)
