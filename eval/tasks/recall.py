@@ -20,7 +20,8 @@ _SENTENCE_TOKENS = 8
 _DISTANCES = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 _MAX_RIVALS = 3
 _SHARE_LEAD = 0.5
-_SHARE_STATED = 0.7
+_SHARE_STATED = 0.5
+_SENTENCES_BETWEEN = (2, 8)
 _NAMES = (
     "Anna", "Ben", "Clara", "David", "Emma", "Frank", "Grace", "Henry", "Ida", "Jack", "Kate",
     "Leo", "Mia", "Nick", "Olga", "Paul", "Rosa", "Sam", "Tina", "Victor", "Wendy", "Zoe",
@@ -105,7 +106,7 @@ class Recall(Task):
     max_new_tokens = 16
     document_stop = ("\n", ".")
 
-    def __init__(self, max_distance: int = 64, rivals: int = 1) -> None:
+    def __init__(self, max_distance: int = 64, rivals: int = 0) -> None:
         if max_distance not in _DISTANCES:
             raise ValueError(
                 f"max_distance is one of {', '.join(map(str, _DISTANCES))}, not {max_distance}"
@@ -133,7 +134,7 @@ class Recall(Task):
         facts = _facts("train")
         rng.shuffle(facts)
         for fact in facts:
-            yield _repetitive(fact, rng)
+            yield self._repetitive(fact, rng)
 
     def verify(self, response: str, reference: str) -> Verdict:
         """Accept a first sentence that names the code word and no other one."""
@@ -162,6 +163,16 @@ class Recall(Task):
         before = after.pop()
         lead = [before] if rng.random() < _SHARE_LEAD or before.startswith("The code word") else []
         return Passage(" ".join([*lead, str(fact), *after]), fact, rivals)
+
+    def _repetitive(self, fact: Fact, rng: random.Random) -> str:
+        """Return a text in which a fact, its rivals and other things take turns."""
+        stated = [fact, *_rivals(fact, self.rivals, rng)]
+        fillers = iter(_shuffled(_FILLERS, rng))
+        said = [
+            str(rng.choice(stated)) if rng.random() < _SHARE_STATED else next(fillers)
+            for _ in range(rng.randint(*_SENTENCES_BETWEEN))
+        ]
+        return " ".join([str(fact), *said, str(fact)])
 
 
 def _shuffled(sentences: tuple[str, ...], rng: random.Random) -> list[str]:
@@ -223,14 +234,3 @@ def _flawed(passage: Passage, wrong: list[str]) -> tuple[FlawedResponse, ...]:
     if passage.rivals:
         flawed.append(FlawedResponse(str(passage.rivals[-1]), "about another person"))
     return tuple(flawed)
-
-
-def _repetitive(fact: Fact, rng: random.Random) -> str:
-    """Return a text of six to ten sentences in which two to four facts take turns."""
-    stated = [fact, *_rivals(fact, rng.randint(1, _MAX_RIVALS), rng)]
-    fillers = iter(_shuffled(_FILLERS, rng))
-    said = [
-        str(rng.choice(stated)) if rng.random() < _SHARE_STATED else next(fillers)
-        for _ in range(rng.randint(4, 8))
-    ]
-    return " ".join([str(fact), *said, str(fact)])

@@ -78,6 +78,8 @@ def read(
     A task gives documents where text is all that is wanted or asked for, pairs where preferences
     are, else demonstrations as chats.
     """
+    if block.form == "text" and "prompt_completion" in forms:
+        forms = (*forms, "text")  # asked for, never guessed: all of it is trained on
     asked: Asked = "demonstrations"
     wanted: Sequence[DataForm] = forms
     if block.task is not None and block.form is not None:
@@ -136,9 +138,7 @@ def _detected(row: Row, block: DataBlock, forms: Sequence[DataForm]) -> _Layout:
     if block.form is not None and block.form not in forms:
         message = f"form `{block.form}` is not what this stage reads"
         raise PosttrainError(block.label, message, f"it reads {_either(forms)}")
-    # Plain text among other forms is asked for, never guessed: all of it is trained on.
-    guessed = [form for form in forms if form != "text"] or forms
-    allowed = [each for each in _LAYOUTS if each.form in ([block.form] if block.form else guessed)]
+    allowed = [each for each in _LAYOUTS if each.form in ([block.form] if block.form else forms)]
     fitting = [each for each in allowed if _fits(each, row.fields)]
     mapped = [each for each in fitting if set(each.columns) & set(block.columns)]
     fitting = [each for each in mapped or fitting if block.form or not _is_part(each, row.fields)]

@@ -26,8 +26,8 @@ _CARRIED = ("_metrics", "_total_train_tokens")
 class SftConfig(TrainingStage):
     """model: to fine-tune.
 
-    data: chats, prompts with completions, or texts, of which every token is trained on: a little of
-    what the model was pre-trained on keeps it from being forgotten.
+    data: chats, prompts with completions, or with `form: text` texts, of which every token is
+    trained on: a little of what the model was pre-trained on keeps it from being forgotten.
     """
 
     stage: Literal["sft"]
@@ -136,6 +136,6 @@ STAGE = Stage(
     version=3,
     trainer="SFTConfig",
     training_defaults=TRAINING_DEFAULTS,
-    data_forms=("chat", "prompt_completion", "text"),
+    data_forms=("chat", "prompt_completion"),
     is_distributed=True,
 )
