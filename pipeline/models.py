@@ -323,7 +323,7 @@ def wrap(
         form=form,
         encode_document=TextEncoder(tokenizer).document,
         encode_chat=encoder.prompt_ids if encoder else None,
-        eos_token_ids=_eos_token_ids(module, tokenizer, encoder),
+        eos_token_ids=eos_token_ids(module, tokenizer, encoder),
     )
 
 
@@ -331,7 +331,7 @@ def _guessed_form(tokenizer: PreTrainedTokenizerBase) -> Form:
     return "chat" if tokenizer.chat_template else "document"
 
 
-def _eos_token_ids(
+def eos_token_ids(
     module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, encoder: ChatEncoder | None
 ) -> frozenset[int]:
     """Return every id that ends a response: of text, of generation, of a turn."""

@@ -1,0 +1,143 @@
+"""PPOConfig: what PPOTrainer may be asked, beside everything that transformers' trainer may be.
+
+Not the recipe's block (pipeline/stages/ppo.py), which fills it in. Imports nothing heavy but
+transformers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from transformers import TrainingArguments
+
+_LAYOUTS = ("auto", "separate", "shared_lora", "shared_trunk")
+_CHOICES = {
+    "kl_estimator": ("k1", "k2", "k3"),
+    "reward_normalisation": ("none", "running", "fixed"),
+    "eos_penalty_mode": ("subtract", "replace"),
+    "truncation": ("terminal", "bootstrap"),
+    "loss_aggregation": ("token", "seq", "seq_sum"),
+    "layout": _LAYOUTS,
+    "rollout_engine": ("own", "generate", "vllm"),
+}
+
+
+@dataclass
+class PPOConfig(TrainingArguments):
+    """Arguments of PPOTrainer. Defaults and where they come from:
+
+    One rollout is `per_device_train_batch_size * gradient_accumulation_steps * num_mini_batches`
+    responses on each process; it is trained on for `num_ppo_epochs` epochs of `num_mini_batches`
+    optimizer steps, so learning rates, `max_steps` and schedules count optimizer steps.
+
+    total_episodes: responses in all; without it `num_train_epochs` passes over the prompts.
+    num_ppo_epochs: 4 (Ziegler et al. 2019; Huang et al. 2024). num_mini_batches: 1.
+    max_completion_length: tokens of a response. temperature: of sampling, and of every
+        log-probability. There is no top-k and no top-p: what is sampled must be what is scored.
+    rollout_engine: `own` (a loop over the model's forward), `generate` or `vllm`. rollout_batch_size:
+        rows decoded together (None: all of this process). scoring_batch_size: rows of one forward
+        pass without gradients. reuse_rollout_logprobs: take the sampler's log-probabilities as the
+        old ones instead of computing them again (one forward pass less; in fp32 they agree to 1e-6).
+    kl_coef: 0.05; kl_estimator: of the KL in the reward, k1 (Ziegler et al. 2019). kl_target,
+        kl_horizon: nats per sequence to steer towards and in how many episodes (None: fixed
+        coefficient). kl_loss_coef: of a KL in the loss beside it (by k2, whose gradient is right).
+    gamma: 1. lam: 0.95 (Schulman et al. 2016). truncation: what comes after a response that was cut:
+        nothing (`terminal`, 0) or the critic's value there (`bootstrap`).
+    cliprange: 0.2; cliprange_high: None for the same above (DAPO: 0.28). dual_clip: bound on the
+        loss of negative advantages (Ye et al. 2020: 3), None for none. cliprange_value: 0.2, None for
+        none: with returns much larger than it the critic does not learn.
+    vf_coef: 0.1, which matters where policy and critic share weights; critic_learning_rate: None for
+        the policy's. critic_warmup_rollouts: rollouts that train the critic alone.
+    entropy_coef: of the entropy bonus, 0.
+    whiten_rewards: off; whiten_advantages: on. loss_aggregation: mean over tokens, over rows of
+        their means (`seq`), or over rows of their sums (`seq_sum`).
+    reward_weights: one a reward function. reward_normalisation, reward_clip: of their sum, in this
+        order; missing_eos_penalty: then taken off a response that was cut (`subtract`), or put in the
+        score's place, negated (`replace`).
+    target_approx_kl: stop a rollout's epochs when the policy has moved this far (k3, nats a token).
+    layout: `separate` (a critic of its own), `shared_lora` (adapters on one frozen network),
+        `shared_trunk` (a value head on the policy), or `auto`. detach_value_trunk: for the last, keep
+        the critic's gradient out of the policy.
+    disable_dropout: on, since ratios compare two passes.
+    max_prompt_length: longer prompts are refused; None for what the model's positions leave.
+    """
+
+    learning_rate: float = field(default=3e-6)
+    adam_epsilon: float = field(default=1e-5)
+    lr_scheduler_type: str = field(default="linear")
+    total_episodes: int | None = field(default=None)
+    num_ppo_epochs: int = field(default=4)
+    num_mini_batches: int = field(default=1)
+    max_completion_length: int = field(default=128)
+    max_prompt_length: int | None = field(default=None)
+    temperature: float = field(default=1.0)
+    rollout_engine: str = field(default="own")
+    rollout_batch_size: int | None = field(default=None)
+    scoring_batch_size: int = field(default=16)
+    reuse_rollout_logprobs: bool = field(default=False)
+    kl_coef: float = field(default=0.05)
+    kl_estimator: str = field(default="k1")
+    kl_target: float | None = field(default=None)
+    kl_horizon: float = field(default=10000.0)
+    kl_loss_coef: float = field(default=0.0)
+    gamma: float = field(default=1.0)
+    lam: float = field(default=0.95)
+    truncation: str = field(default="terminal")
+    cliprange: float = field(default=0.2)
+    cliprange_high: float | None = field(default=None)
+    dual_clip: float | None = field(default=None)
+    cliprange_value: float | None = field(default=0.2)
+    vf_coef: float = field(default=0.1)
+    critic_learning_rate: float | None = field(default=None)
+    critic_warmup_rollouts: int = field(default=0)
+    entropy_coef: float = field(default=0.0)
+    whiten_rewards: bool = field(default=False)
+    whiten_advantages: bool = field(default=True)
+    loss_aggregation: str = field(default="token")
+    reward_weights: list[float] | None = field(default=None)
+    reward_normalisation: str = field(default="none")
+    reward_clip: list[float] | None = field(default=None)
+    missing_eos_penalty: float | None = field(default=None)
+    eos_penalty_mode: str = field(default="subtract")
+    target_approx_kl: float | None = field(default=None)
+    layout: str = field(default="auto")
+    detach_value_trunk: bool = field(default=False)
+    disable_dropout: bool = field(default=True)
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant, with ValueError."""
+        super().__post_init__()
+        for name, allowed in _CHOICES.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"`{name}` is `{getattr(self, name)}`; write {_either(allowed)}")
+        positive = ("num_ppo_epochs", "num_mini_batches", "max_completion_length", "temperature")
+        for name in (*positive, "scoring_batch_size", "kl_horizon"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"`{name}` is {getattr(self, name)}; it must be above 0")
+        for name in ("total_episodes", "rollout_batch_size", "kl_target", "target_approx_kl"):
+            if getattr(self, name) is not None and getattr(self, name) <= 0:
+                raise ValueError(f"`{name}` is {getattr(self, name)}; it must be above 0, or none")
+        for name in ("gamma", "lam"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"`{name}` is {getattr(self, name)}; it must be from 0 to 1")
+        if not 0 < self.cliprange < 1:
+            raise ValueError(f"`cliprange` is {self.cliprange}; it must be between 0 and 1")
+        if self.dual_clip is not None and self.dual_clip <= 1:
+            raise ValueError(f"`dual_clip` is {self.dual_clip}; it must be above 1, or none")
+        if self.fp16:
+            raise ValueError("`fp16` underflows in PPO's ratios; use bf16 or fp32")
+        if self.auto_find_batch_size:
+            raise ValueError(
+                "`auto_find_batch_size` would change the algorithm; set the batch size"
+            )
+        self.remove_unused_columns = False  # rewards are handed every column
+        self.logging_strategy = "no"  # a line a rollout is logged instead
+
+    @property
+    def steps_per_rollout(self) -> int:
+        """Optimizer steps that one rollout is trained on for."""
+        return self.num_ppo_epochs * self.num_mini_batches
+
+
+def _either(names: tuple[str, ...]) -> str:
+    return f"{', '.join(names[:-1])} or {names[-1]}"

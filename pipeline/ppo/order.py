@@ -1,0 +1,52 @@
+"""Which prompts a rollout has and which rows a step trains on: pure functions of seed and number.
+
+Nothing here has state, so that a resumed run goes on with the same rows without replaying any.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_PROMPTS, _ROWS = 1, 2  # so that no two orders are drawn from the same numbers
+
+
+def prompts_of_rollout(num_prompts: int, size: int, *, seed: int, rollout: int) -> list[int]:
+    """Return the numbers of a rollout's prompts: pass after pass over all, each in a new order.
+
+    A pass may end within a rollout; every pass has every prompt once.
+    """
+    found: list[int] = []
+    place = rollout * size
+    while len(found) < size:
+        number, begin = divmod(place + len(found), num_prompts)
+        order = np.random.default_rng((seed, _PROMPTS, number)).permutation(num_prompts)
+        found += order[begin : begin + size - len(found)].tolist()
+    return found
+
+
+def rows_of_step(
+    num_rows: int, num_mini_batches: int, *, seed: int, rollout: int, epoch: int, mini_batch: int
+) -> list[int]:
+    """Return the rows of one optimizer step: a part of the rollout, in a new order each epoch."""
+    order = np.random.default_rng((seed, _ROWS, rollout, epoch)).permutation(num_rows)
+    size = num_rows // num_mini_batches
+    return order[mini_batch * size : (mini_batch + 1) * size].tolist()
+
+
+def dealt(
+    rows: Sequence[int], lengths: Sequence[int], *, parts: int, ranks: int
+) -> list[list[list[int]]]:
+    """Deal a step's rows to forward passes and processes: [pass][rank] -> rows.
+
+    Rows of like length go together, which saves padding, and each process gets as much to do. The
+    loss is a sum over the whole step, so the deal does not change it.
+    """
+    order = sorted(rows, key=lambda row: (lengths[row], row), reverse=True)
+    size = len(order) // parts
+    passes = [order[part * size : (part + 1) * size] for part in range(parts)]
+    return [[each[rank::ranks] for rank in range(ranks)] for each in passes]

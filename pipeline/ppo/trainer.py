@@ -1,0 +1,332 @@
+"""PPOTrainer: proximal policy optimisation of a language model, with a learned critic.
+
+Schulman et al. 2017 as Ziegler et al. 2019 and Ouyang et al. 2022 apply it, in transformers' own
+training loop: checkpoints, schedules, callbacks and several processes (DDP) are its. The loop's
+data are the numbers of the forward passes to make; everything else about a pass (which prompts were
+sampled, which rows it trains on) is a pure function of its number and the seed, or is in the
+checkpoint, so that a run that is killed anywhere goes on exactly as it would have. Gradients of
+policy and critic are sent back one after the other, summed over processes and clipped apart.
+
+    trainer = PPOTrainer(
+        model="my/sft-model",
+        reward_funcs=[reward_model, lambda completions, **_: [-len(c) / 100 for c in completions]],
+        args=PPOConfig(output_dir="ppo", num_mini_batches=4, total_episodes=10_000),
+        train_dataset=Dataset.from_list([{"prompt": "Say something kind."}]),
+    )
+    trainer.train()
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from accelerate.utils import DistributedType, gather_object
+from torch.utils.data import DataLoader
+from transformers import Trainer, TrainerCallback
+
+from pipeline.ppo import build, checkpoint, core
+from pipeline.ppo.actor_critic import without_dropout
+from pipeline.ppo.collect import Collector
+from pipeline.ppo.experience import Experience, ScoredRow, experience_of
+from pipeline.ppo.gradients import clipped_norm, sum_over_processes
+from pipeline.ppo.losses import Batch, Losses
+from pipeline.ppo.order import dealt, prompts_of_rollout, rows_of_step
+from pipeline.ppo.progress import StepTotals
+from pipeline.ppo.prompts import prompts_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from datasets import Dataset
+    from torch import Tensor, nn
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from pipeline.ppo.actor_critic import ActorCritic
+    from pipeline.ppo.config import PPOConfig
+    from pipeline.rewards.composition import Combined
+
+    OnRollout = Callable[[list[ScoredRow], Combined, dict[str, float]], dict[str, float]]
+
+
+class PPOTrainer(Trainer):
+    """Trains a policy and its critic on rewards.
+
+    model: a causal language model, a PEFT model, a folder or a hub id. reward_funcs: functions in
+    TRL's calling convention, sequence classifiers with one output, folders or hub ids of such, or
+    a RewardComposition. train_dataset: rows with `prompt` (text, or messages) or `input_ids`; other
+    columns are handed to the reward functions. critic: what the critic starts from: a reward model
+    (the first one by default), "policy", a network, or a folder with a critic. ref_model: what KL is
+    measured to; the policy as it comes in by default. peft_config: trains an adapter instead.
+    on_rollout: called with a rollout's rows, their scores and its metrics, to which what it returns
+    is added. `notes`: JSON of the caller's that goes into checkpoints.
+
+    Raises ValueError for settings that cannot be trained with.
+    """
+
+    model: ActorCritic
+    args: PPOConfig
+
+    def __init__(
+        self,
+        model: str | nn.Module,
+        reward_funcs: Any,
+        args: PPOConfig,
+        train_dataset: Dataset | Sequence[dict[str, Any]],
+        processing_class: PreTrainedTokenizerBase | None = None,
+        *,
+        critic: str | nn.Module | None = None,
+        ref_model: PreTrainedModel | None = None,
+        peft_config: Any = None,
+        callbacks: list[TrainerCallback] | None = None,
+        optimizers: tuple[Any, Any] = (None, None),
+        on_rollout: OnRollout | None = None,
+    ) -> None:
+        tokenizer = processing_class or build.loaded_tokenizer(model)
+        rewards = build.loaded_rewards(reward_funcs)
+        start = build.Start(build.loaded_policy(model), rewards, critic, ref_model, peft_config)
+        actor = build.actor_critic(start, args)
+        self.prompts = prompts_of(train_dataset, tokenizer, args, build.positions_of(actor.causal))
+        if args.disable_dropout:
+            without_dropout(actor)
+        super().__init__(
+            model=actor,
+            args=args,
+            train_dataset=train_dataset,  # pyright: ignore[reportArgumentType]
+            processing_class=tokenizer,
+            data_collator=_pass_number,
+            callbacks=callbacks,
+            optimizers=optimizers,
+        )
+        kinds = (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM)
+        if self.accelerator.distributed_type in kinds or args.n_gpu > 1:
+            raise ValueError(
+                "PPO runs on one device, or with a process for each (DDP): not with FSDP, DeepSpeed "
+                "or DataParallel; train an adapter where a model is too large"
+            )
+        self.rewards = build.composition(rewards, args, tokenizer)
+        self.kl = (
+            core.FixedKL(args.kl_coef)
+            if args.kl_target is None
+            else core.AdaptiveKL(args.kl_coef, args.kl_target, args.kl_horizon)
+        )
+        sampling = build.sampling(actor.causal, tokenizer, args)
+        self.collector = Collector(
+            actor=actor,
+            sampler=build.sampler(sampling, args),
+            sampling=sampling,
+            rewards=self.rewards,
+            tokenizer=tokenizer,
+            args=args,
+            device=args.device,
+            autocast=self.compute_loss_context_manager,
+        )
+        self.losses = Losses(actor, args, sampling.forbidden_ids, self.compute_loss_context_manager)
+        self.notes: dict[str, Any] = {}
+        self.totals = StepTotals()
+        self.rollout = -1  # whose experience is trained on
+        self.rollout_metrics: dict[str, float] = {}
+        self.experience: Experience | None = None
+        self.is_cut_short = False  # this rollout's epochs: the policy moved far enough
+        self.step_norm: Tensor | None = None
+        self.on_rollout = on_rollout
+        self._dealt: list[list[list[int]]] = []
+        self._weights = torch.zeros(0)
+        self._training_s = 0.0
+        episodes = args.total_episodes or int(args.num_train_epochs * len(self.prompts))
+        if args.max_steps <= 0:
+            args.max_steps = -(-episodes // self.rollout_size) * args.steps_per_rollout
+        self.add_callback(_AfterStep(self))
+
+    @property
+    def rollout_size(self) -> int:
+        """Responses of one rollout, over all processes."""
+        per_step = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps
+        return per_step * self.args.world_size * self.args.num_mini_batches
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """Return the numbers of the forward passes; the same ones on every process."""
+        passes = self.args.max_steps * self.args.gradient_accumulation_steps
+        return DataLoader(range(passes), batch_size=1, collate_fn=_pass_number)  # pyright: ignore[reportArgumentType]
+
+    def training_step(
+        self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None
+    ) -> Tensor:
+        """Send the gradients of one forward pass back; sum them over processes after the last."""
+        parts = self.args.gradient_accumulation_steps
+        step, part = divmod(inputs["number"], parts)
+        rollout, place = divmod(step, self.args.steps_per_rollout)
+        epoch, mini_batch = divmod(place, self.args.num_mini_batches)
+        if self.experience is None:
+            self._begin(rollout)
+        assert self.rollout == rollout
+        began = time.perf_counter()
+        if part == 0:
+            self._deal(epoch, mini_batch)
+        loss = torch.zeros((), device=self.args.device)
+        if not self.is_cut_short:
+            self.model.train()
+            batch = Batch.of(
+                self.experience,  # pyright: ignore[reportArgumentType]
+                self._weights,
+                self._dealt[part][self.args.process_index],
+                pad=self.collector.sampling.pad_token_id,
+                device=self.args.device,
+            )
+            loss = self.losses.send_back(
+                batch,
+                self.totals,
+                trains_policy=rollout >= self.args.critic_warmup_rollouts,
+                is_first=place == 0,
+            )
+            if part == parts - 1 and self.args.world_size > 1:
+                sum_over_processes(self._trained())
+        self._training_s += time.perf_counter() - began
+        return loss
+
+    def _begin(self, rollout: int) -> None:
+        """Sample and score a rollout's responses, and make of them what to train on."""
+        size, rank, ranks = self.rollout_size, self.args.process_index, self.args.world_size
+        chosen = prompts_of_rollout(len(self.prompts), size, seed=self.args.seed, rollout=rollout)
+        numbers = list(range(rank, size, ranks))
+        own, logged = self.collector.collect(
+            [self.prompts[chosen[number]] for number in numbers],
+            numbers,
+            first=rollout * size,
+            prompt_numbers=[chosen[number] for number in numbers],
+            state=self.state,
+        )
+        rows = sorted(gather_object(own), key=lambda row: row.number)
+        combined = self.rewards.combine(
+            torch.stack([row.rewards for row in rows]),
+            torch.tensor([row.has_eos for row in rows]),
+            gather_object([logged]),
+        )
+        self.experience, metrics = experience_of(rows, combined.scores, self.kl.coef, self.args)
+        metrics |= combined.metrics
+        self.kl.update(metrics["objective/kl"], len(rows))
+        if self.on_rollout is not None:
+            metrics |= self.on_rollout(rows, combined, metrics)
+        self.rollout, self.rollout_metrics, self.totals = rollout, metrics, StepTotals()
+        self.is_cut_short = False
+
+    def _deal(self, epoch: int, mini_batch: int) -> None:
+        """Decide which rows each pass and process takes in this step, and how tokens weigh."""
+        assert self.experience is not None
+        rows = rows_of_step(
+            self.rollout_size,
+            self.args.num_mini_batches,
+            seed=self.args.seed,
+            rollout=self.rollout,
+            epoch=epoch,
+            mini_batch=mini_batch,
+        )
+        self._dealt = dealt(
+            rows,
+            self.experience.lengths,
+            parts=self.args.gradient_accumulation_steps,
+            ranks=self.args.world_size,
+        )
+        weights = core.token_weights(
+            self.experience.mask[rows],
+            aggregation=self.args.loss_aggregation,  # pyright: ignore[reportArgumentType]
+        )
+        self._weights = torch.zeros(self.experience.mask.shape)
+        self._weights[rows] = weights
+
+    def _trained(self) -> list[nn.Parameter]:
+        return [*self.model.policy_parameters(), *self.model.critic_parameters()]
+
+    def _clip_grad_norm(self, model: Any) -> Tensor:
+        """Clip the gradients of policy and critic apart; return the norm of both before it."""
+        limit: float = self.args.max_grad_norm
+        policy = clipped_norm(self.model.policy_parameters(), limit)
+        critic = clipped_norm(self.model.critic_parameters(), limit)
+        self.totals.add_step(float(policy), float(critic))
+        self.step_norm = torch.hypot(policy, critic)
+        return self.step_norm
+
+    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
+        """Return the norm; where nothing is clipped it is found here."""
+        return self._clip_grad_norm(model) if grad_norm is None else grad_norm
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """Make the optimizer: policy and critic with learning rates of their own.
+
+        Weights decay but for norms, biases and the value head.
+        """
+        if self.optimizer is None:
+            cls, kwargs = self.get_optimizer_cls_and_kwargs(self.args, self.model.causal)
+            decaying = set(self.get_decay_parameter_names(self.model))
+            names = {id(each): name for name, each in self.model.named_parameters()}
+            rate = self.args.critic_learning_rate
+            groups: list[dict[str, Any]] = []
+            for parameters, own_rate in (
+                (self.model.policy_parameters(), self.args.learning_rate),
+                (self.model.critic_parameters(), self.args.learning_rate if rate is None else rate),
+            ):
+                for decays in (True, False):
+                    is_in = [names[id(each)] in decaying for each in parameters]
+                    chosen = [e for e, d in zip(parameters, is_in, strict=True) if d == decays]
+                    decay = self.args.weight_decay if decays else 0.0
+                    groups.append({"params": chosen, "weight_decay": decay, "lr": own_rate})
+            self.optimizer = cls([group for group in groups if group["params"]], **kwargs)
+        return self.optimizer
+
+    def after_step(self) -> None:
+        """Log a line after a rollout's last step; before it, see whether its epochs go on."""
+        moved = self.totals.close_step()
+        if self.state.global_step % self.args.steps_per_rollout:
+            target = self.args.target_approx_kl
+            self.is_cut_short |= target is not None and moved > target
+            return
+        rates = self.lr_scheduler.get_last_lr()  # pyright: ignore[reportOptionalMemberAccess]
+        seconds = self.collector.seconds
+        number = self.rollout_metrics["completions/length_mean"] * self.rollout_size
+        clocks = {
+            "time/rollout": seconds["rollout"],
+            "time/score": seconds["score"],
+            "time/train": self._training_s,
+            "time/tokens_per_second": number / max(seconds["rollout"], 1e-9),
+        }
+        self.log(
+            {
+                **self.rollout_metrics,
+                **self.totals.metrics(),
+                "policy/cut_short": float(self.is_cut_short),
+                "episode": float((self.rollout + 1) * self.rollout_size),
+                "lr": rates[0],
+                "critic_lr": rates[-1],
+                **clocks,
+            }
+        )
+        self.experience = None
+        self._training_s = 0.0
+        seconds.update(dict.fromkeys(seconds, 0.0))
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        """Write the policy, loadable by `from_pretrained`, the critic below it, and our state."""
+        folder = Path(output_dir or self.args.output_dir)
+        checkpoint.save(self, folder)
+        if self.processing_class is not None:
+            self.processing_class.save_pretrained(folder)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """Take policy, critic and our state from a checkpoint."""
+        checkpoint.load(self, Path(resume_from_checkpoint))
+
+
+class _AfterStep(TrainerCallback):
+    """Tells the trainer that an optimizer step is over, before anything is saved."""
+
+    def __init__(self, trainer: PPOTrainer) -> None:
+        self._trainer = trainer
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._trainer.after_step()
+
+
+def _pass_number(items: list[int]) -> dict[str, int]:
+    return {"number": items[0]}
