@@ -11,11 +11,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
 import torch
 
+from eval.decoding import Decoding, check_prompts, drawn, uniforms
 from eval.model import StopRequested
-from eval.prefix import prefilled, shared_length
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -74,16 +73,16 @@ def generate(
         raise ValueError(
             f"temperature {temperature} and max_new_tokens {max_new_tokens} make no response"
         )
-    _check_prompts(prompts, max_new_tokens, model.max_length)
+    check_prompts(prompts, max_new_tokens, model.max_length)
     # Longest first: if a batch does not fit into memory, it is the first one.
     order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]), reverse=True)
     reader = _Reader(model, stop)
     generations: dict[int, Generation] = {}
     for start in range(0, len(order), batch_size):
         chosen = order[start : start + batch_size]
-        batch = _Batch(model, {index: prompts[index] for index in chosen}, max_new_tokens)
-        picker = _Picker(temperature, seed, chosen, max_new_tokens)
-        for index, generation in _responses(batch, picker, reader, should_stop):
+        rows = {index: prompts[index] for index in chosen}
+        picker = _Picker(model.name, temperature, seed, chosen, max_new_tokens)
+        for index, generation in _responses(model, rows, picker, reader, should_stop):
             generations[index] = generation
             if on_progress is not None:
                 on_progress(len(generations))
@@ -109,132 +108,67 @@ def _decode(tokenizer: PreTrainedTokenizerBase, token_ids: Sequence[int]) -> str
     return text
 
 
-def _check_prompts(
-    prompts: Sequence[list[int]], max_new_tokens: int, max_length: int | None
-) -> None:
-    for index, prompt in enumerate(prompts):
-        if not prompt:
-            raise ValueError(f"prompt {index} has no token to continue from")
-        if max_length is not None and len(prompt) + max_new_tokens > max_length:
-            raise ValueError(
-                f"prompt {index} has {len(prompt)} tokens and {max_new_tokens} may be written, "
-                f"but the model covers {max_length} positions"
-            )
-
-
 @torch.inference_mode()
 def _responses(
-    batch: _Batch, picker: _Picker, reader: _Reader, should_stop: Callable[[], bool] | None
+    model: LanguageModel,
+    prompts: dict[int, list[int]],
+    picker: _Picker,
+    reader: _Reader,
+    should_stop: Callable[[], bool] | None,
 ) -> Iterator[tuple[int, Generation]]:
     """Yield (index of the prompt, its response) as rows of one batch finish."""
-    written: dict[int, list[int]] = {index: [] for index in batch.rows}
-    for step in range(batch.max_new_tokens):
-        if should_stop is not None and should_stop():
-            raise StopRequested
-        tokens = picker.pick(batch.next_logits(), batch.rows, step)
+    written: dict[int, list[int]] = {index: [] for index in prompts}
+    _heed(should_stop)
+    batch = Decoding(model.module, prompts, picker.max_new_tokens)
+    for step in range(picker.max_new_tokens):
+        tokens = picker.pick(batch.logits, batch.rows, step)
         going_on: list[int] = []
         for slot, (index, token) in enumerate(zip(batch.rows, tokens.tolist(), strict=True)):
             response = written[index]
             response.append(token)
-            is_last = step + 1 == batch.max_new_tokens
-            finished = reader.finished(batch.prompts[index], response, is_last=is_last)
+            is_last = step + 1 == picker.max_new_tokens
+            finished = reader.finished(prompts[index], response, is_last=is_last)
             if finished is None:
                 going_on.append(slot)
             else:
                 yield index, finished
         if not going_on:
             return
+        _heed(should_stop)
         batch.advance(tokens, going_on)
 
 
-class _Batch:
-    """Rows that are still being written, their attention mask, positions and key-value cache.
-
-    rows: the prompts' indices, one per row. ids: (B, T) in the first step, then (B, 1).
-    """
-
-    def __init__(
-        self, model: LanguageModel, prompts: dict[int, list[int]], max_new_tokens: int
-    ) -> None:
-        self.name = model.name
-        self.module = model.module
-        self.prompts = prompts
-        self.rows = list(prompts)
-        self.max_new_tokens = max_new_tokens
-        rows = list(prompts.values())
-        num_shared = shared_length(rows)
-        self.cache = prefilled(self.module, rows[0][:num_shared], len(rows))
-        num_shared = 0 if self.cache is None else num_shared
-        own = [prompt[num_shared:] for prompt in rows]
-        width = max(len(prompt) for prompt in own)
-        # Left padding: generation continues the last column. A masked id does not matter.
-        padded = [[0] * (width - len(prompt)) + prompt for prompt in own]
-        mask = [[1] * num_shared + [0] * (width - len(each)) + [1] * len(each) for each in own]
-        self.ids = torch.tensor(padded, device=self.module.device)
-        self.mask = torch.tensor(mask, device=self.module.device)
-        # Explicit: a model left to itself would count the padding.
-        self.positions = (self.mask.cumsum(-1) - 1).clamp(min=0)[:, num_shared:]
-
-    def next_logits(self) -> Tensor:
-        """Return (B, V), fp32, for the token after the last one."""
-        output = self.module(
-            input_ids=self.ids,
-            attention_mask=self.mask,
-            position_ids=self.positions,
-            past_key_values=self.cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        self.cache = output.get("past_key_values")
-        if self.cache is None:
-            raise ValueError(
-                f"{self.name}: {type(self.module).__name__} keeps no key-value cache to go on from"
-            )
-        logits = output.logits[:, -1].float()
-        if logits.isnan().any():
-            raise ValueError(
-                f"{self.name} gives NaN instead of probabilities; its weights are broken"
-            )
-        return logits
-
-    def advance(self, tokens: Tensor, going_on: list[int]) -> None:
-        """Append one token (B,) to each row that goes on and drop the others."""
-        keep = torch.tensor(going_on, device=self.ids.device)
-        if len(going_on) < len(self.rows):
-            assert self.cache is not None
-            # Not batch_select_indices, which layers of linear attention lack.
-            self.cache.reorder_cache(keep)
-            self.rows = [self.rows[slot] for slot in going_on]
-        self.ids = tokens[keep].unsqueeze(-1)
-        self.mask = torch.cat([self.mask[keep], torch.ones_like(self.ids)], dim=-1)
-        self.positions = self.positions[keep, -1:] + 1
+def _heed(should_stop: Callable[[], bool] | None) -> None:
+    if should_stop is not None and should_stop():
+        raise StopRequested
 
 
 class _Picker:
     """Chooses each row's next token: the likeliest, or by a uniform number of the prompt's own."""
 
     def __init__(
-        self, temperature: float, seed: int, indices: Sequence[int], max_new_tokens: int
+        self, name: str, temperature: float, seed: int, indices: Sequence[int], max_new_tokens: int
     ) -> None:
+        self.name = name
         self.temperature = temperature
+        self.max_new_tokens = max_new_tokens
         self.uniform_by_index = {
-            index: np.random.default_rng((seed, index)).random(max_new_tokens, dtype=np.float32)
+            index: uniforms(seed, index, max_new_tokens)
             for index in (indices if temperature > 0 else ())
         }
 
     def pick(self, logits: Tensor, rows: Sequence[int], step: int) -> Tensor:
         """Return token ids (B,) for logits (B, V)."""
+        if logits.isnan().any():
+            raise ValueError(
+                f"{self.name} gives NaN instead of probabilities; its weights are broken"
+            )
         if self.temperature == 0:
             return logits.argmax(-1)
         uniform = torch.tensor(
             [[float(self.uniform_by_index[index][step])] for index in rows], device=logits.device
         )
-        cumulative = torch.softmax(logits / self.temperature, -1).cumsum(-1)
-        total = cumulative[:, -1:].contiguous()
-        found = torch.searchsorted(cumulative, uniform * total, right=True)
-        # Rounding may bring uniform * total up to total: then the last token with any probability.
-        last_possible = torch.searchsorted(cumulative, total)
-        return torch.minimum(found, last_possible).squeeze(-1)
+        return drawn(torch.softmax(logits / self.temperature, -1), uniform).squeeze(-1)
 
 
 class _Reader:

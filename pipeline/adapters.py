@@ -33,6 +33,11 @@ if TYPE_CHECKING:
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
+_UPS = (".lora_B.weight", ".lora_embedding_B")
+_SHAPE = (
+    *("r", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora", "target_modules"),
+    *("exclude_modules", "layers_to_transform", "layers_pattern", "fan_in_fan_out"),
+)
 TaskType = Literal["CAUSAL_LM", "SEQ_CLS"]
 _PREFIX = "base_model.model."
 _MATRICES = (".lora_A.weight", ".lora_B.weight", ".lora_embedding_A", ".lora_embedding_B")
@@ -116,6 +121,26 @@ def save(
     (out / CONFIG).write_text(text + "\n", encoding="utf-8")
     # Copies: tied embeddings come as one tensor under two names, which safetensors refuses.
     save_file({k: v.clone().contiguous() for k, v in new.items()}, out / WEIGHTS, {"format": "pt"})
+
+
+def relative(folder: Path, to: Path | None) -> tuple[LoraConfig, dict[str, Tensor]]:
+    """Return an adapter that does on a merged model what a saved one does on the model below.
+
+    folder: of the adapter. to: the adapter that was merged, None where none was. Exact by rank: the
+    one is added, the other taken off. Tensors have PEFT's names, those of a new head included.
+    Raises PosttrainError for adapters that do not add up.
+    """
+    tensors = _tensors(folder)
+    described: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    if to is not None:
+        off = {
+            name: -tensor if name.endswith(_UPS) else tensor
+            for name, tensor in _tensors(to).items()
+        }
+        other: dict[str, Any] = json.loads((to / CONFIG).read_text(encoding="utf-8"))
+        tensors, described = _combined(folder, off, {**other, "modules_to_save": None})
+    kept = {name: described[name] for name in _SHAPE if described.get(name) is not None}
+    return LoraConfig(task_type="CAUSAL_LM", **kept), tensors
 
 
 def _plain(value: Any) -> Any:

@@ -103,6 +103,12 @@ class HappyEndings(Task):
         return float((mood > 0) - (mood < 0))
 
 
+def ends_well(completions: list[str], **_: object) -> list[float]:
+    """Reward a good end by 1, a bad one by -1. Used by ppo_stories.yaml."""
+    moods = [_mood(completion.strip().partition("\n")[0]) for completion in completions]
+    return [float((mood > 0) - (mood < 0)) for mood in moods]
+
+
 def _mood(text: str) -> int:
     """Happy words minus sad words in the second half of a text, where its end is."""
     end = text[len(text) // 2 :].lower()

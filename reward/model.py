@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def scores(
     module: PreTrainedModel,
     sequences: Sequence[Sequence[int]],

@@ -9,6 +9,7 @@ from pipeline.data.formats import Record, TextRow, read
 from pipeline.data.mixing import RowSource, TokenSource
 from pipeline.data.tasks import load_task, task_rows
 from pipeline.errors import PosttrainError
+from pipeline.recipe.config import TrainingOnData
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from transformers import PreTrainedTokenizerBase
 
+    from eval.task import Task
     from pipeline.recipe.config import DataBlock, DataForm, TrainingStage
     from pipeline.recipe.references import Places
 
@@ -72,24 +74,37 @@ def held_out_records(
     *,
     at_most: int | None = None,
 ) -> list[Record]:
-    """Return the rows that a training stage never trains on: `eval_data`, else what `data` keeps.
+    """Return the rows that a training stage never trains on: `eval_data`, else what is kept.
 
-    Of `data`, a file's `holdout` and a task's validation split, `rows` (what is trained on) left
-    aside; empty where there is neither. at_most: of each source.
+    Of the sources that it trains on, a file's `holdout` and a task's validation split, `rows` (what
+    is trained on) left aside; empty where there is neither. at_most: of each source.
     """
-    kept = [
-        block
-        for block in config.data
-        if block.holdout is not None
-        or (block.task is not None and block.split != "validation" and block.form is None)
-    ]
-    unseen = {"rows": None, "split": None}
-    blocks = config.eval_data or [block.model_copy(update=unseen) for block in kept]
+    asked = config.eval_data if isinstance(config, TrainingOnData) else ()
     return [
         record
-        for block in blocks
+        for block in asked or _kept(config.sources)
         for record in islice(records(block, places, forms, held_out=True), at_most)
     ]
+
+
+def held_out_prompts(blocks: Sequence[DataBlock], places: Places, *, at_most: int) -> list[Record]:
+    """Return prompts that training on the blocks never sees, at most so many of each.
+
+    None of a file without `holdout`, of the hub and of a benchmark without validation rows.
+    """
+    return [
+        record
+        for block in _kept(blocks)
+        if keeps_texts(block, places)
+        for record in islice(records(block, places, ("prompt",), held_out=True), at_most)
+    ]
+
+
+def tasks_of(blocks: Sequence[DataBlock], places: Places) -> dict[str, Task]:
+    """Return the tasks among some blocks by label, which is the `source` of their prompts."""
+    return {
+        block.label: load_task(block.task, places) for block in blocks if block.task is not None
+    }
 
 
 def token_sources(
@@ -107,6 +122,17 @@ def token_sources(
         )
 
     return [source(block) for block in blocks]
+
+
+def _kept(blocks: Sequence[DataBlock]) -> list[DataBlock]:
+    """Return the blocks of which training leaves something unseen, without their limits."""
+    unseen = {"rows": None, "split": None}
+    return [
+        block.model_copy(update=unseen)
+        for block in blocks
+        if block.holdout is not None
+        or (block.task is not None and block.split != "validation" and block.form is None)
+    ]
 
 
 def row_sources(

@@ -69,7 +69,12 @@ class ChatEncoder:
 
     def prompt_ids(self, turns: Sequence[Turn]) -> list[int]:
         """The ids of a conversation up to where the assistant begins to write, as in training."""
-        return self._encoded([self._sequence(turns, "the conversation", prompt=True)])[0].ids
+        return self.prompts([(turns, "the conversation")])[0]
+
+    def prompts(self, conversations: Sequence[tuple[Sequence[Turn], str]]) -> list[list[int]]:
+        """`prompt_ids` of several conversations, each with the row it stands in; much faster."""
+        found = self._encoded([self._sequence(*each, prompt=True) for each in conversations])
+        return [each.ids for each in found]
 
     def end_ids(self) -> frozenset[int]:
         """The ids that end an assistant's turn: the template's end-of-turn token, and EOS."""

@@ -11,6 +11,7 @@ from pipeline.data.formats import (
     DroppedRow,
     PreferenceRow,
     PromptCompletionRow,
+    PromptRow,
     Record,
     TextRow,
     read,
@@ -94,5 +95,8 @@ def _texts(record: Record) -> tuple[DataForm, list[str]]:
         if not record.prompt and record.text is not None:
             prompt = [record.text[0]]
         return "preference", [*prompt, record.chosen, record.rejected]
+    if isinstance(record, PromptRow):
+        said = [part for message in record.messages for part in message]
+        return "prompt", said or [record.text or " ".join(map(str, record.ids or ()))]
     assert isinstance(record, ChatRow)
     return "chat", [part for message in record.messages for part in message]

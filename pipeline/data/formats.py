@@ -1,4 +1,4 @@
-"""What the columns of a row mean: text, prompt and completion, a chat, a preference; all checked.
+"""What the columns of a row mean: text, prompt and completion, chat, preference, prompt; checked.
 
 The form is read off the first row's columns and holds for the whole source:
 
@@ -10,15 +10,16 @@ The form is read off the first row's columns and holds for the whole source:
                                  template tells the instruction from the answer
     chosen, rejected          -> PreferenceRow: preferences.py has its five ways
 
-Other columns are left alone. Imports no torch.
+A stage that reads prompts takes those of any of these as PromptRow (prompts.py). Other columns are
+left alone. Imports no torch.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from eval.task import Task
-from pipeline.data import preferences
+from pipeline.data import preferences, prompts
 from pipeline.data.fields import (
     FROM_VALUE,
     ROLE_CONTENT,
@@ -34,6 +35,7 @@ from pipeline.data.records import (
     Message,
     PreferenceRow,
     PromptCompletionRow,
+    PromptRow,
     Record,
     TextRow,
 )
@@ -48,6 +50,7 @@ __all__ = [
     "Message",
     "PreferenceRow",
     "PromptCompletionRow",
+    "PromptRow",
     "Record",
     "TextRow",
     "read",
@@ -76,7 +79,8 @@ def read(
     """Yield a source's rows, checked, as one of the forms that the stage reads (`sources.rows`).
 
     A task gives documents where text is all that is wanted or asked for, pairs where preferences
-    are, else demonstrations as chats.
+    are, prompts with references where prompts are, else demonstrations as chats. Of a prompt, the
+    column `source` is the block's label.
     """
     if block.form == "text" and "prompt_completion" in forms:
         forms = (*forms, "text")  # asked for, never guessed: all of it is trained on
@@ -91,7 +95,7 @@ def read(
         raise PosttrainError(block.label, message, f"it reads {_either(forms)}")
     found = rows(block, places, task, asked=asked, seed=seed, held_out=held_out)
     if block.task is not None:
-        return (_TASK_READERS[asked](row) for row in found)
+        return (_sourced(_TASK_READERS[asked](row), block) for row in found)
     return records(found, block, forms)
 
 
@@ -105,11 +109,18 @@ def records(found: Iterable[Row], block: DataBlock, forms: Sequence[DataForm]) -
         missing = [name for name in layout.columns if name not in renamed.fields]
         if missing:
             message = f"no column `{missing[0]}`, which the first row has"
-            others = [each.form for each in _LAYOUTS if _fits(each, renamed.fields)]
+            others = [each.form for each in _layouts(forms) if _fits(each, renamed.fields)]
             others = [form for form in others if form != layout.form]
             hint = f"one source has one form, and this row is {others[0]}" if others else ""
             raise PosttrainError(row.where, message, hint or names_found("columns", renamed.fields))
-        yield layout.read(renamed)
+        yield _sourced(layout.read(renamed), block)
+
+
+def _sourced(record: Record, block: DataBlock) -> Record:
+    """A prompt with the source that it is from; any other record as it is."""
+    if not isinstance(record, PromptRow):
+        return record
+    return replace(record, columns={**record.columns, "source": block.label})
 
 
 def _renamed(row: Row, columns: dict[str, str]) -> Row:
@@ -130,6 +141,11 @@ def _renamed(row: Row, columns: dict[str, str]) -> Row:
     return Row(row.where, fields)
 
 
+def _layouts(forms: Sequence[DataForm]) -> Sequence[_Layout]:
+    """What columns may mean to a stage: to one that samples responses, prompts and nothing else."""
+    return _PROMPT_LAYOUTS if "prompt" in forms else _LAYOUTS
+
+
 def _fits(layout: _Layout, fields: dict[str, Any]) -> bool:
     return all(name in fields for name in layout.columns)
 
@@ -138,7 +154,8 @@ def _detected(row: Row, block: DataBlock, forms: Sequence[DataForm]) -> _Layout:
     if block.form is not None and block.form not in forms:
         message = f"form `{block.form}` is not what this stage reads"
         raise PosttrainError(block.label, message, f"it reads {_either(forms)}")
-    allowed = [each for each in _LAYOUTS if each.form in ([block.form] if block.form else forms)]
+    layouts, wanted = _layouts(forms), [block.form] if block.form else forms
+    allowed = [each for each in layouts if each.form in wanted]
     fitting = [each for each in allowed if _fits(each, row.fields)]
     mapped = [each for each in fitting if set(each.columns) & set(block.columns)]
     fitting = [each for each in mapped or fitting if block.form or not _is_part(each, row.fields)]
@@ -153,8 +170,11 @@ def _detected(row: Row, block: DataBlock, forms: Sequence[DataForm]) -> _Layout:
 
 
 def _is_part(layout: _Layout, fields: dict[str, Any]) -> bool:
-    """Whether the row shows another form with these columns and more: `conversations` of a pair."""
-    return any(
+    """Whether the row shows another form with these columns and more: `conversations` of a pair.
+
+    Prompts are part of other forms by their nature.
+    """
+    return layout.form != "prompt" and any(
         each.form != layout.form and _fits(each, fields) and set(layout.columns) < set(each.columns)
         for each in _LAYOUTS
     )
@@ -163,7 +183,7 @@ def _is_part(layout: _Layout, fields: dict[str, Any]) -> bool:
 def _what_would_fit(row: Row, allowed: Sequence[_Layout]) -> str:
     fitting = [each for each in _LAYOUTS if _fits(each, row.fields)]
     elsewhere = [each.form for each in fitting if not _is_part(each, row.fields)]
-    if elsewhere:
+    if elsewhere and allowed[0].form != "prompt":
         reads = _either([each.form for each in allowed])
         return f"this is the form {elsewhere[0]}; the stage reads {reads}"
     for layout in allowed:
@@ -196,12 +216,7 @@ def _prompt_completion_row(row: Row) -> PromptCompletionRow:
 
 
 def _instruction_row(row: Row) -> ChatRow:
-    prompt = text_of(row.fields["instruction"], "instruction", row.where)
-    context = row.fields.get("input")
-    if context is not None:
-        context = text_of(context, "input", row.where, may_be_blank=True)
-    if context and context.strip():
-        prompt = f"{prompt}\n\n{context}"
+    prompt = prompts.instruction_of(row)
     answer = text_of(row.fields["output"], "output", row.where)
     return ChatRow(row.where, (Message("user", prompt), Message("assistant", answer)))
 
@@ -236,19 +251,35 @@ def _chat_row(row: Row, column: str, style: MessageStyle) -> ChatRow:
     return ChatRow(row.where, found)
 
 
+_PAIRS = (
+    (("conversations", "chosen", "rejected"), preferences.conversations_row),
+    (("prompt", "chosen", "rejected"), preferences.prompt_row),
+    (("chosen", "rejected"), preferences.whole_row),
+)
 _LAYOUTS = (
     _Layout("text", ("text",), _text_row),
     _Layout("prompt_completion", ("prompt", "completion"), _prompt_completion_row),
     _Layout("chat", ("messages",), _messages_row),
     _Layout("chat", ("conversations",), _conversations_row),
     _Layout("chat", ("instruction", "output"), _instruction_row),
-    _Layout("preference", ("conversations", "chosen", "rejected"), preferences.conversations_row),
-    _Layout("preference", ("prompt", "chosen", "rejected"), preferences.prompt_row),
-    _Layout("preference", ("chosen", "rejected"), preferences.whole_row),
+    *(_Layout("preference", columns, read_pair) for columns, read_pair in _PAIRS),
 )
-_ASKED_OF_TASKS: dict[DataForm, Asked] = {"text": "documents", "preference": "preferences"}
+_PROMPT_LAYOUTS = (
+    *(_Layout("prompt", columns, prompts.of_pairs(read_pair)) for columns, read_pair in _PAIRS),
+    _Layout("prompt", ("prompt",), prompts.prompt_row),
+    _Layout("prompt", ("messages",), prompts.messages_row),
+    _Layout("prompt", ("conversations",), prompts.conversations_row),
+    _Layout("prompt", ("instruction",), prompts.instruction_row),
+    _Layout("prompt", ("input_ids",), prompts.ids_row),
+)
+_ASKED_OF_TASKS: dict[DataForm, Asked] = {
+    "text": "documents",
+    "preference": "preferences",
+    "prompt": "prompts",
+}
 _TASK_READERS: dict[Asked, Callable[[Row], Record]] = {
     "documents": _text_row,
     "demonstrations": _demonstration_row,
     "preferences": preferences.task_row,
+    "prompts": prompts.task_row,
 }

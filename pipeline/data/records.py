@@ -1,10 +1,11 @@
-"""What a row is once it is read and checked: text, prompt and completion, chat or preference.
+"""What a row is once it is read and checked: text, prompt and completion, chat, preference, prompt.
 
-formats.py and preferences.py make them of a source's columns. Imports no torch.
+formats.py, preferences.py and prompts.py make them of a source's columns. Imports no torch.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 Role = Literal["system", "user", "assistant"]
 DropReason = Literal[
@@ -78,6 +79,25 @@ class PreferenceRow:
 
 
 @dataclass(frozen=True)
+class PromptRow:
+    """A prompt to sample responses for.
+
+    messages: a conversation, a user's turn last; empty where the source has only a text or ids.
+    text: what a response continues, for a model without a chat template, or because the source has
+        plain texts; None where only a template will do, and beside `ids`.
+    columns: what else reward functions are handed; `source` is the block's label, of a task's
+        prompts `reference` what its verifier compares a response with.
+    ids: the prompt as token ids, where the source has those.
+    """
+
+    where: str
+    messages: tuple[Message, ...]
+    text: str | None
+    columns: Mapping[str, Any]
+    ids: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
 class DroppedRow:
     """A row of a preference source that nothing can be learnt from.
 
@@ -89,4 +109,4 @@ class DroppedRow:
     why: DropReason
 
 
-Record = TextRow | PromptCompletionRow | ChatRow | PreferenceRow | DroppedRow
+Record = TextRow | PromptCompletionRow | ChatRow | PreferenceRow | PromptRow | DroppedRow

@@ -23,7 +23,7 @@ from pipeline.recipe.references import Places
 
 __all__ = ["ROWS_PER_TASK", "Asked", "Row", "rows", "sha256"]
 
-Asked = Literal["documents", "demonstrations", "preferences"]
+Asked = Literal["documents", "demonstrations", "preferences", "prompts"]
 
 # A generated task has no end of its own; a data block that says no `rows` gets this many of it.
 ROWS_PER_TASK = 2_000
@@ -43,11 +43,11 @@ def rows(
     """Yield the rows of a source, in its own order; never none: an error instead.
 
     task: the task that `block.task` names; `asked` and `seed` say what of it is wanted: one pass of
-        pre-training documents, or the demonstrations or preference pairs of a split.
+        pre-training documents, or the demonstrations, preference pairs or RL prompts of a split.
     held_out: True where a stage evaluates: with `holdout`, the share that training never sees
         instead of the rest. It is chosen by the hash of a row, so equal rows fall on one side; of a
-        text file without a separator it is the last part. Of a task's demonstrations and pairs it
-        is the validation split, unless the block names a split.
+        text file without a separator it is the last part. Of a task's demonstrations, pairs and
+        prompts it is the validation split, unless the block names a split.
     """
     limit = block.rows
     if block.task is not None:
@@ -107,6 +107,9 @@ def _task_fields(task: Task, asked: Asked, split: Split, seed: int) -> Iterator[
     elif asked == "preferences":
         for pair in task.preference_pairs(split):
             yield asdict(pair)
+    elif asked == "prompts":
+        for prompt in task.rl_prompts(split):
+            yield asdict(prompt)
     else:
         for example in task.demonstrations(split):
             user = {"role": "user", "content": example.prompt}

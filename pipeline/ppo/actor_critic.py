@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -38,7 +39,7 @@ class ActorCritic(nn.Module, ABC):
     policy: nn.Module
     value_head: ValueHead
 
-    @property
+    @cached_property  # is_peft_model reads PEFT's metadata from disk, a third of a small step
     def causal(self) -> PreTrainedModel:
         """The policy without PEFT's wrapping: the same modules."""
         policy: Any = self.policy
@@ -112,18 +113,21 @@ class ActorCritic(nn.Module, ABC):
         """Return the policy's hidden states; the trainer asks for each part by name instead."""
         return self.policy_hidden(sequences)
 
-    def gradient_checkpointing_enable(
-        self, gradient_checkpointing_kwargs: dict[str, Any] | None = None
+    def activation_checkpointing_enable(
+        self, activation_checkpointing_kwargs: dict[str, Any] | None = None, **how: Any
     ) -> None:
-        """Compute activations again in the backward pass, in the policy and in the critic."""
-        kwargs = {"use_reentrant": False, **(gradient_checkpointing_kwargs or {})}
+        """Compute activations again in the backward pass, in the policy and in the critic.
+
+        how: which layers and where to keep what is saved, as transformers' trainer passes them.
+        """
+        kwargs = {"use_reentrant": False, **(activation_checkpointing_kwargs or {})}
         for network in self.networks():
-            network.gradient_checkpointing_enable(gradient_checkpointing_kwargs=kwargs)
+            network.activation_checkpointing_enable(activation_checkpointing_kwargs=kwargs, **how)
 
     @property
-    def is_gradient_checkpointing(self) -> bool:
+    def is_activation_checkpointing(self) -> bool:
         """Whether activations are computed again in the backward pass."""
-        return any(getattr(each, "is_gradient_checkpointing", False) for each in self.networks())
+        return any(each.is_activation_checkpointing for each in self.networks())
 
 
 class ValueHead(nn.Module):
@@ -186,7 +190,7 @@ def evaluating(module: nn.Module) -> Generator[None]:
 
 
 def without_dropout(module: nn.Module) -> None:
-    """Turn every dropout off: layers, and the rates that attention passes on as numbers.
+    """Turn every dropout off: layers, and rates that are numbers (of attention, of whole layers).
 
     Two passes over the same tokens must agree, or the ratio of new to old would be noise.
     """
@@ -194,5 +198,5 @@ def without_dropout(module: nn.Module) -> None:
         if isinstance(each, nn.modules.dropout._DropoutNd):  # pyright: ignore[reportPrivateUsage]
             each.p = 0.0
         for name, value in list(vars(each).items()):
-            if "dropout" in name and isinstance(value, float):
+            if "drop" in name and isinstance(value, float):
                 setattr(each, name, 0.0)

@@ -13,7 +13,7 @@ from torch import nn
 from pipeline.data.chat import ChatEncoder
 from pipeline.models import eos_token_ids, load_policy, load_reward_model, load_tokenizer
 from pipeline.ppo.actor_critic import CRITIC, VALUE_HEAD, ActorCritic
-from pipeline.ppo.rollout import OwnSampler, Sampling
+from pipeline.ppo.rollout import LoopSampler, Sampling
 from pipeline.ppo.separate import SeparateActorCritic, backbone_of
 from pipeline.ppo.shared_lora import AdaptedRewardModel, SharedLoraActorCritic
 from pipeline.ppo.shared_trunk import SharedTrunkActorCritic
@@ -24,8 +24,10 @@ from pipeline.stage import StageInput
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from pipeline.ppo.adapted import SharedReward
     from pipeline.ppo.config import PPOConfig
     from pipeline.ppo.rollout import Sampler
 
@@ -62,7 +64,8 @@ class Start:
 
     policy: a causal language model, or a PEFT model. critic: "policy", a sequence classifier with
     one output, a network, or a folder with a critic; None for the first reward model, if there is
-    one. reference: what KL is measured to; None for the policy as it comes in.
+    one. reference: what KL is measured to; None for the policy as it comes in. shared_critic: a
+    reward model that the critic begins as, where they share a network.
     """
 
     policy: nn.Module
@@ -70,6 +73,7 @@ class Start:
     critic: str | nn.Module | None
     reference: PreTrainedModel | None
     peft_config: Any = None
+    shared_critic: SharedReward | None = None
 
 
 def actor_critic(start: Start, args: PPOConfig) -> ActorCritic:
@@ -82,6 +86,8 @@ def actor_critic(start: Start, args: PPOConfig) -> ActorCritic:
         from peft import get_peft_model
 
         policy = get_peft_model(policy, start.peft_config)  # pyright: ignore[reportArgumentType]
+    if is_peft_model(policy):
+        _check_adapter(policy)
     source = _critic_source(start)
     layout = args.layout
     if layout == "auto":
@@ -89,23 +95,26 @@ def actor_critic(start: Start, args: PPOConfig) -> ActorCritic:
         layout = "shared_lora" if is_shareable and start.reference is None else "separate"
     if layout == "shared_lora":
         return _shared_lora(policy, source, start)
-    reference = start.reference
-    if reference is None and (not is_peft_model(policy) or _was_trained(policy)):
-        whole: Any = policy
-        reference = copy.deepcopy(policy)  # pyright: ignore[reportAssignmentType]
-        if is_peft_model(policy):
-            reference = copy.deepcopy(whole).merge_and_unload()
+    whole: Any = policy
+    reference: Any = start.reference
+    if reference is None and not is_peft_model(policy):
+        reference = copy.deepcopy(policy)
+    elif reference is None and _was_trained(policy):
+        reference = copy.deepcopy(whole).merge_and_unload()
     if layout == "shared_trunk":
-        return SharedTrunkActorCritic(policy, reference, detach=args.detach_value_trunk)
-    causal: Any = policy.get_base_model() if is_peft_model(policy) else policy  # pyright: ignore
+        if isinstance(start.critic, nn.Module):
+            raise ValueError("in the layout `shared_trunk` the critic is a head on the policy")
+        actor = SharedTrunkActorCritic(policy, reference, detach=args.detach_value_trunk)
+        if isinstance(source, Path):
+            actor.load_critic(source)
+        return actor
     if isinstance(source, nn.Module):
         network: Any = source
-        critic = copy.deepcopy(network.base_model if hasattr(network, "score") else network)
+        critic = copy.deepcopy(network.base_model)
     elif is_peft_model(policy):
-        with policy.disable_adapter():  # pyright: ignore[reportCallIssue, reportAttributeAccessIssue]
-            critic = _bare(causal)
+        critic = _bare(whole.get_base_model())
     else:
-        critic = backbone_of(causal)
+        critic = backbone_of(whole)
     actor = SeparateActorCritic(policy, critic, reference)
     _start_head(actor, source)
     return actor
@@ -116,12 +125,33 @@ def _shared_lora(policy: Any, source: Any, start: Start) -> SharedLoraActorCriti
         raise ValueError("the layout `shared_lora` trains adapters; give a `peft_config`")
     if start.reference is not None:
         raise ValueError("the layout `shared_lora` has the policy as it came in for its reference")
-    actor = SharedLoraActorCritic(policy, is_reference_adapted=_was_trained(policy))
+    begun = start.shared_critic
+    actor = SharedLoraActorCritic(
+        policy,
+        critic=None if begun is None else (begun.config, begun.tensors),
+        is_reference_adapted=_was_trained(policy),
+    )
+    if begun is not None:
+        actor.value_head.start_from(begun.score)
     if isinstance(source, nn.Module):
         message = "in the layout `shared_lora` the critic starts from the policy, or from a folder"
         raise ValueError(message)  # noqa: TRY004
     _start_head(actor, source)
     return actor
+
+
+def _check_adapter(policy: Any) -> None:
+    """Raise ValueError for an adapter that is not the whole difference to the network below."""
+    from pipeline.ppo.shared_lora import POLICY
+
+    config = policy.peft_config[POLICY]
+    if config.peft_type != "LORA":
+        raise ValueError(f"PPO trains LoRA adapters, not {config.peft_type.value}")
+    if config.bias != "none":
+        raise ValueError(
+            f"an adapter with bias `{config.bias}` changes the network below, by which reference "
+            "and critic go; leave `bias` out"
+        )
 
 
 def _critic_source(start: Start) -> Any:
@@ -151,7 +181,7 @@ def _start_head(actor: ActorCritic, source: Any) -> None:
         actor.load_critic(source)
     elif isinstance(source, nn.Module) and hasattr(source, "score"):
         score: Any = source.score
-        weight = score.weight if isinstance(score, nn.Module) else score
+        weight: Tensor = score.weight if isinstance(score, nn.Module) else score
         actor.value_head.start_from(weight)
 
 
@@ -173,9 +203,9 @@ def _bare(causal: Any) -> Any:
 
     network = AutoModel.from_config(causal.config, dtype=causal.dtype)
     own = {
-        name.replace(".base_layer.", "."): each
+        name.replace(".base_layer.", ".").replace(".original_module.", "."): each
         for name, each in causal.base_model.state_dict().items()
-        if ".lora_" not in name
+        if ".lora_" not in name and ".modules_to_save." not in name
     }
     network.load_state_dict(own)
     return network.to(causal.device)
@@ -202,7 +232,7 @@ def sampling(causal: Any, tokenizer: PreTrainedTokenizerBase, args: PPOConfig) -
 def sampler(how: Sampling, args: PPOConfig) -> Sampler:
     """Return what samples completions."""
     if args.rollout_engine == "own":
-        return OwnSampler(how)
+        return LoopSampler(how)
     from pipeline.ppo.engines import GenerateSampler, VLLMSampler
 
     return GenerateSampler(how) if args.rollout_engine == "generate" else VLLMSampler(how)

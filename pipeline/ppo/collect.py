@@ -76,8 +76,9 @@ class Collector:
         """
         began = time.perf_counter()
         with evaluating(self.actor), self.actor.sampling() as module, self.autocast():
+            policy: Any = module  # a PEFT model generates like the one in it
             completions = self.sampler(
-                module,
+                policy,
                 [prompt.ids for prompt in prompts],
                 keys=[first + number for number in numbers],
                 seed=self.args.seed,

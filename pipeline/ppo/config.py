@@ -24,7 +24,7 @@ _CHOICES = {
 
 @dataclass
 class PPOConfig(TrainingArguments):
-    """Arguments of PPOTrainer. Defaults and where they come from:
+    """Arguments of PPOTrainer, with their defaults and where these come from.
 
     One rollout is `per_device_train_batch_size * gradient_accumulation_steps * num_mini_batches`
     responses on each process; it is trained on for `num_ppo_epochs` epochs of `num_mini_batches`
@@ -32,34 +32,38 @@ class PPOConfig(TrainingArguments):
 
     total_episodes: responses in all; without it `num_train_epochs` passes over the prompts.
     num_ppo_epochs: 4 (Ziegler et al. 2019; Huang et al. 2024). num_mini_batches: 1.
-    max_completion_length: tokens of a response. temperature: of sampling, and of every
-        log-probability. There is no top-k and no top-p: what is sampled must be what is scored.
-    rollout_engine: `own` (a loop over the model's forward), `generate` or `vllm`. rollout_batch_size:
-        rows decoded together (None: all of this process). scoring_batch_size: rows of one forward
-        pass without gradients. reuse_rollout_logprobs: take the sampler's log-probabilities as the
-        old ones instead of computing them again (one forward pass less; in fp32 they agree to 1e-6).
-    kl_coef: 0.05; kl_estimator: of the KL in the reward, k1 (Ziegler et al. 2019). kl_target,
-        kl_horizon: nats per sequence to steer towards and in how many episodes (None: fixed
-        coefficient). kl_loss_coef: of a KL in the loss beside it (by k2, whose gradient is right).
-    gamma: 1. lam: 0.95 (Schulman et al. 2016). truncation: what comes after a response that was cut:
-        nothing (`terminal`, 0) or the critic's value there (`bootstrap`).
-    cliprange: 0.2; cliprange_high: None for the same above (DAPO: 0.28). dual_clip: bound on the
-        loss of negative advantages (Ye et al. 2020: 3), None for none. cliprange_value: 0.2, None for
-        none: with returns much larger than it the critic does not learn.
-    vf_coef: 0.1, which matters where policy and critic share weights; critic_learning_rate: None for
+    max_completion_length: tokens of a response. max_prompt_length: longer prompts are refused;
+        None for what the model's positions leave.
+    temperature: of sampling, and of every log-probability. There is no top-k and no top-p: what is
+        sampled must be what is scored.
+    rollout_engine: `own` (a loop over the model's forward), `generate` or `vllm`.
+    rollout_batch_size: rows decoded together; None for all of this process. scoring_batch_size:
+        rows of one forward pass without gradients.
+    reuse_rollout_logprobs: take the sampler's log-probabilities for the old ones instead of
+        computing them again: one forward pass less; in fp32 they agree to 1e-5.
+    kl_coef: 0.05. kl_estimator: of the KL in the reward, k1 (Ziegler et al. 2019). kl_target,
+        kl_horizon: nats a sequence to steer towards, and in how many episodes; None for a fixed
+        coefficient. kl_loss_coef: of a KL in the loss beside it, by k2, whose gradient is right.
+    gamma: 1. lam: 0.95 (Schulman et al. 2016). truncation: what comes after a response that was
+        cut: nothing (`terminal`), or the critic's value there (`bootstrap`).
+    cliprange: 0.2. cliprange_high: above, None for the same (Yu et al. 2025, "DAPO": 0.28).
+    dual_clip: bound on the loss of negative advantages (Ye et al. 2020: 3), None for none.
+    cliprange_value: 0.2, None for none: with returns much larger the critic does not learn.
+    vf_coef: 0.1; it matters where policy and critic share weights. critic_learning_rate: None for
         the policy's. critic_warmup_rollouts: rollouts that train the critic alone.
-    entropy_coef: of the entropy bonus, 0.
-    whiten_rewards: off; whiten_advantages: on. loss_aggregation: mean over tokens, over rows of
-        their means (`seq`), or over rows of their sums (`seq_sum`).
-    reward_weights: one a reward function. reward_normalisation, reward_clip: of their sum, in this
-        order; missing_eos_penalty: then taken off a response that was cut (`subtract`), or put in the
-        score's place, negated (`replace`).
-    target_approx_kl: stop a rollout's epochs when the policy has moved this far (k3, nats a token).
+    entropy_coef: of an entropy bonus, 0.
+    whiten_rewards: off. whiten_advantages: on, over the whole rollout and all processes.
+    loss_aggregation: mean over tokens, over rows of their means (`seq`) or of their sums
+        (`seq_sum`).
+    reward_weights: one a reward. reward_normalisation, reward_clip: of their sum, in this order.
+    missing_eos_penalty: then taken off a response that was cut (`eos_penalty_mode: subtract`), or
+        put in the score's place, negated (`replace`).
+    target_approx_kl: end a rollout's training when a step moved the policy this far (k3, nats a
+        token); None for never.
     layout: `separate` (a critic of its own), `shared_lora` (adapters on one frozen network),
-        `shared_trunk` (a value head on the policy), or `auto`. detach_value_trunk: for the last, keep
-        the critic's gradient out of the policy.
-    disable_dropout: on, since ratios compare two passes.
-    max_prompt_length: longer prompts are refused; None for what the model's positions leave.
+        `shared_trunk` (a value head on the policy), or `auto`: adapters share where they can.
+    detach_value_trunk: in `shared_trunk`, keep the critic's gradient out of the policy.
+    disable_dropout: on, since ratios compare two passes over the same tokens.
     """
 
     learning_rate: float = field(default=3e-6)

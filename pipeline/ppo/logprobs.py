@@ -27,12 +27,14 @@ _CHUNK_ELEMENTS = 2**22  # of logits: 16 MiB in fp32
 class Head:
     """What makes log-probabilities of hidden states.
 
-    project: (n, d) -> (n, V) logits. temperature: logits are divided by it, as in sampling.
+    project: (n, d) -> (n, V) logits. weight: (V, d), where these are hidden @ weight.T and nothing
+    else. temperature: logits are divided by it, as in sampling.
     forbidden: ids that are never sampled, whose probability is 0.
     """
 
     project: Callable[[Tensor], Tensor]
     vocabulary: int
+    weight: nn.Parameter | None = None
     temperature: float = 1.0
     forbidden: tuple[int, ...] = ()
 
@@ -69,7 +71,10 @@ def head_of(
         return logits / divisor if divisor else logits
 
     weight: Any = projection.weight
-    return Head(project, weight.shape[0], temperature, forbidden)
+    is_plain = type(projection) is nn.Linear and projection.bias is None
+    is_plain = is_plain and not (cap or scale or divisor)
+    own = weight if is_plain else None
+    return Head(project, weight.shape[0], own, temperature, forbidden)
 
 
 @torch.no_grad()
@@ -116,7 +121,12 @@ def hidden_gradient(
     """
     leaf = hidden.detach()
     gradient = torch.zeros_like(leaf)
+    is_plain = head.weight is not None and head.weight.dtype == leaf.dtype == torch.float32
+    is_plain = is_plain and not (with_entropy or torch.is_autocast_enabled(leaf.device.type))
     for part in head.chunks(len(targets)):
+        if is_plain:
+            gradient[part] = _by_hand(head, leaf[part], targets[part], loss_of, part)
+            continue
         with torch.enable_grad():
             piece = leaf[part].requires_grad_()
             logits = head.logits(piece)
@@ -128,6 +138,40 @@ def hidden_gradient(
         assert piece.grad is not None
         gradient[part] = piece.grad
     return gradient
+
+
+@torch.no_grad()
+def _by_hand(
+    head: Head,
+    hidden: Tensor,
+    targets: Tensor,
+    loss_of: Callable[[Tensor, Tensor | None, slice], Tensor],
+    part: slice,
+) -> Tensor:
+    """Return a chunk's gradient (n, d), adding the weight's to `weight.grad` in place.
+
+    Autograd would make each chunk's (V, d) gradient anew before it adds it.
+    """
+    weight = head.weight
+    assert weight is not None
+    logits = head.logits(hidden)
+    chosen = logits.gather(1, targets[:, None])
+    if head.forbidden:
+        logits[:, head.forbidden] = -torch.inf
+    highest = logits.amax(-1, keepdim=True)
+    weights = logits.sub_(highest).exp_()
+    total = weights.sum(-1, keepdim=True)
+    leaf = (chosen - highest - total.log()).squeeze(-1).requires_grad_()
+    with torch.enable_grad():
+        loss_of(leaf, None, part).backward()
+    assert leaf.grad is not None
+    pull = leaf.grad.unsqueeze(-1) / head.temperature
+    found = weights.mul_(-pull / total).scatter_add_(1, targets[:, None], pull)
+    if weight.requires_grad:
+        if weight.grad is None:
+            weight.grad = torch.zeros_like(weight)
+        weight.grad.addmm_(found.T, hidden)
+    return found @ weight
 
 
 def _entropy(logits: Tensor, forbidden: tuple[int, ...]) -> Tensor:

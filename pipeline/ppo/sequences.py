@@ -1,8 +1,9 @@
 """Prompts with their completions as one batch for a forward pass.
 
-Right padded, unlike in generation: a causal model's output at a token does not depend on what comes
-after it, so that neither an attention mask nor positions are needed, nothing is spent on padding
-before short prompts, and which positions count follows from lengths alone, whatever ids padding has.
+Right padded, unlike in generation: a causal model's output at a token does not depend on what
+comes after it, so that neither an attention mask nor positions are needed, nothing is spent on
+padding before short prompts, and which positions count follows from lengths alone, whatever ids
+padding has.
 """
 
 from __future__ import annotations

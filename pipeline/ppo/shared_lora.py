@@ -35,40 +35,35 @@ if TYPE_CHECKING:
 
     from pipeline.ppo.sequences import Sequences
 
-POLICY, REFERENCE, REWARD = "default", "reference", "reward"
+POLICY, REFERENCE = "default", "reference"
 _TRAINED = (POLICY, CRITIC)
 
 
 class SharedLoraActorCritic(ActorCritic):
     """Policy, critic and reference are adapters on one network that stays as it is.
 
-    policy: a PEFT model whose adapter `default` is trained. critic: config of the critic's adapter,
-    the policy's unless given. is_reference_adapted: the policy begins with an adapter that was
-    trained already, and KL is measured to that, not to the bare network.
-
-    Raises ValueError for an adapter that changes the network's own weights (`bias`).
+    policy: a PEFT model whose adapter `default` is trained. critic: config and tensors that the
+    critic's adapter begins with; without it one like the policy's, without effect.
+    is_reference_adapted: the policy begins with an adapter that was trained already, and KL is
+    measured to that, not to the bare network.
+    An adapter with `bias` would change the network itself; build.py refuses it.
     """
 
     def __init__(
         self,
         policy: PeftModel,
         *,
-        critic: LoraConfig | None = None,
+        critic: tuple[LoraConfig, Mapping[str, Tensor]] | None = None,
         is_reference_adapted: bool = False,
     ) -> None:
         super().__init__()
         self.policy = policy
         config: Any = policy.peft_config[POLICY]
-        if getattr(config, "bias", "none") != "none":
-            raise ValueError(
-                f"an adapter with bias `{config.bias}` changes the network that policy, critic and "
-                "reference share; leave `bias` out"
-            )
         self._reference_name: str | None = None
         if is_reference_adapted:
             self.add(REFERENCE, config, adapter_tensors(policy, POLICY))
             self._reference_name = REFERENCE
-        self.add(CRITIC, critic or config, None)
+        self.add(CRITIC, *(critic or (config, None)))
         causal = self.causal
         self.value_head = ValueHead(causal.config.get_text_config().hidden_size).to(causal.device)
         self._train_both()
@@ -182,11 +177,14 @@ class AdaptedRewardModel(nn.Module):
     """A reward model that is one more adapter on the network of the policy.
 
     Called as a sequence classifier is: input_ids, attention_mask (B, S), right padded; its output
-    has `logits` (B, 1), the head's at the last token of each row. head: (1, d).
+    has `logits` (B, 1), the head's at the last token of each row. head: (1, d). adapter: its name.
     """
 
-    def __init__(self, actor: SharedLoraActorCritic, head: Tensor, config: Any) -> None:
+    def __init__(
+        self, actor: SharedLoraActorCritic, head: Tensor, config: Any, adapter: str
+    ) -> None:
         super().__init__()
+        self._adapter = adapter
         self._actor = [actor]  # not a child: its weights are the trainer's
         self.config = config
         self.score = nn.Parameter(head, requires_grad=False)
@@ -194,18 +192,18 @@ class AdaptedRewardModel(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where it computes."""
-        return self.score.device
+        return self._actor[0].causal.device
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, **_: Any) -> Any:
         """Return an object with `logits`, (B, 1)."""
         from transformers.modeling_outputs import SequenceClassifierOutput
 
         actor = self._actor[0]
-        with actor.active(REWARD):
+        with actor.active(self._adapter):
             output = actor.causal.base_model(input_ids=input_ids, use_cache=False)
         last = attention_mask.sum(-1) - 1
         hidden = output.last_hidden_state[torch.arange(len(last), device=last.device), last]
-        logits: Any = hidden.to(self.score.dtype) @ self.score.T
+        logits: Any = hidden.float() @ self.score.T.to(hidden.device)
         return SequenceClassifierOutput(logits=logits)
 
 

@@ -25,10 +25,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from accelerate.utils import DistributedType, gather_object
 from torch.utils.data import DataLoader
-from transformers import Trainer, TrainerCallback
+from transformers import Trainer, TrainerCallback, set_seed
 
 from pipeline.ppo import build, checkpoint, core
-from pipeline.ppo.actor_critic import without_dropout
+from pipeline.ppo.actor_critic import ActorCritic, without_dropout
 from pipeline.ppo.collect import Collector
 from pipeline.ppo.experience import Experience, ScoredRow, experience_of
 from pipeline.ppo.gradients import clipped_norm, sum_over_processes
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from pipeline.ppo.actor_critic import ActorCritic
     from pipeline.ppo.config import PPOConfig
     from pipeline.rewards.composition import Combined
 
@@ -54,14 +53,15 @@ if TYPE_CHECKING:
 class PPOTrainer(Trainer):
     """Trains a policy and its critic on rewards.
 
-    model: a causal language model, a PEFT model, a folder or a hub id. reward_funcs: functions in
-    TRL's calling convention, sequence classifiers with one output, folders or hub ids of such, or
-    a RewardComposition. train_dataset: rows with `prompt` (text, or messages) or `input_ids`; other
-    columns are handed to the reward functions. critic: what the critic starts from: a reward model
-    (the first one by default), "policy", a network, or a folder with a critic. ref_model: what KL is
-    measured to; the policy as it comes in by default. peft_config: trains an adapter instead.
-    on_rollout: called with a rollout's rows, their scores and its metrics, to which what it returns
-    is added. `notes`: JSON of the caller's that goes into checkpoints.
+    model: a causal language model, a PEFT model, a folder or a hub id; or an ActorCritic, which has
+    critic and reference already. reward_funcs: functions in TRL's calling convention, sequence
+    classifiers with one output, folders or hub ids of such; or a RewardComposition.
+    train_dataset: rows with `prompt` (text, or messages) or `input_ids`; other columns are handed
+    to the reward functions. critic: what the critic starts from: a reward model (the first one by
+    default), "policy", a network, or a folder with a critic. ref_model: what KL is measured to; the
+    policy as it comes in by default. peft_config: trains an adapter instead. on_rollout: called
+    with a rollout's rows, their scores and its metrics, to which what it returns is added. `notes`:
+    JSON of the caller's that goes into checkpoints.
 
     Raises ValueError for settings that cannot be trained with.
     """
@@ -86,8 +86,13 @@ class PPOTrainer(Trainer):
     ) -> None:
         tokenizer = processing_class or build.loaded_tokenizer(model)
         rewards = build.loaded_rewards(reward_funcs)
-        start = build.Start(build.loaded_policy(model), rewards, critic, ref_model, peft_config)
-        actor = build.actor_critic(start, args)
+        if isinstance(model, ActorCritic):
+            actor = model
+        else:
+            set_seed(args.seed)  # new adapters are drawn here, before Trainer does it
+            policy = build.loaded_policy(model)
+            start = build.Start(policy, rewards, critic, ref_model, peft_config)
+            actor = build.actor_critic(start, args)
         self.prompts = prompts_of(train_dataset, tokenizer, args, build.positions_of(actor.causal))
         if args.disable_dropout:
             without_dropout(actor)
@@ -103,8 +108,8 @@ class PPOTrainer(Trainer):
         kinds = (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM)
         if self.accelerator.distributed_type in kinds or args.n_gpu > 1:
             raise ValueError(
-                "PPO runs on one device, or with a process for each (DDP): not with FSDP, DeepSpeed "
-                "or DataParallel; train an adapter where a model is too large"
+                "PPO runs on one device, or with a process for each (DDP): not with FSDP, "
+                "DeepSpeed or DataParallel; train an adapter where a model is too large"
             )
         self.rewards = build.composition(rewards, args, tokenizer)
         self.kl = (
@@ -282,7 +287,8 @@ class PPOTrainer(Trainer):
             target = self.args.target_approx_kl
             self.is_cut_short |= target is not None and moved > target
             return
-        rates = self.lr_scheduler.get_last_lr()  # pyright: ignore[reportOptionalMemberAccess]
+        schedule: Any = self.lr_scheduler
+        rates: list[float] = [float(rate) for rate in schedule.get_last_lr()]
         seconds = self.collector.seconds
         number = self.rollout_metrics["completions/length_mean"] * self.rollout_size
         clocks = {
@@ -308,7 +314,9 @@ class PPOTrainer(Trainer):
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         """Write the policy, loadable by `from_pretrained`, the critic below it, and our state."""
-        folder = Path(output_dir or self.args.output_dir)
+        if not self.args.should_save:  # another process does
+            return
+        folder = Path(output_dir or str(self.args.output_dir))
         checkpoint.save(self, folder)
         if self.processing_class is not None:
             self.processing_class.save_pretrained(folder)

@@ -31,14 +31,23 @@ class Execution:
 
 @dataclass(frozen=True)
 class RefersTo:
-    """Marks a string that may be `$stage`, and which kinds of artifact that stage may produce."""
+    """Marks a string that may be `$stage`, and which kinds of artifact that stage may produce.
+
+    words: values that stand for no model by name, but for one that the stage has already.
+    """
 
     kinds: tuple[str, ...]
+    words: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class NamesTask:
     """Marks a string that names a task."""
+
+
+@dataclass(frozen=True)
+class NamesObject:
+    """Marks a string `module:name`: a user's own code, whose source is part of what is computed."""
 
 
 @dataclass(frozen=True)
@@ -102,12 +111,14 @@ Count = Annotated[
     ),
 ]
 ModelRef = Annotated[str, RefersTo(("policy",)), Field(min_length=1)]
+RewardModelRef = Annotated[str, RefersTo(("reward_model",)), Field(min_length=1)]
 TokenizerRef = Annotated[str, RefersTo(("tokenizer", "policy")), Field(min_length=1)]
 TaskName = Annotated[str, NamesTask(), Field(min_length=1)]
+ObjectName = Annotated[str, NamesObject(), Field(min_length=1)]
 FolderName = Annotated[str, NamesFolder(), Field(min_length=1)]
 Launcher = Literal["in_process", "python", "accelerate"]
 Precision = Literal["fp32", "bf16", "fp16"]
-DataForm = Literal["text", "prompt_completion", "chat", "preference"]
+DataForm = Literal["text", "prompt_completion", "chat", "preference", "prompt"]
 # Our names of columns, which `columns:` maps to those of a file; formats.py says what they mean.
 COLUMNS = (
     "text",
@@ -115,7 +126,11 @@ COLUMNS = (
     *("messages", "conversations"),
     *("instruction", "input", "output"),
     *("chosen", "rejected", "margin", "probability"),
+    "input_ids",
 )
+# The fields of stages that hold data blocks: what is trained on, what is only measured.
+TRAINED_ON = ("data", "prompts")
+MEASURED_ON = ("texts", "eval_data")
 
 
 class Block(BaseModel):
@@ -161,8 +176,9 @@ Launch = Annotated[
 class DataBlock(Block):
     """One source of rows: exactly one of `task`, `file` and `hub`.
 
-    form: text | prompt_completion | chat | preference; guessed from the columns when absent. Of a
-    task, `text` asks for its documents where a stage would read its demonstrations (replay).
+    form: text | prompt_completion | chat | preference | prompt; guessed from the columns when
+    absent. Of a task, `text` asks for its documents where a stage would read its demonstrations
+    (replay).
     columns: their column names for ours, as in `{prompt: instruction, completion: output}`.
     weight: share of the mix (pre-training: of tokens; else of rows), relative to the other sources'
     weights.
@@ -279,16 +295,33 @@ class TrainingStage(StageConfig):
     batch_size: sequences per optimizer step over all devices; accumulation is derived from it.
     precision: of the training arithmetic; weights stay fp32.
     lora: train an adapter instead of all weights.
-    eval_data: what is measured during training when `training_args` has an `eval_strategy`, and
-    never trained on; without it the held-out part of `data` (`holdout`; a task's validation split).
-    early_stopping: when evaluations during training do not improve any more.
     training_args: goes through to the upstream config class, names checked against it.
     """
 
-    data: DataBlocks
     batch_size: PositiveInt = 16
     precision: Precision = "fp32"
     lora: LoraBlock | None = None
+    training_args: dict[str, Any] = {}
+
+    @property
+    def sources(self) -> tuple[DataBlock, ...]:
+        """The rows that it trains on."""
+        raise NotImplementedError
+
+
+class TrainingOnData(TrainingStage):
+    """What every stage that learns from the rows of `data` may be asked.
+
+    eval_data: what is measured during training when `training_args` has an `eval_strategy`, and
+    never trained on; without it the held-out part of `data` (`holdout`; a task's validation split).
+    early_stopping: when evaluations during training do not improve any more.
+    """
+
+    data: DataBlocks
     eval_data: Annotated[tuple[DataBlock, ...], OR_ONE] = ()
     early_stopping: EarlyStoppingBlock | None = None
-    training_args: dict[str, Any] = {}
+
+    @property
+    def sources(self) -> tuple[DataBlock, ...]:
+        """The rows that it trains on."""
+        return self.data

@@ -8,6 +8,7 @@ take. Each error points at its line and column.
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, cast
 
@@ -16,8 +17,10 @@ from pydantic import BaseModel, Field, ValidationError
 from pipeline.errors import PosttrainError, closest
 from pipeline.recipe.config import (
     COLUMNS,
+    MEASURED_ON,
     NAME,
     ROOT_NAME,
+    TRAINED_ON,
     Block,
     DataBlock,
     Launch,
@@ -26,8 +29,10 @@ from pipeline.recipe.config import (
     TrainingStage,
 )
 from pipeline.recipe.gate_checks import check_gate
+from pipeline.recipe.ppo_checks import check_ppo
 from pipeline.recipe.references import Places, Reference, stage_references
 from pipeline.recipe.train_checks import check_training
+from pipeline.recipe.training_args import place_of
 from pipeline.recipe.wording import Location, first_error
 from pipeline.recipe.yamlfile import Document, apply_overrides, read
 from pipeline.stages import kinds, stage_of
@@ -107,6 +112,7 @@ def load(
     for name, config in ordered.items():
         if isinstance(config, TrainingStage):
             check_training(recipe, name, config)
+        check_ppo(recipe, name)
         check_gate(recipe, name)
     return Recipe(path, top.name, top.seed, top.launch, ordered, places, document)
 
@@ -176,12 +182,13 @@ def _validate(
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        raise first_error(error, model, location, document, trainer=trainer) from error
+        elsewhere = partial(place_of, class_name=trainer)
+        raise first_error(error, model, location, document, elsewhere=elsewhere) from error
 
 
 def _check_data(recipe: Recipe, name: str, config: StageConfig) -> None:
     """Check what a data block asks for by name: its split, and our names in `columns`."""
-    for field in ("data", "texts", "eval_data"):
+    for field in (*TRAINED_ON, *MEASURED_ON):
         blocks: tuple[DataBlock, ...] = getattr(config, field, ())
         for number, block in enumerate(blocks):
             location: Location = ("stages", name, field, number)
@@ -191,7 +198,7 @@ def _check_data(recipe: Recipe, name: str, config: StageConfig) -> None:
                     where = recipe.document.where((*location, "columns", ours), key=True)
                     raise PosttrainError(where, f"`{ours}` is no column name of ours", hint)
             is_test = re.match(r"test\b", block.split or "") is not None
-            if is_test and (block.task is not None or field == "data"):
+            if is_test and (block.task is not None or field in TRAINED_ON):
                 message = f"the split `{block.split}` is for evaluation only"
                 hint = "use train or validation"
                 raise recipe.error((*location, "split"), message, hint)

@@ -7,7 +7,7 @@ from pydantic.json_schema import models_json_schema
 from pipeline.recipe.config import COLUMNS, NAME
 from pipeline.recipe.load import RecipeFile
 from pipeline.recipe.trainer_fields import fields
-from pipeline.recipe.training_args import OURS
+from pipeline.recipe.training_args import ours
 from pipeline.stages import kinds, stage_of
 
 
@@ -20,7 +20,8 @@ def schema() -> dict[str, Any]:
     for stage in stages.values():
         if stage.trainer is not None:
             properties = definitions[stage.config.__name__]["properties"]
-            names = [name for name in fields(stage.trainer) if name not in OURS]
+            not_here = ours(stage.trainer)
+            names = [name for name in fields(stage.trainer) if name not in not_here]
             properties["training_args"] = {
                 "type": "object",
                 "description": f"fields of {stage.trainer}",

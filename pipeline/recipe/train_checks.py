@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import PosttrainError
 from pipeline.recipe import lora, training_args
-from pipeline.recipe.config import LoraBlock, StageConfig, TrainingStage
+from pipeline.recipe.config import LoraBlock, StageConfig, TrainingOnData, TrainingStage
 from pipeline.stages import stage_of
 
 if TYPE_CHECKING:
@@ -22,7 +22,8 @@ def check_training(recipe: Recipe, name: str, config: TrainingStage) -> None:
     """Raise PosttrainError at the first thing that is wrong with a training stage."""
     _check_training_args(recipe, name, config)
     _check_length(recipe, name, config)
-    _check_evaluation(recipe, name, config)
+    if isinstance(config, TrainingOnData):
+        _check_evaluation(recipe, name, config)
     _check_lora(recipe, name, config)
 
 
@@ -42,7 +43,7 @@ def _check_length(recipe: Recipe, name: str, config: TrainingStage) -> None:
     model = getattr(config, "model", None)
     if not isinstance(model, str):
         return
-    limit = _positions(recipe, model)
+    limit = positions(recipe, model)
     given: Location = ("training_args", "max_length")
     length = _arguments(config).get("max_length")
     if length is None:
@@ -53,16 +54,16 @@ def _check_length(recipe: Recipe, name: str, config: TrainingStage) -> None:
         raise recipe.error(("stages", name, *given), message, hint)
 
 
-def _positions(recipe: Recipe, model: str) -> int | None:
+def positions(recipe: Recipe, model: str) -> int | None:
     """Return how many positions the model of a stage has, where the recipe says so."""
     if not model.startswith("$"):
         return None
     config = recipe.stages[model[1:]]
     earlier = getattr(config, "model", None)
-    return _positions(recipe, earlier) if isinstance(earlier, str) else config.max_positions
+    return positions(recipe, earlier) if isinstance(earlier, str) else config.max_positions
 
 
-def _check_evaluation(recipe: Recipe, name: str, config: TrainingStage) -> None:
+def _check_evaluation(recipe: Recipe, name: str, config: TrainingOnData) -> None:
     """Refuse evaluation during training that has nothing to evaluate, or is never made use of."""
     location: Location = ("stages", name)
     evaluates = config.training_args.get("eval_strategy", "no") not in ("no", False)

@@ -1,7 +1,7 @@
-"""The fields of upstream config classes, read from their source: importing them takes seconds.
+"""The fields of trainers' config classes, read from their source: importing them takes seconds.
 
-Knows where TRL, transformers and peft keep their dataclasses, nothing of what a field means: which
-ones a recipe may set is decided in training_args.py.
+Knows where TRL, transformers, peft and we keep these dataclasses, nothing of what a field means:
+which ones a recipe may set is decided in training_args.py.
 """
 
 import ast
@@ -20,6 +20,7 @@ _PACKAGES = ("transformers", "trl", "peft")
 _HOMES = {
     "TrainingArguments": ("transformers", "training_args.py"),
     "LoraConfig": ("peft", "tuners/lora/config.py"),
+    "PPOConfig": ("pipeline", "ppo/config.py"),
 }
 _WHOLE = re.DOTALL | re.MULTILINE
 _SAME_AS = {"gpt-sw3": "gpt2"}  # an older model type without a config of its own
@@ -51,8 +52,8 @@ class _Class:
 def fields(class_name: str) -> Mapping[str, Field]:
     """Return the fields of a config dataclass by name, inherited ones first.
 
-    class_name: TrainingArguments, LoraConfig, or one of TRL's (SFTConfig, DPOConfig, ...). Raises
-    ValueError for any other.
+    class_name: TrainingArguments, LoraConfig, our PPOConfig, or one of TRL's (SFTConfig, DPOConfig,
+    ...). Raises ValueError for any other.
     """
     found: dict[str, Field] = {}
     for owner in reversed(list(_lineage(_config_class(class_name)))):

@@ -6,7 +6,9 @@ logged: not part of a fingerprint), OURS (decided by the recipe or the store; se
 with what to write instead), or, like everything else, identity.
 """
 
+import ast
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,6 +24,8 @@ EXECUTION_KEYS = frozenset(
         "eval_accumulation_steps",
         "precompute_ref_log_probs",
         "precompute_ref_batch_size",
+        "rollout_batch_size",
+        "scoring_batch_size",
         "gradient_checkpointing",
         "gradient_checkpointing_kwargs",
         "activation_checkpointing",
@@ -94,6 +98,11 @@ _EXPORT = "stages never push; publish a finished model by hand"
 _RESUME = "exact resume depends on it"
 _EVALUATE = "evaluation during training measures the loss; a stage `evaluate` does the rest"
 _PACKING = "sft gives each row a place of its own; pretrain always packs"
+_ON_STAGE = "write it on the stage"
+_ROLLOUTS = "rollouts are measured as they come, and at the end `best_of` measures held-out prompts"
+_DEALT = "prompts are dealt by the seed and the number of the rollout"
+_NO_LABELS = "responses are sampled: there are no labels to smooth and no inputs to disturb"
+_UNBIASED = "responses are sampled from the whole distribution that they are scored by"
 
 OURS: Mapping[str, str] = {
     "output_dir": _STORE,
@@ -147,6 +156,36 @@ OURS: Mapping[str, str] = {
     "packing_strategy": _PACKING,
 }
 
+# What further is not the recipe's to set below `training_args` of one class.
+_OURS_OF: Mapping[str, Mapping[str, str]] = {
+    "PPOConfig": {
+        "kl_coef": "write `kl: {coef: ...}` on the stage",
+        "kl_target": "write `kl: {target: ...}` on the stage",
+        "kl_horizon": "write `kl: {horizon: ...}` on the stage",
+        "kl_estimator": "write `kl: {estimator: ...}` on the stage",
+        "reward_weights": "write `weight:` in each block of `reward:`",
+        **dict.fromkeys(("reward_normalisation", "reward_clip"), _ON_STAGE),
+        **dict.fromkeys(("missing_eos_penalty", "eos_penalty_mode"), _ON_STAGE),
+        **dict.fromkeys(("eval_strategy", "eval_steps", "eval_delay", "eval_on_start"), _ROLLOUTS),
+        **dict.fromkeys(("load_best_model_at_end", "metric_for_best_model"), _ROLLOUTS),
+        "greater_is_better": _ROLLOUTS,
+        **dict.fromkeys(("dataloader_drop_last", "dataloader_in_order"), _DEALT),
+        **dict.fromkeys(("train_sampling_strategy", "length_column_name"), _DEALT),
+        **dict.fromkeys(("label_smoothing_factor", "neftune_noise_alpha"), _NO_LABELS),
+    }
+}
+# Fields of other trainers that one class has not, and why.
+_ABSENT_OF: Mapping[str, Mapping[str, str]] = {
+    "PPOConfig": {
+        **dict.fromkeys(("top_k", "top_p", "min_p", "repetition_penalty"), _UNBIASED),
+        "max_length": "write `max_prompt_length` and `max_completion_length`",
+        "beta": "write `kl: {coef: ...}` on the stage",
+        **dict.fromkeys(("init_kl_coef", "adap_kl_ctrl"), "write `kl:` on the stage"),
+        **dict.fromkeys(("reward_model_path", "reward_funcs"), "write `reward:` on the stage"),
+        "stop_token": "a response ends with the policy's own end of a turn",
+    }
+}
+
 _POSITIVE = frozenset(
     {
         "max_steps",
@@ -155,9 +194,19 @@ _POSITIVE = frozenset(
         "save_steps",
         "logging_steps",
         "max_length",
+        *("total_episodes", "num_ppo_epochs", "num_mini_batches", "temperature"),
+        *("max_completion_length", "max_prompt_length", "rollout_batch_size"),
+        *("scoring_batch_size", "target_approx_kl", "cliprange"),
     }
 )
-_NOT_NEGATIVE = frozenset({"learning_rate", "weight_decay", "warmup_steps", "max_grad_norm"})
+_NOT_NEGATIVE = frozenset(
+    {
+        *("learning_rate", "weight_decay", "warmup_steps", "max_grad_norm"),
+        *("critic_learning_rate", "critic_warmup_rollouts", "vf_coef", "entropy_coef"),
+        *("kl_loss_coef", "gamma", "lam"),
+    }
+)
+_AT_MOST = {"gamma": 1, "lam": 1, "cliprange": 1}
 # What people write for it elsewhere.
 _OTHER_NAMES: Mapping[str, str] = {
     "lr": "learning_rate",
@@ -165,8 +214,18 @@ _OTHER_NAMES: Mapping[str, str] = {
     "num_epochs": "num_train_epochs",
     "steps": "max_steps",
     "warmup_ratio": "warmup_steps",
+    "ppo_epochs": "num_ppo_epochs",
+    "response_length": "max_completion_length",
+    "max_new_tokens": "max_completion_length",
+    "local_rollout_forward_batch_size": "rollout_batch_size",
 }
-_ON_THE_STAGE = frozenset({"batch_size", "precision", "data", "model", "sequence_length", "tokens"})
+_ON_THE_STAGE = frozenset(
+    {
+        *("batch_size", "precision", "data", "model", "sequence_length", "tokens"),
+        *("prompts", "reward", "critic", "kl", "lora"),
+    }
+)
+_LITERAL = re.compile(r"Literal\[((?:'\w+'(?:, )?)+)\]( \| None)?")
 _TYPES: Mapping[str, tuple[str, tuple[type, ...]]] = {
     "int": ("a whole number", (int,)),
     "float": ("a number", (int, float)),
@@ -177,19 +236,39 @@ _TYPES: Mapping[str, tuple[str, tuple[type, ...]]] = {
 }
 
 
+def ours(class_name: str) -> Mapping[str, str]:
+    """Return what a recipe may not set below `training_args`, each with what to do instead."""
+    return {**OURS, **_OURS_OF.get(class_name, {})}
+
+
+def place_of(key: str, class_name: str | None) -> str:
+    """Return where to write a key that a stage does not know; empty where nobody knows it."""
+    if class_name is None or key not in fields(class_name):
+        return ""
+    below = f"write it below `training_args:`, it is a field of {class_name}"
+    return ours(class_name).get(key, below)
+
+
 def problem(key: str, value: Any, class_name: str) -> tuple[str, str] | None:
     """Return (what is wrong, what to do) with one training argument, or None."""
     known = fields(class_name)
     if key not in known:
+        absent = _ABSENT_OF.get(class_name, {})
+        if key in absent:
+            return f"{class_name} has no field `{key}`", absent[key]
         if key in _ON_THE_STAGE:
             return f"`{key}` is no field of {class_name}", "write it on the stage"
         other = _OTHER_NAMES.get(key)
         hint = f"did you mean `{other}`?" if other in known else closest(key, known)
         return f"{class_name} has no field `{key}`", hint or "`posttrain schema` names all of them"
-    if key in OURS:
-        return f"`{key}` cannot be set in `training_args`", OURS[key]
+    not_here = ours(class_name)
+    if key in not_here:
+        return f"`{key}` cannot be set in `training_args`", not_here[key]
     if isinstance(value, float) and not math.isfinite(value):
         return f"`{key}` is {value}", "write a finite number"
+    unknown = _choice_problem(value, known[key].annotation)
+    if unknown:
+        return f"`{key}` is {shown(value)}, {unknown[0]}", unknown[1]
     wanted = _type_problem(value, known[key].annotation)
     if wanted:
         hint = "write it without quotes" if _is_quoted(value) else ""
@@ -201,7 +280,22 @@ def problem(key: str, value: Any, class_name: str) -> tuple[str, str] | None:
         return f"`{key}` is {value}", "it must be above 0"
     if key in _NOT_NEGATIVE and is_number and value < 0:
         return f"`{key}` is {value}", "it must not be negative"
+    if key in _AT_MOST and is_number and value > _AT_MOST[key]:
+        return f"`{key}` is {value}", f"it must be at most {_AT_MOST[key]}"
     return None
+
+
+def _choice_problem(value: Any, annotation: str) -> tuple[str, str] | None:
+    """Return what is wrong with a value of `Literal['a', 'b']`, and the nearest of its choices."""
+    literal = _LITERAL.fullmatch(annotation)
+    if literal is None or (value is None and literal[2]):
+        return None
+    choices: tuple[str, ...] = ast.literal_eval(f"({literal[1]},)")
+    if value in choices:
+        return None
+    *first, last = (f"`{each}`" for each in choices)
+    hint = closest(value, choices) if isinstance(value, str) else ""
+    return f"not {', '.join(first)} or {last}", hint or "write one of these"
 
 
 def _type_problem(value: Any, annotation: str) -> str | None:

@@ -5,7 +5,7 @@ it is, and one that begins with a key in backticks points at that key.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -13,7 +13,6 @@ from pydantic_core import ErrorDetails
 
 from pipeline.errors import PosttrainError, closest
 from pipeline.recipe.config import PATTERN_WORDS
-from pipeline.recipe.trainer_fields import fields
 from pipeline.recipe.yamlfile import Document
 from pipeline.recipe.yamltext import kind, shortened
 
@@ -46,12 +45,12 @@ def first_error(
     location: Location,
     document: Document,
     *,
-    trainer: str | None = None,
+    elsewhere: Callable[[str], str] = lambda key: "",
 ) -> PosttrainError:
     """Return the error that stands first in the file.
 
-    location: of the block that was validated. trainer: the config class whose fields belong below
-    `training_args`, for the stages that have it.
+    location: of the block that was validated. elsewhere: where a key that the block does not know
+    is to be written, as far as the caller knows.
     """
     details = error.errors(include_url=False)
     unknown = {detail["loc"][:-1] for detail in details if detail["type"] == "extra_forbidden"}
@@ -62,7 +61,7 @@ def first_error(
             continue  # the key is there, misspelt
         if detail["type"] == "too_short" and detail["input"]:
             continue  # pydantic counts the items that are right
-        message, hint = _said(detail, model, (*location, *detail["loc"]), document, trainer)
+        message, hint = _said(detail, model, (*location, *detail["loc"]), document, elsewhere)
         place = (*location, *detail["loc"])
         if detail["type"] == "missing":
             place = place[:-1]
@@ -164,13 +163,13 @@ def _said(
     model: type[BaseModel],
     place: Location,
     document: Document,
-    trainer: str | None,
+    elsewhere: Callable[[str], str],
 ) -> tuple[str, str]:
     """Return what is wrong and what to do."""
     error, value, context = detail["type"], detail["input"], detail.get("ctx", {})
     key = _last(place, document)
     if error == "extra_forbidden":
-        return _unknown(str(detail["loc"][-1]), keys_at(model, detail["loc"][:-1]), trainer)
+        return _unknown(str(detail["loc"][-1]), keys_at(model, detail["loc"][:-1]), elsewhere)
     if error == "missing":
         owner = f"`{key}`" if key else "the recipe"
         return f"`{detail['loc'][-1]}:` is missing in {owner}", "write it"
@@ -199,11 +198,9 @@ def _said(
     return f"`{key}`: {said[:1].lower()}{said[1:]}", ""
 
 
-def _unknown(key: str, known: Sequence[str], trainer: str | None) -> tuple[str, str]:
-    hint = closest(key, known)
-    if not hint and trainer is not None and key in fields(trainer):
-        hint = f"write it below `training_args:`, it is a field of {trainer}"
-    return f"unknown key `{shortened(key)}`", hint or f"there are {', '.join(known)}"
+def _unknown(key: str, known: Sequence[str], elsewhere: Callable[[str], str]) -> tuple[str, str]:
+    hint = closest(key, known) or elsewhere(key) or f"there are {', '.join(known)}"
+    return f"unknown key `{shortened(key)}`", hint
 
 
 def _repair(value: Any, wanted: str, model: type[BaseModel], detail: ErrorDetails) -> str:

@@ -14,7 +14,9 @@ import yaml
 from jinja2 import Environment, StrictUndefined
 
 from pipeline.errors import CorruptArtifactError
+from pipeline.recipe.config import TRAINED_ON
 from pipeline.recipe.references import HubModel
+from pipeline.report.rollouts import KIND, in_a_line, read_rollouts
 from pipeline.run.export import without_places
 from pipeline.run.fingerprint import SHORT
 from pipeline.run.plan import schedule_of
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
     from pipeline.run.export import Asked, Export
     from pipeline.run.plan import Plan, PlannedStage
+    from pipeline.run.store import Artifact
 
 _TEMPLATE = Path(__file__).with_name("model_card.md.j2")
 _SPECIAL = re.compile(r"[\\`*\[\]<>|~&$]|(?<![^\W_])_|_(?![^\W_])")
@@ -63,7 +66,7 @@ def model_card(export: Export, asked: Asked, *, repository: str | None) -> str:
         ends_argument=_ends_argument(export, asked),
         lineage=[_lineage(each) for each in _chain(export.plan, export.planned.name)],
         template_sha256=artifact.properties.get("template_sha256"),
-        measures=list(_measures(artifact.metrics)),
+        measures=[*_measures(artifact.metrics), *_training(artifact)],
         comparisons=list(_comparisons(export.plan, export.planned.name)),
         versions=_versions(artifact.provenance),
     )
@@ -139,7 +142,9 @@ def _lineage(planned: PlannedStage) -> dict[str, str]:
         "kind": planned.kind,
         "fingerprint": planned.fingerprint[:SHORT],
         "source": _source(planned),
-        "data": "; ".join(_data(block) for block in planned.identity.get("data", ())),
+        "data": "; ".join(
+            _data(block) for field in TRAINED_ON for block in planned.identity.get(field, ())
+        ),
         "settings": _settings(planned),
     }
 
@@ -215,6 +220,13 @@ def _measures(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield f"bits per byte of held-out text: {label}", _figure(value, digits=3)
     if get("loss") is not None:
         yield "last training loss", _figure(get("loss"), digits=3)
+
+
+def _training(artifact: Artifact) -> Iterator[tuple[str, str]]:
+    """Yield how reinforcement learning went, where it did."""
+    said = in_a_line(read_rollouts(artifact.path)) if artifact.kind == KIND else ""
+    if said:
+        yield "rollouts of PPO, first to last", said
 
 
 def _comparisons(plan: Plan, name: str) -> Iterator[dict[str, Any]]:

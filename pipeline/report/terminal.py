@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
+from pipeline.report import rollouts
 from pipeline.report.plain import escape
 from pipeline.run.plan import Plan, training_summary
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from rich.console import Console
 
@@ -84,7 +86,9 @@ def _size_of_training(estimate: Estimate) -> str:
         if estimate.trained_parameters == estimate.parameters:
             said += " (all trained)"
         elif estimate.trained_parameters is not None:
-            said += f" ({count(estimate.trained_parameters)} trained)"
+            with_critic = estimate.trained_parameters > estimate.parameters
+            said += f" ({count(estimate.trained_parameters)} trained"
+            said += ", the critic's among them)" if with_critic else ")"
     at_most = "<= " if estimate.is_upper_bound else ""
     if estimate.tokens is not None:
         said += f", tokens {at_most}{count(estimate.tokens)}"
@@ -92,7 +96,7 @@ def _size_of_training(estimate: Estimate) -> str:
         near = size(int(float(f"{estimate.memory_bytes:.2g}"))).replace(".0 ", " ")
         said += f", memory {at_most or 'about '}{near} beside the libraries"
     if at_most and (estimate.tokens or estimate.memory_bytes):
-        said += " (if all rows are `max_length` long)"
+        said += " (if all rows are as long as they may be)"
     return said
 
 
@@ -113,6 +117,9 @@ def print_outcomes(outcomes: Sequence[Outcome], console: Console) -> None:
             escape(headline(outcome.artifact.metrics)),
         )
     console.print(table)
+    for outcome in outcomes:
+        if outcome.artifact.kind == rollouts.KIND:
+            _print_rollouts(outcome.name, outcome.artifact.path, console, is_finished=True)
 
 
 def print_states(states: Sequence[StageState], console: Console) -> None:
@@ -131,6 +138,18 @@ def print_states(states: Sequence[StageState], console: Console) -> None:
     table.add_section()
     table.add_row("", "", "in all", size(sum(state.size_bytes for state in states)), "")
     console.print(table)
+    for state in states:
+        if state.kind == rollouts.KIND and state.folder is not None:
+            out = state.folder / "out"
+            folder = out if out.is_dir() else state.folder
+            _print_rollouts(state.name, folder, console, is_finished=folder is not out)
+
+
+def _print_rollouts(name: str, folder: Path, console: Console, *, is_finished: bool) -> None:
+    """Print how a `ppo` stage went or goes: score, KL, gold score; nothing before it has any."""
+    said = rollouts.in_a_line(rollouts.read_rollouts(folder, is_finished=is_finished))
+    if said:
+        console.print(f"[dim]{escape(name)}: {said}[/]", highlight=False)
 
 
 def headline(metrics: Mapping[str, Any], *, at_most: int = 3) -> str:

@@ -6,7 +6,13 @@ from importlib.util import find_spec
 from pipeline.data.checks import DataCounts, check_data
 from pipeline.data.tasks import check_task
 from pipeline.errors import PosttrainError
-from pipeline.recipe.config import DataBlock, DataForm, StageConfig
+from pipeline.recipe.config import (
+    MEASURED_ON,
+    TRAINED_ON,
+    DataBlock,
+    DataForm,
+    StageConfig,
+)
 from pipeline.recipe.load import Recipe
 from pipeline.stages import stage_of
 
@@ -45,16 +51,14 @@ def check_recipe_data(recipe: Recipe, names: Sequence[str] | None = None) -> Ite
 def _sources(config: StageConfig) -> Iterator[_Source]:
     """Yield a stage's data blocks, the forms it reads and whether it reads the held-out part."""
     forms = stage_of(config.stage).data_forms
-    for block in getattr(config, "data", ()):
-        yield block, forms, False
-    for field in ("texts", "eval_data"):
+    for field in (*TRAINED_ON, *MEASURED_ON):
         for block in getattr(config, field, ()):
-            yield block, forms, block.holdout is not None
+            yield block, forms, field in MEASURED_ON and block.holdout is not None
 
 
 def _tasks(config: StageConfig) -> Iterator[str]:
     """Yield the names of the tasks that a stage trains on or asks, each once."""
-    fields = ("data", "texts", "eval_data")
+    fields = (*TRAINED_ON, *MEASURED_ON)
     blocks = [block for field in fields for block in getattr(config, field, ())]
     named = [*getattr(config, "tasks", ()), *(block.task for block in blocks)]
     yield from dict.fromkeys(name for name in named if name is not None)

@@ -20,6 +20,7 @@ from pipeline.recipe.config import (
     DataBlock,
     Execution,
     NamesFolder,
+    NamesObject,
     NamesTask,
     RefersTo,
     TrainingStage,
@@ -31,6 +32,7 @@ from pipeline.recipe.references import (
     StageOutput,
     adapter_base,
     model_source,
+    object_source,
 )
 from pipeline.run.hub_lock import UNRESOLVED
 from pipeline.run.manifest import sha256_file
@@ -98,19 +100,23 @@ class Identifier:
                 for key, inner in value.items()  # pyright: ignore[reportUnknownVariableType]
             }
         if isinstance(value, str):
-            if any(isinstance(marker, RefersTo) for marker in markers):
-                return self._model(value, location)
+            refers = next((each for each in markers if isinstance(each, RefersTo)), None)
+            if refers is not None:
+                return value if value in refers.words else self._model(value, location, refers)
+            if any(isinstance(marker, NamesObject) for marker in markers):
+                return self._object(value, location)
             if any(isinstance(marker, NamesTask) for marker in markers):
                 return self._task(value, location)
             if any(isinstance(marker, NamesFolder) for marker in markers):
                 return self._folder(value, location)
         return value
 
-    def _model(self, reference: str, location: Location) -> dict[str, Any]:
+    def _model(self, reference: str, location: Location, refers: RefersTo) -> dict[str, Any]:
         try:
             source = model_source(reference, self.recipe.places)
         except ValueError as error:
             hint = f"did you mean `${reference}`?" if reference in self.recipe.stages else ""
+            hint = hint or closest(reference, refers.words)
             raise self.recipe.error(location, str(error), hint) from error
         if isinstance(source, StageOutput):
             return {"artifact": self.fingerprints[source.name]}
@@ -152,6 +158,16 @@ class Identifier:
             described["task"] = task.name
             described["rows"] = {split: self._rows(each, location) for split, each in rows.items()}
         return described
+
+    def _object(self, text: str, location: Location) -> dict[str, Any]:
+        """Return what stands for a user's own code: the source of its file, beside the name."""
+        try:
+            source = object_source(text, self.recipe.places.base)
+        except ValueError as error:
+            raise self.recipe.error(location, str(error)) from error
+        return (
+            {"object": text} if source is None else {"object": text, "source": self._file(source)}
+        )
 
     def _rows(self, source: FileRows | HubRows, location: Location) -> dict[str, Any]:
         """Return what stands for a split of a benchmark."""

@@ -1,13 +1,15 @@
 """`posttrain check --show-mask`: the first rows of a stage as its model will see them.
 
-For stages that read prompts with responses: demonstrations or preference pairs. The one part of
+For stages that read prompts: with demonstrations, with preference pairs, or alone. The one part of
 `check` that loads a tokenizer, and with it torch. What a model is trained to write (of a pair, both
-responses) is green on a terminal and stands between « and » elsewhere.
+responses; of a prompt alone, what it will write there) is green on a terminal and stands between «
+and » elsewhere.
 """
 
 from __future__ import annotations
 
 import os
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -18,14 +20,19 @@ from pipeline.stage import StageInput
 from pipeline.stages import stage_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rich.console import Console
     from rich.text import Text
 
+    from eval.model import Form
     from pipeline.data.pairs import EncodedPair
     from pipeline.recipe.config import DataBlock, StageConfig
     from pipeline.run.plan import Plan
 
 _Segments = list[tuple[str, bool]]
+_WITH_PROMPTS = frozenset({"chat", "prompt_completion", "preference", "prompt"})
+_TO_BE_WRITTEN = "..."
 
 
 def print_masks(plan: Plan, stage_name: str, *, rows: int, console: Console) -> None:
@@ -38,8 +45,8 @@ def print_masks(plan: Plan, stage_name: str, *, rows: int, console: Console) -> 
         others = [each.name for each in plan.stages if _reads_prompts(each.config)]
         hint = f"there is {', '.join(others)}" if others else "this recipe has none"
         message = (
-            "--show-mask shows stages that read prompts with responses, and "
-            f"`{stage_name}` is of the kind {config.stage}"
+            f"--show-mask shows stages that read prompts, and `{stage_name}` is of the kind "
+            f"{config.stage}"
         )
         raise plan.recipe.error(("stages", stage_name, "stage"), message, hint)
     source = _model(plan, stage_name, config)
@@ -51,16 +58,20 @@ def print_masks(plan: Plan, stage_name: str, *, rows: int, console: Console) -> 
 
     tokenizer = load_tokenizer(source)
     stage = stage_of(config.stage)
-    max_length: int = {**stage.training_defaults, **config.training_args}["max_length"]
-    show = _print_pairs if "preference" in stage.data_forms else _print_examples
-    for block in config.data:
+    given = {**stage.training_defaults, **config.training_args}
+    show: Callable[..., None] = _print_examples
+    if "prompt" in stage.data_forms:
+        guessed: Form = "chat" if tokenizer.chat_template else "document"
+        show = partial(_print_prompts, form=source.properties.get("form") or guessed)
+    elif "preference" in stage.data_forms:
+        show = _print_pairs
+    max_length = given.get("max_prompt_length" if "prompt" in stage.data_forms else "max_length")
+    for block in config.sources:
         show(plan, block, tokenizer, rows=rows, max_length=max_length, console=console)
 
 
 def _reads_prompts(config: StageConfig) -> bool:
-    return not {"chat", "prompt_completion", "preference"}.isdisjoint(
-        stage_of(config.stage).data_forms
-    )
+    return not _WITH_PROMPTS.isdisjoint(stage_of(config.stage).data_forms)
 
 
 def _model(plan: Plan, stage_name: str, config: TrainingStage) -> StageInput:
@@ -131,6 +142,40 @@ def _print_pairs(
         f"{block.label}: pairs {report.num_rows}, of them longer than max_length {max_length}: "
         f"{report.num_dropped_too_long}, equal: {report.num_dropped_equal}; "
         f"tokens {report.num_tokens}",
+        console,
+    )
+
+
+def _print_prompts(
+    plan: Plan,
+    block: DataBlock,
+    tokenizer: Any,
+    *,
+    form: Form,
+    rows: int,
+    max_length: int | None,
+    console: Console,
+) -> None:
+    from pipeline.data.blocks import records
+    from pipeline.data.prompt_ids import encode_prompts
+    from pipeline.data.records import PromptRow
+
+    found = records(block, plan.recipe.places, ("prompt",))
+    usable = (row for row in found if isinstance(row, PromptRow))
+    prompts, report = encode_prompts(
+        islice(usable, rows), tokenizer, max_prompt_length=max_length, form=form
+    )
+    for prompt in prompts:
+        counts = f"{len(prompt.ids)} tokens, a {'chat' if prompt.is_chat else 'text to continue'}"
+        columns = ", ".join(prompt.columns)
+        _print(f"{prompt.where}: {counts}; columns: {columns}", console, style="bold")
+        asked = str(tokenizer.decode(prompt.ids, skip_special_tokens=False))
+        segments = [(asked, False), (_TO_BE_WRITTEN, True)]
+        console.print(_marked(segments, is_terminal=console.is_terminal), soft_wrap=True)
+    at_most = "" if max_length is None else f" {max_length}"
+    _print(
+        f"{block.label}: prompts {report.num_rows}, of them longer than max_prompt_length"
+        f"{at_most}: {report.num_dropped_too_long}; tokens {report.num_tokens}",
         console,
     )
 

@@ -215,7 +215,7 @@ def _write_request(
             "name": planned.name,
             "kind": planned.kind,
             "fingerprint": planned.fingerprint,
-            "config": planned.config.model_dump(mode="json", by_alias=True),
+            "config": planned.config.model_dump(mode="json", by_alias=True, exclude_unset=True),
             "seed": seed,
             "outputs": outputs,
             "base": str(recipe.places.base),

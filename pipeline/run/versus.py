@@ -72,7 +72,7 @@ def compare_models(
     request = {
         "name": "compare",
         "kind": config.stage,
-        "config": config.model_dump(mode="json", by_alias=True),
+        "config": config.model_dump(mode="json", by_alias=True, exclude_unset=True),
         "seed": seed,
         "outputs": {source.name: asdict(source) for source in sources},
         "base": str(Path.cwd()),

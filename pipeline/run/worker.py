@@ -161,11 +161,18 @@ def _memory_advice(config: StageConfig, defaults: Mapping[str, Any]) -> str:
         )
     if not given.get("gradient_checkpointing"):
         advice.append("set `training_args.gradient_checkpointing: true`")
-    is_packed = "sequence_length" in type(config).model_fields
-    advice.append(f"shorten `{'sequence_length' if is_packed else 'training_args.max_length'}`")
+    advice.append(f"shorten `{_length_setting(config)}`")
     if config.lora is None and isinstance(getattr(config, "model", None), str):
         advice.append("train an adapter with `lora:`")
     return ", or ".join(advice)
+
+
+def _length_setting(config: TrainingStage) -> str:
+    """Return what bounds the length of the sequences that a stage trains on."""
+    asked = type(config).model_fields
+    if "sequence_length" in asked:
+        return "sequence_length"
+    return f"training_args.{'max_completion_length' if 'prompts' in asked else 'max_length'}"
 
 
 def _keep_memory() -> None:

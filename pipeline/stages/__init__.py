@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pipeline.stage import Stage
 
 BUILT_IN = (
-    *("tokenizer", "adopt", "pretrain", "sft", "reward_model", "dpo", "merge"),
+    *("tokenizer", "adopt", "pretrain", "sft", "reward_model", "dpo", "ppo", "merge"),
     *("evaluate", "compare"),
 )
 _GROUP = "posttrain.stages"

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from pipeline.recipe.config import ModelRef, TrainingStage
+from pipeline.recipe.config import ModelRef, TrainingOnData
 from pipeline.recipe.training_args import FINE_TUNING_DEFAULTS
 from pipeline.stage import Stage, StageContext, StageResult
 
@@ -33,7 +33,7 @@ TRAINING_DEFAULTS: dict[str, Any] = {
 _CARRIED = ("_metrics", "_total_train_tokens")
 
 
-class DpoConfig(TrainingStage):
+class DpoConfig(TrainingOnData):
     """model: the policy to align. data: preferences.
 
     reference: what it is kept close to; without it the policy as it came in.

@@ -17,7 +17,7 @@ from pipeline.recipe.config import (
     Count,
     ModelRef,
     TokenizerRef,
-    TrainingStage,
+    TrainingOnData,
 )
 from pipeline.recipe.trainer_fields import architecture_fields, architectures, has_causal_model
 from pipeline.recipe.wording import shown
@@ -122,7 +122,7 @@ class NewModelBlock(Block):
         return {"tie_word_embeddings": True, **given}
 
 
-class PretrainConfig(TrainingStage):
+class PretrainConfig(TrainingOnData):
     """model: a new one or one to go on from. tokens: to train on. sequence_length: of a row."""
 
     stage: Literal["pretrain"]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Literal
 
-from pipeline.recipe.config import ModelRef, TrainingStage
+from pipeline.recipe.config import ModelRef, TrainingOnData
 from pipeline.recipe.training_args import FINE_TUNING_DEFAULTS
 from pipeline.stage import Stage, StageContext, StageResult
 
@@ -26,7 +26,7 @@ HELD_OUT = "held_out.json"
 _CARRIED = ("_metrics", "_total_train_tokens")
 
 
-class RewardModelConfig(TrainingStage):
+class RewardModelConfig(TrainingOnData):
     """model: whose network the score is read from, usually the SFT policy. data: preferences."""
 
     stage: Literal["reward_model"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from pipeline.recipe.config import ModelRef, TrainingStage
+from pipeline.recipe.config import ModelRef, TrainingOnData
 from pipeline.recipe.training_args import FINE_TUNING_DEFAULTS
 from pipeline.stage import Stage, StageContext, StageResult
 
@@ -23,7 +23,7 @@ TRAINING_DEFAULTS: dict[str, Any] = {**FINE_TUNING_DEFAULTS, "learning_rate": 2e
 _CARRIED = ("_metrics", "_total_train_tokens")
 
 
-class SftConfig(TrainingStage):
+class SftConfig(TrainingOnData):
     """model: to fine-tune.
 
     data: chats, prompts with completions, or with `form: text` texts, of which every token is

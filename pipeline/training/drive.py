@@ -13,6 +13,7 @@ from transformers import (
 )
 
 from pipeline.errors import InterruptedRunError
+from pipeline.recipe.config import TrainingOnData
 from pipeline.training.arguments import refusals
 from pipeline.training.rows import NumberedRows
 from pipeline.training.supervisor import Supervisor
@@ -52,7 +53,7 @@ def train(
     )
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
-    if config.early_stopping is not None:
+    if isinstance(config, TrainingOnData) and config.early_stopping is not None:
         stopping = config.early_stopping
         trainer.add_callback(EarlyStoppingCallback(stopping.patience, stopping.threshold))
     trainer.add_callback(supervisor)

@@ -28,8 +28,11 @@ _CHECKPOINTS_A_STAGE = 10
 _CHECKPOINT_EVERY_S = 60.0
 _LOG_STATE_FILE = "log_state.json"
 _LOG_STATE = ("_tr_loss", "_globalstep_last_logged")
-_HEADLINES = ("loss", "mean_token_accuracy", "accuracy", "rewards/accuracies", "eval_loss")
-_CLOCKS = ("_runtime", "_per_second")  # another number in every run
+_HEADLINES = (
+    *("loss", "mean_token_accuracy", "accuracy", "rewards/accuracies", "eval_loss"),
+    *("objective/scores", "objective/kl", "gold/mean"),
+)
+_NOTED = {"loss": "loss", "objective/scores": "score", "objective/kl": "KL"}
 _ROWS_NAMED = 8
 
 
@@ -163,12 +166,13 @@ class Supervisor(TrainerCallback):
         """Append a line to metrics.jsonl."""
         if not logs or "train_runtime" in logs or not self._context.is_main:
             return
-        steady = {key: value for key, value in logs.items() if not key.endswith(_CLOCKS)}
+        steady = {key: value for key, value in logs.items() if not _is_clock(key)}
         line = {"step": state.global_step, **steady}
         with self._metrics_path.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(line) + "\n")
-        if "loss" in logs:
-            self._note = f"loss {logs['loss']:.3f}"
+        named = [name for name in _NOTED if name in logs]
+        if named:
+            self._note = ", ".join(f"{_NOTED[name]} {logs[name]:.3f}" for name in named)
 
     def _due(self, state: TrainerState) -> _Due:
         """Decide on saving and stopping, all ranks alike."""
@@ -187,6 +191,11 @@ class Supervisor(TrainerCallback):
             distributed.all_reduce(flags, op=distributed.ReduceOp.MAX)
             stop, save = bool(flags[0]), bool(flags[1])
         return _Due(stop, save)
+
+
+def _is_clock(key: str) -> bool:
+    """Whether a metric is another number in every run."""
+    return key.endswith(("_runtime", "_per_second")) or key.startswith("time/")
 
 
 def _packed(value: Any) -> Any:

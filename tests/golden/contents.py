@@ -10,7 +10,7 @@ from typing import Any
 
 from pipeline.recipe.load import load
 from pipeline.recipe.trainer_fields import fields
-from pipeline.recipe.training_args import EXECUTION_KEYS, OURS
+from pipeline.recipe.training_args import EXECUTION_KEYS, ours
 from pipeline.run.plan import make
 from pipeline.run.store import Store
 from pipeline.stages import BUILT_IN, stage_of
@@ -25,7 +25,7 @@ def trainer_fields() -> dict[str, dict[str, list[str]]]:
     for class_name in trainers():
         sorts: dict[str, list[str]] = {"execution": [], "ours": [], "identity": []}
         for name in sorted(fields(class_name)):
-            sorts[sort_of(name)].append(name)
+            sorts[sort_of(name, class_name)].append(name)
         found[class_name] = sorts
     return found
 
@@ -35,10 +35,10 @@ def trainers() -> list[str]:
     return sorted({stage.trainer for kind in BUILT_IN if (stage := stage_of(kind)).trainer})
 
 
-def sort_of(field: str) -> str:
+def sort_of(field: str, class_name: str) -> str:
     if field in EXECUTION_KEYS:
         return "execution"
-    return "ours" if field in OURS else "identity"
+    return "ours" if field in ours(class_name) else "identity"
 
 
 def stage_versions() -> dict[str, dict[str, Any]]:

@@ -136,7 +136,7 @@ SOURCES = [
     (DATA, "[{task: facts}, ‸facts]", "`data` is `facts`, not a mapping"),
     (DATA, "{task: facts, weight: ‸0}", "`weight` is 0; it must be above 0"),
     (DATA, "{file: a.txt, holdout: ‸1.0}", "`holdout` is 1.0; it must be below 1"),
-    (DATA, "{file: a.jsonl, form: ‸chats}", "not `text`, ... `preference`; did you mean `chat`?"),
+    (DATA, "{file: a.jsonl, form: ‸chats}", "not `text`, ... or `prompt`; did you mean `chat`?"),
     (DATA, "{file: a.jsonl, columns: {‸promt: q}}", "`promt` is no column name of ours; did you"),
     (DATA, "{task: facts, columns: ‸{prompt: q}}", "`columns` has no meaning for a `task` source"),
     (DATA, "{task: facts, split: ‸test}", "the split `test` is for evaluation only; use train"),
@@ -224,8 +224,8 @@ COMMANDS = [
     ("adopt recipe.yaml answers folder", "folder: `answers` makes neither a model nor a tokenizer"),
     (
         "check recipe.yaml --show-mask base",
-        "recipe.yaml:9:12: --show-mask shows stages that read prompts with responses, and `base` "
-        "is of the kind pretrain; there is sft",
+        "recipe.yaml:9:12: --show-mask shows stages that read prompts, and `base` is of the kind "
+        "pretrain; there is sft",
     ),
     (
         "check recipe.yaml --show-mask sft",

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.errors import CorruptArtifactError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
 METRICS = "metrics.jsonl"
@@ -43,12 +43,14 @@ KNOWN = (
         {
             "reward": "reward",
             "gold_score": "gold score",
+            "objective/scores_raw": "reward",
             "objective/scores": "reward",
             "objective/rlhf_reward": "reward less KL",
             "eval_reward": "reward, held out",
             "eval_gold_score": "gold score, held out",
         },
     ),
+    Known("Gold score", "mean of a rollout", {"gold/mean": "gold score"}),
     Known(
         "Token accuracy",
         "share of tokens guessed right",
@@ -120,7 +122,12 @@ KNOWN = (
             "policy/clipfrac_high": "too high",
         },
     ),
-    Known("Gradient norm", "before clipping", {"grad_norm": "norm", "policy/grad_norm": "policy"}),
+    Known(
+        "Gradient norm",
+        "before clipping",
+        {"grad_norm": "norm", "policy/grad_norm": "policy", "value/grad_norm": "critic"},
+    ),
+    Known("KL coefficient", "what a nat of KL costs", {"objective/kl_coef": "coefficient"}),
 )
 
 
@@ -152,24 +159,29 @@ def panels(folder: Path) -> tuple[Panel, ...]:
         return ()
     try:
         lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        found = [Panel(known.title, known.note, _drawn(known, lines)) for known in KNOWN]
+        return drawn(lines, KNOWN)
     except (OSError, ValueError, AttributeError) as error:
         raise CorruptArtifactError(str(path), f"is not readable ({error})") from error
+
+
+def drawn(lines: Sequence[Mapping[str, Any]], table: Iterable[Known]) -> tuple[Panel, ...]:
+    """Return the panels of a table for which there is something in lines with a `step`."""
+    found = (Panel(known.title, known.note, _series(known, lines)) for known in table)
     return tuple(panel for panel in found if panel.series)
 
 
-def _drawn(known: Known, lines: Sequence[Mapping[str, Any]]) -> tuple[Series, ...]:
+def _series(known: Known, lines: Sequence[Mapping[str, Any]]) -> tuple[Series, ...]:
     """Return the series of a panel that have two points at least; of one label, the first."""
-    drawn: dict[str, Series] = {}
+    found: dict[str, Series] = {}
     for key, label in known.series.items():
         points = [
             (float(step), float(value))
             for line in lines
             if _is_number(step := line.get("step", "")) and _is_number(value := line.get(key, ""))
         ]
-        if len(points) > 1 and label not in drawn:
-            drawn[label] = Series(label, *_thinned(points))
-    return tuple(drawn.values())
+        if len(points) > 1 and label not in found:
+            found[label] = Series(label, *_thinned(points))
+    return tuple(found.values())
 
 
 def _is_number(value: Any) -> bool:

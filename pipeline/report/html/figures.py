@@ -7,6 +7,7 @@ become attributes and classes: the page's content security policy allows no styl
 from __future__ import annotations
 
 import io
+import math
 import re
 import xml.etree.ElementTree as ET  # of what Matplotlib wrote, nothing else
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
+import numpy as np
 from markupsafe import Markup
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -25,6 +27,12 @@ if TYPE_CHECKING:
 
 COLOURS = 6  # series colours of the page, taken in turn
 _WIDTH_PT, _HEIGHT_PT = 330.0, 186.0
+_WIDE_PT, _TALL_PT = 420.0, 262.0
+_AGES = 5  # shades that dots have by their time
+_ROOT_TICKS = (
+    *(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500),
+    *(1000, 2000, 5000, 10_000),
+)
 _INK, _GRID = "#010101", "#020202"
 _SERIES = tuple(f"#1{number}0000" for number in range(COLOURS))
 _CLASS = {_INK: "ink", _GRID: "grid"} | {c: f"s{number}" for number, c in enumerate(_SERIES)}
@@ -88,14 +96,112 @@ def lines(
         if is_share:
             axes.set_ylim(-0.03, 1.03)
             axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", "", "0.5", "", "1"])
-        written = io.StringIO()
-        figure.savefig(
-            written,
-            format="svg",
-            transparent=True,
-            metadata={"Date": None, "Creator": None, "Format": None, "Type": None},
+        return _inlined(_written(figure), name, described)
+
+
+def _written(figure: Figure) -> str:
+    written = io.StringIO()
+    figure.savefig(
+        written,
+        format="svg",
+        transparent=True,
+        metadata={"Date": None, "Creator": None, "Format": None, "Type": None},
+    )
+    return written.getvalue()
+
+
+@dataclass(frozen=True)
+class Marked:
+    """Points of one kind; low and high as in Drawn. numbers: said beside each point."""
+
+    colour: int
+    x: Sequence[float]
+    y: Sequence[float]
+    low: Sequence[float | None] = field(default_factory=tuple[float, ...])
+    high: Sequence[float | None] = field(default_factory=tuple[float, ...])
+    numbers: Sequence[int] = field(default_factory=tuple[int, ...])
+
+
+def path(
+    name: str,
+    dots: Drawn,
+    way: Drawn,
+    *,
+    compared: Marked,
+    final: Marked,
+    described: str,
+    unit: str,
+) -> Markup:
+    """Return an SVG element of a way through a plane over the root of x, which is near 0 at first.
+
+    dots: in time, paler the earlier. way: means of stretches of them, a ring at its beginning.
+    compared: a dashed curve through points with numbers. final: diamonds with intervals.
+    """
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(_WIDE_PT / 72, _TALL_PT / 72))
+        axes = figure.add_axes((0.095, 0.145, 0.885, 0.815))
+        axes.set_xscale("function", functions=(_signed_root, _signed_square))
+        _frame(axes, unit)
+        colour = _SERIES[dots.colour % COLOURS]
+        for age in range(_AGES):
+            part = slice(len(dots.x) * age // _AGES, len(dots.x) * (age + 1) // _AGES)
+            axes.plot(
+                *(dots.x[part], dots.y[part], "o"),
+                **{"color": colour, "markersize": 3.6, "markeredgewidth": 0, "clip_on": False},
+                alpha=0.25 + 0.1 * age,
+            )
+        _draw(axes, way, with_points=False)
+        axes.plot(
+            *(way.x[:1], way.y[:1], "o"),
+            **{"color": colour, "markerfacecolor": "none", "markersize": 6.5, "clip_on": False},
         )
-    return _inlined(written.getvalue(), name, described)
+        _draw_compared(axes, compared)
+        _draw_final(axes, final)
+        _set_root_ticks(axes)
+        return _inlined(_written(figure), name, described)
+
+
+def _signed_root(x: Any) -> Any:
+    return np.sign(x) * np.sqrt(np.abs(x))
+
+
+def _signed_square(x: Any) -> Any:
+    return np.sign(x) * np.square(x)
+
+
+def _set_root_ticks(axes: Axes) -> None:
+    """Put 0 and round numbers under a root axis, the largest first, while there is room."""
+    low, high = (float(_signed_root(end)) for end in axes.get_xlim())
+    chosen: list[float] = [0]
+    for tick in reversed(_ROOT_TICKS):
+        at = math.sqrt(tick)
+        if at <= high and all(abs(math.sqrt(c) - at) > 0.09 * (high - low) for c in chosen):
+            chosen.append(tick)
+    axes.set_xticks(chosen, [f"{tick:g}" for tick in chosen])
+    axes.set_xticks([], minor=True)
+
+
+def _draw_compared(axes: Axes, compared: Marked) -> None:
+    line = Drawn(compared.colour, compared.x, compared.y, compared.low, compared.high, True)
+    _draw(axes, line, with_points=True)
+    for x, y, number in zip(compared.x, compared.y, compared.numbers, strict=True):
+        axes.annotate(
+            f"{number}",
+            (x, y),
+            xytext=(5, -11),
+            textcoords="offset points",
+            ha="left",
+            fontsize=9,
+            color=_SERIES[compared.colour % COLOURS],
+        )
+
+
+def _draw_final(axes: Axes, final: Marked) -> None:
+    colour = _SERIES[final.colour % COLOURS]
+    for x, low, high in zip(final.x, final.low, final.high, strict=False):
+        if low is not None and high is not None:
+            axes.plot([x, x], [low, high], color=colour, linewidth=1.6, clip_on=False)
+    axes.plot(final.x, final.y, "D", color=colour, markersize=7, markeredgewidth=0, clip_on=False)
 
 
 def _frame(axes: Axes, unit: str) -> None:

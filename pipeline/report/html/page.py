@@ -26,6 +26,7 @@ from pipeline.report.html.plots import (
     mark,
     training_figures,
 )
+from pipeline.report.html.ppo import PpoStage, ppo_stages
 from pipeline.report.html.provenance import Provenance, provenance
 from pipeline.report.html.read import read_comparison
 from pipeline.report.html.rows import StageRows, training_rows
@@ -49,6 +50,7 @@ class Contents:
     picture: Picture
     summaries: tuple[Summary, ...]
     trainings: tuple[StageTraining, ...]
+    ppos: tuple[PpoStage, ...]
     samples: tuple[Sample, ...]
     rows: tuple[StageRows, ...]
     provenance: Provenance
@@ -69,6 +71,7 @@ def gather(run: ReportedRun) -> Contents:
         picture=picture(run.stages),
         summaries=tuple(summarise(comparison, run) for _, comparison in compared),
         trainings=stage_trainings(run),
+        ppos=ppo_stages(run),
         samples=tuple(
             sample
             for folder, comparison in compared

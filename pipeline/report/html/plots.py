@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.report.html.figures import COLOURS, Drawn, lines
 from pipeline.report.html.words import estimate, metric_label, number, short
+from pipeline.report.plain import visible
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -74,12 +75,16 @@ def mark(found: Estimate, axis: tuple[float, float], reference: float | None = N
     )
 
 
-def training_figures(name: str, panels: Sequence[Panel]) -> tuple[Figure, ...]:
-    """Return a small figure a panel; `name` makes their ids unlike others'."""
-    return tuple(_training_figure(f"{name}-{place}", panel) for place, panel in enumerate(panels))
+def training_figures(
+    name: str, panels: Sequence[Panel], *, unit: str = "step"
+) -> tuple[Figure, ...]:
+    """Return a small figure a panel; `name` makes their ids unlike others', unit is that of x."""
+    return tuple(
+        _training_figure(f"{name}-{place}", panel, unit) for place, panel in enumerate(panels)
+    )
 
 
-def _training_figure(name: str, panel: Panel) -> Figure:
+def _training_figure(name: str, panel: Panel, unit: str) -> Figure:
     said = "; ".join(
         f"{series.label} from {short(series.values[0])} to {short(series.values[-1])}"
         for series in panel.series
@@ -94,17 +99,17 @@ def _training_figure(name: str, panel: Panel) -> Figure:
                 Drawn(number + 1, series.steps, series.values, is_dashed=number > 0)
                 for number, series in enumerate(panel.series)
             ],
-            described=(
-                f"{panel.title} over steps {short(first.steps[0])} to "
+            described=visible(
+                f"{panel.title} over {unit}s {short(first.steps[0])} to "
                 f"{short(first.steps[-1])}: {said}"
             ),
-            unit="step",
+            unit=unit,
         ),
         legend=tuple(
             Legend((number + 1) % COLOURS, series.label, short(series.values[-1]))
             for number, series in enumerate(panel.series)
         ),
-        head=("step", *(series.label for series in panel.series)),
+        head=(unit, *(series.label for series in panel.series)),
         rows=_thinned(panel.series),
     )
 

@@ -12,7 +12,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import PosttrainError
-from pipeline.recipe.config import TrainingStage
+from pipeline.recipe.config import TrainingOnData
 from pipeline.report.html.samples import cut
 from pipeline.run.export import without_places
 from pipeline.stage import StageInput
@@ -68,7 +68,7 @@ def training_rows(run: ReportedRun) -> tuple[StageRows, ...]:
 
 def _is_training(stage: ReportedStage) -> bool:
     try:
-        return issubclass(stage_of(stage.kind).config, TrainingStage)
+        return issubclass(stage_of(stage.kind).config, TrainingOnData)
     except ValueError:  # made by a package that is not installed here
         return False
 
@@ -91,7 +91,7 @@ def _of_stage(plan: Plan, stage: ReportedStage) -> StageRows:
 
 def _rows(plan: Plan, planned: PlannedStage, stage: ReportedStage) -> Iterator[Row]:
     config, kind = planned.config, stage_of(stage.kind)
-    assert isinstance(config, TrainingStage)
+    assert isinstance(config, TrainingOnData)
     assert stage.artifact is not None
     if _SHOWN_FORMS.isdisjoint(kind.data_forms):
         return
@@ -108,7 +108,7 @@ def _rows(plan: Plan, planned: PlannedStage, stage: ReportedStage) -> Iterator[R
     elif kind.data_forms == ("text",):
         show = _documents
     settings = {**kind.training_defaults, **config.training_args}
-    for block in config.data:
+    for block in config.sources:
         yield from show(block, plan.recipe.places, tokenizer, settings.get("max_length"))
 
 

@@ -1,61 +1,79 @@
-// Filters the samples and shows them a page at a time. Reads the page, writes no markup.
+// Filters lists of samples and shows them a page at a time. Reads the page, writes no markup.
 (() => {
   "use strict";
   const PAGE = 20;
-  const bar = document.getElementById("filters");
-  if (!bar) return;
-  const text = document.getElementById("filter-text");
-  const task = document.getElementById("filter-task");
-  const count = document.getElementById("filter-count");
-  const more = document.getElementById("more");
-  const buttons = [...bar.querySelectorAll("button[data-kind]")];
-  const samples = [...document.querySelectorAll(".sample")].map((element) => ({
-    element,
-    kind: element.dataset.kind,
-    task: element.dataset.task,
-    words: null,
-  }));
-  let kind = "";
-  let shown = PAGE;
 
-  function isAsked(sample, words) {
-    if (kind && sample.kind !== kind) return false;
-    if (task.value && sample.task !== task.value) return false;
-    if (!words) return true;
-    sample.words ??= sample.element.textContent.toLowerCase();
-    return sample.words.includes(words);
-  }
+  function browse(root) {
+    const bar = root.querySelector(".filters");
+    const text = bar.querySelector("input");
+    const count = bar.querySelector("output");
+    const more = root.querySelector(".more");
+    const selects = [...bar.querySelectorAll("select[data-key]")];
+    const buttons = [...bar.querySelectorAll("button[data-kind]")];
+    const samples = [...root.querySelectorAll(".sample")].map((element) => ({
+      element,
+      words: null,
+    }));
+    let kind = "";
+    let shown = PAGE;
 
-  function update() {
-    const words = text.value.trim().toLowerCase();
-    let found = 0;
-    for (const sample of samples) {
-      const isFound = isAsked(sample, words);
-      found += isFound;
-      sample.element.hidden = !isFound || found > shown;
+    // An attribute may hold several names, as a class does; "" is asked by a choice of all.
+    const has = (sample, key, name) =>
+      !name || sample.element.dataset[key].split(" ").includes(name);
+
+    function isAsked(sample, words) {
+      if (!has(sample, "kind", kind)) return false;
+      if (!selects.every((select) => has(sample, select.dataset.key, select.value))) return false;
+      if (!words) return true;
+      sample.words ??= sample.element.textContent.toLowerCase();
+      return sample.words.includes(words);
     }
-    count.textContent = `${Math.min(found, shown)} of ${found}`;
-    more.hidden = found <= shown;
-  }
 
-  function restart() {
-    shown = PAGE;
-    update();
-  }
+    // Of a sample that has several answers, those that a choice is about.
+    function showParts({ dataset: { key }, value }) {
+      for (const part of root.querySelectorAll(`.sample [data-${key}]`)) {
+        part.hidden = value && part.dataset[key] !== value;
+      }
+    }
 
-  text.addEventListener("input", restart);
-  task.addEventListener("change", restart);
-  for (const button of buttons) {
-    button.addEventListener("click", () => {
-      kind = button.dataset.kind;
-      for (const other of buttons) other.setAttribute("aria-pressed", String(other === button));
-      restart();
+    function update() {
+      const words = text.value.trim().toLowerCase();
+      let found = 0;
+      for (const sample of samples) {
+        const isFound = isAsked(sample, words);
+        found += isFound;
+        sample.element.hidden = !isFound || found > shown;
+      }
+      count.textContent = `${Math.min(found, shown)} of ${found}`;
+      more.hidden = found <= shown;
+    }
+
+    function restart() {
+      shown = PAGE;
+      update();
+    }
+
+    text.addEventListener("input", restart);
+    for (const select of selects) {
+      select.addEventListener("change", () => {
+        showParts(select);
+        restart();
+      });
+    }
+    for (const button of buttons) {
+      button.addEventListener("click", () => {
+        kind = button.dataset.kind;
+        for (const other of buttons) other.setAttribute("aria-pressed", String(other === button));
+        restart();
+      });
+    }
+    more.addEventListener("click", () => {
+      shown += PAGE;
+      update();
     });
-  }
-  more.addEventListener("click", () => {
-    shown += PAGE;
+    bar.hidden = false;
     update();
-  });
-  bar.hidden = false;
-  update();
+  }
+
+  for (const root of document.querySelectorAll("[data-browse]")) browse(root);
 })();

@@ -1,4 +1,7 @@
-"""What a training stage left beside its weights: curves, held-out ranking, before and after."""
+"""What a training stage left beside its weights: curves, held-out ranking, before and after.
+
+Not of `ppo` stages, which have a section of their own (ppo.py).
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from pipeline.errors import CorruptArtifactError
 from pipeline.report.html.comparison import Estimate
 from pipeline.report.html.curves import Panel, panels
 from pipeline.report.html.samples import cut
+from pipeline.report.rollouts import KIND
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -68,7 +72,7 @@ class StageTraining:
 
 def stage_trainings(run: ReportedRun) -> tuple[StageTraining, ...]:
     """Return the stages that left curves or a held-out ranking, in order."""
-    found = (_training(stage) for stage in run.present)
+    found = (_training(stage) for stage in run.present if stage.kind != KIND)
     return tuple(each for each in found if each.panels or each.held_out)
 
 
@@ -78,12 +82,8 @@ def _training(stage: ReportedStage) -> StageTraining:
     return StageTraining(
         stage=stage.name,
         kind=stage.kind,
-        facts=tuple(
-            (label, metrics[key], how)
-            for key, label, how in FACTS
-            if metrics.get(key) is not None and (how != "if any" or metrics[key] > 0)
-        ),
-        measured=tuple(_measured(metrics)),
+        facts=facts(metrics),
+        measured=measured(metrics),
         sources=tuple(str(source) for source in metrics.get("sources", ())),
         panels=panels(folder),
         held_out=_held_out(folder / HELD_OUT),
@@ -91,7 +91,16 @@ def _training(stage: ReportedStage) -> StageTraining:
     )
 
 
-def _measured(metrics: Mapping[str, Any]) -> list[tuple[str, Estimate, int]]:
+def facts(metrics: Mapping[str, Any]) -> tuple[tuple[str, float, str], ...]:
+    """Return what is said of a stage in a line: label, value, format."""
+    return tuple(
+        (label, metrics[key], how)
+        for key, label, how in FACTS
+        if metrics.get(key) is not None and (how != "if any" or metrics[key] > 0)
+    )
+
+
+def measured(metrics: Mapping[str, Any]) -> tuple[tuple[str, Estimate, int], ...]:
     """Return what was measured at the end: label, figure, digits."""
     found: list[tuple[str, Estimate, int]] = []
     if metrics.get("kl") is not None:
@@ -102,7 +111,7 @@ def _measured(metrics: Mapping[str, Any]) -> list[tuple[str, Estimate, int]]:
         for key, value in metrics.items()
         if key.startswith("bits_per_byte ") and value is not None
     ]
-    return found
+    return tuple(found)
 
 
 def _held_out(path: Path) -> HeldOut | None:

@@ -16,7 +16,10 @@ def config_class(name: str) -> type:
     import transformers
     import trl
 
-    package = {"TrainingArguments": transformers, "LoraConfig": peft}.get(name, trl)
+    from pipeline.ppo import config
+
+    places = {"TrainingArguments": transformers, "LoraConfig": peft, "PPOConfig": config}
+    package = places.get(name, trl)
     return getattr(package, name)
 
 
@@ -30,6 +33,7 @@ def config_class(name: str) -> type:
         "GRPOConfig",
         "KTOConfig",
         "LoraConfig",
+        "PPOConfig",
     ],
 )
 def test_fields_are_those_of_the_real_dataclass(name):

@@ -6,8 +6,8 @@ from pipeline.recipe.trainer_fields import fields
 from pipeline.recipe.training_args import (
     EXECUTION_KEYS,
     HARMLESS_ON_RESUME,
-    OURS,
     identity,
+    ours,
     problem,
 )
 from pipeline.stages import BUILT_IN, stage_of
@@ -27,13 +27,15 @@ def test_every_field_of_upstream_is_execution_or_ours_or_identity_on_purpose(
 
 
 def test_no_field_is_both_execution_and_ours() -> None:
-    assert EXECUTION_KEYS.isdisjoint(OURS)
+    for class_name in trainers():
+        assert EXECUTION_KEYS.isdisjoint(ours(class_name))
     assert HARMLESS_ON_RESUME <= EXECUTION_KEYS
 
 
 def test_execution_and_ours_name_only_fields_that_upstream_has() -> None:
     known = {name for class_name in trainers() for name in fields(class_name)}
-    assert EXECUTION_KEYS | OURS.keys() <= known, (EXECUTION_KEYS | OURS.keys()) - known
+    not_here = {key for class_name in trainers() for key in ours(class_name)}
+    assert EXECUTION_KEYS | not_here <= known, (EXECUTION_KEYS | not_here) - known
 
 
 @pytest.mark.parametrize("kind", BUILT_IN)

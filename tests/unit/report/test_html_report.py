@@ -5,7 +5,6 @@ import hashlib
 import json
 import re
 from dataclasses import asdict, replace
-from html.parser import HTMLParser
 
 import pytest
 
@@ -16,41 +15,8 @@ from pipeline.errors import CorruptArtifactError, PosttrainError
 from pipeline.report.html import run_of_folder, write
 from pipeline.stages.evaluate import read_items
 from tests.hostile_texts import HOSTILE, hostile
+from tests.report_page import Page
 from tests.report_runs import write_run
-
-VOID = ("meta", "link", "input")
-
-
-class Page(HTMLParser):
-    """A page's elements in order, each with its attributes, and the texts between them."""
-
-    def __init__(self, html):
-        super().__init__(convert_charrefs=True)
-        self.elements, self.open, self.texts = [], [], []
-        self.feed(html)
-        self.close()
-
-    def handle_starttag(self, tag, attributes):
-        assert len(dict(attributes)) == len(attributes), f"an attribute of <{tag}> is there twice"
-        self.elements.append((tag, dict(attributes)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attributes):
-        self.elements.append((tag, dict(attributes)))
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.texts.append(data)
-
-    def handle_comment(self, data):
-        pytest.fail(f"a comment: {data}")
-
-    @property
-    def text(self):
-        return " ".join("".join(self.texts).split())
 
 
 def page_of(tmp_path, **options):

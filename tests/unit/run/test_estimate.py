@@ -16,14 +16,9 @@ from transformers import (
 
 from pipeline.recipe.config import LoraBlock
 from pipeline.recipe.load import load
-from pipeline.run.estimate import (
-    Estimate,
-    estimates,
-    lora_parameters,
-    shape_of,
-    stored_parameters,
-)
+from pipeline.run.estimate import Estimate, estimates
 from pipeline.run.plan import make
+from pipeline.run.sizes import lora_parameters, shape_of, stored_parameters
 from pipeline.run.store import Store
 from pipeline.stages.pretrain import SIZES, NewModelBlock
 from tests.command import Command, command
@@ -256,7 +251,7 @@ def test_plan_shows_it_in_a_line(call: Command, tmp_path: Path) -> None:
     assert lines[:2] == [
         "base: parameters 910k (all trained), tokens 1.2M, memory about 98 MB beside the libraries",
         "sft: parameters 910k (77.3k trained), tokens <= 10.8M, memory <= 1.3 GB "
-        "beside the libraries (if all rows are `max_length` long)",
+        "beside the libraries (if all rows are as long as they may be)",
     ]
 
 

@@ -1,0 +1,235 @@
+"""A recipe's `ppo` stage made into a PPOTrainer: prompts, models, reward terms, what watches it.
+
+Not the stage itself (pipeline/stages/ppo.py says what may be asked), and not the training.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.data.blocks import held_out_records, row_sources
+from pipeline.data.mixing import row_mixture
+from pipeline.data.prompt_ids import encode_prompts
+from pipeline.data.tasks import load_task
+from pipeline.errors import PosttrainError
+from pipeline.models import (
+    load_for_training,
+    load_reward_model,
+    load_tokenizer,
+    on_device,
+    padding_for_rewards,
+    peft_config,
+)
+from pipeline.ppo.adapted import SharedReward, shared_reward
+from pipeline.ppo.build import Start, actor_critic
+from pipeline.ppo.collect import Prompt
+from pipeline.ppo.config import PPOConfig
+from pipeline.ppo.gate import check_ranking
+from pipeline.ppo.shared_lora import SharedLoraActorCritic
+from pipeline.ppo.trainer import PPOTrainer
+from pipeline.ppo.watch import Watch
+from pipeline.recipe.references import load_object
+from pipeline.rewards.composition import RewardComposition
+from pipeline.rewards.terms import RewardTerm, function_term, model_term, verifier_term
+from pipeline.stages.ppo import ALL_TASKS
+from pipeline.training.arguments import arguments, refusals
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from transformers import PreTrainedTokenizerBase
+
+    from eval.model import Form
+    from eval.task import Task
+    from pipeline.ppo.actor_critic import ActorCritic
+    from pipeline.stage import Stage, StageContext, StageInput
+    from pipeline.stages.ppo import PpoConfig, RewardBlock
+
+_HELD_OUT_PROMPTS = 64
+
+
+@dataclass(frozen=True)
+class Staged:
+    """A stage that is ready to train.
+
+    held_out: prompts that training never sees. tasks: by the source of the prompts that are theirs.
+    metrics: of the prompts.
+    """
+
+    trainer: PPOTrainer
+    watch: Watch
+    source: StageInput
+    tokenizer: PreTrainedTokenizerBase
+    form: Form
+    held_out: list[Prompt]
+    tasks: dict[str, Task]
+    metrics: dict[str, Any]
+
+
+def staged(config: PpoConfig, context: StageContext, stage: Stage) -> Staged:
+    """Load and check everything; raises PosttrainError before any step is trained."""
+    source = context.model(config.model)
+    tokenizer = load_tokenizer(source)
+    args: PPOConfig = arguments(
+        PPOConfig,
+        config,
+        context,
+        defaults=stage.training_defaults,
+        forced=config.trainer_fields(),
+    )
+    form = _form(source, tokenizer)
+    sources = row_sources(config.prompts, context.places, stage.data_forms)
+    rows, shares = row_mixture(sources, seed=context.seed)
+    limit = args.max_prompt_length
+    encoded, report = encode_prompts(rows, tokenizer, max_prompt_length=limit, form=form)
+    unseen = held_out_records(config, context.places, stage.data_forms, at_most=_HELD_OUT_PROMPTS)
+    held_out = (
+        encode_prompts(unseen, tokenizer, max_prompt_length=limit, form=form)[0] if unseen else []
+    )
+    tasks = {
+        block.label: load_task(block.task, context.places)
+        for block in config.prompts
+        if block.task is not None
+    }
+    actor, modules = _actor(config, context, source, args)
+    terms = [_term(term, modules, tokenizer, tasks, context) for term in config.reward]
+    is_gated = config.reward_gate == "on"
+    watch = Watch(
+        context.name,
+        context.out,
+        tasks if config.gold else {},
+        gated=[term.label if term.model else "" for term in config.reward] if is_gated else None,
+        is_main=context.is_main,
+    )
+    with refusals(context):
+        trainer = PPOTrainer(
+            model=actor,
+            reward_funcs=RewardComposition(
+                terms,
+                normalise=config.reward_normalisation,
+                clip=config.reward_clip,
+                missing_eos_penalty=config.missing_eos_penalty,
+                eos_penalty_mode=config.eos_penalty_mode,
+            ),
+            args=args,
+            train_dataset=[
+                {**each.columns, "input_ids": each.ids, "prompt": each.prompt} for each in encoded
+            ],
+            processing_class=tokenizer,
+            on_rollout=watch,
+        )
+    watch.follow(trainer)
+    return Staged(
+        trainer,
+        watch,
+        source,
+        tokenizer,
+        form,
+        [Prompt(each.ids, each.prompt, dict(each.columns)) for each in held_out],
+        tasks,
+        report.metrics() | {"sources": [f"{one.label}: {one.num_rows} prompts" for one in shares]},
+    )
+
+
+def _actor(
+    config: PpoConfig, context: StageContext, source: StageInput, args: PPOConfig
+) -> tuple[ActorCritic, dict[str, Any]]:
+    """Return policy, reference and critic, and the reward models by the recipe's name."""
+    inputs = {name: context.model(name) for name in config.reward_models}
+    if config.reward_gate == "on":
+        for given in inputs.values():
+            check_ranking(context.name, given.name, Path(given.path))
+    adapter = peft_config(config, "CAUSAL_LM")
+    can_share = adapter is not None and args.layout in ("auto", "shared_lora")
+    shared = {
+        name: found
+        for name, given in inputs.items()
+        if can_share and (found := shared_reward(given, source)) is not None
+    }
+    whole = {name: load_reward_model(given) for name, given in inputs.items() if name not in shared}
+    critic, begun = _critic(config, context, whole, shared)
+    start = Start(load_for_training(source, config), (), critic, None, adapter, shared_critic=begun)
+    with refusals(context):
+        actor = actor_critic(start, args)
+    modules: dict[str, Any] = dict(whole)
+    for number, (name, found) in enumerate(shared.items()):
+        if not isinstance(actor, SharedLoraActorCritic):  # the critic has a network of its own
+            modules[name] = load_reward_model(inputs[name])
+            continue
+        pad = _padding(load_tokenizer(inputs[name]))
+        modules[name] = found.put_on(actor, f"reward{number}", pad)
+    return actor, {name: on_device(module) for name, module in modules.items()}
+
+
+def _critic(
+    config: PpoConfig,
+    context: StageContext,
+    whole: Mapping[str, Any],
+    shared: Mapping[str, SharedReward],
+) -> tuple[Any, SharedReward | None]:
+    """Return what the critic begins as: "policy", a module or a folder; or a shared adapter."""
+    wanted = config.critic_source
+    if wanted == "policy":
+        return "policy", None
+    if wanted == "reward":
+        wanted = config.reward_models[0]
+    if wanted in shared:
+        return "policy", shared[wanted]
+    if wanted in whole:
+        return whole[wanted], None
+    given = context.model(wanted)
+    if given.kind == "reward_model" or _is_classifier(Path(given.path)):
+        return load_reward_model(given), None
+    return given.path, None
+
+
+def _term(
+    block: RewardBlock,
+    modules: Mapping[str, Any],
+    tokenizer: PreTrainedTokenizerBase,
+    tasks: Mapping[str, Task],
+    context: StageContext,
+) -> RewardTerm:
+    """Return one term of the reward."""
+    on = frozenset(block.on) if block.on else None
+    try:
+        if block.model is not None:
+            return model_term(
+                modules[block.model],
+                load_tokenizer(context.model(block.model)),
+                block.label,
+                block.weight,
+                policy_tokenizer=tokenizer,
+                on=on,
+            )
+        if block.use is not None:
+            function = load_object(block.use, context.places.base)
+            return function_term(function, block.label, block.weight, on=on)
+        asked = block.verify or ()
+        names = tasks if asked == (ALL_TASKS,) else asked
+        return verifier_term({name: tasks[name] for name in names}, block.label, block.weight)
+    except ValueError as error:
+        raise PosttrainError(context.name, str(error)) from error
+
+
+def _padding(tokenizer: PreTrainedTokenizerBase) -> int:
+    found = tokenizer.convert_tokens_to_ids(padding_for_rewards(tokenizer))
+    assert isinstance(found, int)
+    return found
+
+
+def _form(source: StageInput, tokenizer: PreTrainedTokenizerBase) -> Form:
+    given: Form | None = source.properties.get("form")
+    return given or ("chat" if tokenizer.chat_template else "document")
+
+
+def _is_classifier(folder: Path) -> bool:
+    """Whether a folder holds a sequence classifier."""
+    path = folder / "config.json"
+    if not path.is_file():
+        return False
+    names = json.loads(path.read_text(encoding="utf-8")).get("architectures") or [""]
+    return str(names[0]).endswith("ForSequenceClassification")

@@ -1,0 +1,151 @@
+"""Watches a training: gold scores of what was sampled, and samples to read. Rewards nothing.
+
+A gold score is what a task's author finds of a response (`Task.gold_score`); where it falls while
+the reward rises, the reward is being exploited.
+"""
+
+from __future__ import annotations
+
+import json
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from eval.sampler import response_text
+from pipeline.ppo.experience import kl_per_sequence
+from pipeline.ppo.gate import check_scores
+from pipeline.rewards.responses import REFERENCE, SOURCE
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from eval.task import Task
+    from pipeline.ppo.collect import Prompt
+    from pipeline.ppo.experience import ScoredRow
+    from pipeline.ppo.trainer import PPOTrainer
+    from pipeline.rewards.composition import Combined
+
+SAMPLES = "samples.jsonl"
+_SNAPSHOTS = 20
+_ROWS = 8
+_NOTE = "samples"
+
+
+class Watch:
+    """Called with every rollout (PPOTrainer's `on_rollout`), on every process.
+
+    tasks: by the prompts' column `source`, for gold scores; none for none. gated: names of the
+    reward terms that are reward models, "" for others; None without a gate. is_main: whether this
+    process writes.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        out: Path,
+        tasks: Mapping[str, Task],
+        *,
+        gated: Sequence[str] | None,
+        is_main: bool,
+    ) -> None:
+        self._name = name
+        self._path = out / SAMPLES
+        self._tasks = tasks
+        self._gated = gated
+        self._is_main = is_main
+        self._trainer: PPOTrainer | None = None
+
+    def follow(self, trainer: PPOTrainer) -> None:
+        """Say whose rollouts they are."""
+        self._trainer = trainer
+
+    def __call__(
+        self, rows: list[ScoredRow], combined: Combined, metrics: dict[str, float]
+    ) -> dict[str, float]:
+        """Return gold scores as metrics; write samples every few rollouts."""
+        trainer = self._trainer
+        assert trainer is not None
+        if trainer.rollout < 0 and self._gated is not None:
+            check_scores(self._name, self._gated, _raw(rows))
+        prompts = [trainer.prompts[row.prompt] for row in rows]
+        texts = [self._text(trainer, row) for row in rows]
+        gold = gold_scores(self._tasks, prompts, texts)
+        rollout = trainer.rollout + 1
+        rollouts = trainer.args.max_steps // trainer.args.steps_per_rollout
+        if rollout % max(1, rollouts // _SNAPSHOTS) == 0 or rollout == rollouts - 1:
+            kl = kl_per_sequence(rows)
+            names = [term.name for term in trainer.rewards.terms]
+            lines = [
+                {
+                    "rollout": rollout,
+                    "episode": rollout * trainer.rollout_size,
+                    "prompt": shown(prompts[number].shown),
+                    "completion": texts[number],
+                    "ended": row.has_eos,
+                    "scores": {
+                        name: value
+                        for name, value in zip(names, row.rewards.tolist(), strict=True)
+                        if value == value
+                    },
+                    "score": float(combined.scores[number]),
+                    "kl": kl[number],
+                    "gold": gold[number],
+                    "source": prompts[number].columns.get(SOURCE),
+                }
+                for number, row in enumerate(rows[:_ROWS])
+            ]
+            trainer.notes.setdefault(_NOTE, []).extend(lines)
+            self.write()
+        return gold_metrics(gold, prompts)
+
+    def write(self) -> None:
+        """Write all samples so far: a resumed run has them from its checkpoint."""
+        assert self._trainer is not None
+        lines = self._trainer.notes.get(_NOTE, [])
+        if self._is_main:
+            text = "".join(json.dumps(line) + "\n" for line in lines)
+            self._path.write_text(text, encoding="utf-8")
+
+    @staticmethod
+    def _text(trainer: PPOTrainer, row: ScoredRow) -> str:
+        ids = row.completion_ids[:-1] if row.has_eos else row.completion_ids
+        return response_text(trainer.collector.tokenizer, row.prompt_ids, ids)
+
+
+def gold_scores(
+    tasks: Mapping[str, Task], prompts: Sequence[Prompt], texts: Sequence[str]
+) -> list[float | None]:
+    """Return the gold score of each response; None where its prompt is of no task."""
+    found: list[float | None] = []
+    for prompt, text in zip(prompts, texts, strict=True):
+        task = tasks.get(prompt.columns.get(SOURCE, ""))
+        reference = prompt.columns.get(REFERENCE)
+        found.append(task.gold_score(text, reference) if task and reference is not None else None)
+    return found
+
+
+def gold_metrics(gold: Sequence[float | None], prompts: Sequence[Prompt]) -> dict[str, float]:
+    """Return the mean gold score, of all and of each source."""
+    by_source: dict[str, list[float]] = {}
+    for score, prompt in zip(gold, prompts, strict=True):
+        if score is not None:
+            by_source.setdefault(f"gold/{prompt.columns[SOURCE]}", []).append(score)
+    if not by_source:
+        return {}
+    every = [score for scores in by_source.values() for score in scores]
+    return {"gold/mean": fmean(every)} | {key: fmean(each) for key, each in by_source.items()}
+
+
+def shown(prompt: Any) -> str:
+    """Return a prompt as a person reads it."""
+    if isinstance(prompt, str):
+        return prompt
+    return "\n".join(str(message["content"]) for message in prompt)
+
+
+def _raw(rows: Sequence[ScoredRow]) -> Tensor:
+    return torch.stack([row.rewards for row in rows])

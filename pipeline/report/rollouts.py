@@ -1,0 +1,83 @@
+"""What a `ppo` stage logged, a line a rollout, and that said in one line for a terminal.
+
+Not the report's page about it (html/ppo.py). Lines that tell of no rollout, values that are no
+finite number and metrics that are not there are passed over.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from pipeline.errors import CorruptArtifactError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+KIND = "ppo"
+METRICS = "metrics.jsonl"
+SCORE, GOLD, KL = "objective/scores", "gold/mean", "objective/kl"
+_RAW_SCORE = "objective/scores_raw"
+_OF_A_ROLLOUT = "objective/"
+_AT_MOST_MEANT = 10  # rollouts at either end that a change is told by
+
+Rollout = dict[str, float]
+
+
+def read_rollouts(folder: Path, *, is_finished: bool = True) -> tuple[Rollout, ...]:
+    """Return the finite numbers of every rollout; `rollout` is its number, counted if not logged.
+
+    is_finished: else a last line that is half written is passed over. Raises CorruptArtifactError.
+    """
+    path = folder / METRICS
+    if not path.is_file():
+        return ()
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        if not is_finished:
+            lines = [line for line in lines if line.endswith("\n")]
+        logged = [numbers(json.loads(line)) for line in lines]
+    except (OSError, ValueError, AttributeError) as error:
+        raise CorruptArtifactError(str(path), f"is not readable ({error})") from error
+    found = (line for line in logged if any(key.startswith(_OF_A_ROLLOUT) for key in line))
+    return tuple({"rollout": float(number), **line} for number, line in enumerate(found))
+
+
+def numbers(line: Mapping[str, Any]) -> Rollout:
+    """Return what is a finite number."""
+    return {
+        key: float(value)
+        for key, value in line.items()
+        if isinstance(value, int | float) and math.isfinite(value)
+    }
+
+
+def score_key(rollouts: Sequence[Rollout]) -> str:
+    """Return the metric of the reward's own score on one scale: before any normalisation."""
+    return _RAW_SCORE if any(_RAW_SCORE in rollout for rollout in rollouts) else SCORE
+
+
+def values(rollouts: Sequence[Rollout], key: str) -> list[float]:
+    """Return a metric of those rollouts that have it, in order."""
+    return [rollout[key] for rollout in rollouts if key in rollout]
+
+
+def ends(found: Sequence[float]) -> tuple[float, float] | None:
+    """Return means of the first and of the last tenth of a metric, ten rollouts at most."""
+    if not found:
+        return None
+    meant = max(1, min(_AT_MOST_MEANT, len(found) // 10))
+    return fmean(found[:meant]), fmean(found[-meant:])
+
+
+def in_a_line(rollouts: Sequence[Rollout]) -> str:
+    """Return `score 0.31 -> 0.74, KL 3.2 nats, gold 0.28 -> 0.66`, as far as it was logged."""
+    keys = (score_key(rollouts), GOLD, KL)
+    score, gold, kl = (ends(values(rollouts, key)) for key in keys)
+    parts = [f"score {score[0]:.2f} -> {score[1]:.2f}"] if score else []
+    parts += [f"KL {kl[1]:.1f} nats"] if kl else []
+    parts += [f"gold {gold[0]:.2f} -> {gold[1]:.2f}"] if gold else []
+    return ", ".join(parts)

@@ -1,0 +1,236 @@
+"""From reward terms to one score a response: weights, normalisation, clip, the end's rule.
+
+In this order, over a whole rollout (Ziegler et al. 2019, section 2; Huang et al. 2024, "The N+
+Implementation Details of RLHF with PPO"). Computes no term itself (terms.py) and no KL.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+
+from pipeline.errors import PosttrainError
+from pipeline.ppo.core import RunningMoments
+from pipeline.rewards.responses import SOURCE
+from pipeline.rewards.user_function import finite
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from torch import Tensor
+    from transformers import TrainerState
+
+    from pipeline.rewards.responses import Logged, Responses
+    from pipeline.rewards.terms import RewardTerm
+
+Normalisation = Literal["none", "running", "fixed"]
+EosPenalty = Literal["subtract", "replace"]
+
+
+@dataclass(frozen=True)
+class Combined:
+    """A rollout's scores, after everything and before the end's rule: (B,) fp64 on the CPU each."""
+
+    scores: Tensor
+    before_penalty: Tensor
+    metrics: dict[str, float]
+
+
+class RewardComposition:
+    """Reward terms and the way from what they say to one score a response.
+
+    normalise: subtract a mean and divide by a standard deviation: `running`, of all weighted sums
+        so far, this rollout's included; `fixed`, of the first rollout's (Ziegler et al. 2019).
+    clip: (low, high) of the score after that.
+    missing_eos_penalty: what a response without an end loses (`subtract`), or its negative is the
+        whole score of such a response (`replace`); None for no such rule.
+
+    Raises ValueError for settings that cannot be meant.
+    """
+
+    def __init__(
+        self,
+        terms: Sequence[RewardTerm],
+        *,
+        normalise: Normalisation = "none",
+        clip: tuple[float, float] | None = None,
+        missing_eos_penalty: float | None = None,
+        eos_penalty_mode: EosPenalty = "subtract",
+    ) -> None:
+        _check_terms(terms)
+        if clip is not None and not clip[0] < clip[1]:
+            raise ValueError(f"reward clip {list(clip)} is no range from low to high")
+        if missing_eos_penalty is not None and not 0 <= missing_eos_penalty < math.inf:
+            raise ValueError(f"missing_eos_penalty {missing_eos_penalty} is not a number from 0 up")
+        self.terms = tuple(terms)
+        self.normalise = normalise
+        self.clip = clip
+        self.missing_eos_penalty = missing_eos_penalty
+        self.eos_penalty_mode = eos_penalty_mode
+        self._moments = RunningMoments()
+
+    @property
+    def moments(self) -> tuple[float, float]:
+        """Return (mean, std) that the last scores were normalised with; (0, 1) if they were not.
+
+        A critic that begins as a reward model (weight w, bias b) and is to predict normalised
+        scores begins with w / std and (b - mean) / std.
+        """
+        mean, std = self._moments.mean, self._moments.std
+        # Equal scores have a deviation of some 1e-16 of their mean, by rounding.
+        return mean, std if std > 1e-12 * abs(mean) else 1.0
+
+    def raw(self, responses: Responses, state: TrainerState | None = None) -> Tensor:
+        """Return what each term gives each response, (b, K) fp64, NaN where it does not apply.
+
+        For one process's own responses; what functions log is put into `responses.logged`. Raises
+        PosttrainError, which names term and row, for what is no finite number.
+        """
+        by_term: list[list[float]] = []
+        for term in self.terms:
+            values = [math.nan] * len(responses)
+            rows = _rows(term, responses)
+            if rows:
+                part = responses.part(rows)
+                found = _numbers(term.name, term.score(part, state), part)
+                for row, number in zip(rows, found, strict=True):
+                    values[row] = number
+                _take_logged(responses, term.name, part.logged, rows)
+            by_term.append(values)
+        return torch.tensor(by_term, dtype=torch.float64).T
+
+    def weighted(self, raw: Tensor) -> Tensor:
+        """Return the weighted sum of the terms that apply, (B,) fp64; NaN where none does.
+
+        The score of responses outside of rollouts: nothing is normalised, clipped or remembered.
+        """
+        raw = raw.to("cpu", torch.float64)
+        weights = torch.tensor([term.weight for term in self.terms], dtype=torch.float64)
+        total = torch.where(raw.isnan(), 0.0, raw * weights).sum(-1)
+        return torch.where(raw.isnan().all(-1), torch.nan, total)
+
+    def combine(self, raw: Tensor, has_eos: Tensor, logged: Iterable[Logged] = ()) -> Combined:
+        """Make scores of a whole rollout, (B, K) raw and (B,) has_eos of all processes.
+
+        Once a rollout: it updates the moments. Where no term applies the score is 0, before the
+        end's rule. logged: of every process, for the metrics. Raises PosttrainError for a rollout
+        that no term applies to.
+        """
+        raw, has_eos = raw.to("cpu", torch.float64), has_eos.to("cpu", torch.bool)
+        total = self.weighted(raw)
+        is_scored = ~total.isnan()
+        if not bool(is_scored.any()):
+            names = ", ".join(f"`{term.name}`" for term in self.terms)
+            message = f"no response of this rollout got a reward from any term ({names})"
+            raise PosttrainError("reward", message, "do they all return None?")
+        if self.normalise == "running" or (self.normalise == "fixed" and not self._moments.count):
+            self._moments.update(total)
+        mean, std = self.moments
+        normal = torch.where(is_scored, (total - mean) / std, 0.0)
+        before = normal if self.clip is None else normal.clamp(*self.clip)
+        before = torch.where(is_scored, before, 0.0)
+        after = before
+        if self.missing_eos_penalty is not None:
+            is_replaced = self.eos_penalty_mode == "replace"
+            penalised = (0.0 if is_replaced else before) - self.missing_eos_penalty
+            after = torch.where(has_eos, before, penalised)
+        metrics = {
+            **self._term_metrics(raw),
+            "objective/scores": float(before.mean()),
+            "objective/scores_std": float(before.std(correction=0)),
+            "rewards/clipped": float((before != normal).double().mean()),
+            "rewards/missing_eos": float((~has_eos).double().mean()),
+            "rewards/unscored": float((~is_scored).sum()),
+            **_logged_metrics(logged),
+        }
+        if self.normalise != "none":  # the normalised mean hardly moves
+            metrics["objective/scores_raw"] = float(total.nanmean())
+        return Combined(after, before, metrics)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed run needs, as JSON."""
+        return {"moments": self._moments.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up where `state_dict` was written."""
+        self._moments.load_state_dict(state["moments"])
+
+    def _term_metrics(self, raw: Tensor) -> dict[str, float]:
+        found: dict[str, float] = {}
+        for term, column in zip(self.terms, raw.unbind(-1), strict=True):
+            values = column[~column.isnan()]
+            found[f"rewards/{term.name}/n"] = float(len(values))
+            if len(values):
+                found[f"rewards/{term.name}/mean"] = float(values.mean())
+                found[f"rewards/{term.name}/std"] = float(values.std(correction=0))
+        return found
+
+
+def _check_terms(terms: Sequence[RewardTerm]) -> None:
+    if not terms:
+        raise ValueError("a reward is made of one term at least")
+    names = [term.name for term in terms]
+    for term in terms:
+        if not term.name or names.count(term.name) > 1:
+            raise ValueError(f"two rewards are named `{term.name}`, or have no name; name each")
+        if not math.isfinite(term.weight):
+            raise ValueError(f"reward `{term.name}`: the weight {term.weight} is not a number")
+
+
+def _rows(term: RewardTerm, responses: Responses) -> list[int]:
+    """Return which responses a term is for."""
+    if term.on is None:
+        return list(range(len(responses)))
+    if SOURCE not in responses.columns:
+        message = f"is for some sources only, but the prompts have no column `{SOURCE}`"
+        raise PosttrainError(f"reward `{term.name}`", message)
+    return [row for row, source in enumerate(responses.columns[SOURCE]) if source in term.on]
+
+
+def _numbers(name: str, found: Any, responses: Responses) -> list[float]:
+    """Return what a term gave as one float a response, NaN for None; refuse anything else."""
+    where = f"reward `{name}`"
+    if isinstance(found, torch.Tensor | np.ndarray):
+        found = found.tolist()
+    if not isinstance(found, list | tuple):
+        message = f"returned one {type(found).__name__} for {len(responses)} responses"
+        raise PosttrainError(where, message, "return a list with one number a response")
+    if len(found) != len(responses):
+        message = f"returned {len(found)} numbers for {len(responses)} responses"
+        raise PosttrainError(where, message, "one each, None where it does not apply")
+    return [_number(where, value, responses, row) for row, value in enumerate(found)]
+
+
+def _number(where: str, value: Any, responses: Responses, row: int) -> float:
+    if value is None:
+        return math.nan
+    try:
+        return finite(value)
+    except ValueError as error:
+        message = f"returned {error} for {responses.shown(row)}"
+        hint = "return a number, None where it does not apply"
+        raise PosttrainError(where, message, hint) from error
+
+
+def _take_logged(responses: Responses, name: str, logged: Logged, rows: Sequence[int]) -> None:
+    """Put what a term logged of some responses beside what others logged of all."""
+    for metric, numbers in logged.metrics.items():
+        responses.logged.metrics.setdefault(f"{name}/{metric}", []).extend(numbers)
+    for column, values in logged.columns.items():
+        all_rows: list[Any] = [None] * len(responses)
+        for row, value in zip(rows, values, strict=True):
+            all_rows[row] = value
+        responses.logged.columns[f"{name}/{column}"] = all_rows
+
+
+def _logged_metrics(logged: Iterable[Logged]) -> dict[str, float]:
+    """Return the mean of every number that was logged, over all processes."""
+    numbers: dict[str, list[float]] = {}
+    for each in logged:
+        for metric, values in each.metrics.items():
+            numbers.setdefault(f"rewards/{metric}", []).extend(values)
+    return {metric: sum(values) / len(values) for metric, values in numbers.items()}

@@ -1,0 +1,146 @@
+"""Reward terms: a user's function, a reward model or the tasks' verifiers, each as numbers.
+
+Not the models and verifiers themselves (reward/model.py, Task.verify), and not their sum
+(composition.py). A term gives each response a number, or None where it does not apply.
+"""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pipeline.errors import InfrastructureError, PosttrainError
+from pipeline.rewards.responses import REFERENCE, SOURCE
+from pipeline.rewards.user_function import GIVEN, UserFunction
+from reward.model import scores
+from reward.sandbox import SandboxUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerState
+
+    from eval.task import Task
+    from pipeline.rewards.responses import Responses
+
+
+@dataclass(frozen=True)
+class RewardTerm:
+    """One reward of several. score: a number a response, None where the term does not apply.
+
+    on: only responses whose column `source` is in it are handed to `score`; None for all.
+    """
+
+    name: str
+    weight: float
+    score: Callable[[Responses, TrainerState | None], Sequence[float | None]]
+    on: frozenset[str] | None = None
+
+
+def function_term(
+    function: Callable[..., Any],
+    name: str,
+    weight: float = 1.0,
+    *,
+    on: frozenset[str] | None = None,
+) -> RewardTerm:
+    """Make a term of a user's function, sync or async, in TRL's calling convention.
+
+    It gets by keyword copies of `prompts`, `completions`, `completion_ids` and of every column of
+    the prompts, and `trainer_state`, `log_extra(column, values)` and `log_metric(name, value)`; it
+    returns one number a completion. Raises ValueError for what cannot be called like this.
+    """
+    try:
+        inspect.signature(function).bind_partial(**dict.fromkeys(GIVEN))
+    except TypeError as error:
+        raise ValueError(
+            f"reward `{name}`: {error}; a reward function is called with {', '.join(GIVEN)} and "
+            "the prompts' columns by keyword: give it a last parameter `**rest`"
+        ) from error
+    return RewardTerm(name, weight, UserFunction(name, function), on)
+
+
+def model_term(
+    module: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    name: str,
+    weight: float = 1.0,
+    *,
+    policy_tokenizer: PreTrainedTokenizerBase,
+    on: frozenset[str] | None = None,
+    batch_size: int = 32,
+) -> RewardTerm:
+    """Make a term of a reward model, which is frozen and put into evaluation mode for good.
+
+    It reads prompt and completion as they were sampled, the stop token included, never a decoded
+    text. Raises ValueError for a model with several outputs or another vocabulary than the policy.
+    """
+    if module.config.num_labels != 1:
+        outputs = module.config.num_labels
+        raise ValueError(f"reward `{name}`: the model has {outputs} outputs; a reward is one")
+    if tokenizer.get_vocab() != policy_tokenizer.get_vocab():
+        raise ValueError(
+            f"reward `{name}`: the vocabulary of its tokenizer `{tokenizer.name_or_path}` is not "
+            f"that of the policy's, `{policy_tokenizer.name_or_path}`, so token ids mean other "
+            "texts to it; scoring decoded text instead is not supported: train a reward model "
+            "from the policy"
+        )
+    module.requires_grad_(requires_grad=False).eval()
+
+    def score(responses: Responses, _: TrainerState | None) -> list[float]:
+        pairs = zip(responses.prompt_ids, responses.completion_ids, strict=True)
+        return _model_scores(module, [[*asked, *given] for asked, given in pairs], batch_size)
+
+    return RewardTerm(name, weight, score, on)
+
+
+def verifier_term(tasks: Mapping[str, Task], name: str, weight: float = 1.0) -> RewardTerm:
+    """Make a term of the tasks' own verifiers: `Task.verify`, None where it cannot grade.
+
+    tasks: by the column `source`; responses of other sources get None. What is expected stands in
+    the column `reference`. Raises InfrastructureError where programs cannot be run confined.
+    """
+
+    def score(responses: Responses, _: TrainerState | None) -> list[float | None]:
+        references = responses.columns.get(REFERENCE, [None] * len(responses))
+        found: list[float | None] = []
+        for row, source in enumerate(responses.columns[SOURCE]):
+            reference = references[row]
+            if not isinstance(reference, str):
+                message = f"{responses.shown(row)} of `{source}` has no `{REFERENCE}` to verify"
+                raise PosttrainError(f"reward `{name}`", message)
+            found.append(tasks[source].verify(responses.text(row), reference).score)
+        return found
+
+    def confined(responses: Responses, state: TrainerState | None) -> list[float | None]:
+        try:
+            return score(responses, state)
+        except SandboxUnavailable as error:
+            raise InfrastructureError(f"reward `{name}`", str(error)) from error
+
+    return RewardTerm(name, weight, confined, frozenset(tasks))
+
+
+def _model_scores(
+    module: PreTrainedModel, sequences: list[list[int]], batch_size: int
+) -> list[float]:
+    """Score token ids, whatever their last one is.
+
+    Upstream reads a score at the last token that is no padding: too early in a sequence that ends
+    with that id, as one does where EOS pads. Such sequences are padded with another one.
+    """
+    config = module.config.get_text_config()
+    given: int | None = config.pad_token_id
+    usual = 0 if given is None else given
+    found = [0.0] * len(sequences)
+    try:
+        for pad in (usual, 1 if usual == 0 else 0):
+            rows = [i for i, ids in enumerate(sequences) if (ids[-1] == usual) != (pad == usual)]
+            config.pad_token_id = pad
+            chosen = scores(module, [sequences[i] for i in rows], batch_size=batch_size)
+            for i, score in zip(rows, chosen, strict=True):
+                found[i] = score
+    finally:
+        config.pad_token_id = given
+    return found

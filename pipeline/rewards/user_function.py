@@ -1,0 +1,148 @@
+"""Calls a user's reward function as TRL would, and names its line if it fails.
+
+Sync or async. Does not judge what the function returns (composition.py does).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import inspect
+import math
+import weakref
+from numbers import Real
+from pathlib import Path
+from traceback import walk_tb
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from pipeline.errors import PosttrainError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+    from types import TracebackType
+
+    from transformers import TrainerState
+
+    from pipeline.rewards.responses import Responses
+
+GIVEN = ("prompts", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric")
+TERM_METRICS = ("mean", "std", "n")
+
+
+def finite(value: Any) -> float:
+    """Return a number as a float; ValueError says what else it is: "nan", "a value of type x"."""
+    if isinstance(value, torch.Tensor | np.generic) and value.ndim == 0:
+        value = value.item()
+    if not isinstance(value, Real):
+        raise ValueError(f"a value of type {type(value).__name__}")  # noqa: TRY004
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise ValueError(str(number))
+    return number
+
+
+class UserFunction:
+    """A reward function as the `score` of a term. Async ones keep one event loop for all calls."""
+
+    def __init__(self, name: str, function: Callable[..., Any]) -> None:
+        self.name = name
+        self.function = function
+        self._runner: asyncio.Runner | None = None
+
+    def __call__(self, responses: Responses, state: TrainerState | None) -> Any:
+        """Return what the function returns; PosttrainError for whatever it raises."""
+        for column in GIVEN:
+            if column in responses.columns:
+                message = f"the prompts have a column `{column}`, a name that is taken"
+                raise PosttrainError(f"reward `{self.name}`", message, "rename the column")
+        logs = _Logs(self.name, responses)
+        with _Blamed(self.name):
+            # Copies: a function that sorts a list in place must not change what is trained on.
+            found = self.function(
+                prompts=copy.deepcopy(list(responses.prompts)),
+                completions=copy.deepcopy(list(responses.completions)),
+                completion_ids=[list(ids) for ids in responses.completion_ids],
+                **copy.deepcopy(dict(responses.columns)),
+                trainer_state=state,
+                log_extra=logs.extra,
+                log_metric=logs.metric,
+            )
+            return self._awaited(found) if inspect.isawaitable(found) else found
+
+    def _awaited(self, found: Awaitable[Any]) -> Any:
+        if self._runner is None:
+            self._runner = asyncio.Runner()
+            weakref.finalize(self, self._runner.close)
+        return self._runner.run(_result(found))
+
+
+async def _result(found: Awaitable[Any]) -> Any:
+    return await found
+
+
+class _Logs:
+    """What a function logs of the responses it was called with."""
+
+    def __init__(self, name: str, responses: Responses) -> None:
+        self._where = f"reward `{name}`"
+        self._responses = responses
+
+    def extra(self, column: str, values: Sequence[Any]) -> None:
+        """Keep a value a response, for the samples."""
+        values, expected = list(values), len(self._responses)
+        if len(values) != expected:
+            message = f"logged {len(values)} values of `{column}` for {expected} responses"
+            raise PosttrainError(self._where, message)
+        self._responses.logged.columns[column] = values
+
+    def metric(self, name: str, value: float) -> None:
+        """Keep a number, for the metrics."""
+        try:
+            number = finite(value)
+        except ValueError as error:
+            raise PosttrainError(
+                self._where, f"logged {error} as `{name}`", "log a number"
+            ) from error
+        if name in TERM_METRICS:
+            message = f"logged a metric `{name}`, a name that is taken"
+            raise PosttrainError(self._where, message, "rename it")
+        self._responses.logged.metrics.setdefault(name, []).append(number)
+
+
+class _Blamed:
+    """Makes of whatever a user's function raises one PosttrainError that names its line."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if not isinstance(error, Exception | SystemExit) or isinstance(error, PosttrainError):
+            return
+        message = f"{_place(trace)}{type(error).__name__}: {error}"
+        raise PosttrainError(f"reward `{self._name}`", message) from error
+
+
+def _place(trace: TracebackType | None) -> str:
+    """Return `file.py:line: ` of the user's own code, however deep in a library it went wrong."""
+    frames = list(walk_tb(trace))
+    ours = [frame.f_globals.get("__name__") == __name__ for frame, _ in frames]
+    theirs = frames[len(ours) - ours[::-1].index(True) :]
+    if not theirs:  # the call itself failed: an argument is missing
+        return ""
+    path = theirs[0][0].f_code.co_filename
+    line = [line for frame, line in theirs if frame.f_code.co_filename == path][-1]
+    return f"{Path(path).name}:{line}: "

@@ -1,0 +1,251 @@
+"""Stage `ppo`: proximal policy optimisation on rewards, with a learned critic (pipeline/ppo/).
+
+Schulman et al. 2017, on language models as Ziegler et al. 2019 and Ouyang et al. 2022. The policy
+itself answers the prompts; what an answer is worth say reward models, functions of the user's and
+the verifiers of tasks, together. The reference is the policy as it comes in.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import (
+    BeforeValidator,
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
+
+from pipeline.recipe.config import (
+    NAME,
+    OR_ONE,
+    Block,
+    DataBlock,
+    DataBlocks,
+    ModelRef,
+    ObjectName,
+    RefersTo,
+    RewardModelRef,
+    TrainingStage,
+)
+from pipeline.stage import Stage, StageContext, StageResult
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# Those of PPOConfig that decide most; its docstring says where they come from.
+TRAINING_DEFAULTS: dict[str, Any] = {
+    "learning_rate": 3e-6,
+    "lr_scheduler_type": "linear",
+    "num_train_epochs": 1,
+    "num_ppo_epochs": 4,
+    "num_mini_batches": 1,
+    "max_completion_length": 128,
+}
+ALL_TASKS = "all"
+_HORIZON = 10_000.0  # Ziegler et al. 2019
+_LAYOUTS_ON_THE_POLICY = ("shared_lora", "shared_trunk")
+
+CriticRef = Annotated[
+    str, RefersTo(("policy", "reward_model"), words=("reward", "policy")), Field(min_length=1)
+]
+SourceNames = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], OR_ONE]
+
+
+def _pair(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+
+
+class KlBlock(Block):
+    """What keeps the policy close to its reference: coef x KL is taken off the reward.
+
+    coef: fixed without `target`, else where it begins. target: nats a response to steer towards
+    (Ziegler et al. 2019, 2.2). horizon: in how many responses.
+    estimator: of the KL of a token, from its log-ratio (Schulman 2020).
+    """
+
+    coef: NonNegativeFloat = 0.05
+    target: PositiveFloat | None = None
+    horizon: PositiveFloat = _HORIZON
+    estimator: Literal["k1", "k2", "k3"] = "k1"
+
+    @model_validator(mode="after")
+    def _adapts(self) -> KlBlock:
+        if self.target is None and self.horizon != _HORIZON:
+            raise ValueError("`horizon` is for steering towards a `target`; write one")
+        if self.target is not None and self.coef == 0:
+            raise ValueError("`coef` 0 stays 0 however it is steered; write one above 0")
+        return self
+
+
+class RewardBlock(Block):
+    """One term of the reward: exactly one of `model`, `use` and `verify`.
+
+    model: a reward model; it reads prompt and response as token ids, EOS included.
+    use: a function of yours, `module:function` beside the recipe, in TRL's calling convention.
+    verify: tasks among the prompts, whose verifiers grade the responses; `all` for each of them.
+    weight: what it counts in the sum; one of weight 0 is only shown.
+    on: the prompts it is for, by their source as `prompts` names it; without it all.
+    name: in the metrics; without it that of the stage, the model or the function, or `verify`.
+    """
+
+    model: RewardModelRef | None = None
+    use: ObjectName | None = None
+    verify: SourceNames = ()
+    weight: float = 1.0
+    on: SourceNames = ()
+    name: Annotated[str, Field(pattern=NAME, max_length=100)] | None = None
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> RewardBlock:
+        given = [name for name in ("model", "use", "verify") if getattr(self, name)]
+        if len(given) != 1:
+            said = "none of them" if not given else " and ".join(f"`{name}`" for name in given)
+            raise ValueError(
+                f"a reward is exactly one of `model`, `use`, `verify`; this has {said}"
+            )
+        if self.verify and self.on:
+            raise ValueError("`on` has no meaning beside `verify`, which names its tasks")
+        return self
+
+    @property
+    def label(self) -> str:
+        """What it is called in metrics and samples."""
+        if self.name is not None:
+            return self.name
+        if self.model is not None:
+            return self.model.removeprefix("$").partition("@")[0].rstrip("/").rpartition("/")[2]
+        return "verify" if self.use is None else self.use.rpartition(":")[2]
+
+
+class PpoConfig(TrainingStage):
+    """model: the policy to train; as it comes in, it is also the reference.
+
+    prompts: what it is asked; tasks, files or the hub, as `data` elsewhere.
+    reward: a list of terms, whose weighted sum is the score of a response; or one.
+    critic: what the critic starts from: `reward` (the first reward model), `policy`, a ppo stage's
+    critic or one in a folder, a reward model's stage. Without it the first reward model if there is
+    one, but the policy with `lora` or where the layout has the critic on the policy's network.
+    kl: the penalty for moving away from the reference.
+    reward_normalisation: of the score, by mean and deviation of all rollouts so far (running) or of
+    the first (fixed). reward_clip: [low, high], afterwards.
+    missing_eos_penalty: for a response that is cut off: taken off its score (eos_penalty_mode:
+    subtract) or put in its place, negated (replace).
+    reward_gate: stop before training where a reward model does not tell responses apart.
+    gold: also show how good the tasks' authors find the responses; never a reward.
+    best_of: after training, compare with taking the best of 2, 4, ... up to so many responses of
+    the reference, by the reward, on prompts that were held out; 0 for not.
+    batch_size: responses per optimizer step over all devices; a rollout has `num_mini_batches`
+    times as many.
+    """
+
+    stage: Literal["ppo"]
+    model: ModelRef
+    prompts: DataBlocks
+    batch_size: PositiveInt = 64
+    reward: Annotated[tuple[RewardBlock, ...], Field(min_length=1), OR_ONE]
+    critic: CriticRef | None = None
+    kl: KlBlock = KlBlock()
+    reward_normalisation: Literal["none", "running", "fixed"] = "none"
+    reward_clip: Annotated[tuple[float, float], BeforeValidator(_pair)] | None = None
+    missing_eos_penalty: NonNegativeFloat | None = None
+    eos_penalty_mode: Literal["subtract", "replace"] = "subtract"
+    reward_gate: Literal["on", "off"] = "on"
+    gold: bool = True
+    best_of: Annotated[int, Field(ge=0, le=1024)] = 16
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> PpoConfig:
+        if self.reward_clip is not None and self.reward_clip[0] >= self.reward_clip[1]:
+            low, high = self.reward_clip
+            raise ValueError(f"`reward_clip` goes from {low:g} to {high:g}; write [low, high]")
+        if self.missing_eos_penalty is None and self.eos_penalty_mode != "subtract":
+            raise ValueError("`eos_penalty_mode` says how `missing_eos_penalty` is used; write one")
+        if self.best_of == 1:
+            raise ValueError("`best_of` 1 is no choice; write 2 or more, or 0 to leave it out")
+        if self.precision == "fp16":
+            raise ValueError("`precision` fp16 underflows in PPO's ratios; write bf16 or fp32")
+        return self
+
+    @property
+    def sources(self) -> tuple[DataBlock, ...]:
+        """The prompts that it trains on."""
+        return self.prompts
+
+    @property
+    def reward_models(self) -> tuple[str, ...]:
+        """The reward models among the terms, in their order."""
+        return tuple(term.model for term in self.reward if term.model is not None)
+
+    @property
+    def critic_source(self) -> str:
+        """What the critic starts from: `reward`, `policy` or a reference; see `critic`."""
+        if self.critic is not None:
+            return self.critic
+        on_policy = self.training_args.get("layout") in _LAYOUTS_ON_THE_POLICY
+        has_own_weights = self.lora is None and not on_policy
+        return "reward" if self.reward_models and has_own_weights else "policy"
+
+    def trainer_fields(self) -> Mapping[str, Any]:
+        """Return the fields of PPOConfig that are said on the stage, not in `training_args`."""
+        return {
+            "kl_coef": self.kl.coef,
+            "kl_target": self.kl.target,
+            "kl_horizon": self.kl.horizon,
+            "kl_estimator": self.kl.estimator,
+            "reward_normalisation": self.reward_normalisation,
+            "reward_clip": None if self.reward_clip is None else list(self.reward_clip),
+            "missing_eos_penalty": self.missing_eos_penalty,
+            "eos_penalty_mode": self.eos_penalty_mode,
+        }
+
+
+def run(config: PpoConfig, context: StageContext) -> StageResult:
+    """Read prompts, load models, train, compare with best-of-n, save policy and critic."""
+    from pipeline.models import save_trained
+    from pipeline.ppo.actor_critic import CRITIC
+    from pipeline.ppo.best_of_n import measured
+    from pipeline.ppo.staged import staged
+    from pipeline.training.drive import train
+
+    stage = staged(config, context, STAGE)
+    trainer = stage.trainer
+    metrics = train(trainer, config, context, rows=())
+    properties: dict[str, Any] = {}
+    if context.is_main:
+        stage.watch.write()
+        if config.best_of and stage.held_out:
+
+            def show(done: int, total: int) -> None:
+                context.progress("best of n", done, total)
+
+            metrics |= measured(
+                trainer,
+                stage.held_out,
+                stage.tasks,
+                context.out,
+                most=config.best_of,
+                on_progress=show,
+            )
+        policy: Any = trainer.model.policy
+        saved, properties = save_trained(policy, stage.tokenizer, stage.source, context.out)
+        trainer.model.save_critic(context.out / CRITIC)
+        metrics |= saved
+    return StageResult(
+        metrics={**metrics, **stage.metrics},
+        properties={"form": stage.form, **properties},
+    )
+
+
+STAGE = Stage(
+    config=PpoConfig,
+    run=run,
+    produces="policy",
+    version=1,
+    trainer="PPOConfig",
+    training_defaults=TRAINING_DEFAULTS,
+    data_forms=("prompt",),
+    is_distributed=True,
+)

@@ -1,0 +1,265 @@
+"""Small PPO runs and all that they leave, in this process or as a program in some of their own.
+
+As a program (`python -m tests.small_ppo FOLDER PROCESSES`) it does the runs of FOLDER/runs.json one
+after the other, each in so many new processes that work together, and writes what each of these has
+at the end. They are forked, since imports take longer than the runs. No tests here.
+"""
+
+import json
+import math
+import os
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import PrinterCallback, TrainerCallback
+
+from pipeline.ppo.config import PPOConfig
+from pipeline.ppo.trainer import PPOTrainer
+
+STEPS = 36  # six rollouts of three epochs of two mini-batches
+ROLLOUT = 6  # steps
+_PAD, _EOS, _VOCABULARY = 0, 1, 12
+
+# What differs between the runs; the rest is in `_settings`.
+KINDS: dict[str, dict[str, Any]] = {
+    "full": {"layout": "separate"},
+    "lora": {"layout": "shared_lora"},
+    "lora_on_trained_adapter": {"layout": "shared_lora"},
+    "trunk": {"layout": "shared_trunk"},
+    # An adapter for a policy whose critic has a network of its own, and what else has state.
+    "lora_after_critic": {
+        "layout": "separate",
+        "critic_warmup_rollouts": 1,
+        "critic_learning_rate": 2e-2,
+        "target_approx_kl": 0.02,
+        "truncation": "bootstrap",
+        "missing_eos_penalty": 0.5,
+    },
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run: its kind, the folder it writes into, the checkpoint it goes on from.
+
+    stops_at: the step at which a checkpoint is written and the run stops, if it is not the last.
+    num_prompts: 13 is no divisor of a rollout's 16 responses, so passes end within rollouts.
+    """
+
+    kind: str
+    folder: str
+    goes_on_from: str | None = None
+    stops_at: int = STEPS
+    num_prompts: int = 13
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def checkpoint(self) -> str:
+        """Where it leaves a checkpoint."""
+        return f"{self.folder}/checkpoint-{self.stops_at}"
+
+
+class _Stop(TrainerCallback):
+    """Has a checkpoint written after a step, and stops there."""
+
+    def __init__(self, step: int) -> None:
+        self._step = step
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.global_step == self._step < state.max_steps:
+            control.should_save = control.should_training_stop = True
+
+
+def trainer_of(run: Run, on_rollout: Callable[..., dict[str, float]] | None = None) -> PPOTrainer:
+    """Make a trainer: always the same model, whatever was drawn before."""
+    state = torch.get_rng_state()
+    torch.manual_seed(0)
+    policy = _policy()
+    torch.set_rng_state(state)
+    model: Any = policy
+    if run.kind == "lora_on_trained_adapter":
+        from peft import get_peft_model
+
+        model = get_peft_model(policy, _adapter())
+        drawn = torch.Generator().manual_seed(1)
+        for name, weight in model.named_parameters():
+            if "lora_" in name:
+                weight.data = 0.3 * torch.randn(weight.shape, generator=drawn)
+    has_new_adapter = run.kind in ("lora", "lora_after_critic")
+    trainer = PPOTrainer(
+        model,
+        [matches, long_enough],
+        PPOConfig(output_dir=run.folder, **{**_settings(), **KINDS[run.kind], **run.settings}),
+        _prompts(run.num_prompts),
+        _tokenizer(),
+        peft_config=_adapter() if has_new_adapter else None,
+        callbacks=[_Stop(run.stops_at)],
+        on_rollout=on_rollout,
+    )
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def trained(run: Run) -> dict[str, Any]:
+    """Train, and return everything that another run could differ in, clocks left out."""
+    samples: dict[int, Any] = {}
+
+    def keep(rows: Any, combined: Any, metrics: Any) -> dict[str, float]:
+        number = trainer.state.global_step // ROLLOUT
+        samples[number] = [(row.number, row.prompt, row.completion_ids) for row in rows]
+        return {"scores/highest": float(combined.scores.max())}
+
+    trainer = trainer_of(run, keep)
+    trainer.train(resume_from_checkpoint=run.goes_on_from)
+    optimizer: Any = trainer.optimizer
+    moments = optimizer.state_dict()["state"]
+    lines = [line for line in trainer.state.log_history if "train_runtime" not in line]
+    return {
+        "weights": {name: each.clone() for name, each in trainer.model.state_dict().items()},
+        "moments": {number: dict(state) for number, state in moments.items()},
+        "kl": trainer.kl.state_dict(),
+        "rewards": trainer.rewards.state_dict(),
+        "lines": [{k: v for k, v in line.items() if not k.startswith("time/")} for line in lines],
+        "samples": samples,
+    }
+
+
+def difference(one: Any, other: Any) -> float:
+    """Return the largest difference of any two numbers; infinite if the structure differs."""
+    if isinstance(one, dict):
+        if one.keys() != other.keys():
+            return math.inf
+        return max((difference(one[key], other[key]) for key in one), default=0.0)
+    if isinstance(one, list | tuple):
+        pairs = zip(one, other, strict=False)
+        largest = max((difference(a, b) for a, b in pairs), default=0.0)
+        return largest if len(one) == len(other) else math.inf
+    if isinstance(one, torch.Tensor):
+        if one.shape != other.shape or one.dtype != other.dtype:
+            return math.inf
+        gap = (one.double() - other.double()).abs().nan_to_num(nan=math.inf)
+        return float(gap.max()) if one.numel() else 0.0
+    gap = abs(one - other)
+    return math.inf if math.isnan(gap) else gap
+
+
+def matches(completion_ids: Any, target: Any, log_metric: Any, **_: Any) -> list[float]:
+    """Reward the share of tokens that are a prompt's own target."""
+    found = [ids.count(wanted) / len(ids) for ids, wanted in zip(completion_ids, target, strict=True)]
+    for share in found:
+        log_metric("share", share)
+    return found
+
+
+def long_enough(completion_ids: Any, target: Any, **_: Any) -> list[float | None]:
+    """Reward length, for some of the prompts."""
+    return [
+        None if wanted % 3 == 0 else len(ids) / 4
+        for ids, wanted in zip(completion_ids, target, strict=True)
+    ]
+
+
+def in_processes(folder: Path, runs: Sequence[Run], processes: int) -> list[list[dict[str, Any]]]:
+    """Do runs in so many new processes that work together: [run][process] -> what is left."""
+    folder.mkdir(parents=True)
+    (folder / "runs.json").write_text(json.dumps([asdict(run) for run in runs]))
+    command = [sys.executable, "-m", "tests.small_ppo", str(folder), str(processes)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    return [
+        [torch.load(folder / f"left-{number}-{rank}.pt") for rank in range(processes)]
+        for number in range(len(runs))
+    ]
+
+
+def _settings() -> dict[str, Any]:
+    return {
+        **{"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2},
+        **{"num_mini_batches": 2, "num_ppo_epochs": 3, "max_steps": STEPS},
+        **{"learning_rate": 1e-2, "lr_scheduler_type": "linear", "weight_decay": 0.01},
+        **{"kl_coef": 0.1, "kl_target": 0.5, "kl_horizon": 200.0},
+        **{"reward_normalisation": "running", "reward_weights": [1.0, 0.3]},
+        **{"max_completion_length": 8, "scoring_batch_size": 6, "seed": 4},
+        **{"save_strategy": "no", "report_to": "none", "disable_tqdm": True, "use_cpu": True},
+    }
+
+
+def _policy() -> LlamaForCausalLM:
+    return LlamaForCausalLM(
+        LlamaConfig(
+            **{"vocab_size": _VOCABULARY, "hidden_size": 16, "intermediate_size": 24},
+            **{"num_hidden_layers": 1, "num_attention_heads": 2, "max_position_embeddings": 32},
+            **{"pad_token_id": _PAD, "eos_token_id": _EOS, "bos_token_id": None},
+            initializer_range=0.3,
+        )
+    )
+
+
+def _adapter() -> Any:
+    from peft import LoraConfig
+
+    return LoraConfig(r=3, target_modules="all-linear", task_type="CAUSAL_LM")
+
+
+def _tokenizer() -> PreTrainedTokenizerFast:
+    words = {f"t{number}": number for number in range(_VOCABULARY)}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="t2"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()  # pyright: ignore
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="t0", eos_token="t1")
+
+
+def _prompts(number: int) -> list[dict[str, Any]]:
+    lengths = [1 + row % 5 for row in range(number)]
+    return [
+        {"input_ids": [2 + (3 * row + place) % 10 for place in range(length)], "target": 2 + row % 4}
+        for row, length in enumerate(lengths)
+    ]
+
+
+def _work(folder: Path, number: int, rank: int, processes: int) -> None:
+    """Do a run, as one of its processes."""
+    if processes > 1:
+        from torch import distributed
+
+        os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes)}
+        # They meet in a file: a port that is free now may be another test's a moment later.
+        meeting = f"file://{folder / f'meeting-{number}'}"
+        distributed.init_process_group("gloo", meeting, rank=rank, world_size=processes)
+    run = json.loads((folder / "runs.json").read_text())[number]
+    torch.save(trained(Run(**run)), folder / f"left-{number}-{rank}.pt")
+
+
+def _forked(folder: Path, number: int, rank: int, processes: int) -> int:
+    """Start one process of a run; return its id."""
+    child = os.fork()
+    if child:
+        return child
+    code = 0
+    try:
+        _work(folder, number, rank, processes)
+    except BaseException:  # noqa: BLE001  a child must not go on as its parent
+        traceback.print_exc()
+        code = 1
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def main(folder: Path, processes: int) -> int:
+    """Do all runs; return 1 as soon as one fails."""
+    for number in range(len(json.loads((folder / "runs.json").read_text()))):
+        children = [_forked(folder, number, rank, processes) for rank in range(processes)]
+        if any([os.waitpid(child, 0)[1] for child in children]):
+            return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]), int(sys.argv[2])))

@@ -1,0 +1,83 @@
+"""PPO in two processes that work together (gloo) does what it does in one, on the same responses."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.small_ppo import KINDS, ROLLOUT, Run, difference, in_processes, trained
+
+_STEPS = 2 * ROLLOUT
+_STOP = ROLLOUT + 3
+_STATE = ("weights", "moments", "kl", "rewards", "lines", "samples")
+_HALF = {"per_device_train_batch_size": 2}
+_PARTS = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 4}
+_ALL_AT_ONCE = {"per_device_train_batch_size": 8, "gradient_accumulation_steps": 1}
+
+Ends = dict[str, list[dict[str, Any]]]
+
+
+@pytest.fixture(scope="module")
+def ends(tmp_path_factory: pytest.TempPathFactory) -> Ends:
+    """What both processes have at the end of each run; imports are what takes its time."""
+    folder = tmp_path_factory.mktemp("processes")
+
+    def run(name: str, **changes: Any) -> Run:
+        given = {"kind": name, "folder": str(folder / name), "stops_at": _STEPS, "settings": _HALF}
+        return Run(**{**given, **changes})
+
+    begun = run("begun", kind="full", stops_at=_STOP)
+    runs = {
+        **{kind: run(kind) for kind in KINDS},
+        "parts": run("parts", kind="full", settings=_PARTS),
+        "begun": begun,
+        "resumed": replace(begun, goes_on_from=begun.checkpoint, stops_at=_STEPS),
+        "one_prompt": run("one_prompt", kind="full", stops_at=1, num_prompts=1),
+    }
+    return dict(zip(runs, in_processes(folder / "work", list(runs.values()), 2), strict=True))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_processes_end_where_one_does(kind: str, ends: Ends, tmp_path: Path) -> None:
+    """B48, B49: rows of uneven lengths, whitened and logged over both processes."""
+    alone = trained(Run(kind, str(tmp_path), stops_at=_STEPS))
+    together = ends[kind][0]
+    gaps = {name: difference(alone[name], together[name]) for name in _STATE}
+    print(kind, gaps)
+    assert together["samples"] == alone["samples"]
+    assert gaps["weights"] <= 1e-6
+    assert max(gaps[name] for name in ("kl", "rewards", "lines")) <= 2e-5
+
+
+def test_a_split_into_processes_and_passes_changes_nothing(ends: Ends, tmp_path: Path) -> None:
+    """B19: four passes of one row in two processes, or one pass of eight rows."""
+    alone = trained(Run("full", str(tmp_path), stops_at=_STEPS, settings=_ALL_AT_ONCE))
+    print(difference(alone["weights"], ends["parts"][0]["weights"]))
+    assert difference(alone["weights"], ends["parts"][0]["weights"]) <= 1e-6
+    assert alone["samples"] == ends["parts"][0]["samples"]
+
+
+def test_both_processes_have_the_same_to_the_bit(ends: Ends) -> None:
+    for name, (first, second) in ends.items():
+        assert {part: difference(first[part], second[part]) for part in _STATE} == dict.fromkeys(
+            _STATE, 0.0
+        ), name
+
+
+def test_two_processes_go_on_where_two_were_stopped(ends: Ends) -> None:
+    """B34: both take up the rollout that they were in."""
+    whole, resumed = ends["full"][0], ends["resumed"][0]
+    assert list(resumed["samples"]) == []
+    state = _STATE[:-1]
+    assert {part: difference(whole[part], resumed[part]) for part in state} == dict.fromkeys(
+        state, 0.0
+    )
+
+
+def test_processes_answer_the_same_prompt_differently(ends: Ends) -> None:
+    """B58: eight rows of each process, all of one prompt."""
+    rows = ends["one_prompt"][0]["samples"][0]
+    assert {prompt for _, prompt, _ in rows} == {0}
+    first, second = ([ids for number, _, ids in rows if number % 2 == rank] for rank in (0, 1))
+    assert sum(one != other for one, other in zip(first, second, strict=True)) >= 7
