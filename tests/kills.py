@@ -9,6 +9,8 @@ from pathlib import Path
 
 from tests.forked import Ended, run_forked
 
+_MORE = ("samples.jsonl", "best_of_n.json")  # of a ppo stage
+
 
 @dataclass(frozen=True)
 class Tally:
@@ -21,10 +23,14 @@ class Tally:
 
 
 def hashes(runs: Path, stage: str) -> list[str]:
-    """Return the sha256 of what a stage leaves, in runs of the tiny recipe."""
+    """Return the sha256 of what a stage leaves, in runs of the tiny recipe; a critic's as well."""
     folder = runs / "tiny" / stage
-    paths = [*sorted(folder.glob("*.safetensors")), folder / "metrics.jsonl"]
-    return [f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}" for path in paths]
+    paths = [*sorted(folder.rglob("*.safetensors")), folder / "metrics.jsonl"]
+    paths += [path for name in _MORE if (path := folder / name).exists()]
+    return [
+        f"{path.relative_to(folder)} {hashlib.sha256(path.read_bytes()).hexdigest()}"
+        for path in paths
+    ]
 
 
 def kill_and_compare(

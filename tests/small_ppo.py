@@ -37,9 +37,9 @@ KINDS: dict[str, dict[str, Any]] = {
     # An adapter for a policy whose critic has a network of its own, and what else has state.
     "lora_after_critic": {
         "layout": "separate",
-        "critic_warmup_rollouts": 1,
+        "critic_warmup_rollouts": 2,
         "critic_learning_rate": 2e-2,
-        "target_approx_kl": 0.02,
+        "target_approx_kl": 0.002,
         "truncation": "bootstrap",
         "missing_eos_penalty": 0.5,
     },
@@ -153,7 +153,9 @@ def difference(one: Any, other: Any) -> float:
 
 def matches(completion_ids: Any, target: Any, log_metric: Any, **_: Any) -> list[float]:
     """Reward the share of tokens that are a prompt's own target."""
-    found = [ids.count(wanted) / len(ids) for ids, wanted in zip(completion_ids, target, strict=True)]
+    found = [
+        ids.count(wanted) / len(ids) for ids, wanted in zip(completion_ids, target, strict=True)
+    ]
     for share in found:
         log_metric("share", share)
     return found
@@ -219,7 +221,10 @@ def _tokenizer() -> PreTrainedTokenizerFast:
 def _prompts(number: int) -> list[dict[str, Any]]:
     lengths = [1 + row % 5 for row in range(number)]
     return [
-        {"input_ids": [2 + (3 * row + place) % 10 for place in range(length)], "target": 2 + row % 4}
+        {
+            "input_ids": [2 + (3 * row + place) % 10 for place in range(length)],
+            "target": 2 + row % 4,
+        }
         for row, length in enumerate(lengths)
     ]
 
@@ -229,7 +234,9 @@ def _work(folder: Path, number: int, rank: int, processes: int) -> None:
     if processes > 1:
         from torch import distributed
 
-        os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes)}
+        names = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": processes}
+        names["LOCAL_WORLD_SIZE"] = processes
+        os.environ.update({name: str(number) for name, number in names.items()})
         # They meet in a file: a port that is free now may be another test's a moment later.
         meeting = f"file://{folder / f'meeting-{number}'}"
         distributed.init_process_group("gloo", meeting, rank=rank, world_size=processes)

@@ -64,7 +64,10 @@ def measured(
     }
     (out / BEST_OF_N).write_text(json.dumps(found, indent=1), encoding="utf-8")
     policy = found["policy"]
-    kept = {"held_out_kl": policy["kl"], "held_out_score": policy["score"]}
+    kept = {"kl": policy["kl"], "held_out_score": policy["score"]}
+    interval = mean_interval(kl_per_sequence(rows))
+    if interval is not None:
+        kept |= {"kl_low": interval.low, "kl_high": interval.high}
     return kept | ({"held_out_gold": policy["gold"]} if policy["gold"] is not None else {})
 
 

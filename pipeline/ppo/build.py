@@ -24,7 +24,6 @@ from pipeline.stage import StageInput
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from pipeline.ppo.adapted import SharedReward
@@ -181,7 +180,7 @@ def _start_head(actor: ActorCritic, source: Any) -> None:
         actor.load_critic(source)
     elif isinstance(source, nn.Module) and hasattr(source, "score"):
         score: Any = source.score
-        weight: Tensor = score.weight if isinstance(score, nn.Module) else score
+        weight: Any = score.weight if isinstance(score, nn.Module) else score
         actor.value_head.start_from(weight)
 
 

@@ -118,9 +118,13 @@ class PPOConfig(TrainingArguments):
         for name in (*positive, "scoring_batch_size", "kl_horizon"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"`{name}` is {getattr(self, name)}; it must be above 0")
-        for name in ("total_episodes", "rollout_batch_size", "kl_target", "target_approx_kl"):
+        or_none = ("total_episodes", "rollout_batch_size", "kl_target", "target_approx_kl")
+        for name in (*or_none, "cliprange_high", "cliprange_value"):
             if getattr(self, name) is not None and getattr(self, name) <= 0:
                 raise ValueError(f"`{name}` is {getattr(self, name)}; it must be above 0, or none")
+        for name in ("kl_coef", "kl_loss_coef", "vf_coef", "critic_warmup_rollouts"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"`{name}` is {getattr(self, name)}; it must be 0 or above")
         for name in ("gamma", "lam"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"`{name}` is {getattr(self, name)}; it must be from 0 to 1")
@@ -128,6 +132,10 @@ class PPOConfig(TrainingArguments):
             raise ValueError(f"`cliprange` is {self.cliprange}; it must be between 0 and 1")
         if self.dual_clip is not None and self.dual_clip <= 1:
             raise ValueError(f"`dual_clip` is {self.dual_clip}; it must be above 1, or none")
+        if self.kl_target is not None and self.kl_coef == 0:
+            raise ValueError("`kl_target` steers `kl_coef` by factors; begin with one above 0")
+        if self.reward_clip is not None and len(self.reward_clip) != 2:
+            raise ValueError(f"`reward_clip` is {self.reward_clip}; write [lowest, highest] score")
         if self.fp16:
             raise ValueError("`fp16` underflows in PPO's ratios; use bf16 or fp32")
         if self.auto_find_batch_size:

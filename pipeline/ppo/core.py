@@ -73,6 +73,8 @@ def token_rewards(kl: Tensor, scores: Tensor, mask: Tensor, *, kl_coef: float) -
     kl: (B, T). scores: (B,). The last token is the stop token, or the last one before the limit.
     """
     rewards = torch.where(mask, -kl_coef * kl, 0)
+    if not mask.shape[-1]:  # all responses are empty
+        return rewards
     # Not at the count of valid tokens: there may be masked ones in the middle (a tool's).
     positions = torch.arange(mask.shape[-1], device=mask.device)
     last = torch.where(mask, positions, 0).amax(-1, keepdim=True)
@@ -95,8 +97,8 @@ def gae(
     rewards, values: (B, T), a value before its token. bootstrap: (B,), the value after the last
     token of a row; without it 0, since responses end.
     """
-    following = torch.zeros_like(values[:, 0]) if bootstrap is None else bootstrap.to(values)
-    carried = torch.zeros_like(values[:, 0])
+    following = values.new_zeros(len(values)) if bootstrap is None else bootstrap.to(values)
+    carried = values.new_zeros(len(values))
     advantages = torch.zeros_like(values)
     for t in reversed(range(values.shape[1])):
         is_valid = mask[:, t]

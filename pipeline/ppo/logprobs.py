@@ -78,6 +78,20 @@ def head_of(
 
 
 @torch.no_grad()
+def check_head(model: PreTrainedModel) -> None:
+    """Raise ValueError for a model that does more to its logits than `head_of` knows of."""
+    network: Any = model
+    ids = torch.tensor([[0, 1]], device=model.device)
+    own = network(input_ids=ids, use_cache=False).logits[0].float()
+    hidden = network.base_model(input_ids=ids, use_cache=False).last_hidden_state[0]
+    found = head_of(model).logits(hidden)
+    # Of the largest one: in bf16 a logit has three digits.
+    if not torch.allclose(found, own, rtol=0.0, atol=2e-2 * float(own.abs().max())):
+        name = type(model).__name__
+        raise ValueError(f"{name} makes its logits in a way that PPO does not know; take another")
+
+
+@torch.no_grad()
 def log_probabilities(
     head: Head, hidden: Tensor, targets: Tensor, *, with_entropy: bool = False
 ) -> tuple[Tensor, Tensor | None]:

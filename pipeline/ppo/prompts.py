@@ -34,6 +34,11 @@ def prompts_of(
     """
     limit = args.max_prompt_length
     room = None if positions is None else positions - args.max_completion_length
+    if room is not None and room < 1:
+        raise ValueError(
+            f"`max_completion_length` {args.max_completion_length} leaves no room for a prompt in "
+            f"the {positions} positions of the model"
+        )
     if room is not None and (limit is None or limit > room):
         limit = room
     found: list[Prompt] = []

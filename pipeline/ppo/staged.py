@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from pipeline.stage import Stage, StageContext, StageInput
     from pipeline.stages.ppo import PpoConfig, RewardBlock
 
-_HELD_OUT_PROMPTS = 64
+_HELD_OUT_PROMPTS = 128  # of all sources together
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,9 @@ def staged(config: PpoConfig, context: StageContext, stage: Stage) -> Staged:
     rows, shares = row_mixture(sources, seed=context.seed)
     limit = args.max_prompt_length
     encoded, report = encode_prompts(rows, tokenizer, max_prompt_length=limit, form=form)
-    unseen = held_out_records(config, context.places, stage.data_forms, at_most=_HELD_OUT_PROMPTS)
+    unseen = held_out_records(
+        config, context.places, stage.data_forms, at_most=_HELD_OUT_PROMPTS // len(config.prompts)
+    )
     held_out = (
         encode_prompts(unseen, tokenizer, max_prompt_length=limit, form=form)[0] if unseen else []
     )

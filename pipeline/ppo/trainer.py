@@ -28,10 +28,11 @@ from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, set_seed
 
 from pipeline.ppo import build, checkpoint, core
-from pipeline.ppo.actor_critic import ActorCritic, without_dropout
+from pipeline.ppo.actor_critic import ActorCritic, evaluating, without_dropout
 from pipeline.ppo.collect import Collector
 from pipeline.ppo.experience import Experience, ScoredRow, experience_of
 from pipeline.ppo.gradients import clipped_norm, sum_over_processes
+from pipeline.ppo.logprobs import check_head
 from pipeline.ppo.losses import Batch, Losses
 from pipeline.ppo.order import dealt, prompts_of_rollout, rows_of_step
 from pipeline.ppo.progress import StepTotals
@@ -111,6 +112,8 @@ class PPOTrainer(Trainer):
                 "PPO runs on one device, or with a process for each (DDP): not with FSDP, "
                 "DeepSpeed or DataParallel; train an adapter where a model is too large"
             )
+        with evaluating(actor):
+            check_head(actor.causal)
         self.rewards = build.composition(rewards, args, tokenizer)
         self.kl = (
             core.FixedKL(args.kl_coef)
@@ -249,7 +252,8 @@ class PPOTrainer(Trainer):
         limit: float = self.args.max_grad_norm
         policy = clipped_norm(self.model.policy_parameters(), limit)
         critic = clipped_norm(self.model.critic_parameters(), limit)
-        self.totals.add_step(float(policy), float(critic))
+        if not self.is_cut_short:  # then the step is empty
+            self.totals.add_step(float(policy), float(critic))
         self.step_norm = torch.hypot(policy, critic)
         return self.step_norm
 
@@ -264,7 +268,11 @@ class PPOTrainer(Trainer):
         """
         if self.optimizer is None:
             cls, kwargs = self.get_optimizer_cls_and_kwargs(self.args, self.model.causal)
-            decaying = set(self.get_decay_parameter_names(self.model))
+            decaying = {
+                name
+                for name in self.get_decay_parameter_names(self.model)
+                if not name.startswith("value_head.")
+            }
             names = {id(each): name for name, each in self.model.named_parameters()}
             rate = self.args.critic_learning_rate
             groups: list[dict[str, Any]] = []

@@ -6,8 +6,11 @@ import sys
 from collections.abc import Callable
 
 from tests.benchmarks.align_against_trl import align_against_trl, align_throughput_against_trl
+from tests.benchmarks.ppo_against_trl import ppo_full_length, ppo_spread_lengths
+from tests.benchmarks.ppo_memory import ppo_shared_lora_memory, ppo_vocabulary_memory
 from tests.benchmarks.pretrain_throughput import pretrain_throughput
 from tests.benchmarks.result import Result
+from tests.benchmarks.rollout_speed import rollout_speed
 from tests.benchmarks.sandbox_speed import sandbox_calls_seconds, sandbox_tests_seconds
 from tests.benchmarks.startup import help_seconds, plan_seconds, quickstart_cached_seconds
 
@@ -18,6 +21,11 @@ BENCHMARKS: dict[str, Callable[[], Result]] = {
     "sandbox_calls_seconds": sandbox_calls_seconds,
     "sandbox_tests_seconds": sandbox_tests_seconds,
     "pretrain_throughput": pretrain_throughput,
+    "rollout_speed": rollout_speed,
+    "ppo_full_length": ppo_full_length,
+    "ppo_spread_lengths": ppo_spread_lengths,
+    "ppo_shared_lora_memory": ppo_shared_lora_memory,
+    "ppo_vocabulary_memory": ppo_vocabulary_memory,
     "align_against_trl": align_against_trl,
     "align_throughput_against_trl": align_throughput_against_trl,
 }

@@ -6,6 +6,10 @@ with LoRA on a Llama of 46 million parameters, 8 rows of 96 tokens a forward pas
 process of its own.
 
     python -m tests.benchmarks.ppo_memory ppo|sft     # one side; prints its peak in MB
+
+`ppo_vocabulary_memory`: the most bytes of tensors that a training pass holds at once, beyond
+weights and gradients, with 8,192 and with 65,536 words: logits of a whole batch would make it eight
+times as much.
 """
 
 from __future__ import annotations
@@ -15,13 +19,18 @@ import resource
 import subprocess
 import sys
 import tempfile
+import weakref
+from contextlib import nullcontext
 from typing import Any
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from tests.benchmarks.result import Result
 
 _GOAL = 1 / 1.5
+_VOCABULARIES = (8_192, 65_536)
 _ROWS, _PROMPT, _RESPONSE, _VOCABULARY = 8, 32, 64, 16_384
 
 
@@ -34,6 +43,87 @@ def ppo_shared_lora_memory() -> Result:
         goal=_GOAL,
         details={"peak_mb": peaks, "ppo_over_sft": round(peaks["ppo"] / peaks["sft"], 3)},
     )
+
+
+def ppo_vocabulary_memory() -> Result:
+    """Compare peaks of a pass; the ratio is that of the small vocabulary over the large one's."""
+    small, large = (_pass_bytes(size) for size in _VOCABULARIES)
+    return Result(
+        name="ppo_vocabulary_memory",
+        ratio=small / large,
+        goal=1 / 1.1,
+        details={"peak_mb": [round(each / 1e6, 2) for each in (small, large)]},
+    )
+
+
+class _LiveBytes(TorchDispatchMode):
+    """Counts the bytes of tensors that are made and still alive; their highest number is `peak`.
+
+    there: what was there before, which is not counted when a view of it is made.
+    """
+
+    def __init__(self, there: list[torch.Tensor]) -> None:
+        super().__init__()
+        self.now, self.peak = 0, 0
+        self._seen = {tensor.untyped_storage()._cdata for tensor in there}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(found):
+            if isinstance(tensor, torch.Tensor):
+                self._count(tensor.untyped_storage())
+        return found
+
+    def _count(self, storage: torch.UntypedStorage) -> None:
+        key, size = storage._cdata, storage.nbytes()
+        if key in self._seen:
+            return
+        self._seen.add(key)
+        self.now += size
+        self.peak = max(self.peak, self.now)
+        weakref.finalize(storage, self._gone, key, size)
+
+    def _gone(self, key: int, size: int) -> None:
+        self._seen.discard(key)
+        self.now -= size
+
+
+def _pass_bytes(vocabulary: int) -> int:
+    """Return the peak of one training pass beyond weights and gradients, which are there before."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from pipeline.ppo.build import Start, actor_critic
+    from pipeline.ppo.config import PPOConfig
+    from pipeline.ppo.losses import Batch, Losses
+    from pipeline.ppo.progress import StepTotals
+    from pipeline.ppo.sequences import Sequences
+
+    torch.manual_seed(0)
+    network = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=vocabulary,
+            hidden_size=64,
+            intermediate_size=256,
+            num_hidden_layers=4,
+            num_attention_heads=4,
+        )
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        args = PPOConfig(output_dir=folder, report_to="none")
+        actor = actor_critic(Start(network, (), None, None), args)
+    for parameter in actor.parameters():
+        if parameter.requires_grad:
+            parameter.grad = torch.zeros_like(parameter)
+    rows = [[3 + (i * j) % 999 for j in range(_PROMPT + _RESPONSE)] for i in range(4 * _ROWS)]
+    prompts, responses = [row[:_PROMPT] for row in rows], [row[_PROMPT:] for row in rows]
+    sequences = Sequences.of(prompts, responses, pad=0, device=torch.device("cpu"))
+    flat = torch.full((len(rows) * _RESPONSE,), 0.01)
+    batch = Batch(sequences, *(flat.clone() for _ in range(6)))
+    losses = Losses(actor, args, (), nullcontext)
+    there = [tensor for each in actor.parameters() for tensor in (each, each.grad)]
+    with _LiveBytes([tensor for tensor in there if tensor is not None]) as live:
+        losses.send_back(batch, StepTotals(), trains_policy=True, is_first=True)
+    return live.peak
 
 
 def _peak_of(side: str) -> float:
@@ -79,7 +169,8 @@ def _lora() -> Any:
 
 def _sft(folder: str) -> Any:
     from datasets import Dataset
-    from trl import SFTConfig, SFTTrainer
+    from trl.trainer.sft_config import SFTConfig
+    from trl.trainer.sft_trainer import SFTTrainer
 
     rows = [[3 + (i * j) % 999 for j in range(_PROMPT + _RESPONSE)] for i in range(_ROWS * 4)]
     args = SFTConfig(

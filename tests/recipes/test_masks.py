@@ -118,3 +118,27 @@ def test_rows_that_are_too_long_are_named_by_the_mask_and_by_the_run(
     ended = run_forked(tmp_path / "recipe.yaml", tmp_path / "runs")
     assert ended.code == 2, ended.output
     assert is_like(ended.output.splitlines()[-1], line), ended.output
+
+
+@pytest.mark.parametrize(
+    ("model", "row", "shown"),
+    [
+        ("$base", {"prompt": "2 + 2 =", "level": 1}, "2 + 2 =«...»"),
+        ("./runs/tiny/base", CHAT, r"<|user|>Hi<|end|>\x1b[31m<|end|><|assistant|>«...»"),
+    ],
+)
+def test_a_prompt_is_shown_up_to_where_the_policy_writes(
+    posttrain: Command, model: str, row: dict[str, object], shown: str
+) -> None:
+    Path("asked.jsonl").write_text(f"{json.dumps(row)}\n" * 2)
+    Path("mine.py").write_text("def brevity(completions, **rest): ...\n")
+    with Path("recipe.yaml").open("a") as stream:
+        stream.write(f"  ppo: {{stage: ppo, model: {model}, prompts: {{file: asked.jsonl}}, ")
+        stream.write("reward: {use: 'mine:brevity'}}\n")
+    said = posttrain("check", "recipe.yaml", "--show-mask", "ppo", "--rows", "1")
+    assert said.code == 0, said
+    counts, prompt, summary = said.out.splitlines()[-3:]
+    columns = ", ".join([*(name for name in row if name == "level"), "source"])
+    assert is_like(counts, f"asked.jsonl:1: ... tokens, a ...; columns: {columns}")
+    assert prompt == shown
+    assert is_like(summary, "asked.jsonl: prompts 1, of them longer than max_prompt_length: 0; ...")

@@ -29,7 +29,13 @@ from pipeline.ppo.actor_critic import after_last, last_hidden, predicting
 from pipeline.ppo.logprobs import head_of, hidden_gradient, log_probabilities
 from pipeline.ppo.sequences import Sequences
 from tests.ppo_tasks import tiny_llama
-from tests.unit.ppo.small_trainers import VOCABULARY, MakeTrainer, confident, shaken
+from tests.unit.ppo.small_trainers import (
+    VOCABULARY,
+    MakeTrainer,
+    confident,
+    gradients_of,
+    shaken,
+)
 
 CPU = torch.device("cpu")
 SHAPE = {
@@ -119,16 +125,18 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(list(head_of(llama()).chunks(50))) == 4
 
 
-@pytest.mark.parametrize("forbidden", [(), (0, 5)], ids=["all ids", "two forbidden"])
-@pytest.mark.parametrize("temperature", [1.0, 0.5])
+@pytest.mark.parametrize("bonus", [0.0, 0.3], ids=["no bonus", "entropy bonus"])
+@pytest.mark.parametrize(
+    ("temperature", "forbidden"), [(1.0, ()), (0.5, (0, 5))], ids=["plain", "cold, two forbidden"]
+)
 @pytest.mark.parametrize("make", MODELS.values(), ids=MODELS)
 @pytest.mark.usefixtures("small_chunks")
 def test_values_and_gradients_are_those_of_log_softmax(
-    make: Callable[[], Any], temperature: float, forbidden: tuple[int, ...]
+    make: Callable[[], Any], temperature: float, forbidden: tuple[int, ...], bonus: float
 ) -> None:
     """B23: with the temperature in them, and without what is never sampled.
 
-    Gradients of every weight: of a loss with an entropy bonus.
+    Gradients of every weight.
     """
     torch.manual_seed(0)
     module = make()
@@ -139,7 +147,7 @@ def test_values_and_gradients_are_those_of_log_softmax(
     )
     weights = torch.linspace(-1, 2, len(expected))
     trained = {name: p for name, p in module.named_parameters() if p.requires_grad}
-    ((expected - 0.3 * entropies) * weights).sum().backward()
+    ((expected + bonus * entropies) * weights).sum().backward()
     gradients = {name: p.grad for name, p in trained.items()}
     for parameter in trained.values():
         parameter.grad = None
@@ -154,11 +162,14 @@ def test_values_and_gradients_are_those_of_log_softmax(
 
     def loss_of(new: Tensor, entropy: Tensor | None, part: slice) -> Tensor:
         torch.testing.assert_close(new, found[part], atol=1e-6, rtol=0)
-        assert entropy is not None
+        if entropy is None:
+            return (new * weights[part]).sum()
         torch.testing.assert_close(entropy, exact[part], atol=1e-5, rtol=0)
-        return ((new - 0.3 * entropy) * weights[part]).sum()
+        return ((new + bonus * entropy) * weights[part]).sum()
 
-    hidden.backward(hidden_gradient(head, hidden, sequences.targets, loss_of, with_entropy=True))
+    is_asked = bool(bonus)
+    targets = sequences.targets
+    hidden.backward(hidden_gradient(head, hidden, targets, loss_of, with_entropy=is_asked))
     assert gradients
     for name, parameter in trained.items():
         expected_gradient = gradients[name]
@@ -243,6 +254,24 @@ def test_log_probabilities_in_bf16_are_close_to_those_in_fp64(llama: Any) -> Non
     assert (found - expected).abs().max() < 2e-2
     careless = careless.gather(1, sequences.targets[:, None]).squeeze(1)
     assert (careless - expected).abs().mean() > 1.5 * (found - expected).abs().mean()
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_gradients_in_bf16_are_close_to_those_in_fp32(llama: Any) -> None:
+    """B56: chunk after chunk, though autocast keeps one copy of the weights for all of them."""
+    sequences = together(*random_rows())
+    gradients: list[dict[str, Tensor]] = []
+    for is_bf16 in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=is_bf16):
+            hidden = predicting(llama.base_model, sequences)
+            gradient = hidden_gradient(
+                head_of(llama), hidden, sequences.targets, lambda new, _, part: new.sum()
+            )
+        hidden.backward(gradient)
+        gradients.append(gradients_of(llama))
+    for name, each in gradients[0].items():
+        apart = (gradients[1][name] - each).norm() / each.norm()
+        assert float(apart) < 0.05, name
 
 
 class Largest(TorchDispatchMode):

@@ -9,11 +9,14 @@ import pytest
 from tests.small_ppo import KINDS, ROLLOUT, Run, difference, in_processes, trained
 
 _STEPS = 2 * ROLLOUT
+_STEPS_BY_KIND = {**dict.fromkeys(KINDS, _STEPS), "lora_after_critic": 3 * ROLLOUT}
 _STOP = ROLLOUT + 3
 _STATE = ("weights", "moments", "kl", "rewards", "lines", "samples")
-_HALF = {"per_device_train_batch_size": 2}
-_PARTS = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 4}
-_ALL_AT_ONCE = {"per_device_train_batch_size": 8, "gradient_accumulation_steps": 1}
+# Low, as Adam makes steps of this size even of rounding errors.
+_RATE = {"learning_rate": 2e-3, "critic_learning_rate": 2e-3}
+_HALF = {**_RATE, "per_device_train_batch_size": 2}
+_PARTS = {**_RATE, "per_device_train_batch_size": 1, "gradient_accumulation_steps": 4}
+_ALL_AT_ONCE = {**_RATE, "per_device_train_batch_size": 8, "gradient_accumulation_steps": 1}
 
 Ends = dict[str, list[dict[str, Any]]]
 
@@ -29,7 +32,7 @@ def ends(tmp_path_factory: pytest.TempPathFactory) -> Ends:
 
     begun = run("begun", kind="full", stops_at=_STOP)
     runs = {
-        **{kind: run(kind) for kind in KINDS},
+        **{kind: run(kind, stops_at=steps) for kind, steps in _STEPS_BY_KIND.items()},
         "parts": run("parts", kind="full", settings=_PARTS),
         "begun": begun,
         "resumed": replace(begun, goes_on_from=begun.checkpoint, stops_at=_STEPS),
@@ -41,19 +44,18 @@ def ends(tmp_path_factory: pytest.TempPathFactory) -> Ends:
 @pytest.mark.parametrize("kind", KINDS)
 def test_two_processes_end_where_one_does(kind: str, ends: Ends, tmp_path: Path) -> None:
     """B48, B49: rows of uneven lengths, whitened and logged over both processes."""
-    alone = trained(Run(kind, str(tmp_path), stops_at=_STEPS))
+    run = Run(kind, str(tmp_path), stops_at=_STEPS_BY_KIND[kind], settings=_RATE)
+    alone = trained(run)
     together = ends[kind][0]
     gaps = {name: difference(alone[name], together[name]) for name in _STATE}
-    print(kind, gaps)
     assert together["samples"] == alone["samples"]
     assert gaps["weights"] <= 1e-6
-    assert max(gaps[name] for name in ("kl", "rewards", "lines")) <= 2e-5
+    assert max(gaps[name] for name in ("moments", "kl", "rewards", "lines")) <= 1e-5
 
 
 def test_a_split_into_processes_and_passes_changes_nothing(ends: Ends, tmp_path: Path) -> None:
     """B19: four passes of one row in two processes, or one pass of eight rows."""
     alone = trained(Run("full", str(tmp_path), stops_at=_STEPS, settings=_ALL_AT_ONCE))
-    print(difference(alone["weights"], ends["parts"][0]["weights"]))
     assert difference(alone["weights"], ends["parts"][0]["weights"]) <= 1e-6
     assert alone["samples"] == ends["parts"][0]["samples"]
 

@@ -16,7 +16,7 @@ from transformers import (
     MistralForCausalLM,
 )
 
-from pipeline.ppo.rollout import LoopSampler, Sampling, generating, holes_filled, length_groups
+from pipeline.ppo.rollout import LoopSampler, Sampling, holes_filled, length_groups
 
 VOCAB, POSITIONS, PAD = 48, 96, 0
 PROMPTS = [
@@ -262,11 +262,16 @@ def test_after_an_error_the_model_is_as_it_was() -> None:
     module = llama().train()
     module.gradient_checkpointing_enable()
     flags = [vars(each).get("gradient_checkpointing") for each in module.modules()]
-    with pytest.raises(RuntimeError, match="as planned"), generating(module):
-        assert not module.training
-        assert not torch.is_grad_enabled()
-        assert not module.is_gradient_checkpointing
+    met: list[bool] = []
+
+    def fail(*_) -> None:
+        met.extend((module.training, torch.is_grad_enabled(), module.is_gradient_checkpointing))
         raise RuntimeError("as planned")
+
+    module.lm_head.register_forward_pre_hook(fail)
+    with pytest.raises(RuntimeError, match="as planned"):
+        sample(module)
+    assert met == [False, False, False]
     assert module.training
     assert torch.is_grad_enabled()
     assert [vars(each).get("gradient_checkpointing") for each in module.modules()] == flags

@@ -1,7 +1,10 @@
 """What becomes of upstream's training arguments, each of which needs a decision."""
 
+from pathlib import Path
+
 import pytest
 
+from pipeline.recipe import trainer_fields as upstream
 from pipeline.recipe.trainer_fields import fields
 from pipeline.recipe.training_args import (
     EXECUTION_KEYS,
@@ -67,3 +70,19 @@ def test_a_value_of_another_type_is_refused(key: str, taken: set[type]) -> None:
     for value in (1, 0.5, "1e-4", True, {"a": 1}, [1]):
         found = problem(key, value, "SFTConfig")
         assert (found is None) == (type(value) in taken), (key, value, found)
+
+
+def test_a_value_that_is_none_of_the_choices_is_refused_with_the_nearest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = "class Mine:\n    layout: Literal['auto', 'shared'] | None = 'auto'\n"
+    (tmp_path / "config.py").write_text(source)
+    monkeypatch.setitem(upstream._HOMES, "Mine", ("pipeline", str(tmp_path / "config.py")))
+    assert problem("layout", "shared", "Mine") is None
+    assert problem("layout", None, "Mine") is None
+    said = ("`layout` is `shred`, not `auto` or `shared`", "did you mean `shared`?")
+    assert problem("layout", "shred", "Mine") == said
+    assert problem("layout", 3, "Mine") == (
+        "`layout` is 3, not `auto` or `shared`",
+        "write one of these",
+    )
