@@ -71,7 +71,7 @@ class Task:
 
 @dataclass
 class Outcome:
-    """lines: one a rollout. learnt_after: rollouts until the task was learnt, None if it was not."""
+    """lines: one a rollout. learnt_after: rollouts until it was, None if it was not."""
 
     trainer: PPOTrainer
     lines: list[Line] = field(default_factory=list)

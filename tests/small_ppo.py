@@ -18,8 +18,13 @@ from typing import Any
 
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-from transformers import PrinterCallback, TrainerCallback
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+    PrinterCallback,
+    TrainerCallback,
+)
 
 from pipeline.ppo.config import PPOConfig
 from pipeline.ppo.trainer import PPOTrainer
@@ -153,9 +158,8 @@ def difference(one: Any, other: Any) -> float:
 
 def matches(completion_ids: Any, target: Any, log_metric: Any, **_: Any) -> list[float]:
     """Reward the share of tokens that are a prompt's own target."""
-    found = [
-        ids.count(wanted) / len(ids) for ids, wanted in zip(completion_ids, target, strict=True)
-    ]
+    rows = zip(completion_ids, target, strict=True)
+    found = [ids.count(wanted) / len(ids) for ids, wanted in rows]
     for share in found:
         log_metric("share", share)
     return found
@@ -219,14 +223,8 @@ def _tokenizer() -> PreTrainedTokenizerFast:
 
 
 def _prompts(number: int) -> list[dict[str, Any]]:
-    lengths = [1 + row % 5 for row in range(number)]
-    return [
-        {
-            "input_ids": [2 + (3 * row + place) % 10 for place in range(length)],
-            "target": 2 + row % 4,
-        }
-        for row, length in enumerate(lengths)
-    ]
+    ids = [[2 + (3 * row + place) % 10 for place in range(1 + row % 5)] for row in range(number)]
+    return [{"input_ids": each, "target": 2 + row % 4} for row, each in enumerate(ids)]
 
 
 def _work(folder: Path, number: int, rank: int, processes: int) -> None:
@@ -263,7 +261,8 @@ def main(folder: Path, processes: int) -> int:
     """Do all runs; return 1 as soon as one fails."""
     for number in range(len(json.loads((folder / "runs.json").read_text()))):
         children = [_forked(folder, number, rank, processes) for rank in range(processes)]
-        if any([os.waitpid(child, 0)[1] for child in children]):
+        states = [os.waitpid(child, 0)[1] for child in children]
+        if any(states):
             return 1
     return 0
 

@@ -7,19 +7,9 @@ transformers.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal, get_args, get_origin, get_type_hints
 
 from transformers import TrainingArguments
-
-_LAYOUTS = ("auto", "separate", "shared_lora", "shared_trunk")
-_CHOICES = {
-    "kl_estimator": ("k1", "k2", "k3"),
-    "reward_normalisation": ("none", "running", "fixed"),
-    "eos_penalty_mode": ("subtract", "replace"),
-    "truncation": ("terminal", "bootstrap"),
-    "loss_aggregation": ("token", "seq", "seq_sum"),
-    "layout": _LAYOUTS,
-    "rollout_engine": ("own", "generate", "vllm"),
-}
 
 
 @dataclass
@@ -75,18 +65,18 @@ class PPOConfig(TrainingArguments):
     max_completion_length: int = field(default=128)
     max_prompt_length: int | None = field(default=None)
     temperature: float = field(default=1.0)
-    rollout_engine: str = field(default="own")
+    rollout_engine: Literal["own", "generate", "vllm"] = field(default="own")
     rollout_batch_size: int | None = field(default=None)
     scoring_batch_size: int = field(default=16)
     reuse_rollout_logprobs: bool = field(default=False)
     kl_coef: float = field(default=0.05)
-    kl_estimator: str = field(default="k1")
+    kl_estimator: Literal["k1", "k2", "k3"] = field(default="k1")
     kl_target: float | None = field(default=None)
     kl_horizon: float = field(default=10000.0)
     kl_loss_coef: float = field(default=0.0)
     gamma: float = field(default=1.0)
     lam: float = field(default=0.95)
-    truncation: str = field(default="terminal")
+    truncation: Literal["terminal", "bootstrap"] = field(default="terminal")
     cliprange: float = field(default=0.2)
     cliprange_high: float | None = field(default=None)
     dual_clip: float | None = field(default=None)
@@ -97,22 +87,23 @@ class PPOConfig(TrainingArguments):
     entropy_coef: float = field(default=0.0)
     whiten_rewards: bool = field(default=False)
     whiten_advantages: bool = field(default=True)
-    loss_aggregation: str = field(default="token")
+    loss_aggregation: Literal["token", "seq", "seq_sum"] = field(default="token")
     reward_weights: list[float] | None = field(default=None)
-    reward_normalisation: str = field(default="none")
+    reward_normalisation: Literal["none", "running", "fixed"] = field(default="none")
     reward_clip: list[float] | None = field(default=None)
     missing_eos_penalty: float | None = field(default=None)
-    eos_penalty_mode: str = field(default="subtract")
+    eos_penalty_mode: Literal["subtract", "replace"] = field(default="subtract")
     target_approx_kl: float | None = field(default=None)
-    layout: str = field(default="auto")
+    layout: Literal["auto", "separate", "shared_lora", "shared_trunk"] = field(default="auto")
     detach_value_trunk: bool = field(default=False)
     disable_dropout: bool = field(default=True)
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant, with ValueError."""
         super().__post_init__()
-        for name, allowed in _CHOICES.items():
-            if getattr(self, name) not in allowed:
+        for name, kind in get_type_hints(type(self)).items():
+            allowed = get_args(kind) if get_origin(kind) is Literal else ()
+            if allowed and name in PPOConfig.__annotations__ and getattr(self, name) not in allowed:
                 raise ValueError(f"`{name}` is `{getattr(self, name)}`; write {_either(allowed)}")
         positive = ("num_ppo_epochs", "num_mini_batches", "max_completion_length", "temperature")
         for name in (*positive, "scoring_batch_size", "kl_horizon"):

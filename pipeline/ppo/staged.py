@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.data.blocks import held_out_records, row_sources
+from pipeline.data.blocks import held_out_prompts, row_sources, tasks_of
 from pipeline.data.mixing import row_mixture
 from pipeline.data.prompt_ids import encode_prompts
-from pipeline.data.tasks import load_task
 from pipeline.errors import PosttrainError
 from pipeline.models import (
     load_for_training,
@@ -24,7 +23,7 @@ from pipeline.models import (
     peft_config,
 )
 from pipeline.ppo.adapted import SharedReward, shared_reward
-from pipeline.ppo.build import Start, actor_critic
+from pipeline.ppo.build import Start, actor_critic, positions_of
 from pipeline.ppo.collect import Prompt
 from pipeline.ppo.config import PPOConfig
 from pipeline.ppo.gate import check_ranking
@@ -83,20 +82,18 @@ def staged(config: PpoConfig, context: StageContext, stage: Stage) -> Staged:
     form = _form(source, tokenizer)
     sources = row_sources(config.prompts, context.places, stage.data_forms)
     rows, shares = row_mixture(sources, seed=context.seed)
-    limit = args.max_prompt_length
+    # What leaves no room for a response is dropped and counted, unless the recipe says more.
+    actor, modules = _actor(config, context, source, args)
+    positions = positions_of(actor.causal)
+    room = None if positions is None else positions - args.max_completion_length
+    limit = args.max_prompt_length or room
     encoded, report = encode_prompts(rows, tokenizer, max_prompt_length=limit, form=form)
-    unseen = held_out_records(
-        config, context.places, stage.data_forms, at_most=_HELD_OUT_PROMPTS // len(config.prompts)
-    )
+    at_most = _HELD_OUT_PROMPTS // len(config.prompts)
+    unseen = held_out_prompts(config.prompts, context.places, at_most=at_most)
     held_out = (
         encode_prompts(unseen, tokenizer, max_prompt_length=limit, form=form)[0] if unseen else []
     )
-    tasks = {
-        block.label: load_task(block.task, context.places)
-        for block in config.prompts
-        if block.task is not None
-    }
-    actor, modules = _actor(config, context, source, args)
+    tasks = tasks_of(config.prompts, context.places)
     terms = [_term(term, modules, tokenizer, tasks, context) for term in config.reward]
     is_gated = config.reward_gate == "on"
     watch = Watch(

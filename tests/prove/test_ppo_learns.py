@@ -49,7 +49,9 @@ def say(capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest) -> S
 
     def said(figure: str) -> None:
         with capsys.disabled():
-            print(f"\n{request.node.callspec.id if 'callspec' in vars(request.node) else ''}", figure)
+            print(
+                f"\n{request.node.callspec.id if 'callspec' in vars(request.node) else ''}", figure
+            )
 
     return said
 

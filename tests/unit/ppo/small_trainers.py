@@ -1,18 +1,23 @@
 """What tests of the trainer share: a model's weights made telling, a reward, the logged lines."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from typing import Any
 
 import torch
 
+from pipeline.ppo.actor_critic import ActorCritic, predicting
 from pipeline.ppo.config import PPOConfig
+from pipeline.ppo.logprobs import head_of, log_probabilities
 from pipeline.ppo.losses import Batch, Losses
+from pipeline.ppo.rollout import Completion
 from pipeline.ppo.sequences import Sequences
 from pipeline.ppo.trainer import PPOTrainer
 
 VOCABULARY = 32
 CPU = torch.device("cpu")
+LAYOUTS = ("separate", "shared_lora", "shared_trunk")
+SMALL = {"max_completion_length": 2, "num_ppo_epochs": 1}
 MakeTrainer = Callable[..., PPOTrainer]
 
 
@@ -88,3 +93,36 @@ def gradients_of(module: torch.nn.Module) -> dict[str, torch.Tensor]:
     found = {n: p.grad.clone() for n, p in module.named_parameters() if p.grad is not None}
     module.zero_grad(set_to_none=True)
     return found
+
+
+@torch.no_grad()
+def reference_logprobs(actor: ActorCritic) -> torch.Tensor:
+    sequences = some_batch().sequences
+    with actor.reference() as reference:
+        hidden = predicting(reference.base_model, sequences)
+        return log_probabilities(head_of(reference), hidden, sequences.targets)[0]
+
+
+@torch.no_grad()
+def policy_logprobs(actor: ActorCritic) -> torch.Tensor:
+    sequences = some_batch().sequences
+    hidden = actor.policy_hidden(sequences)
+    return log_probabilities(head_of(actor.causal), hidden, sequences.targets)[0]
+
+
+@torch.no_grad()
+def values_of(actor: ActorCritic) -> torch.Tensor:
+    with actor.as_critic():
+        return actor.values(some_batch().sequences)
+
+
+class Written:
+    """A sampler that writes what it is told, one completion after the other."""
+
+    def __init__(self, completions: Sequence[list[int]], ends: int = 1) -> None:
+        self._completions = list(completions)
+        self._ends = ends
+
+    def __call__(self, module: Any, prompts: Any, *, keys: Any, **_: Any) -> list[Completion]:
+        rows = [self._completions[key % len(self._completions)] for key in keys]
+        return [Completion(row, row[-1:] == [self._ends], None) for row in rows]

@@ -133,9 +133,7 @@ def test_while_the_critic_warms_up_the_policy_has_no_gradients(
     assert any(gradient is not None and gradient.abs().max() > 0 for gradient in critic)
 
 
-def test_a_ratio_far_above_the_dual_clip_is_learnt_from_no_more(
-    llama: Any, tmp_path: Path
-) -> None:
+def test_a_ratio_far_above_the_dual_clip_is_learnt_from_no_more(llama: Any, tmp_path: Path) -> None:
     batch = some_batch()
     far = Batch(**{**vars(batch), "logprobs": batch.logprobs - 9, "advantages": -batch.weights})
     for dual_clip, is_moved in ((None, True), (3.0, False)):

@@ -1,4 +1,4 @@
-"""PPO in two processes that work together (gloo) does what it does in one, on the same responses."""
+"""PPO in two processes that work together (gloo) does what it does in one, response by response."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -278,11 +278,18 @@ def test_after_an_error_the_model_is_as_it_was() -> None:
 
 
 def test_a_model_that_sampled_can_be_trained() -> None:
-    """B55: what a model keeps from a pass in inference mode cannot enter a later backward pass."""
-    module = llama(rope_parameters={"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0})
+    """B55: tensors of inference mode cannot enter a later backward pass.
+
+    This model keeps frequencies of its positions from the first pass beyond 16 tokens.
+    """
+    factors = {"short_factor": [1.0] * 4, "long_factor": [2.0] * 4, "factor": 6.0}
+    rope = {"rope_type": "longrope", "rope_theta": 1e4, "original_max_position_embeddings": 16}
+    module = llama(rope_parameters={**rope, **factors})
     sample(module)
-    module(torch.tensor([PROMPTS[2]]), labels=torch.tensor([PROMPTS[2]])).loss.backward()
-    assert module.lm_head.weight.grad is not None
+    assert any(each.is_inference() for each in module.buffers()), "it kept nothing"
+    row = torch.arange(4, 36).unsqueeze(0)
+    module(row, labels=row).loss.backward()
+    assert all(each.grad is not None for each in module.parameters())
 
 
 def test_an_adapter_takes_part_and_its_checkpointing_comes_back() -> None:

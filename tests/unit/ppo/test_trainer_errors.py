@@ -22,7 +22,10 @@ from tests.unit.ppo.small_trainers import MakeTrainer, count_of_sevens
 
 SETTINGS: list[tuple[dict[str, Any], str]] = [
     ({"kl_estimator": "k4"}, "`kl_estimator` is `k4`; write k1, k2 or k3"),
-    ({"layout": "shared"}, "`layout` is `shared`; write auto, separate, shared_lora or shared_trunk"),
+    (
+        {"layout": "shared"},
+        "`layout` is `shared`; write auto, separate, shared_lora or shared_trunk",
+    ),
     ({"loss_aggregation": "mean"}, "`loss_aggregation` is `mean`; write token, seq or seq_sum"),
     ({"truncation": "none"}, "`truncation` is `none`; write terminal or bootstrap"),
     ({"rollout_engine": "trl"}, "`rollout_engine` is `trl`; write own, generate or vllm"),
@@ -53,7 +56,10 @@ def test_settings_that_cannot_be_meant_are_refused(
 PROMPTS: list[tuple[list[Any], str]] = [
     ([], "there are no prompts"),
     ([{"prompt": "t3"}, {"text": "t4"}], "row 1 has no `prompt` and no `input_ids`"),
-    ([{"prompt": [{"role": "user", "content": "t3"}]}], "row 0 is a chat, and the tokenizer has no"),
+    (
+        [{"prompt": [{"role": "user", "content": "t3"}]}],
+        "row 0 is a chat, and the tokenizer has no",
+    ),
     ([{"prompt": "  "}], "the prompt of row 0 has no token"),
     ([{"input_ids": [3] * 60}], "the prompt of row 0 has 60 tokens, more than 59"),
 ]
@@ -93,7 +99,10 @@ PARTS: list[tuple[Callable[[Any], dict[str, Any]], str]] = [
         lambda _: {"layout": "shared_trunk", "critic": another_network()},
         "in the layout `shared_trunk` the critic is a head on the policy",
     ),
-    (lambda _: {"critic": "nowhere"}, "`nowhere` holds no critic: it has no value_head.safetensors"),
+    (
+        lambda _: {"critic": "nowhere"},
+        "`nowhere` holds no critic: it has no value_head.safetensors",
+    ),
     (
         lambda _: {"peft_config": IA3Config(task_type="CAUSAL_LM")},
         "PPO trains LoRA adapters, not IA3",
@@ -105,11 +114,14 @@ PARTS: list[tuple[Callable[[Any], dict[str, Any]], str]] = [
     (lambda _: {"rewards": []}, "a reward is made of one term at least"),
     (lambda _: {"reward_weights": [1.0, 2.0]}, "2 `reward_weights` for 1 rewards"),
     (lambda _: {"rewards": [lambda text: [0.0]]}, "a reward function is called with"),
-    (lambda _: {"reward_clip": [1.0, -1.0]}, "reward clip [1.0, -1.0] is no range from low to high"),
+    (
+        lambda _: {"reward_clip": [1.0, -1.0]},
+        "reward clip [1.0, -1.0] is no range from low to high",
+    ),
 ]
 
 
-@pytest.mark.parametrize(("parts", "said"), PARTS, ids=lambda value: str(value)[-30:])
+@pytest.mark.parametrize(("parts", "said"), PARTS, ids=[said[-30:] for _, said in PARTS])
 def test_parts_that_do_not_go_together_are_refused(
     parts: Callable[[Any], dict[str, Any]], said: str, llama: Any, make_trainer: MakeTrainer
 ) -> None:
@@ -144,8 +156,6 @@ def test_a_model_with_a_head_of_an_unknown_kind_is_refused(make_trainer: MakeTra
     shape = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1}
     heads = {"num_attention_heads": 2, "num_key_value_heads": 2, "vocab_size": 32}
     ids = {"pad_token_id": 0, "eos_token_id": 1, "bos_token_id": None}
-    module = HyperCLOVAXForCausalLM(
-        HyperCLOVAXConfig(**shape, **heads, **ids, logits_scaling=3.0)
-    )
+    module = HyperCLOVAXForCausalLM(HyperCLOVAXConfig(**shape, **heads, **ids, logits_scaling=3.0))
     with pytest.raises(ValueError, match="HyperCLOVAXForCausalLM makes its logits in a way"):
         make_trainer(module)

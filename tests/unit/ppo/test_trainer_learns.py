@@ -22,7 +22,7 @@ def test_a_policy_learns_what_is_rewarded(task: Task, tmp_path: Path) -> None:
 
 
 def test_a_critic_alone_learns_what_its_prompt_will_earn(tmp_path: Path) -> None:
-    """B02, B46, B54: nine tenths of the variance, of returns that a clipped value would not reach."""
+    """B02, B46, B54: nine tenths of the variance of returns that are out of a clip's reach."""
     outcome = learn(CRITIC_ALONE, 0, tmp_path)
     assert outcome.learnt_after is not None
     assert outcome.lines[0]["value/explained_var"] < 0.1
