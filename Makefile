@@ -42,9 +42,11 @@ oracle: $(READY) $(TRL112)
 	POSTTRAIN_TRL112=$(abspath $(TRL112)) $(BIN)/pytest -m slow --timeout=1800 tests/unit/ppo/test_oracle.py
 
 # PPO against SFT in the quickstart, three seeds pooled, four samples an item (about 25 minutes).
+EIGHT := [facts,"translation(pairs=330)",logic,"space(max_steps=2)",code,diff,sql,stories]
 prove-ppo: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/posttrain run recipes/quickstart.yaml --seeds 7,1,2 --until preferred \
 	  --set 'stages.preferred.candidates=[$$ppo_samples]' \
+	  --set 'stages.sft_samples.tasks=$(EIGHT)' --set 'stages.ppo_samples.tasks=$(EIGHT)' \
 	  --set stages.sft_samples.limit=350 --set stages.sft_samples.samples=4 \
 	  --set stages.ppo_samples.limit=350 --set stages.ppo_samples.samples=4
 

@@ -51,6 +51,9 @@ if TYPE_CHECKING:
     OnRollout = Callable[[list[ScoredRow], Combined, dict[str, float]], dict[str, float]]
 
 
+_ROWS_ON_CPU = 4
+
+
 class PPOTrainer(Trainer):
     """Trains a policy and its critic on rewards.
 
@@ -176,19 +179,21 @@ class PPOTrainer(Trainer):
         loss = torch.zeros((), device=self.args.device)
         if not self.is_cut_short:
             self.model.train()
-            batch = Batch.of(
-                self.experience,  # pyright: ignore[reportArgumentType]
-                self._weights,
-                self._dealt[part][self.args.process_index],
-                pad=self.collector.sampling.pad_token_id,
-                device=self.args.device,
-            )
-            loss = self.losses.send_back(
-                batch,
-                self.totals,
-                trains_policy=rollout >= self.args.critic_warmup_rollouts,
-                is_first=place == 0,
-            )
+            rows = self._dealt[part][self.args.process_index]
+            for alike in _of_like_length(rows, self.args.device):
+                batch = Batch.of(
+                    self.experience,  # pyright: ignore[reportArgumentType]
+                    self._weights,
+                    alike,
+                    pad=self.collector.sampling.pad_token_id,
+                    device=self.args.device,
+                )
+                loss = loss + self.losses.send_back(
+                    batch,
+                    self.totals,
+                    trains_policy=rollout >= self.args.critic_warmup_rollouts,
+                    is_first=place == 0,
+                )
             if part == parts - 1 and self.args.world_size > 1:
                 sum_over_processes(self._trained())
         self._training_s += time.perf_counter() - began
@@ -342,6 +347,16 @@ class _AfterStep(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._trainer.after_step()
+
+
+def _of_like_length(rows: list[int], device: torch.device) -> list[list[int]]:
+    """Return rows, which come by length, in groups that are padded to their own longest.
+
+    On a CPU few rows are as efficient as many, and padding is what costs (a third of the time where
+    lengths spread evenly); on an accelerator one larger pass is faster.
+    """
+    size = _ROWS_ON_CPU if device.type == "cpu" else max(len(rows), 1)
+    return [rows[begin : begin + size] for begin in range(0, len(rows), size)]
 
 
 def _pass_number(items: list[int]) -> dict[str, int]:
