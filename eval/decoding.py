@@ -101,11 +101,17 @@ class Decoding:
         self.positions = self.positions + 1
         self._run(tokens.unsqueeze(-1), self.positions)
 
-    def spread(self, rows: Sequence[int], places: Sequence[int]) -> None:
-        """Have rows continue the prompts at these places, which were run once for all of them."""
+    def spread(self, askers: Sequence[Sequence[int]]) -> None:
+        """Name the rows anew, several to a prompt that was run once for all of them.
+
+        askers: for each prompt, in the order of the batch, the rows that continue it.
+        """
+        self.rows = [row for rows in askers for row in rows]
+        if len(self.rows) == len(askers):
+            return
+        places = [place for place, rows in enumerate(askers) for _ in rows]
         index = torch.tensor(places, device=self.mask.device)
         self.cache.reorder_cache(index)  # not batch_select_indices, which linear attention lacks
-        self.rows = list(rows)
         self.mask, self.positions = self.mask[index], self.positions[index]
         self.logits = self.logits[index]
 

@@ -255,7 +255,7 @@ def composition(
         elif isinstance(each, nn.Module):
             path = getattr(each, "name_or_path", "")
             own = tokenizer if not path else _tokenizer_beside(path, tokenizer)
-            module: Any = each
+            module: Any = nn.Module.to(each, args.device)  # a quantised one stays where it is
             terms.append(model_term(module, own, name, weight, policy_tokenizer=tokenizer))
         else:
             terms.append(function_term(each, name, weight))

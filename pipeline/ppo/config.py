@@ -133,6 +133,8 @@ class PPOConfig(TrainingArguments):
             raise ValueError(
                 "`auto_find_batch_size` would change the algorithm; set the batch size"
             )
+        if self.ignore_data_skip:
+            raise ValueError("`ignore_data_skip` would start a resumed run with its first rollout")
         self.remove_unused_columns = False  # rewards are handed every column
         self.logging_strategy = "no"  # a line a rollout is logged instead
 

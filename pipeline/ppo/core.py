@@ -161,8 +161,11 @@ def value_loss(new: Tensor, old: Tensor, returns: Tensor, *, clip: float | None)
     free = (new - returns) ** 2 / 2
     if clip is None:
         return ValueLoss(free, torch.zeros_like(free, dtype=torch.bool))
-    bounded = (old + (new - old).clamp(-clip, clip) - returns) ** 2 / 2
-    return ValueLoss(torch.maximum(free, bounded), bounded > free)
+    moved = new - old
+    bounded = (old + moved.clamp(-clip, clip) - returns) ** 2 / 2
+    # Where nothing was clamped the two still differ: old + (new - old) is not new, by rounding.
+    is_clipped = (bounded > free) & (moved.abs() > clip)
+    return ValueLoss(torch.maximum(free, bounded), is_clipped)
 
 
 def token_weights(mask: Tensor, *, aggregation: Aggregation) -> Tensor:

@@ -143,10 +143,7 @@ class LoopSampler:
         parts: list[Decoding] = []
         for group in length_groups(list(asking)):
             part = Decoding(module, dict(enumerate(group)), limit)
-            askers = [
-                (index, place) for place, prompt in enumerate(group) for index in asking[prompt]
-            ]
-            part.spread(*zip(*askers, strict=True))
+            part.spread([asking[prompt] for prompt in group])
             parts.append(part)
         for decoding in joined(parts):
             yield from self._written(decoding, rows)

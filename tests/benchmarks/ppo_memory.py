@@ -2,7 +2,7 @@
 
 `ppo_shared_lora_memory`: peak resident memory above that of the imported libraries, of PPO (policy,
 reference, critic and reward model; rollouts and training) and that of SFT by TRL's trainer, both
-with LoRA on a Llama of 46 million parameters, 8 rows of 96 tokens a forward pass. Each side is a
+with LoRA on a Llama of 59 million parameters, 8 rows of 96 tokens a forward pass. Each side is a
 process of its own.
 
     python -m tests.benchmarks.ppo_memory ppo|sft     # one side; prints its peak in MB

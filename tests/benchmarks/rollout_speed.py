@@ -6,8 +6,8 @@ ends a row, so both sides write equally much; the loop gives log-probabilities a
 the worse one's share of its goal. A third comparison has no goal: half of the rows are over after
 20 tokens, and few write all 64.
 
-Both sides take turns, and the median of the turns' ratios counts: of processor time, as wall time on
-a busy machine is its neighbours' too. Void unless both sample equally likely text.
+Both sides take turns, and the median of the turns' ratios counts: of processor time, as wall time
+on a busy machine is its neighbours' too. Void unless both sample equally likely text.
 
 On one thread, unless OMP_NUM_THREADS says more; pretrain_throughput.py says why.
 """

@@ -290,6 +290,14 @@ def test_the_clipped_value_loss_and_its_gradient(
     assert found.clipped.tolist() == [gradient == 0]
 
 
+def test_a_value_that_was_not_clamped_does_not_count_as_clipped() -> None:
+    """Not though old + (new - old) is another number than new in three of four cases."""
+    drawn = torch.Generator().manual_seed(2)
+    old, new, returns = (torch.randn(10_000, generator=drawn) for _ in range(3))
+    found = value_loss(0.01 * new, 0.3 * old, returns, clip=10.0)
+    assert not bool(found.clipped.any())
+
+
 def test_without_a_bound_the_critic_reaches_large_returns() -> None:
     """B46: with returns of 10 a bound of 0.2 stops the critic at 0.2; None does not."""
     reached = {}

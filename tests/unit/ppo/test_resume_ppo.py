@@ -61,7 +61,7 @@ def test_what_is_compared_does_change_on_the_way(whole: dict[str, Any]) -> None:
     assert lines[-1]["lr"] == lines[-1]["critic_lr"] == 0.0
     # Stopped at step 15 within epochs that were cut short, in the kind that has a bound.
     assert lines[2]["policy/cut_short"] == ("target_approx_kl" in KINDS[whole["kind"]])
-    assert lines[-1]["objective/kl"] > 0.1
+    assert lines[-1]["objective/kl"] > 0.01
     assert lines[-1]["value/mean"] != 0
     assert all(float(state["exp_avg"].abs().max()) > 0 for state in whole["moments"].values())
 

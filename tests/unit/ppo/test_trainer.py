@@ -106,6 +106,30 @@ def test_nothing_is_cut_off_from_what_is_sampled(llama: Any, make_trainer: MakeT
     assert found > -3 * deviation
 
 
+@pytest.mark.parametrize(
+    ("named", "ends"), [(None, {1}), (9, {1, 9}), ([5, 9], {1, 5, 9})], ids=str
+)
+def test_a_response_ends_with_what_model_or_tokenizer_say(
+    named: Any, ends: set[int], llama: Any, make_trainer: MakeTrainer
+) -> None:
+    """B41, B42: also where the model names no end, or several of which the tokenizer knows none."""
+    kept: list[ScoredRow] = []
+
+    def keep(rows: list[ScoredRow], combined: Any, metrics: Any) -> dict[str, float]:
+        kept.extend(rows)
+        return {}
+
+    llama.generation_config.eos_token_id = llama.config.eos_token_id = named
+    trainer = make_trainer(
+        llama, on_rollout=keep, total_episodes=64, per_device_train_batch_size=64, **SMALL
+    )
+    assert trainer.collector.sampling.eos_token_ids == ends
+    trainer.train()
+    assert {row.completion_ids[-1] for row in kept if row.has_eos} == ends
+    assert not any(ends & set(row.completion_ids[:-1]) for row in kept)
+    assert all(row.has_eos == (row.completion_ids[-1] in ends) for row in kept)
+
+
 @pytest.mark.parametrize("temperature", [0.5, 1.7])
 def test_the_first_ratio_is_1_at_any_temperature(
     temperature: float, llama: Any, make_trainer: MakeTrainer

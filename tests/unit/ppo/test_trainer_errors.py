@@ -41,6 +41,7 @@ SETTINGS: list[tuple[dict[str, Any], str]] = [
     ({"dual_clip": 1.0}, "`dual_clip` is 1.0; it must be above 1, or none"),
     ({"fp16": True}, "`fp16` underflows in PPO's ratios; use bf16 or fp32"),
     ({"auto_find_batch_size": True}, "`auto_find_batch_size` would change the algorithm"),
+    ({"ignore_data_skip": True}, "`ignore_data_skip` would start a resumed run with its first"),
 ]
 
 
