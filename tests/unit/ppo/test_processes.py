@@ -9,7 +9,10 @@ import pytest
 from tests.small_ppo import KINDS, ROLLOUT, Run, difference, in_processes, trained
 
 _STEPS = 2 * ROLLOUT
-_STEPS_BY_KIND = {**dict.fromkeys(KINDS, _STEPS), "lora_after_critic": 3 * ROLLOUT}
+_STEPS_BY_KIND = {
+    **{"full": _STEPS, "lora": _STEPS, "lora_on_trained_adapter": ROLLOUT, "trunk": ROLLOUT},
+    "lora_after_critic": 3 * ROLLOUT,  # whose policy is trained from the third rollout on
+}
 _STOP = ROLLOUT + 3
 _STATE = ("weights", "moments", "kl", "rewards", "lines", "samples")
 # Low, as Adam makes steps of this size even of rounding errors.
@@ -33,7 +36,7 @@ def ends(tmp_path_factory: pytest.TempPathFactory) -> Ends:
     begun = run("begun", kind="full", stops_at=_STOP)
     runs = {
         **{kind: run(kind, stops_at=steps) for kind, steps in _STEPS_BY_KIND.items()},
-        "parts": run("parts", kind="full", settings=_PARTS),
+        "parts": run("parts", kind="full", stops_at=ROLLOUT, settings=_PARTS),
         "begun": begun,
         "resumed": replace(begun, goes_on_from=begun.checkpoint, stops_at=_STEPS),
         "one_prompt": run("one_prompt", kind="full", stops_at=1, num_prompts=1),
@@ -55,7 +58,7 @@ def test_two_processes_end_where_one_does(kind: str, ends: Ends, tmp_path: Path)
 
 def test_a_split_into_processes_and_passes_changes_nothing(ends: Ends, tmp_path: Path) -> None:
     """B19: four passes of one row in two processes, or one pass of eight rows."""
-    alone = trained(Run("full", str(tmp_path), stops_at=_STEPS, settings=_ALL_AT_ONCE))
+    alone = trained(Run("full", str(tmp_path), stops_at=ROLLOUT, settings=_ALL_AT_ONCE))
     assert difference(alone["weights"], ends["parts"][0]["weights"]) <= 1e-6
     assert alone["samples"] == ends["parts"][0]["samples"]
 

@@ -68,12 +68,15 @@ def test_what_is_compared_does_change_on_the_way(whole: dict[str, Any]) -> None:
 
 def test_another_process_goes_on_from_the_checkpoint_alone(tmp_path: Path) -> None:
     """B34: in the middle of an epoch."""
-    ends = []
+    stops_at, ends_at = ROLLOUT + 3, 2 * ROLLOUT
+    wholes: list[dict[str, Any]] = []
     goes_on: list[Run] = []
     for kind in ("full", "lora"):
-        begun = Run(kind, str(tmp_path / kind), stops_at=_STOPS[1])
+        begun = Run(kind, str(tmp_path / kind), stops_at=stops_at)
         trained(begun)
-        goes_on.append(replace(begun, goes_on_from=begun.checkpoint, stops_at=21))
-        ends.append(trained(replace(begun, folder=str(tmp_path / f"{kind}-whole"), stops_at=21)))
-    for whole, (last,) in zip(ends, in_processes(tmp_path / "work", goes_on, 1), strict=True):
+        goes_on.append(replace(begun, goes_on_from=begun.checkpoint, stops_at=ends_at))
+        whole = replace(begun, folder=str(tmp_path / f"{kind}-whole"), stops_at=ends_at)
+        wholes.append(trained(whole))
+    for whole, (last,) in zip(wholes, in_processes(tmp_path / "work", goes_on, 1), strict=True):
+        assert last["samples"] == {}  # the rollout was in the checkpoint
         assert _differences(whole, last) == _SAME
