@@ -90,8 +90,8 @@ class Decoding:
 
         going_on: their places in the batch, in the order they shall have from now on.
         """
-        keep = torch.tensor(going_on, device=tokens.device)
-        if len(going_on) < len(self.rows):
+        if list(going_on) != list(range(len(self.rows))):
+            keep = torch.tensor(going_on, device=tokens.device)
             _keep_rows(self.cache, going_on, keep)
             self.rows = [self.rows[place] for place in going_on]
             self.mask = self.mask[keep]

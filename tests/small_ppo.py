@@ -5,6 +5,7 @@ after the other, each in so many new processes that work together, and writes wh
 at the end. They are forked, since imports take longer than the runs. No tests here.
 """
 
+import gc
 import json
 import math
 import os
@@ -259,6 +260,7 @@ def _forked(folder: Path, number: int, rank: int, processes: int) -> int:
 
 def main(folder: Path, processes: int) -> int:
     """Do all runs; return 1 as soon as one fails."""
+    gc.freeze()  # each trainer looks for garbage; among what was imported there is none
     for number in range(len(json.loads((folder / "runs.json").read_text()))):
         children = [_forked(folder, number, rank, processes) for rank in range(processes)]
         states = [os.waitpid(child, 0)[1] for child in children]
