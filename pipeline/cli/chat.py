@@ -96,7 +96,7 @@ def _loaded(
         from huggingface_hub.utils import logging as hub_logging
         from transformers.utils import logging
 
-        from pipeline.models import language_model
+        from pipeline.models.language import language_model
 
         logging.disable_progress_bar()
         hub_logging.set_verbosity_error()  # a line for each of its retries

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline import adapters
-from pipeline.models import base_of
+from pipeline.models.load import base_of
 from pipeline.ppo.shared_lora import AdaptedRewardModel, SharedLoraActorCritic
 
 if TYPE_CHECKING:

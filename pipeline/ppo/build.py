@@ -11,7 +11,9 @@ from accelerate.utils import is_peft_model
 from torch import nn
 
 from pipeline.data.chat import ChatEncoder
-from pipeline.models import eos_token_ids, load_policy, load_reward_model, load_tokenizer
+from pipeline.models.language import eos_token_ids
+from pipeline.models.load import load_policy, load_tokenizer
+from pipeline.models.reward import load_reward_model
 from pipeline.ppo.actor_critic import CRITIC, VALUE_HEAD, ActorCritic
 from pipeline.ppo.rollout import LoopSampler, Sampling
 from pipeline.ppo.separate import SeparateActorCritic, backbone_of

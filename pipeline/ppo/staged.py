@@ -14,14 +14,9 @@ from pipeline.data.blocks import held_out_prompts, row_sources, tasks_of
 from pipeline.data.mixing import row_mixture
 from pipeline.data.prompt_ids import encode_prompts
 from pipeline.errors import PosttrainError
-from pipeline.models import (
-    load_for_training,
-    load_reward_model,
-    load_tokenizer,
-    on_device,
-    padding_for_rewards,
-    peft_config,
-)
+from pipeline.models.load import load_tokenizer, on_device
+from pipeline.models.reward import load_reward_model, padding_for_rewards
+from pipeline.models.training import load_for_training, peft_config
 from pipeline.ppo.adapted import SharedReward, shared_reward
 from pipeline.ppo.build import Start, actor_critic, positions_of
 from pipeline.ppo.collect import Prompt

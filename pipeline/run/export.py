@@ -211,7 +211,7 @@ def _made_partial(folder: Path) -> tuple[Path, Path]:
 
 def _fill(export: Export, out: Path, card: Callable[[Asked], str]) -> None:
     """Write everything into an empty folder: model, tokenizer, card, and last the record."""
-    from pipeline.models import load_tokenizer
+    from pipeline.models.load import load_tokenizer
     from pipeline.stage import StageInput
 
     if export.form == "merged":
@@ -270,7 +270,9 @@ def _save_merged(export: Export, out: Path) -> None:
     """Merge an adapter into its base, in fp32, and save both as one plain model."""
     from transformers.utils import logging as transformers_logging
 
-    from pipeline.models import load_policy, load_reward_model, load_tokenizer, save_policy
+    from pipeline.models.load import load_policy, load_tokenizer
+    from pipeline.models.reward import load_reward_model
+    from pipeline.models.save import save_policy
 
     transformers_logging.disable_progress_bar()
     source = _as_input(export.artifact)

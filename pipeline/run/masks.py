@@ -54,7 +54,7 @@ def print_masks(plan: Plan, stage_name: str, *, rows: int, console: Console) -> 
 
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    from pipeline.models import load_tokenizer
+    from pipeline.models.load import load_tokenizer
 
     tokenizer = load_tokenizer(source)
     stage = stage_of(config.stage)

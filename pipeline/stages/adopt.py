@@ -36,12 +36,13 @@ def run(config: AdoptConfig, context: StageContext) -> StageResult:
         raise PosttrainError(config.model, "is an adapter, and whole models are adopted", hint)
     if folder.is_dir():
         copy_model(folder, context.out)
-        from pipeline.models import load_policy, load_tokenizer
+        from pipeline.models.load import load_policy, load_tokenizer
 
         module = load_policy(StageInput(source.name, "policy", str(context.out)))
         tokenizer = load_tokenizer(StageInput(source.name, "policy", str(context.out)))
     else:
-        from pipeline.models import load_policy, load_tokenizer, save_policy
+        from pipeline.models.load import load_policy, load_tokenizer
+        from pipeline.models.save import save_policy
 
         module, tokenizer = load_policy(source), load_tokenizer(source)
         save_policy(module, tokenizer, context.out)

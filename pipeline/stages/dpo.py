@@ -53,14 +53,9 @@ def run(config: DpoConfig, context: StageContext) -> StageResult:
     from pipeline.data.pairs import encode_pairs
     from pipeline.data.records import PreferenceRow
     from pipeline.data.template import template_sha256
-    from pipeline.models import (
-        check_length,
-        load_for_training,
-        load_policy,
-        load_tokenizer,
-        peft_config,
-        save_trained,
-    )
+    from pipeline.models.load import load_policy, load_tokenizer
+    from pipeline.models.save import save_trained
+    from pipeline.models.training import check_length, load_for_training, peft_config
     from pipeline.training.arguments import arguments, refusals
     from pipeline.training.drive import train
     from pipeline.training.measure import Aligned, initial_kl, measured

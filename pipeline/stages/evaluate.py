@@ -169,7 +169,7 @@ def measure(
     from eval.run import evaluate, evaluate_texts
     from pipeline.data.blocks import held_out_texts
     from pipeline.data.tasks import load_task
-    from pipeline.models import language_model
+    from pipeline.models.language import language_model
     from reward.sandbox import SandboxUnavailable
 
     tasks = [load_task(name, context.places) for name in config.tasks]
@@ -288,7 +288,7 @@ def _trained_from(
     config: MeasuringStage, source: StageInput, model: LanguageModel
 ) -> tuple[LanguageModel | None, list[str]]:
     """Load what a model was trained from, where its divergence can be measured; and why not."""
-    from pipeline.models import language_model
+    from pipeline.models.language import language_model
 
     parent = parent_of(source) if config.kl and config.tasks else None
     if parent is None:

@@ -24,7 +24,8 @@ class MergeConfig(StageConfig):
 
 def run(config: MergeConfig, context: StageContext) -> StageResult:
     """Merge and save."""
-    from pipeline.models import base_of, load_policy, load_tokenizer, save_policy
+    from pipeline.models.load import base_of, load_policy, load_tokenizer
+    from pipeline.models.save import save_policy
 
     source = context.model(config.model)
     base = base_of(source)

@@ -204,7 +204,7 @@ class PpoConfig(TrainingStage):
 
 def run(config: PpoConfig, context: StageContext) -> StageResult:
     """Read prompts, load models, train, compare with best-of-n, save policy and critic."""
-    from pipeline.models import save_trained
+    from pipeline.models.save import save_trained
     from pipeline.ppo.actor_critic import CRITIC
     from pipeline.ppo.best_of_n import measured
     from pipeline.ppo.staged import staged

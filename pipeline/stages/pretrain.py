@@ -165,7 +165,7 @@ def run(config: PretrainConfig, context: StageContext) -> StageResult:
     from pipeline.data.blocks import token_sources
     from pipeline.data.mixing import token_mixture
     from pipeline.data.packing import PackedDataset, collate, pack
-    from pipeline.models import save_trained
+    from pipeline.models.save import save_trained
     from pipeline.training.arguments import arguments
     from pipeline.training.drive import train
     from pipeline.training.rows import KnowsRows
@@ -212,7 +212,9 @@ def _model(
     config: PretrainConfig, context: StageContext
 ) -> tuple[PreTrainedTokenizerBase, PreTrainedModel, StageInput]:
     """Return tokenizer, module (an adapter on it, if asked for) and what training begins with."""
-    from pipeline.models import adapted, load_for_training, load_tokenizer, new_policy
+    from pipeline.models.load import load_tokenizer
+    from pipeline.models.new import new_policy
+    from pipeline.models.training import adapted, load_for_training
 
     if not isinstance(config.model, NewModelBlock):
         source = context.model(config.model)
@@ -265,7 +267,7 @@ def _held_out(
     from eval.compare import compare
     from eval.run import evaluate_texts
     from pipeline.data.blocks import held_out_texts, keeps_texts
-    from pipeline.models import wrap
+    from pipeline.models.language import wrap
 
     held_out = {
         block.label: held_out_texts(block, context.places, at_most=_HELD_OUT_DOCUMENTS)

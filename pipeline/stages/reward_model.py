@@ -40,15 +40,10 @@ def run(config: RewardModelConfig, context: StageContext) -> StageResult:
     from pipeline.data.blocks import held_out_records, row_sources
     from pipeline.data.mixing import row_mixture
     from pipeline.data.pairs import encode_pairs
-    from pipeline.models import (
-        as_reward_model,
-        check_length,
-        load_for_training,
-        load_tokenizer,
-        padding_for_rewards,
-        peft_config,
-        save_trained,
-    )
+    from pipeline.models.load import load_tokenizer
+    from pipeline.models.reward import as_reward_model, padding_for_rewards
+    from pipeline.models.save import save_trained
+    from pipeline.models.training import check_length, load_for_training, peft_config
     from pipeline.training.arguments import arguments, refusals
     from pipeline.training.drive import train
     from pipeline.training.reward import SoftRewardTrainer, collator

@@ -44,13 +44,9 @@ def run(config: SftConfig, context: StageContext) -> StageResult:
     from pipeline.data.mixing import row_mixture
     from pipeline.data.records import ChatRow
     from pipeline.data.template import template_sha256
-    from pipeline.models import (
-        check_length,
-        load_for_training,
-        load_tokenizer,
-        peft_config,
-        save_trained,
-    )
+    from pipeline.models.load import load_tokenizer
+    from pipeline.models.save import save_trained
+    from pipeline.models.training import check_length, load_for_training, peft_config
     from pipeline.training.arguments import arguments, refusals
     from pipeline.training.bins import Bins, fits_in_bins
     from pipeline.training.drive import train

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from accelerate.utils import is_peft_model
 
-from pipeline.models import load_policy, on_device, wrap
+from pipeline.models.language import wrap
+from pipeline.models.load import load_policy, on_device
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence

@@ -107,7 +107,9 @@ def _config(folder: Path) -> PretrainConfig:
     """
     from transformers import set_seed
 
-    from pipeline.models import load_tokenizer, new_policy, save_policy
+    from pipeline.models.load import load_tokenizer
+    from pipeline.models.new import new_policy
+    from pipeline.models.save import save_policy
     from pipeline.run import progress
     from pipeline.stage import StageInput
     from pipeline.stages import tokenizer
@@ -145,7 +147,7 @@ def _bare_loop(config: PretrainConfig, folder: Path) -> BareLoop:
     from pipeline.data.blocks import token_sources
     from pipeline.data.mixing import token_mixture
     from pipeline.data.packing import pack
-    from pipeline.models import device, load_policy, load_tokenizer
+    from pipeline.models.load import device, load_policy, load_tokenizer
     from pipeline.recipe.references import Places
     from pipeline.stage import StageInput
     from tests.benchmarks.bare_loop import BareLoop

@@ -13,7 +13,8 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
-from pipeline.models import load_policy, load_reward_model
+from pipeline.models.load import load_policy
+from pipeline.models.reward import load_reward_model
 from pipeline.run.manifest import describe_files
 from pipeline.run.store import ARTIFACT
 from pipeline.stage import StageInput

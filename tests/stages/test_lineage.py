@@ -11,7 +11,8 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from pipeline.models import load_policy, load_reward_model, load_tokenizer
+from pipeline.models.load import load_policy, load_tokenizer
+from pipeline.models.reward import load_reward_model
 from pipeline.stage import StageInput
 from reward.model import scores
 from tests.forked import run_forked, warm

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from eval.sampler import generate
-from pipeline.models import language_model
+from pipeline.models.language import language_model
 from pipeline.stage import StageInput
 from tests.forked import run_forked, warm
 

@@ -99,7 +99,7 @@ def _rows(plan: Plan, planned: PlannedStage, stage: ReportedStage) -> Iterator[R
 
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    from pipeline.models import load_tokenizer
+    from pipeline.models.load import load_tokenizer
 
     tokenizer = load_tokenizer(StageInput(stage.name, "policy", str(stage.artifact.path)))
     show: Callable[..., Iterator[Row]] = _examples

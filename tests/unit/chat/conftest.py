@@ -7,7 +7,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from eval.model import Form, LanguageModel
-from pipeline.models import wrap
+from pipeline.models.language import wrap
 from tests.unit.data.small_tokenizers import TEMPLATES, byte_level_tokenizer
 
 POSITIONS = 256

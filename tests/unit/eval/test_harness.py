@@ -13,7 +13,8 @@ import pytest
 from eval.harness import Harness, HarnessError
 from eval.model import LanguageModel, StopRequested
 from eval.statistics import mean
-from pipeline.models import language_model, load_tokenizer, wrap
+from pipeline.models.language import language_model, wrap
+from pipeline.models.load import load_tokenizer
 from pipeline.stage import StageInput
 from tests.harness_tasks import harness_tasks
 

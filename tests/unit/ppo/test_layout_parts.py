@@ -16,7 +16,7 @@ from transformers import (
     OPTForCausalLM,
 )
 
-from pipeline.models import as_reward_model
+from pipeline.models.reward import as_reward_model
 from pipeline.ppo.actor_critic import ValueHead, predicting, without_dropout
 from pipeline.ppo.build import Start, actor_critic
 from pipeline.ppo.config import PPOConfig

@@ -150,7 +150,7 @@ def test_a_forbidden_token_is_never_sampled_and_the_others_share_its_probability
 def test_any_end_token_ends_a_completion_and_belongs_to_it(eos) -> None:
     """B41: one end token of several was known. B42: none was, as generation_config had none.
 
-    Which ids they are is collected by pipeline.models.eos_token_ids.
+    Which ids they are is collected by pipeline.models.language.eos_token_ids.
     """
     module = llama()
     module.generation_config.eos_token_id = 4

@@ -1,0 +1,1 @@
+"""Models: loaded, made new, given a scalar head, asked, saved."""

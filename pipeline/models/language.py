@@ -1,0 +1,63 @@
+"""A model as evaluation asks it: its tokenizer, the form of a question, what ends an answer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from eval.model import Form, LanguageModel
+from pipeline.data.chat import ChatEncoder
+from pipeline.data.tokens import TextEncoder
+from pipeline.models.load import load_policy, load_tokenizer, on_device
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from pipeline.recipe.config import Precision
+    from pipeline.stage import StageInput
+
+
+def language_model(source: StageInput, *, form: Form | None, precision: Precision) -> LanguageModel:
+    """Load a model for evaluation.
+
+    form: how it is asked; without it, as the stage that made it says, else by whether its tokenizer
+    has a chat template.
+    """
+    tokenizer = load_tokenizer(source)
+    module = on_device(load_policy(source, precision=precision))
+    chosen: Form = form or source.properties.get("form") or _guessed_form(tokenizer)
+    return wrap(module, tokenizer, name=source.name, form=chosen)
+
+
+def wrap(
+    module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, name: str, form: Form
+) -> LanguageModel:
+    """Hand a loaded model to evaluation; it is put into evaluation mode."""
+    encoder = ChatEncoder(tokenizer) if form == "chat" else None
+    return LanguageModel(
+        name=name,
+        module=module.eval(),
+        tokenizer=tokenizer,
+        form=form,
+        encode_document=TextEncoder(tokenizer).document,
+        encode_chat=encoder.prompt_ids if encoder else None,
+        eos_token_ids=eos_token_ids(module, tokenizer, encoder),
+    )
+
+
+def _guessed_form(tokenizer: PreTrainedTokenizerBase) -> Form:
+    return "chat" if tokenizer.chat_template else "document"
+
+
+def eos_token_ids(
+    module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, encoder: ChatEncoder | None
+) -> frozenset[int]:
+    """Return every id that ends a response: of text, of generation, of a turn."""
+    found = set[int]()
+    for given in (tokenizer.eos_token_id, getattr(module.generation_config, "eos_token_id", None)):
+        if isinstance(given, int):
+            found.add(given)
+        elif isinstance(given, list):
+            found.update(number for number in given if isinstance(number, int))
+    if encoder is not None:
+        found.update(encoder.end_ids())
+    return frozenset(found)

@@ -1,0 +1,34 @@
+"""A model made new, with random weights."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+def new_policy(
+    architecture: str, fields: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase
+) -> PreTrainedModel:
+    """Make a model with random weights (from torch's generator) that fits the tokenizer.
+
+    architecture: transformers' model type. fields: of its config class. Raises ValueError for sizes
+    that do not fit together.
+    """
+    special = {
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    config = AutoConfig.for_model(
+        architecture, **{**special, "vocab_size": len(tokenizer), **fields}
+    )
+    module = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    module.generation_config = GenerationConfig(**special)
+    return module

@@ -1,0 +1,67 @@
+"""Reward models: a language model's network with a scalar head, made and loaded."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from transformers import AutoModelForSequenceClassification
+
+from pipeline.data.chat import ChatEncoder
+from pipeline.errors import PosttrainError
+from pipeline.models.load import DTYPES, base_of, load_policy, load_tokenizer, load_whole
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from pipeline.recipe.config import Precision
+    from pipeline.stage import StageInput
+
+
+def load_reward_model(source: StageInput, *, precision: Precision = "fp32") -> PreTrainedModel:
+    """Load a sequence classifier with one output, its head and any adapter included."""
+    base = base_of(source)
+    if base is None:
+        return load_whole(AutoModelForSequenceClassification, source, precision, None)
+    from pipeline import adapters
+
+    # In fp32: the head that the adapter brings replaces the new one made here.
+    module = as_reward_model(load_policy(base), load_tokenizer(source))
+    return adapters.merged(module, Path(source.path)).to(DTYPES[precision])  # pyright: ignore[reportArgumentType]
+
+
+def as_reward_model(policy: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
+    """Return the policy's network with a new scalar head (random, from torch's generator).
+
+    A score is read at the last token that is no padding: the tokenizer's padding must be none that
+    ends a response (`padding_for_rewards`). Raises PosttrainError for an architecture without one.
+    """
+    config = copy.deepcopy(policy.config)
+    config.num_labels = 1
+    config.get_text_config().pad_token_id = tokenizer.pad_token_id
+    try:
+        module = AutoModelForSequenceClassification.from_config(config, dtype=policy.dtype)
+    except ValueError as error:
+        name = type(policy).__name__
+        message = f"{name} has no form with a scalar head in transformers"
+        raise PosttrainError("reward_model", message, "take another architecture") from error
+    body = getattr(policy, policy.base_model_prefix)
+    getattr(module, module.base_model_prefix).load_state_dict(body.state_dict(), assign=True)
+    module.name_or_path = policy.name_or_path
+    return module
+
+
+def padding_for_rewards(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Return a token to pad with that never ends a response.
+
+    A score is read at the last token that is no padding: where EOS pads, it would be read before
+    the EOS, and a response with an end could not be told from one that was cut.
+    """
+    ends = ChatEncoder(tokenizer).end_ids() if tokenizer.chat_template else frozenset[int]()
+    ends |= {tokenizer.eos_token_id} if isinstance(tokenizer.eos_token_id, int) else set()
+    names = (tokenizer.pad_token, tokenizer.unk_token, tokenizer.bos_token)
+    for name in (*names, *tokenizer.convert_ids_to_tokens(list(range(len(ends) + 1)))):
+        if isinstance(name, str) and tokenizer.convert_tokens_to_ids(name) not in ends:
+            return name
+    raise AssertionError  # of len(ends) + 1 tokens one is no end

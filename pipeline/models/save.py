@@ -1,0 +1,53 @@
+"""Trained models saved as safetensors, whole or as one adapter on the original base."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from accelerate.utils import is_peft_model
+
+from pipeline.models.load import base_of
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from pipeline.stage import StageInput
+
+
+def save_policy(
+    module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, out: Path
+) -> dict[str, Any]:
+    """Save weights (safetensors), config, tokenizer and template; returns its size as metrics."""
+    module.save_pretrained(out, safe_serialization=True)
+    tokenizer.save_pretrained(out)
+    return {"parameters": sum(parameter.numel() for parameter in module.parameters())}
+
+
+def save_trained(
+    trained: Any, tokenizer: PreTrainedTokenizerBase, source: StageInput, out: Path
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Save what a trainer trained: the whole model, or the adapter, on the original base.
+
+    source: the model that training began with; where that is an adapter itself, what is saved is
+    one adapter that does what both do. Returns (metrics, properties for the stages that follow).
+    """
+    if not is_peft_model(trained):
+        return save_policy(trained, tokenizer, out), {}
+    from pipeline import adapters
+
+    base = base_of(source)
+    adapters.save(
+        trained,
+        out,
+        base=base.path if base else source.path,
+        revision=base.revision if base else source.revision,
+        earlier=Path(source.path) if base else None,
+    )
+    tokenizer.save_pretrained(out)
+    trainable, total = trained.get_nb_trainable_parameters()
+    properties: dict[str, Any] = {"adapter": True}
+    below = source.properties.get("base_artifact") if base else source.artifact
+    return {"parameters": total, "trained_parameters": trainable}, (
+        {**properties, "base_artifact": below} if below else properties
+    )
