@@ -6,7 +6,9 @@ Implementation Details of RLHF with PPO"). Computes no term itself (terms.py) an
 
 from __future__ import annotations
 
+import inspect
 import math
+from concurrent.futures import as_completed
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,11 +17,13 @@ import torch
 
 from pipeline.errors import PosttrainError
 from pipeline.ppo.core import RunningMoments
+from pipeline.rewards import event_loop
 from pipeline.rewards.responses import SOURCE
 from pipeline.rewards.user_function import finite
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from concurrent.futures import Future
 
     from torch import Tensor
     from transformers import TrainerState
@@ -90,18 +94,43 @@ class RewardComposition:
         For one process's own responses; what functions log is put into `responses.logged`. Raises
         PosttrainError, which names term and row, for what is no finite number.
         """
+        rows_of = [_rows(term, responses) for term in self.terms]
+        parts = [responses.part(rows) for rows in rows_of]
+        given = self._asked(parts, state)
         by_term: list[list[float]] = []
-        for term in self.terms:
+        for number, (term, rows, part) in enumerate(zip(self.terms, rows_of, parts, strict=True)):
             values = [math.nan] * len(responses)
-            rows = _rows(term, responses)
             if rows:
-                part = responses.part(rows)
-                found = _numbers(term.name, term.score(part, state), part)
-                for row, number in zip(rows, found, strict=True):
-                    values[row] = number
+                found = _numbers(term.name, given[number], part)
+                for row, value in zip(rows, found, strict=True):
+                    values[row] = value
                 _take_logged(responses, term.name, part.logged, rows)
             by_term.append(values)
         return torch.tensor(by_term, dtype=torch.float64).T
+
+    def _asked(self, parts: Sequence[Responses], state: TrainerState | None) -> dict[int, Any]:
+        """Return what each term says of its part, by the term's number; nothing for an empty part.
+
+        Terms that are awaited begin first and go on together while the others have their turn.
+        The first error ends all.
+        """
+        given: dict[int, Any] = {}
+        pending: dict[int, Future[Any]] = {}
+        asked = [number for number, part in enumerate(parts) if len(part)]
+        try:
+            for number in sorted(asked, key=lambda each: not self.terms[each].is_async):
+                found = self.terms[number].score(parts[number], state)
+                if inspect.isawaitable(found):
+                    pending[number] = event_loop.start(found)
+                else:
+                    given[number] = found
+            for future in as_completed(pending.values()):
+                if future.result()[1] is not None:
+                    raise future.result()[1]
+        finally:
+            for future in pending.values():
+                future.cancel()
+        return given | {number: future.result()[0] for number, future in pending.items()}
 
     def weighted(self, raw: Tensor) -> Tensor:
         """Return the weighted sum of the terms that apply, (B,) fp64; NaN where none does.

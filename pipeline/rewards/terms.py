@@ -17,7 +17,7 @@ from reward.model import scores
 from reward.sandbox import SandboxUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
     from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerState
 
@@ -30,12 +30,14 @@ class RewardTerm:
     """One reward of several. score: a number a response, None where the term does not apply.
 
     on: only responses whose column `source` is in it are handed to `score`; None for all.
+    is_async: whether `score` gives something to await; such terms are asked first, all together.
     """
 
     name: str
     weight: float
-    score: Callable[[Responses, TrainerState | None], Sequence[float | None]]
+    score: Callable[[Responses, TrainerState | None], Any]
     on: frozenset[str] | None = None
+    is_async: bool = False
 
 
 def function_term(
@@ -58,7 +60,8 @@ def function_term(
             f"reward `{name}`: {error}; a reward function is called with {', '.join(GIVEN)} and "
             "the prompts' columns by keyword: give it a last parameter `**rest`"
         ) from error
-    return RewardTerm(name, weight, UserFunction(name, function), on)
+    call = UserFunction(name, function)
+    return RewardTerm(name, weight, call, on, call.is_async)
 
 
 def model_term(

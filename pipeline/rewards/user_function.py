@@ -1,15 +1,14 @@
 """Calls a user's reward function as TRL would, and names its line if it fails.
 
-Sync or async. Does not judge what the function returns (composition.py does).
+Sync or async. Judges not what the function returns (composition.py does), and awaits nothing
+(event_loop.py does).
 """
 
 from __future__ import annotations
 
-import asyncio
 import copy
 import inspect
 import math
-import weakref
 from numbers import Real
 from pathlib import Path
 from traceback import walk_tb
@@ -48,15 +47,23 @@ def finite(value: Any) -> float:
 
 
 class UserFunction:
-    """A reward function as the `score` of a term. Async ones keep one event loop for all calls."""
+    """A reward function as the `score` of a term."""
 
     def __init__(self, name: str, function: Callable[..., Any]) -> None:
         self.name = name
         self.function = function
-        self._runner: asyncio.Runner | None = None
+
+    @property
+    def is_async(self) -> bool:
+        """Whether a call only begins with the work, which is done where it is awaited."""
+        call = getattr(self.function, "__call__", None)  # noqa: B004  its own, not whether it has one
+        return any(inspect.iscoroutinefunction(each) for each in (self.function, call))
 
     def __call__(self, responses: Responses, state: TrainerState | None) -> Any:
-        """Return what the function returns; PosttrainError for whatever it raises."""
+        """Return what the function returns; PosttrainError for whatever it raises.
+
+        Of an async function: something to await, with the same result and the same errors.
+        """
         for column in GIVEN:
             if column in responses.columns:
                 message = f"the prompts have a column `{column}`, a name that is taken"
@@ -73,17 +80,11 @@ class UserFunction:
                 log_extra=logs.extra,
                 log_metric=logs.metric,
             )
-            return self._awaited(found) if inspect.isawaitable(found) else found
+        return self._awaited(found) if inspect.isawaitable(found) else found
 
-    def _awaited(self, found: Awaitable[Any]) -> Any:
-        if self._runner is None:
-            self._runner = asyncio.Runner()
-            weakref.finalize(self, self._runner.close)
-        return self._runner.run(_result(found))
-
-
-async def _result(found: Awaitable[Any]) -> Any:
-    return await found
+    async def _awaited(self, found: Awaitable[Any]) -> Any:
+        with _Blamed(self.name):
+            return await found
 
 
 class _Logs:

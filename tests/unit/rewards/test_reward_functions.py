@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -208,3 +209,115 @@ def test_what_cannot_be_logged_is_one_line(log: Any, said: str) -> None:
     with pytest.raises(PosttrainError) as caught:
         given_by(function_term(reward, "own"), responses("a", "b"))
     assert str(caught.value).startswith(f"reward `own`: {said}")
+
+
+def together(number: int) -> list[Any]:
+    """Async functions that return only when all of them have begun."""
+    begun: list[int] = []
+
+    def one(place: int) -> Any:
+        async def reward(completions: list[str], **rest: Any) -> list[float | None]:
+            begun.append(place)
+            while len(begun) < number:
+                await asyncio.sleep(0)
+            return [None if place == 0 else float(place) for _ in completions]
+
+        return reward
+
+    return [one(place) for place in range(number)]
+
+
+def test_async_functions_are_awaited_together_beside_the_others() -> None:
+    """One after the other, the first would never return."""
+    functions = together(3)
+    has_begun: list[Any] = []
+
+    def plain(completions: list[str], **rest: Any) -> list[int]:
+        has_begun.append(True)
+        return [7 for _ in completions]
+
+    async def waits(completions: list[str], **rest: Any) -> list[int]:
+        while not has_begun:  # it began before the plain one, which is further back
+            await asyncio.sleep(0)
+        return [9 for _ in completions]
+
+    terms = [function_term(each, f"f{place}") for place, each in enumerate(functions)]
+    terms += [function_term(waits, "waits"), function_term(plain, "plain")]
+    raw = RewardComposition(terms).raw(responses("a", "bb"))
+    assert raw.isnan()[:, 0].all()
+    assert raw[:, 1:].tolist() == [[1, 2, 9, 7], [1, 2, 9, 7]]
+
+
+def test_async_functions_are_awaited_where_a_loop_runs_already() -> None:
+    async def reward(completions: list[str], log_extra: Any, **rest: Any) -> list[int]:
+        await asyncio.sleep(0)
+        log_extra("upper", [text.upper() for text in completions])
+        return [len(text) for text in completions]
+
+    async def notebook() -> Any:
+        rows = responses("a", "bb")
+        raw = RewardComposition([function_term(reward, "own")]).raw(rows)
+        return raw.tolist(), rows.logged.columns
+
+    assert asyncio.run(notebook()) == ([[1], [2]], {"own/upper": ["A", "BB"]})
+
+
+@pytest.mark.parametrize("raised", [KeyError("k"), SystemExit(2), KeyboardInterrupt()])
+def test_the_first_error_of_an_async_function_ends_the_others(raised: BaseException) -> None:
+    cancelled: list[bool] = []
+    waiting: list[bool] = []
+
+    async def fails(**rest: Any) -> None:
+        while not waiting:
+            await asyncio.sleep(0)
+        raise raised
+
+    async def waits(**rest: Any) -> None:
+        try:
+            waiting.append(True)
+            await asyncio.Event().wait()
+        finally:
+            cancelled.append(True)
+
+    composition = RewardComposition([function_term(waits, "waits"), function_term(fails, "fails")])
+    is_left = isinstance(raised, KeyboardInterrupt)
+    expected = KeyboardInterrupt if is_left else PosttrainError
+    with pytest.raises(expected) as caught:
+        composition.raw(responses("a"))
+    if not is_left:
+        assert str(caught.value).startswith("reward `fails`: test_reward_functions.py:")
+        assert caught.value.__cause__ is raised
+
+    assert given_by(function_term(settled(cancelled), "counts"), responses("a")) == [1]
+
+
+def settled(cancelled: list[bool]) -> Any:
+    """An async function that says how many others were cancelled, some turns of the loop later."""
+
+    async def counts(**rest: Any) -> list[int]:
+        for _ in range(100):
+            await asyncio.sleep(0)
+        return [len(cancelled)]
+
+    return counts
+
+
+def test_an_error_of_a_plain_function_ends_those_that_are_awaited() -> None:
+    cancelled: list[bool] = []
+    has_begun = threading.Event()
+
+    async def waits(**rest: Any) -> None:
+        try:
+            has_begun.set()
+            await asyncio.Event().wait()
+        finally:
+            cancelled.append(True)
+
+    def fails(**rest: Any) -> None:
+        has_begun.wait()
+        raise KeyError("k")
+
+    terms = [function_term(waits, "waits"), function_term(fails, "plain")]
+    with pytest.raises(PosttrainError, match=r"reward `plain`: .*KeyError: 'k'"):
+        RewardComposition(terms).raw(responses("a"))
+    assert given_by(function_term(settled(cancelled), "counts"), responses("a")) == [1]

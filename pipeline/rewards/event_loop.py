@@ -1,0 +1,71 @@
+"""An event loop in a thread of its own, for reward functions that are awaited.
+
+In a thread, because the caller's own may have a loop that runs already (a notebook's), and because
+what is awaited goes on there while plain functions and reward models are busy here. One for the
+process: a client that a reward function keeps open belongs to the loop that it was opened in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import os
+import threading
+from concurrent.futures import Future
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+_PATIENCE_S = 5.0  # for tasks that are cancelled at the end
+
+
+def start(asked: Awaitable[Any]) -> Future[tuple[Any, BaseException | None]]:
+    """Begin to await something, and return at once.
+
+    The result is (what it gives, None), or (None, what it raises): raised inside of the loop, a
+    KeyboardInterrupt or SystemExit would end the loop, and the caller would wait forever.
+    """
+    return asyncio.run_coroutine_threadsafe(_outcome(asked), _loop())
+
+
+async def _outcome(asked: Awaitable[Any]) -> tuple[Any, BaseException | None]:
+    try:
+        return await asked, None
+    except asyncio.CancelledError:
+        raise
+    except BaseException as error:  # noqa: BLE001  raised again where it is waited for
+        return None, error
+
+
+@cache
+def _loop() -> asyncio.AbstractEventLoop:
+    begun: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
+    thread = threading.Thread(target=_run, args=(begun,), name="reward functions", daemon=True)
+    thread.start()
+    loop, stop = begun.result()
+
+    def end() -> None:
+        if thread.is_alive():  # not in a forked process
+            loop.call_soon_threadsafe(stop.set)
+            thread.join(_PATIENCE_S)
+
+    atexit.register(end)
+    return loop
+
+
+os.register_at_fork(after_in_child=_loop.cache_clear)  # the thread is not there
+
+
+def _run(begun: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]]) -> None:
+    async def until_stopped() -> None:
+        stop = asyncio.Event()
+        begun.set_result((asyncio.get_running_loop(), stop))
+        await stop.wait()
+
+    # A thread begins with gradients on, whatever is set in the one that calls.
+    with torch.no_grad(), asyncio.Runner() as runner:
+        runner.run(until_stopped())
