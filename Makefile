@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 TRL112 := $(VENV)/trl112
 
-.PHONY: quickstart test lint types unit bench prove oracle prove-ppo golden lock clean
+.PHONY: quickstart test lint types unit bench prove mutate oracle prove-ppo golden lock clean
 
 # One thread: for half a million parameters more of them are no faster, and sums keep their order.
 quickstart: $(READY)
@@ -33,6 +33,11 @@ bench: $(READY) $(TRL112)
 # tasks with three seeds, and does not where its mathematics is broken.
 prove: $(READY)
 	$(BIN)/pytest -m slow --timeout=1800 tests/prove tests/unit/reward/test_gold_solutions.py
+
+# Can the tests fail? Each promise of the documentation is broken on purpose, one line at a time, in a
+# copy of the tree, and a test must notice (about 10 minutes; `python -m tests.mutations WORD` for a few).
+mutate: $(READY)
+	$(BIN)/python -m tests.mutations
 
 # TRL's last PPOTrainer (1.12.0) in a folder apart: the oracle derived anew, and the race against it.
 $(TRL112):

@@ -41,7 +41,9 @@ def run_recipe(
 
     options: as of pipeline.run.runner.run (selection, resume_anyway, say).
     """
+    from pipeline.environment import set_environment
     from pipeline.run.runner import run
     from pipeline.run.store import Store
 
+    set_environment()
     return run(recipe, Store(Path(runs)), **options)

@@ -9,6 +9,7 @@ import typer
 
 from pipeline.cli import chat, compare, export, recipes, report
 from pipeline.cli.app import app
+from pipeline.environment import set_environment
 from pipeline.errors import InterruptedRunError, PosttrainError
 
 __all__ = ["app", "chat", "compare", "export", "main", "recipes", "report"]
@@ -22,6 +23,7 @@ def main() -> None:
     gc.disable()  # a tenth of a plan's time, for a process that soon ends; `run` turns it on again
     # Looking through all installed packages for plugins takes pydantic longer than a plan.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "1")
+    set_environment()
     try:
         left_with = app(sys.argv[1:] or ["--help"], standalone_mode=False)
         if left_with == InterruptedRunError.exit_code:  # what Typer makes of Ctrl-C

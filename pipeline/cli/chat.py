@@ -2,7 +2,6 @@
 
 import gc
 import io
-import os
 import sys
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -88,10 +87,6 @@ def _loaded(
     from rich.console import Console
     from rich.text import Text
 
-    from pipeline.run.worker import ENVIRONMENT
-
-    for name, value in ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
     with Console(stderr=True).status(Text(f"loading {source.name}")):
         from huggingface_hub.utils import logging as hub_logging
         from transformers.utils import logging

@@ -6,7 +6,6 @@ on a model from the hub keeps its id, any other base is exported with it, in `ba
 """
 
 import json
-import os
 import shutil
 import warnings
 from collections.abc import Callable, Mapping
@@ -20,7 +19,6 @@ from pipeline.run import progress
 from pipeline.run.manifest import describe_files, flush_folder, write_json
 from pipeline.run.plan import Plan, PlannedStage
 from pipeline.run.store import ARTIFACT, Artifact, Store, read, verify
-from pipeline.run.worker import ENVIRONMENT
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -112,8 +110,6 @@ def write(
     _check_folder(folder, store, force=force)
     folder = folder.resolve()
     partial, replaced = _made_partial(folder)
-    for name, value in ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
     try:
         with progress.shown(export.planned.name) as show:
             show("loading libraries", 0, 1)

@@ -8,7 +8,6 @@ and » elsewhere.
 
 from __future__ import annotations
 
-import os
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -50,10 +49,6 @@ def print_masks(plan: Plan, stage_name: str, *, rows: int, console: Console) -> 
         )
         raise plan.recipe.error(("stages", stage_name, "stage"), message, hint)
     source = _model(plan, stage_name, config)
-    from pipeline.run.worker import ENVIRONMENT
-
-    for name, value in ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
     from pipeline.models.load import load_tokenizer
 
     tokenizer = load_tokenizer(source)

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from eval.model import StopRequested
+from pipeline.environment import set_environment
 from pipeline.errors import InfrastructureError, InterruptedRunError, PosttrainError
 from pipeline.recipe.batch import split_batch
 from pipeline.recipe.config import StageConfig, TrainingStage
@@ -34,16 +35,6 @@ from pipeline.stages import stage_of
 METRICS = "metrics.jsonl"
 LOG = "log.txt"
 ERROR = "error.json"
-ENVIRONMENT = {
-    # libgomp spins for milliseconds by default: on busy cores that costs three times the time.
-    "GOMP_SPINCOUNT": "20000",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
-    "TOKENIZERS_PARALLELISM": "false",
-    "TQDM_DISABLE": "1",  # bars of libraries; ours are not tqdm's
-    "TRANSFORMERS_VERBOSITY": "warning",
-}
-
 # mallopt's parameters (malloc.h): trim threshold, top pad, mmap threshold (32 MiB is its maximum).
 _MALLOPT = {-1: 512 << 20, -2: 64 << 20, -3: 32 << 20}
 
@@ -74,8 +65,7 @@ def execute(working: Working, *, show: Progress, should_stop: Callable[[], bool]
     stage = stage_of(request["kind"])
     config = stage.config.model_validate_json(json.dumps(request["config"]))
     is_main = int(os.environ.get("RANK", "0")) == 0
-    for name, value in ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
+    set_environment()
 
     def seal(folder: Path, step: int, max_steps: int, best: Path | None) -> None:
         metrics = working.out / METRICS

@@ -1,6 +1,7 @@
 """The commands around a run, through the real command line."""
 
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -189,3 +190,14 @@ def test_a_forced_stage_runs_again_and_gives_the_same(finished: Path, tmp_path: 
     )
     assert outcome.status == "ran"
     assert hashes(runs, "sft") == before
+
+
+def test_libraries_send_no_telemetry_unless_the_user_says_so(
+    call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HF_HUB_DISABLE_TELEMETRY")
+    assert call("list", "tasks").code == 0
+    assert os.environ["HF_HUB_DISABLE_TELEMETRY"] == "1"
+    monkeypatch.setenv("HF_HUB_DISABLE_TELEMETRY", "0")
+    assert call("list", "tasks").code == 0
+    assert os.environ["HF_HUB_DISABLE_TELEMETRY"] == "0"

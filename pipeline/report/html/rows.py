@@ -6,7 +6,6 @@ results does not fail because the data has moved.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -95,10 +94,6 @@ def _rows(plan: Plan, planned: PlannedStage, stage: ReportedStage) -> Iterator[R
     assert stage.artifact is not None
     if _SHOWN_FORMS.isdisjoint(kind.data_forms):
         return
-    from pipeline.run.worker import ENVIRONMENT
-
-    for name, value in ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
     from pipeline.models.load import load_tokenizer
 
     tokenizer = load_tokenizer(StageInput(stage.name, "policy", str(stage.artifact.path)))

@@ -1,0 +1,314 @@
+"""The mutations, by what they break."""
+
+from tests.mutations.mutation import Mutation
+
+TRAINING = [
+    Mutation(
+        "batch_size means the same however it is split: no epoch's rest",
+        "pipeline/training/rows.py",
+        "self._length = num_rows - num_rows % group",
+        "self._length = num_rows",
+        ("tests/invariants/test_batch_split.py",),
+    ),
+    Mutation(
+        "batch_size is global; accumulation is derived",
+        "pipeline/recipe/batch.py",
+        "share, rest = divmod(batch_size, world_size)",
+        "share, rest = divmod(batch_size, 1)",
+        ("tests/stages/test_launch.py",),
+    ),
+    Mutation(
+        "packed documents do not see each other",
+        "pipeline/data/packing.py",
+        'return {**batch, "use_cache": False}',
+        'return {**batch, "use_cache": True}',
+        ("tests/unit/data/test_packing.py",),
+    ),
+    Mutation(
+        "a packed document's first token is not predicted from another's last",
+        "pipeline/data/packing.py",
+        "labels.reshape(-1)[starts] = IGNORED",
+        "pass",
+        ("tests/unit/data/test_packing.py",),
+    ),
+    Mutation(
+        "rows in bins do not see each other",
+        "pipeline/training/bins.py",
+        "positions[line, place] = torch.arange(lengths[number])",
+        "positions[line, place] = torch.arange(start, start + lengths[number])",
+        ("tests/unit/training/test_bins.py",),
+    ),
+    Mutation(
+        "the loss is on the response only",
+        "pipeline/data/tokens.py",
+        "[False] * len(before) + [True] * len(after)",
+        "[True] * len(before) + [True] * len(after)",
+        ("tests/unit/data/test_encode.py",),
+    ),
+    Mutation(
+        "text in your data never becomes a control token",
+        "pipeline/data/tokens.py",
+        "split_special_tokens=True",
+        "split_special_tokens=False",
+        ("tests/unit/data/test_chat.py", "tests/unit/data/test_encode.py"),
+    ),
+    Mutation(
+        "rows that are too long are counted",
+        "pipeline/data/encode.py",
+        "num_dropped += 1",
+        "num_dropped += 0",
+        ("tests/unit/data",),
+    ),
+    Mutation(
+        "a loss or gradient that is not finite stops the stage",
+        "pipeline/training/supervisor.py",
+        "if not bool(torch.isfinite(norm)) or not bool(torch.isfinite(loss).all()):",
+        "if False:",
+        ("tests/stages/test_watching.py",),
+    ),
+    Mutation(
+        "metrics of a resumed run are those of an uninterrupted one",
+        "pipeline/training/supervisor.py",
+        "setattr(self._trainer, name, _unpacked(saved[name], current))",
+        "_unpacked(saved[name], current)",
+        ("tests/stages/test_kills.py", "tests/stages/test_resume.py"),
+    ),
+    Mutation(
+        "code in model repositories is never run",
+        "pipeline/models/load.py",
+        'if "auto_map" in content:',
+        'if "auto_mop" in content:',
+        ("tests/unit/models",),
+    ),
+    Mutation(
+        "pickled weights are never loaded",
+        "pipeline/models/load.py",
+        "use_safetensors=True",
+        "use_safetensors=None",
+        ("tests/unit/models",),
+    ),
+]
+
+LORA = [
+    Mutation(
+        "earlier and new adapters are combined exactly",
+        "pipeline/adapters.py",
+        'return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)',
+        "return alpha / rank",
+        ("tests/stages/test_lineage.py",),
+    ),
+    Mutation(
+        "a DPO stage's reference is the policy as it came in",
+        "pipeline/training/measure.py",
+        "with model.disable_adapter():",
+        "with nullcontext():",
+        ("tests/stages/test_lineage.py",),
+    ),
+]
+
+STORE = [
+    Mutation(
+        "a torn checkpoint is named and the one before is used",
+        "pipeline/run/checkpoints.py",
+        'return first_problem(path, manifest["files"], with_hashes=True)',
+        "return None",
+        ("tests/stages/test_resume.py",),
+    ),
+    Mutation(
+        "a checkpoint counts only when its manifest is written",
+        "pipeline/run/checkpoints.py",
+        "        if not (path / MANIFEST).exists():\n            continue\n",
+        "",
+        ("tests/unit/run/test_store.py", "tests/stages/test_resume.py"),
+    ),
+    Mutation(
+        "an artifact with other contents than were written is refused",
+        "pipeline/run/manifest.py",
+        "if with_hashes and sha256_file(path)",
+        "if False and sha256_file(path)",
+        ("tests/unit/run/test_store.py",),
+    ),
+    Mutation(
+        "editing a data file makes another fingerprint",
+        "pipeline/run/manifest.py",
+        "digest.update(block)",
+        "pass",
+        ("tests/stages/test_identity.py",),
+    ),
+    Mutation(
+        "changed versions or batch splits start a stage over",
+        "pipeline/run/resume.py",
+        "if changed and not resume_anyway:",
+        "if False:",
+        ("tests/stages/test_resume.py",),
+    ),
+    Mutation(
+        "--resume-anyway marks the artifact as not exact",
+        "pipeline/run/resume.py",
+        'is_exact=before["is_exact"] and not changed',
+        "is_exact=True",
+        ("tests/stages/test_resume.py",),
+    ),
+    Mutation(
+        "execution settings are not part of a fingerprint",
+        "pipeline/run/identity.py",
+        "or any(isinstance(marker, Execution) for marker in markers)",
+        "",
+        ("tests/stages/test_identity.py",),
+    ),
+    Mutation(
+        "only one run works on a stage",
+        "pipeline/run/store.py",
+        "fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)",
+        "pass",
+        ("tests/unit/run/test_store.py",),
+    ),
+]
+
+PPO = [
+    Mutation(
+        "the KL penalty is taken off the reward",
+        "pipeline/ppo/core.py",
+        "torch.where(mask, -kl_coef * kl, 0)",
+        "torch.where(mask, kl_coef * kl, 0)",
+        ("tests/unit/ppo/test_core.py",),
+    ),
+    Mutation(
+        "the score lies on the last token",
+        "pipeline/ppo/core.py",
+        "last = torch.where(mask, positions, 0).amax(-1, keepdim=True)",
+        "last = (torch.where(mask, positions, 0).amax(-1, keepdim=True) - 1).clamp(min=0)",
+        ("tests/unit/ppo/test_core.py",),
+    ),
+    Mutation(
+        "advantages are GAE's",
+        "pipeline/ppo/core.py",
+        "delta + discount * trace * carried",
+        "delta + discount * carried",
+        ("tests/unit/ppo/test_core.py",),
+    ),
+    Mutation(
+        "the surrogate is clipped pessimistically",
+        "pipeline/ppo/core.py",
+        "loss = torch.maximum(free, bounded)\n    counts",
+        "loss = torch.minimum(free, bounded)\n    counts",
+        ("tests/unit/ppo/test_core.py",),
+    ),
+    Mutation(
+        "a PPO run resumes exactly in the middle of a rollout",
+        "pipeline/ppo/checkpoint.py",
+        "trainer.experience.save(folder / BUFFER)",
+        "pass",
+        ("tests/unit/ppo/test_resume_ppo.py",),
+    ),
+    Mutation(
+        "the KL controller resumes",
+        "pipeline/ppo/checkpoint.py",
+        'trainer.kl.load_state_dict(state["kl"])',
+        "pass",
+        ("tests/unit/ppo/test_resume_ppo.py",),
+    ),
+    Mutation(
+        "running normalisation of rewards resumes",
+        "pipeline/ppo/checkpoint.py",
+        'trainer.rewards.load_state_dict(state["rewards"])',
+        "pass",
+        ("tests/unit/ppo/test_resume_ppo.py",),
+    ),
+    Mutation(
+        "two processes give the parameters of one",
+        "pipeline/ppo/gradients.py",
+        "distributed.all_reduce(flat)",
+        "pass",
+        ("tests/unit/ppo/test_processes.py",),
+    ),
+    Mutation(
+        "what is sampled is what is scored: log-probabilities at the temperature",
+        "pipeline/ppo/logprobs.py",
+        "return logits if self.temperature == 1 else logits / self.temperature",
+        "return logits",
+        ("tests/unit/ppo/test_logprobs.py", "tests/unit/ppo/test_trainer.py"),
+    ),
+    Mutation(
+        "policy and critic are clipped apart",
+        "pipeline/ppo/trainer.py",
+        "critic = clipped_norm(self.model.critic_parameters(), limit)",
+        "critic = policy",
+        ("tests/unit/ppo/test_trainer_steps.py", "tests/unit/ppo/test_trainer.py"),
+    ),
+    Mutation(
+        "every prompt is asked once in each pass",
+        "pipeline/ppo/order.py",
+        "number, begin = divmod(place + len(found), num_prompts)",
+        "number, begin = divmod(place, num_prompts)",
+        ("tests/unit/ppo/test_order.py",),
+    ),
+    Mutation(
+        "a reward model that may rank by chance stops the chain",
+        "pipeline/ppo/gate.py",
+        "if low is not None and low <= 0.5:",
+        "if False:",
+        ("tests/unit/ppo", "tests/recipes/test_bad_ppo.py"),
+    ),
+    Mutation(
+        "missing_eos_penalty is taken off a response that is cut",
+        "pipeline/rewards/composition.py",
+        "(0.0 if is_replaced else before) - self.missing_eos_penalty",
+        "(0.0 if is_replaced else before) + self.missing_eos_penalty",
+        ("tests/unit/rewards",),
+    ),
+]
+
+EVALUATION = [
+    Mutation(
+        "what `holdout` keeps out is never trained on",
+        "pipeline/data/sources.py",
+        "if is_held == held_out:",
+        "if True:",
+        ("tests/unit/data/test_sources.py",),
+    ),
+    Mutation(
+        "one candidate that does not ship stops the run with code 1",
+        "eval/gate.py",
+        "return GateResult(all(verdict.ships for verdict in verdicts), tuple(verdicts))",
+        "return GateResult(any(verdict.ships for verdict in verdicts), tuple(verdicts))",
+        ("tests/unit/eval/test_gate.py",),
+    ),
+    Mutation(
+        "p-values are adjusted for how many are looked at (Holm)",
+        "eval/statistics.py",
+        "largest = max(largest, (len(p_values) - rank) * p_values[index])",
+        "largest = max(largest, p_values[index])",
+        ("tests/unit/eval/test_statistics.py",),
+    ),
+    Mutation(
+        "a reward model's score is read at the last token that is not padding",
+        "reward/model.py",
+        "attention_mask=mask, use_cache=False",
+        "attention_mask=torch.ones_like(mask), use_cache=False",
+        ("tests/unit/rewards", "tests/unit/ppo/test_layouts.py"),
+    ),
+    Mutation(
+        "telemetry of the libraries is off",
+        "pipeline/environment.py",
+        '    "HF_HUB_DISABLE_TELEMETRY": "1",\n',
+        "",
+        ("tests/stages/test_commands.py",),
+    ),
+    Mutation(
+        "differences are paired: McNemar, Tango",
+        "eval/statistics.py",
+        "return delta, tango(differences.count(1), differences.count(-1), len(a), confidence)",
+        "return delta, tango(differences.count(-1), differences.count(1), len(a), confidence)",
+        ("tests/unit/eval/test_statistics.py",),
+    ),
+    Mutation(
+        "a program of a model gets no system call that is not listed",
+        "reward/boxes/confine.py",
+        "_REFUSE = 0x00050000 | errno.EPERM",
+        "_REFUSE = 0x7FFF0000",
+        ("tests/unit/reward",),
+    ),
+]
+
+MUTATIONS: list[Mutation] = [*TRAINING, *LORA, *STORE, *PPO, *EVALUATION]
