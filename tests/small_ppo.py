@@ -121,7 +121,7 @@ def trained(run: Run) -> dict[str, Any]:
     def keep(rows: Any, combined: Any, metrics: Any) -> dict[str, float]:
         number = trainer.state.global_step // ROLLOUT
         samples[number] = [(row.number, row.prompt, row.completion_ids) for row in rows]
-        return {"scores/highest": float(combined.scores.max())}
+        return {"scores/highest": float(combined.scores.nan_to_num(-math.inf).max())}
 
     trainer = trainer_of(run, keep)
     trainer.train(resume_from_checkpoint=run.goes_on_from)

@@ -3,12 +3,14 @@
 Best-of-n needs no training and moves log n - (n - 1) / n nats away from where it samples (Stiennon
 et al. 2020; exact where scores do not tie), so that both can be compared at equal KL. Its means are
 over all subsets of n of the N responses at hand, not over one choice of them (Nakano et al. 2021).
+A response that no reward scores (None) is never chosen, and no mean has it.
 """
 
 from __future__ import annotations
 
 import json
 import math
+from itertools import compress
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
@@ -57,14 +59,19 @@ def measured(
     )
     on_progress(total, total)
     own = _judged(trainer, prompts, tasks, [(r.completion_ids, r.has_eos) for r in rows])
+    unscored = sum(math.isnan(score) for score in (*theirs[0], *own[0]))
+    if all(map(math.isnan, theirs[0])) or all(map(math.isnan, own[0])):
+        return {"held_out_unscored": unscored}  # nothing to compare: no reward says a number
     found = {
         "prompts": len(prompts),
+        "unscored": unscored,
         "rows": [_row(theirs, n, most) for n in _counts(most)],
         "policy": {"kl": fmean(kl_per_sequence(rows)), **_summary(*own)},
     }
     (out / BEST_OF_N).write_text(json.dumps(found, indent=1), encoding="utf-8")
     policy = found["policy"]
     kept = {"kl": policy["kl"], "held_out_score": policy["score"]}
+    kept |= {"held_out_unscored": unscored} if unscored else {}
     interval = mean_interval(kl_per_sequence(rows))
     if interval is not None:
         kept |= {"kl_low": interval.low, "kl_high": interval.high}
@@ -75,14 +82,18 @@ def expected_best(scores: Sequence[float], values: Sequence[float], n: int) -> f
     """Return the mean value of the response with the highest score of n, over all subsets of n.
 
     scores, values: of the N >= n responses to one prompt. Those with equal scores share their mean.
+    A score that is NaN is none: such a response is below all others, and subsets of nothing else
+    are left out. One response has a score at least.
     """
-    order = sorted(range(len(scores)), key=lambda i: scores[i])
+    order = [i for i, score in enumerate(scores) if not math.isnan(score)]
+    order.sort(key=scores.__getitem__)
     shared: dict[float, list[float]] = {}
     for i in order:
         shared.setdefault(scores[i], []).append(values[i])
-    chances = [math.comb(place, n - 1) / math.comb(len(order), n) for place in range(len(order))]
+    below = len(scores) - len(order)
+    ways = [math.comb(below + place, n - 1) for place in range(len(order))]
     ordered = [fmean(shared[scores[i]]) for i in order]
-    return sum(chance * value for chance, value in zip(chances, ordered, strict=True))
+    return sum(way * value for way, value in zip(ways, ordered, strict=True)) / sum(ways)
 
 
 def _counts(most: int) -> list[int]:
@@ -133,7 +144,7 @@ def _judged(
     )
     with torch.no_grad(), evaluating(trainer.model):
         raw = trainer.rewards.raw(responses)
-    scores = trainer.rewards.weighted(raw).nan_to_num(0.0).tolist()
+    scores = trainer.rewards.weighted(raw).tolist()
     texts = [responses.text(row) for row in range(len(responses))]
     terms = [term.name for term in trainer.rewards.terms]
     return scores, gold_scores(tasks, prompts, texts), raw.tolist(), terms
@@ -142,6 +153,9 @@ def _judged(
 def _summary(
     scores: list[float], gold: list[float | None], raw: list[list[float]], names: list[str]
 ) -> dict[str, Any]:
+    is_kept = [not math.isnan(score) for score in scores]
+    scores, gold = list(compress(scores, is_kept)), list(compress(gold, is_kept))
+    raw = list(compress(raw, is_kept))
     return {"score": fmean(scores), **_gold([each for each in gold if each is not None])} | {
         "scores": _by_term([fmean_or_nan(column) for column in zip(*raw, strict=True)], names)
     }
@@ -153,11 +167,17 @@ def _row(judged: Judged, n: int, most: int) -> dict[str, Any]:
     groups = [slice(begin, begin + most) for begin in range(0, len(scores), most)]
 
     def best(values: Sequence[float | None]) -> list[float]:
-        return [
-            expected_best(scores[g], [float(v) for v in values[g] if v is not None], n)
-            for g in groups
-            if all(v is not None and v == v for v in values[g])
-        ]
+        found: list[float] = []
+        for group in groups:
+            of_scored = [
+                value
+                for score, value in zip(scores[group], values[group], strict=True)
+                if not math.isnan(score)
+            ]
+            if of_scored and all(v is not None and v == v for v in of_scored):
+                given = [math.nan if value is None else value for value in values[group]]
+                found.append(expected_best(scores[group], given, n))
+        return found
 
     columns = [best(column) for column in zip(*raw, strict=True)]
     return {

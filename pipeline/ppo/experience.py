@@ -95,8 +95,13 @@ def experience_of(
 ) -> tuple[Experience, dict[str, float]]:
     """Return what to train on, and metrics of the rollout.
 
-    rows: all of them, in order. scores: (B,), after normalisation, clipping and the EOS rule.
+    rows: all of them, in order. scores: (B,), after normalisation, clipping and the EOS rule; rows
+    without one (NaN) are not trained on, and no mean, whitening or KL of the controller's has them.
     """
+    sampled = rows
+    is_scored = ~scores.isnan()
+    rows = [row for row, is_kept in zip(rows, is_scored.tolist(), strict=True) if is_kept]
+    scores = scores[is_scored]
     lengths = torch.tensor([len(row.completion_ids) for row in rows])
     mask = torch.arange(int(lengths.max()))[None] < lengths[:, None]
     logprobs = _rows([row.logprobs for row in rows])
@@ -118,7 +123,8 @@ def experience_of(
         bootstrap=torch.where(has_eos, 0, after) if args.truncation == "bootstrap" else None,
     )
     returns = torch.where(mask, advantages + values, 0)
-    metrics = _metrics(rows, scores, mask, log_ratio, values, advantages, returns, kl_coef)
+    metrics = _of_sampling(sampled)
+    metrics |= _metrics(rows, scores, mask, log_ratio, values, advantages, returns, kl_coef)
     metrics["objective/non_score_reward"] = float(-kl_coef * core.masked_sum(kl, mask)) / len(rows)
     metrics["objective/rlhf_reward"] = float(scores.mean()) + metrics["objective/non_score_reward"]
     if args.whiten_advantages:
@@ -148,23 +154,15 @@ def _metrics(
     returns: Tensor,
     kl_coef: float,
 ) -> dict[str, float]:
-    """Return what is known before training: means over rows, or over all tokens."""
-    lengths = [len(row.completion_ids) for row in rows]
-    tokens, number = sum(lengths), len(rows)
+    """Return what is known before training: means over the rows it is on, or their tokens."""
+    number = len(rows)
     k3 = core.kl_estimate(log_ratio, "k3")
     advantage, spread = core.masked_moments(advantages, mask)
     mean, variance = core.masked_moments(returns, mask)
-    gaps = [
-        float((row.sampled - row.logprobs).abs().max())
-        for row in rows
-        if row.sampled is not None and len(row.sampled)
-    ]
-    found = {
+    return {
         "objective/kl": sum(kl_per_sequence(rows)) / number,
         "objective/kl_k3": float(core.masked_sum(k3, mask)) / number,
         "objective/kl_coef": kl_coef,
-        "objective/entropy": sum(row.entropy for row in rows) / max(tokens, 1),
-        "objective/logp_entropy": -sum(float(row.logprobs.sum()) for row in rows) / number,
         "objective/scores_after": float(scores.mean()),
         "value/mean": float(core.masked_mean(values, mask)),
         "value/explained_var": core.explained_variance(values, returns, mask),
@@ -172,6 +170,21 @@ def _metrics(
         "returns/std": float(variance) ** 0.5,
         "advantage/mean": float(advantage),
         "advantage/std": float(spread) ** 0.5,
+    }
+
+
+def _of_sampling(rows: Sequence[ScoredRow]) -> dict[str, float]:
+    """Return how the policy writes: means over all rows, rewarded or not, or over their tokens."""
+    lengths = [len(row.completion_ids) for row in rows]
+    tokens, number = sum(lengths), len(rows)
+    gaps = [
+        float((row.sampled - row.logprobs).abs().max())
+        for row in rows
+        if row.sampled is not None and len(row.sampled)
+    ]
+    found = {
+        "objective/entropy": sum(row.entropy for row in rows) / max(tokens, 1),
+        "objective/logp_entropy": -sum(float(row.logprobs.sum()) for row in rows) / number,
         "eos_rate": sum(row.has_eos for row in rows) / number,
         "completions/length_mean": tokens / number,
         "completions/length_min": float(min(lengths)),

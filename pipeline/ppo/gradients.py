@@ -18,8 +18,22 @@ if TYPE_CHECKING:
 
 
 def sum_over_processes(parameters: Iterable[nn.Parameter]) -> None:
-    """Make every gradient the sum of all processes'. Losses are weighted over the whole step."""
-    gradients = [each.grad for each in parameters if each.grad is not None]
+    """Make every gradient the sum of all processes'. Losses are weighted over the whole step.
+
+    A process that had no row in this step has no gradients: zeros, where another one has some.
+    """
+    each_one = list(parameters)
+    if not each_one:
+        return
+    has_some = torch.tensor([each.grad is not None for each in each_one], dtype=torch.int32)
+    has_some = has_some.to(each_one[0].device)
+    distributed.all_reduce(has_some, op=distributed.ReduceOp.MAX)
+    gradients: list[Tensor] = []
+    for parameter, is_there in zip(each_one, has_some.tolist(), strict=True):
+        if is_there and parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+        if parameter.grad is not None:
+            gradients.append(parameter.grad)
     if not gradients:
         return
     flat = torch.cat([each.flatten() for each in gradients])

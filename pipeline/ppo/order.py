@@ -5,6 +5,7 @@ Nothing here has state, so that a resumed run goes on with the same rows without
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,10 +33,13 @@ def prompts_of_rollout(num_prompts: int, size: int, *, seed: int, rollout: int) 
 def rows_of_step(
     num_rows: int, num_mini_batches: int, *, seed: int, rollout: int, epoch: int, mini_batch: int
 ) -> list[int]:
-    """Return the rows of one optimizer step: a part of the rollout, in a new order each epoch."""
+    """Return the rows of one optimizer step: a part of the rollout, in a new order each epoch.
+
+    Parts differ by one row where some of the rollout have no reward and so are not trained on.
+    """
     order = np.random.default_rng((seed, _ROWS, rollout, epoch)).permutation(num_rows)
-    size = num_rows // num_mini_batches
-    return order[mini_batch * size : (mini_batch + 1) * size].tolist()
+    begin, end = (num_rows * each // num_mini_batches for each in (mini_batch, mini_batch + 1))
+    return order[begin:end].tolist()
 
 
 def dealt(
@@ -47,6 +51,6 @@ def dealt(
     loss is a sum over the whole step, so the deal does not change it.
     """
     order = sorted(rows, key=lambda row: (lengths[row], row), reverse=True)
-    size = len(order) // parts
-    passes = [order[part * size : (part + 1) * size] for part in range(parts)]
+    ends = [len(order) * part // parts for part in range(parts + 1)]
+    passes = [order[begin:end] for begin, end in pairwise(ends)]
     return [[each[rank::ranks] for rank in range(ranks)] for each in passes]

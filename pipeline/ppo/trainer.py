@@ -37,6 +37,7 @@ from pipeline.ppo.losses import Batch, Losses
 from pipeline.ppo.order import dealt, prompts_of_rollout, rows_of_step
 from pipeline.ppo.progress import StepTotals
 from pipeline.ppo.prompts import prompts_of
+from pipeline.rewards.responses import SOURCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -216,10 +217,11 @@ class PPOTrainer(Trainer):
             torch.stack([row.rewards for row in rows]),
             torch.tensor([row.has_eos for row in rows]),
             gather_object([logged]),
+            sources=[self.prompts[row.prompt].columns.get(SOURCE) for row in rows],
         )
         self.experience, metrics = experience_of(rows, combined.scores, self.kl.coef, self.args)
         metrics |= combined.metrics
-        self.kl.update(metrics["objective/kl"], len(rows))
+        self.kl.update(metrics["objective/kl"], len(self.experience.prompts))
         if self.on_rollout is not None:
             metrics |= self.on_rollout(rows, combined, metrics)
         self.rollout, self.rollout_metrics, self.totals = rollout, metrics, StepTotals()
@@ -229,7 +231,7 @@ class PPOTrainer(Trainer):
         """Decide which rows each pass and process takes in this step, and how tokens weigh."""
         assert self.experience is not None
         rows = rows_of_step(
-            self.rollout_size,
+            len(self.experience.prompts),
             self.args.num_mini_batches,
             seed=self.args.seed,
             rollout=self.rollout,
@@ -257,7 +259,7 @@ class PPOTrainer(Trainer):
         limit: float = self.args.max_grad_norm
         policy = clipped_norm(self.model.policy_parameters(), limit)
         critic = clipped_norm(self.model.critic_parameters(), limit)
-        if not self.is_cut_short:  # then the step is empty
+        if not self.is_cut_short and any(any(part) for part in self._dealt):  # else it is empty
             self.totals.add_step(float(policy), float(critic))
         self.step_norm = torch.hypot(policy, critic)
         return self.step_norm

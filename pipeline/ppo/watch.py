@@ -91,7 +91,7 @@ class Watch:
                         for name, value in zip(names, row.rewards.tolist(), strict=True)
                         if value == value
                     },
-                    "score": float(combined.scores[number]),
+                    "score": _or_none(float(combined.scores[number])),
                     "kl": kl[number],
                     "gold": gold[number],
                     "source": prompts[number].columns.get(SOURCE),
@@ -145,6 +145,10 @@ def shown(prompt: Any) -> str:
     if isinstance(prompt, str):
         return prompt
     return "\n".join(str(message["content"]) for message in prompt)
+
+
+def _or_none(number: float) -> float | None:
+    return number if number == number else None
 
 
 def _raw(rows: Sequence[ScoredRow]) -> Tensor:

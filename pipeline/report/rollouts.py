@@ -22,6 +22,7 @@ METRICS = "metrics.jsonl"
 SCORE, GOLD, KL = "objective/scores", "gold/mean", "objective/kl"
 _RAW_SCORE = "objective/scores_raw"
 _OF_A_ROLLOUT = "objective/"
+REWARD, _NONE = "rewards/", "/none"
 _AT_MOST_MEANT = 10  # rollouts at either end that a change is told by
 
 Rollout = dict[str, float]
@@ -73,6 +74,19 @@ def ends(found: Sequence[float]) -> tuple[float, float] | None:
     return fmean(found[:meant]), fmean(found[-meant:])
 
 
+def shares_without_reward(rollouts: Sequence[Rollout]) -> dict[str, float]:
+    """Return by reward the share of responses that it was asked for and gave None, where not 0."""
+    found: dict[str, float] = {}
+    for key in dict.fromkeys(key for rollout in rollouts for key in rollout):
+        if not key.startswith(REWARD) or not key.endswith(_NONE):
+            continue
+        name = key[len(REWARD) : -len(_NONE)]
+        none, number = sum(values(rollouts, key)), sum(values(rollouts, f"{REWARD}{name}/n"))
+        if none:
+            found[name] = none / (none + number)
+    return found
+
+
 def in_a_line(rollouts: Sequence[Rollout]) -> str:
     """Return `score 0.31 -> 0.74, KL 3.2 nats, gold 0.28 -> 0.66`, as far as it was logged."""
     keys = (score_key(rollouts), GOLD, KL)
@@ -80,4 +94,8 @@ def in_a_line(rollouts: Sequence[Rollout]) -> str:
     parts = [f"score {score[0]:.2f} -> {score[1]:.2f}"] if score else []
     parts += [f"KL {kl[1]:.1f} nats"] if kl else []
     parts += [f"gold {gold[0]:.2f} -> {gold[1]:.2f}"] if gold else []
+    parts += [
+        f"no reward from {name} for {share:.1%} of responses"
+        for name, share in shares_without_reward(rollouts).items()
+    ]
     return ", ".join(parts)

@@ -149,7 +149,7 @@ def _print_rollouts(name: str, folder: Path, console: Console, *, is_finished: b
     """Print how a `ppo` stage went or goes: score, KL, gold score; nothing before it has any."""
     said = rollouts.in_a_line(rollouts.read_rollouts(folder, is_finished=is_finished))
     if said:
-        console.print(f"[dim]{escape(name)}: {said}[/]", highlight=False)
+        console.print(f"[dim]{escape(name)}: {escape(said)}[/]", highlight=False)
 
 
 def headline(metrics: Mapping[str, Any], *, at_most: int = 3) -> str:

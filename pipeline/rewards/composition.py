@@ -7,6 +7,7 @@ Implementation Details of RLHF with PPO"). Computes no term itself (terms.py) an
 from __future__ import annotations
 
 import inspect
+import logging
 import math
 from concurrent.futures import as_completed
 from dataclasses import dataclass
@@ -34,10 +35,16 @@ if TYPE_CHECKING:
 Normalisation = Literal["none", "running", "fixed"]
 EosPenalty = Literal["subtract", "replace"]
 
+_LOG = logging.getLogger(__name__)
+_FEW = 0.01  # share of responses without a reward that is not worth a warning
+
 
 @dataclass(frozen=True)
 class Combined:
-    """A rollout's scores, after everything and before the end's rule: (B,) fp64 on the CPU each."""
+    """A rollout's scores, after everything and before the end's rule: (B,) fp64 on the CPU each.
+
+    NaN where no term scored the response: it is trained on with no weight at all.
+    """
 
     scores: Tensor
     before_penalty: Tensor
@@ -76,6 +83,7 @@ class RewardComposition:
         self.missing_eos_penalty = missing_eos_penalty
         self.eos_penalty_mode = eos_penalty_mode
         self._moments = RunningMoments()
+        self._warned: set[str] = set()
 
     @property
     def moments(self) -> tuple[float, float]:
@@ -135,19 +143,30 @@ class RewardComposition:
     def weighted(self, raw: Tensor) -> Tensor:
         """Return the weighted sum of the terms that apply, (B,) fp64; NaN where none does.
 
-        The score of responses outside of rollouts: nothing is normalised, clipped or remembered.
+        The score of responses outside of rollouts: nothing is normalised, clipped or remembered. A
+        term of weight 0 is only shown: what it alone gives a number is not scored.
         """
         raw = raw.to("cpu", torch.float64)
         weights = torch.tensor([term.weight for term in self.terms], dtype=torch.float64)
+        counts = weights != 0 if bool(weights.any()) else torch.ones_like(weights, dtype=torch.bool)
         total = torch.where(raw.isnan(), 0.0, raw * weights).sum(-1)
-        return torch.where(raw.isnan().all(-1), torch.nan, total)
+        return torch.where(raw[:, counts].isnan().all(-1), torch.nan, total)
 
-    def combine(self, raw: Tensor, has_eos: Tensor, logged: Iterable[Logged] = ()) -> Combined:
+    def combine(
+        self,
+        raw: Tensor,
+        has_eos: Tensor,
+        logged: Iterable[Logged] = (),
+        *,
+        sources: Sequence[str | None] | None = None,
+    ) -> Combined:
         """Make scores of a whole rollout, (B, K) raw and (B,) has_eos of all processes.
 
-        Once a rollout: it updates the moments. Where no term applies the score is 0, before the
-        end's rule. logged: of every process, for the metrics. Raises PosttrainError for a rollout
-        that no term applies to.
+        Once a rollout: it updates the moments. A term that gives None does not count for that
+        response; where none is left the response has no score (NaN), moments and means leave it
+        out, and the end's rule does not touch it. logged: of every process, for the metrics.
+        sources: each response's, by which terms know theirs. Raises PosttrainError for a rollout
+        that no term applies to: there is nothing to train on.
         """
         raw, has_eos = raw.to("cpu", torch.float64), has_eos.to("cpu", torch.bool)
         total = self.weighted(raw)
@@ -159,19 +178,21 @@ class RewardComposition:
         if self.normalise == "running" or (self.normalise == "fixed" and not self._moments.count):
             self._moments.update(total)
         mean, std = self.moments
-        normal = torch.where(is_scored, (total - mean) / std, 0.0)
+        normal = (total - mean) / std  # NaN, where nothing is scored, survives all that follows
         before = normal if self.clip is None else normal.clamp(*self.clip)
-        before = torch.where(is_scored, before, 0.0)
         after = before
         if self.missing_eos_penalty is not None:
             is_replaced = self.eos_penalty_mode == "replace"
-            penalised = (0.0 if is_replaced else before) - self.missing_eos_penalty
-            after = torch.where(has_eos, before, penalised)
+            kept = torch.zeros_like(before) if is_replaced else before
+            is_penalised = is_scored & ~has_eos
+            after = torch.where(is_penalised, kept - self.missing_eos_penalty, before)
+        of_terms = self._term_metrics(raw, sources)
+        self._warn_of_none(of_terms)
         metrics = {
-            **self._term_metrics(raw),
-            "objective/scores": float(before.mean()),
-            "objective/scores_std": float(before.std(correction=0)),
-            "rewards/clipped": float((before != normal).double().mean()),
+            **of_terms,
+            "objective/scores": float(before[is_scored].mean()),
+            "objective/scores_std": float(before[is_scored].std(correction=0)),
+            "rewards/clipped": float((before != normal)[is_scored].double().mean()),
             "rewards/missing_eos": float((~has_eos).double().mean()),
             "rewards/unscored": float((~is_scored).sum()),
             **_logged_metrics(logged),
@@ -188,15 +209,33 @@ class RewardComposition:
         """Take up where `state_dict` was written."""
         self._moments.load_state_dict(state["moments"])
 
-    def _term_metrics(self, raw: Tensor) -> dict[str, float]:
+    def _term_metrics(self, raw: Tensor, sources: Sequence[str | None] | None) -> dict[str, float]:
+        """Return what each term gave; `n` numbers, and `none` where it was asked and gave None."""
         found: dict[str, float] = {}
         for term, column in zip(self.terms, raw.unbind(-1), strict=True):
             values = column[~column.isnan()]
+            asked = len(column)
+            if term.on is not None and sources is not None:
+                asked = sum(source in term.on for source in sources)
             found[f"rewards/{term.name}/n"] = float(len(values))
+            found[f"rewards/{term.name}/none"] = float(asked - len(values))
             if len(values):
                 found[f"rewards/{term.name}/mean"] = float(values.mean())
                 found[f"rewards/{term.name}/std"] = float(values.std(correction=0))
         return found
+
+    def _warn_of_none(self, metrics: Mapping[str, float]) -> None:
+        """Warn, once a term, where more than 1% of the responses it was asked for got None."""
+        for term in self.terms:
+            number, none = (metrics[f"rewards/{term.name}/{what}"] for what in ("n", "none"))
+            if none > _FEW * (number + none) and term.name not in self._warned:
+                self._warned.add(term.name)
+                _LOG.warning(
+                    "reward `%s` gave None for %d of %d responses of this rollout: it does not "
+                    "count for them, and those that no reward scores are not trained on; "
+                    "the metric rewards/%s/none has each rollout's number",
+                    *(term.name, none, number + none, term.name),
+                )
 
 
 def _check_terms(terms: Sequence[RewardTerm]) -> None:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pipeline.rewards.responses import Responses
 
 GIVEN = ("prompts", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric")
-TERM_METRICS = ("mean", "std", "n")
+TERM_METRICS = ("mean", "std", "n", "none")
 
 
 def finite(value: Any) -> float:

@@ -16,7 +16,8 @@ from eval.statistics import student_interval
 from pipeline.report.html.best_of_n import at_equal_kl
 from pipeline.report.html.comparison import Estimate
 from pipeline.report.html.words import estimate, interval, number
-from pipeline.report.rollouts import GOLD, KL
+from pipeline.report.rollouts import GOLD, KL, shares_without_reward
+from pipeline.run.export import without_places
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 _QUARTERS = 4
 _LEAST_OF_A_QUARTER = 4  # rollouts
 _LEVEL = 0.025  # one-sided
+_FEW = 0.01  # of responses without a reward
 _NEAR = 0.75  # of a KL, and its inverse: near it
 
 Mood = Literal["gain", "loss", ""]
@@ -53,7 +55,7 @@ class Quarter:
 
 def verdicts(rollouts: Sequence[Rollout], score: str, best: BestOfN | None) -> tuple[Said, ...]:
     """Return what is to be said of a training; score: the metric of the reward's own score."""
-    said = [_of_training(rollouts, score)]
+    said = [_of_training(rollouts, score), _of_none(rollouts)]
     found = at_equal_kl(best, lambda row: row.gold) if best is not None else None
     if best is not None and found is not None:
         said.append(_of_best_of_n(best, found, rollouts))
@@ -90,6 +92,17 @@ def _of_training(rollouts: Sequence[Rollout], score: str) -> Said | None:
     if is_paid:
         return Said("Paid, not better:", f"{paid}, but {better} is no change that can be told.")
     return Said("Nothing learnt that can be told:", f"{better}, first to last quarter.")
+
+
+def _of_none(rollouts: Sequence[Rollout]) -> Said | None:
+    """Return which rewards gave None, and how often."""
+    shares = shares_without_reward(rollouts)
+    if not shares:
+        return None
+    each = ", ".join(f"{without_places(name)} for {share:.1%}" for name, share in shares.items())
+    rest = f"{each} of the responses; it does not count for them, and what no reward scores is not"
+    mood: Mood = "loss" if max(shares.values()) > _FEW else ""
+    return Said("None instead of a reward:", f"{rest} trained on.", mood)
 
 
 def _quarters(told: Sequence[Rollout], score: str) -> list[Quarter]:

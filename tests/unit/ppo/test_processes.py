@@ -14,11 +14,16 @@ _STEPS_BY_KIND = {
     "lora_after_critic": 3 * ROLLOUT,  # whose policy is trained from the third rollout on
 }
 _STOP = ROLLOUT + 3
+_UNSCORED_STEPS = 24  # of a rollout in eight mini-batches
 _STATE = ("weights", "moments", "kl", "rewards", "lines", "samples")
 # Low, as Adam makes steps of this size even of rounding errors.
 _RATE = {"learning_rate": 2e-3, "critic_learning_rate": 2e-3}
 _HALF = {**_RATE, "per_device_train_batch_size": 2}
 _PARTS = {**_RATE, "per_device_train_batch_size": 1, "gradient_accumulation_steps": 4}
+# The term of weight 0 scores nothing, the other one some rows: most steps of an epoch have two,
+# some have one, which one of the processes then trains on.
+_UNSCORED = {**_RATE, "reward_weights": [0.0, 0.3], "num_mini_batches": 8}
+_UNSCORED |= {"gradient_accumulation_steps": 1, "per_device_train_batch_size": 2}
 _ALL_AT_ONCE = {**_RATE, "per_device_train_batch_size": 8, "gradient_accumulation_steps": 1}
 
 Ends = dict[str, list[dict[str, Any]]]
@@ -37,6 +42,12 @@ def ends(tmp_path_factory: pytest.TempPathFactory) -> Ends:
     runs = {
         **{kind: run(kind, stops_at=steps) for kind, steps in _STEPS_BY_KIND.items()},
         "parts": run("parts", kind="full", stops_at=ROLLOUT, settings=_PARTS),
+        "unscored": run(
+            "unscored",
+            kind="full",
+            stops_at=_UNSCORED_STEPS,
+            settings={**_UNSCORED, "per_device_train_batch_size": 1},
+        ),
         "begun": begun,
         "resumed": replace(begun, goes_on_from=begun.checkpoint, stops_at=_STEPS),
         "one_prompt": run("one_prompt", kind="full", stops_at=1, num_prompts=1),
@@ -61,6 +72,16 @@ def test_a_split_into_processes_and_passes_changes_nothing(ends: Ends, tmp_path:
     alone = trained(Run("full", str(tmp_path), stops_at=ROLLOUT, settings=_ALL_AT_ONCE))
     assert difference(alone["weights"], ends["parts"][0]["weights"]) <= 1e-6
     assert alone["samples"] == ends["parts"][0]["samples"]
+
+
+def test_a_process_may_have_nothing_to_train_on_in_a_step(ends: Ends, tmp_path: Path) -> None:
+    """Responses without a reward are trained on by nobody."""
+    alone = trained(Run("full", str(tmp_path), stops_at=_UNSCORED_STEPS, settings=_UNSCORED))
+    together = ends["unscored"][0]
+    assert 0 < alone["lines"][0]["rewards/unscored"] < 8
+    assert together["samples"] == alone["samples"]
+    assert difference(together["weights"], alone["weights"]) <= 1e-6
+    assert difference(together["lines"], alone["lines"]) <= 1e-5
 
 
 def test_both_processes_have_the_same_to_the_bit(ends: Ends) -> None:

@@ -291,3 +291,16 @@ def test_a_terminal_is_told_in_a_line(tmp_path):
     assert "rl: KL 2.0 nats" in shown
     assert "later:" not in shown
     assert "tuned:" not in shown
+
+
+def test_rewards_that_gave_none_are_said_with_their_share():
+    rollouts = [
+        {"objective/scores": 1.0, "rewards/judge/n": 95.0, "rewards/judge/none": 5.0},
+        {"objective/scores": 1.0, "rewards/judge/n": 100.0, "rewards/judge/none": 0.0},
+    ]
+    assert in_a_line(rollouts).endswith("no reward from judge for 2.5% of responses")
+    said = verdicts(rollouts, SCORE, None)[-1]
+    assert (said.lead, said.mood) == ("None instead of a reward:", "loss")
+    assert said.rest.startswith("judge for 2.5% of the responses")
+    assert "no reward" not in in_a_line(rollouts[1:])
+    assert not any("None" in each.lead for each in verdicts(rollouts[1:], SCORE, None))

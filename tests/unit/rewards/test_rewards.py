@@ -1,8 +1,10 @@
 """The way from terms to scores, against numbers worked out by hand."""
 
 import json
+import logging
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -18,6 +20,10 @@ NAN = math.nan
 # Weighted with 2 and -1: 2, 5, nothing, 8. Mean 5, variance (9 + 0 + 9) / 3 = 6.
 RAW = [[1.0, NAN], [3.0, 1.0], [NAN, NAN], [5.0, 2.0]]
 STEP = 3 / math.sqrt(6)
+
+
+def equal(numbers: Sequence[float]) -> Any:
+    return pytest.approx(numbers, nan_ok=True)
 
 
 def term(name: str = "a", weight: float = 1.0, *, on: frozenset[str] | None = None) -> RewardTerm:
@@ -41,14 +47,14 @@ def combined(
 
 
 def test_scores_are_the_weighted_sum_of_the_terms_that_apply() -> None:
-    assert combined(composed(), RAW).tolist() == [2, 5, 0, 8]
+    assert combined(composed(), RAW).tolist() == equal([2, 5, NAN, 8])
     assert composed().moments == (0, 1)
 
 
 def test_a_rollout_is_normalised_with_the_moments_of_all_that_were_scored() -> None:
     for normalise in ("running", "fixed"):
         composition = composed(normalise=normalise)
-        assert combined(composition, RAW).tolist() == pytest.approx([-STEP, 0, 0, STEP])
+        assert combined(composition, RAW).tolist() == equal([-STEP, 0, NAN, STEP])
         assert composition.moments == pytest.approx((5, math.sqrt(6)))
 
 
@@ -80,21 +86,26 @@ def test_a_critic_that_starts_as_the_reward_model_predicts_normalised_scores() -
 
 def test_the_clip_comes_after_normalising_and_the_rule_of_the_end_after_the_clip() -> None:
     has_eos = [True, False, False, False]
-    for mode, expected in (("subtract", [-1, -2, -2, -1]), ("replace", [-1, -2, -2, -2])):
+    for mode, expected in (("subtract", [-1, -2, NAN, -1]), ("replace", [-1, -2, NAN, -2])):
         composition = composed(
             normalise="fixed", clip=(-1.0, 1.0), missing_eos_penalty=2.0, eos_penalty_mode=mode
         )
         found = composition.combine(torch.tensor(RAW), torch.tensor(has_eos))
-        assert found.scores.tolist() == pytest.approx(expected)
-        assert found.before_penalty.tolist() == pytest.approx([-1, 0, 0, 1])
+        assert found.scores.tolist() == equal(expected)
+        assert found.before_penalty.tolist() == equal([-1, 0, NAN, 1])
 
 
-def test_a_response_that_nothing_rewards_scores_0_even_outside_of_the_clip() -> None:
-    assert combined(composed(clip=(3.0, 6.0)), RAW).tolist() == [3, 5, 0, 6]
+def test_a_response_that_nothing_rewards_has_no_score_whatever_the_clip() -> None:
+    assert combined(composed(clip=(3.0, 6.0)), RAW).tolist() == equal([3, 5, NAN, 6])
+
+
+def test_a_term_of_weight_0_is_only_shown_and_scores_nothing() -> None:
+    composition = RewardComposition([term("a"), term("shown", 0.0)])
+    assert combined(composition, [[NAN, 7.0], [3.0, NAN]]).tolist() == equal([NAN, 3])
 
 
 def test_without_a_penalty_a_missing_end_changes_nothing() -> None:
-    assert combined(composed(), RAW, [False] * 4).tolist() == [2, 5, 0, 8]
+    assert combined(composed(), RAW, [False] * 4).tolist() == equal([2, 5, NAN, 8])
 
 
 def test_any_of_several_stop_tokens_is_an_end() -> None:
@@ -111,15 +122,17 @@ def test_metrics_are_those_of_the_rollout() -> None:
     assert found.metrics == pytest.approx(
         {
             "rewards/a/n": 3,
+            "rewards/a/none": 1,
             "rewards/a/mean": 3,
             "rewards/a/std": math.sqrt(8 / 3),
             "rewards/b/n": 2,
+            "rewards/b/none": 2,
             "rewards/b/mean": 1.5,
             "rewards/b/std": 0.5,
             "objective/scores": 0,
-            "objective/scores_std": math.sqrt(0.5),
+            "objective/scores_std": math.sqrt(2 / 3),
             "objective/scores_raw": 5,
-            "rewards/clipped": 0.5,
+            "rewards/clipped": 2 / 3,
             "rewards/missing_eos": 0.25,
             "rewards/unscored": 1,
         }
@@ -139,7 +152,9 @@ def test_it_is_the_same_whatever_process_a_response_was_scored_by() -> None:
     whole = responses(*texts)
     has_eos = torch.tensor([True, False, True, True, False, True, True])
 
-    def result(*shares: list[int]) -> tuple[dict[int, float], dict[str, float], tuple[float, ...]]:
+    def result(
+        *shares: list[int],
+    ) -> tuple[dict[int, float | None], dict[str, float], tuple[float, ...]]:
         composition = RewardComposition(
             [term("a", 2.0), term("b", 0.5)],
             normalise="running",
@@ -149,7 +164,8 @@ def test_it_is_the_same_whatever_process_a_response_was_scored_by() -> None:
         raw = torch.cat([composition.raw(whole.part(rows)) for rows in shares])
         order = [row for rows in shares for row in rows]
         found = composition.combine(raw, has_eos[order])
-        scores = dict(sorted(zip(order, found.scores.tolist(), strict=True)))
+        kept = [None if math.isnan(score) else score for score in found.scores.tolist()]
+        scores = dict(sorted(zip(order, kept, strict=True)))
         return scores, found.metrics, composition.moments
 
     scores, metrics, moments = result(list(range(7)))
@@ -158,6 +174,31 @@ def test_it_is_the_same_whatever_process_a_response_was_scored_by() -> None:
         assert others[0] == pytest.approx(scores, abs=1e-12)
         assert others[1] == pytest.approx(metrics, abs=1e-12)
         assert others[2] == pytest.approx(moments, abs=1e-12)
+
+
+def test_none_is_counted_where_a_term_was_asked_and_told_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    composition = RewardComposition([term("a", on=frozenset({"facts"})), term("b")])
+    raw, sources = [[1.0, NAN], [NAN, 2.0], [NAN, 3.0]], ["facts", "facts", "stories"]
+    for _ in range(2):
+        given = torch.tensor(raw), torch.tensor([True] * 3)
+        found = composition.combine(*given, sources=sources).metrics
+        assert (found["rewards/a/none"], found["rewards/b/none"]) == (1, 1)
+    said = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert [line.partition(" of this")[0] for line in said] == [
+        "reward `a` gave None for 1 of 2 responses",
+        "reward `b` gave None for 1 of 3 responses",
+    ]
+
+
+def test_up_to_one_response_in_a_hundred_without_a_reward_is_no_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    combined(RewardComposition([term()]), [[NAN], *[[1.0]] * 99])
+    assert not caplog.records
+    combined(RewardComposition([term()]), [[NAN], *[[1.0]] * 98])
+    assert len(caplog.records) == 1
 
 
 def test_what_functions_logged_is_averaged_over_values_and_not_over_processes() -> None:
