@@ -6,10 +6,12 @@ transformers.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal, get_args, get_origin, get_type_hints
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from transformers import TrainingArguments
+
+from pipeline.recipe.ppo_arguments import REFUSED, value_problem
 
 
 @dataclass
@@ -18,8 +20,10 @@ class PPOConfig(TrainingArguments):
 
     One rollout is `per_device_train_batch_size * gradient_accumulation_steps * num_mini_batches`
     responses on each process; it is trained on for `num_ppo_epochs` epochs of `num_mini_batches`
-    optimizer steps, so learning rates, `max_steps` and schedules count optimizer steps.
+    optimizer steps, so learning rates, `max_steps` and schedules count optimizer steps. Each of
+    upstream's arguments works, or is refused with the reason (pipeline/recipe/ppo_arguments.py).
 
+    logging_steps: 1, so that every rollout has a line; with more, those that hold a multiple of it.
     total_episodes: responses in all; without it `num_train_epochs` passes over the prompts.
     num_ppo_epochs: 4 (Ziegler et al. 2019; Huang et al. 2024). num_mini_batches: 1.
     max_completion_length: tokens of a response. max_prompt_length: longer prompts are refused;
@@ -59,6 +63,8 @@ class PPOConfig(TrainingArguments):
     learning_rate: float = field(default=3e-6)
     adam_epsilon: float = field(default=1e-5)
     lr_scheduler_type: str = field(default="linear")
+    logging_steps: float = field(default=1)
+    remove_unused_columns: bool = field(default=False)
     total_episodes: int | None = field(default=None)
     num_ppo_epochs: int = field(default=4)
     num_mini_batches: int = field(default=1)
@@ -100,6 +106,7 @@ class PPOConfig(TrainingArguments):
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant, with ValueError."""
+        self._check_upstream()  # first: upstream loads DeepSpeed, or sets the environment
         super().__post_init__()
         for name, kind in get_type_hints(type(self)).items():
             allowed = get_args(kind) if get_origin(kind) is Literal else ()
@@ -127,21 +134,27 @@ class PPOConfig(TrainingArguments):
             raise ValueError("`kl_target` steers `kl_coef` by factors; begin with one above 0")
         if self.reward_clip is not None and len(self.reward_clip) != 2:
             raise ValueError(f"`reward_clip` is {self.reward_clip}; write [lowest, highest] score")
-        if self.fp16:
-            raise ValueError("`fp16` underflows in PPO's ratios; use bf16 or fp32")
-        if self.auto_find_batch_size:
-            raise ValueError(
-                "`auto_find_batch_size` would change the algorithm; set the batch size"
-            )
-        if self.ignore_data_skip:
-            raise ValueError("`ignore_data_skip` would start a resumed run with its first rollout")
-        self.remove_unused_columns = False  # rewards are handed every column
-        self.logging_strategy = "no"  # a line a rollout is logged instead
+
+    def _check_upstream(self) -> None:
+        """Refuse arguments of transformers' trainer that would be accepted and ignored."""
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if each.name in REFUSED and not _is_left(value, each.default):
+                raise ValueError(f"`{each.name}` {REFUSED[each.name]}")
+            found = value_problem(each.name, value)
+            if found:
+                raise ValueError(found)
 
     @property
     def steps_per_rollout(self) -> int:
         """Optimizer steps that one rollout is trained on for."""
         return self.num_ppo_epochs * self.num_mini_batches
+
+
+def _is_left(value: Any, default: Any) -> bool:
+    """Whether a field has its default, or what upstream makes of that: a config of defaults."""
+    is_empty = not value and default is not True
+    return is_empty or value == default or (is_dataclass(value) and value == type(value)())  # pyright: ignore
 
 
 def _either(names: tuple[str, ...]) -> str:

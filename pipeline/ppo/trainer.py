@@ -24,16 +24,19 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate.utils import DistributedType, gather_object
+from accelerate.utils.memory import clear_device_cache
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, set_seed
 
 from pipeline.ppo import build, checkpoint, core
 from pipeline.ppo.actor_critic import ActorCritic, evaluating, without_dropout
+from pipeline.ppo.arguments import own_arguments, settle_steps
 from pipeline.ppo.collect import Collector
 from pipeline.ppo.experience import Experience, ScoredRow, experience_of
 from pipeline.ppo.gradients import clipped_norm, sum_over_processes
 from pipeline.ppo.logprobs import check_head
 from pipeline.ppo.losses import Batch, Losses
+from pipeline.ppo.optimizer import check_trains, parameter_groups
 from pipeline.ppo.order import dealt, prompts_of_rollout, rows_of_step
 from pipeline.ppo.progress import StepTotals
 from pipeline.ppo.prompts import prompts_of
@@ -87,8 +90,10 @@ class PPOTrainer(Trainer):
         peft_config: Any = None,
         callbacks: list[TrainerCallback] | None = None,
         optimizers: tuple[Any, Any] = (None, None),
+        optimizer_cls_and_kwargs: tuple[type[torch.optim.Optimizer], dict[str, Any]] | None = None,
         on_rollout: OnRollout | None = None,
     ) -> None:
+        args, self.cadence = own_arguments(args)
         tokenizer = processing_class or build.loaded_tokenizer(model)
         rewards = build.loaded_rewards(reward_funcs)
         if isinstance(model, ActorCritic):
@@ -109,13 +114,16 @@ class PPOTrainer(Trainer):
             data_collator=_pass_number,
             callbacks=callbacks,
             optimizers=optimizers,
+            optimizer_cls_and_kwargs=optimizer_cls_and_kwargs,
         )
         kinds = (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM)
-        if self.accelerator.distributed_type in kinds or args.n_gpu > 1:
+        if self.accelerator.distributed_type in kinds:
             raise ValueError(
-                "PPO runs on one device, or with a process for each (DDP): not with FSDP, "
-                "DeepSpeed or DataParallel; train an adapter where a model is too large"
+                "PPO runs on one device, or with a process for each (DDP): not with FSDP or "
+                "DeepSpeed; train an adapter where a model is too large"
             )
+        if optimizers[0] is not None:
+            check_trains(optimizers[0], actor)
         with evaluating(actor):
             check_head(actor.causal)
         self.rewards = build.composition(rewards, args, tokenizer)
@@ -147,10 +155,13 @@ class PPOTrainer(Trainer):
         self._dealt: list[list[list[int]]] = []
         self._weights = torch.zeros(0)
         self._training_s = 0.0
-        episodes = args.total_episodes or int(args.num_train_epochs * len(self.prompts))
-        if args.max_steps <= 0:
-            args.max_steps = -(-episodes // self.rollout_size) * args.steps_per_rollout
+        settle_steps(args, num_prompts=len(self.prompts), rollout_size=self.rollout_size)
         self.add_callback(_AfterStep(self))
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """Train, as upstream's trainer does; a second time from the weights that there are."""
+        self.experience, self.rollout, self.totals = None, -1, StepTotals()
+        return super().train(*args, **kwargs)
 
     @property
     def rollout_size(self) -> int:
@@ -197,6 +208,9 @@ class PPOTrainer(Trainer):
                 )
             if part == parts - 1 and self.args.world_size > 1:
                 sum_over_processes(self._trained())
+            empties = self.args.torch_empty_cache_steps
+            if part == parts - 1 and empties and step % empties == 0:
+                clear_device_cache()
         self._training_s += time.perf_counter() - began
         return loss
 
@@ -274,34 +288,34 @@ class PPOTrainer(Trainer):
         Weights decay but for norms, biases and the value head.
         """
         if self.optimizer is None:
-            cls, kwargs = self.get_optimizer_cls_and_kwargs(self.args, self.model.causal)
-            decaying = {
-                name
-                for name in self.get_decay_parameter_names(self.model)
-                if not name.startswith("value_head.")
-            }
-            names = {id(each): name for name, each in self.model.named_parameters()}
-            rate = self.args.critic_learning_rate
-            groups: list[dict[str, Any]] = []
-            for parameters, own_rate in (
-                (self.model.policy_parameters(), self.args.learning_rate),
-                (self.model.critic_parameters(), self.args.learning_rate if rate is None else rate),
-            ):
-                for decays in (True, False):
-                    is_in = [names[id(each)] in decaying for each in parameters]
-                    chosen = [e for e, d in zip(parameters, is_in, strict=True) if d == decays]
-                    decay = self.args.weight_decay if decays else 0.0
-                    groups.append({"params": chosen, "weight_decay": decay, "lr": own_rate})
-            self.optimizer = cls([group for group in groups if group["params"]], **kwargs)
+            given = self.optimizer_cls_and_kwargs
+            cls, kwargs = given or self.get_optimizer_cls_and_kwargs(self.args, self.model.causal)
+            decaying = self.get_decay_parameter_names(self.model)
+            self.optimizer = cls(parameter_groups(self.model, self.args, decaying), **kwargs)
         return self.optimizer
 
     def after_step(self) -> None:
         """Log a line after a rollout's last step; before it, see whether its epochs go on."""
         moved = self.totals.close_step()
-        if self.state.global_step % self.args.steps_per_rollout:
+        step = self.state.global_step
+        is_over = step % self.args.steps_per_rollout == 0
+        if not is_over:
             target = self.args.target_approx_kl
             self.is_cut_short |= target is not None and moved > target
+            if step < self.args.max_steps:
+                return
+        begin = self.rollout * self.args.steps_per_rollout
+        if self.cadence.is_due(begin, step, self.state.logging_steps):
+            self.log(self._line())
+        if not is_over:  # training ends; a checkpoint of now goes on with these rows
             return
+        self.experience = None
+        self._training_s = 0.0
+        seconds = self.collector.seconds
+        seconds.update(dict.fromkeys(seconds, 0.0))
+
+    def _line(self) -> dict[str, float]:
+        """Return what is logged of a rollout."""
         schedule: Any = self.lr_scheduler
         rates: list[float] = [float(rate) for rate in schedule.get_last_lr()]
         seconds = self.collector.seconds
@@ -312,20 +326,15 @@ class PPOTrainer(Trainer):
             "time/train": self._training_s,
             "time/tokens_per_second": number / max(seconds["rollout"], 1e-9),
         }
-        self.log(
-            {
-                **self.rollout_metrics,
-                **self.totals.metrics(),
-                "policy/cut_short": float(self.is_cut_short),
-                "episode": float((self.rollout + 1) * self.rollout_size),
-                "lr": rates[0],
-                "critic_lr": rates[-1],
-                **clocks,
-            }
-        )
-        self.experience = None
-        self._training_s = 0.0
-        seconds.update(dict.fromkeys(seconds, 0.0))
+        return {
+            **self.rollout_metrics,
+            **self.totals.metrics(),
+            "policy/cut_short": float(self.is_cut_short),
+            "episode": float((self.rollout + 1) * self.rollout_size),
+            "lr": rates[0],
+            "critic_lr": rates[-1],
+            **clocks,
+        }
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         """Write the policy, loadable by `from_pretrained`, the critic below it, and our state."""

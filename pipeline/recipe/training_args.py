@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline.errors import closest
+from pipeline.recipe import ppo_arguments
 from pipeline.recipe.trainer_fields import fields
 from pipeline.recipe.wording import shown
 
@@ -100,8 +101,6 @@ _EVALUATE = "evaluation during training measures the loss; a stage `evaluate` do
 _PACKING = "sft gives each row a place of its own; pretrain always packs"
 _ON_STAGE = "write it on the stage"
 _ROLLOUTS = "rollouts are measured as they come, and at the end `best_of` measures held-out prompts"
-_DEALT = "prompts are dealt by the seed and the number of the rollout"
-_NO_LABELS = "responses are sampled: there are no labels to smooth and no inputs to disturb"
 _UNBIASED = "responses are sampled from the whole distribution that they are scored by"
 
 OURS: Mapping[str, str] = {
@@ -169,9 +168,7 @@ _OURS_OF: Mapping[str, Mapping[str, str]] = {
         **dict.fromkeys(("eval_strategy", "eval_steps", "eval_delay", "eval_on_start"), _ROLLOUTS),
         **dict.fromkeys(("load_best_model_at_end", "metric_for_best_model"), _ROLLOUTS),
         "greater_is_better": _ROLLOUTS,
-        **dict.fromkeys(("dataloader_drop_last", "dataloader_in_order"), _DEALT),
-        **dict.fromkeys(("train_sampling_strategy", "length_column_name"), _DEALT),
-        **dict.fromkeys(("label_smoothing_factor", "neftune_noise_alpha"), _NO_LABELS),
+        **{key: f"it {why}" for key, why in ppo_arguments.REFUSED.items() if key not in OURS},
     }
 }
 # Fields of other trainers that one class has not, and why.
@@ -266,6 +263,10 @@ def problem(key: str, value: Any, class_name: str) -> tuple[str, str] | None:
         return f"`{key}` cannot be set in `training_args`", not_here[key]
     if isinstance(value, float) and not math.isfinite(value):
         return f"`{key}` is {value}", "write a finite number"
+    found = ppo_arguments.value_problem(key, value) if class_name == "PPOConfig" else None
+    if found:
+        what, _, hint = found.partition("; ")
+        return what, hint
     unknown = _choice_problem(value, known[key].annotation)
     if unknown:
         return f"`{key}` is {shown(value)}, {unknown[0]}", unknown[1]
