@@ -2,7 +2,8 @@
 
 A transformers model that gets position ids and no attention mask makes the mask itself: one block
 for each place where positions begin anew (masking_utils.find_packed_sequence_indices). An attention
-mask, even of ones, would switch that off, and so would a key-value cache.
+mask, even of ones, would switch that off, and so would a key-value cache. Whether a model does so
+is asked of it (pipeline/models/probe.py); for others there is pipeline/data/padding.py.
 """
 
 from __future__ import annotations
@@ -40,6 +41,9 @@ class PackedRows:
     labels: NDArray[np.int32]
     num_padding: int
 
+    def __len__(self) -> int:
+        return len(self.input_ids)
+
     @property
     def num_loss_tokens(self) -> int:
         """Tokens that are predicted."""
@@ -50,6 +54,19 @@ class PackedRows:
         """Share of all places that is padding."""
         return self.num_padding / self.input_ids.size
 
+    def dataset(self) -> PackedDataset:
+        """Return the rows for a trainer."""
+        return PackedDataset(self)
+
+    def collate(self, rows: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor | bool]:
+        """Stack rows of one length: (B, T) each; and `use_cache`, off.
+
+        With a cache, which is on in a freshly loaded model, transformers makes a plain causal mask,
+        and packed documents see each other without a word.
+        """
+        batch = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
+        return {**batch, "use_cache": False}
+
 
 class PackedDataset(Dataset[dict[str, torch.Tensor]]):
     """Packed rows for a trainer: no attention mask, on purpose."""
@@ -58,7 +75,7 @@ class PackedDataset(Dataset[dict[str, torch.Tensor]]):
         self._packed = packed
 
     def __len__(self) -> int:
-        return len(self._packed.input_ids)
+        return len(self._packed)
 
     def __getitem__(self, number: int) -> dict[str, torch.Tensor]:
         rows = {
@@ -68,16 +85,6 @@ class PackedDataset(Dataset[dict[str, torch.Tensor]]):
         }
         tensors = {name: torch.from_numpy(row[number]).long() for name, row in rows.items()}
         return {**tensors, "row": torch.tensor(number)}
-
-
-def collate(rows: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor | bool]:
-    """Stack rows of one length: (B, T) each; and `use_cache`, off.
-
-    With a cache, which is on in a freshly loaded model, transformers makes a plain causal mask, and
-    packed documents see each other without a word.
-    """
-    batch = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
-    return {**batch, "use_cache": False}
 
 
 def pack(

@@ -118,8 +118,17 @@ def print_outcomes(outcomes: Sequence[Outcome], console: Console) -> None:
         )
     console.print(table)
     for outcome in outcomes:
+        _print_packing(outcome.name, outcome.artifact.metrics, console)
         if outcome.artifact.kind == rollouts.KIND:
             _print_rollouts(outcome.name, outcome.artifact.path, console, is_finished=True)
+
+
+def _print_packing(name: str, metrics: Mapping[str, Any], console: Console) -> None:
+    """Say that rows of a training stage were padded since its model cannot take them packed."""
+    said = str(metrics.get("packing", ""))
+    if said.startswith("padded, since"):
+        share = f"; at most {metrics['padding_share']:.0%} of it is padding"
+        console.print(f"[dim]{escape(name)}: rows {escape(said)}{share}[/]", highlight=False)
 
 
 def print_states(states: Sequence[StageState], console: Console) -> None:

@@ -1,8 +1,8 @@
 """Stage `pretrain`: next-token prediction, from random weights or going on from a model.
 
 Documents are packed into rows of `sequence_length` so that none sees another (block-causal
-attention); a document longer than a row is split. Bits per byte on text that was held out is
-measured at the end.
+attention); a document longer than a row is split. A model that would see over the border of two
+documents gets one to a row, padded. Bits per byte on text that was held out is measured at the end.
 """
 
 from __future__ import annotations
@@ -24,7 +24,14 @@ from pipeline.recipe.wording import shown
 from pipeline.stage import Stage, StageContext, StageInput, StageResult
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from pipeline.data.packing import PackedRows
+    from pipeline.data.padding import PaddedRows
 
 TRAINING_DEFAULTS: dict[str, Any] = {
     "num_train_epochs": 1,
@@ -164,7 +171,7 @@ def run(config: PretrainConfig, context: StageContext) -> StageResult:
 
     from pipeline.data.blocks import token_sources
     from pipeline.data.mixing import token_mixture
-    from pipeline.data.packing import PackedDataset, collate, pack
+    from pipeline.models.probe import keeps_rows_apart, sees_rows
     from pipeline.models.save import save_trained
     from pipeline.training.arguments import arguments
     from pipeline.training.drive import train
@@ -175,23 +182,20 @@ def run(config: PretrainConfig, context: StageContext) -> StageResult:
 
     tokenizer, module, source = _model(config, context)
     context.progress("packing documents", 0, 1)
+    packs = keeps_rows_apart(module, line_length=config.sequence_length)
     sources = token_sources(config.data, context.places, tokenizer, seed=context.seed)
     documents, shares = token_mixture(sources, tokens=config.tokens, seed=context.seed)
-    rows = pack(
-        documents,
-        sequence_length=config.sequence_length,
-        pad_token_id=pad if isinstance(pad := tokenizer.pad_token_id, int) else 0,
-    )
+    rows = _rows(documents, config, tokenizer, packs=packs)
     args = arguments(TrainingArguments, config, context, defaults=TRAINING_DEFAULTS)
     trainer = RowTrainer(
         model=module,
         args=args,
-        train_dataset=PackedDataset(rows),
-        eval_dataset=_eval_dataset(config, context, tokenizer),
-        data_collator=collate,
+        train_dataset=rows.dataset(),
+        eval_dataset=_eval_dataset(config, context, tokenizer, packs=packs),
+        data_collator=rows.collate,
         processing_class=tokenizer,
     )
-    names = [f"packed row {number}" for number in range(len(rows.input_ids))]
+    names = [f"{'packed' if packs else 'padded'} row {number}" for number in range(len(rows))]
     metrics = train(trainer, config, context, rows=names)
     properties: dict[str, Any] = {}
     if context.is_main:
@@ -201,6 +205,7 @@ def run(config: PretrainConfig, context: StageContext) -> StageResult:
         metrics={
             **metrics,
             "trained_tokens": rows.num_loss_tokens,
+            "packing": "packed" if packs else f"padded, since {sees_rows(module)}",
             "padding_share": round(rows.padding_share, 4),
             "sources": [str(share) for share in shares],
         },
@@ -237,24 +242,41 @@ def _model(
     return tokenizer, adapted(module, config) if config.lora else module, source
 
 
+def _rows(
+    documents: Sequence[NDArray[np.int32]],
+    config: PretrainConfig,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    packs: bool,
+) -> PackedRows | PaddedRows:
+    """Lay documents out in rows: packed, or one to a row."""
+    from pipeline.data.packing import pack
+    from pipeline.data.padding import pad
+
+    found = tokenizer.pad_token_id
+    return (pack if packs else pad)(
+        documents,
+        sequence_length=config.sequence_length,
+        pad_token_id=found if isinstance(found, int) else 0,
+    )
+
+
 def _eval_dataset(
-    config: PretrainConfig, context: StageContext, tokenizer: PreTrainedTokenizerBase
+    config: PretrainConfig,
+    context: StageContext,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    packs: bool,
 ) -> Any:
-    """Return held-out documents, packed like the others; None unless training evaluates."""
+    """Return held-out documents, in rows like the others; None unless training evaluates."""
     if config.training_args.get("eval_strategy", "no") == "no":
         return None
     from pipeline.data.blocks import held_out_records
     from pipeline.data.encode import document_tokens
-    from pipeline.data.packing import PackedDataset, pack
 
     found = held_out_records(config, context.places, STAGE.data_forms, at_most=_HELD_OUT_DOCUMENTS)
-    return PackedDataset(
-        pack(
-            list(document_tokens(found, tokenizer)),
-            sequence_length=config.sequence_length,
-            pad_token_id=pad if isinstance(pad := tokenizer.pad_token_id, int) else 0,
-        )
-    )
+    documents = list(document_tokens(found, tokenizer))
+    return _rows(documents, config, tokenizer, packs=packs).dataset()
 
 
 def _held_out(
@@ -289,7 +311,7 @@ STAGE = Stage(
     config=PretrainConfig,
     run=run,
     produces="policy",
-    version=2,
+    version=3,
     trainer="TrainingArguments",
     training_defaults=TRAINING_DEFAULTS,
     data_forms=("text",),

@@ -42,13 +42,14 @@ def run(config: SftConfig, context: StageContext) -> StageResult:
     from pipeline.data.blocks import held_out_records, row_sources
     from pipeline.data.encode import encode_records
     from pipeline.data.mixing import row_mixture
+    from pipeline.data.padding import padding_share
     from pipeline.data.records import ChatRow
     from pipeline.data.template import template_sha256
     from pipeline.models.load import load_tokenizer
     from pipeline.models.save import save_trained
     from pipeline.models.training import check_length, load_for_training, peft_config
     from pipeline.training.arguments import arguments, refusals
-    from pipeline.training.bins import Bins, fits_in_bins
+    from pipeline.training.bins import Bins, why_padded
     from pipeline.training.drive import train
     from pipeline.training.rows import KnowsRows
 
@@ -90,8 +91,10 @@ def run(config: SftConfig, context: StageContext) -> StageResult:
             peft_config=peft_config(config, "CAUSAL_LM"),
         )
     pad = tokenizer.pad_token_id
-    if isinstance(pad, int) and fits_in_bins(module):
-        trainer.data_collator = Bins(pad)
+    lengths = [len(each.input_ids) for each in [*examples, *held_out]]
+    padded = why_padded(module, longest=max(lengths))
+    if padded is None:
+        trainer.data_collator = Bins(pad if isinstance(pad, int) else 0)
     names = [example.where for example in examples]
     metrics = train(trainer, config, context, rows=names, carried=_CARRIED)
     properties: dict[str, Any] = {}
@@ -103,6 +106,8 @@ def run(config: SftConfig, context: StageContext) -> StageResult:
         metrics={
             **metrics,
             **report.metrics(),
+            "packing": f"padded, {padded}" if padded else "in bins",
+            **({"padding_share": round(padding_share(lengths), 4)} if padded else {}),
             "sources": [f"{share.label}: {share.num_rows} rows" for share in shares],
         },
         properties={
@@ -129,7 +134,7 @@ STAGE = Stage(
     config=SftConfig,
     run=run,
     produces="policy",
-    version=3,
+    version=4,
     trainer="SFTConfig",
     training_defaults=TRAINING_DEFAULTS,
     data_forms=("chat", "prompt_completion"),

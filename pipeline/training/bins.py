@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from pipeline.data.encode import IGNORED
+from pipeline.models.probe import keeps_rows_apart, sees_rows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -56,17 +57,14 @@ class Bins:
         }
 
 
-def fits_in_bins(module: PreTrainedModel) -> bool:
-    """Whether positions alone keep rows apart for this model, and padding is what costs.
+def why_padded(module: PreTrainedModel, *, longest: int) -> str | None:
+    """Return why rows are padded instead, as the metrics say it; None where bins are right.
 
-    On a GPU the fast attention kernels take padded rows, and flash attention reads positions of a
-    single line only.
+    longest: tokens of the longest row. On a GPU the fast attention kernels take padded rows.
     """
-    config: Any = module.config.get_text_config()
-    kinds = set(getattr(config, "layer_types", None) or ("full_attention",))
-    is_plain = kinds <= {"full_attention", "sliding_attention"}
-    attention = module.config._attn_implementation  # pyright: ignore[reportPrivateUsage]
-    return module.device.type == "cpu" and is_plain and attention in ("sdpa", "eager")
+    if module.device.type != "cpu":
+        return f"as suits a {module.device.type} device"
+    return None if keeps_rows_apart(module, line_length=longest) else f"since {sees_rows(module)}"
 
 
 def _lines(lengths: Sequence[int]) -> list[list[int]]:

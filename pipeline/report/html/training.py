@@ -58,13 +58,17 @@ class Change:
 
 @dataclass(frozen=True)
 class StageTraining:
-    """A training stage as the report shows it. facts: (label, value, format)."""
+    """A training stage as the report shows it.
+
+    facts: (label, value, format). packing: how rows were laid out; "" where they always are so.
+    """
 
     stage: str
     kind: str
     facts: tuple[tuple[str, float, str], ...]
     measured: tuple[tuple[str, Estimate, int], ...]
     sources: tuple[str, ...]
+    packing: str
     panels: tuple[Panel, ...]
     held_out: HeldOut | None
     changes: tuple[Change, ...]
@@ -85,6 +89,7 @@ def _training(stage: ReportedStage) -> StageTraining:
         facts=facts(metrics),
         measured=measured(metrics),
         sources=tuple(str(source) for source in metrics.get("sources", ())),
+        packing=packing(metrics),
         panels=panels(folder),
         held_out=_held_out(folder / HELD_OUT),
         changes=_changes(folder / SAMPLES),
@@ -98,6 +103,13 @@ def facts(metrics: Mapping[str, Any]) -> tuple[tuple[str, float, str], ...]:
         for key, label, how in FACTS
         if metrics.get(key) is not None and (how != "if any" or metrics[key] > 0)
     )
+
+
+def packing(metrics: Mapping[str, Any]) -> str:
+    """Return how rows were laid out, and how much of that is padding; "" where nobody chose."""
+    share = metrics.get("padding_share")
+    said = str(metrics.get("packing", ""))
+    return said if share is None or not said else f"{said}; at most {share:.0%} of it is padding"
 
 
 def measured(metrics: Mapping[str, Any]) -> tuple[tuple[str, Estimate, int], ...]:

@@ -10,7 +10,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from pipeline.data.encode import IGNORED
-from pipeline.data.packing import PackedDataset, collate, pack
+from pipeline.data.packing import pack
 from pipeline.errors import PosttrainError
 
 PAD = 0
@@ -70,8 +70,8 @@ def test_logits_of_a_packed_document_are_those_of_the_document_alone(attention: 
     given = documents([9, 5, 7, 1, 1, 12, 3, 16])
     packed = pack(given, sequence_length=16, pad_token_id=PAD)
     assert packed.num_padding > 0
-    dataset = PackedDataset(packed)
-    batch = collate([dataset[number] for number in range(len(dataset))])
+    dataset = packed.dataset()
+    batch = packed.collate([dataset[number] for number in range(len(dataset))])
     assert batch.pop("row").tolist() == list(range(len(dataset)))
     assert set(batch) == {"input_ids", "position_ids", "labels", "use_cache"}
     ids, positions = batch["input_ids"], batch["position_ids"]
@@ -99,9 +99,9 @@ def test_the_loss_of_packed_rows_is_that_of_the_documents_alone() -> None:
     model = LlamaForCausalLM(config).eval()
     given = documents([9, 5, 7, 12, 3, 16])
     packed = pack(given, sequence_length=16, pad_token_id=PAD)
-    dataset = PackedDataset(packed)
+    dataset = packed.dataset()
     with torch.no_grad():
-        loss = model(**collate([dataset[number] for number in range(len(dataset))])).loss
+        loss = model(**packed.collate([dataset[number] for number in range(len(dataset))])).loss
         total = 0.0
         for each in given:
             ids = torch.from_numpy(each).long()[None]
