@@ -22,6 +22,7 @@ from pipeline.ppo.shared_trunk import SharedTrunkActorCritic
 from pipeline.rewards.composition import RewardComposition
 from pipeline.rewards.terms import RewardTerm, function_term, model_term
 from pipeline.stage import StageInput
+from pipeline.training.precision import autocast_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -258,7 +259,10 @@ def composition(
             path = getattr(each, "name_or_path", "")
             own = tokenizer if not path else _tokenizer_beside(path, tokenizer)
             module: Any = nn.Module.to(each, args.device)  # a quantised one stays where it is
-            terms.append(model_term(module, own, name, weight, policy_tokenizer=tokenizer))
+            context = autocast_of(args)
+            terms.append(
+                model_term(module, own, name, weight, policy_tokenizer=tokenizer, autocast=context)
+            )
         else:
             terms.append(function_term(each, name, weight))
     return RewardComposition(

@@ -30,9 +30,11 @@ from pipeline.rewards.composition import RewardComposition
 from pipeline.rewards.terms import RewardTerm, function_term, model_term, verifier_term
 from pipeline.stages.ppo import ALL_TASKS
 from pipeline.training.arguments import arguments, refusals
+from pipeline.training.precision import autocast_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+    from contextlib import AbstractContextManager
 
     from transformers import PreTrainedTokenizerBase
 
@@ -89,7 +91,10 @@ def staged(config: PpoConfig, context: StageContext, stage: Stage) -> Staged:
         encode_prompts(unseen, tokenizer, max_prompt_length=limit, form=form)[0] if unseen else []
     )
     tasks = tasks_of(config.prompts, context.places)
-    terms = [_term(term, modules, tokenizer, tasks, context) for term in config.reward]
+    autocast = autocast_of(args)
+    terms = [
+        _term(term, modules, tokenizer, tasks, context, autocast=autocast) for term in config.reward
+    ]
     is_gated = config.reward_gate == "on"
     watch = Watch(
         context.name,
@@ -186,6 +191,8 @@ def _term(
     tokenizer: PreTrainedTokenizerBase,
     tasks: Mapping[str, Task],
     context: StageContext,
+    *,
+    autocast: Callable[[], AbstractContextManager[Any]],
 ) -> RewardTerm:
     """Return one term of the reward."""
     on = frozenset(block.on) if block.on else None
@@ -198,6 +205,7 @@ def _term(
                 block.weight,
                 policy_tokenizer=tokenizer,
                 on=on,
+                autocast=autocast,
             )
         if block.use is not None:
             function = load_object(block.use, context.places.base)

@@ -41,6 +41,7 @@ from pipeline.ppo.order import dealt, prompts_of_rollout, rows_of_step
 from pipeline.ppo.progress import StepTotals
 from pipeline.ppo.prompts import prompts_of
 from pipeline.rewards.responses import SOURCE
+from pipeline.training.precision import autocast_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -124,7 +125,8 @@ class PPOTrainer(Trainer):
             )
         if optimizers[0] is not None:
             check_trains(optimizers[0], actor)
-        with evaluating(actor):
+        autocast = autocast_of(args)
+        with evaluating(actor), autocast():
             check_head(actor.causal)
         self.rewards = build.composition(rewards, args, tokenizer)
         self.kl = (
@@ -141,9 +143,9 @@ class PPOTrainer(Trainer):
             tokenizer=tokenizer,
             args=args,
             device=args.device,
-            autocast=self.compute_loss_context_manager,
+            autocast=autocast,
         )
-        self.losses = Losses(actor, args, sampling.forbidden_ids, self.compute_loss_context_manager)
+        self.losses = Losses(actor, args, sampling.forbidden_ids, autocast)
         self.notes: dict[str, Any] = {}
         self.totals = StepTotals()
         self.rollout = -1  # whose experience is trained on

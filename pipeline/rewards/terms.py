@@ -7,6 +7,7 @@ Not the models and verifiers themselves (reward/model.py, Task.verify), and not 
 from __future__ import annotations
 
 import inspect
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from reward.sandbox import SandboxUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from contextlib import AbstractContextManager
 
     from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerState
 
@@ -73,11 +75,13 @@ def model_term(
     policy_tokenizer: PreTrainedTokenizerBase,
     on: frozenset[str] | None = None,
     batch_size: int = 32,
+    autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
 ) -> RewardTerm:
     """Make a term of a reward model, which is frozen and put into evaluation mode for good.
 
-    It reads prompt and completion as they were sampled, the stop token included, never a decoded
-    text. Raises ValueError for a model with several outputs or another vocabulary than the policy.
+    autocast: the context that it is run in. It reads prompt and completion as they were sampled,
+    the stop token included, never a decoded text. Raises ValueError for a model with several
+    outputs or another vocabulary than the policy.
     """
     if module.config.num_labels != 1:
         outputs = module.config.num_labels
@@ -93,7 +97,9 @@ def model_term(
 
     def score(responses: Responses, _: TrainerState | None) -> list[float]:
         pairs = zip(responses.prompt_ids, responses.completion_ids, strict=True)
-        return _model_scores(module, [[*asked, *given] for asked, given in pairs], batch_size)
+        sequences = [[*asked, *given] for asked, given in pairs]
+        with autocast():
+            return _model_scores(module, sequences, batch_size)
 
     return RewardTerm(name, weight, score, on)
 

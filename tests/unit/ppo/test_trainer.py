@@ -155,19 +155,6 @@ def test_the_first_ratio_is_1_with_rates_of_dropout(make_trainer: MakeTrainer) -
     assert ratios[1] > 1.001
 
 
-def test_in_bf16_the_first_ratio_is_close_to_1(llama: Any, make_trainer: MakeTrainer) -> None:
-    """B56: passes of other batches, by the same code in the same precision."""
-    trainer = make_trainer(
-        llama, bf16=True, per_device_train_batch_size=8, gradient_accumulation_steps=2,
-        total_episodes=48, scoring_batch_size=5, learning_rate=1e-3,
-    )  # fmt: skip
-    trainer.train()
-    lines = lines_of(trainer)
-    assert len(lines) == 3
-    assert all(line["policy/ratio_first"] <= 1 + 1e-2 for line in lines)
-    assert all(each.dtype == torch.float32 for each in weights_of(trainer.model).values())
-
-
 def test_the_old_logprobs_can_be_the_samplers(llama: Any, make_trainer: MakeTrainer) -> None:
     """One forward pass less; in fp32 the ratio still is 1, and training is the same."""
     found = []

@@ -1,0 +1,31 @@
+"""In which precision training computes: weights stay fp32, products are bf16 or fp16 (autocast)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    from transformers import TrainingArguments
+
+_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def autocast_of(args: TrainingArguments) -> Callable[[], AbstractContextManager[Any]]:
+    """Return what makes the context that networks are run in, by a trainer's arguments.
+
+    Accelerate puts it around the `forward` of the model that it prepares, and transformers'
+    `compute_loss_context_manager` is empty: a trainer that runs parts of a model by their own names
+    computes in fp32, whatever it was asked for, unless it enters this.
+    """
+    dtype = _DTYPES.get(args.mixed_precision)
+    kind = args.device.type
+
+    def autocast() -> AbstractContextManager[Any]:
+        return torch.autocast(kind, dtype or torch.bfloat16, enabled=dtype is not None)
+
+    return autocast
