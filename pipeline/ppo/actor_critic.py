@@ -187,16 +187,3 @@ def evaluating(module: nn.Module) -> Generator[None]:
         yield
     finally:
         module.train(was_training)
-
-
-def without_dropout(module: nn.Module) -> None:
-    """Turn every dropout off: layers, and rates that are numbers (of attention, of whole layers).
-
-    Two passes over the same tokens must agree, or the ratio of new to old would be noise.
-    """
-    for each in module.modules():
-        if isinstance(each, nn.modules.dropout._DropoutNd):  # pyright: ignore[reportPrivateUsage]
-            each.p = 0.0
-        for name, value in list(vars(each).items()):
-            if "drop" in name and isinstance(value, float):
-                setattr(each, name, 0.0)

@@ -29,9 +29,10 @@ from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, set_seed
 
 from pipeline.ppo import build, checkpoint, core
-from pipeline.ppo.actor_critic import ActorCritic, evaluating, without_dropout
+from pipeline.ppo.actor_critic import ActorCritic, evaluating
 from pipeline.ppo.arguments import own_arguments, settle_steps
 from pipeline.ppo.collect import Collector
+from pipeline.ppo.dropout import without_dropout
 from pipeline.ppo.experience import Experience, ScoredRow, experience_of
 from pipeline.ppo.gradients import clipped_norm, sum_over_processes
 from pipeline.ppo.logprobs import check_head
@@ -106,7 +107,7 @@ class PPOTrainer(Trainer):
             actor = build.actor_critic(start, args)
         self.prompts = prompts_of(train_dataset, tokenizer, args, build.positions_of(actor.causal))
         if args.disable_dropout:
-            without_dropout(actor)
+            without_dropout(actor, saved=actor.networks())
         super().__init__(
             model=actor,
             args=args,

@@ -10,19 +10,15 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 from transformers import (
     AutoModelForCausalLM,
-    GPT2Config,
-    GPT2LMHeadModel,
-    OPTConfig,
-    OPTForCausalLM,
 )
 
 from pipeline.models.reward import as_reward_model
-from pipeline.ppo.actor_critic import ValueHead, predicting, without_dropout
+from pipeline.ppo.actor_critic import ValueHead, predicting
 from pipeline.ppo.build import Start, actor_critic
 from pipeline.ppo.config import PPOConfig
 from pipeline.ppo.logprobs import head_of, log_probabilities
 from pipeline.ppo.sequences import Sequences
-from tests.ppo_tasks import plain, tiny_llama
+from tests.ppo_tasks import plain
 from tests.unit.ppo.small_trainers import (
     CPU,
     LAYOUTS,
@@ -82,50 +78,6 @@ def test_what_is_saved_is_what_was_trained(
         head_of(loaded), predicting(loaded.base_model, sequences), sequences.targets
     )
     torch.testing.assert_close(found, logprobs, atol=1e-6, rtol=0)
-
-
-def _dropping(kind: str, lora: LoraConfig) -> Any:
-    half = 0.5
-    ids = {"vocab_size": 32, "pad_token_id": 0, "eos_token_id": 1, "bos_token_id": None}
-    if kind == "gpt2":
-        shape = {"n_embd": 16, "n_head": 2, "n_layer": 2, "n_positions": 64}
-        rates = dict.fromkeys(("attn_pdrop", "embd_pdrop", "resid_pdrop"), half)
-        return GPT2LMHeadModel(GPT2Config(**shape, **rates, **ids))
-    if kind == "opt":
-        shape = {"hidden_size": 16, "ffn_dim": 32, "num_attention_heads": 2}
-        rates = {"dropout": half, "attention_dropout": half, "layerdrop": half}
-        more = {"num_hidden_layers": 4, "word_embed_proj_dim": 16, "max_position_embeddings": 64}
-        return OPTForCausalLM(OPTConfig(**shape, **rates, **more, **ids))
-    module: Any = tiny_llama(0, 32, hidden_size=16, attention_dropout=half)
-    if kind == "lora":
-        config = LoraConfig(r=4, target_modules="all-linear", lora_dropout=half)
-        module = get_peft_model(module, config)
-    return module
-
-
-@pytest.mark.parametrize("attention", ["sdpa", "eager"])
-@pytest.mark.parametrize("kind", ["llama", "gpt2", "opt", "lora"])
-def test_no_dropout_is_left_between_two_passes(
-    kind: str, attention: str, lora: LoraConfig, tmp_path: Path
-) -> None:
-    """B21: of layers, of attention (a number, not a layer), of adapters, of whole layers (OPT)."""
-    module = _dropping(kind, lora)
-    layout = "shared_lora" if kind == "lora" else "separate"
-    actor = actor_critic(
-        Start(module, [], "policy", None), PPOConfig(**plain(tmp_path), layout=layout)
-    )
-    actor.causal.set_attn_implementation(attention)
-    shaken(actor.policy_parameters(), scale=0.05)
-    shaken(actor.critic_parameters(), scale=0.05)
-    actor.train()
-    assert not torch.equal(policy_logprobs(actor), policy_logprobs(actor))
-    assert not torch.equal(values_of(actor), values_of(actor))
-    without_dropout(actor)
-    assert torch.equal(policy_logprobs(actor), policy_logprobs(actor))
-    assert torch.equal(values_of(actor), values_of(actor))
-    trained = policy_logprobs(actor)
-    actor.eval()
-    assert torch.equal(policy_logprobs(actor), trained)
 
 
 def test_a_value_is_the_same_in_training_and_not() -> None:

@@ -1,0 +1,59 @@
+"""Turns off whatever a network draws at random while it trains, and leaves its config as it is.
+
+Two passes over the same tokens must agree, or the ratio of new to old would be noise.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+from transformers import PreTrainedConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_NAMES = ("drop", "jitter")  # of rates: `attn_pdrop`, `layerdrop`, `router_jitter_noise`
+
+
+def without_dropout(module: nn.Module, saved: Iterable[nn.Module]) -> None:
+    """Set every rate to 0: of layers, in modules' own attributes, in configs that modules read.
+
+    saved: the networks whose configs are written into checkpoints, which keep their rates. Modules
+    below them that read such a config as they run (Falcon's layers do) get one of their own.
+    """
+    kept = {id(each) for each in saved}
+    still: dict[int, Any] = {}  # by the config that it is a copy of: those that share one still do
+    for each in module.modules():
+        if isinstance(each, nn.modules.dropout._DropoutNd):  # pyright: ignore[reportPrivateUsage]
+            each.p = 0.0
+        for name, value in list(vars(each).items()):
+            if _is_rate(name, value):
+                setattr(each, name, 0.0)
+            elif isinstance(value, PreTrainedConfig) and id(each) not in kept and _rates(value):
+                if id(value) not in still:
+                    still[id(value)] = _without_rates(value)
+                setattr(each, name, still[id(value)])
+
+
+def _is_rate(name: str, value: Any) -> bool:
+    is_named = any(part in name for part in _NAMES)
+    return is_named and isinstance(value, float) and value != 0
+
+
+def _rates(config: PreTrainedConfig) -> list[str]:
+    """Return the names of a config's rates, and of parts of it that have some."""
+    return [
+        name
+        for name, value in vars(config).items()
+        if _is_rate(name, value) or (isinstance(value, PreTrainedConfig) and _rates(value))
+    ]
+
+
+def _without_rates(config: PreTrainedConfig) -> PreTrainedConfig:
+    quiet = copy.copy(config)
+    for name in _rates(config):
+        value = getattr(config, name)
+        setattr(quiet, name, 0.0 if isinstance(value, float) else _without_rates(value))
+    return quiet
