@@ -71,14 +71,15 @@ class Decoding:
         self.rows = list(prompts)
         whole = [list(prompt) for prompt in prompts.values()]
         num_shared = shared_length(whole)
-        self.cache = prefilled(module, whole[0][:num_shared], len(whole))
+        width = max(map(len, whole))
+        paddings = [width - len(prompt) for prompt in whole]
+        self.cache = prefilled(module, whole[0][:num_shared], len(whole), paddings=paddings)
         num_shared = 0 if self.cache is None else num_shared
-        own = [prompt[num_shared:] for prompt in whole]
-        width = max(len(prompt) for prompt in own)
         # Left padding: generation continues the last column. A masked id does not matter.
-        ids = [[0] * (width - len(prompt)) + prompt for prompt in own]
-        mask = [[1] * num_shared + [0] * (width - len(each)) + [1] * len(each) for each in own]
-        self.length = num_shared + width
+        rows = zip(paddings, whole, strict=True)
+        ids = [([0] * padding + prompt)[num_shared:] for padding, prompt in rows]
+        mask = [[0] * padding + [1] * (width - padding) for padding in paddings]
+        self.length = width
         self.mask = _with_columns(torch.tensor(mask, device=module.device), max_new_tokens)
         # Explicit: a model left to itself would count the padding.
         positions = (self.mask[:, : self.length].cumsum(-1) - 1).clamp(min=0)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
+from transformers.cache_utils import DynamicCache, DynamicLayer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,17 +29,46 @@ def shared_length(rows: Sequence[list[int]]) -> int:
     return min(shared, longest) if min(shared, longest) >= _WORTH_IT else 0
 
 
-def prefilled(module: PreTrainedModel, prefix: list[int], num_rows: int) -> Any:
+def prefilled(
+    module: PreTrainedModel, prefix: list[int], num_rows: int, *, paddings: Sequence[int] = ()
+) -> Any:
     """Return the key-value cache of the prefix for each of the rows; None without a prefix.
 
-    None also for a model that keeps no cache: the caller then runs whole rows.
+    paddings: how many columns of padding stand before each row, none anywhere if not given. The
+    cache of a row with n of them ends n tokens before the end of the prefix, which the caller runs
+    again with the row's own: padding between two tokens of a row would count as distance where a
+    model attends within a window or by a bias for distance.
+
+    None also for a model that keeps no cache, or one that cannot be cut so: the caller then runs
+    whole rows.
     """
-    if not prefix:
+    if not prefix or max(paddings, default=0) >= len(prefix):
         return None
     ids = torch.tensor([prefix], device=module.device)
     output = module(input_ids=ids, use_cache=True, logits_to_keep=1)
     cache = output.get("past_key_values")
-    if cache is not None:
-        # Not batch_repeat_interleave, which layers of linear attention lack.
-        cache.reorder_cache(torch.zeros(num_rows, dtype=torch.long, device=module.device))
+    if cache is None:
+        return None
+    if any(paddings):
+        return _moved_right(cache, paddings)
+    # Not batch_repeat_interleave, which layers of linear attention lack.
+    cache.reorder_cache(torch.zeros(num_rows, dtype=torch.long, device=module.device))
+    return cache
+
+
+def _moved_right(cache: Any, paddings: Sequence[int]) -> Any:
+    """Return the cache of one row for rows that begin later; None if it does not hold all tokens.
+
+    What stands in the columns of padding is never looked at, but must be finite.
+    """
+    layers: list[Any] = cache.layers if type(cache) is DynamicCache else []
+    if not layers or any(type(layer) is not DynamicLayer for layer in layers):
+        return None  # a window, whose older tokens are gone, or a state
+    for layer in layers:
+        columns = torch.arange(layer.keys.shape[-2], device=layer.keys.device)
+        padded = torch.tensor(paddings, device=layer.keys.device)[:, None]
+        taken = (columns - padded).clamp(min=0)
+        for name in ("keys", "values"):
+            held = getattr(layer, name)[0]  # (heads, tokens, size)
+            setattr(layer, name, held[:, taken].transpose(0, 1).contiguous())
     return cache

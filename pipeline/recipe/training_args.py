@@ -91,6 +91,9 @@ FINE_TUNING_DEFAULTS: Mapping[str, Any] = {
     "logging_steps": 10,
     "gradient_checkpointing": False,
 }
+# Of a mixture of experts. Upstream adds it unasked, but it depends on which rows share a forward
+# pass: 8 rows at once and 4 x 2 would train differently, and the padding would count.
+WITHOUT_ROUTER_LOSS: Mapping[str, Any] = {"router_aux_loss_coef": 0.0}
 
 _STORE = "the store decides where a stage writes"
 _DATA = "the recipe's `data:` decides how rows become tokens"

@@ -133,4 +133,4 @@ def _measured(
     )
 
 
-STAGE = Stage(config=CompareConfig, run=run, produces="comparison", version=3, data_forms=("text",))
+STAGE = Stage(config=CompareConfig, run=run, produces="comparison", version=4, data_forms=("text",))

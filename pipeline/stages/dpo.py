@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.recipe.config import ModelRef, TrainingOnData
-from pipeline.recipe.training_args import FINE_TUNING_DEFAULTS
+from pipeline.recipe.training_args import FINE_TUNING_DEFAULTS, WITHOUT_ROUTER_LOSS
 from pipeline.stage import Stage, StageContext, StageResult
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 TRAINING_DEFAULTS: dict[str, Any] = {
     **FINE_TUNING_DEFAULTS,
+    **WITHOUT_ROUTER_LOSS,
     "learning_rate": 1e-6,
     "beta": 0.1,
     "loss_type": ["sigmoid"],
@@ -141,7 +142,7 @@ STAGE = Stage(
     config=DpoConfig,
     run=run,
     produces="policy",
-    version=1,
+    version=2,
     trainer="DPOConfig",
     training_defaults=TRAINING_DEFAULTS,
     data_forms=("preference",),

@@ -343,5 +343,5 @@ def _sibling(folder: Path, fingerprint: str, inputs: Mapping[str, str]) -> Stage
 
 
 STAGE = Stage(
-    config=EvaluateConfig, run=run, produces="evaluation", version=3, data_forms=("text",)
+    config=EvaluateConfig, run=run, produces="evaluation", version=4, data_forms=("text",)
 )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.recipe.config import ModelRef, TrainingOnData
-from pipeline.recipe.training_args import FINE_TUNING_DEFAULTS
+from pipeline.recipe.training_args import FINE_TUNING_DEFAULTS, WITHOUT_ROUTER_LOSS
 from pipeline.stage import Stage, StageContext, StageResult
 
 if TYPE_CHECKING:
@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 
     from pipeline.data.encode import EncodedExample
 
-TRAINING_DEFAULTS: dict[str, Any] = {**FINE_TUNING_DEFAULTS, "learning_rate": 2e-5}
+TRAINING_DEFAULTS: dict[str, Any] = {
+    **FINE_TUNING_DEFAULTS,
+    **WITHOUT_ROUTER_LOSS,
+    "learning_rate": 2e-5,
+}
 _CARRIED = ("_metrics", "_total_train_tokens")
 
 

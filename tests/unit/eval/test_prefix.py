@@ -1,11 +1,14 @@
 """What a batch's rows share is run once, and changes nothing."""
 
 import pytest
+import torch
+from transformers import MistralConfig, MistralForCausalLM, MptConfig, MptForCausalLM
 
 import eval.prefix as prefix
 from eval.loglik import continuation_logprobs
 from eval.prefix import shared_length
 from eval.sampler import generate
+from tests.unit.eval.conftest import NUM_TOKENS, POSITIONS, language_model
 
 SHOTS = "2 + 2 = 4\n3 + 5 = 8\n1 + 7 = 8\n"
 ENDS = ["4 + 4 =", "1 + 1 =", "12 + 35 =", "7 ="]
@@ -68,3 +71,34 @@ def test_responses_after_the_same_demonstrations_stay_the_same(tiny, passes, mon
     monkeypatch.setattr(prefix, "_WORTH_IT", 10**6)
     assert shared == written()
     assert first_pass == len(tiny.encode_document(SHOTS)), "the demonstrations went through once"
+
+
+def windowed():
+    return MistralForCausalLM(
+        MistralConfig(
+            **{"vocab_size": NUM_TOKENS, "hidden_size": 32, "intermediate_size": 48},
+            **{"num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2},
+            **{"max_position_embeddings": POSITIONS, "sliding_window": 8, "initializer_range": 0.5},
+        )
+    )
+
+
+def biased_by_distance():
+    config = MptConfig(
+        vocab_size=NUM_TOKENS, d_model=32, n_layers=2, n_heads=4, max_seq_len=POSITIONS
+    )
+    return MptForCausalLM(config)
+
+
+@pytest.mark.parametrize("module", [windowed, biased_by_distance])
+def test_shorter_questions_after_the_same_demonstrations_are_no_further_from_them(module):
+    torch.manual_seed(0)
+    made = module()
+    with torch.no_grad():
+        for weight in made.parameters():
+            weight.mul_(8 if module is biased_by_distance and weight.ndim > 1 else 1)
+    model = language_model(made.eval())
+    prompts = [model.encode_document(SHOTS + end) for end in ENDS]
+    together = generate(model, prompts, max_new_tokens=8, batch_size=8, seed=0)
+    alone = [generate(model, [each], max_new_tokens=8, batch_size=1, seed=0)[0] for each in prompts]
+    assert together == alone
