@@ -1,0 +1,1 @@
+"""Every stage on every kind of architecture, against plain forward passes of transformers."""

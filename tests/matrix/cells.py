@@ -1,0 +1,427 @@
+"""The cells of the matrix: a stage on a model, as a recipe runs it, and what is wrong with it.
+
+A cell is right, or refused by the product before it trains, or wrong; nothing here knows which
+architecture is which.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import traceback
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+
+from pipeline import load_recipe, run_recipe
+from pipeline.errors import PosttrainError
+from tests.matrix import oracle
+from tests.matrix.architectures import Architecture, make, make_adapter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+Column = Literal["full", "LoRA"]
+COLUMNS: tuple[Column, ...] = ("full", "LoRA")
+STAGES = ("pretrain", "sft", "reward_model", "dpo", "ppo", "evaluate", "merge", "export")
+
+# Sums in another order; a leak, a wrong position or a lost scale is a hundred times as much.
+TOLERANCE = 2e-4
+
+DOCUMENTS = ("The old red fox run", "Snow falls.", "A river of cold wet wat.", "It was")
+CHATS = (
+    ("What is 2 + 3?", " 5"),
+    ("Say a word that rhymes with tree.", " A bee, for one."),
+    ("Hi", " Hello to you too"),
+    ("Name it.", " No"),
+)
+REJECTED = (" 6 or so, I think", " No.", " Go", " I would rather not say")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a cell; said: why it was refused, or what is wrong."""
+
+    verdict: Literal["right", "refused", "wrong"]
+    said: str = ""
+
+
+@dataclass
+class Bench:
+    """A folder with a model, an adapter on it, data, and what was run there already.
+
+    stages: artifacts by column and stage, where they were made.
+    """
+
+    architecture: Architecture
+    folder: Path
+    stages: dict[tuple[Column, str], Path] = field(default_factory=dict)
+
+    @property
+    def model(self) -> Path:
+        """The whole model."""
+        return self.folder / "model"
+
+    @property
+    def adapter(self) -> Path:
+        """An adapter on it."""
+        return self.folder / "adapter"
+
+    def began(self, column: Column) -> Any:
+        """Load what the stages of a column begin with, plainly."""
+        return (
+            oracle.language_model(self.model)
+            if column == "full"
+            else oracle.language_model(self.adapter, self.model)
+        )
+
+    def finished(self, column: Column, stage: str, auto: Callable[..., Any]) -> Any:
+        """Load what a stage published, plainly."""
+        folder = self.stages[column, stage]
+        is_adapter = (folder / "adapter_config.json").is_file()
+        return auto(folder, self.model if is_adapter else None)
+
+
+def bench(architecture: Architecture, folder: Path) -> Bench:
+    """Make models and data."""
+    made = Bench(architecture, folder)
+    make(architecture, made.model)
+    make_adapter(architecture, made.model, made.adapter)
+    _write(folder / "docs.jsonl", [{"text": text} for text in DOCUMENTS])
+    _write(folder / "chats.jsonl", [{"messages": _user(a) + _said(b)} for a, b in CHATS])
+    pairs = [
+        {"prompt": _user(a), "chosen": _said(b), "rejected": _said(c)}
+        for (a, b), c in zip(CHATS, REJECTED, strict=True)
+    ]
+    _write(folder / "pairs.jsonl", pairs)
+    _write(folder / "prompts.jsonl", [{"prompt": _user(a)} for a, _ in CHATS])
+    (folder / "rewards.py").write_text(
+        "def tokens(completion_ids, **_):\n    return [float(len(ids)) for ids in completion_ids]\n"
+    )
+    for column in COLUMNS:
+        recipe = {"name": column.lower(), "seed": 3, "stages": _recipe(architecture, column)}
+        (folder / f"{column}.yaml").write_text(json.dumps(recipe))
+    return made
+
+
+def outcome(made: Bench, column: Column, stage: str) -> Outcome:
+    """Run a cell and compare it with the oracle."""
+    try:
+        found = list(_CHECKS[stage](made, column))
+    except PosttrainError as error:
+        if any(made.folder.glob(f"runs/**/{stage}*/**/metrics.jsonl")):
+            return Outcome("wrong", f"stopped only after it trained: {error}")
+        return Outcome("refused", f"{type(error).__name__}: {error}")
+    except Exception as error:  # noqa: BLE001  whatever it is, it reached the user as a traceback
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{Path(place.filename).name}:{place.lineno}"
+        return Outcome("wrong", f"{type(error).__name__} at {where}: {error}".splitlines()[0][:300])
+    wrong = [f"{what} {off:.1e}" for what, off in found if not off <= TOLERANCE]
+    return Outcome("wrong", "; ".join(wrong)) if wrong else Outcome("right")
+
+
+def _recipe(architecture: Architecture, column: Column) -> dict[str, Any]:
+    targets = architecture.targets
+    targets = targets if isinstance(targets, str) else list(targets)
+    lora = {} if column == "full" else {"lora": {"r": 2, "target_modules": targets}}
+    model = {"model": "./model" if column == "full" else "./adapter"}
+    trains = {**model, **lora, "batch_size": 4}
+    args = {
+        "logging_steps": 1,
+        "max_steps": 1,
+        "learning_rate": 1e-2,
+        "lr_scheduler_type": "constant",
+    }
+    args = {**args, "warmup_steps": 0}
+    tuning = {**args, "max_length": 100}
+    rewards = {**trains, "stage": "reward_model", "data": {"file": "pairs.jsonl"}}
+    return {
+        "pretrain": {
+            **trains,
+            **{"stage": "pretrain", "data": {"file": "docs.jsonl"}},
+            **{"tokens": 64, "sequence_length": 32, "batch_size": 2, "training_args": args},
+        },
+        "sft": {**trains, "stage": "sft", "data": {"file": "chats.jsonl"}, "training_args": tuning},
+        # The head is new and random: what it began with is what is saved after no step.
+        "reward_model_still": {**rewards, "training_args": {**tuning, "learning_rate": 0.0}},
+        "reward_model": {**rewards, "training_args": tuning},
+        "dpo": {**trains, "stage": "dpo", "data": {"file": "pairs.jsonl"}, "training_args": tuning},
+        "ppo": {
+            **{**trains, "stage": "ppo", "prompts": {"file": "prompts.jsonl"}},
+            **{"reward": {"use": "rewards:tokens"}, "best_of": 0},
+            "training_args": {
+                **{"max_steps": 1, "num_ppo_epochs": 1, "max_completion_length": 6},
+                **{"learning_rate": 1e-2, "lr_scheduler_type": "constant"},
+            },
+        },
+        "evaluate": {
+            **{**model, "stage": "evaluate", "texts": {"file": "docs.jsonl"}},
+            **{"tasks": ["arithmetic"], "limit": 4, "styles": "zero-shot"},
+        },
+        "merge": {**model, "stage": "merge"},
+        "adopt": {"stage": "adopt", "model": "./model"},
+    }
+
+
+def _write(path: Path, rows: list[dict[str, Any]]) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def _user(text: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": text}]
+
+
+def _said(text: str) -> list[dict[str, str]]:
+    return [{"role": "assistant", "content": text}]
+
+
+def _ran(made: Bench, column: Column, stage: str, *, keep: Any = None) -> Path:
+    """Run one stage of the recipe; return the folder of its artifact."""
+    from pipeline.run.runner import Selection
+
+    recipe = load_recipe(made.folder / f"{column}.yaml")
+    with _before_saving(keep or (lambda module: None)):
+        ended = run_recipe(recipe, runs=made.folder / "runs", selection=Selection(only=stage))
+    made.stages[column, stage] = ended[-1].artifact.path
+    return made.stages[column, stage]
+
+
+@contextmanager
+def _before_saving(look: Callable[[Any], None]) -> Iterator[None]:
+    """Look at every model that a stage has trained, just before it is saved."""
+    from pipeline.models import save
+
+    save_trained = save.save_trained
+
+    def looked(trained: Any, *rest: Any, **named: Any) -> Any:
+        look(trained.eval())
+        return save_trained(trained, *rest, **named)
+
+    save.save_trained = looked
+    try:
+        yield
+    finally:
+        save.save_trained = save_trained
+
+
+def _ids(made: Bench, text: str) -> list[int]:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(made.model)(text, add_special_tokens=False)["input_ids"]
+
+
+def _asked(made: Bench, text: str) -> list[int]:
+    return _ids(made, f"<|user|>{text}<|end|><|assistant|>")
+
+
+def _answered(made: Bench, text: str) -> list[int]:
+    return _ids(made, f"{text}<|end|>")
+
+
+def _chat_rows(made: Bench, answers: Any = tuple(b for _, b in CHATS)) -> list[oracle.Row]:
+    texts = zip((a for a, _ in CHATS), answers, strict=True)
+    return [(_asked(made, a), _answered(made, b)) for a, b in texts]
+
+
+def _whole(rows: list[oracle.Row]) -> list[list[int]]:
+    return [[*given, *predicted] for given, predicted in rows]
+
+
+def _first_line(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "metrics.jsonl").read_text().splitlines()[0])
+
+
+def _largest_gap(one: list[torch.Tensor], other: list[torch.Tensor]) -> float:
+    """Return the largest difference, of the largest number where that is above 1."""
+    if len(one) != len(other):
+        return math.inf
+    scale = max(1.0, *(float(each.abs().max()) for each in other))
+    gaps = [
+        float((a - b).abs().nan_to_num(nan=math.inf).max()) for a, b in zip(one, other, strict=True)
+    ]
+    return max(gaps) / scale
+
+
+def _trained_and_saved(
+    made: Bench, column: Column, stage: str, rows: list[list[int]], auto: Callable[..., Any]
+) -> Iterator[tuple[str, float]]:
+    """Run a stage; yield how far what was saved is from what was trained."""
+    seen: list[torch.Tensor] = []
+    _ran(
+        made, column, stage, keep=lambda module: seen.extend(oracle.logits(module, r) for r in rows)
+    )
+    if (made.folder / f"runs/{column.lower()}").is_dir():
+        model = made.finished(column, stage, auto)
+        yield "saved and loaded", _largest_gap(seen, [oracle.logits(model, row) for row in rows])
+
+
+def _pretrain(made: Bench, column: Column) -> Iterator[tuple[str, float]]:
+    ids = [[*_ids(made, text), 1] for text in DOCUMENTS]
+    rows = [(each[:1], each[1:]) for each in ids]
+    yield from _trained_and_saved(made, column, "pretrain", ids, oracle.language_model)
+    loss = _first_line(made.stages[column, "pretrain"])["loss"]
+    possible = oracle.mean_losses_of_parts(made.began(column), rows)
+    yield "first loss", min(abs(loss - each) for each in possible)
+
+
+def _sft(made: Bench, column: Column) -> Iterator[tuple[str, float]]:
+    rows = _chat_rows(made)
+    yield from _trained_and_saved(made, column, "sft", _whole(rows), oracle.language_model)
+    loss = _first_line(made.stages[column, "sft"])["loss"]
+    yield "first loss", abs(loss - oracle.mean_loss(made.began(column), rows))
+
+
+def _reward_model(made: Bench, column: Column) -> Iterator[tuple[str, float]]:
+    from pipeline.models.reward import load_reward_model
+    from pipeline.stage import StageInput
+    from reward.model import scores
+
+    chosen, rejected = _whole(_chat_rows(made)), _whole(_chat_rows(made, REJECTED))
+    rows = chosen + rejected
+    loss = _first_line(_ran(made, column, "reward_model_still"))["loss"]
+    still = made.finished(column, "reward_model_still", oracle.reward_model)
+    pairs = list(zip(chosen, rejected, strict=True))
+    yield "first loss", abs(loss - oracle.preference_loss(still, pairs))
+    yield from _trained_and_saved(made, column, "reward_model", rows, oracle.reward_model)
+    folder = made.stages[column, "reward_model"]
+    plain = made.finished(column, "reward_model", oracle.reward_model)
+    ours = load_reward_model(StageInput("it", "reward_model", str(folder)))
+    expected = torch.cat([oracle.logits(plain, row) for row in rows])
+    yield "scores", float((torch.tensor(scores(ours, rows)) - expected).abs().max())
+
+
+def _dpo(made: Bench, column: Column) -> Iterator[tuple[str, float]]:
+    chosen, rejected = _chat_rows(made), _chat_rows(made, REJECTED)
+    rows = _whole(chosen + rejected)
+    yield from _trained_and_saved(made, column, "dpo", rows, oracle.language_model)
+    line, model = _first_line(made.stages[column, "dpo"]), made.began(column)
+    yield "first loss", abs(line["loss"] - math.log(2))
+    yield "log-ratio", abs(line["rewards/margins"])
+    for name, given in (("chosen", chosen), ("rejected", rejected)):
+        sums = [float(oracle.logprobs(model, row).sum()) for row in given]
+        yield f"log p of {name}", abs(line[f"logps/{name}"] - sum(sums) / len(sums))
+
+
+def _ppo(made: Bench, column: Column) -> Iterator[tuple[str, float]]:
+    scored: list[Any] = []
+    rows = _whole(_chat_rows(made))
+    with _rollouts_kept(scored):
+        yield from _trained_and_saved(made, column, "ppo", rows, oracle.language_model)
+    model = made.began(column)
+    # The padding token ends nothing and is never sampled.
+    for row in scored:
+        found = oracle.logits(model, [*row.prompt_ids, *row.completion_ids])
+        found = found[len(row.prompt_ids) - 1 : -1]
+        found[:, 0] = -torch.inf
+        expected = found.log_softmax(-1).gather(-1, torch.tensor(row.completion_ids)[:, None])[:, 0]
+        for name in ("sampled", "logprobs", "reference"):
+            yield f"{name} log p", float((getattr(row, name) - expected).abs().max())
+
+
+@contextmanager
+def _rollouts_kept(scored: list[Any]) -> Iterator[None]:
+    """Keep the rows of every rollout."""
+    from pipeline.ppo import trainer
+
+    experience_of = trainer.experience_of
+
+    def kept(rows: Any, *rest: Any) -> Any:
+        scored.extend(rows)
+        return experience_of(rows, *rest)
+
+    trainer.experience_of = kept
+    try:
+        yield
+    finally:
+        trainer.experience_of = experience_of
+
+
+def _evaluate(made: Bench, column: Column) -> Iterator[tuple[str, float]]:
+    from eval.loglik import continuation_logprobs
+    from eval.sampler import generate
+    from pipeline.models.language import language_model
+    from pipeline.stage import StageInput
+
+    folder = _ran(made, column, "evaluate")
+    plain = made.began(column)
+    ids = [[*_ids(made, text)] for text in DOCUMENTS]
+    nats = -sum(float(oracle.logprobs(plain, (each[:1], each[1:])).sum()) for each in ids)
+    bits = nats / math.log(2) + len(ids) * math.log2(plain.get_input_embeddings().num_embeddings)
+    metrics = json.loads((folder / "artifact.json").read_text())["metrics"]
+    said = [value for name, value in metrics.items() if "bits_per_byte" in name]
+    yield "bits per byte", abs(said[0] - bits / sum(len(text) for text in DOCUMENTS))
+    source = made.model if column == "full" else made.adapter
+    model = language_model(StageInput("it", "policy", str(source)), form=None, precision="fp32")
+    rows = _chat_rows(made) + _chat_rows(made, REJECTED)
+    ours = torch.tensor(continuation_logprobs(model, rows, batch_size=8))
+    expected = torch.stack([oracle.logprobs(plain, row).sum() for row in rows])
+    yield "log-likelihoods", float((ours - expected).abs().max())
+    # A beginning that all rows share, long enough to be run once for all of them.
+    shared = [([*rows[1][0], *given], predicted) for given, predicted in rows]
+    ours = torch.tensor(continuation_logprobs(model, shared, batch_size=8))
+    expected = torch.stack([oracle.logprobs(plain, row).sum() for row in shared])
+    yield "log-likelihoods after a shared beginning", float((ours - expected).abs().max())
+    for prompts in ([given for given, _ in rows[:4]], [given for given, _ in shared[:4]]):
+        written = generate(model, prompts, max_new_tokens=6, batch_size=4, seed=0)
+        for prompt, ours_here in zip(prompts, written, strict=True):
+            wanted = oracle.greedy(plain, prompt, len(ours_here.token_ids))
+            yield "greedy tokens", float(list(ours_here.token_ids) != wanted)
+
+
+def _merge(made: Bench, column: Column) -> Iterator[tuple[str, float]]:
+    folder = _ran(made, column, "merge")
+    rows = _whole(_chat_rows(made))
+    merged, plain = oracle.language_model(folder), made.began(column)
+    expected = [oracle.logits(plain, row) for row in rows]
+    yield "merged logits", _largest_gap([oracle.logits(merged, row) for row in rows], expected)
+
+
+def _export(made: Bench, column: Column) -> Iterator[tuple[str, float]]:
+    """Export what a stage made, if any was, else what was taken in; merged too, if an adapter."""
+    trained = [each for each in ("sft", "pretrain", "dpo") if (column, each) in made.stages]
+    stage = (trained or ["adopt"])[0] if column == "full" else (trained or ["sft"])[0]
+    if (column, stage) not in made.stages:
+        _ran(made, column, stage)
+    rows = _whole(_chat_rows(made))
+    plain = made.finished(column, stage, oracle.language_model)
+    expected = [oracle.logits(plain, row) for row in rows]
+    for is_merged in (None,) if column == "full" else (False, True):
+        out = made.folder / f"exported-{column}-{is_merged}"
+        shutil.rmtree(out, ignore_errors=True)
+        _exported(made, column, stage, out, is_merged=is_merged)
+        base = None
+        if (out / "adapter_config.json").is_file():
+            named = json.loads((out / "adapter_config.json").read_text())["base_model_name_or_path"]
+            base = made.model if not named.startswith("./") else out / named
+        model = oracle.language_model(out, base)
+        found = [oracle.logits(model, row) for row in rows]
+        yield "exported logits", _largest_gap(found, expected)
+
+
+def _exported(
+    made: Bench, column: Column, stage: str, out: Path, *, is_merged: bool | None
+) -> None:
+    from pipeline.run.export import prepare, write
+    from pipeline.run.plan import make as plan_of
+    from pipeline.run.store import Store
+
+    store = Store(made.folder / "runs")
+    plan = plan_of(load_recipe(made.folder / f"{column}.yaml"), store)
+    export = prepare(plan, store, stage, merged=is_merged)
+    write(export, store, out, force=False, card=lambda asked: "a card\n")
+
+
+_CHECKS: dict[str, Callable[[Bench, Column], Iterator[tuple[str, float]]]] = {
+    "pretrain": _pretrain,
+    "sft": _sft,
+    "reward_model": _reward_model,
+    "dpo": _dpo,
+    "ppo": _ppo,
+    "evaluate": _evaluate,
+    "merge": _merge,
+    "export": _export,
+}

@@ -1,0 +1,92 @@
+"""docs/models.md: the matrix as a table, written by `make matrix` and read back by the tests."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tests.matrix.cells import COLUMNS, STAGES, Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tests.matrix.cells import Column
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "models.md"
+Matrix = dict[str, dict[tuple["Column", str], Outcome]]
+
+_HEAD = """\
+# Which models
+
+Written by `make matrix`; a test compares it with what the code does. Each row is a tiny random
+model of an architecture, each cell a stage that a recipe runs on it, in fp32 on a CPU. **yes**:
+what the stage computed is what plain transformers and PEFT compute row by row, without padding,
+packing or cache:
+
+| stage | what is compared |
+|---|---|
+| `pretrain`, `sft` | the first loss: mean negative log-probability of the tokens it is on |
+| `reward_model` | the first loss, -log sigmoid of differences of scores; the saved model's scores |
+| `dpo` | log-probabilities of both responses, log-ratios 0, first loss log 2 |
+| `ppo` | log-probabilities of the sampler, of the policy and of the reference |
+| `evaluate` | bits per byte, log-likelihoods, greedy answers, with a beginning in common too |
+| `merge` | logits of the merged model |
+| `export` | logits of the exported folder, merged and as an adapter |
+
+and, for the five that train, that the saved model is the trained one. Rows of different lengths
+share each batch; differences are at most 2e-4. **no**: refused before anything is trained, with the
+reason below.
+
+A mixture of experts trains on the loss above alone. The router's load-balancing loss depends on
+which rows share a forward pass; `training_args: {router_aux_loss_coef: 0.001}` adds it to `sft` and
+`dpo`.
+"""
+
+
+def text_of(matrix: Mapping[str, Mapping[tuple[Column, str], Outcome]]) -> str:
+    """Return the page."""
+    notes: list[str] = []
+    parts = [_HEAD]
+    for column in COLUMNS:
+        lines = [
+            "| architecture | " + " | ".join(f"`{stage}`" for stage in STAGES) + " |",
+            "|---" * (len(STAGES) + 1) + "|",
+        ]
+        for name, cells in matrix.items():
+            shown = [_cell(cells[column, stage], notes) for stage in STAGES]
+            lines.append(f"| {name} | {' | '.join(shown)} |")
+        begins = "All weights" if column == "full" else "LoRA, going on from an adapter"
+        parts.append(f"## {begins}\n\n" + "\n".join(lines) + "\n")
+    reasons = [f"{number}. {note}" for number, note in enumerate(notes, 1)]
+    counted = [each.verdict for cells in matrix.values() for each in cells.values()]
+    count = ", ".join(
+        f"{counted.count(verdict)} {verdict}" for verdict in ("right", "refused", "wrong")
+    )
+    parts.append(f"{len(matrix)} architectures, {len(counted)} cells: {count}.\n")
+    return "\n".join([*parts, "Reasons:\n", *reasons]) + "\n"
+
+
+def verdicts(text: str) -> dict[tuple[str, Column, str], str]:
+    """Return what a page says of each cell: yes, no or WRONG."""
+    found: dict[tuple[str, Column, str], str] = {}
+    for column, table in zip(COLUMNS, text.split("\n## ")[1:], strict=True):
+        rows = re.findall(r"^\| (.+) \|$", table, flags=re.MULTILINE)
+        for row in rows[1:]:
+            name, *cells = row.split(" | ")
+            for stage, cell in zip(STAGES, cells, strict=True):
+                found[name, column, stage] = cell.split()[0]
+    return found
+
+
+def word(outcome: Outcome) -> str:
+    """Return how the page calls an outcome."""
+    return {"right": "yes", "refused": "no", "wrong": "WRONG"}[outcome.verdict]
+
+
+def _cell(outcome: Outcome, notes: list[str]) -> str:
+    if not outcome.said:
+        return word(outcome)
+    if outcome.said not in notes:
+        notes.append(outcome.said)
+    return f"{word(outcome)} ({notes.index(outcome.said) + 1})"
