@@ -13,6 +13,8 @@ from transformers import TrainingArguments
 
 from pipeline.recipe.ppo_arguments import REFUSED, value_problem
 
+_OF_TEMPLATE = {"add_generation_prompt", "continue_final_message", "tokenize", "return_dict"}
+
 
 @dataclass
 class PPOConfig(TrainingArguments):
@@ -28,6 +30,8 @@ class PPOConfig(TrainingArguments):
     num_ppo_epochs: 4 (Ziegler et al. 2019; Huang et al. 2024). num_mini_batches: 1.
     max_completion_length: tokens of a response. max_prompt_length: longer prompts are refused;
         None for what the model's positions leave.
+    chat_template_kwargs: for the tokenizer's chat template, such as `enable_thinking`; a row's own
+        column of this name is laid over it.
     temperature: of sampling, and of every log-probability. There is no top-k and no top-p: what is
         sampled must be what is scored.
     rollout_engine: `own` (a loop over the model's forward), `generate` or `vllm`.
@@ -70,6 +74,7 @@ class PPOConfig(TrainingArguments):
     num_mini_batches: int = field(default=1)
     max_completion_length: int = field(default=128)
     max_prompt_length: int | None = field(default=None)
+    chat_template_kwargs: dict[str, Any] | None = field(default=None)
     temperature: float = field(default=1.0)
     rollout_engine: Literal["own", "generate", "vllm"] = field(default="own")
     rollout_batch_size: int | None = field(default=None)
@@ -132,6 +137,8 @@ class PPOConfig(TrainingArguments):
             raise ValueError(f"`dual_clip` is {self.dual_clip}; it must be above 1, or none")
         if self.kl_target is not None and self.kl_coef == 0:
             raise ValueError("`kl_target` steers `kl_coef` by factors; begin with one above 0")
+        if taken := sorted(_OF_TEMPLATE & set(self.chat_template_kwargs or {})):
+            raise ValueError(f"`{taken[0]}` of `chat_template_kwargs` is decided by PPO")
         if self.reward_clip is not None and len(self.reward_clip) != 2:
             raise ValueError(f"`reward_clip` is {self.reward_clip}; write [lowest, highest] score")
 

@@ -171,6 +171,7 @@ _OURS_OF: Mapping[str, Mapping[str, str]] = {
         **dict.fromkeys(("eval_strategy", "eval_steps", "eval_delay", "eval_on_start"), _ROLLOUTS),
         **dict.fromkeys(("load_best_model_at_end", "metric_for_best_model"), _ROLLOUTS),
         "greater_is_better": _ROLLOUTS,
+        "chat_template_kwargs": "a recipe's prompts go through the model's chat template as it is",
         **{key: f"it {why}" for key, why in ppo_arguments.REFUSED.items() if key not in OURS},
     }
 }
