@@ -8,6 +8,7 @@ weigh rows by how the batch was split (0.18 between 8 x 1 and 2 x 4 in RewardTra
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -50,7 +51,14 @@ class KnowsRows:
     step_norm: Any = None
     tokens_in_bins: Any = None
 
-    def _get_num_items_in_batch(self: Any, batch_samples: list[dict[str, Any]], device: Any) -> Any:
+    def get_batch_samples(
+        self: Any, epoch_iterator: Iterator[dict[str, Any]], num_batches: int, device: Any
+    ) -> tuple[list[dict[str, Any]], Any]:
+        """Return the batches of the next step, and how many tokens they are a mean over.
+
+        Only training calls this: evaluation has rows of another data set, which have no step.
+        """
+        batch_samples = list(islice(epoch_iterator, num_batches))
         self.step_rows = [int(number) for batch in batch_samples for number in batch[ROW]]
         left = self._rows_left()
         per_device = self.args.per_device_train_batch_size
@@ -60,7 +68,7 @@ class KnowsRows:
                 kept = max(0, left - first)
                 extra = batch[OWNER] >= kept if OWNER in batch else slice(kept, None)
                 batch["labels"][extra] = IGNORED
-        return super()._get_num_items_in_batch(batch_samples, device)  # pyright: ignore[reportAttributeAccessIssue]
+        return batch_samples, self._get_num_items_in_batch(batch_samples, device)
 
     def _rows_left(self: Any) -> int:
         """Return how many rows of the epoch no earlier step has had."""
