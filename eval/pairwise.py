@@ -22,13 +22,17 @@ _BINS = 5
 
 @dataclass(frozen=True)
 class ScoredPair:
-    """The scores of a pair's responses, their lengths in tokens, and what is wrong with one."""
+    """The scores of a pair's responses, their lengths in tokens, and what is wrong with one.
+
+    probability: that the chosen one is preferred, where the label says so.
+    """
 
     chosen: float
     rejected: float
     chosen_tokens: int
     rejected_tokens: int
     flaw: str = ""
+    probability: float = 1.0
 
     @property
     def margin(self) -> float:
@@ -37,8 +41,10 @@ class ScoredPair:
 
     @property
     def is_right(self) -> float:
-        """1 where the preferred response scores higher, 0.5 for a tie, else 0."""
-        return 1.0 if self.margin > 0 else 0.5 if self.margin == 0 else 0.0
+        """The chance that the response that scores higher is the preferred one; 0.5 for a tie."""
+        if self.margin == 0:
+            return 0.5
+        return self.probability if self.margin > 0 else 1 - self.probability
 
 
 @dataclass(frozen=True)
@@ -54,14 +60,19 @@ class Bin:
 
 
 def accuracy(pairs: Sequence[ScoredPair]) -> dict[str, Any]:
-    """Return n, the share of pairs ranked right (ties half) and its 95% interval."""
+    """Return n, the share of pairs ranked right (ties half) and its 95% interval.
+
+    best_accuracy: what could be reached at most, where labels are not certain.
+    """
     right = [pair.is_right for pair in pairs]
     interval = mean_interval(right)
+    best = fmean(pair.probability for pair in pairs)
     return {
         "n": len(pairs),
         "accuracy": fmean(right),
         "low": interval.low if interval else None,
         "high": interval.high if interval else None,
+        **({"best_accuracy": best} if best < 1 else {}),
     }
 
 

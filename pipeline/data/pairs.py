@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from eval.pairwise import ScoredPair
 from pipeline.data.chat import ChatEncoder
+from pipeline.data.labels import MARGIN, PROBABILITY
 from pipeline.data.records import EQUAL, ChatRow, DroppedRow, Message, PreferenceRow
 from pipeline.data.tokens import TextEncoder, Tokens
 from pipeline.errors import PosttrainError
@@ -77,9 +78,28 @@ def scored_pairs(pairs: Sequence[EncodedPair], scores: Sequence[float]) -> list[
     """Return the pairs with their scores: first those of all chosen responses, then the others'."""
     chosen, rejected = scores[: len(pairs)], scores[len(pairs) :]
     return [
-        ScoredPair(good, bad, len(pair.chosen_ids), len(pair.rejected_ids), pair.flaw)
+        ScoredPair(
+            good,
+            bad,
+            len(pair.chosen_ids),
+            len(pair.rejected_ids),
+            pair.flaw,
+            1.0 if pair.probability is None else pair.probability,
+        )
         for pair, good, bad in zip(pairs, chosen, rejected, strict=True)
     ]
+
+
+def label_columns(pairs: Sequence[EncodedPair]) -> dict[str, list[float]]:
+    """Return `margin` and `probability` of the pairs as columns, each where some pair has one."""
+    columns: dict[str, list[float]] = {}
+    if any(pair.margin is not None for pair in pairs):
+        columns[MARGIN] = [pair.margin or 0.0 for pair in pairs]
+    if any(pair.probability is not None for pair in pairs):
+        columns[PROBABILITY] = [
+            1.0 if pair.probability is None else pair.probability for pair in pairs
+        ]
+    return columns
 
 
 def encode_pairs(

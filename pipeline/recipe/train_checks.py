@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from pipeline.recipe.wording import Location
 
 
+_SMOOTH = {"robust", "exo_pair", "aot", "aot_unpaired"}  # losses that `label_smoothing` is for
+
+
 def check_training(recipe: Recipe, name: str, config: TrainingStage) -> None:
     """Raise PosttrainError at the first thing that is wrong with a training stage."""
     _check_training_args(recipe, name, config)
@@ -36,6 +39,21 @@ def _check_training_args(recipe: Recipe, name: str, config: TrainingStage) -> No
         if found:
             where = recipe.document.where(("stages", name, "training_args", key), key=True)
             raise PosttrainError(where, *found)
+    losses = _arguments(config).get("loss_type") or ()
+    losses = {losses} if isinstance(losses, str) else set(losses)
+    if (
+        trainer == "DPOConfig"
+        and "label_smoothing" in config.training_args
+        and not losses & _SMOOTH
+    ):
+        where = recipe.document.where(
+            ("stages", name, "training_args", "label_smoothing"), key=True
+        )
+        message = f"the loss {', '.join(f'`{each}`' for each in sorted(losses))} has no smoothing"
+        hint = (
+            "give the pairs a column `probability`, from 0.5 to 1, or write `loss_type: [robust]`"
+        )
+        raise PosttrainError(where, message, hint)
 
 
 def _check_length(recipe: Recipe, name: str, config: TrainingStage) -> None:

@@ -104,6 +104,7 @@ _EVALUATE = "evaluation during training measures the loss; a stage `evaluate` do
 _PACKING = "sft gives each row a place of its own; pretrain always packs"
 _ON_STAGE = "write it on the stage"
 _ROLLOUTS = "rollouts are measured as they come, and at the end `best_of` measures held-out prompts"
+_OF_PAIRS = "the loss is one of pairs; give them a column `probability`, from 0.5 to 1"
 _UNBIASED = "responses are sampled from the whole distribution that they are scored by"
 
 OURS: Mapping[str, str] = {
@@ -173,7 +174,9 @@ _OURS_OF: Mapping[str, Mapping[str, str]] = {
         "greater_is_better": _ROLLOUTS,
         "chat_template_kwargs": "a recipe's prompts go through the model's chat template as it is",
         **{key: f"it {why}" for key, why in ppo_arguments.REFUSED.items() if key not in OURS},
-    }
+    },
+    "DPOConfig": {"label_smoothing_factor": _OF_PAIRS},
+    "RewardConfig": {"label_smoothing_factor": _OF_PAIRS},
 }
 # Fields of other trainers that one class has not, and why.
 _ABSENT_OF: Mapping[str, Mapping[str, str]] = {

@@ -3,7 +3,10 @@
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 
+from pipeline.data.blocks import records
 from pipeline.data.checks import DataCounts, check_data
+from pipeline.data.labels import check_labels
+from pipeline.data.records import PreferenceRow
 from pipeline.data.tasks import check_task
 from pipeline.errors import PosttrainError
 from pipeline.recipe.config import (
@@ -12,6 +15,7 @@ from pipeline.recipe.config import (
     DataBlock,
     DataForm,
     StageConfig,
+    TrainingStage,
 )
 from pipeline.recipe.load import Recipe
 from pipeline.stages import stage_of
@@ -45,7 +49,27 @@ def check_recipe_data(recipe: Recipe, names: Sequence[str] | None = None) -> Ite
             key = _what_is_read(source)
             if key not in known:
                 known[key] = check_data(block, recipe.places, forms, held_out=held_out)
+            _check_labels(recipe, name, source)
             yield f"{name}: {known[key]}"
+
+
+def _check_labels(recipe: Recipe, name: str, source: _Source) -> None:
+    """Refuse pairs whose `probability` or `margin` the loss of a `dpo` stage cannot use."""
+    config = recipe.stages[name]
+    if config.stage != "dpo" or not isinstance(config, TrainingStage):
+        return
+    settings = {**stage_of(config.stage).training_defaults, **config.training_args}
+    try:
+        check_labels(settings, name, probability=0.5, margin=1.0)
+    except PosttrainError:
+        pass
+    else:
+        return  # nothing that a row may say would be refused
+    block, forms, held_out = source
+    for row in records(block, recipe.places, forms, held_out=held_out):
+        if isinstance(row, PreferenceRow):
+            label = {"probability": row.probability, "margin": row.margin}
+            check_labels(settings, row.where, **label)
 
 
 def _sources(config: StageConfig) -> Iterator[_Source]:

@@ -2,10 +2,11 @@
 
 Rafailov et al. 2023, and every other loss of TRL's (`training_args: {loss_type: [ipo]}`; losses
 that sort or average over a forward pass, `aot`, `aot_unpaired` and `sft`, depend on the batch split
-by their nature). The reference is the policy as it came in, or the model that `reference` names;
-its log-probabilities are computed once beforehand where that saves time. Measured after training:
-ranking of held-out pairs by the implicit reward, and KL to the reference on the policy's own
-samples.
+by their nature). Where pairs have a `probability` or a `margin` the loss uses them, or refuses them
+(pipeline/training/preference.py). The reference is the policy as it came in, or the model that
+`reference` names; its log-probabilities are computed once beforehand where that saves time.
+Measured after training: ranking of held-out pairs by the implicit reward, and KL to the reference
+on the policy's own samples.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ def run(config: DpoConfig, context: StageContext) -> StageResult:
     from trl.trainer.dpo_config import DPOConfig
 
     from pipeline.data.blocks import held_out_records, row_sources
+    from pipeline.data.labels import check_labels
     from pipeline.data.mixing import row_mixture
     from pipeline.data.pairs import encode_pairs
     from pipeline.data.records import PreferenceRow
@@ -71,6 +73,9 @@ def run(config: DpoConfig, context: StageContext) -> StageResult:
     pairs, report = encode_pairs(rows, tokenizer, max_length=args.max_length)
     unseen = held_out_records(config, context.places, STAGE.data_forms)
     held_out = encode_pairs(unseen, tokenizer, max_length=args.max_length)[0] if unseen else []
+    for pair in (*pairs, *held_out):
+        label = {"probability": pair.probability, "margin": pair.margin}
+        check_labels(vars(args), pair.where, **label)
     if "precompute_ref_log_probs" not in config.training_args:
         args.precompute_ref_log_probs = _saves_time(config, args, len(pairs))
     is_chat = tokenizer.chat_template is not None and any(
@@ -128,14 +133,15 @@ def _saves_time(config: DpoConfig, args: Any, num_pairs: int) -> bool:
 def _dataset(pairs: Sequence[EncodedPair]) -> Dataset:
     from datasets import Dataset
 
-    return Dataset.from_dict(
-        {
-            "prompt_ids": [pair.prompt_ids for pair in pairs],
-            "chosen_ids": [pair.chosen_ids for pair in pairs],
-            "rejected_ids": [pair.rejected_ids for pair in pairs],
-            "row": list(range(len(pairs))),
-        }
-    )
+    from pipeline.data.pairs import label_columns
+
+    columns: dict[str, Any] = {
+        "prompt_ids": [pair.prompt_ids for pair in pairs],
+        "chosen_ids": [pair.chosen_ids for pair in pairs],
+        "rejected_ids": [pair.rejected_ids for pair in pairs],
+        "row": list(range(len(pairs))),
+    }
+    return Dataset.from_dict(columns | label_columns(pairs))
 
 
 STAGE = Stage(

@@ -118,25 +118,21 @@ def _measured(module: Any, pairs: Sequence[EncodedPair], context: StageContext) 
 def _dataset(pairs: Sequence[EncodedPair]) -> Dataset:
     from datasets import Dataset
 
+    from pipeline.data.pairs import label_columns
+
     columns: dict[str, Any] = {
         "chosen_ids": [pair.prompt_ids + pair.chosen_ids for pair in pairs],
         "rejected_ids": [pair.prompt_ids + pair.rejected_ids for pair in pairs],
         "row": list(range(len(pairs))),
     }
-    if any(pair.margin is not None for pair in pairs):
-        columns["margin"] = [pair.margin or 0.0 for pair in pairs]
-    if any(pair.probability is not None for pair in pairs):
-        columns["probability"] = [
-            1.0 if pair.probability is None else pair.probability for pair in pairs
-        ]
-    return Dataset.from_dict(columns)
+    return Dataset.from_dict(columns | label_columns(pairs))
 
 
 STAGE = Stage(
     config=RewardModelConfig,
     run=run,
     produces="reward_model",
-    version=1,
+    version=2,
     trainer="RewardConfig",
     training_defaults=TRAINING_DEFAULTS,
     data_forms=("preference",),

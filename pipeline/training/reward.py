@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from trl.trainer.reward_trainer import DataCollatorForPreference, RewardTrainer
 
+from pipeline.data.labels import PROBABILITY
 from pipeline.training.rows import WholeGroups
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from transformers import PreTrainedTokenizerBase
-
-PROBABILITY = "probability"
 
 
 class SoftRewardTrainer(WholeGroups, RewardTrainer):
