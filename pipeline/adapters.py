@@ -37,7 +37,9 @@ _UPS = (".lora_B.weight", ".lora_embedding_B")
 _SHAPE = (
     *("r", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora", "target_modules"),
     *("exclude_modules", "layers_to_transform", "layers_pattern", "fan_in_fan_out"),
+    *("use_dora", "trainable_token_indices", "target_parameters", "ensure_weight_tying"),
 )
+_HEADS = frozenset({"classifier", "score"})  # PEFT adds them for a sequence classifier
 TaskType = Literal["CAUSAL_LM", "SEQ_CLS"]
 _PREFIX = "base_model.model."
 _MATRICES = (".lora_A.weight", ".lora_B.weight", ".lora_embedding_A", ".lora_embedding_B")
@@ -80,7 +82,8 @@ def attached(module: PreTrainedModel, folder: Path) -> PeftModel:
     """Put a saved adapter on its base; every tensor of it must find its place and be finite."""
     saved = _tensors(folder)
     try:
-        model = PeftModel.from_pretrained(module, str(folder), autocast_adapter_dtype=False)
+        with torch.random.fork_rng(devices=[]):  # PEFT draws what it then overwrites
+            model = PeftModel.from_pretrained(module, str(folder), autocast_adapter_dtype=False)
     except (ValueError, KeyError, TypeError, RuntimeError) as error:
         first = str(error).strip().splitlines()[0][:200]
         raise CorruptArtifactError(str(folder), f"does not fit its base model: {first}") from error
@@ -99,19 +102,29 @@ def merged(module: PreTrainedModel, folder: Path) -> PreTrainedModel:
             "its base model is quantised, and merging would round the result for good",
             "merge into the base model in full precision",
         )
-    return attached(module, folder).merge_and_unload()  # pyright: ignore[reportCallIssue]
+    trainable = {name for name, each in _parameters(module) if each.requires_grad}
+    whole: Any = attached(module, folder).merge_and_unload()  # pyright: ignore[reportCallIssue]
+    for name, each in _parameters(whole):  # PEFT froze the base, and whoever trains it is not told
+        each.requires_grad_(name in trainable)
+    return whole
 
 
 def save(
-    model: PeftModel, out: Path, *, base: str, revision: str | None, earlier: Path | None
+    model: PeftModel,
+    out: Path,
+    *,
+    base: str,
+    revision: str | None,
+    earlier: Path | None,
+    name: str = "default",
 ) -> None:
-    """Save the trained adapter, combined with the earlier one that the stage began with.
+    """Save a trained adapter, combined with the earlier one that the stage began with.
 
-    base: path or hub id of the whole model below. Returns nothing; writes PEFT's two files.
+    base: path or hub id of the whole model below. name: of the adapter. Writes PEFT's two files.
     """
-    config = model.peft_config["default"]
+    config = model.peft_config[name]
     assert isinstance(config, LoraConfig)
-    new = get_peft_model_state_dict(model, save_embedding_layers=False)
+    new = get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
     new = {name: tensor.detach().cpu() for name, tensor in new.items()}
     described = config.to_dict()
     if earlier is not None:
@@ -131,16 +144,28 @@ def relative(folder: Path, to: Path | None) -> tuple[LoraConfig, dict[str, Tenso
     Raises PosttrainError for adapters that do not add up.
     """
     tensors = _tensors(folder)
-    described: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    described: dict[str, Any] = _described(folder)
     if to is not None:
         off = {
             name: -tensor if name.endswith(_UPS) else tensor
             for name, tensor in _tensors(to).items()
         }
-        other: dict[str, Any] = json.loads((to / CONFIG).read_text(encoding="utf-8"))
-        tensors, described = _combined(folder, off, {**other, "modules_to_save": None})
+        whole = sorted(name for name in off if not name.endswith(_MATRICES))
+        if whole:
+            message = f"has trained `{whole[0]}` whole, which cannot be taken off again"
+            raise PosttrainError(str(to), message, "put a `stage: merge` after it")
+        tensors, described = _combined(folder, off, _described(to))
     kept = {name: described[name] for name in _SHAPE if described.get(name) is not None}
-    return LoraConfig(task_type="CAUSAL_LM", **kept), tensors
+    saved = set(described.get("modules_to_save") or ()) - _HEADS
+    return LoraConfig(task_type="CAUSAL_LM", **kept, modules_to_save=sorted(saved) or None), tensors
+
+
+def _described(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+
+
+def _parameters(module: PreTrainedModel) -> list[tuple[str, Tensor]]:
+    return list(module.named_parameters(remove_duplicate=False))
 
 
 def _plain(value: Any) -> Any:
@@ -166,7 +191,7 @@ def _combined(
     earlier: Path, new: Mapping[str, Tensor], config: dict[str, Any]
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return tensors and config of one adapter that does what both do, one after the other."""
-    before: dict[str, Any] = json.loads((earlier / CONFIG).read_text(encoding="utf-8"))
+    before = _described(earlier)
     for given in (before, config):
         key = uncombinable(given)
         if key is not None:

@@ -34,6 +34,19 @@ def save_trained(
     """
     if not is_peft_model(trained):
         return save_policy(trained, tokenizer, out), {}
+    save_adapter(trained, source, out)
+    base = base_of(source)
+    tokenizer.save_pretrained(out)
+    trainable, total = trained.get_nb_trainable_parameters()
+    properties: dict[str, Any] = {"adapter": True}
+    below = source.properties.get("base_artifact") if base else source.artifact
+    return {"parameters": total, "trained_parameters": trainable}, (
+        {**properties, "base_artifact": below} if below else properties
+    )
+
+
+def save_adapter(trained: Any, source: StageInput, out: Path, *, name: str = "default") -> None:
+    """Save an adapter of what training began with as one on the whole model below that."""
     from pipeline import adapters
 
     base = base_of(source)
@@ -43,11 +56,5 @@ def save_trained(
         base=base.path if base else source.path,
         revision=base.revision if base else source.revision,
         earlier=Path(source.path) if base else None,
-    )
-    tokenizer.save_pretrained(out)
-    trainable, total = trained.get_nb_trainable_parameters()
-    properties: dict[str, Any] = {"adapter": True}
-    below = source.properties.get("base_artifact") if base else source.artifact
-    return {"parameters": total, "trained_parameters": trainable}, (
-        {**properties, "base_artifact": below} if below else properties
+        name=name,
     )

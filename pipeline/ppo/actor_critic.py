@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 CRITIC = "critic"  # the folder below a checkpoint or an artifact
 VALUE_HEAD = "value_head.safetensors"
+_PROBE = "probe"
+_PROBE_ABSOLUTE, _PROBE_RELATIVE = 0.01, 0.05  # bf16 has three digits, and layers add theirs up
 
 
 class ActorCritic(nn.Module, ABC):
@@ -38,6 +40,8 @@ class ActorCritic(nn.Module, ABC):
 
     policy: nn.Module
     value_head: ValueHead
+    critic_is_scored = False  # whether the critic began as a reward model
+    critic_term: int | None = None  # which term of the reward that model is
 
     @cached_property  # is_peft_model reads PEFT's metadata from disk, a third of a small step
     def causal(self) -> PreTrainedModel:
@@ -89,13 +93,49 @@ class ActorCritic(nn.Module, ABC):
     def critic_parameters(self) -> list[nn.Parameter]:
         """Return what the critic's loss alone trains."""
 
-    @abstractmethod
     def save_critic(self, folder: Path) -> None:
-        """Write the critic, head included, into an empty folder."""
+        """Write the critic into an empty folder: network, head, and values by which to know it."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.save_critic_network(folder)
+        self.value_head.save(folder, self.probe())
+
+    @torch.no_grad()
+    def probe(self) -> Tensor:
+        """Return the values of a fixed text, (8,), on the CPU."""
+        from pipeline.ppo.sequences import Sequences
+
+        vocabulary: int = self.config.get_text_config().vocab_size
+        ids = [7 * place % vocabulary for place in range(1, 10)]
+        device = self.value_head.weight.device
+        sequences = Sequences.of([ids[:1]], [ids[1:]], pad=0, device=device)
+        with evaluating(self), self.as_critic():
+            return self.values(sequences).float().cpu()
+
+    def check_probe(self, folder: Path) -> None:
+        """Raise ValueError for a critic that gives other values than when it was saved.
+
+        Its weights are then on another network: a value head knows no other. What precision moves
+        is below the bound.
+        """
+        saved = load_file(folder / VALUE_HEAD).get(_PROBE)
+        if saved is None:
+            return
+        found = self.probe()
+        bound = _PROBE_ABSOLUTE + _PROBE_RELATIVE * float(saved.abs().max())
+        if not float((found - saved).abs().max()) <= bound:
+            raise ValueError(
+                f"the critic `{folder}` gives other values here than when it was saved: it was "
+                "trained on another network; begin with the policy it was trained beside (as an "
+                'adapter, not merged, where it was one), or with `critic` "policy"'
+            )
+
+    @abstractmethod
+    def save_critic_network(self, folder: Path) -> None:
+        """Write what of the critic is not its head."""
 
     @abstractmethod
     def load_critic(self, folder: Path) -> None:
-        """Take the critic's weights from a folder that `save_critic` wrote."""
+        """Take the critic's weights, head included, from a folder that `save_critic` wrote."""
 
     @abstractmethod
     def save_policy(self, folder: Path) -> None:
@@ -146,19 +186,27 @@ class ValueHead(nn.Module):
         with torch.autocast(hidden.device.type, enabled=False):
             return hidden.float() @ self.weight + self.bias
 
-    def start_from(self, weight: Tensor, *, mean: float = 0.0, std: float = 1.0) -> None:
-        """Begin as a reward model's head (1, d), whose scores are normalised by mean and std."""
-        with torch.no_grad():
-            self.weight.copy_(weight.reshape(-1).float() / std)
-            self.bias.fill_(-mean / std)
+    @torch.no_grad()
+    def start_from(self, weight: Tensor) -> None:
+        """Begin as a reward model's head (1, d)."""
+        self.weight.copy_(weight.reshape(-1).float())
+        self.bias.zero_()
 
-    def save(self, folder: Path) -> None:
-        """Write it into a critic's folder."""
-        save_file({"weight": self.weight.detach(), "bias": self.bias.detach()}, folder / VALUE_HEAD)
+    @torch.no_grad()
+    def rescale(self, scale: float, shift: float) -> None:
+        """Give scale * value + shift for what was a value."""
+        self.weight.mul_(scale)
+        self.bias.mul_(scale).add_(shift)
+
+    def save(self, folder: Path, probe: Tensor) -> None:
+        """Write it into a critic's folder, beside the critic's values of a fixed text."""
+        own = {"weight": self.weight.detach(), "bias": self.bias.detach()}
+        save_file({**own, _PROBE: probe}, folder / VALUE_HEAD)
 
     def load(self, folder: Path) -> None:
         """Take its weights from a critic's folder."""
-        self.load_state_dict(load_file(folder / VALUE_HEAD))
+        found = load_file(folder / VALUE_HEAD)
+        self.load_state_dict({name: each for name, each in found.items() if name != _PROBE})
 
 
 def predicting(network: Any, sequences: Sequences) -> Tensor:

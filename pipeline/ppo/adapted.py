@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline import adapters
+from pipeline.errors import PosttrainError
 from pipeline.models.load import base_of
 from pipeline.ppo.shared_lora import AdaptedRewardModel, SharedLoraActorCritic
 
@@ -48,17 +49,34 @@ def shared_reward(reward: StageInput, policy: StageInput) -> SharedReward | None
     It is one where both were trained as adapters of one base, or the reward model as an adapter of
     the policy itself.
     """
-    below = base_of(reward)
-    if below is None:
+    found = shared_adapter(Path(reward.path), reward, policy)
+    if found is None:
         return None
-    of_policy = base_of(policy)
-    base = policy if of_policy is None else of_policy
-    if (below.path, below.revision) != (base.path, base.revision):
-        return None
-    merged = None if of_policy is None else Path(policy.path)
-    config, tensors = adapters.relative(Path(reward.path), merged)
+    config, tensors = found
     scores = [name for name in tensors if name.endswith(_SCORE)]
     if len(scores) != 1:
         return None
     score = tensors.pop(scores[0])
     return SharedReward(config, tensors, score.float())
+
+
+def shared_adapter(
+    folder: Path, given: StageInput, policy: StageInput
+) -> tuple[LoraConfig, dict[str, Tensor]] | None:
+    """Return a saved adapter as one on the policy as it comes in; None where there is none.
+
+    folder: of the adapter. given: the model that it was trained as, or beside.
+    """
+    below, of_policy = base_of(given), base_of(policy)
+    base = policy if of_policy is None else of_policy
+    if below is None or _place(below) != _place(base):
+        return None
+    try:
+        return adapters.relative(folder, None if of_policy is None else Path(policy.path))
+    except PosttrainError:  # they do not add up: it has a network of its own
+        return None
+
+
+def _place(model: StageInput) -> tuple[str, str | None]:
+    path = Path(model.path)
+    return (str(path.resolve()) if path.exists() else model.path), model.revision

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from accelerate.utils import is_peft_model
 from torch import nn
 
+from pipeline import adapters
 from pipeline.data.chat import ChatEncoder
 from pipeline.models.language import eos_token_ids
-from pipeline.models.load import load_policy, load_tokenizer
+from pipeline.models.load import base_of, load_policy, load_tokenizer
 from pipeline.models.reward import load_reward_model
-from pipeline.ppo.actor_critic import CRITIC, VALUE_HEAD, ActorCritic
+from pipeline.ppo.critic_start import CriticStart, bare, of_folder, of_reward_model, saved_critic
+from pipeline.ppo.policy_adapter import adapter_name, was_trained
 from pipeline.ppo.rollout import LoopSampler, Sampling
 from pipeline.ppo.separate import SeparateActorCritic, backbone_of
 from pipeline.ppo.shared_lora import AdaptedRewardModel, SharedLoraActorCritic
 from pipeline.ppo.shared_trunk import SharedTrunkActorCritic
+from pipeline.recipe.ppo_defaults import default_critic
 from pipeline.rewards.composition import RewardComposition
 from pipeline.rewards.terms import RewardTerm, function_term, model_term
 from pipeline.stage import StageInput
@@ -29,7 +32,7 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from pipeline.ppo.adapted import SharedReward
+    from pipeline.ppo.actor_critic import ActorCritic
     from pipeline.ppo.config import PPOConfig
     from pipeline.ppo.rollout import Sampler
 
@@ -37,10 +40,17 @@ _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 
 
 def loaded_policy(model: str | nn.Module) -> nn.Module:
-    """Return a causal language model: itself, or that of a folder or a hub id, in fp32."""
-    if isinstance(model, str):
-        return load_policy(StageInput(model, "policy", model))
-    return model
+    """Return a causal language model: itself, or that of a folder or a hub id, in fp32.
+
+    An adapter's folder gives its base with the adapter on it, which is then what is trained.
+    """
+    if not isinstance(model, str):
+        return model
+    source = StageInput(model, "policy", model)
+    base = base_of(source)
+    if base is None:
+        return load_policy(source)
+    return adapters.attached(load_policy(base), Path(model))
 
 
 def loaded_tokenizer(model: str | nn.Module) -> PreTrainedTokenizerBase:
@@ -64,18 +74,25 @@ def loaded_rewards(given: Any) -> list[Any]:
 class Start:
     """What an ActorCritic is made of.
 
-    policy: a causal language model, or a PEFT model. critic: "policy", a sequence classifier with
-    one output, a network, or a folder with a critic; None for the first reward model, if there is
-    one. reference: what KL is measured to; None for the policy as it comes in. shared_critic: a
-    reward model that the critic begins as, where they share a network.
+    policy: a causal language model, or a PEFT model, whose active adapter is then trained.
+    reference: what KL is measured to; None for the policy as it comes in.
     """
 
     policy: nn.Module
-    rewards: Sequence[Any]
-    critic: str | nn.Module | None
-    reference: PreTrainedModel | None
-    peft_config: Any = None
-    shared_critic: SharedReward | None = None
+    critic: CriticStart = field(default_factory=CriticStart)
+    reference: PreTrainedModel | None = None
+
+
+def adapted(policy: nn.Module, peft_config: Any) -> nn.Module:
+    """Return the policy with a new adapter; itself without a config."""
+    if peft_config is None:
+        return policy
+    if is_peft_model(policy):
+        message = "the model has an adapter already, which is trained; leave `peft_config` out"
+        raise ValueError(f"{message}, or merge it first")
+    from peft import get_peft_model
+
+    return get_peft_model(policy, peft_config)  # pyright: ignore[reportArgumentType]
 
 
 def actor_critic(start: Start, args: PPOConfig) -> ActorCritic:
@@ -83,134 +100,85 @@ def actor_critic(start: Start, args: PPOConfig) -> ActorCritic:
 
     Raises ValueError for parts that do not go together.
     """
-    policy = start.policy
-    if start.peft_config is not None:
-        from peft import get_peft_model
-
-        policy = get_peft_model(policy, start.peft_config)  # pyright: ignore[reportArgumentType]
-    if is_peft_model(policy):
-        _check_adapter(policy)
-    source = _critic_source(start)
-    layout = args.layout
-    if layout == "auto":
-        is_shareable = is_peft_model(policy) and not isinstance(source, nn.Module)
-        layout = "shared_lora" if is_shareable and start.reference is None else "separate"
+    policy: Any = start.policy
+    adapter = adapter_name(policy) if is_peft_model(policy) else None
+    layout = layout_of(
+        args, start.critic, is_adapted=adapter is not None, reference=start.reference
+    )
     if layout == "shared_lora":
-        return _shared_lora(policy, source, start)
-    whole: Any = policy
-    reference: Any = start.reference
-    if reference is None and not is_peft_model(policy):
-        reference = copy.deepcopy(policy)
-    elif reference is None and _was_trained(policy):
-        reference = copy.deepcopy(whole).merge_and_unload()
-    if layout == "shared_trunk":
-        if isinstance(start.critic, nn.Module):
-            raise ValueError("in the layout `shared_trunk` the critic is a head on the policy")
-        actor = SharedTrunkActorCritic(policy, reference, detach=args.detach_value_trunk)
-        if isinstance(source, Path):
-            actor.load_critic(source)
+        actor = _shared_lora(policy, adapter, start)
+        start.critic.start(actor)
         return actor
-    if isinstance(source, nn.Module):
-        network: Any = source
-        critic = copy.deepcopy(network.base_model)
-    elif is_peft_model(policy):
-        critic = _bare(whole.get_base_model())
+    named = {} if adapter is None else {"adapter": adapter}
+    reference: Any = start.reference
+    if reference is None and adapter is None:
+        reference = copy.deepcopy(policy)
+    elif reference is None and adapter is not None and was_trained(policy, adapter):
+        reference = copy.deepcopy(policy).merge_and_unload()
+    if layout == "shared_trunk":
+        if start.critic.kind != "policy" or start.critic.score is not None:
+            raise ValueError("in the layout `shared_trunk` the critic is a head on the policy")
+        detach = args.detach_value_trunk
+        actor = SharedTrunkActorCritic(policy, reference, detach=detach, **named)
     else:
-        critic = backbone_of(whole)
-    actor = SeparateActorCritic(policy, critic, reference)
-    _start_head(actor, source)
+        network = start.critic.network
+        if network is not None:
+            critic: Any = copy.deepcopy(network)
+        else:
+            critic = backbone_of(policy) if adapter is None else bare(policy).base_model
+        actor = SeparateActorCritic(policy, critic, reference, **named)
+    start.critic.start(actor)
     return actor
 
 
-def _shared_lora(policy: Any, source: Any, start: Start) -> SharedLoraActorCritic:
-    if not is_peft_model(policy):
+def layout_of(
+    args: PPOConfig, critic: CriticStart, *, is_adapted: bool, reference: Any = None
+) -> str:
+    """Return the layout: adapters share a network where nothing needs one of its own."""
+    if args.layout != "auto":
+        return args.layout
+    is_shareable = is_adapted and critic.kind != "network" and reference is None
+    return "shared_lora" if is_shareable else "separate"
+
+
+def _shared_lora(policy: Any, adapter: str | None, start: Start) -> SharedLoraActorCritic:
+    if adapter is None:
         raise ValueError("the layout `shared_lora` trains adapters; give a `peft_config`")
     if start.reference is not None:
         raise ValueError("the layout `shared_lora` has the policy as it came in for its reference")
-    begun = start.shared_critic
-    actor = SharedLoraActorCritic(
+    if start.critic.kind == "network":
+        message = "in the layout `shared_lora` the critic starts from the policy, or is an adapter"
+        raise ValueError(message)
+    return SharedLoraActorCritic(
         policy,
-        critic=None if begun is None else (begun.config, begun.tensors),
-        is_reference_adapted=_was_trained(policy),
+        name=adapter,
+        critic=start.critic.adapter,
+        is_reference_adapted=was_trained(policy, adapter),
     )
-    if begun is not None:
-        actor.value_head.start_from(begun.score)
-    if isinstance(source, nn.Module):
-        message = "in the layout `shared_lora` the critic starts from the policy, or from a folder"
-        raise ValueError(message)  # noqa: TRY004
-    _start_head(actor, source)
-    return actor
 
 
-def _check_adapter(policy: Any) -> None:
-    """Raise ValueError for an adapter that is not the whole difference to the network below."""
-    from pipeline.ppo.shared_lora import POLICY
-
-    config = policy.peft_config[POLICY]
-    if config.peft_type != "LORA":
-        raise ValueError(f"PPO trains LoRA adapters, not {config.peft_type.value}")
-    if config.bias != "none":
-        raise ValueError(
-            f"an adapter with bias `{config.bias}` changes the network below, by which reference "
-            "and critic go; leave `bias` out"
-        )
-
-
-def _critic_source(start: Start) -> Any:
-    """Return a module or a folder that the critic begins as; None for the policy."""
-    if start.critic == "policy":
-        return None
-    if start.critic is not None:
-        if isinstance(start.critic, nn.Module):
-            return start.critic
-        folder = Path(start.critic)
-        below = folder / CRITIC
-        folder = below if below.is_dir() else folder
-        if not (folder / VALUE_HEAD).is_file():
-            raise ValueError(f"`{start.critic}` holds no critic: it has no {VALUE_HEAD}")
-        return folder
-    models = [each for each in start.rewards if _is_reward_model(each)]
-    return models[0] if models else None
+def critic_start(
+    given: str | nn.Module | None, policy: Any, rewards: Sequence[Any], args: PPOConfig
+) -> CriticStart:
+    """Return what a critic begins as; see PPOTrainer. policy: with its adapter, if it has one."""
+    is_adapted = bool(is_peft_model(policy))
+    if given is None:
+        models = [each for each in rewards if _is_reward_model(each)]
+        has_model = bool(models)
+        default = default_critic(args.layout, is_adapted=is_adapted, has_reward_model=has_model)
+        given = models[0] if default == "reward" else None
+    if isinstance(given, nn.Module):
+        terms = [place for place, each in enumerate(rewards) if each is given]
+        return of_reward_model(given, terms[0] if terms else None)
+    if given is None or given == "policy":
+        return CriticStart()
+    is_shared = is_adapted and args.layout in ("auto", "shared_lora")
+    return of_folder(saved_critic(given), policy, is_shared=is_shared)
 
 
 def _is_reward_model(given: Any) -> bool:
     is_classifier = isinstance(given, nn.Module) and hasattr(given, "score")
     return is_classifier and not isinstance(given, AdaptedRewardModel)
-
-
-def _start_head(actor: ActorCritic, source: Any) -> None:
-    if isinstance(source, Path):
-        actor.load_critic(source)
-    elif isinstance(source, nn.Module) and hasattr(source, "score"):
-        score: Any = source.score
-        weight: Any = score.weight if isinstance(score, nn.Module) else score
-        actor.value_head.start_from(weight)
-
-
-def _was_trained(policy: Any) -> bool:
-    """Whether a PEFT model's adapter changes its network already."""
-    from pipeline.ppo.shared_lora import POLICY, adapter_tensors
-
-    tensors = adapter_tensors(policy, POLICY)
-    return any(
-        bool(each.any())
-        for name, each in tensors.items()
-        if "lora_B" in name or "lora_embedding_B" in name
-    )
-
-
-def _bare(causal: Any) -> Any:
-    """Return a copy of the network below the adapters' layers."""
-    from transformers import AutoModel
-
-    network = AutoModel.from_config(causal.config, dtype=causal.dtype)
-    own = {
-        name.replace(".base_layer.", ".").replace(".original_module.", "."): each
-        for name, each in causal.base_model.state_dict().items()
-        if ".lora_" not in name and ".modules_to_save." not in name
-    }
-    network.load_state_dict(own)
-    return network.to(causal.device)
 
 
 def sampling(causal: Any, tokenizer: PreTrainedTokenizerBase, args: PPOConfig) -> Sampling:

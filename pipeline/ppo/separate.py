@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from accelerate.utils import is_peft_model
-from safetensors.torch import load_file
 
 from pipeline.ppo.actor_critic import (
     ActorCritic,
@@ -20,6 +19,7 @@ from pipeline.ppo.actor_critic import (
     last_hidden,
     predicting,
 )
+from pipeline.ppo.policy_adapter import adapter_parameters, save_adapter, take_adapter
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -35,14 +35,21 @@ class SeparateActorCritic(ActorCritic):
     """Policy and critic are trained with weights of their own.
 
     critic: the network below the value head, without a language model's head. reference: a frozen
-    copy of the policy; None where the policy is a PEFT model.
+    copy of the policy; None where the policy is a PEFT model. adapter: the one of a PEFT model that
+    is trained.
     """
 
     def __init__(
-        self, policy: nn.Module, critic: PreTrainedModel, reference: PreTrainedModel | None
+        self,
+        policy: nn.Module,
+        critic: PreTrainedModel,
+        reference: PreTrainedModel | None,
+        *,
+        adapter: str = "default",
     ) -> None:
         super().__init__()
         self.policy = policy
+        self.adapter = adapter
         self.critic = critic.requires_grad_(requires_grad=True)
         size = critic.config.get_text_config().hidden_size
         self.value_head = ValueHead(size).to(next(critic.parameters()).device)
@@ -68,16 +75,17 @@ class SeparateActorCritic(ActorCritic):
 
     def policy_parameters(self) -> list[nn.Parameter]:
         """Return what the policy's loss trains."""
+        if is_peft_model(self.policy):
+            return adapter_parameters(self.policy, self.adapter)
         return [each for each in self.policy.parameters() if each.requires_grad]
 
     def critic_parameters(self) -> list[nn.Parameter]:
         """Return what the critic's loss trains."""
         return [*self.critic.parameters(), *self.value_head.parameters()]
 
-    def save_critic(self, folder: Path) -> None:
-        """Write network and head."""
+    def save_critic_network(self, folder: Path) -> None:
+        """Write the network."""
         self.critic.save_pretrained(folder, safe_serialization=True)
-        self.value_head.save(folder)
 
     def load_critic(self, folder: Path) -> None:
         """Take network and head from a folder."""
@@ -87,12 +95,15 @@ class SeparateActorCritic(ActorCritic):
     def save_policy(self, folder: Path) -> None:
         """Write the whole policy, or its adapter."""
         policy: Any = self.policy
-        policy.save_pretrained(folder, safe_serialization=True)
+        if is_peft_model(policy):
+            save_adapter(policy, self.adapter, folder)
+        else:
+            policy.save_pretrained(folder, safe_serialization=True)
 
     def load_policy(self, folder: Path) -> None:
         """Take the whole policy, or its adapter, from a folder."""
         if is_peft_model(self.policy):
-            take_adapter(self.policy, folder, "default")
+            take_adapter(self.policy, self.adapter, folder)
         else:
             _take(self.policy, folder)
 
@@ -109,17 +120,6 @@ def frozen(module: Any) -> Any:
 def backbone_of(causal: PreTrainedModel) -> PreTrainedModel:
     """Return a copy of the network below a language model's head."""
     return copy.deepcopy(causal.base_model)  # pyright: ignore[reportReturnType]
-
-
-def take_adapter(model: Any, folder: Path, name: str) -> None:
-    """Fill an adapter with the tensors of a folder, every one of them."""
-    from peft import set_peft_model_state_dict
-
-    found = load_file(folder / "adapter_model.safetensors")
-    report = set_peft_model_state_dict(model, found, adapter_name=name)
-    missing = [each for each in report.missing_keys if f".{name}." in each]
-    if missing or report.unexpected_keys:
-        raise ValueError(f"{folder} does not fit: {[*missing, *report.unexpected_keys][0]}")
 
 
 def _take(module: Any, folder: Path) -> None:

@@ -23,7 +23,14 @@ from pipeline.ppo.actor_critic import (
     last_hidden,
     predicting,
 )
-from pipeline.ppo.separate import take_adapter
+from pipeline.ppo.policy_adapter import (
+    adapter_parameters,
+    adapter_tensors,
+    fill_adapter,
+    is_of_adapter,
+    save_adapter,
+    take_adapter,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
@@ -35,14 +42,13 @@ if TYPE_CHECKING:
 
     from pipeline.ppo.sequences import Sequences
 
-POLICY, REFERENCE = "default", "reference"
-_TRAINED = (POLICY, CRITIC)
+REFERENCE = "reference"
 
 
 class SharedLoraActorCritic(ActorCritic):
     """Policy, critic and reference are adapters on one network that stays as it is.
 
-    policy: a PEFT model whose adapter `default` is trained. critic: config and tensors that the
+    policy: a PEFT model whose adapter `name` is trained. critic: config and tensors that the
     critic's adapter begins with; without it one like the policy's, without effect.
     is_reference_adapted: the policy begins with an adapter that was trained already, and KL is
     measured to that, not to the bare network.
@@ -53,15 +59,17 @@ class SharedLoraActorCritic(ActorCritic):
         self,
         policy: PeftModel,
         *,
+        name: str = "default",
         critic: tuple[LoraConfig, Mapping[str, Tensor]] | None = None,
         is_reference_adapted: bool = False,
     ) -> None:
         super().__init__()
         self.policy = policy
-        config: Any = policy.peft_config[POLICY]
+        self._name = name
+        config: Any = policy.peft_config[name]
         self._reference_name: str | None = None
         if is_reference_adapted:
-            self.add(REFERENCE, config, adapter_tensors(policy, POLICY))
+            self.add(REFERENCE, config, adapter_tensors(policy, name))
             self._reference_name = REFERENCE
         self.add(CRITIC, *(critic or (config, None)))
         causal = self.causal
@@ -70,13 +78,11 @@ class SharedLoraActorCritic(ActorCritic):
 
     def add(self, name: str, config: Any, tensors: Mapping[str, Tensor] | None) -> None:
         """Put one more adapter on the network, new (its effect is zero) or filled."""
-        from peft import set_peft_model_state_dict
-
         policy: Any = self.policy
         # Inits that look at or change the network's weights would do so for all adapters.
         policy.add_adapter(name, _plain(config))
         if tensors is not None:
-            set_peft_model_state_dict(policy, dict(tensors), adapter_name=name)
+            fill_adapter(policy, name, dict(tensors), f"the adapter `{name}`")
         self._train_both()
 
     @contextmanager
@@ -107,7 +113,7 @@ class SharedLoraActorCritic(ActorCritic):
         try:
             yield
         finally:
-            policy.base_model.set_adapter(POLICY)
+            policy.base_model.set_adapter(self._name)
             self._train_both()
 
     def values(self, sequences: Sequences) -> Tensor:
@@ -121,56 +127,41 @@ class SharedLoraActorCritic(ActorCritic):
 
     def policy_parameters(self) -> list[nn.Parameter]:
         """Return the policy's adapter."""
-        return self._parameters_of(POLICY)
+        return adapter_parameters(self.policy, self._name)
 
     def critic_parameters(self) -> list[nn.Parameter]:
         """Return the critic's adapter and its head."""
-        return [*self._parameters_of(CRITIC), *self.value_head.parameters()]
+        return [*adapter_parameters(self.policy, CRITIC), *self.value_head.parameters()]
 
-    def save_critic(self, folder: Path) -> None:
-        """Write adapter and head."""
-        folder.mkdir(parents=True, exist_ok=True)
-        self._save(CRITIC, folder)
-        self.value_head.save(folder)
+    def save_critic_network(self, folder: Path) -> None:
+        """Write the adapter."""
+        save_adapter(self.policy, CRITIC, folder)
 
     def load_critic(self, folder: Path) -> None:
         """Take adapter and head from a folder."""
-        take_adapter(self.policy, folder, CRITIC)
+        take_adapter(self.policy, CRITIC, folder)
         self.value_head.load(folder)
 
     def save_policy(self, folder: Path) -> None:
         """Write the policy's adapter, and that of the reference where it has one."""
-        folder.mkdir(parents=True, exist_ok=True)
-        self._save(POLICY, folder)
+        save_adapter(self.policy, self._name, folder)
         if self._reference_name is not None:
-            self._save(REFERENCE, folder / REFERENCE)
+            save_adapter(self.policy, REFERENCE, folder / REFERENCE)
 
     def load_policy(self, folder: Path) -> None:
         """Take the policy's adapter, and the reference's, from a folder."""
-        take_adapter(self.policy, folder, POLICY)
+        take_adapter(self.policy, self._name, folder)
         if self._reference_name is not None:
-            take_adapter(self.policy, folder / REFERENCE, REFERENCE)
+            take_adapter(self.policy, REFERENCE, folder / REFERENCE)
 
     def networks(self) -> list[Any]:
         """Return the one network."""
         return [self.causal]
 
-    def _save(self, name: str, folder: Path) -> None:
-        from safetensors.torch import save_file
-
-        policy: Any = self.policy
-        folder.mkdir(parents=True, exist_ok=True)
-        policy.peft_config[name].save_pretrained(folder)
-        tensors = adapter_tensors(policy, name)
-        path = folder / "adapter_model.safetensors"
-        save_file({key: each.clone().contiguous() for key, each in tensors.items()}, path)
-
-    def _parameters_of(self, name: str) -> list[nn.Parameter]:
-        return [each for key, each in self.policy.named_parameters() if f".{name}." in f"{key}."]
-
     def _train_both(self) -> None:
         for name, parameter in self.policy.named_parameters():
-            parameter.requires_grad_(any(f".{each}." in f"{name}." for each in _TRAINED))
+            is_trained = any(is_of_adapter(name, each) for each in (self._name, CRITIC))
+            parameter.requires_grad_(is_trained)
 
 
 class AdaptedRewardModel(nn.Module):
@@ -205,13 +196,6 @@ class AdaptedRewardModel(nn.Module):
         hidden = output.last_hidden_state[torch.arange(len(last), device=last.device), last]
         logits: Any = hidden.float() @ self.score.T.to(hidden.device)
         return SequenceClassifierOutput(logits=logits)
-
-
-def adapter_tensors(model: Any, name: str) -> dict[str, Tensor]:
-    """Return an adapter's tensors by the names that PEFT saves them under."""
-    from peft import get_peft_model_state_dict
-
-    return get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
 
 
 def _plain(config: Any) -> Any:

@@ -27,10 +27,16 @@ class SharedTrunkActorCritic(SeparateActorCritic):
     """
 
     def __init__(
-        self, policy: nn.Module, reference: PreTrainedModel | None, *, detach: bool
+        self,
+        policy: nn.Module,
+        reference: PreTrainedModel | None,
+        *,
+        detach: bool,
+        adapter: str = "default",
     ) -> None:
         super(SeparateActorCritic, self).__init__()
         self.policy = policy
+        self.adapter = adapter
         causal = self.causal
         self.value_head = ValueHead(causal.config.get_text_config().hidden_size).to(causal.device)
         self._reference = frozen(reference) if reference is not None else None
@@ -54,10 +60,8 @@ class SharedTrunkActorCritic(SeparateActorCritic):
         """Return what the critic's loss alone trains: its head."""
         return list(self.value_head.parameters())
 
-    def save_critic(self, folder: Path) -> None:
-        """Write the head."""
-        folder.mkdir(parents=True, exist_ok=True)
-        self.value_head.save(folder)
+    def save_critic_network(self, folder: Path) -> None:
+        """Write nothing: the network is the policy's."""
 
     def load_critic(self, folder: Path) -> None:
         """Take the head from a folder."""

@@ -10,17 +10,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline import adapters
 from pipeline.data.blocks import held_out_prompts, row_sources, tasks_of
 from pipeline.data.mixing import row_mixture
 from pipeline.data.prompt_ids import encode_prompts
 from pipeline.errors import PosttrainError
-from pipeline.models.load import load_tokenizer, on_device
+from pipeline.models.load import base_of, load_policy, load_tokenizer, on_device
 from pipeline.models.reward import load_reward_model, padding_for_rewards
 from pipeline.models.training import load_for_training, peft_config
-from pipeline.ppo.adapted import SharedReward, shared_reward
-from pipeline.ppo.build import Start, actor_critic, positions_of
+from pipeline.ppo.adapted import SharedReward, shared_adapter, shared_reward
+from pipeline.ppo.build import Start, actor_critic, adapted, positions_of
 from pipeline.ppo.collect import Prompt
 from pipeline.ppo.config import PPOConfig
+from pipeline.ppo.critic_start import CriticStart, has_adapter, of_reward_model, saved_critic
 from pipeline.ppo.gate import check_ranking
 from pipeline.ppo.shared_lora import SharedLoraActorCritic
 from pipeline.ppo.trainer import PPOTrainer
@@ -28,6 +30,7 @@ from pipeline.ppo.watch import Watch
 from pipeline.recipe.references import load_object
 from pipeline.rewards.composition import RewardComposition
 from pipeline.rewards.terms import RewardTerm, function_term, model_term, verifier_term
+from pipeline.stage import StageInput
 from pipeline.stages.ppo import ALL_TASKS
 from pipeline.training.arguments import arguments, refusals
 from pipeline.training.precision import autocast_of
@@ -41,7 +44,7 @@ if TYPE_CHECKING:
     from eval.model import Form
     from eval.task import Task
     from pipeline.ppo.actor_critic import ActorCritic
-    from pipeline.stage import Stage, StageContext, StageInput
+    from pipeline.stage import Stage, StageContext
     from pipeline.stages.ppo import PpoConfig, RewardBlock
 
 _HELD_OUT_PROMPTS = 128  # of all sources together
@@ -149,10 +152,10 @@ def _actor(
         if can_share and (found := shared_reward(given, source)) is not None
     }
     whole = {name: load_reward_model(given) for name, given in inputs.items() if name not in shared}
-    critic, begun = _critic(config, context, whole, shared)
-    start = Start(load_for_training(source, config), (), critic, None, adapter, shared_critic=begun)
+    begun = _critic(config, context, whole, shared)
     with refusals(context):
-        actor = actor_critic(start, args)
+        policy = adapted(load_for_training(source, config), adapter)
+        actor = actor_critic(Start(policy, begun), args)
     modules: dict[str, Any] = dict(whole)
     for number, (name, found) in enumerate(shared.items()):
         if not isinstance(actor, SharedLoraActorCritic):  # the critic has a network of its own
@@ -168,21 +171,48 @@ def _critic(
     context: StageContext,
     whole: Mapping[str, Any],
     shared: Mapping[str, SharedReward],
-) -> tuple[Any, SharedReward | None]:
-    """Return what the critic begins as: "policy", a module or a folder; or a shared adapter."""
+) -> CriticStart:
+    """Return what the critic begins as."""
     wanted = config.critic_source
     if wanted == "policy":
-        return "policy", None
+        return CriticStart()
     if wanted == "reward":
         wanted = config.reward_models[0]
+    terms = [place for place, term in enumerate(config.reward) if term.model == wanted]
+    term = terms[0] if terms else None
     if wanted in shared:
-        return "policy", shared[wanted]
-    if wanted in whole:
-        return whole[wanted], None
+        found = shared[wanted]
+        return CriticStart(adapter=(found.config, found.tensors), score=found.score, term=term)
     given = context.model(wanted)
-    if given.kind == "reward_model" or _is_classifier(Path(given.path)):
-        return load_reward_model(given), None
-    return given.path, None
+    if wanted in whole or given.kind == "reward_model" or _is_classifier(Path(given.path)):
+        module = whole[wanted] if wanted in whole else load_reward_model(given)
+        return of_reward_model(module, term)
+    return _earlier(config, context, given)
+
+
+def _earlier(config: PpoConfig, context: StageContext, given: StageInput) -> CriticStart:
+    """Return the critic of an earlier ppo stage, or of a folder.
+
+    As an adapter where it was one of what the policy is one of too, else as a network of its own.
+    """
+    try:
+        folder = saved_critic(given.path)
+    except ValueError as error:
+        raise PosttrainError(context.name, str(error)) from error
+    if not has_adapter(folder):
+        return CriticStart(folder=folder)
+    if folder == Path(given.path):  # the critic's own folder was named
+        given = StageInput(given.name, "policy", str(folder))
+    source = context.model(config.model)
+    layout = config.training_args.get("layout", "auto")
+    if config.lora is not None and layout in ("auto", "shared_lora"):
+        found = shared_adapter(folder, given, source)
+        if found is not None:
+            return CriticStart(adapter=found, folder=folder)
+    base = base_of(given)
+    assert base is not None
+    network = adapters.merged(load_policy(base), folder)
+    return CriticStart(network=network.base_model, folder=folder)
 
 
 def _term(

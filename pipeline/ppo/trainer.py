@@ -32,6 +32,7 @@ from pipeline.ppo import build, checkpoint, core
 from pipeline.ppo.actor_critic import ActorCritic, evaluating
 from pipeline.ppo.arguments import own_arguments, settle_steps
 from pipeline.ppo.collect import Collector
+from pipeline.ppo.critic_start import check_scale, on_the_scale_of_scores
 from pipeline.ppo.dropout import without_dropout
 from pipeline.ppo.experience import Experience, ScoredRow, experience_of
 from pipeline.ppo.gradients import clipped_norm, sum_over_processes
@@ -67,9 +68,11 @@ class PPOTrainer(Trainer):
     critic and reference already. reward_funcs: functions in TRL's calling convention, sequence
     classifiers with one output, folders or hub ids of such; or a RewardComposition.
     train_dataset: rows with `prompt` (text, or messages) or `input_ids`; other columns are handed
-    to the reward functions. critic: what the critic starts from: a reward model (the first one by
-    default), "policy", a network, or a folder with a critic. ref_model: what KL is measured to; the
-    policy as it comes in by default. peft_config: trains an adapter instead. on_rollout: called
+    to the reward functions. critic: what the critic starts from: "policy", a reward model, a
+    network, or a folder with a critic; by default the first reward model, but the policy where an
+    adapter is trained, with which it then shares a network. ref_model: what KL is measured to; the
+    policy as it comes in by default. peft_config: trains a new adapter instead; the active adapter
+    of a PEFT model, or of an adapter's folder, is trained on. on_rollout: called
     with a rollout's rows, their scores and its metrics, to which what it returns is added. `notes`:
     JSON of the caller's that goes into checkpoints.
 
@@ -102,9 +105,9 @@ class PPOTrainer(Trainer):
             actor = model
         else:
             set_seed(args.seed)  # new adapters are drawn here, before Trainer does it
-            policy = build.loaded_policy(model)
-            start = build.Start(policy, rewards, critic, ref_model, peft_config)
-            actor = build.actor_critic(start, args)
+            policy = build.adapted(build.loaded_policy(model), peft_config)
+            begun = build.critic_start(critic, policy, rewards, args)
+            actor = build.actor_critic(build.Start(policy, begun, ref_model), args)
         self.prompts = prompts_of(train_dataset, tokenizer, args, build.positions_of(actor.causal))
         if args.disable_dropout:
             without_dropout(actor, saved=actor.networks())
@@ -130,6 +133,7 @@ class PPOTrainer(Trainer):
         with evaluating(actor), autocast():
             check_head(actor.causal)
         self.rewards = build.composition(rewards, args, tokenizer)
+        check_scale(actor, self.rewards)
         self.kl = (
             core.FixedKL(args.kl_coef)
             if args.kl_target is None
@@ -236,6 +240,8 @@ class PPOTrainer(Trainer):
             gather_object([logged]),
             sources=[self.prompts[row.prompt].columns.get(SOURCE) for row in rows],
         )
+        if rollout == 0:
+            rows = on_the_scale_of_scores(self.model, rows, self.rewards)
         self.experience, metrics = experience_of(rows, combined.scores, self.kl.coef, self.args)
         metrics |= combined.metrics
         self.kl.update(metrics["objective/kl"], len(self.experience.prompts))

@@ -43,6 +43,11 @@ _NOT_COMBINED: Mapping[str, Any] = {
 }
 
 
+def changes_the_base(init: Any) -> bool:
+    """Whether a LoraConfig's `init_lora_weights` changes the weights of the base as well."""
+    return not any(init is each or init == each for each in _INITS)
+
+
 def problem(key: str, value: Any) -> tuple[str, str] | None:
     """Return (what is wrong, what to do) with one field of a `lora:` block, or None."""
     known = fields(CLASS)
@@ -54,7 +59,7 @@ def problem(key: str, value: Any) -> tuple[str, str] | None:
         return f"{CLASS} has no field `{key}`", hint or "see LoraConfig in PEFT"
     if key in OURS:
         return f"`{key}` cannot be set in `lora`", OURS[key]
-    if key == "init_lora_weights" and not any(value is each or value == each for each in _INITS):
+    if key == "init_lora_weights" and changes_the_base(value):
         why = "write true, gaussian or orthogonal: others change the base's own weights"
         return f"`init_lora_weights` {shown(value)} is not possible here", why
     if key == "lora_dropout" and (not isinstance(value, int | float) or not 0 <= value < 1):

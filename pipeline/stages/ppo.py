@@ -30,6 +30,7 @@ from pipeline.recipe.config import (
     RewardModelRef,
     TrainingStage,
 )
+from pipeline.recipe.ppo_defaults import default_critic
 from pipeline.stage import Stage, StageContext, StageResult
 
 if TYPE_CHECKING:
@@ -46,7 +47,6 @@ TRAINING_DEFAULTS: dict[str, Any] = {
 }
 ALL_TASKS = "all"
 _HORIZON = 10_000.0  # Ziegler et al. 2019
-_LAYOUTS_ON_THE_POLICY = ("shared_lora", "shared_trunk")
 
 CriticRef = Annotated[
     str, RefersTo(("policy", "reward_model"), words=("reward", "policy")), Field(min_length=1)
@@ -184,9 +184,11 @@ class PpoConfig(TrainingStage):
         """What the critic starts from: `reward`, `policy` or a reference; see `critic`."""
         if self.critic is not None:
             return self.critic
-        on_policy = self.training_args.get("layout") in _LAYOUTS_ON_THE_POLICY
-        has_own_weights = self.lora is None and not on_policy
-        return "reward" if self.reward_models and has_own_weights else "policy"
+        return default_critic(
+            self.training_args.get("layout", "auto"),
+            is_adapted=self.lora is not None,
+            has_reward_model=bool(self.reward_models),
+        )
 
     def trainer_fields(self) -> Mapping[str, Any]:
         """Return the fields of PPOConfig that are said on the stage, not in `training_args`."""
@@ -204,9 +206,10 @@ class PpoConfig(TrainingStage):
 
 def run(config: PpoConfig, context: StageContext) -> StageResult:
     """Read prompts, load models, train, compare with best-of-n, save policy and critic."""
-    from pipeline.models.save import save_trained
+    from pipeline.models.save import save_adapter, save_trained
     from pipeline.ppo.actor_critic import CRITIC
     from pipeline.ppo.best_of_n import measured
+    from pipeline.ppo.shared_lora import SharedLoraActorCritic
     from pipeline.ppo.staged import staged
     from pipeline.training.drive import train
 
@@ -232,6 +235,9 @@ def run(config: PpoConfig, context: StageContext) -> StageResult:
         policy: Any = trainer.model.policy
         saved, properties = save_trained(policy, stage.tokenizer, stage.source, context.out)
         trainer.model.save_critic(context.out / CRITIC)
+        if isinstance(trainer.model, SharedLoraActorCritic):
+            # On what the policy is an adapter of too: a later stage begins on another network.
+            save_adapter(policy, stage.source, context.out / CRITIC, name=CRITIC)
         metrics |= saved
     return StageResult(
         metrics={**metrics, **stage.metrics},

@@ -110,7 +110,7 @@ def _pass_bytes(vocabulary: int) -> int:
     )
     with tempfile.TemporaryDirectory() as folder:
         args = PPOConfig(output_dir=folder, report_to="none")
-        actor = actor_critic(Start(network, (), None, None), args)
+        actor = actor_critic(Start(network), args)
     for parameter in actor.parameters():
         if parameter.requires_grad:
             parameter.grad = torch.zeros_like(parameter)
@@ -194,7 +194,8 @@ def _ppo(folder: str) -> Any:
 
     from pipeline.ppo.adapted import SharedReward
     from pipeline.ppo.config import PPOConfig
-    from pipeline.ppo.shared_lora import POLICY, SharedLoraActorCritic, adapter_tensors
+    from pipeline.ppo.policy_adapter import adapter_tensors
+    from pipeline.ppo.shared_lora import SharedLoraActorCritic
     from pipeline.ppo.trainer import PPOTrainer
 
     args = PPOConfig(
@@ -213,7 +214,7 @@ def _ppo(folder: str) -> Any:
 
     def trainer(network: Any) -> Any:
         policy: Any = get_peft_model(network, _lora())
-        tensors = adapter_tensors(policy, POLICY)
+        tensors = adapter_tensors(policy, "default")
         actor = SharedLoraActorCritic(policy)
         score = torch.randn(1, 512)
         reward = SharedReward(_lora(), tensors, score).put_on(actor, "reward", 0)

@@ -62,9 +62,14 @@ def test_what_is_saved_is_what_was_trained(
     logprobs, values = policy_logprobs(trainer.model), values_of(trainer.model)
     assert values.abs().max() > 1e-3
 
-    other = make_trainer(copy.deepcopy(start), **settings, critic=str(folder)).model
-    if layout != "shared_trunk":  # there the network below the head is the policy's
+    if layout != "shared_trunk":
+        other = make_trainer(copy.deepcopy(start), **settings, critic=str(folder)).model
         torch.testing.assert_close(values_of(other), values, atol=0, rtol=0)
+    else:  # there the network below the head is the policy's, which is another at first
+        with pytest.raises(ValueError, match="was trained on another network"):
+            make_trainer(copy.deepcopy(start), **settings, critic=str(folder))
+        other = make_trainer(copy.deepcopy(start), **settings).model
+        other.load_critic(folder / "critic")
     other.load_policy(folder)
     torch.testing.assert_close(policy_logprobs(other), logprobs, atol=0, rtol=0)
     torch.testing.assert_close(values_of(other), values, atol=0, rtol=0)
@@ -90,18 +95,22 @@ def test_a_value_is_the_same_in_training_and_not() -> None:
     assert not any(isinstance(each, nn.Dropout) for each in head.modules())
 
 
-def test_a_head_begins_as_that_of_a_reward_model_whose_scores_are_normalised() -> None:
-    """B47: the mean and the deviation go into the head, once, and nowhere else."""
+def test_a_head_begins_as_that_of_a_reward_model_and_is_brought_to_another_scale() -> None:
+    """B47: a mean and a deviation go into the head."""
     hidden, weight = torch.randn(5, 16), torch.randn(1, 16)
     head = ValueHead(16)
-    head.start_from(weight, mean=2.0, std=4.0)
-    expected = ((hidden @ weight.T).squeeze(-1) - 2) / 4
+    head.start_from(weight)
+    expected = (hidden @ weight.T).squeeze(-1)
+    torch.testing.assert_close(head(hidden), expected, atol=1e-5, rtol=0)
+    head.rescale(0.25, 0.0)
+    head.rescale(1.0, -0.5)
+    expected = (expected - 2) / 4
     torch.testing.assert_close(head(hidden), expected, atol=1e-5, rtol=0)
 
 
 def test_values_are_in_fp32_of_a_network_in_bf16(llama: Any, tmp_path: Path) -> None:
     args = PPOConfig(**plain(tmp_path), layout="separate")
-    actor = actor_critic(Start(llama.bfloat16(), [], None, None), args)
+    actor = actor_critic(Start(llama.bfloat16()), args)
     shaken(actor.value_head.parameters())
     with torch.autocast("cpu", torch.bfloat16):
         assert values_of(actor).dtype == torch.float32

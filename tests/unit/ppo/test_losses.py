@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pipeline.ppo import logprobs
 from pipeline.ppo.actor_critic import ActorCritic, predicting
-from pipeline.ppo.build import Start, actor_critic
+from pipeline.ppo.build import Start, actor_critic, adapted
 from pipeline.ppo.config import PPOConfig
 from pipeline.ppo.losses import Batch
 from pipeline.ppo.progress import StepTotals
@@ -30,7 +30,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 
 def made(module: Any, args: PPOConfig) -> ActorCritic:
-    actor = actor_critic(Start(module, [], None, None), args)
+    actor = actor_critic(Start(module), args)
     shaken(actor.value_head.parameters())
     return actor
 
@@ -123,7 +123,7 @@ def test_while_the_critic_warms_up_the_policy_has_no_gradients(
     """B54: none, not zeros, by which an optimizer would still move it."""
     args = PPOConfig(**plain(tmp_path), layout=layout)
     config = lora if layout == "shared_lora" else None
-    actor = actor_critic(Start(llama, [], None, None, config), args)
+    actor = actor_critic(Start(adapted(llama, config)), args)
     shaken(actor.value_head.parameters())
     losses_of(actor, args).send_back(
         some_batch(), StepTotals(), trains_policy=False, is_first=False

@@ -94,7 +94,7 @@ PARTS: list[tuple[Callable[[Any], dict[str, Any]], str]] = [
     ),
     (
         lambda _: {**SHARED, "peft_config": LORA, "critic": another_network()},
-        "in the layout `shared_lora` the critic starts from the policy, or from a folder",
+        "in the layout `shared_lora` the critic starts from the policy, or is an adapter",
     ),
     (
         lambda _: {"layout": "shared_trunk", "critic": another_network()},
