@@ -28,12 +28,12 @@ from accelerate.utils.memory import clear_device_cache
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, set_seed
 
+from pipeline.models.dropout import without_dropout
 from pipeline.ppo import build, checkpoint, core
 from pipeline.ppo.actor_critic import ActorCritic, evaluating
 from pipeline.ppo.arguments import own_arguments, settle_steps
 from pipeline.ppo.collect import Collector
 from pipeline.ppo.critic_start import check_scale, on_the_scale_of_scores
-from pipeline.ppo.dropout import without_dropout
 from pipeline.ppo.experience import Experience, ScoredRow, experience_of
 from pipeline.ppo.gradients import clipped_norm, sum_over_processes
 from pipeline.ppo.logprobs import check_head

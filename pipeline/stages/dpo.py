@@ -56,6 +56,7 @@ def run(config: DpoConfig, context: StageContext) -> StageResult:
     from pipeline.data.pairs import encode_pairs
     from pipeline.data.records import PreferenceRow
     from pipeline.data.template import template_sha256
+    from pipeline.models.dropout import without_dropout
     from pipeline.models.load import load_policy, load_tokenizer
     from pipeline.models.save import save_trained
     from pipeline.models.training import check_length, load_for_training, peft_config
@@ -84,6 +85,8 @@ def run(config: DpoConfig, context: StageContext) -> StageResult:
     form: Form = "chat" if is_chat else "document"
     named = context.model(config.reference) if config.reference else None
     needs_copy = config.lora is None and not args.precompute_ref_log_probs
+    if args.disable_dropout:  # upstream turns layers off, not rates that a network reads itself
+        without_dropout(module, saved=[module])
     with refusals(context):
         trainer = EncodedDpoTrainer(
             model=module,

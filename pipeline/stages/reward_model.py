@@ -40,6 +40,7 @@ def run(config: RewardModelConfig, context: StageContext) -> StageResult:
     from pipeline.data.blocks import held_out_records, row_sources
     from pipeline.data.mixing import row_mixture
     from pipeline.data.pairs import encode_pairs
+    from pipeline.models.dropout import without_dropout
     from pipeline.models.load import load_tokenizer
     from pipeline.models.reward import as_reward_model, padding_for_rewards
     from pipeline.models.save import save_trained
@@ -59,6 +60,8 @@ def run(config: RewardModelConfig, context: StageContext) -> StageResult:
     pairs, report = encode_pairs(rows, tokenizer, max_length=args.max_length)
     unseen = held_out_records(config, context.places, STAGE.data_forms)
     held_out = encode_pairs(unseen, tokenizer, max_length=args.max_length)[0] if unseen else []
+    if args.disable_dropout:  # upstream turns layers off, not rates that a network reads itself
+        without_dropout(module, saved=[module])
     with refusals(context):
         trainer = SoftRewardTrainer(
             model=module,

@@ -10,10 +10,10 @@ from peft import LoraConfig, get_peft_model
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from pipeline.models.dropout import without_dropout
 from pipeline.ppo.actor_critic import CRITIC
 from pipeline.ppo.build import Start, actor_critic
 from pipeline.ppo.config import PPOConfig
-from pipeline.ppo.dropout import without_dropout
 from tests.ppo_tasks import plain, tiny_llama
 from tests.unit.ppo.small_trainers import shaken, some_batch, values_of
 
