@@ -2,7 +2,7 @@
 
 policy at the root (whole or an adapter), `critic/`, `ppo_state.json`, and in the middle of a
 rollout `rollout.safetensors`. No pickles. The reference is not in it: it is the policy as training
-began, which the trainer is made with again.
+began, which the trainer is made with again; a digest shows whether it is the same.
 """
 
 from __future__ import annotations
@@ -10,8 +10,11 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from transformers.trainer import OPTIMIZER_NAME
+
 from pipeline.ppo.actor_critic import CRITIC
 from pipeline.ppo.experience import Experience
+from pipeline.ppo.made_with import check_made_with
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,6 +38,7 @@ def save(trainer: PPOTrainer, folder: Path) -> None:
         "totals": trainer.totals.whole,
         "is_cut_short": trainer.is_cut_short,
         "notes": trainer.notes,
+        "made_with": trainer.made_with(),
     }
     (folder / STATE).write_text(json.dumps(state), encoding="utf-8")
     if trainer.experience is not None:
@@ -42,8 +46,20 @@ def save(trainer: PPOTrainer, folder: Path) -> None:
 
 
 def load(trainer: PPOTrainer, folder: Path) -> None:
-    """Take up where `save` was called."""
+    """Take up where `save` was called.
+
+    Raises ValueError for what is no whole checkpoint of PPO, and for one that was made with other
+    settings.
+    """
+    if not (folder / STATE).is_file():
+        raise ValueError(f"`{folder}` is no checkpoint of PPO: it has no {STATE}")
+    if not (folder / OPTIMIZER_NAME).is_file():
+        raise ValueError(
+            f"`{folder}` cannot be resumed: it has no {OPTIMIZER_NAME}, as with `save_only_model`; "
+            "begin anew with it as the model"
+        )
     state = json.loads((folder / STATE).read_text(encoding="utf-8"))
+    check_made_with(state["made_with"], trainer.made_with())
     trainer.model.load_policy(folder)
     trainer.model.load_critic(folder / CRITIC)
     trainer.rollout = state["rollout"]

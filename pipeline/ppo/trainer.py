@@ -38,6 +38,7 @@ from pipeline.ppo.experience import Experience, ScoredRow, experience_of
 from pipeline.ppo.gradients import clipped_norm, sum_over_processes
 from pipeline.ppo.logprobs import check_head
 from pipeline.ppo.losses import Batch, Losses
+from pipeline.ppo.made_with import digest_of_reference, made_with
 from pipeline.ppo.optimizer import check_trains, parameter_groups
 from pipeline.ppo.order import dealt, prompts_of_rollout, rows_of_step
 from pipeline.ppo.progress import StepTotals
@@ -162,6 +163,7 @@ class PPOTrainer(Trainer):
         self._dealt: list[list[list[int]]] = []
         self._weights = torch.zeros(0)
         self._training_s = 0.0
+        self._reference = digest_of_reference(actor)
         settle_steps(args, num_prompts=len(self.prompts), rollout_size=self.rollout_size)
         self.add_callback(_AfterStep(self))
 
@@ -169,6 +171,16 @@ class PPOTrainer(Trainer):
         """Train, as upstream's trainer does; a second time from the weights that there are."""
         self.experience, self.rollout, self.totals = None, -1, StepTotals()
         return super().train(*args, **kwargs)
+
+    def made_with(self) -> dict[str, Any]:
+        """Return what a checkpoint must have been made with to be resumed, as JSON."""
+        return made_with(
+            self.args,
+            rollout_size=self.rollout_size,
+            rewards=self.rewards,
+            prompts=self.prompts,
+            reference=self._reference,
+        )
 
     @property
     def rollout_size(self) -> int:
