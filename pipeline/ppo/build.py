@@ -243,8 +243,11 @@ def composition(
 
 
 def _tokenizer_beside(path: str, otherwise: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
-    has_one = any((Path(path) / name).is_file() for name in _TOKENIZER_FILES)
-    return loaded_tokenizer(path) if has_one else otherwise
+    """Return a reward model's own tokenizer: of a hub id, or of a folder that has one."""
+    folder = Path(path)
+    if folder.is_dir() and not any((folder / name).is_file() for name in _TOKENIZER_FILES):
+        return otherwise
+    return loaded_tokenizer(path)
 
 
 def _stops(causal: Any, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:

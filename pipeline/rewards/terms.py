@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.errors import InfrastructureError, PosttrainError
 from pipeline.rewards.responses import REFERENCE, SOURCE
 from pipeline.rewards.user_function import GIVEN, UserFunction
+from pipeline.rewards.vocabulary import check_ids, check_vocabulary
 from reward.model import scores
 from reward.sandbox import SandboxUnavailable
 
@@ -81,23 +82,19 @@ def model_term(
 
     autocast: the context that it is run in. It reads prompt and completion as they were sampled,
     the stop token included, never a decoded text. Raises ValueError for a model with several
-    outputs or another vocabulary than the policy.
+    outputs, or to which an id that the policy can write is another token.
     """
     if module.config.num_labels != 1:
         outputs = module.config.num_labels
         raise ValueError(f"reward `{name}`: the model has {outputs} outputs; a reward is one")
-    if tokenizer.get_vocab() != policy_tokenizer.get_vocab():
-        raise ValueError(
-            f"reward `{name}`: the vocabulary of its tokenizer `{tokenizer.name_or_path}` is not "
-            f"that of the policy's, `{policy_tokenizer.name_or_path}`, so token ids mean other "
-            "texts to it; scoring decoded text instead is not supported: train a reward model "
-            "from the policy"
-        )
+    num_embeddings: int = module.config.get_text_config().vocab_size  # pyright: ignore[reportAssignmentType]
+    check_vocabulary(f"reward `{name}`", tokenizer, policy_tokenizer, num_embeddings)
     module.requires_grad_(requires_grad=False).eval()
 
     def score(responses: Responses, _: TrainerState | None) -> list[float]:
         pairs = zip(responses.prompt_ids, responses.completion_ids, strict=True)
         sequences = [[*asked, *given] for asked, given in pairs]
+        check_ids(f"reward `{name}`", sequences, num_embeddings)
         with autocast():
             return _model_scores(module, sequences, batch_size)
 

@@ -8,17 +8,19 @@ from typing import Any
 import pytest
 import torch
 from peft import IA3Config, LoraConfig
+from tokenizers import Tokenizer, models
 from transformers import (
     HyperCLOVAXConfig,
     HyperCLOVAXForCausalLM,
     LlamaConfig,
     LlamaForSequenceClassification,
+    PreTrainedTokenizerFast,
 )
 
 from pipeline.ppo.config import PPOConfig
 from pipeline.ppo.trainer import PPOTrainer
 from tests.ppo_tasks import plain, tiny_tokenizer
-from tests.unit.ppo.small_trainers import MakeTrainer, count_of_sevens
+from tests.unit.ppo.small_trainers import VOCABULARY, MakeTrainer, count_of_sevens
 
 SETTINGS: list[tuple[dict[str, Any], str]] = [
     ({"kl_estimator": "k4"}, "`kl_estimator` is `k4`; write k1, k2 or k3"),
@@ -160,3 +162,23 @@ def test_a_model_with_a_head_of_an_unknown_kind_is_refused(make_trainer: MakeTra
     module = HyperCLOVAXForCausalLM(HyperCLOVAXConfig(**shape, **heads, **ids, logits_scaling=3.0))
     with pytest.raises(ValueError, match="HyperCLOVAXForCausalLM makes its logits in a way"):
         make_trainer(module)
+
+
+def test_a_reward_model_of_the_hub_is_checked_by_its_own_tokenizer(
+    llama: Any, make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """By its id: there is no folder of that name."""
+    snapshot = tmp_path / "hub/models--org--rm/snapshots" / ("a" * 40)
+    snapshot.mkdir(parents=True)
+    (snapshot.parents[1] / "refs").mkdir()
+    (snapshot.parents[1] / "refs/main").write_text("a" * 40)
+    shape = {"hidden_size": 8, "intermediate_size": 8, "num_attention_heads": 2}
+    config = LlamaConfig(**shape, num_hidden_layers=1, num_labels=1, vocab_size=VOCABULARY)
+    LlamaForSequenceClassification(config).save_pretrained(snapshot)
+    words = {f"t{(number + 1) % VOCABULARY}": number for number in range(VOCABULARY)}
+    shifted = Tokenizer(models.WordLevel(words, unk_token="t2"))
+    own = PreTrainedTokenizerFast(tokenizer_object=shifted, pad_token="t0", eos_token="t1")
+    own.save_pretrained(snapshot)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    with pytest.raises(ValueError, match=r"of `org/rm` and of .*`t1` is 0 to the reward model"):
+        make_trainer(llama, rewards=["org/rm"])

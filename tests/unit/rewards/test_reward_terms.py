@@ -167,17 +167,6 @@ def test_a_reward_model_is_frozen_and_a_critic_made_of_it_can_learn(
     assert all(each.grad is None for each in module.parameters())
 
 
-def test_a_reward_model_of_another_vocabulary_is_refused(
-    tokenizer: PreTrainedTokenizerFast,
-) -> None:
-    """B40: the same ids would be other texts to it."""
-    other = byte_level_tokenizer()
-    other.add_tokens(["<extra>"])
-    tokenizer.name_or_path, other.name_or_path = "my/policy", "their/reward-model"
-    with pytest.raises(ValueError, match=r"`rm`: .*`their/reward-model`.*`my/policy`.*decoded"):
-        model_term(reward_model(other), other, "rm", policy_tokenizer=tokenizer)
-
-
 def test_a_classifier_of_several_classes_is_no_reward_model(
     tokenizer: PreTrainedTokenizerFast,
 ) -> None:
