@@ -61,6 +61,7 @@ class StageContext:
     outputs: the stages this one builds on, by name.
     revisions: commit by hub id, from the recipe's lock.
     is_main: False on all ranks but the first of a distributed stage; only the first writes.
+    processes: how many share the work.
     """
 
     name: str
@@ -75,6 +76,7 @@ class StageContext:
     resume_from: Path | None = None
     revisions: Mapping[str, str] = field(default_factory=dict[str, str])
     is_main: bool = True
+    processes: int = 1
 
     def stop_if_asked(self) -> None:
         """Raise InterruptedRunError when the user asked to stop; for work without checkpoints."""

@@ -143,21 +143,20 @@ class LaunchBlock(Block):
     """How a stage's process is started. Execution only.
 
     with: `in_process` (default), `python` (a process of its own) or `accelerate` (several
-    processes).
-    processes: ranks on this machine, for accelerate.
-    config: an Accelerate config file, relative to the recipe, for FSDP2, DeepSpeed or several
-    machines.
+    processes that share the work).
+    processes: how many on this machine, for accelerate; 1 unless `config` says it.
+    config: an Accelerate config file, relative to the recipe; recipe/launching.py says what of it.
     """
 
     model_config = ConfigDict(populate_by_name=True)
 
     launcher: Launcher = Field("in_process", alias="with")
-    processes: PositiveInt = 1
+    processes: PositiveInt | None = None
     config: str | None = None
 
     @model_validator(mode="after")
     def _processes_need_accelerate(self) -> "LaunchBlock":
-        if self.launcher != "accelerate" and (self.processes > 1 or self.config):
+        if self.launcher != "accelerate" and ((self.processes or 1) > 1 or self.config):
             raise ValueError("`processes` and `config` need `with: accelerate`")
         return self
 

@@ -29,6 +29,7 @@ from pipeline.recipe.config import (
     TrainingStage,
 )
 from pipeline.recipe.gate_checks import check_gate
+from pipeline.recipe.launching import check_launch, check_launch_of
 from pipeline.recipe.ppo_checks import check_ppo
 from pipeline.recipe.references import Places, Reference, stage_references
 from pipeline.recipe.train_checks import check_training
@@ -104,10 +105,10 @@ def load(
     stages = {name: _stage(name, given, document) for name, given in top.stages.items()}
     places = _places(path, top, document, roots or {})
     recipe = Recipe(path, top.name, top.seed, top.launch, stages, places, document)
-    _check_launch(recipe, top.launch, ("launch",))
+    check_launch(recipe, top.launch, ("launch",))
     for name, config in stages.items():
         _check_data(recipe, name, config)
-        _check_launch(recipe, config.launch, ("stages", name, "launch"))
+        check_launch_of(recipe, name)
     ordered = _in_order(recipe)
     for name, config in ordered.items():
         if isinstance(config, TrainingStage):
@@ -206,19 +207,6 @@ def _check_data(recipe: Recipe, name: str, config: StageConfig) -> None:
                 hint = closest(str(block.split), ("train", "validation"))
                 message = f"a task has no split `{block.split}`"
                 raise recipe.error((*location, "split"), message, hint or "use train or validation")
-
-
-def _check_launch(recipe: Recipe, block: LaunchBlock | None, location: Location) -> None:
-    if block is None or block.config is None:
-        return
-    try:
-        path = recipe.places.file(block.config)
-    except ValueError as error:
-        raise recipe.error((*location, "config"), str(error)) from error
-    if not path.is_file():
-        message = f"there is no file `{block.config}`"
-        hint = f"looked for {path}; `accelerate config` writes one"
-        raise recipe.error((*location, "config"), message, hint)
 
 
 def _in_order(recipe: Recipe) -> dict[str, StageConfig]:

@@ -86,6 +86,12 @@ def read(path: Path) -> Document:
     return Document(path, parsed.value, parsed.positions, parsed.value_positions)
 
 
+def read_plain(path: Path) -> Any:
+    """Return what another YAML file says, such as one of Accelerate's; PosttrainError as `read`."""
+    shown = _shown(path)
+    return parse(_text(path, shown), lambda position: _place(shown, position)).value
+
+
 def apply_overrides(document: Document, overrides: Sequence[str]) -> Document:
     """Return a new document with each `a.b.0.c=value` laid over the given one, in order."""
     value = copy.deepcopy(document.value)

@@ -11,6 +11,7 @@ from typing import Any
 from eval.tasks import BENCHMARKS, parse
 from pipeline.recipe.batch import split_batch
 from pipeline.recipe.config import DataBlock, TrainingStage
+from pipeline.recipe.launching import processes_of
 from pipeline.recipe.train_checks import positions
 from pipeline.run.plan import Plan
 from pipeline.run.sizes import KnownModel, Shape, begins_with, lora_parameters, named
@@ -90,8 +91,7 @@ def _job(plan: Plan, config: TrainingStage) -> _Job:
         prompt = given.get("max_prompt_length")
         length = prompt + given["max_completion_length"] if prompt else None
         length = length or positions(plan.recipe, config.model)
-    launch = config.launch or plan.recipe.launch
-    return _Job(config, stage, given, length, launch.processes)
+    return _Job(config, stage, given, length, processes_of(plan.recipe, config).count)
 
 
 def _estimate(plan: Plan, config: TrainingStage) -> Estimate:

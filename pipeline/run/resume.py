@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import CorruptArtifactError
-from pipeline.recipe.config import LaunchBlock, StageConfig
+from pipeline.recipe.config import Launcher, StageConfig
 from pipeline.recipe.training_args import EXECUTION_KEYS, HARMLESS_ON_RESUME
 from pipeline.run import checkpoints
+from pipeline.run.machine import threads_of
 from pipeline.run.store import Working
 from pipeline.run.worker import LOG, METRICS
 
@@ -33,13 +34,15 @@ class Start:
     notes: tuple[str, ...]
 
 
-def execution_of(config: StageConfig, block: LaunchBlock) -> dict[str, Any]:
+def execution_of(
+    config: StageConfig, launcher: Launcher = "in_process", processes: int = 1
+) -> dict[str, Any]:
     """Return how the stage will run, as far as it could change a number."""
     arguments = getattr(config, "training_args", {})
     return {
         "training_args": {key: arguments[key] for key in sorted(EXECUTION_KEYS & set(arguments))},
-        "launch": block.model_dump(mode="json", by_alias=True),
-        "threads": int(os.environ.get("OMP_NUM_THREADS", "0")) or len(os.sched_getaffinity(0)),
+        "launch": {"with": launcher, "processes": processes},
+        "threads": threads_of(processes),
         "versions": {name: installed_version(name) for name in LIBRARIES},
         "python": platform.python_version(),
         "machine": platform.machine(),

@@ -13,11 +13,13 @@ from typing import Any, Literal
 
 from pipeline.errors import InterruptedRunError, PosttrainError, closest
 from pipeline.recipe.config import LaunchBlock
+from pipeline.recipe.launching import processes_of
 from pipeline.recipe.load import Recipe
 from pipeline.run import hub_lock
 from pipeline.run.check import check_recipe_data
 from pipeline.run.interrupt import StopRequest, stop_requests
 from pipeline.run.launch import launch
+from pipeline.run.machine import check_machine
 from pipeline.run.manifest import write_json
 from pipeline.run.plan import Plan, PlannedStage, make, schedule_of
 from pipeline.run.record import record_run
@@ -99,6 +101,7 @@ def run(
         for name in selected
         if plan.stage(name).status != "cached" or selection.forces(plan.stage(name))
     ]
+    check_machine(recipe, pending)
     for _ in check_recipe_data(recipe, pending):
         pass  # a bad row is found before the first stage runs; only `check` counts the good ones
     outcomes: list[Outcome] = []
@@ -161,14 +164,15 @@ def _one(
             verify(found)
         working = store.working(kind, key)
         block = _launch_block(plan.recipe, planned)
-        execution = execution_of(planned.config, block)
+        processes = processes_of(plan.recipe, planned.config)
+        execution = execution_of(planned.config, block.launcher, processes.count)
         start = prepare(working, execution, resume_anyway=resume_anyway)
         for note in start.notes:
             say(f"{name:<14} {note}")
-        _write_request(plan.recipe, planned, inputs, working, execution, start)
+        _write_request(plan.recipe, planned, inputs, working, execution, processes.count, start)
         say(f"{name:<14} {_starting(planned, start)}")
         started_s = time.monotonic()
-        launch(working, block, base=plan.recipe.places.base, stop=stop, lock=lock)
+        launch(working, block, processes, stop=stop, lock=lock)
         seconds = time.monotonic() - started_s
         artifact = _publish(planned, inputs, working, store, execution, seconds, start)
     say(f"{name:<14} done in {seconds:.0f} s")
@@ -195,6 +199,7 @@ def _write_request(
     inputs: Mapping[str, Artifact],
     working: Working,
     execution: Mapping[str, Any],
+    processes: int,
     start: Start,
 ) -> None:
     """Write stage.json: everything the worker needs to know."""
@@ -225,6 +230,7 @@ def _write_request(
                 for key, commit in hub_lock.read_lock(recipe.path).items()
             },
             "execution": execution,
+            "processes": processes,
             "resume_from": str(start.checkpoint) if start.checkpoint else None,
             "is_exact": start.is_exact,
         },
@@ -253,6 +259,7 @@ def _publish(
         "provenance": {
             "posttrain": installed_version("posttrain"),
             "execution": execution,
+            "world_size": result["world_size"],
             "seconds": round(seconds, 1),
             "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "because": planned.because or "--force",

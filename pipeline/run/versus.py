@@ -20,7 +20,6 @@ from pydantic import ValidationError
 
 from pipeline.data.tasks import load_task
 from pipeline.errors import PosttrainError
-from pipeline.recipe.config import LaunchBlock
 from pipeline.recipe.references import Places
 from pipeline.run import progress
 from pipeline.run.interrupt import stop_requests
@@ -68,7 +67,6 @@ def compare_models(
     _check_target(target)
     working = Working(target.with_name(f".{target.name}.partial"))
     working.start_over()
-    launch = LaunchBlock.model_validate({})
     request = {
         "name": "compare",
         "kind": config.stage,
@@ -78,7 +76,8 @@ def compare_models(
         "base": str(Path.cwd()),
         "roots": {name: str(path.resolve()) for name, path in (roots or {}).items()},
         "revisions": {},
-        "execution": execution_of(config, launch),
+        "execution": execution_of(config),
+        "processes": 1,
         "resume_from": None,
         "is_exact": True,
     }

@@ -2,8 +2,9 @@
 
 In the runner's process, or as `python -m pipeline.run.worker DIR`.
 
-Reads the request, seeds everything, calls the stage's `run`, writes DIR/result.json. Under a
-distributed launcher every rank comes through here; only the first shows progress and writes.
+Reads the request, seeds everything, calls the stage's `run`, writes DIR/result.json. Of several
+processes that share the work (ranks.py) each comes through here; only the first shows progress and
+writes.
 """
 
 import ctypes
@@ -12,7 +13,10 @@ import json
 import logging
 import os
 import platform
+import signal
 import sys
+import time
+import traceback
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -34,9 +38,13 @@ from pipeline.stages import stage_of
 
 METRICS = "metrics.jsonl"
 LOG = "log.txt"
-ERROR = "error.json"
+ERRORS = "error-*.json"
+PARENT = "POSTTRAIN_PARENT"  # in the environment of a worker: the process that it must not outlive
 # mallopt's parameters (malloc.h): trim threshold, top pad, mmap threshold (32 MiB is its maximum).
 _MALLOPT = {-1: 512 << 20, -2: 64 << 20, -3: 32 << 20}
+
+_PR_SET_PDEATHSIG = 1  # prctl.h
+_WORDS_SAID = 40  # of a failure that is nobody's PosttrainError
 
 # How allocators without an exception class of their own say it: torch's on the CPU, CUDA's, MPS's.
 _OUT_OF_MEMORY = (
@@ -64,7 +72,9 @@ def execute(working: Working, *, show: Progress, should_stop: Callable[[], bool]
     request = json.loads(working.request.read_text(encoding="utf-8"))
     stage = stage_of(request["kind"])
     config = stage.config.model_validate_json(json.dumps(request["config"]))
-    is_main = int(os.environ.get("RANK", "0")) == 0
+    processes: int = request["processes"]
+    _check_processes(request["name"], processes)
+    is_main = _rank() == 0
     set_environment()
 
     def seal(folder: Path, step: int, max_steps: int, best: Path | None) -> None:
@@ -91,6 +101,7 @@ def execute(working: Working, *, show: Progress, should_stop: Callable[[], bool]
         resume_from=Path(resume_from) if resume_from else None,
         revisions=request["revisions"],
         is_main=is_main,
+        processes=processes,
     )
     with _logged(working.out / LOG):
         show("loading libraries", 0, 1)
@@ -110,7 +121,27 @@ def execute(working: Working, *, show: Progress, should_stop: Callable[[], bool]
             message = f"memory ran out at {place.name}"
             raise InfrastructureError(context.name, message, advice) from error
     if is_main:
-        write_json(working.result, asdict(result))
+        write_json(working.result, {**asdict(result), "world_size": _world_size()})
+
+
+def _rank() -> int:
+    return int(os.environ.get("RANK", "0"))
+
+
+def _check_processes(name: str, asked: int) -> None:
+    """Refuse to train alone, or in a crowd, where the recipe says otherwise."""
+    started = int(os.environ.get("WORLD_SIZE", "1"))
+    if started != asked:
+        message = f"WORLD_SIZE is {started}, the recipe asks for {asked}"
+        hint = "start posttrain once; `launch:` in the recipe says how many processes it starts"
+        raise InfrastructureError(name, message, hint)
+
+
+def _world_size() -> int:
+    """Return how many processes did the work."""
+    from torch import distributed
+
+    return distributed.get_world_size() if distributed.is_initialized() else 1
 
 
 def _is_out_of_memory(error: BaseException | None) -> bool:
@@ -207,29 +238,44 @@ def _logged(path: Path) -> Generator[None]:
         handler.close()
 
 
-def error_record(error: PosttrainError) -> dict[str, Any]:
-    """Return an error as JSON, for the runner to raise again."""
-    return {
-        "class": type(error).__name__,
-        "where": error.where,
-        "message": error.message,
-        "hint": error.hint,
-    }
+def error_path(working: Working, rank: int) -> Path:
+    """Return where a process says why it failed."""
+    return working.path / ERRORS.replace("*", str(rank))
 
 
 def main() -> int:
     """Run the stage of the folder given on the command line; returns the exit code."""
     working = Working(Path(sys.argv[1]))
+    _end_with_parent()
+
+    def record(said: Mapping[str, Any]) -> None:
+        write_json(error_path(working, _rank()), {"time_s": time.monotonic(), **said})
+
+    def record_crash(kind: type[BaseException], error: BaseException, where: Any) -> None:
+        lines = traceback.format_exception(kind, error, where)
+        first = " ".join(str(error).split()[:_WORDS_SAID])
+        record({"traceback": "".join(lines), "said": f"{kind.__name__}: {first}"})
+
+    sys.excepthook = record_crash  # whoever started this tells whose failure was the first
     try:
         with stop_requests() as should_stop, progress.shown(_name(working)) as show:
             execute(working, show=show, should_stop=should_stop)
     except KeyboardInterrupt:
         return InterruptedRunError.exit_code
     except PosttrainError as error:
-        if int(os.environ.get("RANK", "0")) == 0:
-            write_json(working.path / ERROR, error_record(error))
+        said = {"where": error.where, "message": error.message, "hint": error.hint}
+        record({"class": type(error).__name__, **said})
         return error.exit_code
     return 0
+
+
+def _end_with_parent() -> None:
+    """Have the kernel stop this process when the runner dies, so that no orphan trains on."""
+    parent = int(os.environ[PARENT])
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:  # it died before that
+        sys.exit(InterruptedRunError.exit_code)
 
 
 def _name(working: Working) -> str:

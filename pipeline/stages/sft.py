@@ -59,11 +59,11 @@ def run(config: SftConfig, context: StageContext) -> StageResult:
 
     class RowTrainer(KnowsRows, SFTTrainer):
         def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
-            """Count the tokens of rows in bins: upstream would count those of one line."""
-            before, in_bins = self._total_train_tokens, self.tokens_in_bins
+            """Count the tokens that are a row's: upstream would count one line, or fillers too."""
+            before, in_pass = self._total_train_tokens, self.tokens_in_pass
             loss = super().compute_loss(*args, **kwargs)
-            if in_bins is not None and self._total_train_tokens != before:
-                everywhere: Any = self.accelerator.gather_for_metrics(in_bins.to(args[0].device))
+            if in_pass is not None:
+                everywhere: Any = self.accelerator.gather(in_pass.to(self.args.device))
                 self._total_train_tokens = before + int(everywhere.sum())
                 self._metrics["train"]["num_tokens"] = [self._total_train_tokens]
             return loss

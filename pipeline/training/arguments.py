@@ -6,9 +6,10 @@ import logging
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import distributed
 
-from pipeline.errors import PosttrainError
+from pipeline.errors import InfrastructureError, PosttrainError
 from pipeline.recipe.batch import split_batch
 from pipeline.recipe.config import TrainingOnData
 
@@ -34,14 +35,15 @@ def arguments(
     Raises PosttrainError for values that upstream refuses.
     """
     given = {**defaults, **config.training_args}
-    world_size = distributed.get_world_size() if distributed.is_initialized() else _world_size()
+    if context.processes > 1 and not _has_accelerator():
+        given["use_cpu"] = True  # else Accelerate takes each process for the only one
     try:
         per_device, accumulation = split_batch(
             config.batch_size,
             per_device=given.get("per_device_train_batch_size"),
-            world_size=world_size,
+            world_size=context.processes,
         )
-        return config_class(
+        found = config_class(
             **{
                 "report_to": "none",
                 "per_device_eval_batch_size": per_device,
@@ -64,6 +66,24 @@ def arguments(
     except (ValueError, TypeError, ImportError) as error:
         first = str(error).splitlines()[0]
         raise PosttrainError(f"{context.name}: training_args", first) from error
+    _check_joined(found, context)
+    return found
+
+
+def _check_joined(args: TrainingArguments, context: StageContext) -> None:
+    """Raise InfrastructureError unless all processes that were started are in touch."""
+    there = args.world_size
+    if there > 1:
+        count = torch.ones((), device=args.device)
+        distributed.all_reduce(count)
+        there = int(count)
+    if there != context.processes:
+        message = f"{there} of {context.processes} processes found one another"
+        raise InfrastructureError(context.name, message, "see `posttrain logs` for why")
+
+
+def _has_accelerator() -> bool:
+    return torch.accelerator.is_available()
 
 
 @contextmanager
@@ -76,7 +96,8 @@ def refusals(context: StageContext) -> Generator[None]:
         yield
     except (ValueError, RuntimeError, ImportError) as error:
         is_missing = "installed" in str(error)  # a tracker's callback says so by a RuntimeError
-        if type(error) is RuntimeError and not is_missing:
+        is_the_machine = isinstance(error, torch.OutOfMemoryError | distributed.DistError)
+        if is_the_machine or (type(error) is RuntimeError and not is_missing):
             raise
         logging.getLogger(__name__).exception("upstream refused")
         lines = str(error).strip().splitlines() or [type(error).__name__]
@@ -97,9 +118,3 @@ def _saving(config: TrainingStage, given: Mapping[str, Any]) -> dict[str, Any]:
         found |= {"save_strategy": given.get("eval_strategy", "no")}
         return found | ({"save_steps": given["eval_steps"]} if "eval_steps" in given else {})
     return found | {"save_strategy": "steps" if "save_steps" in given else "no"}
-
-
-def _world_size() -> int:
-    from accelerate import PartialState
-
-    return PartialState().num_processes

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.nn import functional
+from torch.utils.data import DataLoader
 from trl.trainer.dpo_trainer import DPOTrainer
 
 from pipeline.data.labels import MARGIN, PROBABILITY
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _LABELS = (PROBABILITY, MARGIN)
-_REFERENCE = ("ref_chosen_logps", "ref_rejected_logps")
-
 
 class LabelledPairs:
     """A collator that keeps `probability` and `margin` beside the batch that another one makes."""
@@ -46,6 +45,8 @@ class LabelledPairs:
             if name in examples[0]
         }
         return {**self._collate(without), **labels}
+
+_REFERENCE = ("ref_chosen_logps", "ref_rejected_logps")
 
 
 class EncodedDpoTrainer(WholeGroups, DPOTrainer):
@@ -68,6 +69,24 @@ class EncodedDpoTrainer(WholeGroups, DPOTrainer):
     def _prepare_dataset(
         self, dataset: Any, processing_class: Any, args: Any, dataset_name: str
     ) -> Any:
+        return dataset
+
+    def _precompute_ref_logps(self, dataset: Any, name: str, batch_size: int) -> Any:
+        """Return a dataset with the reference's log-probabilities of its pairs.
+
+        Upstream hands them on in a file, which of several processes only the first would find.
+        """
+        loader: Any = self.accelerator.prepare(
+            DataLoader(dataset, batch_size=batch_size, collate_fn=self.data_collator)
+        )
+        module = self.ref_model or self.model
+        found = [
+            self.accelerator.gather(self.compute_ref_log_probs(module, batch)) for batch in loader
+        ]
+        for column, parts in zip(_REFERENCE, zip(*found, strict=True), strict=True):
+            # What fills up the last batch comes last.
+            values = torch.cat(parts)[: len(dataset)].cpu().numpy()
+            dataset = dataset.add_column(column, values)
         return dataset
 
     def compute_ref_log_probs(self, model: Any, inputs: Any) -> Any:

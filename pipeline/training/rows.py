@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
 ROW = "row"  # the column with a row's number
+TOKENS = "tokens"  # how many tokens of a batch count, (): those of rows that only fill up do not
 
 
 class NumberedRows:
@@ -41,15 +42,16 @@ class KnowsRows:
     """Mixed into a Trainer whose collator is NumberedRows.
 
     step_rows, step_norm: rows and gradient norm (before clipping) of the step under way.
-    tokens_in_bins: tokens of the forward pass under way, (); None where rows are padded.
+    tokens_in_pass: tokens of the forward pass under way, (); None outside training.
 
-    Rows that were put in only to give every process as many have their labels taken out, so that an
-    epoch's last step is the same mathematics on any number of processes.
+    Rows that were put in only to give every process as many have their labels taken out and their
+    tokens are not counted, so that an epoch's last step is the same mathematics on any number of
+    processes.
     """
 
     step_rows: Sequence[int] = ()
     step_norm: Any = None
-    tokens_in_bins: Any = None
+    tokens_in_pass: Any = None
 
     def get_batch_samples(
         self: Any, epoch_iterator: Iterator[dict[str, Any]], num_batches: int, device: Any
@@ -63,11 +65,17 @@ class KnowsRows:
         left = self._rows_left()
         per_device = self.args.per_device_train_batch_size
         for number, batch in enumerate(batch_samples):
+            if "labels" not in batch:  # preference pairs, in whole groups
+                continue
             first = (number * self.args.world_size + self.args.process_index) * per_device
-            if "labels" in batch and first + len(batch[ROW]) > left:
-                kept = max(0, left - first)
-                extra = batch[OWNER] >= kept if OWNER in batch else slice(kept, None)
-                batch["labels"][extra] = IGNORED
+            kept = min(max(0, left - first), len(batch[ROW]))
+            if OWNER in batch:
+                extra, counted = batch[OWNER] >= kept, (batch[OWNER] >= 0) & (batch[OWNER] < kept)
+            else:
+                tokens = batch.get("attention_mask", torch.ones_like(batch["labels"]))
+                extra, counted = slice(kept, None), tokens[:kept]
+            batch["labels"][extra] = IGNORED
+            batch[TOKENS] = counted.sum()
         return batch_samples, self._get_num_items_in_batch(batch_samples, device)
 
     def _rows_left(self: Any) -> int:
@@ -75,13 +83,25 @@ class KnowsRows:
         num_rows, group = len(self.train_dataset), _group(self)
         return num_rows - self.state.global_step % -(-num_rows // group) * group
 
+    def training_step(self: Any, *arguments: Any, **named: Any) -> Any:
+        """Train on one forward pass; what is measured in it is gathered from all processes.
+
+        Upstream cuts what it gathers in an epoch's last pass to the rows of the data that are left,
+        be it sums with one entry a process: the others would then be missing.
+        """
+        self.accelerator.gather_for_metrics = self.accelerator.gather
+        try:
+            return super().training_step(*arguments, **named)  # pyright: ignore[reportAttributeAccessIssue]
+        finally:
+            del self.accelerator.gather_for_metrics
+
     def _clip_grad_norm(self: Any, model: Any) -> Any:
         self.step_norm = super()._clip_grad_norm(model)  # pyright: ignore[reportAttributeAccessIssue]
         return self.step_norm
 
     def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
-        without = {key: value for key, value in inputs.items() if key not in (ROW, OWNER)}
-        self.tokens_in_bins = (inputs[OWNER] >= 0).sum() if OWNER in inputs else None
+        without = {key: value for key, value in inputs.items() if key not in (ROW, OWNER, TOKENS)}
+        self.tokens_in_pass = inputs.get(TOKENS)
         return super()._prepare_inputs(without)  # pyright: ignore[reportAttributeAccessIssue]
 
 

@@ -1,0 +1,140 @@
+"""How many processes share a stage's work, and what of `launch` cannot be: known without torch.
+
+Not the starting of them (pipeline/run/ranks.py), nor what this machine has room for
+(pipeline/run/machine.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, cast
+
+from pipeline.errors import PosttrainError
+from pipeline.recipe import yamlfile
+from pipeline.recipe.batch import split_batch
+from pipeline.recipe.config import TrainingStage
+from pipeline.recipe.wording import shown
+from pipeline.stages import stage_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from pipeline.recipe.config import LaunchBlock, StageConfig
+    from pipeline.recipe.load import Recipe
+    from pipeline.recipe.wording import Location
+
+_TOGETHER = ("NO", "MULTI_CPU", "MULTI_GPU")  # each process has the whole model
+_SHARDED = ("FSDP", "DEEPSPEED", "MEGATRON_LM")
+_ALL_GPUS = "all"
+
+
+@dataclass(frozen=True)
+class Processes:
+    """The processes that share one stage's work; environment: what each of them is told."""
+
+    count: int = 1
+    environment: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+def processes_of(recipe: Recipe, config: StageConfig) -> Processes:
+    """Return the processes of a stage: one, unless it is trained under `accelerate`."""
+    block = config.launch or recipe.launch
+    if block.launcher != "accelerate" or not stage_of(config.stage).is_distributed:
+        return Processes()
+    if block.config is None:
+        return Processes(block.processes or 1)
+    return _of_file(recipe, block, ("launch",))
+
+
+def check_launch_of(recipe: Recipe, name: str) -> None:
+    """Raise PosttrainError if a stage cannot be launched, or its batch split, as is asked for."""
+    config, location = recipe.stages[name], ("stages", name, "launch")
+    if config.launch is not None:
+        check_launch(recipe, config.launch, location)
+        is_alone = not stage_of(config.stage).is_distributed
+        if config.launch.launcher == "accelerate" and is_alone:
+            message = f"a stage of the kind {config.stage} runs in one process"
+            hint = "leave `launch` out here; at the top of the recipe it is for what trains"
+            raise recipe.error(location, message, hint)
+    if isinstance(config, TrainingStage):
+        _check_split(recipe, name, config)
+
+
+def check_launch(recipe: Recipe, block: LaunchBlock, location: Location) -> None:
+    """Raise PosttrainError for an Accelerate config that is not there, or that cannot be used."""
+    if block.config is not None:
+        _of_file(recipe, block, location)
+
+
+def _check_split(recipe: Recipe, name: str, config: TrainingStage) -> None:
+    """Refuse a batch that does not come out even over processes and forward passes."""
+    given = config.training_args.get("per_device_train_batch_size")
+    per_device = given if isinstance(given, int) and given > 0 else None
+    try:
+        split_batch(
+            config.batch_size,
+            per_device=per_device,
+            world_size=processes_of(recipe, config).count,
+        )
+    except ValueError as error:
+        hint = "change one of these"
+        raise recipe.error(("stages", name, "batch_size"), str(error), hint) from error
+
+
+def _of_file(recipe: Recipe, block: LaunchBlock, location: Location) -> Processes:
+    """Read an Accelerate config: how many processes, and which GPUs they see."""
+    assert block.config is not None
+    place: Location = (*location, "config")
+    try:
+        path = recipe.places.file(block.config)
+    except ValueError as error:
+        raise recipe.error(place, str(error)) from error
+    if not path.is_file():
+        hint = f"looked for {path}; `accelerate config` writes one"
+        raise recipe.error(place, f"there is no file `{block.config}`", hint)
+    given = _mapping(path)
+    problem = _problem(given)
+    if problem is not None:
+        raise PosttrainError(str(path), *problem)
+    count = given.get("num_processes")
+    if block.processes is not None and count not in (None, block.processes):
+        message = f"`processes` is {block.processes}, in {path.name} it is {shown(count)}"
+        raise recipe.error((*location, "processes"), message, "say it in one place")
+    gpus = str(given.get("gpu_ids") or _ALL_GPUS)
+    environment = {} if gpus == _ALL_GPUS else {"CUDA_VISIBLE_DEVICES": gpus}
+    if given.get("use_cpu") is True or given.get("distributed_type") == "MULTI_CPU":
+        environment["CUDA_VISIBLE_DEVICES"] = ""
+    return Processes(count or block.processes or 1, environment)
+
+
+def _mapping(path: Path) -> dict[str, Any]:
+    found = yamlfile.read_plain(path)
+    if not isinstance(found, dict):
+        hint = "`accelerate config` writes one"
+        raise PosttrainError(str(path), "this is no config of Accelerate", hint)
+    return cast("dict[str, Any]", found)
+
+
+def _problem(given: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Return what of an Accelerate config cannot be done, and what can, or None."""
+    kind = given.get("distributed_type", "NO")
+    environment = given.get("compute_environment", "LOCAL_MACHINE")
+    machines, count = given.get("num_machines", 1), given.get("num_processes", 1)
+    if kind in _SHARDED:
+        message = f"`distributed_type` {kind} splits the weights, which no stage can save yet"
+        return message, "use `MULTI_GPU`, or `launch: {with: accelerate, processes: N}`"
+    if kind not in _TOGETHER:
+        return f"`distributed_type` is {shown(kind)}, not {' or '.join(_TOGETHER)}", ""
+    if environment != "LOCAL_MACHINE" or machines != 1:
+        what = "num_machines" if environment == "LOCAL_MACHINE" else "compute_environment"
+        message = f"`{what}` is {shown(given[what])}: a stage runs on one machine"
+        return message, "leave it out, or write LOCAL_MACHINE and 1"
+    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+        return f"`num_processes` is {shown(count)}", "write a whole number above 0"
+    if given.get("mixed_precision", "no") not in ("no", None):
+        message = f"`mixed_precision` is {shown(given['mixed_precision'])}"
+        return message, "write `precision:` on the stage, as it changes the numbers"
+    if given.get("dynamo_config"):
+        return "`dynamo_config` cannot be set here", "write `torch_compile` in `training_args`"
+    return None
