@@ -135,6 +135,9 @@ def _check_processes(name: str, asked: int) -> None:
         message = f"WORLD_SIZE is {started}, the recipe asks for {asked}"
         hint = "start posttrain once; `launch:` in the recipe says how many processes it starts"
         raise InfrastructureError(name, message, hint)
+    if asked == 1:  # left there by whatever started the runner; Accelerate would believe it
+        for name in ("RANK", "LOCAL_RANK"):
+            os.environ.pop(name, None)
 
 
 def _world_size() -> int:

@@ -1,83 +1,128 @@
-"""The same stage in this process, in one of its own, and under accelerate."""
+"""The same stage in this process, in one of its own, and in several that share the work."""
 
+import fcntl
 import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.forked import run_forked, warm
 from tests.kills import hashes
+from tests.together import command, difference, metrics, ranks_of, train_together
 
 
 @pytest.fixture(scope="module")
-def in_process(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
-    from tests.conftest import TINY
+def in_process(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A recipe and a store in which its stages up to `dpo_lora` were trained in this process."""
+    from tests.conftest import ALIGNED
 
     warm()
     folder = tmp_path_factory.mktemp("launch")
     recipe = folder / "tiny.yaml"
-    recipe.write_text(TINY)
-    assert run_forked(recipe, folder / "runs", until="base").code == 0
-    return recipe, hashes(folder / "runs", "base")
+    recipe.write_text(ALIGNED.replace("rows: 160", "rows: 157"))
+    ended = run_forked(recipe, folder / "runs", until="dpo_lora")
+    assert ended.code == 0, ended.output
+    ended = run_forked(recipe, folder / "runs", until="sft")
+    assert ended.code == 0, ended.output
+    return recipe, folder / "runs"
 
 
 def _posttrain(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "pipeline.cli", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    asked = [sys.executable, "-m", "pipeline.cli", *arguments]
+    return subprocess.run(asked, capture_output=True, text=True, check=False)
+
+
+def _without(runs: Path, stage: str, folder: Path) -> Path:
+    """Return a copy of a store in which one stage is not trained."""
+    found = folder / "runs"
+    shutil.copytree(runs, found, symlinks=True)
+    shutil.rmtree((found / "tiny" / stage).resolve())
+    return found
 
 
 def test_a_process_of_its_own_gives_the_same_weights(
-    in_process: tuple[Path, list[str]], tmp_path: Path
+    in_process: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    recipe, expected = in_process
-    runs = tmp_path / "runs"
+    recipe, whole = in_process
+    runs = _without(whole, "base", tmp_path)
     ended = _posttrain(
-        "run", str(recipe), "--until", "base", "--runs", str(runs), "--set", "launch=python"
+        *("run", str(recipe), "--stage", "base", "--runs", str(runs)),
+        *("--set", "stages.base.launch=python"),
     )
     assert ended.returncode == 0, ended.stderr
-    assert hashes(runs, "base") == expected
+    assert hashes(runs, "base") == hashes(whole, "base")
 
 
-@pytest.mark.parametrize(
-    ("stage", "before"), [("base", "tokenizer"), ("sft", "base"), ("dpo", "sft")]
-)
-def test_two_processes_under_accelerate_give_the_parameters_of_one(
-    stage: str, before: str, tmp_path: Path
+@pytest.mark.parametrize("stage", ["sft", "dpo_lora"])
+def test_two_processes_give_the_parameters_of_one(
+    stage: str, in_process: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    """The last step of SFT is not full: the rows that fill up the second process count nothing."""
-    from safetensors.torch import load_file
+    """157 rows of SFT: those that fill up the last step's passes are neither learnt nor counted.
 
-    from tests.conftest import ALIGNED
-
-    warm()
-    recipe = tmp_path / "tiny.yaml"
-    recipe.write_text(ALIGNED.replace("rows: 160", "rows: 157"))
-    one, two = tmp_path / "one", tmp_path / "two"
-    assert run_forked(recipe, one, until=before).code == 0
-    shutil.copytree(one, two, symlinks=True)
-    ended = run_forked(recipe, one, until=stage)
-    assert ended.code == 0, ended.output
-    said = _posttrain(
-        *("run", str(recipe), "--stage", stage, "--runs", str(two)),
-        *("--set", f"stages.{stage}.launch={{with: accelerate, processes: 2}}"),
-        *("--set", f"stages.{stage}.training_args.per_device_train_batch_size=4"),
-    )
-    assert said.returncode == 0, said.stderr
-    first, second = (load_file(runs / "tiny" / stage / "model.safetensors") for runs in (one, two))
-    assert max(float((first[name] - second[name]).abs().max()) for name in first) <= 1e-5
+    The reference of DPO is computed beforehand, by both processes.
+    """
+    recipe, one = in_process
+    two = _without(one, stage, tmp_path)
+    train_together(recipe, two, stage)
+    assert difference(one, two, stage) <= 1e-5
+    for name in ("num_tokens", "epoch", "loss"):
+        alone, together = ([line[name] for line in metrics(runs, stage)] for runs in (one, two))
+        assert together == pytest.approx(alone, abs=1e-5), name
 
 
-def test_a_stage_that_fails_in_its_own_process_says_so_in_one_line(
-    in_process: tuple[Path, list[str]], tmp_path: Path
+def test_a_process_that_fails_ends_the_others_and_says_so_in_one_line(
+    in_process: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    recipe, _ = in_process
-    ended = _posttrain(
-        *("run", str(recipe), "--until", "base", "--runs", str(tmp_path / "runs")),
-        *("--set", "launch=python", "--set", "stages.base.training_args.learning_rate=1e30"),
+    recipe, whole = in_process
+    runs = _without(whole, "base", tmp_path)
+    asked = command(
+        *(recipe, runs, "base"),
+        **{"processes": 2, "per_device": 2, "sets": ("training_args.learning_rate=1e30",)},
     )
-    assert ended.returncode == 2
-    assert ended.stderr.strip().splitlines()[-1].startswith("base: the ")
-    assert "is not finite at step" in ended.stderr
-    assert "Traceback" not in ended.stderr
+    with subprocess.Popen(asked, stderr=subprocess.PIPE, text=True) as runner:
+        said = runner.communicate()[1]
+        assert ranks_of(runner.pid) == {}
+    assert runner.returncode == 2
+    assert said.strip().splitlines()[-1].startswith("base: the ")
+    assert "is not finite at step" in said
+    assert "Traceback" not in said
+
+
+def test_no_process_outlives_the_runner_and_until_then_it_holds_the_stages_lock(
+    in_process: tuple[Path, Path], tmp_path: Path
+) -> None:
+    recipe, whole = in_process
+    runs = _without(whole, "base", tmp_path)
+    asked = command(recipe, runs, "base", processes=2, per_device=2, sets=())
+    with subprocess.Popen(asked, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as runner:
+        ranks = next(r for _ in _every(0.05) if len(r := ranks_of(runner.pid)) == 2)
+        runner.kill()
+    assert sorted(ranks.values()) == [0, 1]
+    (lock,) = (runs / "store" / ".locks").glob("pretrain-*.lock")
+    for _ in _every(0.05):
+        is_held = _is_held(lock)
+        if not ranks_of(runner.pid):
+            break
+        assert is_held
+    assert not _is_held(lock)
+
+
+def _every(seconds: float, at_most_s: float = 120) -> Iterator[None]:
+    until_s = time.monotonic() + at_most_s
+    while time.monotonic() < until_s:
+        yield
+        time.sleep(seconds)
+    pytest.fail(f"it did not come in {at_most_s} s")
+
+
+def _is_held(lock: Path) -> bool:
+    with lock.open() as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False

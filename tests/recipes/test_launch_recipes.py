@@ -1,0 +1,129 @@
+"""What of `launch` cannot be is said by the command, with its place, before anything starts."""
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.run.machine import num_cores, num_gpus, threads_of
+from tests.command import Command, is_like, the_line
+
+RECIPE = """\
+name: several
+LAUNCH
+stages:
+  tokenizer: {stage: tokenizer, data: {task: arithmetic}, vocab_size: 300}
+  base:
+    stage: pretrain
+    model: {architecture: llama, tokenizer: $tokenizer, hidden_size: 32, num_hidden_layers: 2}
+    data: [{task: arithmetic}]
+    tokens: 200k
+    sequence_length: 64
+    batch_size: 64
+  answers: {stage: evaluate, model: $base, tasks: arithmetic}
+"""
+TWO = "launch: {with: accelerate, processes: 2}"
+OF_A_FILE = "launch: {with: accelerate, config: acc.yaml}"
+CONFIGS = [
+    (
+        "distributed_type: MULTI_GPU\nnum_processes: 3",
+        "...:11:17: batch_size 64 is not a ... of 3...",
+    ),
+    (
+        "distributed_type: FSDP\nnum_processes: 2",
+        "...acc.yaml: `distributed_type` FSDP splits the...",
+    ),
+    (
+        "distributed_type: DEEPSPEED",
+        "...acc.yaml: `distributed_type` DEEPSPEED splits the weights...",
+    ),
+    ("distributed_type: TPU", "...`distributed_type` is `TPU`, not NO or MULTI_CPU or MULTI_GPU"),
+    ("num_machines: 2", "...acc.yaml: `num_machines` is 2: a stage runs on one machine;..."),
+    ("compute_environment: AMAZON_SAGEMAKER", "...`compute_environment` is `AMAZON_SAGEMAKER`:..."),
+    ("num_processes: -1", "...acc.yaml: `num_processes` is -1; write a whole number above 0"),
+    (
+        "mixed_precision: bf16",
+        "...`mixed_precision` is `bf16`; write `precision:` on the stage,...",
+    ),
+    ("- a list", "...acc.yaml: this is no config of Accelerate; `accelerate config` writes one"),
+    ("a: [", "...acc.yaml:1:..."),
+]
+
+
+def write(folder: Path, launch: str) -> None:
+    (folder / "recipe.yaml").write_text(RECIPE.replace("LAUNCH", launch))
+
+
+@pytest.mark.parametrize("verb", ["plan", "check", "run"])
+def test_a_batch_that_does_not_come_out_even_over_the_processes_is_refused(
+    posttrain: Command, tmp_path: Path, verb: str
+) -> None:
+    write(tmp_path, "launch: {with: accelerate, processes: 3}")
+    line = the_line(posttrain(verb, "recipe.yaml"))
+    assert is_like(line, "recipe.yaml:11:17: batch_size 64 is not a multiple of 3 processes;...")
+
+
+@pytest.mark.parametrize(("text", "said"), CONFIGS)
+def test_an_accelerate_config_that_cannot_be_used_is_refused(
+    posttrain: Command, tmp_path: Path, text: str, said: str
+) -> None:
+    write(tmp_path, OF_A_FILE)
+    (tmp_path / "acc.yaml").write_text(text)
+    line = the_line(posttrain("plan", "recipe.yaml"))
+    assert is_like(line, said), line
+
+
+def test_an_accelerate_config_says_how_many_processes_there_are(
+    posttrain: Command, tmp_path: Path
+) -> None:
+    (tmp_path / "acc.yaml").write_text(
+        "distributed_type: MULTI_CPU\nnum_processes: 2\nuse_cpu: true"
+    )
+    write(tmp_path, OF_A_FILE)
+    assert posttrain("check", "recipe.yaml").code == 0
+    write(tmp_path, OF_A_FILE.replace("config", "processes: 4, config"))
+    line = the_line(posttrain("plan", "recipe.yaml"))
+    assert is_like(
+        line, "recipe.yaml:2:39: `processes` is 4, in acc.yaml it is 2; say it in one place"
+    )
+
+
+@pytest.mark.parametrize("verb", ["check", "run"])
+def test_more_processes_than_the_machine_has_room_for_are_refused(
+    posttrain: Command, tmp_path: Path, verb: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1})
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    write(tmp_path, "launch: {with: accelerate, processes: 64}")
+    said = "`base` asks for 64 processes, and this machine has no GPU and 2 cores;..."
+    line = the_line(posttrain(verb, "recipe.yaml"))
+    assert is_like(line, f"recipe.yaml:2:9: {said}"), line
+    assert not list(tmp_path.glob("runs/store/*-*"))  # nothing was run before that
+
+
+def test_a_stage_that_runs_in_one_process_is_not_asked_to_share(
+    posttrain: Command, tmp_path: Path
+) -> None:
+    write(tmp_path, TWO)
+    assert posttrain("check", "recipe.yaml").code == 0  # of the stages that train
+    write(tmp_path, "")
+    override = f"stages.answers.{TWO.replace(': ', '=', 1)}"
+    line = the_line(posttrain("check", "recipe.yaml", "--set", override))
+    assert is_like(line, "...: a stage of the kind evaluate runs in one process; leave `launch`...")
+
+
+def test_gpus_are_counted_as_a_process_would_see_them(tmp_path: Path) -> None:
+    for name in ("nvidia0", "nvidia1", "nvidiactl", "nvidia-uvm"):
+        (tmp_path / name).touch()
+    seen = {"0": 1, "0,1": 2, "": 0, "-1": 0, "GPU-0a,GPU-1b": 2, "0,1,2": 2}
+    assert num_gpus({}, tmp_path) == 2
+    assert {text: num_gpus({"CUDA_VISIBLE_DEVICES": text}, tmp_path) for text in seen} == seen
+
+
+def test_processes_share_the_cores_unless_threads_are_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    assert threads_of(1) == num_cores()
+    assert threads_of(num_cores() + 1) == 1
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert threads_of(2) == 3
