@@ -99,7 +99,9 @@ def test_no_process_outlives_the_runner_and_until_then_it_holds_the_stages_lock(
     runs = _without(whole, "base", tmp_path)
     asked = command(recipe, runs, "base", processes=2, per_device=2, sets=())
     with subprocess.Popen(asked, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as runner:
-        ranks = next(r for _ in _every(0.05) if len(r := ranks_of(runner.pid)) == 2)
+        logs = runs / "store" / ".working"
+        next(None for _ in _every(0.05) if list(logs.glob("*/out/log.txt")))  # they are at it
+        ranks = ranks_of(runner.pid)
         runner.kill()
     assert sorted(ranks.values()) == [0, 1]
     (lock,) = (runs / "store" / ".locks").glob("pretrain-*.lock")
@@ -109,6 +111,7 @@ def test_no_process_outlives_the_runner_and_until_then_it_holds_the_stages_lock(
             break
         assert is_held
     assert not _is_held(lock)
+    assert not list(logs.glob("*/result.json"))  # they stopped; they did not come to their end
 
 
 def _every(seconds: float, at_most_s: float = 120) -> Iterator[None]:
