@@ -30,7 +30,8 @@ bench: $(READY) $(TRL112)
 
 # The long proofs: kills at random moments, every one of which must end in the same weights; how
 # often intervals cover; every gold solution of HumanEval and MBPP in the sandbox; PPO learns seven
-# tasks with three seeds, and does not where its mathematics is broken.
+# tasks with three seeds, and does not where its mathematics is broken; two processes, stopped in
+# between too, against one, for every stage that trains.
 prove: $(READY)
 	$(BIN)/pytest -m slow --timeout=1800 tests/prove tests/unit/reward/test_gold_solutions.py
 
