@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _LABELS = (PROBABILITY, MARGIN)
+_REFERENCE = ("ref_chosen_logps", "ref_rejected_logps")
+
 
 class LabelledPairs:
     """A collator that keeps `probability` and `margin` beside the batch that another one makes."""
@@ -45,8 +47,6 @@ class LabelledPairs:
             if name in examples[0]
         }
         return {**self._collate(without), **labels}
-
-_REFERENCE = ("ref_chosen_logps", "ref_rejected_logps")
 
 
 class EncodedDpoTrainer(WholeGroups, DPOTrainer):
