@@ -1,19 +1,30 @@
 """Models and tokenizers loaded strictly, from a stage, a folder or the hub.
 
 Loading refuses what would silently give another model: missing, unexpected or non-finite tensors,
-code in the model's folder, pickled weights. adapters.py knows what an adapter is.
+code in the model's folder, pickled weights. What bytes alone tell about a folder is found by
+recipe/model_folder.py, before the libraries see it. adapters.py knows what an adapter is.
 """
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from pipeline.errors import CorruptArtifactError, InfrastructureError, PosttrainError
+from pipeline.errors import CorruptArtifactError, PosttrainError
+from pipeline.models.foreign import Loading
+from pipeline.models.vocabulary import fit_vocabulary, stored_rows
+from pipeline.recipe.foreign_files import is_there, read_object
+from pipeline.recipe.model_folder import (
+    ADAPTER_CONFIG,
+    CONFIG,
+    check_adapter,
+    check_model,
+    check_tokenizer,
+    vocabulary_size,
+)
 from pipeline.recipe.references import LocalModel, adapter_base
 from pipeline.stage import StageInput
 
@@ -32,6 +43,12 @@ DTYPES: Mapping[str, torch.dtype] = {
 }
 
 
+_KINDS = {
+    "AutoModelForCausalLM": "a causal language model",
+    "AutoModelForSequenceClassification": "a reward model",
+}
+
+
 def device() -> torch.device:
     """Return the accelerator if there is one, else the CPU."""
     if torch.cuda.is_available():
@@ -46,14 +63,21 @@ def on_device(module: PreTrainedModel) -> PreTrainedModel:
 
 
 def load_tokenizer(source: StageInput) -> PreTrainedTokenizerBase:
-    """Load a tokenizer from a stage, a local folder or the hub; its own code is never run."""
-    _refuse_code(source)
-    try:
-        return AutoTokenizer.from_pretrained(
+    """Load a tokenizer from a stage, a local folder or the hub; its own code is never run.
+
+    Held against the embedding of the model it lies beside: see fit_vocabulary.
+    """
+    if is_local(source):
+        check_tokenizer(Path(source.path))
+    tokenizer: PreTrainedTokenizerBase
+    with Loading(source.name, "a tokenizer", is_local=is_local(source)):
+        tokenizer = AutoTokenizer.from_pretrained(
             source.path, revision=source.revision, trust_remote_code=False
         )
-    except (OSError, ValueError, KeyError) as error:
-        raise _not_loadable(source, "a tokenizer", error) from error
+        rows = _embedding_rows(source)
+    if rows is not None:
+        fit_vocabulary(tokenizer, rows, source.name)
+    return tokenizer
 
 
 def load_policy(
@@ -81,10 +105,14 @@ def load_whole(
     auto: type[Any], source: StageInput, precision: Precision, quantization: Any
 ) -> PreTrainedModel:
     """Load a whole model strictly: no tensor missing, left over, of another shape or non-finite."""
-    _refuse_code(source)
     given = {} if quantization is None else {"quantization_config": quantization}
-    try:
-        loaded: Any = auto.from_pretrained(
+    if is_local(source):
+        check_model(Path(source.path))
+        given |= _without_padding_beyond(read_object(Path(source.path) / CONFIG))
+    module: Any
+    report: Any
+    with Loading(source.name, _KINDS[auto.__name__], is_local=is_local(source)):
+        module, report = auto.from_pretrained(
             source.path,
             revision=source.revision,
             dtype=DTYPES[precision],
@@ -93,12 +121,12 @@ def load_whole(
             output_loading_info=True,
             **given,
         )
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
-        raise _not_loadable(source, "a causal language model", error) from error
-    module, report = loaded
     if getattr(module, "_hf_peft_config_loaded", False):  # upstream puts a hub adapter on its base
         hint = "download it to a folder and name that"
         raise PosttrainError(source.name, "is an adapter on the hub, not a whole model", hint)
+    if auto is AutoModelForCausalLM and getattr(module.config, "is_decoder", None) is False:
+        message = f"is an encoder ({module.config.model_type}), whose tokens see those after them"
+        raise PosttrainError(source.name, message, "take a causal language model")
     for key in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if report[key]:
             first = sorted(str(name) for name in report[key])[0]
@@ -116,8 +144,9 @@ def load_whole(
 def base_of(source: StageInput) -> StageInput | None:
     """Return the whole model below an adapter; None for a whole model or one on the hub."""
     folder = Path(source.path)
-    if not (folder / "adapter_config.json").is_file():
+    if not is_there(folder / ADAPTER_CONFIG):
         return None
+    check_adapter(folder)
     sibling = source.properties.get("base_artifact")
     if sibling is not None:
         path = folder.parent / sibling
@@ -135,26 +164,26 @@ def base_of(source: StageInput) -> StageInput | None:
     return StageInput(found.id, "policy", found.id, revision=found.revision)
 
 
-def _refuse_code(source: StageInput) -> None:
-    """Refuse a local folder whose configuration names Python code to be run."""
-    for name in ("config.json", "tokenizer_config.json"):
-        path = Path(source.path) / name
-        if not path.is_file():
-            continue
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise CorruptArtifactError(str(path), f"is not JSON ({error})") from error
-        if "auto_map" in content:
-            raise PosttrainError(
-                str(path), "wants its own Python code to be run (`auto_map`)", "that is never done"
-            )
+def is_local(source: StageInput) -> bool:
+    """Whether a model comes from a path; one that is not there may be meant as a hub id."""
+    return source.revision is None and is_there(Path(source.path))
 
 
-def _not_loadable(source: StageInput, what: str, error: Exception) -> PosttrainError:
-    first = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-    if source.revision is not None or not Path(source.path).exists():
-        return InfrastructureError(
-            source.name, f"cannot be loaded from the hub as {what}: {first}", "is it in the cache?"
+def _embedding_rows(source: StageInput) -> int | None:
+    """Return the rows of the embedding that a tokenizer is for; None for a tokenizer alone."""
+    if not is_local(source):
+        config = AutoConfig.from_pretrained(
+            source.path, revision=source.revision, trust_remote_code=False
         )
-    return CorruptArtifactError(source.name, f"cannot be loaded as {what}: {first}")
+        return vocabulary_size(config.to_dict())
+    base = base_of(source)
+    if base is None or is_local(base):
+        return stored_rows(Path(source.path), None if base is None else Path(base.path))
+    return stored_rows(Path(source.path), None) or _embedding_rows(base)
+
+
+def _without_padding_beyond(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what keeps upstream from making an embedding whose padding has no row in it."""
+    pad, rows = config.get("pad_token_id"), vocabulary_size(config)
+    is_beyond = isinstance(pad, int) and rows is not None and pad >= rows
+    return {"pad_token_id": None} if is_beyond else {}

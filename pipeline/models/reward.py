@@ -23,7 +23,11 @@ def load_reward_model(source: StageInput, *, precision: Precision = "fp32") -> P
     """Load a sequence classifier with one output, its head and any adapter included."""
     base = base_of(source)
     if base is None:
-        return load_whole(AutoModelForSequenceClassification, source, precision, None)
+        module = load_whole(AutoModelForSequenceClassification, source, precision, None)
+        if module.config.num_labels != 1:
+            message = f"its head has {module.config.num_labels} outputs, and a reward is one number"
+            raise PosttrainError(source.name, message, "train a reward model with `num_labels=1`")
+        return module
     from pipeline import adapters
 
     # In fp32: the head that the adapter brings replaces the new one made here.

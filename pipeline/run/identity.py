@@ -26,6 +26,7 @@ from pipeline.recipe.config import (
     TrainingStage,
 )
 from pipeline.recipe.load import Location, Recipe
+from pipeline.recipe.model_folder import check_folder
 from pipeline.recipe.references import (
     HubModel,
     LocalModel,
@@ -122,6 +123,8 @@ class Identifier:
             return {"artifact": self.fingerprints[source.name]}
         if isinstance(source, HubModel):
             return {"hub": source.id, "revision": self._commit("models", source)}
+        # Before the files are read for their hashes, which takes minutes of a large model.
+        check_folder(source.path)
         described: dict[str, Any] = {
             "folder": source.path.name,
             "files": self._tree(source.path),

@@ -1,0 +1,91 @@
+"""A tokenizer held against the rows of a model's embedding: no id may occur that has no row.
+
+A tokenizer with fewer tokens than rows is the rule (vocabularies are padded). One with more comes
+about where tokens are added and `resize_token_embeddings` is forgotten.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pipeline.data.chat import ChatEncoder
+from pipeline.errors import PosttrainError
+from pipeline.recipe.foreign_files import is_there, read_object
+from pipeline.recipe.model_folder import ADAPTER_CONFIG, CONFIG, adapter_tensors, vocabulary_size
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from transformers import PreTrainedTokenizerBase
+
+_EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "word_embeddings.weight", "embed_in.weight")
+_RESIZE = "call `model.resize_token_embeddings(len(tokenizer))` and save both, or remove the token"
+
+
+def stored_rows(folder: Path, base: Path | None) -> int | None:
+    """Return how many rows the embedding has of a model in a folder; None where no file says it.
+
+    base: the folder below, of an adapter; a resized embedding lies in the adapter itself.
+    """
+    if is_there(folder / ADAPTER_CONFIG):
+        for name, tensor in adapter_tensors(folder).items():
+            if name.endswith(_EMBEDDINGS) and tensor.shape:
+                return tensor.shape[0]
+        return None if base is None else stored_rows(base, None)
+    if not is_there(folder / CONFIG):
+        return None
+    return vocabulary_size(read_object(folder / CONFIG))
+
+
+def fit_vocabulary(tokenizer: PreTrainedTokenizerBase, rows: int, name: str) -> None:
+    """Refuse a token without a row that may be read; give padding without one another token.
+
+    rows: of the embedding. name: of the model, for errors. Padding is masked wherever it stands, so
+    which token pads changes nothing. A special token without a row that neither the template nor
+    the ends of texts use is never read, since text never becomes a special token.
+    """
+    if len(tokenizer) <= rows and max(tokenizer.added_tokens_decoder, default=0) < rows:
+        return
+    beyond = {token: number for token, number in tokenizer.get_vocab().items() if number >= rows}
+    if not beyond:
+        return
+    token = _first_read(tokenizer, beyond)
+    if token is not None:
+        message = (
+            f"the token `{token}` has the id {beyond[token]}, and the embedding {rows} rows "
+            f"(the tokenizer has {len(tokenizer)} tokens)"
+        )
+        raise PosttrainError(name, message, _RESIZE)
+    if tokenizer.pad_token in beyond:
+        tokenizer.pad_token = _other_padding(tokenizer, rows)
+
+
+def _first_read(tokenizer: PreTrainedTokenizerBase, beyond: Mapping[str, int]) -> str | None:
+    """Return a token without a row that training or asking would have the model read."""
+    special = {added.content for added in tokenizer.added_tokens_decoder.values() if added.special}
+    for token in sorted(beyond, key=lambda each: beyond[each]):
+        if token not in special or token in (tokenizer.bos_token, tokenizer.eos_token):
+            return token
+    if not tokenizer.chat_template:
+        return None
+    encoder = ChatEncoder(tokenizer)
+    asked = encoder.prompt_ids([("user", "x")])
+    read = {*asked, *encoder.end_ids()}
+    written = str(tokenizer.chat_template)
+    return next(
+        (each for each, number in beyond.items() if number in read or each in written), None
+    )
+
+
+def _other_padding(tokenizer: PreTrainedTokenizerBase, rows: int) -> str:
+    """Return a token that has a row and ends nothing: a reward is read before the padding."""
+    ends = ChatEncoder(tokenizer).end_ids() if tokenizer.chat_template else frozenset[int]()
+    ends |= {number for number in (tokenizer.eos_token_id,) if isinstance(number, int)}
+    names: list[Any] = [tokenizer.unk_token, tokenizer.bos_token]
+    names += tokenizer.convert_ids_to_tokens(list(range(min(rows, len(ends) + 1))))
+    for name in names:
+        number = tokenizer.convert_tokens_to_ids(name) if isinstance(name, str) else None
+        if isinstance(number, int) and number < rows and number not in ends:
+            return name
+    raise AssertionError  # of len(ends) + 1 tokens one is no end

@@ -1,0 +1,71 @@
+"""Files that somebody else wrote: readable at all, and where JSON is expected one object each."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, cast
+
+from pipeline.errors import CorruptArtifactError, PosttrainError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_LFS = b"version https://git-lfs.github.com/spec/"
+_LARGEST_BYTES = 500_000_000  # the largest published tokenizer.json has 35 MB
+_AGAIN = "copy or download it again"
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is anything of this name, be it a link that leads nowhere."""
+    return path.is_symlink() or path.exists()
+
+
+def check_readable(path: Path) -> None:
+    """Raise PosttrainError for what is no file of its own: a folder, a dead link, a pointer."""
+    if path.is_dir():
+        raise PosttrainError(str(path), "is a folder, and a file is expected", "rename it")
+    if path.is_symlink() and not path.exists():
+        message = f"is a link to {path.readlink()}, which is not there"
+        raise PosttrainError(str(path), message, "copy the file itself")
+    if not path.is_file():
+        raise PosttrainError(str(path), "is no regular file", "remove it")
+    try:
+        with path.open("rb") as stream:
+            is_pointer = stream.read(len(_LFS)) == _LFS
+    except OSError as error:
+        raise PosttrainError(str(path), f"cannot be read ({error.strerror})") from error
+    if is_pointer:
+        hint = "fetch the file itself with `git lfs pull`"
+        raise PosttrainError(str(path), "is a git-lfs pointer, not the file it stands for", hint)
+
+
+def read_text(path: Path) -> str:
+    """Return a file's text; PosttrainError or CorruptArtifactError for anything else."""
+    check_readable(path)
+    if path.stat().st_size > _LARGEST_BYTES:
+        message = f"is larger than {_LARGEST_BYTES // 1_000_000} MB"
+        raise PosttrainError(str(path), message, "no such file of a model is: look at what it is")
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise CorruptArtifactError(str(path), f"is not UTF-8 ({error.reason})", _AGAIN) from error
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Return the JSON object in a file; PosttrainError or CorruptArtifactError without one."""
+    text = read_text(path)
+    if not text.strip():
+        raise CorruptArtifactError(str(path), "is empty", _AGAIN)
+    if text.lstrip().lower().startswith(("<!doctype", "<html")):
+        hint = "the download went wrong (is a login needed?); download it again"
+        raise CorruptArtifactError(str(path), "is a web page, not JSON", hint)
+    try:
+        found: Any = json.loads(text)
+    except RecursionError as error:
+        raise CorruptArtifactError(str(path), "is nested too deeply", _AGAIN) from error
+    except ValueError as error:
+        raise CorruptArtifactError(str(path), f"is not JSON ({error})", _AGAIN) from error
+    if not isinstance(found, dict):
+        kind = "null" if found is None else f"a {type(found).__name__}"
+        raise CorruptArtifactError(str(path), f"holds {kind}, and an object is expected", _AGAIN)
+    return cast("dict[str, Any]", found)
