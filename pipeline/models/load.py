@@ -170,11 +170,18 @@ def is_local(source: StageInput) -> bool:
 
 
 def _embedding_rows(source: StageInput) -> int | None:
-    """Return the rows of the embedding that a tokenizer is for; None for a tokenizer alone."""
+    """Return the rows of the embedding that a tokenizer is for; None for a tokenizer alone.
+
+    None too for a model on the hub that is out of reach: who needs more of it than its tokenizer
+    hears of that in loading it.
+    """
     if not is_local(source):
-        config = AutoConfig.from_pretrained(
-            source.path, revision=source.revision, trust_remote_code=False
-        )
+        try:
+            config = AutoConfig.from_pretrained(
+                source.path, revision=source.revision, trust_remote_code=False
+            )
+        except OSError:
+            return None
         return vocabulary_size(config.to_dict())
     base = base_of(source)
     if base is None or is_local(base):
