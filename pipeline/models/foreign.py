@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 # What a config that makes no sense comes to, somewhere inside transformers' own code.
-_NONSENSE = (
+NONSENSE = (
     *(ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, MemoryError),
     *(OSError, RuntimeError, TypeError, ValueError, SafetensorError, StrictDataclassError),
 )
@@ -42,7 +42,7 @@ class Loading:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
-        if error is None or not (isinstance(error, _NONSENSE) or _is_from_rust(error)):
+        if error is None or not (isinstance(error, NONSENSE) or _is_from_rust(error)):
             return
         said = " ".join(str(error).split())[:300] or type(error).__name__
         if isinstance(error, KeyError):

@@ -19,8 +19,13 @@ def new_policy(
     """Make a model with random weights (from torch's generator) that fits the tokenizer.
 
     architecture: transformers' model type. fields: of its config class. Raises ValueError for sizes
-    that do not fit together.
+    that do not fit together, and for a vocabulary that is smaller than the tokenizer's.
     """
+    rows = fields.get("vocab_size")
+    if isinstance(rows, int) and rows < len(tokenizer):
+        raise ValueError(
+            f"`vocab_size` {rows} is less than the tokenizer's {len(tokenizer)} tokens"
+        )
     special = {
         "bos_token_id": tokenizer.bos_token_id,
         "eos_token_id": tokenizer.eos_token_id,

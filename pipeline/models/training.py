@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.errors import PosttrainError
 from pipeline.models.load import base_of, load_policy
+from pipeline.recipe.patterns import adapter_patterns, pattern_problem
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -20,14 +21,25 @@ def load_for_training(source: StageInput, config: TrainingStage) -> PreTrainedMo
     With `load_in_4bit` (QLoRA) the frozen weights are kept in 4 bits instead.
     """
     if config.lora is None or not config.lora.load_in_4bit:
-        return load_policy(source)
+        return _with_fitting_patterns(load_policy(source), config)
     from pipeline import adapters
 
     if base_of(source) is not None:
         message = "is an adapter, which cannot be merged into 4-bit weights to go on from it"
         raise PosttrainError(source.name, message, "put a `stage: merge` before this stage")
     quantization = adapters.quantization(config.precision)
-    return load_policy(source, precision=config.precision, quantization=quantization)
+    module = load_policy(source, precision=config.precision, quantization=quantization)
+    return _with_fitting_patterns(module, config)
+
+
+def _with_fitting_patterns(module: PreTrainedModel, config: TrainingStage) -> PreTrainedModel:
+    """Return the model, on whose names the patterns of the adapter have been tried out."""
+    if config.lora is not None:
+        names = [name for name, _ in module.named_modules() if name]
+        problem = pattern_problem(adapter_patterns(config.lora.fields()), names)
+        if problem:
+            raise PosttrainError("lora", *problem)
+    return module
 
 
 def peft_config(config: TrainingStage, task: Literal["CAUSAL_LM", "SEQ_CLS"]) -> Any:

@@ -6,7 +6,7 @@ about where tokens are added and `resize_token_embeddings` is forgotten.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pipeline.data.chat import ChatEncoder
 from pipeline.errors import PosttrainError
@@ -39,17 +39,27 @@ def stored_rows(folder: Path, base: Path | None) -> int | None:
 
 
 def fit_vocabulary(tokenizer: PreTrainedTokenizerBase, rows: int, name: str) -> None:
-    """Refuse a token without a row that may be read; give padding without one another token.
+    """Check a tokenizer, and give padding that has no row another token.
 
-    rows: of the embedding. name: of the model, for errors. Padding is masked wherever it stands, so
-    which token pads changes nothing. A special token without a row that neither the template nor
-    the ends of texts use is never read, since text never becomes a special token.
+    Padding is masked wherever it stands, so which token pads changes nothing.
+    """
+    check_vocabulary(tokenizer, rows, name)
+    pad = tokenizer.pad_token_id
+    if isinstance(pad, int) and pad >= rows:
+        # EOS: PPO never samples a padding that ends nothing, which would forbid another token. What
+        # must not be padded with EOS, a reward model's rows, takes another by itself.
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
+
+
+def check_vocabulary(tokenizer: PreTrainedTokenizerBase, rows: int, name: str) -> None:
+    """Raise PosttrainError for a token that may be read and has no row in the embedding.
+
+    rows: of the embedding. name: of the model. A special token without a row that neither the
+    template nor the ends of texts use is never read, since text never becomes a special token.
     """
     if len(tokenizer) <= rows and max(tokenizer.added_tokens_decoder, default=0) < rows:
         return
     beyond = {token: number for token, number in tokenizer.get_vocab().items() if number >= rows}
-    if not beyond:
-        return
     token = _first_read(tokenizer, beyond)
     if token is not None:
         message = (
@@ -57,8 +67,6 @@ def fit_vocabulary(tokenizer: PreTrainedTokenizerBase, rows: int, name: str) -> 
             f"(the tokenizer has {len(tokenizer)} tokens)"
         )
         raise PosttrainError(name, message, _RESIZE)
-    if tokenizer.pad_token in beyond:
-        tokenizer.pad_token = _other_padding(tokenizer, rows)
 
 
 def _first_read(tokenizer: PreTrainedTokenizerBase, beyond: Mapping[str, int]) -> str | None:
@@ -67,7 +75,7 @@ def _first_read(tokenizer: PreTrainedTokenizerBase, beyond: Mapping[str, int]) -
     for token in sorted(beyond, key=lambda each: beyond[each]):
         if token not in special or token in (tokenizer.bos_token, tokenizer.eos_token):
             return token
-    if not tokenizer.chat_template:
+    if not beyond or not tokenizer.chat_template:
         return None
     encoder = ChatEncoder(tokenizer)
     asked = encoder.prompt_ids([("user", "x")])
@@ -76,16 +84,3 @@ def _first_read(tokenizer: PreTrainedTokenizerBase, beyond: Mapping[str, int]) -
     return next(
         (each for each, number in beyond.items() if number in read or each in written), None
     )
-
-
-def _other_padding(tokenizer: PreTrainedTokenizerBase, rows: int) -> str:
-    """Return a token that has a row and ends nothing: a reward is read before the padding."""
-    ends = ChatEncoder(tokenizer).end_ids() if tokenizer.chat_template else frozenset[int]()
-    ends |= {number for number in (tokenizer.eos_token_id,) if isinstance(number, int)}
-    names: list[Any] = [tokenizer.unk_token, tokenizer.bos_token]
-    names += tokenizer.convert_ids_to_tokens(list(range(min(rows, len(ends) + 1))))
-    for name in names:
-        number = tokenizer.convert_tokens_to_ids(name) if isinstance(name, str) else None
-        if isinstance(number, int) and number < rows and number not in ends:
-            return name
-    raise AssertionError  # of len(ends) + 1 tokens one is no end

@@ -15,6 +15,7 @@ from pipeline.data.chat import ChatEncoder
 from pipeline.models.language import eos_token_ids
 from pipeline.models.load import base_of, load_policy, load_tokenizer
 from pipeline.models.reward import load_reward_model
+from pipeline.models.vocabulary import check_vocabulary
 from pipeline.ppo.critic_start import CriticStart, bare, of_folder, of_reward_model, saved_critic
 from pipeline.ppo.policy_adapter import adapter_name, was_trained
 from pipeline.ppo.rollout import LoopSampler, Sampling
@@ -184,11 +185,14 @@ def _is_reward_model(given: Any) -> bool:
 def sampling(causal: Any, tokenizer: PreTrainedTokenizerBase, args: PPOConfig) -> Sampling:
     """Return how completions are sampled.
 
-    Padding that ends no response is never sampled: everything else takes it for filling.
+    Padding that ends no response is never sampled: everything else takes it for filling. Raises
+    PosttrainError for a tokenizer with tokens that the policy's embedding lacks.
     """
+    rows: int = causal.get_input_embeddings().weight.shape[0]
+    check_vocabulary(tokenizer, rows, "the policy")
     stops = _stops(causal, tokenizer)
     pad = tokenizer.pad_token_id
-    is_known = isinstance(pad, int)
+    is_known = isinstance(pad, int) and pad < rows  # without a row it is never sampled anyway
     return Sampling(
         max_new_tokens=args.max_completion_length,
         temperature=args.temperature,

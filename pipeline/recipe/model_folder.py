@@ -90,7 +90,8 @@ def check_model(folder: Path) -> None:
     _check_ids(str(generation), read_object(generation) if is_there(generation) else {}, config)
     where = str(folder / CONFIG)
     _refuse_code(where, config)
-    for problem in _size_problems(config, _LARGEST):
+    problem = size_problem(config)
+    if problem:
         raise PosttrainError(where, problem, "it does not belong to a model that can be loaded")
     quantised: Any = config.get("quantization_config")
     if quantised:
@@ -115,6 +116,11 @@ def check_model(folder: Path) -> None:
     longest = max((size for tensor in tensors.values() for size in tensor.shape), default=0)
     for problem in _size_problems(config, dict.fromkeys(_WIDTHS, 2 * longest)):
         raise PosttrainError(where, f"{problem} with these weights", "take the config beside them")
+
+
+def size_problem(fields: Mapping[str, Any]) -> str | None:
+    """Return what cannot be a size of any model among the fields of a config, or None."""
+    return next(_size_problems(fields, _LARGEST), None)
 
 
 def check_adapter(folder: Path) -> None:

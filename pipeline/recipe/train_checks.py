@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING, Any
 from pipeline.errors import PosttrainError
 from pipeline.recipe import lora, training_args
 from pipeline.recipe.config import LoraBlock, StageConfig, TrainingOnData, TrainingStage
+from pipeline.recipe.model_folder import size_problem
+from pipeline.recipe.patterns import LAYERS, adapter_patterns, pattern_problem
 from pipeline.stages import stage_of
+from pipeline.stages.pretrain import NewModelBlock
 
 if TYPE_CHECKING:
     from pipeline.recipe.load import Recipe
@@ -24,6 +27,7 @@ _SMOOTH = {"robust", "exo_pair", "aot", "aot_unpaired"}  # losses that `label_sm
 def check_training(recipe: Recipe, name: str, config: TrainingStage) -> None:
     """Raise PosttrainError at the first thing that is wrong with a training stage."""
     _check_training_args(recipe, name, config)
+    _check_sizes(recipe, name, config)
     _check_length(recipe, name, config)
     if isinstance(config, TrainingOnData):
         _check_evaluation(recipe, name, config)
@@ -54,6 +58,14 @@ def _check_training_args(recipe: Recipe, name: str, config: TrainingStage) -> No
             "give the pairs a column `probability`, from 0.5 to 1, or write `loss_type: [robust]`"
         )
         raise PosttrainError(where, message, hint)
+
+
+def _check_sizes(recipe: Recipe, name: str, config: TrainingStage) -> None:
+    """Refuse a new model that no machine could make."""
+    model = getattr(config, "model", None)
+    problem = size_problem(model.fields()) if isinstance(model, NewModelBlock) else None
+    if problem:
+        raise recipe.error(("stages", name, "model"), problem, "give the size of a model")
 
 
 def _check_length(recipe: Recipe, name: str, config: TrainingStage) -> None:
@@ -115,6 +127,9 @@ def _check_lora(recipe: Recipe, name: str, config: TrainingStage) -> None:
         if found:
             where = recipe.document.where((*location, key), key=True)
             raise PosttrainError(where, *found)
+    problem = pattern_problem(adapter_patterns(config.lora.fields()), LAYERS)
+    if problem:
+        raise recipe.error(location, *problem)
     earlier = _adapter_below(recipe, config)
     problem = None if earlier is None else lora.chain_problem(config.lora, earlier)
     if problem:

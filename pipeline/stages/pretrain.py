@@ -217,6 +217,7 @@ def _model(
     config: PretrainConfig, context: StageContext
 ) -> tuple[PreTrainedTokenizerBase, PreTrainedModel, StageInput]:
     """Return tokenizer, module (an adapter on it, if asked for) and what training begins with."""
+    from pipeline.models.foreign import NONSENSE
     from pipeline.models.load import load_tokenizer
     from pipeline.models.new import new_policy
     from pipeline.models.training import adapted, load_for_training
@@ -230,8 +231,8 @@ def _model(
         fields = {"max_position_embeddings": config.max_positions, **config.model.fields()}
         try:
             module = new_policy(config.model.architecture, fields, tokenizer)
-        except (ValueError, TypeError, RuntimeError) as error:
-            first = str(error).strip().splitlines()[0]
+        except NONSENSE as error:
+            first = " ".join(str(error).split())[:300]
             raise PosttrainError(context.name, f"the model cannot be made: {first}") from error
     limit = getattr(module.config, "max_position_embeddings", None)
     if isinstance(limit, int) and config.sequence_length > limit:

@@ -136,9 +136,10 @@ def test_a_finished_stage_is_counted_as_it_is_on_disk(tmp_path: Path) -> None:
 def test_an_adapters_folder_counts_as_the_model_below_it(tmp_path: Path) -> None:
     module = _built("llama", TINY)
     module.save_pretrained(tmp_path / "base")
-    (tmp_path / "adapter").mkdir()
-    config = tmp_path / "adapter" / "adapter_config.json"
-    config.write_text('{"base_model_name_or_path": "../base"}')
+    adapter = get_peft_model(module, LoraConfig(r=2, target_modules="all-linear"))
+    adapter.peft_config["default"].base_model_name_or_path = "../base"
+    adapter.save_pretrained(tmp_path / "adapter")
+    module = adapter.unload()
     override = f"stages.sft.model={tmp_path / 'adapter'}"
     assert _estimates(CHAIN, tmp_path, override)["sft"].parameters == _count(module)
 
