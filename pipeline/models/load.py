@@ -12,6 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
+)
 
 from pipeline.errors import CorruptArtifactError, PosttrainError
 from pipeline.models.foreign import Loading
@@ -46,6 +51,10 @@ DTYPES: Mapping[str, torch.dtype] = {
 _KINDS = {
     "AutoModelForCausalLM": "a causal language model",
     "AutoModelForSequenceClassification": "a reward model",
+}
+_ARCHITECTURES = {
+    "AutoModelForCausalLM": MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    "AutoModelForSequenceClassification": MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
 }
 
 
@@ -108,7 +117,9 @@ def load_whole(
     given = {} if quantization is None else {"quantization_config": quantization}
     if is_local(source):
         check_model(Path(source.path))
-        given |= _without_padding_beyond(read_object(Path(source.path) / CONFIG))
+        described = read_object(Path(source.path) / CONFIG)
+        _check_kind(auto, source, described)
+        given |= _without_padding_beyond(described)
     module: Any
     report: Any
     with Loading(source.name, _KINDS[auto.__name__], is_local=is_local(source)):
@@ -187,6 +198,18 @@ def _embedding_rows(source: StageInput) -> int | None:
     if base is None or is_local(base):
         return stored_rows(Path(source.path), None if base is None else Path(base.path))
     return stored_rows(Path(source.path), None) or _embedding_rows(base)
+
+
+def _check_kind(auto: type[Any], source: StageInput, config: Mapping[str, Any]) -> None:
+    """Raise PosttrainError for an architecture that upstream has not in the form asked for.
+
+    Upstream says so too, after importing every architecture for its message.
+    """
+    kind = config.get("model_type")
+    if isinstance(kind, str) and kind not in _ARCHITECTURES[auto.__name__]:
+        message = f"is a `{kind}`, which cannot be loaded as {_KINDS[auto.__name__]}"
+        hint = "take another model" if kind in CONFIG_MAPPING_NAMES else "is transformers too old?"
+        raise PosttrainError(source.name, message, hint)
 
 
 def _without_padding_beyond(config: Mapping[str, Any]) -> dict[str, Any]:

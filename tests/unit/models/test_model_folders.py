@@ -72,10 +72,10 @@ def test_a_broken_folder_is_named_in_one_line(
     folder = tmp_path / "broken"
     shutil.copytree(adapter if case.kind == "adapter" else whole, folder)
     case.change(folder)
-    began_s = time.monotonic()
+    began_s = time.process_time()  # of this process: other work on the machine does not count
     with pytest.raises(PosttrainError) as caught:
         _load(case.kind, folder)
-    assert time.monotonic() - began_s < LIMIT_S
+    assert time.process_time() - began_s < LIMIT_S
     line = str(caught.value)
     assert case.says in line
     assert "\n" not in line
