@@ -190,7 +190,7 @@ def sampling(causal: Any, tokenizer: PreTrainedTokenizerBase, args: PPOConfig) -
     """
     rows: int = causal.get_input_embeddings().weight.shape[0]
     check_vocabulary(tokenizer, rows, "the policy")
-    stops = _stops(causal, tokenizer)
+    stops = _stops(causal, tokenizer) | _further_stops(rows, args)
     pad = tokenizer.pad_token_id
     is_known = isinstance(pad, int) and pad < rows  # without a row it is never sampled anyway
     return Sampling(
@@ -209,7 +209,9 @@ def sampler(how: Sampling, args: PPOConfig) -> Sampler:
         return LoopSampler(how)
     from pipeline.ppo.engines import GenerateSampler, VLLMSampler
 
-    return GenerateSampler(how) if args.rollout_engine == "generate" else VLLMSampler(how)
+    if args.rollout_engine == "generate":
+        return GenerateSampler(how)
+    return VLLMSampler(how, mode=args.vllm_mode, options=args.vllm_options)  # pyright: ignore[reportArgumentType]
 
 
 def composition(
@@ -261,6 +263,14 @@ def _stops(causal: Any, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
     if not stops:
         raise ValueError("neither tokenizer nor generation config names a token that ends a text")
     return stops
+
+
+def _further_stops(rows: int, args: PPOConfig) -> frozenset[int]:
+    """Return the ids that the config lets end a response; ValueError for one that is none."""
+    for token in args.stop_token_ids or ():
+        if not 0 <= token < rows:
+            raise ValueError(f"`stop_token_ids` has {token}, and the model writes {rows} tokens")
+    return frozenset(args.stop_token_ids or ())
 
 
 def positions_of(causal: Any) -> int | None:

@@ -102,6 +102,9 @@ class Collector:
                     has_eos=completion.has_eos,
                     rewards=raw[place].cpu(),
                     sampled=_tensor(completion.logprobs),
+                    logged={
+                        name: values[place] for name, values in responses.logged.columns.items()
+                    },
                     **scored[place],
                 )
             )

@@ -34,7 +34,10 @@ class PPOConfig(TrainingArguments):
         column of this name is laid over it.
     temperature: of sampling, and of every log-probability. There is no top-k and no top-p: what is
         sampled must be what is scored.
+    stop_token_ids: further tokens that end a response, as EOS does.
     rollout_engine: `own` (a loop over the model's forward), `generate` or `vllm`.
+    vllm_mode: an engine in this process (`colocate`), or a server's (`server`). vllm_options:
+        passed on to it (pipeline/ppo/vllm_engines.py): `gpu_memory_utilization`, `base_url`, ...
     rollout_batch_size: rows decoded together; None for all of this process. scoring_batch_size:
         rows of one forward pass without gradients.
     reuse_rollout_logprobs: take the sampler's log-probabilities for the old ones instead of
@@ -77,6 +80,9 @@ class PPOConfig(TrainingArguments):
     chat_template_kwargs: dict[str, Any] | None = field(default=None)
     temperature: float = field(default=1.0)
     rollout_engine: Literal["own", "generate", "vllm"] = field(default="own")
+    stop_token_ids: list[int] | None = field(default=None)
+    vllm_mode: Literal["colocate", "server"] = field(default="colocate")
+    vllm_options: dict[str, Any] | None = field(default=None)
     rollout_batch_size: int | None = field(default=None)
     scoring_batch_size: int = field(default=16)
     reuse_rollout_logprobs: bool = field(default=False)
@@ -137,6 +143,9 @@ class PPOConfig(TrainingArguments):
             raise ValueError(f"`dual_clip` is {self.dual_clip}; it must be above 1, or none")
         if self.kl_target is not None and self.kl_coef == 0:
             raise ValueError("`kl_target` steers `kl_coef` by factors; begin with one above 0")
+        is_vllm = self.rollout_engine == "vllm"
+        if not is_vllm and (self.vllm_options or self.vllm_mode != "colocate"):
+            raise ValueError("`vllm_mode` and `vllm_options` are for `rollout_engine` vllm")
         if taken := sorted(_OF_TEMPLATE & set(self.chat_template_kwargs or {})):
             raise ValueError(f"`{taken[0]}` of `chat_template_kwargs` is decided by PPO")
         if self.reward_clip is not None and len(self.reward_clip) != 2:

@@ -20,7 +20,13 @@ from pipeline.ppo.rollout import (
     check_rollout,
     generating,
 )
-from pipeline.ppo.vllm_engines import ColocatedEngine, ServerEngine, causal_of, require_vllm
+from pipeline.ppo.vllm_engines import (
+    ColocatedEngine,
+    ServerEngine,
+    causal_of,
+    check_options,
+    require_vllm,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -105,6 +111,7 @@ class VLLMSampler:
     options: passed on to TRL, to VLLMGeneration (`gpu_memory_utilization`, ...) or to VLLMClient
     (`base_url`, ...). The server is one that TRL's VLLMClient describes, started with
     `--logprobs-mode processed_logprobs`: log-probabilities are those at the temperature.
+    Raises ValueError for other options, PosttrainError without vLLM.
     """
 
     def __init__(
@@ -115,6 +122,9 @@ class VLLMSampler:
         options: dict[str, Any] | None = None,
         engine: Engine | None = None,
     ) -> None:
+        check_options(mode, options or {})
+        if engine is None:
+            require_vllm()
         self.sampling = sampling
         self.mode = mode
         self.options = options or {}
@@ -129,10 +139,9 @@ class VLLMSampler:
         seed: int,
         on_progress: Callable[[int], None] | None = None,
     ) -> list[Completion]:
-        """Sample from the module, as Sampler says; PosttrainError without vLLM."""
+        """Sample from the module, as Sampler says."""
         check_rollout(module, prompts, keys, self.sampling)
         if self._engine is None:
-            require_vllm()
             make = ServerEngine.connected if self.mode == "server" else ColocatedEngine.started
             self._engine = make(module, self.options)
         with torch.no_grad():

@@ -7,7 +7,7 @@ how many processes there are.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -31,7 +31,8 @@ class ScoredRow:
     number: in the whole rollout. prompt: its number in the data. logprobs, reference: (L,) log p of
     policy and reference. values: (L,), before each token; value_after: after the last one.
     entropy: sum over tokens. rewards: (K,), one a reward function, NaN where it has none.
-    sampled: (L,), the sampler's own log-probabilities, if it gives them.
+    sampled: (L,), the sampler's own log-probabilities, if it gives them. logged: what reward
+    functions logged of it (`log_extra`), by `term/name`.
     """
 
     number: int
@@ -46,6 +47,7 @@ class ScoredRow:
     entropy: float
     rewards: Tensor
     sampled: Tensor | None
+    logged: dict[str, Any] = field(default_factory=dict[str, Any])
 
 
 @dataclass(frozen=True)

@@ -18,12 +18,20 @@ from accelerate.utils import is_peft_model
 from pipeline.errors import PosttrainError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Generator, Iterator, Mapping
 
     from torch import Tensor, nn
     from transformers import PreTrainedModel
 
 _MOST_REQUESTS = 64  # at a time, as many as TRL's client keeps connections
+
+# What may be passed on: to TRL's VLLMGeneration, which starts an engine, or to its VLLMClient.
+OPTIONS: Mapping[str, frozenset[str]] = {
+    "colocate": frozenset(
+        {"gpu_memory_utilization", "max_model_length", "max_num_seqs", "model_impl"}
+    ),
+    "server": frozenset({"base_url", "host", "server_port", "group_port", "connection_timeout"}),
+}
 
 Written = tuple[list[int], list[float] | None]  # token ids, a log-probability each
 
@@ -111,12 +119,7 @@ class ColocatedEngine:
 
     @classmethod
     def started(cls, module: PreTrainedModel, options: dict[str, Any]) -> ColocatedEngine:
-        """Start an engine on the model that the module was loaded from.
-
-        Raises ValueError for options of TRL's that need its own `generate`, which is not used.
-        """
-        if options.get("tensor_parallel_size", 1) != 1 or options.get("enable_sleep_mode"):
-            raise ValueError("vLLM in this process runs on one device and does not sleep")
+        """Start an engine on the model that the module was loaded from."""
         from accelerate import Accelerator
         from trl.generation.vllm_generation import VLLMGeneration
 
@@ -155,9 +158,23 @@ class ColocatedEngine:
 def require_vllm() -> None:
     """Raise PosttrainError where vLLM is not installed."""
     if find_spec("vllm") is None:
-        raise PosttrainError(
-            "rollout_engine", "vLLM is not installed", "pip install 'posttrain[vllm]'"
-        )
+        hint = "pip install vllm, or write `rollout_engine: own`"
+        raise PosttrainError("rollout_engine", "vLLM is not installed", hint)
+
+
+def check_options(mode: str, options: Mapping[str, Any]) -> None:
+    """Raise ValueError for options that do not reach vLLM, or that would change what is sampled."""
+    for name in options:
+        if name in ("tensor_parallel_size", "enable_sleep_mode"):
+            raise ValueError(
+                f"`{name}` of `vllm_options`: vLLM in this process runs on one device and does not "
+                "sleep; start a server and write `vllm_mode: server`"
+            )
+        if name not in OPTIONS[mode]:
+            known = ", ".join(sorted(OPTIONS[mode]))
+            raise ValueError(
+                f"`vllm_options` has no `{name}` with `vllm_mode` {mode}; it takes {known}"
+            )
 
 
 def merged_parameters(module: nn.Module) -> Iterator[tuple[str, Tensor]]:

@@ -15,6 +15,7 @@ import torch
 from eval.sampler import response_text
 from pipeline.ppo.experience import kl_per_sequence
 from pipeline.ppo.gate import check_scores
+from pipeline.ppo.prompts import plain
 from pipeline.rewards.responses import REFERENCE, SOURCE
 
 if TYPE_CHECKING:
@@ -95,6 +96,7 @@ class Watch:
                     "kl": kl[number],
                     "gold": gold[number],
                     "source": prompts[number].columns.get(SOURCE),
+                    **({"logged": _as_json(row.logged)} if row.logged else {}),
                 }
                 for number, row in enumerate(rows[:_ROWS])
             ]
@@ -149,6 +151,11 @@ def shown(prompt: Any) -> str:
 
 def _or_none(number: float) -> float | None:
     return number if number == number else None
+
+
+def _as_json(logged: Mapping[str, Any]) -> Any:
+    """Return what functions logged as JSON has it; other objects as they print."""
+    return json.loads(json.dumps(plain(dict(logged)), default=str))
 
 
 def _raw(rows: Sequence[ScoredRow]) -> Tensor:

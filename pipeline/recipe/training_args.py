@@ -27,6 +27,8 @@ EXECUTION_KEYS = frozenset(
         "precompute_ref_batch_size",
         "rollout_batch_size",
         "scoring_batch_size",
+        "vllm_mode",
+        "vllm_options",
         "gradient_checkpointing",
         "gradient_checkpointing_kwargs",
         "activation_checkpointing",
@@ -187,6 +189,8 @@ _ABSENT_OF: Mapping[str, Mapping[str, str]] = {
         **dict.fromkeys(("init_kl_coef", "adap_kl_ctrl"), "write `kl:` on the stage"),
         **dict.fromkeys(("reward_model_path", "reward_funcs"), "write `reward:` on the stage"),
         "stop_token": "a response ends with the policy's own end of a turn",
+        "stop_strings": "write the ids of tokens that end a response, `stop_token_ids: [...]`",
+        "generation_kwargs": _UNBIASED,
     }
 }
 

@@ -19,6 +19,8 @@ from trl.generation.vllm_client import VLLMClient
 from trl.generation.vllm_generation import VLLMGeneration
 
 from pipeline.errors import PosttrainError
+from pipeline.ppo import build
+from pipeline.ppo.config import PPOConfig
 from pipeline.ppo.engines import (
     GenerateSampler,
     VLLMSampler,
@@ -27,7 +29,8 @@ from pipeline.ppo.engines import (
     row_seed,
 )
 from pipeline.ppo.rollout import Completion, LoopSampler, Sampling
-from pipeline.ppo.vllm_engines import ColocatedEngine, ServerEngine, merged_parameters
+from pipeline.ppo.vllm_engines import OPTIONS, ColocatedEngine, ServerEngine, merged_parameters
+from tests.ppo_tasks import plain
 
 VOCAB, POSITIONS, PAD = 48, 64, 0
 PROMPTS = [[5, 6, 7], [8], [9, 10, 11, 12, 13, 14], [21, PAD, 22, PAD], [PAD, 23]]
@@ -154,8 +157,8 @@ def test_a_row_is_cut_after_its_first_stop_token() -> None:
 def test_without_vllm_the_error_says_what_to_install() -> None:
     assert find_spec("vllm") is None, "this machine has vLLM: test it for real"
     for mode in ("colocate", "server"):
-        with pytest.raises(PosttrainError, match=r"pip install 'posttrain\[vllm\]'"):
-            VLLMSampler(sampling(), mode=mode)(llama(), PROMPTS, keys=range(5), seed=0)
+        with pytest.raises(PosttrainError, match=r"pip install vllm"):
+            VLLMSampler(sampling(), mode=mode)
 
 
 class FakeClient:
@@ -260,7 +263,8 @@ def test_requests_bind_to_what_trl_and_its_engine_take() -> None:
     assert {"temperature", "top_p", "top_k", "min_p", "repetition_penalty"} <= set(known)
     assert settings["logprobs"] == 0
     taken = inspect.signature(VLLMGeneration.__init__).parameters
-    assert {"model", "accelerator", "processing_class", "mode"} <= set(taken)
+    assert {"model", "accelerator", "processing_class", "mode"} | OPTIONS["colocate"] <= set(taken)
+    assert OPTIONS["server"] <= set(inspect.signature(VLLMClient.__init__).parameters)
 
 
 @pytest.mark.parametrize("use_dora", [False, True])
@@ -360,7 +364,32 @@ def test_an_engine_in_this_process_samples_from_the_policy_as_it_is_now(monkeypa
         assert largest_gap(bare, sampler(bare, PROMPTS, keys=range(5), seed=0), how) <= 1e-5
 
 
-@pytest.mark.parametrize("options", [{"tensor_parallel_size": 2}, {"enable_sleep_mode": True}])
-def test_what_would_need_trls_own_generate_is_refused(options) -> None:
-    with pytest.raises(ValueError, match="one device"):
-        ColocatedEngine.started(llama(), options)
+@pytest.mark.parametrize(
+    ("mode", "options", "said"),
+    [
+        ("colocate", {"tensor_parallel_size": 2}, "runs on one device and does not sleep"),
+        ("colocate", {"enable_sleep_mode": True}, "start a server and write `vllm_mode: server`"),
+        (
+            "colocate",
+            {"base_url": "x"},
+            "has no `base_url` with `vllm_mode` colocate; it takes gpu_",
+        ),
+        ("server", {"temperature": 2.0}, "has no `temperature` with `vllm_mode` server; it takes"),
+    ],
+)
+def test_options_that_do_not_reach_vllm_are_refused(mode, options, said) -> None:
+    with pytest.raises(ValueError, match=said):
+        VLLMSampler(sampling(), mode=mode, options=options)
+
+
+def test_settings_of_vllm_come_from_the_config(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("pipeline.ppo.engines.require_vllm", lambda: None)
+    options = {"base_url": "http://other:8000", "connection_timeout": 60.0}
+    settings = {"vllm_mode": "server", "vllm_options": options}
+    made = build.sampler(
+        sampling(), PPOConfig(**plain(tmp_path), rollout_engine="vllm", **settings)
+    )
+    assert isinstance(made, VLLMSampler)
+    assert (made.mode, made.options) == ("server", options)
+    with pytest.raises(ValueError, match="are for `rollout_engine` vllm"):
+        PPOConfig(**plain(tmp_path), **settings)

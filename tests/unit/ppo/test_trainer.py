@@ -5,6 +5,8 @@ resuming, not several processes.
 """
 
 import copy
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ import torch
 
 from pipeline.ppo.config import PPOConfig
 from pipeline.ppo.experience import ScoredRow, experience_of
+from pipeline.ppo.watch import Watch
 from tests.ppo_tasks import first_token, tiny_llama
 from tests.unit.ppo.small_trainers import (
     SMALL,
@@ -302,3 +305,64 @@ def test_rewards_are_handed_the_columns_and_their_weights_count(
     assert line["rewards/by_column/mean"] == pytest.approx(1.0)
     assert sorted(seen[0]["prompts"]) == ["t3 t4", "t3 t4", "t5", "t5"]
     assert seen[0]["trainer_state"] is trainer.state
+
+
+def test_what_a_function_logs_of_a_response_comes_with_its_row(
+    llama: Any, make_trainer: MakeTrainer
+) -> None:
+    def reward(completion_ids: list[list[int]], log_extra: Any, **_: Any) -> list[float]:
+        log_extra("tokens", [len(ids) for ids in completion_ids])
+        return [0.0 for _ in completion_ids]
+
+    kept: list[Any] = []
+
+    def keep(rows: list[ScoredRow], combined: Any, metrics: Any) -> dict[str, float]:
+        kept.extend((row.logged, len(row.completion_ids)) for row in rows)
+        return {}
+
+    make_trainer(llama, rewards=[reward], on_rollout=keep, total_episodes=4).train()
+    assert len(kept) == 4
+    assert all(logged == {"reward/tokens": length} for logged, length in kept)
+
+
+def test_what_a_function_logs_stands_in_the_samples(
+    llama: Any, make_trainer: MakeTrainer, tmp_path: Path
+) -> None:
+    """As JSON has it: tensors as numbers, other objects as they print."""
+
+    def reward(completions: list[str], log_extra: Any, **_: Any) -> list[float]:
+        log_extra("judge", [{"mean": torch.tensor(0.5), "file": Path("a.py")}] * len(completions))
+        return [0.0 for _ in completions]
+
+    watch = Watch("ppo", tmp_path, {}, gated=None, is_main=True)
+    trainer = make_trainer(llama, rewards=[reward], on_rollout=watch, total_episodes=4)
+    watch.follow(trainer)
+    trainer.train()
+    lines = [json.loads(line) for line in (tmp_path / "samples.jsonl").read_text().splitlines()]
+    assert len(lines) == 4
+    logged = {"reward/judge": {"mean": 0.5, "file": "a.py"}}
+    assert all(line["logged"] == logged for line in lines)
+
+
+@pytest.mark.parametrize("engine", ["own", "generate"])
+def test_further_tokens_end_a_response_as_eos_does(
+    engine: str, llama: Any, make_trainer: MakeTrainer
+) -> None:
+    seen: list[Any] = []
+
+    def reward(completions: list[str], completion_ids: list[list[int]], **_: Any) -> list[float]:
+        seen.extend(zip(completions, completion_ids, strict=True))
+        return [0.0 for _ in completions]
+
+    stops = list(range(2, 32, 2))
+    settings = {"stop_token_ids": stops, "max_completion_length": 12, "learning_rate": 0.0}
+    trainer = make_trainer(llama, rewards=[reward], rollout_engine=engine, **settings)
+    trainer.train()
+    assert any(len(ids) > 1 for _, ids in seen)
+    for text, ids in seen:
+        is_ended = ids[-1] in (1, *stops)
+        assert is_ended or len(ids) == 12
+        assert not set(ids[:-1]) & {1, *stops}
+        assert text.split() == [f"t{each}" for each in (ids[:-1] if is_ended else ids)]
+    with pytest.raises(ValueError, match="`stop_token_ids` has 32, and the model writes 32 tokens"):
+        make_trainer(llama, stop_token_ids=[32])
