@@ -60,8 +60,7 @@ def load(trainer: PPOTrainer, folder: Path) -> None:
         )
     state = json.loads((folder / STATE).read_text(encoding="utf-8"))
     check_made_with(state["made_with"], trainer.made_with())
-    trainer.model.load_policy(folder)
-    trainer.model.load_critic(folder / CRITIC)
+    load_weights(trainer, folder)
     trainer.rollout = state["rollout"]
     trainer.kl.load_state_dict(state["kl"])
     trainer.rewards.load_state_dict(state["rewards"])
@@ -71,3 +70,9 @@ def load(trainer: PPOTrainer, folder: Path) -> None:
     trainer.notes = state["notes"]
     buffer = folder / BUFFER
     trainer.experience = Experience.load(buffer) if buffer.is_file() else None
+
+
+def load_weights(trainer: PPOTrainer, folder: Path) -> None:
+    """Take policy and critic from a checkpoint; the state between them stays as it is."""
+    trainer.model.load_policy(folder)
+    trainer.model.load_critic(folder / CRITIC)

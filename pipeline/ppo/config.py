@@ -117,6 +117,8 @@ class PPOConfig(TrainingArguments):
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant, with ValueError."""
+        if self.load_best_model_at_end and self.metric_for_best_model is None:
+            self.metric_for_best_model = "objective/scores"  # upstream's, a loss, is of labels
         self._check_upstream()  # first: upstream loads DeepSpeed, or sets the environment
         super().__post_init__()
         for name, kind in get_type_hints(type(self)).items():

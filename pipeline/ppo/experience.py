@@ -125,7 +125,7 @@ def experience_of(
         bootstrap=torch.where(has_eos, 0, after) if args.truncation == "bootstrap" else None,
     )
     returns = torch.where(mask, advantages + values, 0)
-    metrics = _of_sampling(sampled)
+    metrics = of_sampling(sampled)
     metrics |= _metrics(rows, scores, mask, log_ratio, values, advantages, returns, kl_coef)
     metrics["objective/non_score_reward"] = float(-kl_coef * core.masked_sum(kl, mask)) / len(rows)
     metrics["objective/rlhf_reward"] = float(scores.mean()) + metrics["objective/non_score_reward"]
@@ -175,7 +175,7 @@ def _metrics(
     }
 
 
-def _of_sampling(rows: Sequence[ScoredRow]) -> dict[str, float]:
+def of_sampling(rows: Sequence[ScoredRow]) -> dict[str, float]:
     """Return how the policy writes: means over all rows, rewarded or not, or over their tokens."""
     lengths = [len(row.completion_ids) for row in rows]
     tokens, number = sum(lengths), len(rows)

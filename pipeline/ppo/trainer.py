@@ -34,13 +34,14 @@ from pipeline.ppo.actor_critic import ActorCritic, evaluating
 from pipeline.ppo.arguments import own_arguments, settle_steps
 from pipeline.ppo.collect import Collector
 from pipeline.ppo.critic_start import check_scale, on_the_scale_of_scores
+from pipeline.ppo.evaluation import EvaluatesPrompts
 from pipeline.ppo.experience import Experience, ScoredRow, experience_of
 from pipeline.ppo.gradients import clipped_norm, sum_over_processes
 from pipeline.ppo.logprobs import check_head
 from pipeline.ppo.losses import Batch, Losses
 from pipeline.ppo.made_with import digest_of_reference, made_with
 from pipeline.ppo.optimizer import check_trains, parameter_groups
-from pipeline.ppo.order import dealt, prompts_of_rollout, rows_of_step
+from pipeline.ppo.order import dealt, of_like_length, prompts_of_rollout, rows_of_step
 from pipeline.ppo.progress import StepTotals
 from pipeline.ppo.prompts import prompts_of
 from pipeline.rewards.responses import SOURCE
@@ -59,10 +60,7 @@ if TYPE_CHECKING:
     OnRollout = Callable[[list[ScoredRow], Combined, dict[str, float]], dict[str, float]]
 
 
-_ROWS_ON_CPU = 4
-
-
-class PPOTrainer(Trainer):
+class PPOTrainer(EvaluatesPrompts, Trainer):
     """Trains a policy and its critic on rewards.
 
     model: a causal language model, a PEFT model, a folder or a hub id; or an ActorCritic, which has
@@ -74,8 +72,9 @@ class PPOTrainer(Trainer):
     adapter is trained, with which it then shares a network. ref_model: what KL is measured to; the
     policy as it comes in by default. peft_config: trains a new adapter instead; the active adapter
     of a PEFT model, or of an adapter's folder, is trained on. on_rollout: called
-    with a rollout's rows, their scores and its metrics, to which what it returns is added. `notes`:
-    JSON of the caller's that goes into checkpoints.
+    with a rollout's rows, their scores and its metrics, to which what it returns is added.
+    eval_dataset: prompts like those of train_dataset for `eval_strategy` and `evaluate`, or several
+    sets of them by name. `notes`: JSON of the caller's that goes into checkpoints.
 
     Raises ValueError for settings that cannot be trained with.
     """
@@ -98,6 +97,7 @@ class PPOTrainer(Trainer):
         optimizers: tuple[Any, Any] = (None, None),
         optimizer_cls_and_kwargs: tuple[type[torch.optim.Optimizer], dict[str, Any]] | None = None,
         on_rollout: OnRollout | None = None,
+        eval_dataset: Any = None,
     ) -> None:
         args, self.cadence = own_arguments(args)
         tokenizer = processing_class or build.loaded_tokenizer(model)
@@ -116,6 +116,7 @@ class PPOTrainer(Trainer):
             model=actor,
             args=args,
             train_dataset=train_dataset,  # pyright: ignore[reportArgumentType]
+            eval_dataset=eval_dataset,
             processing_class=tokenizer,
             data_collator=_pass_number,
             callbacks=callbacks,
@@ -166,6 +167,7 @@ class PPOTrainer(Trainer):
         self._reference = digest_of_reference(actor)
         settle_steps(args, num_prompts=len(self.prompts), rollout_size=self.rollout_size)
         self.add_callback(_AfterStep(self))
+        self.eval_prompts = self.prompts_to_evaluate(eval_dataset)
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """Train, as upstream's trainer does; a second time from the weights that there are."""
@@ -211,7 +213,7 @@ class PPOTrainer(Trainer):
         if not self.is_cut_short:
             self.model.train()
             rows = self._dealt[part][self.args.process_index]
-            for alike in _of_like_length(rows, self.args.device):
+            for alike in of_like_length(rows, self.args.device.type):
                 batch = Batch.of(
                     self.experience,  # pyright: ignore[reportArgumentType]
                     self._weights,
@@ -379,16 +381,6 @@ class _AfterStep(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._trainer.after_step()
-
-
-def _of_like_length(rows: list[int], device: torch.device) -> list[list[int]]:
-    """Return rows, which come by length, in groups that are padded to their own longest.
-
-    On a CPU few rows are as efficient as many, and padding is what costs (a third of the time where
-    lengths spread evenly); on an accelerator one larger pass is faster.
-    """
-    size = _ROWS_ON_CPU if device.type == "cpu" else max(len(rows), 1)
-    return [rows[begin : begin + size] for begin in range(0, len(rows), size)]
 
 
 def _pass_number(items: list[int]) -> dict[str, int]:

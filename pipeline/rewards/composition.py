@@ -224,6 +224,13 @@ class RewardComposition:
                 found[f"rewards/{term.name}/std"] = float(values.std(correction=0))
         return found
 
+    def term_metrics(
+        self, raw: Tensor, logged: Iterable[Logged], sources: Sequence[str | None]
+    ) -> dict[str, float]:
+        """Return what the terms gave and logged of responses outside of rollouts, (B, K) raw."""
+        raw = raw.to("cpu", torch.float64)
+        return {**self._term_metrics(raw, sources), **_logged_metrics(logged)}
+
     def _warn_of_none(self, metrics: Mapping[str, float]) -> None:
         """Warn, once a term, where more than 1% of the responses it was asked for got None."""
         for term in self.terms:

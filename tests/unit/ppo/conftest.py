@@ -58,7 +58,7 @@ def make_trainer(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> MakeTrai
     """Make a trainer of a model, with rewards for t7 unless others are given."""
 
     def make(module: Any, *, rewards: Any = None, rows: Any = None, **settings: Any) -> PPOTrainer:
-        mine = ("critic", "ref_model", "peft_config", "callbacks", "on_rollout")
+        mine = ("eval_dataset", "critic", "ref_model", "peft_config", "callbacks", "on_rollout")
         parts = {name: settings.pop(name) for name in mine if name in settings}
         defaults = {"per_device_train_batch_size": 4, "max_completion_length": 5}
         return PPOTrainer(
