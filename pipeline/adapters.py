@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model_state_dict
+from peft.tuners.lora import Linear as LoraLinear
 from peft.utils.other import get_pattern_key
 from safetensors.torch import load_file, save_file
 
@@ -107,6 +108,26 @@ def merged(module: PreTrainedModel, folder: Path) -> PreTrainedModel:
     for name, each in _parameters(whole):  # PEFT froze the base, and whoever trains it is not told
         each.requires_grad_(name in trainable)
     return whole
+
+
+def apart(
+    module: PreTrainedModel, folder: Path
+) -> tuple[PreTrainedModel, dict[str, tuple[Tensor, Tensor]]]:
+    """Return the base, with what a saved adapter adds to its projections left out, and that beside.
+
+    By the projection's name: (r, in) and (out, r), whose product merging would have added. Whatever
+    else the adapter changes (embeddings, whole modules) is merged into the base.
+    """
+    model = attached(module, folder)
+    found: dict[str, tuple[Tensor, Tensor]] = {}
+    for name, layer in model.get_base_model().named_modules():
+        if not isinstance(layer, LoraLinear) or layer.lora_variant or layer.lora_bias["default"]:
+            continue
+        up: Any = layer.lora_B["default"].weight
+        down: Any = layer.lora_A["default"].weight
+        found[name] = (down.detach(), up.detach() * layer.scaling["default"])
+        up.data = torch.zeros_like(up)  # merging then adds nothing
+    return model.merge_and_unload(), found  # pyright: ignore[reportCallIssue]
 
 
 def save(

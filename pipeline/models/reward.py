@@ -10,6 +10,7 @@ from transformers import AutoModelForSequenceClassification
 
 from pipeline.data.chat import ChatEncoder
 from pipeline.errors import PosttrainError
+from pipeline.models.frozen import is_kept
 from pipeline.models.load import DTYPES, base_of, load_policy, load_tokenizer, load_whole
 
 if TYPE_CHECKING:
@@ -50,8 +51,11 @@ def as_reward_model(policy: PreTrainedModel, tokenizer: PreTrainedTokenizerBase)
         name = type(policy).__name__
         message = f"{name} has no form with a scalar head in transformers"
         raise PosttrainError("reward_model", message, "take another architecture") from error
-    body = getattr(policy, policy.base_model_prefix)
-    getattr(module, module.base_model_prefix).load_state_dict(body.state_dict(), assign=True)
+    body, prefix = getattr(policy, policy.base_model_prefix), module.base_model_prefix
+    if is_kept(body) and type(body) is type(getattr(module, prefix)):
+        setattr(module, prefix, body)  # with what its projections have beside their weights
+    else:
+        getattr(module, prefix).load_state_dict(body.state_dict(), assign=True)
     module.name_or_path = policy.name_or_path
     return module
 

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.errors import PosttrainError
-from pipeline.models.load import base_of, load_policy
+from pipeline.models.frozen import keep_frozen
+from pipeline.models.load import DTYPES, base_of, load_policy
 from pipeline.recipe.patterns import adapter_patterns, pattern_problem
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from pipeline.recipe.config import TrainingStage
+    from pipeline.recipe.config import LoraBlock, Precision, TrainingStage
     from pipeline.stage import StageContext, StageInput
 
 
 def load_for_training(source: StageInput, config: TrainingStage) -> PreTrainedModel:
     """Load the model that a training stage begins with, its weights in fp32.
 
-    With `load_in_4bit` (QLoRA) the frozen weights are kept in 4 bits instead.
+    With LoRA the frozen projections are kept in the `precision` that they are multiplied in, or in
+    4 bits (`load_in_4bit`, QLoRA).
     """
-    if config.lora is None or not config.lora.load_in_4bit:
-        return _with_fitting_patterns(load_policy(source), config)
+    if config.lora is None:
+        return load_policy(source)
+    if not config.lora.load_in_4bit:
+        return _with_fitting_patterns(_load_frozen(source, config.lora, config.precision), config)
     from pipeline import adapters
 
     if base_of(source) is not None:
@@ -39,6 +44,38 @@ def _with_fitting_patterns(module: PreTrainedModel, config: TrainingStage) -> Pr
         problem = pattern_problem(adapter_patterns(config.lora.fields()), names)
         if problem:
             raise PosttrainError("lora", *problem)
+    return module
+
+
+def load_reference(source: StageInput, config: TrainingStage) -> PreTrainedModel:
+    """Load a model that is never trained, its projections in the precision of training."""
+    module = load_policy(source).requires_grad_(requires_grad=False)
+    if config.precision != "fp32":
+        keep_frozen(module, DTYPES[config.precision])
+    return module
+
+
+def _load_frozen(source: StageInput, block: LoraBlock, precision: Precision) -> PreTrainedModel:
+    """Load a model to put an adapter on, an earlier adapter in it or beside its weights."""
+    base = base_of(source)
+    fields = block.fields()
+    # DoRA's magnitudes are norms of the weights, and would be those of rounded ones.
+    # Of PEFT's `target_parameters` a part of a weight is trained with the weight.
+    if precision == "fp32" or fields.get("use_dora") or fields.get("target_parameters"):
+        return load_policy(source)
+    if base is None:
+        module, apart = load_policy(source), None
+    else:
+        from pipeline import adapters
+
+        module, apart = adapters.apart(load_policy(base), Path(source.path))
+    # Copies of these are trained, or parts of them.
+    leave = {"score", *(fields.get("modules_to_save") or ())}
+    head = module.get_output_embeddings()
+    if fields.get("trainable_token_indices"):
+        leave |= {name for name, each in module.named_children() if each is head}
+    module.requires_grad_(requires_grad=False)
+    keep_frozen(module, DTYPES[precision], leave=leave, apart=apart)
     return module
 
 

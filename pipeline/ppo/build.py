@@ -7,17 +7,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from accelerate.utils import is_peft_model
 from torch import nn
 
 from pipeline import adapters
 from pipeline.data.chat import ChatEncoder
+from pipeline.models.frozen import is_kept
 from pipeline.models.language import eos_token_ids
 from pipeline.models.load import base_of, load_policy, load_tokenizer
 from pipeline.models.reward import load_reward_model
 from pipeline.models.vocabulary import check_vocabulary
 from pipeline.ppo.critic_start import CriticStart, bare, of_folder, of_reward_model, saved_critic
 from pipeline.ppo.policy_adapter import adapter_name, was_trained
+from pipeline.ppo.precision import with_masters
 from pipeline.ppo.rollout import LoopSampler, Sampling
 from pipeline.ppo.separate import SeparateActorCritic, backbone_of
 from pipeline.ppo.shared_lora import AdaptedRewardModel, SharedLoraActorCritic
@@ -103,6 +106,7 @@ def actor_critic(start: Start, args: PPOConfig) -> ActorCritic:
     """
     policy: Any = start.policy
     adapter = adapter_name(policy) if is_peft_model(policy) else None
+    with_masters(policy, "policy")
     layout = layout_of(
         args, start.critic, is_adapted=adapter is not None, reference=start.reference
     )
@@ -115,7 +119,10 @@ def actor_critic(start: Start, args: PPOConfig) -> ActorCritic:
     if reference is None and adapter is None:
         reference = copy.deepcopy(policy)
     elif reference is None and adapter is not None and was_trained(policy, adapter):
-        reference = copy.deepcopy(policy).merge_and_unload()
+        reference = copy.deepcopy(policy)
+        # Merged into few bits it would be another one.
+        is_exact = reference.dtype == torch.float32 and not is_kept(reference)
+        reference = reference.merge_and_unload() if is_exact else reference.get_base_model()
     if layout == "shared_trunk":
         if start.critic.kind != "policy" or start.critic.score is not None:
             raise ValueError("in the layout `shared_trunk` the critic is a head on the policy")
@@ -127,6 +134,7 @@ def actor_critic(start: Start, args: PPOConfig) -> ActorCritic:
             critic: Any = copy.deepcopy(network)
         else:
             critic = backbone_of(policy) if adapter is None else bare(policy).base_model
+        with_masters(critic.requires_grad_(requires_grad=True), "critic")
         actor = SeparateActorCritic(policy, critic, reference, **named)
     start.critic.start(actor)
     return actor

@@ -17,6 +17,7 @@ import torch
 from accelerate.utils import is_peft_model
 from torch import nn
 
+from pipeline.models.frozen import thawed
 from pipeline.ppo.actor_critic import CRITIC, VALUE_HEAD
 
 if TYPE_CHECKING:
@@ -116,9 +117,9 @@ def of_folder(folder: Path, policy: Any, *, is_shared: bool) -> CriticStart:
 
 
 def bare(policy: Any) -> Any:
-    """Return a copy of a causal language model, without adapters."""
+    """Return a copy of a causal language model, without adapters, that can be trained."""
     copied: Any = copy.deepcopy(policy)
-    return copied.unload() if is_peft_model(policy) else copied
+    return thawed(copied.unload() if is_peft_model(policy) else copied)
 
 
 def on_the_scale_of_scores(

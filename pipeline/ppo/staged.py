@@ -15,6 +15,7 @@ from pipeline.data.blocks import held_out_prompts, row_sources, tasks_of
 from pipeline.data.mixing import row_mixture
 from pipeline.data.prompt_ids import encode_prompts
 from pipeline.errors import PosttrainError
+from pipeline.models.frozen import keep_frozen
 from pipeline.models.load import base_of, load_policy, load_tokenizer, on_device
 from pipeline.models.reward import load_reward_model, padding_for_rewards
 from pipeline.models.training import load_for_training, peft_config
@@ -33,7 +34,7 @@ from pipeline.rewards.terms import RewardTerm, function_term, model_term, verifi
 from pipeline.stage import StageInput
 from pipeline.stages.ppo import ALL_TASKS
 from pipeline.training.arguments import arguments, refusals
-from pipeline.training.precision import autocast_of
+from pipeline.training.precision import autocast_of, dtype_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -156,6 +157,10 @@ def _actor(
     with refusals(context):
         policy = adapted(load_for_training(source, config), adapter)
         actor = actor_critic(Start(policy, begun), args)
+    dtype = dtype_of(args)
+    if dtype is not None:  # only now: a critic begins as one of them
+        for module in whole.values():
+            keep_frozen(module.requires_grad_(requires_grad=False), dtype)
     modules: dict[str, Any] = dict(whole)
     for number, (name, found) in enumerate(shared.items()):
         if not isinstance(actor, SharedLoraActorCritic):  # the critic has a network of its own

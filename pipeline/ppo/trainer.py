@@ -42,6 +42,7 @@ from pipeline.ppo.losses import Batch, Losses
 from pipeline.ppo.made_with import digest_of_reference, made_with
 from pipeline.ppo.optimizer import check_trains, parameter_groups
 from pipeline.ppo.order import dealt, of_like_length, prompts_of_rollout, rows_of_step
+from pipeline.ppo.precision import keep_as_multiplied
 from pipeline.ppo.progress import StepTotals
 from pipeline.ppo.prompts import prompts_of
 from pipeline.rewards.responses import SOURCE
@@ -76,6 +77,9 @@ class PPOTrainer(EvaluatesPrompts, Trainer):
     eval_dataset: prompts like those of train_dataset for `eval_strategy` and `evaluate`, or several
     sets of them by name. `notes`: JSON of the caller's that goes into checkpoints.
 
+    What is trained is kept in fp32, also of a model in bf16. With `bf16` in `args` networks compute
+    in it, and frozen projections are put into it: of a `ref_model`, and below an adapter.
+
     Raises ValueError for settings that cannot be trained with.
     """
 
@@ -109,6 +113,7 @@ class PPOTrainer(EvaluatesPrompts, Trainer):
             policy = build.adapted(build.loaded_policy(model), peft_config)
             begun = build.critic_start(critic, policy, rewards, args)
             actor = build.actor_critic(build.Start(policy, begun, ref_model), args)
+        keep_as_multiplied(actor, args)
         self.prompts = prompts_of(train_dataset, tokenizer, args, build.positions_of(actor.causal))
         if args.disable_dropout:
             without_dropout(actor, saved=actor.networks())

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from accelerate.utils import is_peft_model
 
 from pipeline.errors import PosttrainError
+from pipeline.models.frozen import FrozenConv1D, FrozenLinear, plain_copy
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping
@@ -200,7 +201,8 @@ def merged_parameters(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
             for leaf, parameter in _merged(part).named_parameters():
                 yield prefix + leaf, parameter.data
             continue
-        for leaf, parameter in part.named_parameters(recurse=False):
+        plain = plain_copy(part) if isinstance(part, FrozenLinear | FrozenConv1D) else part
+        for leaf, parameter in plain.named_parameters(recurse=False):
             if id(parameter) not in seen:
                 seen.add(id(parameter))
                 yield prefix + leaf, parameter.data
@@ -208,9 +210,13 @@ def merged_parameters(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 def _merged(layer: Any) -> nn.Module:
     """Return a layer of a model without adapters that does what this one with adapters does."""
+    base = layer.get_base_layer()
+    is_kept = isinstance(base, FrozenLinear | FrozenConv1D)
     if layer.disable_adapters:
-        return layer.get_base_layer()
+        return plain_copy(base) if is_kept else base
     merged = copy.deepcopy(layer)
+    if is_kept:  # in fp32, since adding to few bits would round
+        merged.base_layer = plain_copy(base)
     merged.merge()
     return merged.get_base_layer()
 

@@ -292,7 +292,8 @@ class TrainingStage(StageConfig):
     """What every stage that trains a model may be asked.
 
     batch_size: sequences per optimizer step over all devices; accumulation is derived from it.
-    precision: of the training arithmetic; weights stay fp32.
+    precision: of the training arithmetic. What is trained stays fp32, as do embeddings and norms;
+    frozen projections (below an adapter, of a reference) are kept in it. fp16 needs a GPU.
     lora: train an adapter instead of all weights.
     training_args: goes through to the upstream config class, names checked against it.
     """

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.errors import PosttrainError
 from pipeline.recipe import lora, training_args
 from pipeline.recipe.config import LoraBlock, StageConfig, TrainingOnData, TrainingStage
+from pipeline.recipe.machine import may_have_gpu
 from pipeline.recipe.model_folder import size_problem
 from pipeline.recipe.patterns import LAYERS, adapter_patterns, pattern_problem
 from pipeline.stages import stage_of
@@ -28,6 +29,7 @@ def check_training(recipe: Recipe, name: str, config: TrainingStage) -> None:
     """Raise PosttrainError at the first thing that is wrong with a training stage."""
     _check_training_args(recipe, name, config)
     _check_sizes(recipe, name, config)
+    _check_precision(recipe, name, config)
     _check_length(recipe, name, config)
     if isinstance(config, TrainingOnData):
         _check_evaluation(recipe, name, config)
@@ -66,6 +68,14 @@ def _check_sizes(recipe: Recipe, name: str, config: TrainingStage) -> None:
     problem = size_problem(model.fields()) if isinstance(model, NewModelBlock) else None
     if problem:
         raise recipe.error(("stages", name, "model"), problem, "give the size of a model")
+
+
+def _check_precision(recipe: Recipe, name: str, config: TrainingStage) -> None:
+    """Refuse fp16 where there is no GPU: on a CPU upstream would train in fp32, silently."""
+    is_on_cpu = config.training_args.get("use_cpu") is True or not may_have_gpu()
+    if config.precision == "fp16" and is_on_cpu:
+        message = "`precision` fp16 needs a GPU, and there is none to train on here"
+        raise recipe.error(("stages", name, "precision"), message, "write bf16 or fp32")
 
 
 def _check_length(recipe: Recipe, name: str, config: TrainingStage) -> None:

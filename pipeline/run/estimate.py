@@ -24,6 +24,7 @@ _EPOCHS = 3.0  # transformers' default, for a stage kind that has none of its ow
 _FLOAT_BYTES = 4
 _ADAM_FLOATS = 3  # the gradient and two moments of each trained parameter
 _4BIT_BYTES = 0.5
+_HALF_BYTES = 2
 # Measured on a CPU; see _memory_bytes.
 _LAYERS_IN_FLIGHT = 2
 _SHARE_OF_16_BIT = 0.75
@@ -173,7 +174,7 @@ def _memory_bytes(job: _Job, shape: Shape, parameters: int, trained: int) -> int
     elif job.stage.produces == "policy":
         tile = min(tokens, _FUSED_HEAD_TOKENS) * min(vocab, _FUSED_HEAD_VOCAB)
         floats += _FUSED_HEAD_COPIES * tile
-    weights_bytes = _weights_bytes(job, parameters, trained)
+    weights_bytes = _weights_bytes(job, shape, parameters, trained)
     return round(weights_bytes + _FLOAT_BYTES * (_ADAM_FLOATS * trained + floats))
 
 
@@ -199,13 +200,27 @@ def _kept_floats(job: _Job, shape: Shape, tokens: int) -> float:
     return tokens * kept * (1.0 if job.config.precision == "fp32" else _SHARE_OF_16_BIT)
 
 
-def _weights_bytes(job: _Job, parameters: int, trained: int) -> float:
+def _weights_bytes(job: _Job, shape: Shape, parameters: int, trained: int) -> float:
     """Return the bytes of all weights in memory, a frozen reference's included."""
     if job.config.lora is not None:
-        is_4bit = job.config.lora.load_in_4bit
-        return parameters * (_4BIT_BYTES if is_4bit else _FLOAT_BYTES) + trained * _FLOAT_BYTES
+        return _frozen_bytes(job.config, shape, parameters) + trained * _FLOAT_BYTES
     keeps_none = job.config.stage != "dpo" or job.given.get("precompute_ref_log_probs")
-    return parameters * _FLOAT_BYTES * (1 if keeps_none else 2)
+    reference = 0.0 if keeps_none else _frozen_bytes(job.config, shape, parameters)
+    return parameters * _FLOAT_BYTES + reference
+
+
+def _frozen_bytes(config: TrainingStage, shape: Shape, parameters: int) -> float:
+    """Return the bytes of a model that is never trained: projections as they are multiplied.
+
+    Embeddings stay in fp32, beside a head of its own in few bits where it is tied to them.
+    """
+    if config.lora is not None and config.lora.load_in_4bit:
+        return parameters * _4BIT_BYTES
+    if config.precision == "fp32" or (config.lora and config.lora.fields().get("use_dora")):
+        return parameters * _FLOAT_BYTES
+    embeddings = shape.vocab * shape.width
+    projections = parameters - (0 if shape.is_tied else embeddings)
+    return projections * _HALF_BYTES + embeddings * _FLOAT_BYTES
 
 
 def _ppo_estimate(plan: Plan, job: _Job, config: PpoConfig, model: KnownModel) -> Estimate:
@@ -251,11 +266,10 @@ def _ppo_weights(
     own_weights = {"shared_lora": adapter or 0, "shared_trunk": 0}.get(layout, network)
     critic = own_weights + shape.width + 1  # a value head
     scorers = sum(named(plan, each).parameters or parameters for each in config.reward_models)
-    # With an adapter the network below is the reference; else a copy of the policy is.
-    beside = parameters if adapter is None else adapter
-    is_4bit = config.lora is not None and config.lora.load_in_4bit
-    network_bytes = parameters * (_4BIT_BYTES if is_4bit else _FLOAT_BYTES)
-    weights_bytes = network_bytes + _FLOAT_BYTES * (beside + critic + scorers)
+    # With an adapter the frozen network below is the reference; else a copy of the policy is.
+    frozen_bytes = _frozen_bytes(config, shape, parameters)
+    weights_bytes = frozen_bytes + _FLOAT_BYTES * ((adapter or parameters) + critic)
+    weights_bytes += frozen_bytes * scorers / parameters
     return (parameters if adapter is None else adapter) + critic, weights_bytes
 
 

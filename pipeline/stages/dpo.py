@@ -57,9 +57,14 @@ def run(config: DpoConfig, context: StageContext) -> StageResult:
     from pipeline.data.records import PreferenceRow
     from pipeline.data.template import template_sha256
     from pipeline.models.dropout import without_dropout
-    from pipeline.models.load import load_policy, load_tokenizer
+    from pipeline.models.load import load_tokenizer
     from pipeline.models.save import save_trained
-    from pipeline.models.training import check_length, load_for_training, peft_config
+    from pipeline.models.training import (
+        check_length,
+        load_for_training,
+        load_reference,
+        peft_config,
+    )
     from pipeline.training.arguments import arguments, refusals
     from pipeline.training.drive import train
     from pipeline.training.measure import Aligned, initial_kl, measured
@@ -91,7 +96,7 @@ def run(config: DpoConfig, context: StageContext) -> StageResult:
         trainer = EncodedDpoTrainer(
             model=module,
             # Else upstream reads the reference from disk by the model's name, without adapters.
-            ref_model=load_policy(named or source) if named or needs_copy else None,
+            ref_model=load_reference(named or source, config) if named or needs_copy else None,
             args=args,
             train_dataset=_dataset(pairs),
             eval_dataset=_dataset(held_out) if held_out and args.eval_strategy != "no" else None,

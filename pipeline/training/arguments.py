@@ -35,8 +35,13 @@ def arguments(
     Raises PosttrainError for values that upstream refuses.
     """
     given = {**defaults, **config.training_args}
-    if context.processes > 1 and not _has_accelerator():
-        given["use_cpu"] = True  # else Accelerate takes each process for the only one
+    is_on_cpu = not _has_accelerator() or bool(given.get("use_cpu"))
+    if config.precision == "fp16" and is_on_cpu:  # upstream would train in fp32
+        message = "`precision` fp16 needs a GPU, and torch finds none to train on"
+        raise PosttrainError(context.name, message, "write bf16 or fp32")
+    if is_on_cpu and (config.precision == "bf16" or context.processes > 1):
+        # Else upstream refuses bf16, and Accelerate takes each process for the only one.
+        given["use_cpu"] = True
     try:
         per_device, accumulation = split_batch(
             config.batch_size,
@@ -67,6 +72,7 @@ def arguments(
         first = str(error).splitlines()[0]
         raise PosttrainError(f"{context.name}: training_args", first) from error
     _check_joined(found, context)
+    _check_precision(found, config, context)
     return found
 
 
@@ -84,6 +90,15 @@ def _check_joined(args: TrainingArguments, context: StageContext) -> None:
 
 def _has_accelerator() -> bool:
     return torch.accelerator.is_available()
+
+
+def _check_precision(args: TrainingArguments, config: TrainingStage, context: StageContext) -> None:
+    """Raise PosttrainError where upstream would train in another precision than the stage's."""
+    own = "no" if config.precision == "fp32" else config.precision
+    if args.mixed_precision != own:
+        message = f"accelerate is told to train in {args.mixed_precision}, not {config.precision}"
+        hint = "its config or ACCELERATE_MIXED_PRECISION says so; write `precision` on the stage"
+        raise PosttrainError(context.name, message, hint)
 
 
 @contextmanager

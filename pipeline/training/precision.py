@@ -15,6 +15,11 @@ if TYPE_CHECKING:
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
+def dtype_of(args: TrainingArguments) -> torch.dtype | None:
+    """Return what a trainer's products are computed in; None for fp32."""
+    return _DTYPES.get(args.mixed_precision)
+
+
 def autocast_of(args: TrainingArguments) -> Callable[[], AbstractContextManager[Any]]:
     """Return what makes the context that networks are run in, by a trainer's arguments.
 
@@ -22,7 +27,7 @@ def autocast_of(args: TrainingArguments) -> Callable[[], AbstractContextManager[
     `compute_loss_context_manager` is empty: a trainer that runs parts of a model by their own names
     computes in fp32, whatever it was asked for, unless it enters this.
     """
-    dtype = _DTYPES.get(args.mixed_precision)
+    dtype = dtype_of(args)
     kind = args.device.type
 
     def autocast() -> AbstractContextManager[Any]:

@@ -104,6 +104,7 @@ ARGUMENTS = [
     (ARGS, "{max_length: ‸5000}", "5000 is beyond the 1024 positions of `$base`; lower"),
     (ARGS, "{‸gradient_accumulation_steps: 2}", "it is derived; write the global `batch_size`"),
     (ARGS, "{‸bf16: true}", "cannot be set in `training_args`; write `precision: fp32 | bf16 |"),
+    (ARGS, "{use_cpu: true}\n    precision: ‸fp16", "`precision` fp16 needs a GPU, and there is"),
     (ARGS, "{‸output_dir: x}", "cannot be set in `training_args`; the store decides where"),
     (ARGS, "‸fast", "`training_args` is `fast`, not a mapping; write `key: value` below it"),
     (ARGS, "{hub_token: ‸hf_" + "aB3" * 12 + "}", "this looks like an access token; take it out"),
