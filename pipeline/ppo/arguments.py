@@ -7,32 +7,16 @@ from __future__ import annotations
 
 import copy
 import logging
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from transformers.trainer_utils import IntervalStrategy
+
+from pipeline.ppo.lines import Cadence
 
 if TYPE_CHECKING:
     from pipeline.ppo.config import PPOConfig
 
 _LOG = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Cadence:
-    """When a rollout's line is logged: after a multiple of `logging_steps` optimizer steps.
-
-    Every line is of one rollout; those between are not shown.
-    """
-
-    is_on: bool
-    shows_first: bool
-
-    def is_due(self, begin: int, end: int, every: int) -> bool:
-        """Whether a rollout trained on in the steps from begin + 1 to end has a line."""
-        if begin == 0 and self.shows_first:
-            return True
-        return self.is_on and end // every > begin // every
 
 
 def own_arguments(args: PPOConfig) -> tuple[PPOConfig, Cadence]:

@@ -37,6 +37,7 @@ from pipeline.ppo.critic_start import check_scale, on_the_scale_of_scores
 from pipeline.ppo.evaluation import EvaluatesPrompts
 from pipeline.ppo.experience import Experience, ScoredRow, experience_of
 from pipeline.ppo.gradients import clipped_norm, sum_over_processes
+from pipeline.ppo.lines import line_of
 from pipeline.ppo.logprobs import check_head
 from pipeline.ppo.losses import Batch, Losses
 from pipeline.ppo.made_with import digest_of_reference, made_with
@@ -168,7 +169,7 @@ class PPOTrainer(EvaluatesPrompts, Trainer):
         self.on_rollout = on_rollout
         self._dealt: list[list[list[int]]] = []
         self._weights = torch.zeros(0)
-        self._training_s = 0.0
+        self.training_s = 0.0
         self._reference = digest_of_reference(actor)
         settle_steps(args, num_prompts=len(self.prompts), rollout_size=self.rollout_size)
         self.add_callback(_AfterStep(self))
@@ -237,7 +238,7 @@ class PPOTrainer(EvaluatesPrompts, Trainer):
             empties = self.args.torch_empty_cache_steps
             if part == parts - 1 and empties and step % empties == 0:
                 clear_device_cache()
-        self._training_s += time.perf_counter() - began
+        self.training_s += time.perf_counter() - began
         return loss
 
     def _begin(self, rollout: int) -> None:
@@ -334,35 +335,13 @@ class PPOTrainer(EvaluatesPrompts, Trainer):
                 return
         begin = self.rollout * self.args.steps_per_rollout
         if self.cadence.is_due(begin, step, self.state.logging_steps):
-            self.log(self._line())
+            self.log(line_of(self))
         if not is_over:  # training ends; a checkpoint of now goes on with these rows
             return
         self.experience = None
-        self._training_s = 0.0
+        self.training_s = 0.0
         seconds = self.collector.seconds
         seconds.update(dict.fromkeys(seconds, 0.0))
-
-    def _line(self) -> dict[str, float]:
-        """Return what is logged of a rollout."""
-        schedule: Any = self.lr_scheduler
-        rates: list[float] = [float(rate) for rate in schedule.get_last_lr()]
-        seconds = self.collector.seconds
-        number = self.rollout_metrics["completions/length_mean"] * self.rollout_size
-        clocks = {
-            "time/rollout": seconds["rollout"],
-            "time/score": seconds["score"],
-            "time/train": self._training_s,
-            "time/tokens_per_second": number / max(seconds["rollout"], 1e-9),
-        }
-        return {
-            **self.rollout_metrics,
-            **self.totals.metrics(),
-            "policy/cut_short": float(self.is_cut_short),
-            "episode": float((self.rollout + 1) * self.rollout_size),
-            "lr": rates[0],
-            "critic_lr": rates[-1],
-            **clocks,
-        }
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         """Write the policy, loadable by `from_pretrained`, the critic below it, and our state."""
