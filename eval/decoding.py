@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
+# How a model keeps what it has read: keys and values, or a state (Mamba), whose mask is of the new
+# tokens alone. Some keep nothing (GPT-1): all tokens are run again.
+_KEYS, _STATE = "past_key_values", "cache_params"
 _ROOM = 64  # tokens a full layer gets room for; 8 to 64 take the same time on a CPU
 
 
@@ -81,8 +84,8 @@ class Decoding:
         mask = [[0] * padding + [1] * (width - padding) for padding in paddings]
         self.length = width
         self.mask = _with_columns(torch.tensor(mask, device=module.device), max_new_tokens)
-        # Explicit: a model left to itself would count the padding.
-        positions = (self.mask[:, : self.length].cumsum(-1) - 1).clamp(min=0)
+        self.kept_as = _KEYS
+        positions = self._all_positions()
         self.positions = positions[:, -1:]
         self._run(torch.tensor(ids, device=module.device), positions[:, num_shared:])
 
@@ -93,14 +96,20 @@ class Decoding:
         """
         if list(going_on) != list(range(len(self.rows))):
             keep = torch.tensor(going_on, device=tokens.device)
-            _keep_rows(self.cache, going_on, keep)
+            if self.cache is not None:
+                _keep_rows(self.cache, going_on, keep)
+            else:
+                self.ids = self.ids[keep]
             self.rows = [self.rows[place] for place in going_on]
             self.mask = self.mask[keep]
             self.positions = self.positions[keep]
             tokens = tokens[keep]
         self.length += 1
         self.positions = self.positions + 1
-        self._run(tokens.unsqueeze(-1), self.positions)
+        if self.cache is not None:
+            self._run(tokens.unsqueeze(-1), self.positions)
+        else:
+            self._run(torch.cat([self.ids, tokens.unsqueeze(-1)], dim=-1), self._all_positions())
 
     def spread(self, askers: Sequence[Sequence[int]]) -> None:
         """Name the rows anew, several to a prompt that was run once for all of them.
@@ -112,22 +121,31 @@ class Decoding:
             return
         places = [place for place, rows in enumerate(askers) for _ in rows]
         index = torch.tensor(places, device=self.mask.device)
-        self.cache.reorder_cache(index)  # not batch_select_indices, which linear attention lacks
+        if self.cache is not None:
+            self.cache.reorder_cache(index)  # batch_select_indices is not there for a state
+        else:
+            self.ids = self.ids[index]
         self.mask, self.positions = self.mask[index], self.positions[index]
         self.logits = self.logits[index]
 
+    def _all_positions(self) -> Tensor:
+        """Return (B, T): a model left to itself would count the padding."""
+        return (self.mask[:, : self.length].cumsum(-1) - 1).clamp(min=0)
+
     def _run(self, ids: Tensor, positions: Tensor) -> None:
+        """Run tokens that follow what is kept; where nothing is kept, these are all tokens."""
+        mask = self.mask[:, : self.length]
         output = self.module(
             input_ids=ids,
-            attention_mask=self.mask[:, : self.length],
+            attention_mask=mask[:, -ids.shape[-1] :] if self.kept_as == _STATE else mask,
             position_ids=positions,
-            past_key_values=self.cache,
             use_cache=True,
             logits_to_keep=1,
+            **({} if self.cache is None else {self.kept_as: self.cache}),
         )
-        self.cache = output.get("past_key_values")
-        if self.cache is None:
-            raise ValueError(f"{type(self.module).__name__} keeps no key-value cache to go on from")
+        self.kept_as = _KEYS if output.get(_STATE) is None else _STATE
+        self.cache = output.get(self.kept_as)
+        self.ids = ids
         _make_room(self.cache)
         self.logits = output.logits[:, -1].float()
 

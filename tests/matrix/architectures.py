@@ -124,6 +124,10 @@ ARCHITECTURES = (
             },
         },
     ),
+    _of(
+        "openai-gpt",
+        {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": POSITIONS, **_GPT_STEADY},
+    ),
     _of("bloom", {"hidden_size": 32, "n_layer": 2, "n_head": 4}),
     _of("falcon (alibi)", {**_WIDTHS, "alibi": True}, "falcon"),
     _of("falcon (rotary)", {**_WIDTHS, "alibi": False}, "falcon"),
