@@ -79,10 +79,13 @@ class PaddedDataset(Dataset[dict[str, torch.Tensor]]):
 
     def __getitem__(self, number: int) -> dict[str, torch.Tensor]:
         ids = torch.from_numpy(self._parts[number]).long()
+        # Nothing predicts a row's first token, which upstream counts where a loss is not named as
+        # a causal model's is (GPT-1).
+        labels = torch.cat([torch.tensor([IGNORED]), ids[1:]])
         return {
             "input_ids": ids,
             "attention_mask": torch.ones_like(ids),
-            "labels": ids,
+            "labels": labels,
             "row": torch.tensor(number),
         }
 

@@ -125,10 +125,13 @@ def run(config: SftConfig, context: StageContext) -> StageResult:
 def _dataset(examples: Sequence[EncodedExample]) -> Dataset:
     from datasets import Dataset
 
+    from pipeline.data.encode import IGNORED
+
     return Dataset.from_dict(
         {
             "input_ids": [example.input_ids for example in examples],
-            "labels": [example.labels for example in examples],
+            # Nothing predicts a row's first token, which upstream would count for some models.
+            "labels": [[IGNORED, *example.labels[1:]] for example in examples],
             "row": list(range(len(examples))),
         }
     )
