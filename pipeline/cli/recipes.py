@@ -156,11 +156,15 @@ def check(
     runs: Runs = RUNS,
 ) -> None:
     """Check a recipe and every row of its local data, without running anything."""
+    from pipeline.recipe.remarks import remarks
     from pipeline.run.check import check_recipe_data
     from pipeline.run.machine import check_machine
 
     made = plan_of(recipe, overrides, roots, runs, show_mask)
     check_machine(made.recipe)
+    for name, config in made.recipe.stages.items():
+        for remark in remarks(config):
+            typer.echo(f"{name}: {remark}")
     for line in check_recipe_data(made.recipe):
         typer.echo(line)
     typer.echo(f"{recipe}: nothing wrong found in {len(made.stages)} stages and their local data")

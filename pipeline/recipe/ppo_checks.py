@@ -46,6 +46,7 @@ def check_ppo(recipe: Recipe, name: str) -> None:
     checks.critic()
     checks.layout()
     checks.lengths()
+    checks.steps()
 
 
 class _Checks:
@@ -200,6 +201,28 @@ class _Checks:
         message = f"{said} is beyond the {limit} positions of `{config.model}`"
         hint = "lower it, or raise `max_position_embeddings` of the model"
         raise self._error(("training_args", "max_completion_length"), message, hint)
+
+    def steps(self) -> None:
+        """Refuse less than one rollout, and a critic's warm-up that leaves the policy none."""
+        config = self._config
+        given = {**stage_of(config.stage).training_defaults, **config.training_args}
+        per_rollout = given["num_ppo_epochs"] * given["num_mini_batches"]
+        steps, warmup = given.get("max_steps", -1), given.get("critic_warmup_rollouts", 0)
+        place = ("training_args", "max_steps")
+        if 0 < steps < per_rollout:
+            message = f"`max_steps` {steps} is below the {per_rollout} steps of one rollout"
+            hint = f"num_ppo_epochs x num_mini_batches; write {per_rollout} or a multiple of it"
+            raise self._error(place, message, hint)
+        if 0 < steps <= warmup * per_rollout:
+            message = f"`max_steps` {steps} is over before the policy is trained"
+            hint = f"the critic's warm-up alone takes {warmup * per_rollout} steps"
+            raise self._error(place, message, hint)
+        episodes, responses = given.get("total_episodes"), config.batch_size
+        rollouts = -(-(episodes or 0) // (responses * given["num_mini_batches"]))
+        if steps <= 0 and 0 < rollouts <= warmup:
+            message = f"`total_episodes` {episodes} is over before the policy is trained"
+            hint = f"the critic's warm-up alone takes {warmup} of its {rollouts} rollouts"
+            raise self._error(("training_args", "total_episodes"), message, hint)
 
 
 def _rewards(term: RewardBlock, source: str, task: str | None) -> bool:

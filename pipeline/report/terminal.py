@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
+from pipeline.recipe.remarks import remarks
 from pipeline.report import rollouts
 from pipeline.report.plain import escape
 from pipeline.run.plan import Plan, training_summary
@@ -20,6 +21,14 @@ if TYPE_CHECKING:
     from pipeline.run.inspect import StageState
     from pipeline.run.runner import Outcome
 
+_LEFT_OUT = {
+    "rows_dropped_too_long": "longer than `max_length`",
+    "rows_dropped_equal": "whose two responses are equal",
+    "rows_dropped_unusable": "not usable",
+    "prompts_dropped_too_long": "too long to leave room for a response",
+    "prompts_dropped_unusable": "not usable",
+    "rows_left_out_per_epoch": "in each epoch, which fill no batch",
+}
 _STATUS_STYLE = {
     "cached": "dim",
     "ran": "green",
@@ -63,9 +72,12 @@ def print_plan(plan: Plan, console: Console) -> None:
             planned.kind,
             f"[{style}]{planned.status}[/]",
             planned.fingerprint[:16],
-            escape(planned.because),
+            escape(planned.because or planned.although),
         )
     console.print(table)
+    for planned in plan.stages:
+        for remark in remarks(planned.config):
+            console.print(f"[yellow]{planned.name}: {escape(remark)}[/]")
     for name, estimate in estimates(plan).items():
         console.print(f"[dim]{name}: {_size_of_training(estimate)}[/]")
     for planned in plan.stages:
@@ -118,9 +130,22 @@ def print_outcomes(outcomes: Sequence[Outcome], console: Console) -> None:
         )
     console.print(table)
     for outcome in outcomes:
+        said = left_out(outcome.artifact.metrics) if outcome.status != "cached" else ""
+        if said:
+            console.print(f"[yellow]{escape(outcome.name)}: {said}[/]", highlight=False)
         _print_packing(outcome.name, outcome.artifact.metrics, console)
         if outcome.artifact.kind == rollouts.KIND:
             _print_rollouts(outcome.name, outcome.artifact.path, console, is_finished=True)
+
+
+def left_out(metrics: Mapping[str, Any]) -> str:
+    """Return what of its data a stage did not train on, and why; empty if it took all."""
+    why = {key: words for key, words in _LEFT_OUT.items() if metrics.get(key)}
+    if not why:
+        return ""
+    parts = ", ".join(f"{metrics[key]} {words}" for key, words in why.items())
+    what = "prompts" if "prompts" in metrics else "rows"
+    return f"{sum(metrics[key] for key in why)} of {metrics[what]} {what} left out: {parts}"
 
 
 def _print_packing(name: str, metrics: Mapping[str, Any], console: Console) -> None:

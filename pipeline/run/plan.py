@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pipeline.recipe.config import StageConfig
 from pipeline.recipe.load import Recipe
+from pipeline.recipe.remarks import changed_execution
 from pipeline.run import checkpoints
 from pipeline.run.fingerprint import explain, fingerprint
 from pipeline.run.hub_lock import read_lock
@@ -25,6 +26,7 @@ class PlannedStage:
     identity: the payload behind `fingerprint`. inputs: names of the stages it is built on.
     because: why it is not cached, in the user's words; empty when it is.
     artifact: what is there already, when it is cached.
+    ignored: settings that are other than when it was made, and change nothing of it.
     """
 
     name: str
@@ -36,11 +38,20 @@ class PlannedStage:
     status: Status
     because: str
     artifact: Artifact | None
+    ignored: tuple[str, ...] = ()
 
     @property
     def kind(self) -> str:
         """The stage's kind."""
         return self.config.stage
+
+    @property
+    def although(self) -> str:
+        """Which changed settings a finished stage does not take up; empty if there are none."""
+        if not self.ignored:
+            return ""
+        again = f"--stage {self.name} --force runs it anew"
+        return f"{'; '.join(self.ignored)}: what is stored stays as it is ({again})"
 
 
 @dataclass(frozen=True)
@@ -78,8 +89,10 @@ def make(recipe: Recipe, store: Store) -> Plan:
         inputs = tuple(dict.fromkeys(reference.name for reference in recipe.references(name)))
         artifact = store.find(config.stage, key)
         status: Status = "cached"
-        because = ""
-        if artifact is None:
+        because, ignored = "", ()
+        if artifact is not None:
+            ignored = _ignored(recipe, config, artifact)
+        else:
             has_checkpoint = checkpoints.has_any(store.working(config.stage, key).checkpoints)
             status = "resume" if has_checkpoint else "run"
             because = _because(name, payload, inputs, planned, last, store)
@@ -93,8 +106,15 @@ def make(recipe: Recipe, store: Store) -> Plan:
             status=status,
             because=because,
             artifact=artifact,
+            ignored=ignored,
         )
     return Plan(recipe, tuple(planned.values()), frozenset(identifier.unresolved))
+
+
+def _ignored(recipe: Recipe, config: StageConfig, artifact: Artifact) -> tuple[str, ...]:
+    """Return what was changed of how a finished stage runs; another stage may have made it."""
+    before = artifact.provenance.get("execution", {})
+    return tuple(changed_execution(config, config.launch or recipe.launch, before))
 
 
 def last_run(store: Store, run_name: str) -> dict[str, Any]:

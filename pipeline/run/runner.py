@@ -15,6 +15,7 @@ from pipeline.errors import InterruptedRunError, PosttrainError, closest
 from pipeline.recipe.config import LaunchBlock
 from pipeline.recipe.launching import processes_of
 from pipeline.recipe.load import Recipe
+from pipeline.recipe.remarks import remarks
 from pipeline.run import hub_lock
 from pipeline.run.check import check_recipe_data
 from pipeline.run.interrupt import StopRequest, stop_requests
@@ -102,6 +103,9 @@ def run(
         if plan.stage(name).status != "cached" or selection.forces(plan.stage(name))
     ]
     check_machine(recipe, pending)
+    for name in pending:
+        for remark in remarks(recipe.stages[name]):
+            say(f"{name:<14} {remark}")
     for _ in check_recipe_data(recipe, pending):
         pass  # a bad row is found before the first stage runs; only `check` counts the good ones
     outcomes: list[Outcome] = []
@@ -148,7 +152,7 @@ def _one(
     """Bring one stage about, or find it there."""
     name, kind, key = planned.name, planned.kind, planned.fingerprint
     if planned.artifact is not None and not force:
-        say(f"{name:<14} cached")
+        say(f"{name:<14} cached{f', although {planned.although}' if planned.although else ''}")
         return Outcome(name, "cached", planned.artifact, 0.0)
 
     def on_wait(owner: str) -> None:

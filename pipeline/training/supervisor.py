@@ -131,6 +131,9 @@ class Supervisor(TrainerCallback):
     ) -> None:
         """Save or stop when it is due; show how far training is."""
         self._context.progress("step", state.global_step, state.max_steps, self._note)
+        is_last = state.global_step >= state.max_steps
+        if is_last and state.max_steps < state.logging_steps and args.logging_strategy == "steps":
+            control.should_log = True  # else a short training would have no line at all
         due = self._due(state)
         if due.save or due.stop:
             control.should_save = True

@@ -1,0 +1,69 @@
+"""What a recipe asks for and will not get quite so: said by `plan`, `check` and `run`, refused not.
+
+Known without torch, data or a model. What cannot be done at all is refused elsewhere.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pipeline.recipe.config import TrainingStage
+from pipeline.recipe.training_args import EXECUTION_KEYS
+from pipeline.stages import stage_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from pipeline.recipe.config import LaunchBlock, StageConfig
+
+_NOT_SAID = "not set"
+
+
+def remarks(config: StageConfig) -> Iterator[str]:
+    """Yield a sentence for each thing that a stage does otherwise than its settings suggest."""
+    if not isinstance(config, TrainingStage):
+        return
+    given = {**stage_of(config.stage).training_defaults, **config.training_args}
+    every, steps = given.get("logging_steps"), given.get("max_steps", -1)
+    if isinstance(every, int) and isinstance(steps, int) and 0 < steps < every:
+        yield f"`logging_steps` {every} is beyond `max_steps` {steps}: only the last step is logged"
+    if config.stage == "ppo":
+        yield from _of_rollouts(config, given)
+
+
+def changed_execution(
+    config: StageConfig, launch: LaunchBlock, before: Mapping[str, Any]
+) -> list[str]:
+    """Return what is said otherwise than when a stage ran, of what is no part of its identity.
+
+    before: the `execution` of its provenance.
+    """
+    if "training_args" not in before:  # it was adopted
+        return []
+    defaults = {"report_to": "none", **stage_of(config.stage).training_defaults}
+    now: Mapping[str, Any] = getattr(config, "training_args", {})
+    then: Mapping[str, Any] = before["training_args"]
+    changed: list[str] = []
+    for key in sorted(EXECUTION_KEYS & {*now, *then}):
+        values = [each.get(key, defaults.get(key, _NOT_SAID)) for each in (now, then)]
+        if values[0] != values[1]:
+            changed.append(f"`{key}` is now {values[0]}, was {values[1]}")
+    launched = before.get("launch", {}).get("with")
+    if config.launch is not None and launched not in (None, launch.launcher):
+        changed.append(f"`launch` is now {launch.launcher}, was {launched}")
+    return changed
+
+
+def _of_rollouts(config: TrainingStage, given: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what PPO makes of a number of steps or episodes that is not whole rollouts."""
+    per_rollout = given["num_ppo_epochs"] * given["num_mini_batches"]
+    responses = config.batch_size * given["num_mini_batches"]
+    steps, episodes = given.get("max_steps", -1), given.get("total_episodes")
+    if steps > 0 and steps % per_rollout:
+        yield (
+            f"`max_steps` {steps} ends within a rollout, after {steps % per_rollout} of its "
+            f"{per_rollout} steps (num_ppo_epochs x num_mini_batches)"
+        )
+    elif steps <= 0 and episodes and episodes % responses:
+        whole = -(-episodes // responses) * responses
+        yield f"`total_episodes` {episodes} becomes {whole}: a rollout has {responses} responses"

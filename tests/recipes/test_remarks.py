@@ -1,0 +1,118 @@
+"""What a recipe asks for and does not get quite so is said, before and after it runs."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pipeline.report.terminal import left_out
+from tests.command import Command, is_like, the_line
+from tests.conftest import TINY
+from tests.forked import run_forked, warm
+
+PPO = (
+    TINY
+    + """\
+  aligned:
+    stage: ppo
+    model: $sft
+    prompts: [{task: arithmetic}]
+    reward: {verify: all}
+    batch_size: 8
+    training_args: {num_ppo_epochs: 2, num_mini_batches: 2, max_completion_length: 8}
+"""
+)
+ARGS = "stages.aligned.training_args"
+
+
+@pytest.mark.parametrize(
+    ("sets", "said"),
+    [
+        (["max_steps=3"], "`max_steps` 3 is below the 4 steps of one rollout;... write 4 or..."),
+        (
+            ["max_steps=8", "critic_warmup_rollouts=2"],
+            "`max_steps` 8 is over before the policy is trained; the critic's... takes 8 steps",
+        ),
+        (
+            ["total_episodes=30", "critic_warmup_rollouts=2"],
+            "`total_episodes` 30 is over before the policy is trained; ...2 of its 2 rollouts",
+        ),
+    ],
+)
+def test_ppo_that_would_train_no_whole_rollout_is_refused(
+    posttrain: Command, tmp_path: Path, sets: list[str], said: str
+) -> None:
+    (tmp_path / "tiny.yaml").write_text(PPO)
+    options = [each for one in sets for each in ("--set", f"{ARGS}.{one}")]
+    line = the_line(posttrain("plan", "tiny.yaml", *options))
+    assert is_like(line, f"--set {ARGS}...: {said}"), line
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("aligned.training_args.max_steps=10", "aligned: `max_steps` 10 ends within a rollout,"),
+        ("aligned.training_args.total_episodes=20", "aligned: `total_episodes` 20 becomes 32: "),
+        ("sft.training_args={max_steps: 3}", "sft: `logging_steps` 10 is beyond `max_steps` 3: o"),
+    ],
+)
+@pytest.mark.parametrize("verb", ["plan", "check"])
+def test_what_is_not_quite_as_asked_is_said_beforehand(
+    posttrain: Command, tmp_path: Path, verb: str, setting: str, said: str
+) -> None:
+    (tmp_path / "tiny.yaml").write_text(PPO)
+    assert said not in posttrain(verb, "tiny.yaml").out
+    ended = posttrain(verb, "tiny.yaml", "--set", f"stages.{setting}")
+    assert ended.code == 0, ended.err
+    assert said in ended.out.replace("\n", " ")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which three steps of a stage were trained, with `logging_steps` as it is."""
+    warm()
+    folder = tmp_path_factory.mktemp("finished")
+    (folder / "tiny.yaml").write_text(TINY.replace("logging_steps: 1}", "max_steps: 3}"))
+    ended = run_forked(folder / "tiny.yaml", folder / "runs", until="base")
+    assert ended.code == 0, ended.output
+    return folder
+
+
+def test_a_training_shorter_than_logging_steps_has_a_line_of_metrics(finished: Path) -> None:
+    lines = (finished / "runs/tiny/base/metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [3]
+    assert json.loads(lines[0])["loss"] > 0
+
+
+@pytest.mark.parametrize("verb", ["plan", "run --until base"])
+def test_what_was_changed_of_a_finished_stage_and_changes_nothing_is_said(
+    finished: Path, posttrain: Command, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    monkeypatch.chdir(finished)
+    asked = (*verb.split(), "tiny.yaml")
+    changes = ("training_args.logging_steps=5", "training_args.report_to=none", "launch=python")
+    sets = [each for one in changes for each in ("--set", f"stages.base.{one}")]
+    said = (
+        "`logging_steps` is now 5, was 10; `launch` is now python, was in_process: what is stored"
+    )
+    assert "is now" not in posttrain(*asked).out
+    assert said in posttrain(*asked, *sets).out
+
+
+@pytest.mark.parametrize(
+    ("metrics", "said"),
+    [
+        ({"rows": 9, "rows_dropped_too_long": 0, "rows_left_out_per_epoch": 0}, ""),
+        (
+            {"rows": 9, "rows_dropped_too_long": 2, "rows_dropped_equal": 1},
+            "3 of 9 rows left out: 2 longer than `max_length`, 1 whose two responses are equal",
+        ),
+        (
+            {"prompts": 9, "rows": 0, "prompts_dropped_too_long": 4},
+            "4 of 9 prompts left out: 4 too long to leave room for a response",
+        ),
+    ],
+)
+def test_rows_that_were_not_trained_on_are_said(metrics: dict[str, int], said: str) -> None:
+    assert left_out(metrics) == said
