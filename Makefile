@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 TRL112 := $(VENV)/trl112
 
-.PHONY: quickstart test lint types unit bench prove mutate oracle prove-ppo golden lock clean
+.PHONY: quickstart test lint types unit bench matrix prove mutate oracle prove-ppo golden lock clean
 
 # One thread: for half a million parameters more of them are no faster, and sums keep their order.
 quickstart: $(READY)
@@ -27,6 +27,10 @@ unit: $(READY)
 # Speed as ratios within one run, one JSON line a benchmark.
 bench: $(READY) $(TRL112)
 	POSTTRAIN_TRL112=$(abspath $(TRL112)) $(BIN)/python -m tests.benchmarks
+
+# Every stage on 35 architectures, all weights and LoRA, against plain forward passes: docs/models.md.
+matrix: $(READY)
+	$(BIN)/python -m tests.matrix
 
 # The long proofs: kills at random moments, every one of which must end in the same weights; how
 # often intervals cover; every gold solution of HumanEval and MBPP in the sandbox; PPO learns seven

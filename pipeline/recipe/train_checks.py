@@ -14,6 +14,7 @@ from pipeline.recipe.config import LoraBlock, StageConfig, TrainingOnData, Train
 from pipeline.recipe.machine import may_have_gpu
 from pipeline.recipe.model_folder import size_problem
 from pipeline.recipe.patterns import LAYERS, adapter_patterns, pattern_problem
+from pipeline.recipe.reward_checks import check_scalar_head
 from pipeline.stages import stage_of
 from pipeline.stages.pretrain import NewModelBlock
 
@@ -29,6 +30,7 @@ def check_training(recipe: Recipe, name: str, config: TrainingStage) -> None:
     """Raise PosttrainError at the first thing that is wrong with a training stage."""
     _check_training_args(recipe, name, config)
     _check_sizes(recipe, name, config)
+    check_scalar_head(recipe, name, config)
     _check_precision(recipe, name, config)
     _check_length(recipe, name, config)
     if isinstance(config, TrainingOnData):

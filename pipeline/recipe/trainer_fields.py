@@ -91,6 +91,14 @@ def architectures() -> frozenset[str]:
     return frozenset(_mapping(auto, "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES"))
 
 
+@cache
+def has_scalar_form(architecture: str) -> bool:
+    """Say whether transformers has this model type with a scalar head; True if it is not known."""
+    auto = _package("transformers") / "models" / "auto" / "modeling_auto.py"
+    scalar = _mapping(auto, "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES")
+    return architecture in scalar or architecture not in architectures()
+
+
 def has_causal_model(architecture: str) -> bool:
     """Say whether transformers has a causal language model of this model type."""
     module = architecture.replace("-", "_")

@@ -183,8 +183,8 @@ ARCHITECTURES = (
         {**_LLAMA, "layer_types": ["conv", "full_attention"], "block_auto_adjust_ff_dim": False},
     ),
 )
-# Kinds that differ: learned positions, counted from the mask or not, no cache, windows, states.
-SUBSET = ("gpt2", "opt", "openai-gpt", "gemma2", "mamba", "qwen3_next")
+# Kinds that differ: positions that are learned or counted, biases, no cache, windows, states.
+SUBSET = ("gpt2", "opt", "bloom", "openai-gpt", "gemma2", "mamba", "qwen3_next")
 
 
 def named(name: str) -> Architecture:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import tempfile
 import traceback
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,102 +21,44 @@ import torch
 from pipeline import load_recipe, run_recipe
 from pipeline.errors import PosttrainError
 from tests.matrix import oracle
-from tests.matrix.architectures import Architecture, make, make_adapter
+from tests.matrix.architectures import named
+from tests.matrix.bench import CHATS, COLUMNS, DOCUMENTS, REJECTED, Bench, Column, bench
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-Column = Literal["full", "LoRA"]
-COLUMNS: tuple[Column, ...] = ("full", "LoRA")
+Verdict = Literal["right", "refused", "wrong"]
 STAGES = ("pretrain", "sft", "reward_model", "dpo", "ppo", "evaluate", "merge", "export")
 
 # Sums in another order; a leak, a wrong position or a lost scale is a hundred times as much.
 TOLERANCE = 2e-4
-
-DOCUMENTS = ("The old red fox run", "Snow falls.", "A river of cold wet wat.", "It was")
-CHATS = (
-    ("What is 2 + 3?", " 5"),
-    ("Say a word that rhymes with tree.", " A bee, for one."),
-    ("Hi", " Hello to you too"),
-    ("Name it.", " No"),
-)
-REJECTED = (" 6 or so, I think", " No.", " Go", " I would rather not say")
 
 
 @dataclass(frozen=True)
 class Outcome:
     """What became of a cell; said: why it was refused, or what is wrong."""
 
-    verdict: Literal["right", "refused", "wrong"]
+    verdict: Verdict
     said: str = ""
 
 
-@dataclass
-class Bench:
-    """A folder with a model, an adapter on it, data, and what was run there already.
-
-    stages: artifacts by column and stage, where they were made.
-    """
-
-    architecture: Architecture
-    folder: Path
-    stages: dict[tuple[Column, str], Path] = field(default_factory=dict)
-
-    @property
-    def model(self) -> Path:
-        """The whole model."""
-        return self.folder / "model"
-
-    @property
-    def adapter(self) -> Path:
-        """An adapter on it."""
-        return self.folder / "adapter"
-
-    def began(self, column: Column) -> Any:
-        """Load what the stages of a column begin with, plainly."""
-        return (
-            oracle.language_model(self.model)
-            if column == "full"
-            else oracle.language_model(self.adapter, self.model)
-        )
-
-    def finished(self, column: Column, stage: str, auto: Callable[..., Any]) -> Any:
-        """Load what a stage published, plainly."""
-        folder = self.stages[column, stage]
-        is_adapter = (folder / "adapter_config.json").is_file()
-        return auto(folder, self.model if is_adapter else None)
-
-
-def bench(architecture: Architecture, folder: Path) -> Bench:
-    """Make models and data."""
-    made = Bench(architecture, folder)
-    make(architecture, made.model)
-    make_adapter(architecture, made.model, made.adapter)
-    _write(folder / "docs.jsonl", [{"text": text} for text in DOCUMENTS])
-    _write(folder / "chats.jsonl", [{"messages": _user(a) + _said(b)} for a, b in CHATS])
-    pairs = [
-        {"prompt": _user(a), "chosen": _said(b), "rejected": _said(c)}
-        for (a, b), c in zip(CHATS, REJECTED, strict=True)
-    ]
-    _write(folder / "pairs.jsonl", pairs)
-    _write(folder / "prompts.jsonl", [{"prompt": _user(a)} for a, _ in CHATS])
-    (folder / "rewards.py").write_text(
-        "def tokens(completion_ids, **_):\n    return [float(len(ids)) for ids in completion_ids]\n"
-    )
-    for column in COLUMNS:
-        recipe = {"name": column.lower(), "seed": 3, "stages": _recipe(architecture, column)}
-        (folder / f"{column}.yaml").write_text(json.dumps(recipe))
-    return made
+def row(name: str) -> dict[tuple[Column, str], Outcome]:
+    """Return every cell of an architecture."""
+    with tempfile.TemporaryDirectory() as folder:
+        made = bench(named(name), Path(folder))
+        return {(c, stage): outcome(made, c, stage) for c in COLUMNS for stage in STAGES}
 
 
 def outcome(made: Bench, column: Column, stage: str) -> Outcome:
     """Run a cell and compare it with the oracle."""
+    before = made.trained()
     try:
         found = list(_CHECKS[stage](made, column))
     except PosttrainError as error:
-        if any(made.folder.glob(f"runs/**/{stage}*/**/metrics.jsonl")):
+        if made.trained() - before:
             return Outcome("wrong", f"stopped only after it trained: {error}")
-        return Outcome("refused", f"{type(error).__name__}: {error}")
+        said = f"{error.message}; {error.hint}" if error.hint else error.message
+        return Outcome("refused", said.replace(f"{made.folder}/", ""))
     except Exception as error:  # noqa: BLE001  whatever it is, it reached the user as a traceback
         place = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{Path(place.filename).name}:{place.lineno}"
@@ -124,66 +67,11 @@ def outcome(made: Bench, column: Column, stage: str) -> Outcome:
     return Outcome("wrong", "; ".join(wrong)) if wrong else Outcome("right")
 
 
-def _recipe(architecture: Architecture, column: Column) -> dict[str, Any]:
-    targets = architecture.targets
-    targets = targets if isinstance(targets, str) else list(targets)
-    lora = {} if column == "full" else {"lora": {"r": 2, "target_modules": targets}}
-    model = {"model": "./model" if column == "full" else "./adapter"}
-    trains = {**model, **lora, "batch_size": 4}
-    args = {
-        "logging_steps": 1,
-        "max_steps": 1,
-        "learning_rate": 1e-2,
-        "lr_scheduler_type": "constant",
-    }
-    args = {**args, "warmup_steps": 0}
-    tuning = {**args, "max_length": 100}
-    rewards = {**trains, "stage": "reward_model", "data": {"file": "pairs.jsonl"}}
-    return {
-        "pretrain": {
-            **trains,
-            **{"stage": "pretrain", "data": {"file": "docs.jsonl"}},
-            **{"tokens": 64, "sequence_length": 32, "batch_size": 2, "training_args": args},
-        },
-        "sft": {**trains, "stage": "sft", "data": {"file": "chats.jsonl"}, "training_args": tuning},
-        # The head is new and random: what it began with is what is saved after no step.
-        "reward_model_still": {**rewards, "training_args": {**tuning, "learning_rate": 0.0}},
-        "reward_model": {**rewards, "training_args": tuning},
-        "dpo": {**trains, "stage": "dpo", "data": {"file": "pairs.jsonl"}, "training_args": tuning},
-        "ppo": {
-            **{**trains, "stage": "ppo", "prompts": {"file": "prompts.jsonl"}},
-            **{"reward": {"use": "rewards:tokens"}, "best_of": 0},
-            "training_args": {
-                **{"max_steps": 1, "num_ppo_epochs": 1, "max_completion_length": 6},
-                **{"learning_rate": 1e-2, "lr_scheduler_type": "constant"},
-            },
-        },
-        "evaluate": {
-            **{**model, "stage": "evaluate", "texts": {"file": "docs.jsonl"}},
-            **{"tasks": ["arithmetic"], "limit": 4, "styles": "zero-shot"},
-        },
-        "merge": {**model, "stage": "merge"},
-        "adopt": {"stage": "adopt", "model": "./model"},
-    }
-
-
-def _write(path: Path, rows: list[dict[str, Any]]) -> None:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-
-
-def _user(text: str) -> list[dict[str, str]]:
-    return [{"role": "user", "content": text}]
-
-
-def _said(text: str) -> list[dict[str, str]]:
-    return [{"role": "assistant", "content": text}]
-
-
 def _ran(made: Bench, column: Column, stage: str, *, keep: Any = None) -> Path:
     """Run one stage of the recipe; return the folder of its artifact."""
     from pipeline.run.runner import Selection
 
-    recipe = load_recipe(made.folder / f"{column}.yaml")
+    recipe = load_recipe(made.recipe(column, stage))
     with _before_saving(keep or (lambda module: None)):
         ended = run_recipe(recipe, runs=made.folder / "runs", selection=Selection(only=stage))
     made.stages[column, stage] = ended[-1].artifact.path
@@ -254,9 +142,8 @@ def _trained_and_saved(
     _ran(
         made, column, stage, keep=lambda module: seen.extend(oracle.logits(module, r) for r in rows)
     )
-    if (made.folder / f"runs/{column.lower()}").is_dir():
-        model = made.finished(column, stage, auto)
-        yield "saved and loaded", _largest_gap(seen, [oracle.logits(model, row) for row in rows])
+    model = made.finished(column, stage, auto)
+    yield "saved and loaded", _largest_gap(seen, [oracle.logits(model, row) for row in rows])
 
 
 def _pretrain(made: Bench, column: Column) -> Iterator[tuple[str, float]]:
@@ -410,7 +297,7 @@ def _exported(
     from pipeline.run.store import Store
 
     store = Store(made.folder / "runs")
-    plan = plan_of(load_recipe(made.folder / f"{column}.yaml"), store)
+    plan = plan_of(load_recipe(made.recipe(column, stage)), store)
     export = prepare(plan, store, stage, merged=is_merged)
     write(export, store, out, force=False, card=lambda asked: "a card\n")
 

@@ -6,14 +6,17 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.matrix.cells import COLUMNS, STAGES, Outcome
+from tests.matrix.bench import COLUMNS
+from tests.matrix.cells import STAGES, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tests.matrix.cells import Column
+    from tests.matrix.bench import Column
+    from tests.matrix.cells import Verdict
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "models.md"
+_VERDICTS: dict[str, Verdict] = {"yes": "right", "no": "refused", "WRONG": "wrong"}
 Matrix = dict[str, dict[tuple["Column", str], Outcome]]
 
 _HEAD = """\
@@ -67,21 +70,23 @@ def text_of(matrix: Mapping[str, Mapping[tuple[Column, str], Outcome]]) -> str:
     return "\n".join([*parts, "Reasons:\n", *reasons]) + "\n"
 
 
-def verdicts(text: str) -> dict[tuple[str, Column, str], str]:
-    """Return what a page says of each cell: yes, no or WRONG."""
-    found: dict[tuple[str, Column, str], str] = {}
+def read(text: str) -> Matrix:
+    """Return the matrix that a page was written of."""
+    notes = dict(re.findall(r"^(\d+)\. (.+)$", text, flags=re.MULTILINE))
+    matrix: Matrix = {}
     for column, table in zip(COLUMNS, text.split("\n## ")[1:], strict=True):
-        rows = re.findall(r"^\| (.+) \|$", table, flags=re.MULTILINE)
-        for row in rows[1:]:
+        for row in re.findall(r"^\| (.+) \|$", table, flags=re.MULTILINE)[1:]:
             name, *cells = row.split(" | ")
             for stage, cell in zip(STAGES, cells, strict=True):
-                found[name, column, stage] = cell.split()[0]
-    return found
+                said, _, note = cell.rstrip(")").partition(" (")
+                found = Outcome(_VERDICTS[said], notes.get(note, ""))
+                matrix.setdefault(name, {})[column, stage] = found
+    return matrix
 
 
 def word(outcome: Outcome) -> str:
     """Return how the page calls an outcome."""
-    return {"right": "yes", "refused": "no", "wrong": "WRONG"}[outcome.verdict]
+    return next(said for said, verdict in _VERDICTS.items() if verdict == outcome.verdict)
 
 
 def _cell(outcome: Outcome, notes: list[str]) -> str:
