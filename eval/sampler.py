@@ -171,14 +171,44 @@ class _Picker:
         return drawn(torch.softmax(logits / self.temperature, -1), uniform).squeeze(-1)
 
 
+class StopStrings:
+    """Texts that end a response as soon as they stand in it."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, strings: Sequence[str]) -> None:
+        self.strings = [text for text in strings if text]
+        self._tokenizer = tokenizer
+        self._may_complete_stop: dict[int, bool] = {}
+
+    def text_before(self, prompt: Sequence[int], response: Sequence[int]) -> str | None:
+        """Return the text before a stop string that the newest token completed; None without."""
+        if not self._may_complete(response[-1]):
+            return None
+        text = response_text(self._tokenizer, prompt, response)
+        cuts = [place for place in map(text.find, self.strings) if place >= 0]
+        return text[: min(cuts)] if cuts else None
+
+    def _may_complete(self, token: int) -> bool:
+        """Return whether a stop string may end in this token.
+
+        Asked first, since decoding every response at every step is slow.
+        """
+        if token not in self._may_complete_stop:
+            text = _decode(self._tokenizer, [token])
+            # Decoded alone, a token can lose its leading space or be a part of a character.
+            self._may_complete_stop[token] = any(
+                last in text or last == " " or _INCOMPLETE in text
+                for last in (stop[-1] for stop in self.strings)
+            )
+        return self._may_complete_stop[token]
+
+
 class _Reader:
     """Reads a growing response: has it ended, how, and what is its text."""
 
     def __init__(self, model: LanguageModel, stop: Sequence[str]) -> None:
         self.tokenizer = model.tokenizer
         self.eos_token_ids = model.eos_token_ids
-        self.stop = [text for text in stop if text]
-        self._may_complete_stop: dict[int, bool] = {}
+        self.stop = StopStrings(model.tokenizer, stop)
 
     def finished(
         self, prompt: Sequence[int], response: list[int], *, is_last: bool
@@ -187,26 +217,10 @@ class _Reader:
         if response[-1] in self.eos_token_ids:
             text = response_text(self.tokenizer, prompt, response[:-1])
             return Generation(tuple(response), text, "eos")
-        if self._may_complete(response[-1]):
-            text = response_text(self.tokenizer, prompt, response)
-            cuts = [place for place in map(text.find, self.stop) if place >= 0]
-            if cuts:
-                return Generation(tuple(response), text[: min(cuts)], "stop")
+        before = self.stop.text_before(prompt, response)
+        if before is not None:
+            return Generation(tuple(response), before, "stop")
         if is_last:
             text = response_text(self.tokenizer, prompt, response)
             return Generation(tuple(response), text, "length")
         return None
-
-    def _may_complete(self, token: int) -> bool:
-        """Return whether a stop string may end in this token.
-
-        Asked first, since decoding every response at every step is slow.
-        """
-        if token not in self._may_complete_stop:
-            text = _decode(self.tokenizer, [token])
-            # Decoded alone, a token can lose its leading space or be a part of a character.
-            self._may_complete_stop[token] = any(
-                last in text or last == " " or _INCOMPLETE in text
-                for last in (stop[-1] for stop in self.stop)
-            )
-        return self._may_complete_stop[token]

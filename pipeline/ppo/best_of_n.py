@@ -141,6 +141,7 @@ def _judged(
         completion_ids=[ids for ids, _ in written],
         has_eos=[has_eos for _, has_eos in written],
         columns={name: [prompt.columns.get(name) for prompt in prompts] for name in names},
+        stop=trainer.args.stop_strings or (),
     )
     with torch.no_grad(), evaluating(trainer.model):
         raw = trainer.rewards.raw(responses)

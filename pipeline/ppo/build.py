@@ -11,6 +11,7 @@ import torch
 from accelerate.utils import is_peft_model
 from torch import nn
 
+from eval.sampler import StopStrings
 from pipeline import adapters
 from pipeline.data.chat import ChatEncoder
 from pipeline.models.frozen import is_kept
@@ -208,6 +209,7 @@ def sampling(causal: Any, tokenizer: PreTrainedTokenizerBase, args: PPOConfig) -
         pad_token_id=pad if is_known else 0,  # pyright: ignore[reportArgumentType]
         forbidden_ids=(pad,) if is_known and pad not in stops else (),  # pyright: ignore
         batch_size=args.rollout_batch_size,
+        stop=_stop_strings(tokenizer, args),
     )
 
 
@@ -279,6 +281,17 @@ def _further_stops(rows: int, args: PPOConfig) -> frozenset[int]:
         if not 0 <= token < rows:
             raise ValueError(f"`stop_token_ids` has {token}, and the model writes {rows} tokens")
     return frozenset(args.stop_token_ids or ())
+
+
+def _stop_strings(tokenizer: PreTrainedTokenizerBase, args: PPOConfig) -> StopStrings | None:
+    """Return the texts that end a response; ValueError for a control token, which is no text."""
+    for text in args.stop_strings or ():
+        if text in tokenizer.all_special_tokens:
+            number = tokenizer.convert_tokens_to_ids(text)
+            raise ValueError(
+                f"`stop_strings` has the control token `{text}`; write `stop_token_ids: [{number}]`"
+            )
+    return StopStrings(tokenizer, args.stop_strings) if args.stop_strings else None
 
 
 def positions_of(causal: Any) -> int | None:

@@ -119,6 +119,7 @@ class Collector:
             completion_ids=[completion.token_ids for completion in completions],
             has_eos=[completion.has_eos for completion in completions],
             columns={name: [prompt.columns.get(name) for prompt in prompts] for name in names},
+            stop=self.args.stop_strings or (),
         )
 
     def _scored(

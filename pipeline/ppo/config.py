@@ -35,6 +35,8 @@ class PPOConfig(TrainingArguments):
     temperature: of sampling, and of every log-probability. There is no top-k and no top-p: what is
         sampled must be what is scored.
     stop_token_ids: further tokens that end a response, as EOS does.
+    stop_strings: texts that end a response as soon as they stand in it; their tokens are trained
+        on, reward functions do not see them.
     rollout_engine: `own` (a loop over the model's forward), `generate` or `vllm`.
     vllm_mode: an engine in this process (`colocate`), or a server's (`server`). vllm_options:
         passed on to it (pipeline/ppo/vllm_engines.py): `gpu_memory_utilization`, `base_url`, ...
@@ -81,6 +83,7 @@ class PPOConfig(TrainingArguments):
     temperature: float = field(default=1.0)
     rollout_engine: Literal["own", "generate", "vllm"] = field(default="own")
     stop_token_ids: list[int] | None = field(default=None)
+    stop_strings: list[str] | None = field(default=None)
     vllm_mode: Literal["colocate", "server"] = field(default="colocate")
     vllm_options: dict[str, Any] | None = field(default=None)
     rollout_batch_size: int | None = field(default=None)
@@ -145,6 +148,8 @@ class PPOConfig(TrainingArguments):
             raise ValueError(f"`dual_clip` is {self.dual_clip}; it must be above 1, or none")
         if self.kl_target is not None and self.kl_coef == 0:
             raise ValueError("`kl_target` steers `kl_coef` by factors; begin with one above 0")
+        if isinstance(self.stop_strings, str) or "" in (self.stop_strings or ()):
+            raise ValueError(f"`stop_strings` is {self.stop_strings!r}; write a list of texts")
         is_vllm = self.rollout_engine == "vllm"
         if not is_vllm and (self.vllm_options or self.vllm_mode != "colocate"):
             raise ValueError("`vllm_mode` and `vllm_options` are for `rollout_engine` vllm")

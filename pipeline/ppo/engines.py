@@ -98,7 +98,10 @@ class GenerateSampler:
         tokens = written[:, width:]
         logprobs = recorder.logprobs(tokens).tolist()
         rows = zip(tokens.tolist(), logprobs, strict=True)
-        return [cut_at_stop(row, logprob, self.sampling) for row, logprob in rows]
+        return [
+            cut_at_stop(prompt, row, logprob, self.sampling)
+            for prompt, (row, logprob) in zip(prompts, rows, strict=True)
+        ]
 
 
 class VLLMSampler:
@@ -150,7 +153,10 @@ class VLLMSampler:
         written = self._engine.complete([list(prompt) for prompt in prompts], settings)
         if on_progress is not None:
             on_progress(len(prompts))
-        return [cut_at_stop(tokens, logprobs, self.sampling) for tokens, logprobs in written]
+        return [
+            cut_at_stop(prompt, tokens, logprobs, self.sampling)
+            for prompt, (tokens, logprobs) in zip(prompts, written, strict=True)
+        ]
 
 
 def request_settings(sampling: Sampling, seed: int) -> dict[str, Any]:
@@ -179,11 +185,17 @@ def row_seed(seed: int, key: int) -> int:
 
 
 def cut_at_stop(
-    tokens: Sequence[int], logprobs: Sequence[float] | None, sampling: Sampling
+    prompt: Sequence[int],
+    tokens: Sequence[int],
+    logprobs: Sequence[float] | None,
+    sampling: Sampling,
 ) -> Completion:
-    """Cut a row after its first stop token; what an engine filled it up with comes after."""
-    ends = (place for place, token in enumerate(tokens) if token in sampling.eos_token_ids)
-    last = next(ends, None)
+    """Cut a row after its first stop token, or the token that completes a stop string.
+
+    What an engine wrote on, or filled the row up with, comes after; it changes nothing before.
+    """
+    places = range(len(tokens))
+    last = next((place for place in places if sampling.ends(prompt, tokens[: place + 1])), None)
     length = len(tokens) if last is None else last + 1
     kept = None if logprobs is None else list(logprobs[:length])
     return Completion(list(tokens[:length]), last is not None, kept)

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
+    from eval.sampler import StopStrings
+
 _CLOSE_LENGTH = 0.75  # of a group's longest prompt: shorter ones are run apart
 _SMALLEST_GROUP = 8  # rows: fewer cost about as much as they would as padding
 
@@ -48,6 +50,7 @@ class Sampling:
     """How completions are sampled.
 
     eos_token_ids: any of these ends a completion. pad_token_id: for engines that fill rows up.
+    stop: texts that end one too, if any; the tokens of such a text stay in it.
     forbidden_ids: never sampled: the padding token if it ends nothing, since a row that has it
     could not be told from a shorter one. batch_size: rows decoded together; None for all.
     """
@@ -58,6 +61,13 @@ class Sampling:
     pad_token_id: int
     forbidden_ids: tuple[int, ...] = ()
     batch_size: int | None = None
+    stop: StopStrings | None = None
+
+    def ends(self, prompt: Sequence[int], token_ids: Sequence[int]) -> bool:
+        """Whether the last of the tokens ends the completion of a prompt."""
+        if token_ids[-1] in self.eos_token_ids:
+            return True
+        return self.stop is not None and self.stop.text_before(prompt, token_ids) is not None
 
     def __post_init__(self) -> None:
         if self.temperature <= 0:
@@ -160,7 +170,7 @@ class LoopSampler:
             for place, (row, token, logprob) in enumerate(written):
                 row.token_ids.append(token)
                 row.logprobs.append(logprob)
-                has_eos = token in self.sampling.eos_token_ids
+                has_eos = self.sampling.ends(row.prompt, row.token_ids)
                 if has_eos or len(row.token_ids) == self.sampling.max_new_tokens:
                     finished.append(place)
                     yield decoding.rows[place], Completion(row.token_ids, has_eos, row.logprobs)

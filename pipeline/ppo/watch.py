@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from eval.sampler import response_text
 from pipeline.ppo.experience import kl_per_sequence
 from pipeline.ppo.gate import check_scores
 from pipeline.ppo.prompts import plain
-from pipeline.rewards.responses import REFERENCE, SOURCE
+from pipeline.rewards.responses import REFERENCE, SOURCE, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -114,8 +113,13 @@ class Watch:
 
     @staticmethod
     def _text(trainer: PPOTrainer, row: ScoredRow) -> str:
-        ids = row.completion_ids[:-1] if row.has_eos else row.completion_ids
-        return response_text(trainer.collector.tokenizer, row.prompt_ids, ids)
+        return text_of(
+            trainer.collector.tokenizer,
+            row.prompt_ids,
+            row.completion_ids,
+            has_ended=row.has_eos,
+            stop=trainer.args.stop_strings or (),
+        )
 
 
 def gold_scores(

@@ -189,7 +189,6 @@ _ABSENT_OF: Mapping[str, Mapping[str, str]] = {
         **dict.fromkeys(("init_kl_coef", "adap_kl_ctrl"), "write `kl:` on the stage"),
         **dict.fromkeys(("reward_model_path", "reward_funcs"), "write `reward:` on the stage"),
         "stop_token": "a response ends with the policy's own end of a turn",
-        "stop_strings": "write the ids of tokens that end a response, `stop_token_ids: [...]`",
         "generation_kwargs": _UNBIASED,
     }
 }

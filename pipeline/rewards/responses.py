@@ -22,6 +22,23 @@ REFERENCE = "reference"
 _SHOWN_CHARACTERS = 60
 
 
+def text_of(
+    tokenizer: PreTrainedTokenizerBase,
+    prompt: list[int],
+    completion: list[int],
+    *,
+    has_ended: bool,
+    stop: Sequence[str] = (),
+) -> str:
+    """Return a completion's text, without the stop token or what follows from a stop string on."""
+    if stop and has_ended:
+        text = response_text(tokenizer, prompt, completion)
+        cuts = [place for place in map(text.find, stop) if place >= 0]
+        if cuts:
+            return text[: min(cuts)]
+    return response_text(tokenizer, prompt, completion[:-1] if has_ended else completion)
+
+
 @dataclass(frozen=True)
 class Logged:
     """What reward functions said beside their numbers, each name as `term/name`.
@@ -65,13 +82,17 @@ class Responses:
         completion_ids: Sequence[list[int]],
         has_eos: Sequence[bool],
         columns: Mapping[str, Sequence[Any]],
+        stop: Sequence[str] = (),
     ) -> Responses:
-        """Return them with completions as evaluation reads them, without the stop token."""
+        """Return them with completions as evaluation reads them, without what ended them.
+
+        stop: strings that end a response.
+        """
         completions: list[Text] = []
         for prompt, asked, written, ended in zip(
             prompts, prompt_ids, completion_ids, has_eos, strict=True
         ):
-            text = response_text(tokenizer, asked, written[:-1] if ended else written)
+            text = text_of(tokenizer, asked, written, has_ended=ended, stop=stop)
             is_chat = not isinstance(prompt, str)
             completions.append([{"role": "assistant", "content": text}] if is_chat else text)
         return cls(prompts, completions, prompt_ids, completion_ids, has_eos, columns)

@@ -150,8 +150,10 @@ def test_generate_samples_from_the_adapted_policy() -> None:
 def test_a_row_is_cut_after_its_first_stop_token() -> None:
     """B05: what fills a row up may be the end token itself."""
     how = sampling(eos_token_ids=frozenset({2, PAD}))
-    assert cut_at_stop([5, 2, 2, 2], [-1, -2, -3, -4], how) == Completion([5, 2], True, [-1, -2])
-    assert cut_at_stop([5, 6], None, how) == Completion([5, 6], False, None)
+    assert cut_at_stop([7], [5, 2, 2, 2], [-1, -2, -3, -4], how) == Completion(
+        [5, 2], True, [-1, -2]
+    )
+    assert cut_at_stop([7], [5, 6], None, how) == Completion([5, 6], False, None)
 
 
 def test_without_vllm_the_error_says_what_to_install() -> None:
