@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from eval.model import positions_of
 from pipeline import adapters
 from pipeline.data.blocks import held_out_prompts, row_sources, tasks_of
 from pipeline.data.mixing import row_mixture
@@ -20,7 +21,7 @@ from pipeline.models.load import base_of, load_policy, load_tokenizer, on_device
 from pipeline.models.reward import load_reward_model, padding_for_rewards
 from pipeline.models.training import load_for_training, peft_config
 from pipeline.ppo.adapted import SharedReward, shared_adapter, shared_reward
-from pipeline.ppo.build import Start, actor_critic, adapted, positions_of
+from pipeline.ppo.build import Start, actor_critic, adapted
 from pipeline.ppo.collect import Prompt
 from pipeline.ppo.config import PPOConfig
 from pipeline.ppo.critic_start import CriticStart, has_adapter, of_reward_model, saved_critic
@@ -85,7 +86,7 @@ def staged(config: PpoConfig, context: StageContext, stage: Stage) -> Staged:
     rows, shares = row_mixture(sources, seed=context.seed)
     # What leaves no room for a response is dropped and counted, unless the recipe says more.
     actor, modules = _actor(config, context, source, args)
-    positions = positions_of(actor.causal)
+    positions = positions_of(actor.causal.config)
     room = None if positions is None else positions - args.max_completion_length
     limit = args.max_prompt_length or room
     encoded, report = encode_prompts(rows, tokenizer, max_prompt_length=limit, form=form)

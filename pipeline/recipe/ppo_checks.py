@@ -13,7 +13,7 @@ from pipeline.data.tasks import load_task
 from pipeline.errors import PosttrainError, closest
 from pipeline.recipe.own_code import check_reward_function
 from pipeline.recipe.references import HubModel, LocalModel, StageOutput, model_source
-from pipeline.recipe.train_checks import positions
+from pipeline.recipe.train_checks import MORE_POSITIONS, positions, settings
 from pipeline.stages import stage_of
 
 if TYPE_CHECKING:
@@ -190,7 +190,7 @@ class _Checks:
     def lengths(self) -> None:
         """Refuse prompts and responses that are longer than the model has positions."""
         config = self._config
-        given = {**stage_of(config.stage).training_defaults, **config.training_args}
+        given = settings(self._recipe, config)
         limit = positions(self._recipe, config.model)
         prompt, response = given.get("max_prompt_length"), given["max_completion_length"]
         least = 1 if prompt is None else prompt
@@ -199,7 +199,7 @@ class _Checks:
         said = f"`max_completion_length` {response}"
         said += "" if prompt is None else f" after `max_prompt_length` {prompt}"
         message = f"{said} is beyond the {limit} positions of `{config.model}`"
-        hint = "lower it, or raise `max_position_embeddings` of the model"
+        hint = f"lower it, or {MORE_POSITIONS}"
         raise self._error(("training_args", "max_completion_length"), message, hint)
 
     def steps(self) -> None:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 
 _SMOOTH = {"robust", "exo_pair", "aot", "aot_unpaired"}  # losses that `label_smoothing` is for
+# What to do where rows are longer than the model of an earlier stage has positions.
+MORE_POSITIONS = "give the new model more: `sequence_length`, or `max_position_embeddings`"
 
 
 def check_training(recipe: Recipe, name: str, config: TrainingStage) -> None:
@@ -87,12 +89,12 @@ def _check_length(recipe: Recipe, name: str, config: TrainingStage) -> None:
         return
     limit = positions(recipe, model)
     given: Location = ("training_args", "max_length")
-    length = _arguments(config).get("max_length")
+    length = config.training_args.get("max_length")
     if length is None:
         given, length = ("sequence_length",), getattr(config, "sequence_length", None)
     if limit is not None and isinstance(length, int) and length > limit:
         message = f"`{given[-1]}` {length} is beyond the {limit} positions of `{model}`"
-        hint = f"lower `{given[-1]}`, or raise `max_position_embeddings` of the model"
+        hint = f"lower `{given[-1]}`, or {MORE_POSITIONS}"
         raise recipe.error(("stages", name, *given), message, hint)
 
 
@@ -157,5 +159,14 @@ def _adapter_below(recipe: Recipe, config: StageConfig) -> LoraBlock | None:
     return earlier.lora if isinstance(earlier, TrainingStage) else None
 
 
-def _arguments(config: TrainingStage) -> dict[str, Any]:
-    return {**stage_of(config.stage).training_defaults, **config.training_args}
+def settings(recipe: Recipe, config: TrainingStage) -> dict[str, Any]:
+    """Return a stage's arguments over our defaults.
+
+    Where `max_length` is not given, rows are at most as long as the model has positions.
+    """
+    defaults = dict(stage_of(config.stage).training_defaults)
+    model = getattr(config, "model", None)
+    limit = positions(recipe, model) if isinstance(model, str) else None
+    if limit is not None and "max_length" in defaults:
+        defaults["max_length"] = min(defaults["max_length"], limit)
+    return {**defaults, **config.training_args}

@@ -44,7 +44,11 @@ def run(config: RewardModelConfig, context: StageContext) -> StageResult:
     from pipeline.models.load import load_tokenizer
     from pipeline.models.reward import as_reward_model, padding_for_rewards
     from pipeline.models.save import save_trained
-    from pipeline.models.training import check_length, load_for_training, peft_config
+    from pipeline.models.training import (
+        check_length,
+        load_for_training,
+        peft_config,
+    )
     from pipeline.training.arguments import arguments, refusals
     from pipeline.training.drive import train
     from pipeline.training.reward import SoftRewardTrainer, collator
