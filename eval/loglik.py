@@ -90,6 +90,8 @@ def text_pairs(model: LanguageModel, text: str, *, window: int | None = None) ->
     """
     ids = model.encode_document(text)
     window = window or model.window
+    if model.max_length is not None:
+        window = min(window, model.max_length)
     stride = window // 2
     if stride < 1:
         raise ValueError(f"{model.name}: a window of {window} tokens is too short to score text")

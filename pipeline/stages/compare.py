@@ -132,7 +132,7 @@ def _common_window(config: CompareConfig, sources: Sequence[StageInput]) -> int 
         if source.kind == "evaluation":
             items = read_items(Path(source.path)).get(model_name(source), [])
             windows += [item.window for item in items if item.window]
-    return min(windows)
+    return min(windows, default=None)
 
 
 def _measured(
