@@ -49,7 +49,7 @@ def _check_training_args(recipe: Recipe, name: str, config: TrainingStage) -> No
         if found:
             where = recipe.document.where(("stages", name, "training_args", key), key=True)
             raise PosttrainError(where, *found)
-    losses = _arguments(config).get("loss_type") or ()
+    losses = settings(recipe, config).get("loss_type") or ()
     losses = {losses} if isinstance(losses, str) else set(losses)
     if (
         trainer == "DPOConfig"
