@@ -56,8 +56,9 @@ class _Checks:
         self._recipe = recipe
         self._stage = stage
         self._config = config
-        self._sources = list(dict.fromkeys(block.label for block in config.prompts))
-        self._tasks = [block.task for block in config.prompts if block.task is not None]
+        every = (*config.prompts, *config.eval_data)
+        self._sources = list(dict.fromkeys(block.label for block in every))
+        self._tasks = [block.task for block in every if block.task is not None]
 
     def _error(self, place: Location, message: str, hint: str = "") -> PosttrainError:
         return self._recipe.error((*self._stage, *place), message, hint)
@@ -134,11 +135,12 @@ class _Checks:
 
     def every_prompt_has_a_reward(self) -> None:
         """Refuse prompts whose responses nothing would ever reward."""
-        for number, block in enumerate(self._config.prompts):
-            if not any(_rewards(term, block.label, block.task) for term in self._config.reward):
-                message = f"no reward is for the prompts of `{block.label}`"
-                hint = "add one to `reward`, or name them in the `on` of one"
-                raise self._error(("prompts", number), message, hint)
+        for field in ("prompts", "eval_data"):
+            for number, block in enumerate(getattr(self._config, field)):
+                if not any(_rewards(term, block.label, block.task) for term in self._config.reward):
+                    message = f"no reward is for the prompts of `{block.label}`"
+                    hint = "add one to `reward`, or name them in the `on` of one"
+                    raise self._error((field, number), message, hint)
 
     def critic(self) -> None:
         """Refuse a critic to start from that is not there."""
