@@ -1,8 +1,9 @@
 """Chat templates: what a template writes, told apart from what people wrote.
 
 A template is rendered with a mark in the place of each content, so its own text is known without
-anybody's. It is foreign code: it runs in the sandbox of transformers, under a time limit and with a
-clock that stands still (some templates write the date, and a data set must not change overnight).
+anybody's. It is foreign code: it runs in the sandbox of transformers, with little time and memory
+(bounded.py) and with a clock that stands still: some templates write the date, and a data set must
+not change overnight.
 Tokens are chat.py's subject.
 """
 
@@ -10,26 +11,25 @@ from __future__ import annotations
 
 import hashlib
 import re
-import signal
-import threading
-import time
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, cast
 
 from jinja2 import TemplateError
 
+from pipeline.data.bounded import TooSlowError, memory_limit, time_limit
 from pipeline.errors import PosttrainError
+from pipeline.recipe.template_text import template_problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from transformers import PreTrainedTokenizerBase
 
     from eval.model import Turn
 
 RENDER_LIMIT_S = 2.0
+_MOST_WRITTEN = 1_000_000  # characters around the contents; the longest of TRL's writes 5,000
 _TODAY = datetime(2024, 7, 26, tzinfo=UTC)  # the default date of Llama 3.1's template
 
 Roles = tuple[str, ...]
@@ -52,7 +52,12 @@ class ChatTemplate:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self._tokenizer = tokenizer
-        self._text = _with_fixed_clock(chat_template(tokenizer))
+        text = chat_template(tokenizer)
+        problem = template_problem(text)
+        if problem:
+            name = str(tokenizer.name_or_path or "tokenizer")
+            raise PosttrainError(name, problem, "give another template")
+        self._text = _with_fixed_clock(text)
         self._mark = "qzx"
         while self._mark in self._text:
             self._mark += "q"
@@ -86,8 +91,8 @@ class ChatTemplate:
     def _render(self, turns: Sequence[tuple[str, str]], where: str, *, prompt: bool) -> str:
         messages = [{"role": role, "content": content} for role, content in turns]
         try:
-            with _time_limit(RENDER_LIMIT_S):
-                return cast(
+            with time_limit(RENDER_LIMIT_S), memory_limit():
+                rendered = cast(
                     "str",
                     self._tokenizer.apply_chat_template(
                         messages,
@@ -96,12 +101,18 @@ class ChatTemplate:
                         add_generation_prompt=prompt,
                     ),
                 )
-        except _TooSlowError as error:
+        except TooSlowError as error:
             message = f"the chat template did not end within {RENDER_LIMIT_S:g} s"
             raise PosttrainError(where, message, "give another template") from error
         except _TEMPLATE_ERRORS as error:
-            message = f"the chat template refuses this conversation ({error})"
+            said = str(error) or type(error).__name__
+            message = f"the chat template refuses this conversation ({said})"
             raise PosttrainError(where, message) from error
+        num_written = len(rendered) - 10 * sum(len(content) for _, content in turns)
+        if num_written > _MOST_WRITTEN:
+            message = f"the chat template writes {len(rendered)} characters"
+            raise PosttrainError(where, message, "give another template")
+        return rendered
 
 
 def chat_template(tokenizer: PreTrainedTokenizerBase) -> str:
@@ -158,41 +169,17 @@ def _aligned(
     return contents
 
 
-class _TooSlowError(Exception):
-    """Raised inside a template that runs too long."""
-
-
 # What Python code that somebody else wrote may raise.
 _TEMPLATE_ERRORS = (
     TemplateError,
     ArithmeticError,
     AttributeError,
     LookupError,
+    AssertionError,
     MemoryError,
-    RecursionError,
+    NameError,
+    RuntimeError,
+    SyntaxError,  # Python's own limits on what Jinja makes of a template
     TypeError,
     ValueError,
 )
-
-
-@contextmanager
-def _time_limit(limit_s: float) -> Iterator[None]:
-    """Raise _TooSlowError in the block after a while; only in the main thread, where signals go."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(*_: object) -> None:
-        raise _TooSlowError
-
-    began_s = time.monotonic()
-    earlier = signal.signal(signal.SIGALRM, stop)
-    left_s, interval_s = signal.setitimer(signal.ITIMER_REAL, limit_s)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, earlier)
-        if left_s:  # another timer was running
-            left_s = max(1e-3, left_s - (time.monotonic() - began_s))
-            signal.setitimer(signal.ITIMER_REAL, left_s, interval_s)
