@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import torch
 
-from pipeline.errors import CorruptArtifactError, InfrastructureError, PosttrainError
+from pipeline.errors import CorruptArtifactError, InfrastructureError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -83,12 +83,13 @@ class Answer:
             self.text += new
             self.seconds += time.perf_counter() - began_s
             yield new
-            ids = [token]
+            ids = [*ids, token] if cache is None else [token]
 
     def _next(self, ids: list[int], cache: object) -> tuple[Tensor, object]:
         """Return the logits (V,) after the last of `ids`, and the key-value cache with all of them.
 
-        Raises PosttrainError for a model that gives no probabilities, keeps no cache or is too big.
+        None for a model that keeps no cache: it reads all of them for each token. Raises
+        PosttrainError for a model that gives no probabilities or is too big.
         """
         module, name = self._model.module, self._model.name
         try:
@@ -101,15 +102,11 @@ class Answer:
         except torch.OutOfMemoryError as error:
             hint = "a shorter conversation takes less"
             raise InfrastructureError(name, "memory ran out", hint) from error
-        cache = output.get("past_key_values")
-        if cache is None:
-            what = f"{type(module).__name__} keeps no key-value cache to go on from"
-            raise PosttrainError(name, what)
         # float64 for small temperatures, which not every accelerator has
         logits = output.logits[0, -1].float().cpu().double()
         if logits.isnan().any():
             raise CorruptArtifactError(name, "gives NaN instead of probabilities")
-        return logits, cache
+        return logits, output.get("past_key_values")
 
 
 def pick(logits: Tensor, settings: Settings, uniform: float) -> int:

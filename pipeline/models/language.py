@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from transformers import AutoConfig
-
-from eval.model import MAX_WINDOW, Form, LanguageModel, positions_of
+from eval.model import Form, LanguageModel
 from pipeline.data.chat import ChatEncoder
 from pipeline.data.tokens import TextEncoder
-from pipeline.models.load import base_of, load_policy, load_tokenizer, on_device
-from pipeline.models.save import TRAINED_LENGTH
+from pipeline.models.load import load_policy, load_tokenizer, on_device
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -29,18 +25,7 @@ def language_model(source: StageInput, *, form: Form | None, precision: Precisio
     tokenizer = load_tokenizer(source)
     module = on_device(load_policy(source, precision=precision))
     chosen: Form = form or source.properties.get("form") or _guessed_form(tokenizer)
-    model = wrap(module, tokenizer, name=source.name, form=chosen)
-    return replace(model, trained_length=source.properties.get(TRAINED_LENGTH))
-
-
-def reading_window(source: StageInput) -> int:
-    """Return the context that a model's documents are read with, without loading the model."""
-    whole = base_of(source) or source
-    config = AutoConfig.from_pretrained(
-        whole.path, revision=whole.revision, trust_remote_code=False
-    )
-    known = (positions_of(config), source.properties.get(TRAINED_LENGTH), MAX_WINDOW)
-    return min(number for number in known if number is not None)
+    return wrap(module, tokenizer, name=source.name, form=chosen)
 
 
 def wrap(

@@ -19,7 +19,6 @@ import numpy as np
 import torch
 
 from eval.decoding import Decoding, check_prompts, drawn, joined, uniforms
-from eval.model import positions_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -204,7 +203,8 @@ def check_rollout(
     """Raise ValueError for what no sampler can work with."""
     if len(keys) != len(prompts):
         raise ValueError(f"there are {len(prompts)} prompts and {len(keys)} keys")
-    check_prompts(prompts, sampling.max_new_tokens, positions_of(module.config))
+    positions = getattr(module.config.get_text_config(), "max_position_embeddings", None)
+    check_prompts(prompts, sampling.max_new_tokens, positions)
 
 
 def check_probabilities(probabilities: Tensor) -> None:

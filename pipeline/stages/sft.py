@@ -51,12 +51,7 @@ def run(config: SftConfig, context: StageContext) -> StageResult:
     from pipeline.data.template import template_sha256
     from pipeline.models.load import load_tokenizer
     from pipeline.models.save import save_trained
-    from pipeline.models.training import (
-        check_length,
-        load_for_training,
-        peft_config,
-        within_positions,
-    )
+    from pipeline.models.training import check_length, load_for_training, peft_config
     from pipeline.training.arguments import arguments, refusals
     from pipeline.training.bins import Bins, why_padded
     from pipeline.training.drive import train
@@ -81,7 +76,7 @@ def run(config: SftConfig, context: StageContext) -> StageResult:
         SFTConfig,
         config,
         context,
-        defaults=within_positions(TRAINING_DEFAULTS, module),
+        defaults=TRAINING_DEFAULTS,
         forced={"dataset_kwargs": {"skip_prepare_dataset": True}},
     )
     check_length(args.max_length, module, source, context)

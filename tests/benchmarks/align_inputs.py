@@ -43,12 +43,7 @@ _BASE = {
         },
         "base": {
             "stage": "pretrain",
-            "model": {
-                "architecture": "llama",
-                "tokenizer": "$tokenizer",
-                "size": "1M",
-                "max_position_embeddings": 1024,
-            },
+            "model": {"architecture": "llama", "tokenizer": "$tokenizer", "size": "1M"},
             "data": [{"task": task} for task in _TASKS],
             "tokens": "100k",
             "sequence_length": 128,

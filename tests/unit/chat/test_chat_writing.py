@@ -11,6 +11,8 @@ from pipeline.chat.session import begin_answer
 from pipeline.chat.settings import Settings
 from pipeline.chat.writing import TokenDecoder, pick
 from pipeline.errors import PosttrainError
+from pipeline.models.language import wrap
+from tests.small_architectures import small
 from tests.unit.data.small_tokenizers import TOKENIZERS
 
 GREEDY = Settings(temperature=0)
@@ -44,6 +46,18 @@ def test_a_character_that_is_never_completed_comes_at_the_end():
     ids = tokenizer("a🦙")["input_ids"]
     assert [decoder.add(token) for token in ids[:-1]] == ["a", "", "", ""]
     assert decoder.rest() == "\ufffd"
+
+
+def test_a_model_without_a_cache_writes_what_evaluation_has_of_it():
+    tokenizer = TOKENIZERS["byte_level"]()
+    module = small("mamba", vocab_size=len(tokenizer))
+    model = wrap(module, tokenizer, name="./mamba", form="document")
+    answer = begin_answer(model, (), "3 + 4 =", GREEDY.changed(max_new_tokens=6))
+    pieces = list(answer)
+    prompt = model.encode_document("3 + 4 =")
+    (expected,) = generate(model, [prompt], max_new_tokens=6, batch_size=1, seed=0)
+    assert "".join(pieces) == expected.text
+    assert answer.num_tokens > 1
 
 
 def test_greedy_answers_are_those_of_evaluation(chat_model, document_model):

@@ -6,6 +6,7 @@ from transformers.cache_utils import DynamicLayer
 
 import eval.decoding as decoding
 from eval.decoding import Decoding, GrowingLayer, drawn, joined
+from tests.small_architectures import small
 
 PROMPTS = {7: [5, 6, 7], 3: [8], 9: [9, 10, 11, 12, 13], 1: [14, 15]}
 
@@ -98,3 +99,34 @@ def test_a_token_without_probability_is_never_drawn() -> None:
     probabilities = torch.tensor([0.0, 0.3, 0.0, 0.7, 0.0]).repeat(6, 1)
     uniform = torch.tensor([0.0, 0.29999, 0.30001, 0.5, 0.9999999, 1.0]).unsqueeze(-1)
     assert drawn(probabilities, uniform).squeeze(-1).tolist() == [1, 1, 3, 3, 3, 3]
+
+
+@pytest.mark.parametrize("architecture", ["mamba", "mamba2"])
+def test_a_model_without_a_cache_continues_each_row_as_if_alone(architecture: str) -> None:
+    module = small(architecture)
+    steps = [[0, 1, 2, 3], [3, 1, 0], [1, 0], [0, 1]]
+    with torch.no_grad():
+        whole = Decoding(module, PROMPTS, 8)
+        rows = {row: list(prompt) for row, prompt in PROMPTS.items()}
+        for step, going_on in enumerate([*steps, []]):
+            for row, logits in zip(whole.rows, whole.logits, strict=True):
+                alone = module(input_ids=torch.tensor([rows[row]])).logits[0, -1]
+                assert torch.allclose(logits, alone, atol=1e-4, rtol=1e-4)
+            tokens = torch.tensor([20 + (row + step) % 7 for row in whole.rows])
+            for row, token in zip(whole.rows, tokens.tolist(), strict=True):
+                rows[row].append(token)
+            if going_on:
+                whole.advance(tokens, going_on)
+    assert len(whole.rows) == 2
+
+
+def test_a_model_without_a_cache_spreads_a_prompt_over_rows() -> None:
+    module = small("mamba")
+    with torch.no_grad():
+        whole = Decoding(module, {0: [5, 6, 7], 1: [8]}, 8)
+        whole.spread([[10, 11], [12]])
+        assert whole.rows == [10, 11, 12]
+        whole.advance(torch.tensor([20, 21, 22]), [0, 1, 2])
+        for logits, row in zip(whole.logits, [[5, 6, 7, 20], [5, 6, 7, 21], [8, 22]], strict=True):
+            alone = module(input_ids=torch.tensor([row])).logits[0, -1]
+            assert torch.allclose(logits, alone, atol=1e-4, rtol=1e-4)

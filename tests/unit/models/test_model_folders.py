@@ -15,11 +15,13 @@ from pipeline.errors import PosttrainError
 from pipeline.models.load import load_policy, load_tokenizer
 from pipeline.models.reward import load_reward_model
 from pipeline.stage import StageInput
-from tests.hostile_folders import HOSTILE, Hostile
+from tests.hostile_folders import HOSTILE
 from tests.small_folders import small_tokenizer
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tests.hostile_adapters import Hostile
 
 LIMIT_S = 5.0
 
