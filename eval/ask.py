@@ -196,12 +196,20 @@ class Asker:
                 results.append(replace(result, reason=self._no_room(length)))
         return results
 
-    def read(self, name: str, documents: Sequence[str]) -> list[ItemResult]:
-        """Measure how many bits per byte of each document the model needs."""
+    def read(
+        self, name: str, documents: Sequence[str], *, window: int | None = None
+    ) -> list[ItemResult]:
+        """Measure how many bits per byte of each document the model needs.
+
+        window: tokens of context; without it as many as the model was trained on.
+        """
+        window = window or self.model.window
         from eval.loglik import continuation_logprobs, first_token_bits, text_pairs
 
-        windows_by_document = [text_pairs(self.model, document) for document in documents]
-        pairs = [window for windows in windows_by_document for window in windows]
+        windows_by_document = [
+            text_pairs(self.model, document, window=window) for document in documents
+        ]
+        pairs = [each for windows in windows_by_document for each in windows]
         logprobs = iter(
             continuation_logprobs(
                 self.model,
@@ -218,7 +226,8 @@ class Asker:
             nats = -math.fsum(islice(logprobs, len(windows)))
             bits = nats / math.log(2) + first_token_bits(self.model, document)
             num_tokens = sum(len(scored) for _, scored in windows)
-            results.append(_read(name, index, document, bits, num_tokens))
+            read = _read(name, index, document, bits, num_tokens)
+            results.append(replace(read, window=window))
         return results
 
     def _prompt(self, question: Question, example: Example) -> tuple[str, list[int]]:

@@ -31,7 +31,8 @@ class Row:
         comparison (Holm 1979).
     gained, lost: items that only this model has right, and that only the baseline has.
     detectable: the true difference that as many items find in four of five cases.
-    tokens: mean length of the written responses.
+    tokens: mean length of the written responses. window: tokens of context that texts were read
+        with; 0 where nothing was read.
     ungraded: items left out because they, or the baseline's answers to them, could not be graded.
     """
 
@@ -59,6 +60,7 @@ class Row:
     lost: int | None
     detectable: float | None
     tokens: float | None
+    window: int = 0
 
 
 def compare(
@@ -124,4 +126,5 @@ def _row(items: RowItems) -> Row:
         lost=len(flips[1]) if flips else None,
         detectable=items.detectable(),
         tokens=items.tokens,
+        window=next((a[0].window for a in items.answers.values()), 0),
     )

@@ -57,7 +57,11 @@ def comparison(
         flips=tuple(flips(items)),
         calibration=tuple(calibrations(items)),
         divergence=tuple(divergences(items, trained_from or {})),
-        notes=(*_many_comparisons(rows, baseline), *dict.fromkeys(notes)),
+        notes=(
+            *_many_comparisons(rows, baseline),
+            *_other_windows(results),
+            *dict.fromkeys(notes),
+        ),
     )
 
 
@@ -75,3 +79,23 @@ def _many_comparisons(rows: Sequence[Row], baseline: str) -> list[str]:
         f"{(shown + rates) * _LEVEL:.1f} of their 95% intervals would be clear by chance."
         + (tested if any(row.p is not None for row in rows) else "")
     ]
+
+
+def _other_windows(results: Mapping[str, Sequence[ItemResult]]) -> list[str]:
+    """Say which texts were read with different context, where one is longer than the least."""
+    windows: dict[str, dict[str, int]] = {}
+    longest: dict[str, int] = {}
+    for model, items in results.items():
+        for item in items:
+            if item.window:
+                windows.setdefault(item.task, {})[model] = item.window
+                longest[item.task] = max(longest.get(item.task, 0), item.num_tokens + 1)
+    notes: list[str] = []
+    for task, by_model in windows.items():
+        if len(set(by_model.values())) > 1 and longest[task] > min(by_model.values()):
+            said = ", ".join(f"`{model}` {number}" for model, number in by_model.items())
+            notes.append(
+                f"`{task}` was read with other context by each model ({said} tokens): their bits "
+                "per byte differ by that, too. Give all of them one `window`."
+            )
+    return notes

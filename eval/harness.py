@@ -205,6 +205,11 @@ def _wrapped(
     """Wrap our model in the harness's `hf` model, which says how far it is and can be stopped."""
     base: Any = _module("lm_eval.models.huggingface").HFLM
 
+    # Of documents read, not of questions asked; as long as the model has positions where it is not
+    # known what it was trained on, so that published figures come out.
+    window = min(model.trained_length or math.inf, model.max_length or math.inf)
+    window = None if window == math.inf else window
+
     class Watched(base):
         done, total = 0, 0
 
@@ -214,7 +219,11 @@ def _wrapped(
 
         def loglikelihood_rolling(self, requests: Any, disable_tqdm: bool = True) -> Any:
             self._begin(requests)
-            return super().loglikelihood_rolling(requests, disable_tqdm=disable_tqdm)
+            whole, self._max_length = self._max_length, window
+            try:
+                return super().loglikelihood_rolling(requests, disable_tqdm=disable_tqdm)
+            finally:
+                self._max_length = whole
 
         def generate_until(self, requests: Any, disable_tqdm: bool = True) -> Any:
             self._begin(requests)

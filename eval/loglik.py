@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 Pair = tuple[list[int], list[int]]
 
-MAX_WINDOW = 2048  # tokens of context for documents, even where a model could take 131,072
-
 # Logits of one forward pass, at most (1 GiB in fp32); batch_size is not reached where fewer fit.
 _MAX_LOGITS = 2**28
 _LOGITS_AT_ONCE = 2**24
@@ -69,7 +67,7 @@ def text_bits(
     text: str,
     *,
     batch_size: int,
-    max_window: int = MAX_WINDOW,
+    window: int | None = None,
     on_progress: Callable[[int], None] | None = None,
 ) -> tuple[float, int]:
     """Return the bits the model needs to write the text down, and the text's length in UTF-8 bytes.
@@ -77,21 +75,23 @@ def text_bits(
     Their ratio, bits per byte, compares models with different tokenizers. See `text_pairs` for the
     windows and `first_token_bits` for models without BOS.
     """
-    pairs = text_pairs(model, text, max_window=max_window)
+    pairs = text_pairs(model, text, window=window)
     logprobs = continuation_logprobs(model, pairs, batch_size=batch_size, on_progress=on_progress)
     bits = -math.fsum(logprobs) / math.log(2)
     return bits + first_token_bits(model, text), len(text.encode())
 
 
-def text_pairs(model: LanguageModel, text: str, *, max_window: int = MAX_WINDOW) -> list[Pair]:
+def text_pairs(model: LanguageModel, text: str, *, window: int | None = None) -> list[Pair]:
     """Cut a document of any length into (context, continuation) windows that score each token once.
 
-    A window is as long as the model's position limit, at most `max_window` tokens. The first one
-    scores all of its tokens, each later one its second half: beyond the first window a token has at
-    least half a window of context.
+    window: tokens of context; without it as many as the model was trained on (`model.window`). The
+    first window scores all of its tokens, each later one its second half: beyond the first one a
+    token has at least half a window of context.
     """
     ids = model.encode_document(text)
-    window = min(max_window, model.max_length or max_window)
+    window = window or model.window
+    if model.max_length is not None:
+        window = min(window, model.max_length)
     stride = window // 2
     if stride < 1:
         raise ValueError(f"{model.name}: a window of {window} tokens is too short to score text")

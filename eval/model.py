@@ -6,7 +6,7 @@ Made by pipeline/models.py; this package loads nothing.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 Form = Literal["document", "chat"]
 
 Turn = tuple[Literal["system", "user", "assistant"], str]
+
+
+MAX_WINDOW = 2048  # tokens of context for documents, even where a model could take 131,072
+_POSITIONS = ("max_position_embeddings", "max_seq_len")  # the second is mpt's
 
 
 class StopRequested(Exception):
@@ -31,6 +35,7 @@ class LanguageModel:
         the text stay text.
     encode_chat: turns, the last one a user's -> ids up to where the assistant begins to write.
     eos_token_ids: any of these ends a response.
+    trained_length: tokens of a row that it was pre-trained on, where that is known.
     """
 
     name: str
@@ -40,8 +45,26 @@ class LanguageModel:
     encode_document: Callable[[str], list[int]]
     encode_chat: Callable[[Sequence[Turn]], list[int]] | None
     eos_token_ids: frozenset[int]
+    trained_length: int | None = None
 
     @property
     def max_length(self) -> int | None:
         """Longest sequence, in tokens, that the positions cover; None if the model does not say."""
-        return getattr(self.module.config.get_text_config(), "max_position_embeddings", None)
+        return positions_of(self.module.config)
+
+    @property
+    def window(self) -> int:
+        """Tokens of context that documents are read with unless another number is asked for.
+
+        Never more than the model was trained on: beyond that some models say nonsense, others not,
+        and a difference between two would be one of windows.
+        """
+        known = (self.max_length, self.trained_length, MAX_WINDOW)
+        return min(number for number in known if number is not None)
+
+
+def positions_of(config: Any) -> int | None:
+    """Return how many positions a model's config has; None where there is no end, or none said."""
+    text = config.get_text_config()
+    found = (getattr(text, name, None) for name in _POSITIONS)
+    return next((number for number in found if isinstance(number, int) and number > 0), None)

@@ -40,6 +40,7 @@ class ItemResult:
     log_ratio: log p(response) - log q(response) in nats, where the response was sampled from p
         itself, this model at temperature 1, and q is the model that it was trained from.
     lower_is_better: of `score`.
+    window: tokens of context that a text was read with, at most; 0 for what was not read.
     """
 
     task: str
@@ -62,3 +63,4 @@ class ItemResult:
     confidence: float | None = None
     log_ratio: float | None = None
     lower_is_better: bool = False
+    window: int = 0

@@ -80,12 +80,20 @@ def evaluate_texts(
     texts: Mapping[str, Sequence[str]],
     *,
     batch_size: int,
+    window: int | None = None,
     on_progress: Progress | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> list[ItemResult]:
-    """Return the bits per byte of each document of each named text (see `eval.loglik`)."""
+    """Return the bits per byte of each document of each named text (see `eval.loglik`).
+
+    window: tokens of context; without it as many as the model was trained on.
+    """
     asker = Asker(model, batch_size, on_progress=on_progress, should_stop=should_stop)
-    return [result for name, documents in texts.items() for result in asker.read(name, documents)]
+    return [
+        result
+        for name, documents in texts.items()
+        for result in asker.read(name, documents, window=window)
+    ]
 
 
 def questions(

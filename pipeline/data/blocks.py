@@ -9,7 +9,6 @@ from pipeline.data.formats import Record, TextRow, read
 from pipeline.data.mixing import RowSource, TokenSource
 from pipeline.data.tasks import load_task, task_rows
 from pipeline.errors import PosttrainError
-from pipeline.recipe.config import TrainingOnData
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -79,10 +78,9 @@ def held_out_records(
     Of the sources that it trains on, a file's `holdout` and a task's validation split, `rows` (what
     is trained on) left aside; empty where there is neither. at_most: of each source.
     """
-    asked = config.eval_data if isinstance(config, TrainingOnData) else ()
     return [
         record
-        for block in asked or _kept(config.sources)
+        for block in config.eval_data or _kept(config.sources)
         for record in islice(records(block, places, forms, held_out=True), at_most)
     ]
 

@@ -63,17 +63,17 @@ class _Kept:
 class FrozenLinear(_Kept, nn.Linear):
     """A projection whose weights are kept in bf16 or fp16, with or without autocast around it."""
 
-    def forward(self, inputs: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:  # as upstream names it
         """Return (..., out) for (..., in), as autocast gives it; else as precise as the inputs."""
-        return _finished(super().forward(self.widened(inputs)), inputs)
+        return _finished(super().forward(self.widened(input)), input)
 
 
 class FrozenConv1D(_Kept, Conv1D):
     """The same of GPT-2's projection, whose weight is (in, out)."""
 
-    def forward(self, inputs: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """Return (..., out) for (..., in), as autocast gives it; else as precise as the inputs."""
-        return _finished(super().forward(self.widened(inputs)), inputs)
+        return _finished(super().forward(self.widened(x)), x)
 
 
 def keep_frozen(

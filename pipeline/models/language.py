@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from eval.model import Form, LanguageModel
+from transformers import AutoConfig
+
+from eval.model import MAX_WINDOW, Form, LanguageModel, positions_of
 from pipeline.data.chat import ChatEncoder
 from pipeline.data.tokens import TextEncoder
-from pipeline.models.load import load_policy, load_tokenizer, on_device
+from pipeline.models.load import base_of, load_policy, load_tokenizer, on_device
+from pipeline.models.save import TRAINED_LENGTH
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -25,7 +29,18 @@ def language_model(source: StageInput, *, form: Form | None, precision: Precisio
     tokenizer = load_tokenizer(source)
     module = on_device(load_policy(source, precision=precision))
     chosen: Form = form or source.properties.get("form") or _guessed_form(tokenizer)
-    return wrap(module, tokenizer, name=source.name, form=chosen)
+    model = wrap(module, tokenizer, name=source.name, form=chosen)
+    return replace(model, trained_length=source.properties.get(TRAINED_LENGTH))
+
+
+def reading_window(source: StageInput) -> int:
+    """Return the context that a model's documents are read with, without loading the model."""
+    whole = base_of(source) or source
+    config = AutoConfig.from_pretrained(
+        whole.path, revision=whole.revision, trust_remote_code=False
+    )
+    known = (positions_of(config), source.properties.get(TRAINED_LENGTH), MAX_WINDOW)
+    return min(number for number in known if number is not None)
 
 
 def wrap(

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from eval.model import positions_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -80,8 +82,7 @@ def _rows_stay_apart(module: Any) -> bool:
 def _rows(module: Any) -> tuple[Tensor, Tensor, Tensor]:
     """Return three rows of different tokens, (T/2,), none of them padding."""
     config = module.config.get_text_config()
-    limit = getattr(config, "max_position_embeddings", None)
-    half = min(_LINE, limit if isinstance(limit, int) else _LINE) // 2
+    half = min(_LINE, positions_of(module.config) or _LINE) // 2
     ids = [number for number in range(config.vocab_size) if number != config.pad_token_id]
     spread = [ids[number * len(ids) // (3 * half)] for number in range(3 * half)]
     one, other, asked = torch.tensor(spread).view(half, 3).T

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from pipeline.stage import StageInput
 
+TRAINED_LENGTH = "trained_length"  # tokens of a row that a model was pre-trained on
+
 
 def save_policy(
     module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, out: Path
@@ -32,13 +34,15 @@ def save_trained(
     source: the model that training began with; where that is an adapter itself, what is saved is
     one adapter that does what both do. Returns (metrics, properties for the stages that follow).
     """
+    known = source.properties.get(TRAINED_LENGTH)
+    inherited: dict[str, Any] = {} if known is None else {TRAINED_LENGTH: known}
     if not is_peft_model(trained):
-        return save_policy(trained, tokenizer, out), {}
+        return save_policy(trained, tokenizer, out), inherited
     save_adapter(trained, source, out)
     base = base_of(source)
     tokenizer.save_pretrained(out)
     trainable, total = trained.get_nb_trainable_parameters()
-    properties: dict[str, Any] = {"adapter": True}
+    properties: dict[str, Any] = {"adapter": True, **inherited}
     below = source.properties.get("base_artifact") if base else source.artifact
     return {"parameters": total, "trained_parameters": trainable}, (
         {**properties, "base_artifact": below} if below else properties

@@ -5,12 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from eval.model import positions_of
 from pipeline.errors import PosttrainError
 from pipeline.models.frozen import keep_frozen
 from pipeline.models.load import DTYPES, base_of, load_policy
 from pipeline.recipe.patterns import adapter_patterns, pattern_problem
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from transformers import PreTrainedModel
 
     from pipeline.recipe.config import LoraBlock, Precision, TrainingStage
@@ -95,12 +98,19 @@ def adapted(module: PreTrainedModel, config: TrainingStage) -> Any:
     return get_peft_model(module, peft_config(config, "CAUSAL_LM"))
 
 
+def within_positions(defaults: Mapping[str, Any], module: PreTrainedModel) -> dict[str, Any]:
+    """Return a stage's defaults; rows are at most as long as the model has positions."""
+    limit = positions_of(module.config)
+    length = defaults["max_length"]
+    return {**defaults, "max_length": length if limit is None else min(length, limit)}
+
+
 def check_length(
     max_length: int | None, module: PreTrainedModel, source: StageInput, context: StageContext
 ) -> None:
     """Raise PosttrainError for rows longer than the model has positions."""
-    limit = getattr(module.config, "max_position_embeddings", None)
-    if isinstance(limit, int) and isinstance(max_length, int) and max_length > limit:
+    limit = positions_of(module.config)
+    if limit is not None and isinstance(max_length, int) and max_length > limit:
         raise PosttrainError(
             f"{context.name}: training_args",
             f"max_length {max_length} is beyond the {limit} positions of {source.name}",

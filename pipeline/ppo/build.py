@@ -292,9 +292,3 @@ def _stop_strings(tokenizer: PreTrainedTokenizerBase, args: PPOConfig) -> StopSt
                 f"`stop_strings` has the control token `{text}`; write `stop_token_ids: [{number}]`"
             )
     return StopStrings(tokenizer, args.stop_strings) if args.stop_strings else None
-
-
-def positions_of(causal: Any) -> int | None:
-    """Return how many positions a model has; None if it does not say."""
-    limit = getattr(causal.config.get_text_config(), "max_position_embeddings", None)
-    return limit if isinstance(limit, int) else None

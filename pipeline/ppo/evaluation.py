@@ -19,9 +19,9 @@ import torch
 from accelerate.utils import gather_object
 from transformers.trainer_utils import set_seed
 
+from eval.model import positions_of
 from pipeline.errors import PosttrainError
 from pipeline.ppo import checkpoint
-from pipeline.ppo.build import positions_of
 from pipeline.ppo.experience import kl_per_sequence, of_sampling
 from pipeline.ppo.prompts import prompts_of
 from pipeline.rewards.responses import SOURCE, Logged
@@ -52,7 +52,7 @@ class EvaluatesPrompts:
         """Return the prompts of a data set, or of several by name; none of None."""
         if data is None:
             return {}
-        positions = positions_of(self.model.causal)
+        positions = positions_of(self.model.causal.config)
         return {
             name: prompts_of(rows, self.processing_class, self.args, positions)
             for name, rows in (data if isinstance(data, dict) else {"": data}).items()

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from eval.decoding import Decoding, check_prompts, drawn, joined, uniforms
+from eval.model import positions_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -203,8 +204,7 @@ def check_rollout(
     """Raise ValueError for what no sampler can work with."""
     if len(keys) != len(prompts):
         raise ValueError(f"there are {len(prompts)} prompts and {len(keys)} keys")
-    positions = getattr(module.config.get_text_config(), "max_position_embeddings", None)
-    check_prompts(prompts, sampling.max_new_tokens, positions)
+    check_prompts(prompts, sampling.max_new_tokens, positions_of(module.config))
 
 
 def check_probabilities(probabilities: Tensor) -> None:

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from eval.model import positions_of
 from pipeline import adapters
-from pipeline.data.blocks import held_out_prompts, row_sources, tasks_of
+from pipeline.data.blocks import held_out_prompts, held_out_records, row_sources, tasks_of
 from pipeline.data.mixing import row_mixture
 from pipeline.data.prompt_ids import encode_prompts
 from pipeline.errors import PosttrainError
@@ -20,7 +21,7 @@ from pipeline.models.load import base_of, load_policy, load_tokenizer, on_device
 from pipeline.models.reward import load_reward_model, padding_for_rewards
 from pipeline.models.training import load_for_training, peft_config
 from pipeline.ppo.adapted import SharedReward, shared_adapter, shared_reward
-from pipeline.ppo.build import Start, actor_critic, adapted, positions_of
+from pipeline.ppo.build import Start, actor_critic, adapted
 from pipeline.ppo.collect import Prompt
 from pipeline.ppo.config import PPOConfig
 from pipeline.ppo.critic_start import CriticStart, has_adapter, of_reward_model, saved_critic
@@ -37,13 +38,14 @@ from pipeline.training.arguments import arguments, refusals
 from pipeline.training.precision import autocast_of, dtype_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from transformers import PreTrainedTokenizerBase
 
     from eval.model import Form
     from eval.task import Task
+    from pipeline.data.prompt_ids import EncodedPrompt
     from pipeline.ppo.actor_critic import ActorCritic
     from pipeline.stage import Stage, StageContext
     from pipeline.stages.ppo import PpoConfig, RewardBlock
@@ -85,7 +87,7 @@ def staged(config: PpoConfig, context: StageContext, stage: Stage) -> Staged:
     rows, shares = row_mixture(sources, seed=context.seed)
     # What leaves no room for a response is dropped and counted, unless the recipe says more.
     actor, modules = _actor(config, context, source, args)
-    positions = positions_of(actor.causal)
+    positions = positions_of(actor.causal.config)
     room = None if positions is None else positions - args.max_completion_length
     limit = args.max_prompt_length or room
     encoded, report = encode_prompts(rows, tokenizer, max_prompt_length=limit, form=form)
@@ -94,7 +96,11 @@ def staged(config: PpoConfig, context: StageContext, stage: Stage) -> Staged:
     held_out = (
         encode_prompts(unseen, tokenizer, max_prompt_length=limit, form=form)[0] if unseen else []
     )
-    tasks = tasks_of(config.prompts, context.places)
+    to_evaluate = held_out
+    if config.eval_data:
+        asked = held_out_records(config, context.places, stage.data_forms)
+        to_evaluate = encode_prompts(asked, tokenizer, max_prompt_length=limit, form=form)[0]
+    tasks = tasks_of((*config.prompts, *config.eval_data), context.places)
     autocast = autocast_of(args)
     terms = [
         _term(term, modules, tokenizer, tasks, context, autocast=autocast) for term in config.reward
@@ -118,9 +124,8 @@ def staged(config: PpoConfig, context: StageContext, stage: Stage) -> Staged:
                 eos_penalty_mode=config.eos_penalty_mode,
             ),
             args=args,
-            train_dataset=[
-                {**each.columns, "input_ids": each.ids, "prompt": each.prompt} for each in encoded
-            ],
+            train_dataset=_rows(encoded),
+            eval_dataset=_rows(to_evaluate) or None,
             processing_class=tokenizer,
             on_rollout=watch,
         )
@@ -135,6 +140,10 @@ def staged(config: PpoConfig, context: StageContext, stage: Stage) -> Staged:
         tasks,
         report.metrics() | {"sources": [f"{one.label}: {one.num_rows} prompts" for one in shares]},
     )
+
+
+def _rows(prompts: Sequence[EncodedPrompt]) -> list[dict[str, Any]]:
+    return [{**each.columns, "input_ids": each.ids, "prompt": each.prompt} for each in prompts]
 
 
 def _actor(

@@ -28,6 +28,7 @@ from accelerate.utils.memory import clear_device_cache
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, set_seed
 
+from eval.model import positions_of
 from pipeline.models.dropout import without_dropout
 from pipeline.ppo import build, checkpoint, core
 from pipeline.ppo.actor_critic import ActorCritic, evaluating
@@ -115,7 +116,7 @@ class PPOTrainer(EvaluatesPrompts, Trainer):
             begun = build.critic_start(critic, policy, rewards, args)
             actor = build.actor_critic(build.Start(policy, begun, ref_model), args)
         keep_as_multiplied(actor, args)
-        self.prompts = prompts_of(train_dataset, tokenizer, args, build.positions_of(actor.causal))
+        self.prompts = prompts_of(train_dataset, tokenizer, args, positions_of(actor.causal.config))
         if args.disable_dropout:
             without_dropout(actor, saved=actor.networks())
         super().__init__(

@@ -60,8 +60,17 @@ class Watch:
         self._trainer: PPOTrainer | None = None
 
     def follow(self, trainer: PPOTrainer) -> None:
-        """Say whose rollouts they are."""
+        """Say whose rollouts they are, and whose evaluations."""
         self._trainer = trainer
+        trainer.on_evaluation = self.on_evaluation
+
+    def on_evaluation(
+        self, rows: Sequence[ScoredRow], prompts: Sequence[Prompt]
+    ) -> dict[str, float]:
+        """Return gold scores of held-out prompts' answers as metrics."""
+        assert self._trainer is not None
+        texts = [self._text(self._trainer, row) for row in rows]
+        return gold_metrics(gold_scores(self._tasks, prompts, texts), prompts)
 
     def __call__(
         self, rows: list[ScoredRow], combined: Combined, metrics: dict[str, float]

@@ -7,7 +7,7 @@ computed: it is never part of a fingerprint. Whatever is not marked is identity.
 
 import re
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, ClassVar, Literal, cast
 
 from pydantic import (
     BaseModel,
@@ -280,8 +280,8 @@ class LoraBlock(Block):
 class EarlyStoppingBlock(Block):
     """When to stop before the last step; needs `eval_strategy` in `training_args`.
 
-    patience: evaluations without an improvement of `metric_for_best_model` (of the loss, unless
-    said). threshold: what counts as one.
+    patience: evaluations without an improvement of `metric_for_best_model` (the loss, of ppo the
+    score, unless said). threshold: what counts as one.
     """
 
     patience: PositiveInt = 3
@@ -296,12 +296,20 @@ class TrainingStage(StageConfig):
     frozen projections (below an adapter, of a reference) are kept in it. fp16 needs a GPU.
     lora: train an adapter instead of all weights.
     training_args: goes through to the upstream config class, names checked against it.
+    eval_data: what is measured during training when `training_args` has an `eval_strategy`, and
+    never trained on; without it the held-out part of what is trained on (`holdout`; a task's
+    validation split).
+    early_stopping: when evaluations during training do not improve any more.
     """
+
+    best_metric: ClassVar[str] = "loss"  # by which the best checkpoint is told
 
     batch_size: PositiveInt = 16
     precision: Precision = "fp32"
     lora: LoraBlock | None = None
     training_args: dict[str, Any] = {}
+    eval_data: Annotated[tuple[DataBlock, ...], OR_ONE] = ()
+    early_stopping: EarlyStoppingBlock | None = None
 
     @property
     def sources(self) -> tuple[DataBlock, ...]:
@@ -310,16 +318,9 @@ class TrainingStage(StageConfig):
 
 
 class TrainingOnData(TrainingStage):
-    """What every stage that learns from the rows of `data` may be asked.
-
-    eval_data: what is measured during training when `training_args` has an `eval_strategy`, and
-    never trained on; without it the held-out part of `data` (`holdout`; a task's validation split).
-    early_stopping: when evaluations during training do not improve any more.
-    """
+    """What every stage that learns from the rows of `data` may be asked."""
 
     data: DataBlocks
-    eval_data: Annotated[tuple[DataBlock, ...], OR_ONE] = ()
-    early_stopping: EarlyStoppingBlock | None = None
 
     @property
     def sources(self) -> tuple[DataBlock, ...]:

@@ -13,7 +13,7 @@ from pipeline.data.tasks import load_task
 from pipeline.errors import PosttrainError, closest
 from pipeline.recipe.own_code import check_reward_function
 from pipeline.recipe.references import HubModel, LocalModel, StageOutput, model_source
-from pipeline.recipe.train_checks import positions
+from pipeline.recipe.train_checks import MORE_POSITIONS, positions, settings
 from pipeline.stages import stage_of
 
 if TYPE_CHECKING:
@@ -56,8 +56,9 @@ class _Checks:
         self._recipe = recipe
         self._stage = stage
         self._config = config
-        self._sources = list(dict.fromkeys(block.label for block in config.prompts))
-        self._tasks = [block.task for block in config.prompts if block.task is not None]
+        every = (*config.prompts, *config.eval_data)
+        self._sources = list(dict.fromkeys(block.label for block in every))
+        self._tasks = [block.task for block in every if block.task is not None]
 
     def _error(self, place: Location, message: str, hint: str = "") -> PosttrainError:
         return self._recipe.error((*self._stage, *place), message, hint)
@@ -134,11 +135,12 @@ class _Checks:
 
     def every_prompt_has_a_reward(self) -> None:
         """Refuse prompts whose responses nothing would ever reward."""
-        for number, block in enumerate(self._config.prompts):
-            if not any(_rewards(term, block.label, block.task) for term in self._config.reward):
-                message = f"no reward is for the prompts of `{block.label}`"
-                hint = "add one to `reward`, or name them in the `on` of one"
-                raise self._error(("prompts", number), message, hint)
+        for field in ("prompts", "eval_data"):
+            for number, block in enumerate(getattr(self._config, field)):
+                if not any(_rewards(term, block.label, block.task) for term in self._config.reward):
+                    message = f"no reward is for the prompts of `{block.label}`"
+                    hint = "add one to `reward`, or name them in the `on` of one"
+                    raise self._error((field, number), message, hint)
 
     def critic(self) -> None:
         """Refuse a critic to start from that is not there."""
@@ -190,7 +192,7 @@ class _Checks:
     def lengths(self) -> None:
         """Refuse prompts and responses that are longer than the model has positions."""
         config = self._config
-        given = {**stage_of(config.stage).training_defaults, **config.training_args}
+        given = settings(self._recipe, config)
         limit = positions(self._recipe, config.model)
         prompt, response = given.get("max_prompt_length"), given["max_completion_length"]
         least = 1 if prompt is None else prompt
@@ -199,7 +201,7 @@ class _Checks:
         said = f"`max_completion_length` {response}"
         said += "" if prompt is None else f" after `max_prompt_length` {prompt}"
         message = f"{said} is beyond the {limit} positions of `{config.model}`"
-        hint = "lower it, or raise `max_position_embeddings` of the model"
+        hint = f"lower it, or {MORE_POSITIONS}"
         raise self._error(("training_args", "max_completion_length"), message, hint)
 
     def steps(self) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import PosttrainError
 from pipeline.recipe import lora, training_args
-from pipeline.recipe.config import LoraBlock, StageConfig, TrainingOnData, TrainingStage
+from pipeline.recipe.config import LoraBlock, StageConfig, TrainingStage
 from pipeline.recipe.machine import may_have_gpu
 from pipeline.recipe.model_folder import size_problem
 from pipeline.recipe.patterns import LAYERS, adapter_patterns, pattern_problem
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 
 _SMOOTH = {"robust", "exo_pair", "aot", "aot_unpaired"}  # losses that `label_smoothing` is for
+# What to do where rows are longer than the model of an earlier stage has positions.
+MORE_POSITIONS = "give the new model more: `sequence_length`, or `max_position_embeddings`"
 
 
 def check_training(recipe: Recipe, name: str, config: TrainingStage) -> None:
@@ -33,8 +35,7 @@ def check_training(recipe: Recipe, name: str, config: TrainingStage) -> None:
     check_scalar_head(recipe, name, config)
     _check_precision(recipe, name, config)
     _check_length(recipe, name, config)
-    if isinstance(config, TrainingOnData):
-        _check_evaluation(recipe, name, config)
+    _check_evaluation(recipe, name, config)
     _check_lora(recipe, name, config)
 
 
@@ -47,7 +48,7 @@ def _check_training_args(recipe: Recipe, name: str, config: TrainingStage) -> No
         if found:
             where = recipe.document.where(("stages", name, "training_args", key), key=True)
             raise PosttrainError(where, *found)
-    losses = _arguments(config).get("loss_type") or ()
+    losses = settings(recipe, config).get("loss_type") or ()
     losses = {losses} if isinstance(losses, str) else set(losses)
     if (
         trainer == "DPOConfig"
@@ -87,12 +88,12 @@ def _check_length(recipe: Recipe, name: str, config: TrainingStage) -> None:
         return
     limit = positions(recipe, model)
     given: Location = ("training_args", "max_length")
-    length = _arguments(config).get("max_length")
+    length = config.training_args.get("max_length")
     if length is None:
         given, length = ("sequence_length",), getattr(config, "sequence_length", None)
     if limit is not None and isinstance(length, int) and length > limit:
         message = f"`{given[-1]}` {length} is beyond the {limit} positions of `{model}`"
-        hint = f"lower `{given[-1]}`, or raise `max_position_embeddings` of the model"
+        hint = f"lower `{given[-1]}`, or {MORE_POSITIONS}"
         raise recipe.error(("stages", name, *given), message, hint)
 
 
@@ -105,24 +106,28 @@ def positions(recipe: Recipe, model: str) -> int | None:
     return positions(recipe, earlier) if isinstance(earlier, str) else config.max_positions
 
 
-def _check_evaluation(recipe: Recipe, name: str, config: TrainingOnData) -> None:
+def _check_evaluation(recipe: Recipe, name: str, config: TrainingStage) -> None:
     """Refuse evaluation during training that has nothing to evaluate, or is never made use of."""
     location: Location = ("stages", name)
     evaluates = config.training_args.get("eval_strategy", "no") not in ("no", False)
     if not evaluates:
-        wanted = [key for key in ("load_best_model_at_end",) if config.training_args.get(key)]
-        wanted += ["early_stopping"] if config.early_stopping is not None else []
+        best = "load_best_model_at_end"
+        wanted: list[Location] = [("training_args", best)] if config.training_args.get(best) else []
+        wanted += [("early_stopping",)] if config.early_stopping is not None else []
         if wanted:
+            message = f"`{wanted[0][-1]}` needs evaluation during training"
             hint = "write `eval_strategy: steps` and `eval_steps` in `training_args`"
-            raise recipe.error(location, f"`{wanted[0]}` needs evaluation during training", hint)
+            raise recipe.error((*location, *wanted[0]), message, hint)
         return
-    kept = [block for block in config.data if block.task is not None or block.holdout is not None]
+    kept = [
+        block for block in config.sources if block.task is not None or block.holdout is not None
+    ]
     if not config.eval_data and not kept:
         message = "`eval_strategy` is set, and there are no rows to evaluate on"
         hint = "write `holdout: 0.1` on the data, or `eval_data`"
         raise recipe.error((*location, "training_args", "eval_strategy"), message, hint)
     for number, block in enumerate(config.eval_data):
-        for other in config.data:
+        for other in config.sources:
             is_same = block.file is not None and block.file == other.file
             if is_same and block.holdout != other.holdout:
                 message = f"`{block.file}` is trained on too"
@@ -157,5 +162,14 @@ def _adapter_below(recipe: Recipe, config: StageConfig) -> LoraBlock | None:
     return earlier.lora if isinstance(earlier, TrainingStage) else None
 
 
-def _arguments(config: TrainingStage) -> dict[str, Any]:
-    return {**stage_of(config.stage).training_defaults, **config.training_args}
+def settings(recipe: Recipe, config: TrainingStage) -> dict[str, Any]:
+    """Return a stage's arguments over our defaults.
+
+    Where `max_length` is not given, rows are at most as long as the model has positions.
+    """
+    defaults = dict(stage_of(config.stage).training_defaults)
+    model = getattr(config, "model", None)
+    limit = positions(recipe, model) if isinstance(model, str) else None
+    if limit is not None and "max_length" in defaults:
+        defaults["max_length"] = min(defaults["max_length"], limit)
+    return {**defaults, **config.training_args}

@@ -22,6 +22,8 @@ _HOMES = {
     "LoraConfig": ("peft", "tuners/lora/config.py"),
     "PPOConfig": ("pipeline", "ppo/config.py"),
 }
+_POSITIONS = "max_position_embeddings"
+_OTHER_POSITIONS = ("max_seq_len",)  # mpt's, which no attribute_map names
 _WHOLE = re.DOTALL | re.MULTILINE
 _SAME_AS = {"gpt-sw3": "gpt2"}  # an older model type without a config of its own
 # Older names that a config with `rope_parameters` still takes (modeling_rope_utils.py).
@@ -82,6 +84,22 @@ def architecture_fields(architecture: str) -> frozenset[str]:
                 found.update(_literal(statement))
     found = {name for name in found if not name.startswith("_")}
     return frozenset(found | _ROPE_FIELDS if "rope_parameters" in found else found - _ROPE_FIELDS)
+
+
+@cache
+def positions_field(architecture: str) -> str | None:
+    """Return the field of a model type's config that says how many positions it has, if any.
+
+    Raises ValueError for a model type that transformers does not have.
+    """
+    known = architecture_fields(architecture)
+    for owner in _lineage(_architecture_class(_SAME_AS.get(architecture, architecture))):
+        for statement in owner.node.body:
+            if _assigned(statement) == "attribute_map":
+                named = _literal(statement).get(_POSITIONS)
+                if named is not None:
+                    return str(named)
+    return next((name for name in (_POSITIONS, *_OTHER_POSITIONS) if name in known), None)
 
 
 @cache

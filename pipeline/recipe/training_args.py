@@ -105,7 +105,6 @@ _RESUME = "exact resume depends on it"
 _EVALUATE = "evaluation during training measures the loss; a stage `evaluate` does the rest"
 _PACKING = "sft gives each row a place of its own; pretrain always packs"
 _ON_STAGE = "write it on the stage"
-_ROLLOUTS = "rollouts are measured as they come, and at the end `best_of` measures held-out prompts"
 _OF_PAIRS = "the loss is one of pairs; give them a column `probability`, from 0.5 to 1"
 _UNBIASED = "responses are sampled from the whole distribution that they are scored by"
 
@@ -171,9 +170,6 @@ _OURS_OF: Mapping[str, Mapping[str, str]] = {
         "reward_weights": "write `weight:` in each block of `reward:`",
         **dict.fromkeys(("reward_normalisation", "reward_clip"), _ON_STAGE),
         **dict.fromkeys(("missing_eos_penalty", "eos_penalty_mode"), _ON_STAGE),
-        **dict.fromkeys(("eval_strategy", "eval_steps", "eval_delay", "eval_on_start"), _ROLLOUTS),
-        **dict.fromkeys(("load_best_model_at_end", "metric_for_best_model"), _ROLLOUTS),
-        "greater_is_better": _ROLLOUTS,
         "chat_template_kwargs": "a recipe's prompts go through the model's chat template as it is",
         **{key: f"it {why}" for key, why in ppo_arguments.REFUSED.items() if key not in OURS},
     },

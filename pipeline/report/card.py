@@ -270,6 +270,7 @@ def _asked_stage(plan: Plan, entrant: str) -> str | None:
 def _row(row: Mapping[str, Any]) -> Sequence[str]:
     digits = 3 if row["metric"] == "bits_per_byte" else 2
     how = row["form"] if row["style"] == "none" else f"{row['form']}, {row['style']}"
+    how += f", window {row['window']}" if row.get("window") else ""
     return [
         str(without_places(row["task"])),
         row["metric"].replace("_", " "),

@@ -211,7 +211,7 @@ def _print_divergence(rows: Sequence[Mapping[str, Any]], console: Console) -> No
 def _way(row: Mapping[str, Any]) -> str:
     """Return `, few-shot 3` and the like; nothing where nothing was asked."""
     if row["style"] == "none":
-        return ""
+        return f", window {row['window']}" if row.get("window") else ""
     return f", {row['style']} {row['shots']}" if row["shots"] else f", {row['style']}"
 
 

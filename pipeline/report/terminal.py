@@ -81,7 +81,7 @@ def print_plan(plan: Plan, console: Console) -> None:
     for name, estimate in estimates(plan).items():
         console.print(f"[dim]{name}: {_size_of_training(estimate)}[/]")
     for planned in plan.stages:
-        defaults = training_summary(planned.config)
+        defaults = training_summary(plan, planned.config)
         if defaults:
             said = ", ".join(f"{key}: {value}" for key, value in defaults.items())
             console.print(f"[dim]{planned.name}: our defaults: {escape(said)}[/]")

@@ -12,7 +12,7 @@ from eval.tasks import BENCHMARKS, parse
 from pipeline.recipe.batch import split_batch
 from pipeline.recipe.config import DataBlock, TrainingStage
 from pipeline.recipe.launching import processes_of
-from pipeline.recipe.train_checks import positions
+from pipeline.recipe.train_checks import positions, settings
 from pipeline.run.plan import Plan
 from pipeline.run.sizes import KnownModel, Shape, begins_with, lora_parameters, named
 from pipeline.stage import Stage
@@ -84,7 +84,7 @@ class _Job:
 
 def _job(plan: Plan, config: TrainingStage) -> _Job:
     stage = stage_of(config.stage)
-    given = {**stage.training_defaults, **config.training_args}
+    given = settings(plan.recipe, config)
     length = given.get("max_length")
     if isinstance(config, PretrainConfig):
         length = config.sequence_length

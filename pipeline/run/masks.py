@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.recipe.config import TrainingStage
 from pipeline.recipe.references import LocalModel, StageOutput, model_source
+from pipeline.recipe.train_checks import settings
 from pipeline.run.hub_lock import read_lock
 from pipeline.stage import StageInput
 from pipeline.stages import stage_of
@@ -53,7 +54,7 @@ def print_masks(plan: Plan, stage_name: str, *, rows: int, console: Console) -> 
 
     tokenizer = load_tokenizer(source)
     stage = stage_of(config.stage)
-    given = {**stage.training_defaults, **config.training_args}
+    given = settings(plan.recipe, config)
     show: Callable[..., None] = _print_examples
     if "prompt" in stage.data_forms:
         guessed: Form = "chat" if tokenizer.chat_template else "document"

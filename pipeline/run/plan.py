@@ -6,15 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pipeline.recipe.config import StageConfig
+from pipeline.recipe.config import StageConfig, TrainingStage
 from pipeline.recipe.load import Recipe
 from pipeline.recipe.remarks import changed_execution
+from pipeline.recipe.train_checks import settings
 from pipeline.run import checkpoints
 from pipeline.run.fingerprint import explain, fingerprint
 from pipeline.run.hub_lock import read_lock
 from pipeline.run.identity import Identifier
 from pipeline.run.store import Artifact, Store
 from pipeline.stages import stage_of
+from pipeline.stages.pretrain import PretrainConfig
 
 Status = Literal["cached", "resume", "run"]
 
@@ -165,11 +167,14 @@ def schedule_of(plan: Plan) -> dict[str, frozenset[str]]:
     return closure
 
 
-def training_summary(config: StageConfig) -> dict[str, Any]:
-    """Return our defaults below the user's `training_args`, as `plan` prints them."""
-    given = getattr(config, "training_args", {})
+def training_summary(plan: Plan, config: StageConfig) -> dict[str, Any]:
+    """Return our defaults below the user's settings, as `plan` prints them."""
+    new_model = config.defaults if isinstance(config, PretrainConfig) else {}
+    if not isinstance(config, TrainingStage):
+        return {}
+    given = settings(plan.recipe, config)
+    defaults = stage_of(config.stage).training_defaults
     return {
-        key: value
-        for key, value in stage_of(config.stage).training_defaults.items()
-        if key not in given
+        **new_model,
+        **{key: given[key] for key in defaults if key not in config.training_args},
     }

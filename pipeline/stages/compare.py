@@ -30,7 +30,7 @@ from pipeline.stages.evaluate import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from eval.gate import Bounds
 
@@ -85,12 +85,13 @@ def run(config: CompareConfig, context: StageContext) -> StageResult:
         raise PosttrainError(
             context.name, "there is nothing to ask the models", "name `tasks`, `texts` or `harness`"
         )
+    window = config.window or _common_window(config, sources)
     measured: dict[str, Measured] = {}
     for source in sources:
         name = model_name(source)
         if name in measured:
             raise PosttrainError(context.name, f"`{name}` is named twice", "name each model once")
-        measured[name] = _measured(config, context, source, name)
+        measured[name] = _measured(config, context, source, name, window)
         write_items(measured[name].results, name, context)
     try:
         found = comparison(
@@ -120,12 +121,30 @@ def bounds(gate: Mapping[str, GateBlock]) -> dict[str, Bounds]:
     return {key: Bounds(**block.model_dump()) for key, block in gate.items()}
 
 
+def _common_window(config: CompareConfig, sources: Sequence[StageInput]) -> int | None:
+    """Return the context that all models can read texts with; None where no text is read now."""
+    if not config.texts:
+        return None
+    from pipeline.models.language import reading_window
+
+    windows = [reading_window(source) for source in sources if source.kind != "evaluation"]
+    for source in sources:
+        if source.kind == "evaluation":
+            items = read_items(Path(source.path)).get(model_name(source), [])
+            windows += [item.window for item in items if item.window]
+    return min(windows, default=None)
+
+
 def _measured(
-    config: CompareConfig, context: StageContext, source: StageInput, name: str
+    config: CompareConfig,
+    context: StageContext,
+    source: StageInput,
+    name: str,
+    window: int | None,
 ) -> Measured:
     """Return the results of a finished evaluation, or ask a model now."""
     if source.kind != "evaluation":
-        return measure(config, context, source, None)
+        return measure(config, context, source, None, window=window)
     return Measured(
         results=read_items(Path(source.path)).get(name, []),
         trained_from=source.properties.get("trained_from"),

@@ -64,6 +64,7 @@ def run(config: DpoConfig, context: StageContext) -> StageResult:
         load_for_training,
         load_reference,
         peft_config,
+        within_positions,
     )
     from pipeline.training.arguments import arguments, refusals
     from pipeline.training.drive import train
@@ -74,7 +75,9 @@ def run(config: DpoConfig, context: StageContext) -> StageResult:
     tokenizer, module = load_tokenizer(source), load_for_training(source, config)
     sources = row_sources(config.data, context.places, STAGE.data_forms)
     rows, shares = row_mixture(sources, seed=context.seed)
-    args = arguments(DPOConfig, config, context, defaults=TRAINING_DEFAULTS)
+    args = arguments(
+        DPOConfig, config, context, defaults=within_positions(TRAINING_DEFAULTS, module)
+    )
     check_length(args.max_length, module, source, context)
     pairs, report = encode_pairs(rows, tokenizer, max_length=args.max_length)
     unseen = held_out_records(config, context.places, STAGE.data_forms)

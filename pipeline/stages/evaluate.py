@@ -58,6 +58,8 @@ class MeasuringStage(StageConfig):
     samples: responses to each prompt; pass_at: report pass@k for these k beside powers of two.
     kl: how far a model that was trained here has moved from the one it was trained from, measured
     on its first sampled responses, where `temperature` is 1.
+    window: tokens of context that texts are read with; without it as many as the model was
+    pre-trained on, in a comparison the fewest of these, at most 2,048.
     batch_size: memory and speed only.
     """
 
@@ -76,6 +78,7 @@ class MeasuringStage(StageConfig):
     pass_at: Annotated[tuple[PositiveInt, ...], OR_ONE] = ()
     kl: bool = True
     precision: Precision = "fp32"
+    window: Annotated[int, Field(ge=2)] | None = None
     batch_size: Annotated[PositiveInt, EXECUTION] = 64
 
     @model_validator(mode="after")
@@ -136,7 +139,7 @@ def run(config: EvaluateConfig, context: StageContext) -> StageResult:
     from eval.compare import compare
 
     source = context.model(config.model)
-    measured = measure(config, context, source, config.form)
+    measured = measure(config, context, source, config.form, window=config.window)
     name = model_name(source)
     write_items(measured.results, name, context)
     rows = compare({name: measured.results}, name, pass_at=config.pass_at)
@@ -158,14 +161,24 @@ def model_name(source: StageInput) -> str:
 
 def metric_name(row: Row) -> str:
     """Return a row's name among a stage's metrics: `arithmetic verified_accuracy few-shot 3`."""
+    if row.window:
+        return f"{row.task} {row.metric} window {row.window}"
     shots = f" {row.shots}" if row.shots else ""
     return f"{row.task} {row.metric} {row.style}{shots}"
 
 
 def measure(
-    config: MeasuringStage, context: StageContext, source: StageInput, form: Form | None
+    config: MeasuringStage,
+    context: StageContext,
+    source: StageInput,
+    form: Form | None,
+    *,
+    window: int | None,
 ) -> Measured:
-    """Load a model and return what it made of every item."""
+    """Load a model and return what it made of every item.
+
+    window: tokens of context for texts; without it as many as the model was trained on.
+    """
     from eval.run import evaluate, evaluate_texts
     from pipeline.data.blocks import held_out_texts
     from pipeline.data.tasks import load_task
@@ -180,6 +193,9 @@ def measure(
     }
     model = language_model(source, form=form, precision=config.precision)
     _check_questions(config, context, tasks, model.form)
+    if window is not None and model.max_length is not None and window > model.max_length:
+        message = f"`window` {window} is beyond the {model.max_length} positions of {source.name}"
+        raise PosttrainError(context.name, message, "lower it")
     parent, notes = _trained_from(config, source, model)
 
     def show(label: str, done: int, total: int) -> None:
@@ -207,6 +223,7 @@ def measure(
             model,
             texts,
             batch_size=config.batch_size,
+            window=window,
             on_progress=show,
             should_stop=context.should_stop,
         )

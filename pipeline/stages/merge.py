@@ -42,6 +42,6 @@ def run(config: MergeConfig, context: StageContext) -> StageResult:
     return StageResult(metrics=metrics, properties=kept)
 
 
-_INHERITED = ("form", "template_sha256")
+_INHERITED = ("form", "template_sha256", "trained_length")
 
 STAGE = Stage(config=MergeConfig, run=run, produces="policy", version=1, is_seeded=False)

@@ -7,7 +7,7 @@ the verifiers of tasks, together. The reference is the policy as it comes in.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     BeforeValidator,
@@ -140,6 +140,8 @@ class PpoConfig(TrainingStage):
     batch_size: responses per optimizer step over all devices; a rollout has `num_mini_batches`
     times as many.
     """
+
+    best_metric: ClassVar[str] = "objective/scores"
 
     stage: Literal["ppo"]
     model: ModelRef

@@ -7,6 +7,7 @@ documents gets one to a row, padded. Bits per byte on text that was held out is 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, PositiveInt, model_validator
@@ -19,7 +20,12 @@ from pipeline.recipe.config import (
     TokenizerRef,
     TrainingOnData,
 )
-from pipeline.recipe.trainer_fields import architecture_fields, architectures, has_causal_model
+from pipeline.recipe.trainer_fields import (
+    architecture_fields,
+    architectures,
+    has_causal_model,
+    positions_field,
+)
 from pipeline.recipe.wording import shown
 from pipeline.stage import Stage, StageContext, StageInput, StageResult
 
@@ -49,10 +55,10 @@ SIZES: dict[str, dict[str, int]] = {
     "110M": {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12},
 }
 _HELD_OUT_DOCUMENTS = 200
-_LEAST_POSITIONS = 1024
 _COUNTS = (
     *("hidden_size", "intermediate_size", "head_dim", "num_hidden_layers"),
-    *("num_attention_heads", "num_key_value_heads", "max_position_embeddings"),
+    *("num_attention_heads", "num_key_value_heads", "max_position_embeddings", "n_positions"),
+    *("max_seq_len", "context_length"),
 )
 _LARGEST_COUNT = 10**8
 _OF_THE_TOKENIZER = ("vocab_size", "bos_token_id", "eos_token_id", "pad_token_id")
@@ -88,8 +94,22 @@ class NewModelBlock(Block):
                 raise ValueError(f"`{key}` is not set here; it comes from the tokenizer")
         if self.size is not None and self.size not in SIZES:
             raise ValueError(f"`size` {self.size} is not known; sizes are {', '.join(SIZES)}")
+        names = [key for key in self._positions_names() if key in (self.model_extra or {})]
+        if len(names) > 1:
+            raise ValueError(f"`{names[0]}` and `{names[1]}` are one field; write one of them")
         self._check_sizes(self.fields())
         return self
+
+    def _positions_names(self) -> tuple[str, ...]:
+        """Return the names under which the config class takes its number of positions."""
+        name = positions_field(self.architecture)
+        return () if name is None else tuple(dict.fromkeys((name, "max_position_embeddings")))
+
+    @property
+    def positions(self) -> int | None:
+        """How many positions are asked for, by whichever of its names; None if none is."""
+        fields = self.fields()
+        return next((fields[key] for key in self._positions_names() if key in fields), None)
 
     def _check_sizes(self, fields: dict[str, Any]) -> None:
         for key in _COUNTS:
@@ -146,23 +166,33 @@ class PretrainConfig(TrainingOnData):
             )
         if self.lora is not None and isinstance(self.model, NewModelBlock):
             raise ValueError("`lora` adapts a model that is there; a new one has all to learn")
-        limit = self.max_positions
+        limit = self.model.positions if isinstance(self.model, NewModelBlock) else None
         if limit is not None and self.sequence_length > limit:
             raise ValueError(
-                f"`sequence_length` {self.sequence_length} is beyond "
-                f"max_position_embeddings {limit}; lower it, or raise that"
+                f"`sequence_length` {self.sequence_length} is beyond the {limit} positions of "
+                "`model`; lower it, or raise those"
             )
         return self
 
     @property
     def max_positions(self) -> int | None:
-        """As `model` says, else room for `sequence_length` and more; None for one to go on from."""
+        """As `model` says, else the length trained on; None for one to go on from.
+
+        None also for an architecture that has no positions to run out of.
+        """
         if not isinstance(self.model, NewModelBlock):
             return None
-        limit = self.model.fields().get("max_position_embeddings")
-        if limit is None:
-            return max(_LEAST_POSITIONS, self.sequence_length)
-        return limit if isinstance(limit, int) else None
+        if positions_field(self.model.architecture) is None:
+            return None
+        return self.model.positions or self.sequence_length
+
+    @property
+    def defaults(self) -> dict[str, int]:
+        """What the new model's config gets where `model` does not say it."""
+        if not isinstance(self.model, NewModelBlock) or self.model.positions is not None:
+            return {}
+        name = positions_field(self.model.architecture)
+        return {} if name is None else {name: self.sequence_length}
 
 
 def run(config: PretrainConfig, context: StageContext) -> StageResult:
@@ -172,7 +202,7 @@ def run(config: PretrainConfig, context: StageContext) -> StageResult:
     from pipeline.data.blocks import token_sources
     from pipeline.data.mixing import token_mixture
     from pipeline.models.probe import keeps_rows_apart, sees_rows
-    from pipeline.models.save import save_trained
+    from pipeline.models.save import TRAINED_LENGTH, save_trained
     from pipeline.training.arguments import arguments
     from pipeline.training.drive import train
     from pipeline.training.rows import KnowsRows
@@ -200,7 +230,9 @@ def run(config: PretrainConfig, context: StageContext) -> StageResult:
     properties: dict[str, Any] = {}
     if context.is_main:
         saved, properties = save_trained(trainer.model, tokenizer, source, context.out)
-        metrics |= saved | _held_out(config, context, tokenizer, trainer.model)
+        length = _trained_length(config, source)
+        metrics |= saved | _held_out(config, context, tokenizer, trainer.model, length)
+        properties |= {} if length is None else {TRAINED_LENGTH: length}
     return StageResult(
         metrics={
             **metrics,
@@ -217,6 +249,7 @@ def _model(
     config: PretrainConfig, context: StageContext
 ) -> tuple[PreTrainedTokenizerBase, PreTrainedModel, StageInput]:
     """Return tokenizer, module (an adapter on it, if asked for) and what training begins with."""
+    from eval.model import positions_of
     from pipeline.models.foreign import NONSENSE
     from pipeline.models.load import load_tokenizer
     from pipeline.models.new import new_policy
@@ -228,14 +261,14 @@ def _model(
     else:
         source = context.model(config.model.tokenizer)
         tokenizer = load_tokenizer(source)
-        fields = {"max_position_embeddings": config.max_positions, **config.model.fields()}
+        fields = {**config.defaults, **config.model.fields()}
         try:
             module = new_policy(config.model.architecture, fields, tokenizer)
         except NONSENSE as error:
             first = " ".join(str(error).split())[:300]
             raise PosttrainError(context.name, f"the model cannot be made: {first}") from error
-    limit = getattr(module.config, "max_position_embeddings", None)
-    if isinstance(limit, int) and config.sequence_length > limit:
+    limit = positions_of(module.config)
+    if limit is not None and config.sequence_length > limit:
         raise PosttrainError(
             context.name,
             f"`sequence_length` {config.sequence_length} is beyond the model's {limit}",
@@ -280,13 +313,24 @@ def _eval_dataset(
     return _rows(documents, config, tokenizer, packs=packs).dataset()
 
 
+def _trained_length(config: PretrainConfig, source: StageInput) -> int | None:
+    """Return the longest rows that the model was pre-trained on, here or before, if known."""
+    from pipeline.models.save import TRAINED_LENGTH
+
+    if isinstance(config.model, NewModelBlock):
+        return config.sequence_length
+    before = source.properties.get(TRAINED_LENGTH)
+    return None if before is None else max(before, config.sequence_length)
+
+
 def _held_out(
     config: PretrainConfig,
     context: StageContext,
     tokenizer: PreTrainedTokenizerBase,
     module: Any,
+    trained_length: int | None,
 ) -> dict[str, float]:
-    """Return bits per byte on each source's text that no step trained on."""
+    """Return bits per byte on each source's text that no step trained on, and the window."""
     from eval.compare import compare
     from eval.run import evaluate_texts
     from pipeline.data.blocks import held_out_texts, keeps_texts
@@ -297,15 +341,18 @@ def _held_out(
         for block in config.data
         if keeps_texts(block, context.places)
     }
+    model = wrap(module, tokenizer, name=context.name, form="document")
+    model = replace(model, trained_length=trained_length)
     results = evaluate_texts(
-        wrap(module, tokenizer, name=context.name, form="document"),
+        model,
         held_out,
         batch_size=16,
         on_progress=context.progress,
         should_stop=context.should_stop,
     )
     rows = compare({context.name: results}, context.name)
-    return {f"bits_per_byte {row.task}": row.score for row in rows if row.score is not None}
+    found = {f"bits_per_byte {row.task}": row.score for row in rows if row.score is not None}
+    return {**found, "window": model.window} if found else {}
 
 
 STAGE = Stage(

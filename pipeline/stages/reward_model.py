@@ -44,7 +44,12 @@ def run(config: RewardModelConfig, context: StageContext) -> StageResult:
     from pipeline.models.load import load_tokenizer
     from pipeline.models.reward import as_reward_model, padding_for_rewards
     from pipeline.models.save import save_trained
-    from pipeline.models.training import check_length, load_for_training, peft_config
+    from pipeline.models.training import (
+        check_length,
+        load_for_training,
+        peft_config,
+        within_positions,
+    )
     from pipeline.training.arguments import arguments, refusals
     from pipeline.training.drive import train
     from pipeline.training.reward import SoftRewardTrainer, collator
@@ -55,7 +60,9 @@ def run(config: RewardModelConfig, context: StageContext) -> StageResult:
     module = as_reward_model(load_for_training(source, config), tokenizer)
     sources = row_sources(config.data, context.places, STAGE.data_forms)
     rows, shares = row_mixture(sources, seed=context.seed)
-    args = arguments(RewardConfig, config, context, defaults=TRAINING_DEFAULTS)
+    args = arguments(
+        RewardConfig, config, context, defaults=within_positions(TRAINING_DEFAULTS, module)
+    )
     check_length(args.max_length, module, source, context)
     pairs, report = encode_pairs(rows, tokenizer, max_length=args.max_length)
     unseen = held_out_records(config, context.places, STAGE.data_forms)

@@ -51,7 +51,12 @@ def run(config: SftConfig, context: StageContext) -> StageResult:
     from pipeline.data.template import template_sha256
     from pipeline.models.load import load_tokenizer
     from pipeline.models.save import save_trained
-    from pipeline.models.training import check_length, load_for_training, peft_config
+    from pipeline.models.training import (
+        check_length,
+        load_for_training,
+        peft_config,
+        within_positions,
+    )
     from pipeline.training.arguments import arguments, refusals
     from pipeline.training.bins import Bins, why_padded
     from pipeline.training.drive import train
@@ -76,7 +81,7 @@ def run(config: SftConfig, context: StageContext) -> StageResult:
         SFTConfig,
         config,
         context,
-        defaults=TRAINING_DEFAULTS,
+        defaults=within_positions(TRAINING_DEFAULTS, module),
         forced={"dataset_kwargs": {"skip_prepare_dataset": True}},
     )
     check_length(args.max_length, module, source, context)

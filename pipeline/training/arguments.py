@@ -11,7 +11,6 @@ from torch import distributed
 
 from pipeline.errors import InfrastructureError, PosttrainError
 from pipeline.recipe.batch import split_batch
-from pipeline.recipe.config import TrainingOnData
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
@@ -123,10 +122,10 @@ def refusals(context: StageContext) -> Generator[None]:
 def _saving(config: TrainingStage, given: Mapping[str, Any]) -> dict[str, Any]:
     """Return when to save, unless it is said: with each evaluation where the best one is wanted."""
     found: dict[str, Any] = {}
-    if isinstance(config, TrainingOnData) and config.early_stopping is not None:
+    if config.early_stopping is not None:
         # Without its counter a resumed run would stop at another step.
         found |= {
-            "metric_for_best_model": "loss",
+            "metric_for_best_model": config.best_metric,
             "restore_callback_states_from_checkpoint": True,
         }
     if given.get("load_best_model_at_end"):

@@ -13,7 +13,6 @@ from transformers import (
 )
 
 from pipeline.errors import InterruptedRunError
-from pipeline.recipe.config import TrainingOnData
 from pipeline.training.arguments import refusals
 from pipeline.training.rows import NumberedRows
 from pipeline.training.supervisor import Supervisor
@@ -53,14 +52,14 @@ def train(
     )
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
-    if isinstance(config, TrainingOnData) and config.early_stopping is not None:
+    if config.early_stopping is not None:
         stopping = config.early_stopping
         trainer.add_callback(EarlyStoppingCallback(stopping.patience, stopping.threshold))
     trainer.add_callback(supervisor)
     trainer.data_collator = NumberedRows(trainer.data_collator)
     finished = _finished(trainer, context.resume_from)
     if finished is not None:
-        return {"steps": finished, **supervisor.last_logged()}
+        return {"steps": finished, **_best(trainer), **supervisor.last_logged()}
     checkpoint = str(context.resume_from) if context.resume_from else None
     with refusals(context):
         output = trainer.train(resume_from_checkpoint=checkpoint)
@@ -70,13 +69,18 @@ def train(
             f"stopped at step {trainer.state.global_step} of {trainer.state.max_steps}",
             "run again to go on from there",
         )
-    best = {"best_step": trainer.state.best_global_step} if trainer.state.best_metric else {}
     return {
         "steps": trainer.state.global_step,
-        **best,
+        **_best(trainer),
         **supervisor.last_logged(),
         "train_seconds": output.metrics["train_runtime"],
     }
+
+
+def _best(trainer: Trainer) -> dict[str, Any]:
+    """Return the step of the best evaluation, if one was looked for."""
+    state = trainer.state
+    return {} if state.best_metric is None else {"best_step": state.best_global_step}
 
 
 def _finished(trainer: Trainer, checkpoint: Path | None) -> int | None:
@@ -89,7 +93,8 @@ def _finished(trainer: Trainer, checkpoint: Path | None) -> int | None:
     state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
     if state["global_step"] < state["max_steps"]:
         return None
-    best = state["best_model_checkpoint"] if trainer.args.load_best_model_at_end else None
     trainer.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
-    trainer._load_from_checkpoint(str(best or checkpoint))  # pyright: ignore[reportPrivateUsage]
+    trainer._load_from_checkpoint(str(checkpoint))  # pyright: ignore[reportPrivateUsage]
+    if trainer.args.load_best_model_at_end and state["best_model_checkpoint"]:
+        trainer._load_best_model()  # pyright: ignore[reportPrivateUsage]
     return state["global_step"]

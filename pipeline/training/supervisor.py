@@ -31,6 +31,7 @@ _LOG_STATE = ("_tr_loss", "_globalstep_last_logged")
 _HEADLINES = (
     *("loss", "mean_token_accuracy", "accuracy", "rewards/accuracies", "eval_loss"),
     *("objective/scores", "objective/kl", "gold/mean"),
+    *("eval_objective/scores", "eval_objective/kl", "eval_gold/mean"),
 )
 _NOTED = {"loss": "loss", "objective/scores": "score", "objective/kl": "KL"}
 _ROWS_NAMED = 8

@@ -43,7 +43,12 @@ _BASE = {
         },
         "base": {
             "stage": "pretrain",
-            "model": {"architecture": "llama", "tokenizer": "$tokenizer", "size": "1M"},
+            "model": {
+                "architecture": "llama",
+                "tokenizer": "$tokenizer",
+                "size": "1M",
+                "max_position_embeddings": 1024,
+            },
             "data": [{"task": task} for task in _TASKS],
             "tokens": "100k",
             "sequence_length": 128,

@@ -17,7 +17,8 @@ stages:
   tokenizer: {stage: tokenizer, data: {task: arithmetic}, vocab_size: 300}
   base:
     stage: pretrain
-    model: {architecture: llama, tokenizer: $tokenizer, hidden_size: 32, num_hidden_layers: 2}
+    model: {architecture: llama, tokenizer: $tokenizer, hidden_size: 32, num_hidden_layers: 2,
+            max_position_embeddings: 1024}
     data: [{task: arithmetic}]
     tokens: 20k
     sequence_length: 64
@@ -125,7 +126,9 @@ REST = [
     (ARGS, "{‸missing_eos_penalty: 1.0}", "cannot be set in `training_args`; write it on the"),
     (ARGS, "{‸top_p: 0.9}", "PPOConfig has no field `top_p`; responses are sampled from the whole"),
     (ARGS, "{‸response_length: 53}", "no field `response_length`; did you mean `max_completion_l"),
-    (ARGS, "{‸eval_strategy: steps}", "rollouts are measured as they come, and at the end"),
+    (ARGS, "{‸eval_strategy: epoch}", "PPO counts optimizer steps"),
+    (ALL, f"{ALL}, eval_data: [‸{{file: asked.jsonl}}]", "no reward is for the prompts of `asked"),
+    (KL, "early_stopping: ‸{patience: 2}", "needs evaluation during training"),
     (ARGS, "{‸gradient_accumulation_steps: 2}", "it is derived; write the global `batch_size`"),
     (ARGS, "{‸num_mini_batches: 0}", "`num_mini_batches` is 0; it must be above 0"),
     (ARGS, "{‸lam: 1.5}", "`lam` is 1.5; it must be at most 1"),

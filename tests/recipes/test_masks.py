@@ -15,7 +15,8 @@ stages:
   tokenizer: {stage: tokenizer, data: {task: arithmetic}, vocab_size: 300}
   base:
     stage: pretrain
-    model: {architecture: llama, tokenizer: $tokenizer, hidden_size: 32, num_hidden_layers: 1}
+    model: {architecture: llama, tokenizer: $tokenizer, hidden_size: 32, num_hidden_layers: 1,
+            max_position_embeddings: 1024}
     data: {task: arithmetic}
     tokens: 4k
     sequence_length: 64

@@ -28,6 +28,7 @@ stages:
     data: [{task: arithmetic, rows: 24}]
     batch_size: 24
     training_args: {learning_rate: 0.0, max_steps: 1, logging_steps: 1}
+  read: {stage: evaluate, model: $sft, texts: [{task: arithmetic}], limit: 8}
 """
 
 
@@ -42,8 +43,12 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "runs" / "tiny"
 
 
+def artifact(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "artifact.json").read_text())
+
+
 def metrics(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / "artifact.json").read_text())["metrics"]
+    return artifact(folder)["metrics"]
 
 
 def test_the_metrics_and_the_terminal_say_why_rows_are_padded(
@@ -86,3 +91,10 @@ def test_the_loss_of_a_padded_step_is_that_of_its_rows_alone(runs: Path) -> None
         num_scored += int((labels != IGNORED).sum())
     # fp32; seeing each other, these rows have another loss from the third digit on.
     assert metrics(runs / "sft")["loss"] == pytest.approx(total / num_scored, rel=1e-5)
+
+
+def test_a_model_without_positions_is_read_no_further_than_it_was_trained(runs: Path) -> None:
+    assert metrics(runs / "base")["window"] == 64
+    assert artifact(runs / "base")["properties"]["trained_length"] == 64
+    assert artifact(runs / "sft")["properties"]["trained_length"] == 64
+    assert metrics(runs / "read")["arithmetic bits_per_byte window 64"] > 0

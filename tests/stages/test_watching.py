@@ -19,6 +19,36 @@ UPSIDE_DOWN = (
 )
 
 
+# A stage of each kind that trains, beside sft; few rows are measured, often.
+WATCHED = """\
+  rm:
+    stage: reward_model
+    model: $sft
+    data: [{task: arithmetic, rows: 64}]
+    batch_size: 8
+    training_args: {learning_rate: 1e-3}
+  dpo:
+    stage: dpo
+    model: $sft
+    data: [{task: arithmetic, rows: 64}]
+    batch_size: 8
+    training_args: {learning_rate: 1e-4}
+  ppo:
+    stage: ppo
+    model: $sft
+    prompts: [{task: arithmetic}]
+    reward: [{use: "shorter:shorter"}]
+    best_of: 0
+    batch_size: 8
+    training_args: {learning_rate: 1e-2, num_ppo_epochs: 2, max_completion_length: 6,
+                    total_episodes: 32}
+"""
+SHORTER = """\
+def shorter(completion_ids, **rest):
+    return [None if len(ids) == 3 else -len(ids) for ids in completion_ids]
+"""
+
+
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """The tiny recipe and a store in which its base model is done."""
@@ -27,13 +57,14 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     warm()
     folder = tmp_path_factory.mktemp("watching")
     recipe = folder / "tiny.yaml"
-    recipe.write_text(TINY)
+    recipe.write_text(TINY + WATCHED)
+    (folder / "shorter.py").write_text(SHORTER)
     assert run_forked(recipe, folder / "runs", until="base").code == 0
     return recipe, folder / "runs"
 
 
 def _sft(prepared: tuple[Path, Path], *overrides: str) -> tuple[Ended, Path]:
-    ended = run_forked(*prepared, overrides=overrides)
+    ended = run_forked(*prepared, overrides=overrides, until="sft")
     return ended, prepared[1] / "tiny" / "sft"
 
 
@@ -64,6 +95,59 @@ def test_held_out_rows_are_evaluated_and_the_best_checkpoint_is_what_is_left(
         not torch.equal(kept[name], tensor)
         for name, tensor in load_file(last / "model.safetensors").items()
     ), "the last weights were kept instead of the best"
+
+
+@pytest.mark.parametrize(
+    ("stage", "every", "metric"),
+    [
+        ("base", 11, "loss"),
+        ("rm", 2, "loss"),
+        ("dpo", 2, "loss"),
+        ("ppo", 2, "objective/kl"),
+    ],
+)
+def test_every_training_stage_evaluates_and_keeps_its_best(
+    stage: str, every: int, metric: str, prepared: tuple[Path, Path]
+) -> None:
+    """Lower is better here for KL alone, so that the best evaluation is not the last one."""
+    is_kl = metric == "objective/kl"
+    arguments = {
+        **{"eval_strategy": "steps", "eval_steps": every, "eval_on_start": "true"},
+        **{"load_best_model_at_end": "true", "metric_for_best_model": metric},
+        "greater_is_better": "false" if is_kl else "true",
+    }
+    overrides = [f"stages.{stage}.training_args.{key}={val}" for key, val in arguments.items()]
+    eval_data = "[{task: arithmetic, split: validation, rows: 12}]"
+    overrides.append(f"stages.{stage}.eval_data={eval_data}")
+    ended = run_forked(*prepared, overrides=overrides, until=stage)
+    assert ended.code == 0, ended.output
+    folder = prepared[1] / "tiny" / stage
+    told = {
+        line["step"]: line[f"eval_{metric}"] for line in _lines(folder) if f"eval_{metric}" in line
+    }
+    assert list(told) == list(range(0, max(told) + 1, every))
+    later = {step: value for step, value in told.items() if step}
+    best = min(later, key=later.__getitem__) if is_kl else max(later, key=later.__getitem__)
+    assert best != max(told)
+    assert _metrics(folder)["best_step"] == best
+
+
+def test_ppo_stops_early_by_the_score_of_held_out_prompts(prepared: tuple[Path, Path]) -> None:
+    """Nothing is learnt at a rate of 0. Responses without a reward are said, not scored."""
+    overrides = [
+        "stages.ppo.early_stopping={patience: 1}",
+        "stages.ppo.training_args.eval_strategy=steps",
+        "stages.ppo.training_args.eval_steps=2",
+        "stages.ppo.training_args.learning_rate=0.0",
+    ]
+    ended = run_forked(*prepared, overrides=overrides, until="ppo")
+    assert ended.code == 0, ended.output
+    folder = prepared[1] / "tiny" / "ppo"
+    assert _metrics(folder)["steps"] == 4
+    assert "eval_gold/mean" in _metrics(folder)
+    samples = [json.loads(line) for line in (folder / "samples.jsonl").read_text().splitlines()]
+    unscored = [each for each in samples if each["score"] is None]
+    assert all(each["scores"] == {} for each in unscored)
 
 
 def test_early_stopping_stops_when_patience_is_out(prepared: tuple[Path, Path]) -> None:
@@ -122,7 +206,9 @@ def test_four_bit_weights_without_cuda_are_refused_in_one_line(
 def test_a_tracker_that_is_not_installed_is_an_error_of_one_line(
     prepared: tuple[Path, Path],
 ) -> None:
-    ended, _ = _sft(prepared, "stages.sft.training_args.report_to=clearml")
+    # Another rate: who is told changes no result, so that the stage would be there already.
+    other = "stages.sft.training_args.learning_rate=2e-3"
+    ended, _ = _sft(prepared, other, "stages.sft.training_args.report_to=clearml")
     assert ended.code == 2, ended.output
     assert "clearml" in ended.output.splitlines()[-1]
     assert "Traceback" not in ended.output

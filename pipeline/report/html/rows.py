@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import PosttrainError
 from pipeline.recipe.config import TrainingOnData
+from pipeline.recipe.train_checks import settings
 from pipeline.report.html.samples import cut
 from pipeline.run.export import without_places
 from pipeline.stage import StageInput
@@ -102,9 +103,9 @@ def _rows(plan: Plan, planned: PlannedStage, stage: ReportedStage) -> Iterator[R
         show = _pairs
     elif kind.data_forms == ("text",):
         show = _documents
-    settings = {**kind.training_defaults, **config.training_args}
+    length = settings(plan.recipe, config).get("max_length")
     for block in config.sources:
-        yield from show(block, plan.recipe.places, tokenizer, settings.get("max_length"))
+        yield from show(block, plan.recipe.places, tokenizer, length)
 
 
 def _examples(block: DataBlock, places: Places, tokenizer: Any, max_length: int) -> Iterator[Row]:

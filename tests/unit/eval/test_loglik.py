@@ -82,7 +82,7 @@ def test_windows_score_every_token_once_with_half_a_window_before_it(
 ):
     text = TEXT[:num_characters]
     window = min(max_window, 96)
-    pairs = text_pairs(tiny, text, max_window=max_window)
+    pairs = text_pairs(tiny, text, window=max_window)
     scored = [token for _, continuation in pairs for token in continuation]
     assert scored == tiny.encode_document(text)[1:]
     for number, (context, continuation) in enumerate(pairs):

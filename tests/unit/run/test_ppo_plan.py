@@ -23,7 +23,8 @@ stages:
   tokenizer: {stage: tokenizer, data: {task: arithmetic}, vocab_size: 300}
   base:
     stage: pretrain
-    model: {architecture: llama, tokenizer: $tokenizer, hidden_size: 32, num_hidden_layers: 2}
+    model: {architecture: llama, tokenizer: $tokenizer, hidden_size: 32, num_hidden_layers: 2,
+            max_position_embeddings: 1024}
     data: [{task: arithmetic}]
     tokens: 20k
     sequence_length: 64
