@@ -21,7 +21,7 @@ from peft.utils.other import get_pattern_key
 from safetensors.torch import load_file, save_file
 
 from pipeline.errors import CorruptArtifactError, PosttrainError
-from pipeline.recipe.lora import uncombinable
+from pipeline.recipe.lora import MERGE_BETWEEN, uncombinable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -42,8 +42,8 @@ _SHAPE = (
 )
 _HEADS = frozenset({"classifier", "score"})  # PEFT adds them for a sequence classifier
 TaskType = Literal["CAUSAL_LM", "SEQ_CLS"]
-_PREFIX = "base_model.model."
-_MATRICES = (".lora_A.weight", ".lora_B.weight", ".lora_embedding_A", ".lora_embedding_B")
+PREFIX = "base_model.model."
+MATRICES = (".lora_A.weight", ".lora_B.weight", ".lora_embedding_A", ".lora_embedding_B")
 
 
 def lora_config(block: LoraBlock, *, task: TaskType) -> LoraConfig:
@@ -81,7 +81,7 @@ def quantization(precision: Precision) -> Any:
 
 def attached(module: PreTrainedModel, folder: Path) -> PeftModel:
     """Put a saved adapter on its base; every tensor of it must find its place and be finite."""
-    saved = _tensors(folder)
+    saved = tensors_of(folder)
     try:
         with torch.random.fork_rng(devices=[]):  # PEFT draws what it then overwrites
             model = PeftModel.from_pretrained(module, str(folder), autocast_adapter_dtype=False)
@@ -103,9 +103,25 @@ def merged(module: PreTrainedModel, folder: Path) -> PreTrainedModel:
             "its base model is quantised, and merging would round the result for good",
             "merge into the base model in full precision",
         )
-    trainable = {name for name, each in _parameters(module) if each.requires_grad}
-    whole: Any = attached(module, folder).merge_and_unload()  # pyright: ignore[reportCallIssue]
-    for name, each in _parameters(whole):  # PEFT froze the base, and whoever trains it is not told
+    trainable = _trainable(module)
+    is_embedded = _adapts_embeddings(module, folder)
+    return _unloaded(attached(module, folder), trainable, is_embedded=is_embedded)
+
+
+def _trainable(module: PreTrainedModel) -> set[str]:
+    return {name for name, each in _parameters(module) if each.requires_grad}
+
+
+def _unloaded(model: Any, trainable: set[str], *, is_embedded: bool) -> PreTrainedModel:
+    """Merge an adapter, and make trainable again what was: PEFT froze the base.
+
+    is_embedded: whether the adapter changes the embeddings.
+    """
+    is_untied = is_embedded and _untied(model)
+    whole = model.merge_and_unload()
+    if is_untied:
+        _tie_if_equal(whole)
+    for name, each in _parameters(whole):
         each.requires_grad_(name in trainable)
     return whole
 
@@ -118,6 +134,7 @@ def apart(
     By the projection's name: (r, in) and (out, r), whose product merging would have added. Whatever
     else the adapter changes (embeddings, whole modules) is merged into the base.
     """
+    trainable, is_embedded = _trainable(module), _adapts_embeddings(module, folder)
     model = attached(module, folder)
     found: dict[str, tuple[Tensor, Tensor]] = {}
     for name, layer in model.get_base_model().named_modules():
@@ -127,7 +144,48 @@ def apart(
         down: Any = layer.lora_A["default"].weight
         found[name] = (down.detach(), up.detach() * layer.scaling["default"])
         up.data = torch.zeros_like(up)  # merging then adds nothing
-    return model.merge_and_unload(), found  # pyright: ignore[reportCallIssue]
+    return _unloaded(model, trainable, is_embedded=is_embedded), found
+
+
+def _adapts_embeddings(module: PreTrainedModel, folder: Path) -> bool:
+    """Whether a saved adapter changes the input or the output embeddings."""
+    ends = (module.get_input_embeddings(), module.get_output_embeddings())
+    names = {name for name, each in module.named_modules() if any(each is end for end in ends)}
+    return any(key.startswith(f"{PREFIX}{name}.") for key in tensors_of(folder) for name in names)
+
+
+def _untied(model: Any) -> bool:
+    """Give tied output embeddings below an adapter weights of their own; whether they were tied.
+
+    An adapter on one end leaves the other as it is, and one on both is added to each: merged into
+    weights that both ends share, it would be on both ends, or twice.
+    """
+    network = model.get_base_model()
+    ends = [_below(network.get_input_embeddings()), _below(network.get_output_embeddings())]
+    if ends[1] is None or ends[0].weight is not ends[1].weight:
+        return False
+    ends[1].weight = torch.nn.Parameter(ends[1].weight.detach().clone(), requires_grad=False)
+    return True
+
+
+def _below(layer: Any) -> Any:
+    """Return the layer that PEFT wrapped, however often."""
+    for name in ("original_module", "base_layer"):
+        inner = getattr(layer, "_modules", {}).get(name)
+        if inner is not None:
+            return _below(inner)
+    token_adapter = getattr(layer, "_modules", {}).get("token_adapter")
+    return layer if token_adapter is None else _below(token_adapter)
+
+
+def _tie_if_equal(module: Any) -> None:
+    """Tie embeddings again that came out equal, else say in the config that they are not tied."""
+    first, last = module.get_input_embeddings(), module.get_output_embeddings()
+    is_tied = torch.equal(first.weight, last.weight)
+    if is_tied:
+        last.weight = first.weight
+    for config in (module.config, module.config.get_text_config()):
+        config.tie_word_embeddings = is_tied
 
 
 def save(
@@ -147,11 +205,11 @@ def save(
     assert isinstance(config, LoraConfig)
     new = get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
     new = {name: tensor.detach().cpu() for name, tensor in new.items()}
-    described = config.to_dict()
+    fields = config.to_dict()
     if earlier is not None:
-        new, described = _combined(earlier, new, described)
-    described |= {"base_model_name_or_path": base, "revision": revision, "inference_mode": True}
-    text = json.dumps(described, indent=2, sort_keys=True, default=_plain)
+        new, fields = _combined(earlier, new, fields)
+    fields |= {"base_model_name_or_path": base, "revision": revision, "inference_mode": True}
+    text = json.dumps(fields, indent=2, sort_keys=True, default=_plain)
     (out / CONFIG).write_text(text + "\n", encoding="utf-8")
     # Copies: tied embeddings come as one tensor under two names, which safetensors refuses.
     save_file({k: v.clone().contiguous() for k, v in new.items()}, out / WEIGHTS, {"format": "pt"})
@@ -164,24 +222,25 @@ def relative(folder: Path, to: Path | None) -> tuple[LoraConfig, dict[str, Tenso
     one is added, the other taken off. Tensors have PEFT's names, those of a new head included.
     Raises PosttrainError for adapters that do not add up.
     """
-    tensors = _tensors(folder)
-    described: dict[str, Any] = _described(folder)
+    tensors = tensors_of(folder)
+    fields = described(folder)
     if to is not None:
         off = {
             name: -tensor if name.endswith(_UPS) else tensor
-            for name, tensor in _tensors(to).items()
+            for name, tensor in tensors_of(to).items()
         }
-        whole = sorted(name for name in off if not name.endswith(_MATRICES))
+        whole = sorted(name for name in off if not name.endswith(MATRICES))
         if whole:
             message = f"has trained `{whole[0]}` whole, which cannot be taken off again"
             raise PosttrainError(str(to), message, "put a `stage: merge` after it")
-        tensors, described = _combined(folder, off, _described(to))
-    kept = {name: described[name] for name in _SHAPE if described.get(name) is not None}
-    saved = set(described.get("modules_to_save") or ()) - _HEADS
+        tensors, fields = _combined(folder, off, described(to))
+    kept = {name: fields[name] for name in _SHAPE if fields.get(name) is not None}
+    saved = set(fields.get("modules_to_save") or ()) - _HEADS
     return LoraConfig(task_type="CAUSAL_LM", **kept, modules_to_save=sorted(saved) or None), tensors
 
 
-def _described(folder: Path) -> dict[str, Any]:
+def described(folder: Path) -> dict[str, Any]:
+    """Return what a saved adapter's config says."""
     return json.loads((folder / CONFIG).read_text(encoding="utf-8"))
 
 
@@ -193,7 +252,8 @@ def _plain(value: Any) -> Any:
     return sorted(value) if isinstance(value, set) else str(value)
 
 
-def _tensors(folder: Path) -> dict[str, Tensor]:
+def tensors_of(folder: Path) -> dict[str, Tensor]:
+    """Return a saved adapter's tensors by PEFT's names; they must be finite."""
     path = folder / WEIGHTS
     if not path.is_file():
         hint = "save it as safetensors" if (folder / "adapter_model.bin").exists() else ""
@@ -212,45 +272,46 @@ def _combined(
     earlier: Path, new: Mapping[str, Tensor], config: dict[str, Any]
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return tensors and config of one adapter that does what both do, one after the other."""
-    before = _described(earlier)
+    before = described(earlier)
     for given in (before, config):
         key = uncombinable(given)
         if key is not None:
             message = f"`{key}`: this adapter cannot be made one with the one it was trained on"
-            raise PosttrainError(str(earlier), message, "put a `stage: merge` between the two")
-    old = _tensors(earlier)
+            raise PosttrainError(str(earlier), message, MERGE_BETWEEN)
+    old = tensors_of(earlier)
     ranks: dict[str, int] = {}
     tensors: dict[str, Tensor] = {}
-    for name in sorted(_modules(old) | _modules(new)):
+    for name in sorted(modules_of(old) | modules_of(new)):
         down, up, is_embedding = [], [], f"{name}.lora_embedding_A" in (old.keys() | new.keys())
-        suffixes = _MATRICES[2:] if is_embedding else _MATRICES[:2]
+        suffixes = MATRICES[2:] if is_embedding else MATRICES[:2]
         for source, given in ((old, before), (new, config)):
             if name + suffixes[0] in source:
                 down.append(source[name + suffixes[0]].float())
                 up.append(source[name + suffixes[1]].float() * _scaling(name, given))
         tensors[name + suffixes[0]] = torch.cat(down, dim=0)
         tensors[name + suffixes[1]] = torch.cat(up, dim=1)
-        ranks[name.removeprefix(_PREFIX)] = tensors[name + suffixes[0]].shape[0]
-    kept = {name: tensor for name, tensor in old.items() if not name.endswith(_MATRICES)}
-    kept |= {name: tensor for name, tensor in new.items() if not name.endswith(_MATRICES)}
+        ranks[name.removeprefix(PREFIX)] = tensors[name + suffixes[0]].shape[0]
+    kept = {name: tensor for name, tensor in old.items() if not name.endswith(MATRICES)}
+    kept |= {name: tensor for name, tensor in new.items() if not name.endswith(MATRICES)}
     whole = {*(before.get("modules_to_save") or []), *(config.get("modules_to_save") or [])}
     is_tied = before.get("ensure_weight_tying", False) or config.get("ensure_weight_tying", False)
     both = {"modules_to_save": sorted(whole) or None, "ensure_weight_tying": is_tied}
     return {**tensors, **kept}, {**config, **_shape(ranks), **both}
 
 
-def _modules(tensors: Iterable[str]) -> set[str]:
+def modules_of(tensors: Iterable[str]) -> set[str]:
+    """Return the modules whose matrices are among tensors."""
     return {
         name.removesuffix(suffix)
         for name in tensors
-        for suffix in _MATRICES
+        for suffix in MATRICES
         if name.endswith(suffix)
     }
 
 
 def _scaling(module: str, config: Mapping[str, Any]) -> float:
     """Return what PEFT multiplies B A of a module by: alpha / r, or alpha / sqrt(r) (rsLoRA)."""
-    name = module.removeprefix(_PREFIX)
+    name = module.removeprefix(PREFIX)
     ranks, alphas = config.get("rank_pattern") or {}, config.get("alpha_pattern") or {}
     rank = ranks.get(get_pattern_key(list(ranks), name), config["r"])
     alpha = alphas.get(get_pattern_key(list(alphas), name), config["lora_alpha"])

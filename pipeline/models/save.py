@@ -38,15 +38,18 @@ def save_trained(
     inherited: dict[str, Any] = {} if known is None else {TRAINED_LENGTH: known}
     if not is_peft_model(trained):
         return save_policy(trained, tokenizer, out), inherited
+    from pipeline.adapter_checks import frozen_experts
+
     save_adapter(trained, source, out)
     base = base_of(source)
     tokenizer.save_pretrained(out)
     trainable, total = trained.get_nb_trainable_parameters()
+    without = frozen_experts(trained)
     properties: dict[str, Any] = {"adapter": True, **inherited}
     below = source.properties.get("base_artifact") if base else source.artifact
-    return {"parameters": total, "trained_parameters": trainable}, (
-        {**properties, "base_artifact": below} if below else properties
-    )
+    metrics = {"parameters": total, "trained_parameters": trainable}
+    metrics |= {"expert_parameters_without_adapter": without} if without else {}
+    return metrics, ({**properties, "base_artifact": below} if below else properties)
 
 
 def save_adapter(trained: Any, source: StageInput, out: Path, *, name: str = "default") -> None:

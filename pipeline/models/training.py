@@ -9,6 +9,7 @@ from eval.model import positions_of
 from pipeline.errors import PosttrainError
 from pipeline.models.frozen import keep_frozen
 from pipeline.models.load import DTYPES, base_of, load_policy
+from pipeline.recipe.lora import loss_of
 from pipeline.recipe.patterns import adapter_patterns, pattern_problem
 
 if TYPE_CHECKING:
@@ -103,6 +104,23 @@ def within_positions(defaults: Mapping[str, Any], module: PreTrainedModel) -> di
     limit = positions_of(module.config)
     length = defaults["max_length"]
     return {**defaults, "max_length": length if limit is None else min(length, limit)}
+
+
+def check_adapter(trained: Any, config: TrainingStage, context: StageContext) -> None:
+    """Raise PosttrainError, before the first step, for an adapter that could not be saved."""
+    if config.lora is None:
+        return
+    from pipeline import adapter_checks
+
+    model = getattr(config, "model", None)
+    assert isinstance(model, str)
+    source = context.model(model)
+    earlier = Path(source.path) if base_of(source) is not None else None
+    try:
+        adapter_checks.check_new(trained, config.lora, earlier, loss=loss_of(config.stage))
+    except PosttrainError as error:
+        where = f"{context.name}: {error.where}"
+        raise PosttrainError(where, error.message, error.hint) from error
 
 
 def check_length(

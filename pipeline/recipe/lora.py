@@ -67,6 +67,39 @@ def problem(key: str, value: Any) -> tuple[str, str] | None:
     return None
 
 
+MERGE_BETWEEN = "put a `stage: merge` between the two"
+TIED_TOKENS = (
+    "`trainable_token_indices` changes tied output embeddings too, whose weight the loss reads "
+    "itself, so that it would not learn",
+    "write `modules_to_save: [embed_tokens]` with `ensure_weight_tying: true`, or untie the model",
+)
+_FROM_THE_HEAD = frozenset({"sft", "dpo"})  # kinds of stage whose loss reads the head's weight
+
+
+def tied_problem(kind: str, block: LoraBlock, *, is_tied: bool) -> tuple[str, str] | None:
+    """Return (what is wrong, what to do) with an adapter on embeddings that a loss cannot see.
+
+    kind: of the stage. is_tied: whether input and output embeddings are one.
+    """
+    given = block.fields()
+    if kind not in _FROM_THE_HEAD:
+        return None
+    if is_tied and given.get("trainable_token_indices"):
+        return TIED_TOKENS
+    targets = given["target_modules"]
+    if isinstance(targets, list) and "lm_head" in targets:
+        message = (
+            "the loss reads the weight of `lm_head` itself, so an adapter on it learns nothing"
+        )
+        return message, "take it out, or train it whole: `modules_to_save: [lm_head]`"
+    return None
+
+
+def loss_of(kind: str) -> str:
+    """Return how a kind of stage computes its loss: `from the head`, or by the model's forward."""
+    return "from the head" if kind in _FROM_THE_HEAD else "forward"
+
+
 def uncombinable(given: Mapping[str, Any]) -> str | None:
     """Return the first setting with which an adapter cannot be combined with another, or None.
 
@@ -78,13 +111,27 @@ def uncombinable(given: Mapping[str, Any]) -> str | None:
     return None
 
 
-def chain_problem(block: LoraBlock, earlier: LoraBlock) -> tuple[str, str] | None:
-    """Return (what is wrong, what to do) when a stage's adapter meets an earlier one's, or None."""
-    for given, whose in ((block, "this adapter"), (earlier, "the adapter it is built on")):
-        key = uncombinable(given.fields())
+def _names(given: Any) -> set[str]:
+    """Return the last parts of the names in a list; nothing for a regular expression."""
+    return {str(each).rpartition(".")[2] for each in given} if isinstance(given, list) else set()  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+
+
+def chain_problem(block: LoraBlock, earlier: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Return (what is wrong, what to do) when a stage's adapter meets an earlier one, or None.
+
+    earlier: fields of its LoraConfig.
+    """
+    own = block.fields()
+    for given, whose in ((own, "this adapter"), (earlier, "the adapter it is built on")):
+        key = uncombinable(given)
         if key is not None:
             message = f"with `{key}`, {whose} cannot be made one with another"
-            return message, "put a `stage: merge` between the two"
+            return message, MERGE_BETWEEN
+    for one, other in ((own, earlier), (earlier, own)):
+        both = _names(one.get("modules_to_save")) & _names(other.get("target_modules"))
+        if both:
+            message = f"`{min(both)}` is trained whole by one adapter and by rank by the other"
+            return message, MERGE_BETWEEN
     if block.load_in_4bit:
         message = "an adapter cannot be merged into 4-bit weights to go on from it"
         return message, "put a `stage: merge` before this stage"

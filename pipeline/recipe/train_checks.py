@@ -6,19 +6,23 @@ training without anything to evaluate, adapters that cannot be combined.
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import PosttrainError
 from pipeline.recipe import lora, training_args
-from pipeline.recipe.config import LoraBlock, StageConfig, TrainingStage
+from pipeline.recipe.config import StageConfig, TrainingStage
 from pipeline.recipe.machine import may_have_gpu
 from pipeline.recipe.model_folder import size_problem
 from pipeline.recipe.patterns import LAYERS, adapter_patterns, pattern_problem
+from pipeline.recipe.references import LocalModel, model_source
 from pipeline.recipe.reward_checks import check_scalar_head
 from pipeline.stages import stage_of
 from pipeline.stages.pretrain import NewModelBlock
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pipeline.recipe.load import Recipe
     from pipeline.recipe.wording import Location
 
@@ -145,21 +149,50 @@ def _check_lora(recipe: Recipe, name: str, config: TrainingStage) -> None:
             where = recipe.document.where((*location, key), key=True)
             raise PosttrainError(where, *found)
     problem = pattern_problem(adapter_patterns(config.lora.fields()), LAYERS)
-    if problem:
-        raise recipe.error(location, *problem)
     earlier = _adapter_below(recipe, config)
-    problem = None if earlier is None else lora.chain_problem(config.lora, earlier)
+    if problem is None and earlier is not None:
+        problem = lora.chain_problem(config.lora, earlier)
+    is_tied = _is_tied(recipe, getattr(config, "model", None))
+    problem = problem or lora.tied_problem(config.stage, config.lora, is_tied=is_tied)
     if problem:
         raise recipe.error(location, *problem)
 
 
-def _adapter_below(recipe: Recipe, config: StageConfig) -> LoraBlock | None:
-    """Return the `lora:` block of the stage that this one goes on from, if it made an adapter."""
+def _adapter_below(recipe: Recipe, config: StageConfig) -> Mapping[str, Any] | None:
+    """Return the LoraConfig's fields of the adapter that a stage goes on from, if there is one."""
     model = getattr(config, "model", None)
-    if not isinstance(model, str) or not model.startswith("$"):
+    if not isinstance(model, str):
         return None
+    if not model.startswith("$"):
+        return _json_beside(recipe, model, "adapter_config.json")
     earlier = recipe.stages[model[1:]]
-    return earlier.lora if isinstance(earlier, TrainingStage) else None
+    is_adapter = isinstance(earlier, TrainingStage) and earlier.lora is not None
+    return earlier.lora.fields() if is_adapter else None
+
+
+def _is_tied(recipe: Recipe, model: Any) -> bool:
+    """Whether a model's input and output embeddings are known to be one."""
+    if isinstance(model, str) and model.startswith("$"):
+        return _is_tied(recipe, getattr(recipe.stages[model[1:]], "model", None))
+    if isinstance(model, str):
+        found = _json_beside(recipe, model, "config.json")
+        if found is None:
+            return False  # an adapter or a hub model; it is looked at before training
+        return bool(found.get("tie_word_embeddings"))
+    fields = getattr(model, "fields", None)
+    return bool(fields and fields().get("tie_word_embeddings"))
+
+
+def _json_beside(recipe: Recipe, model: str, file: str) -> Mapping[str, Any] | None:
+    """Return what a file of a local model folder says; None where there is none, or no mapping."""
+    try:
+        source = model_source(model, recipe.places)
+        if not isinstance(source, LocalModel):
+            return None
+        found = json.loads((source.path / file).read_text(encoding="utf-8"))
+    except (ValueError, OSError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None  # pyright: ignore[reportUnknownVariableType]
 
 
 def settings(recipe: Recipe, config: TrainingStage) -> dict[str, Any]:

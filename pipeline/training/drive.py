@@ -13,6 +13,7 @@ from transformers import (
 )
 
 from pipeline.errors import InterruptedRunError
+from pipeline.models.training import check_adapter
 from pipeline.training.arguments import refusals
 from pipeline.training.rows import NumberedRows
 from pipeline.training.supervisor import Supervisor
@@ -43,6 +44,7 @@ def train(
     Raises InterruptedRunError when asked to stop (a checkpoint is then there) and PosttrainError
     when a loss or gradient is not finite.
     """
+    check_adapter(getattr(trainer.model, "policy", trainer.model), config, context)
     supervisor = Supervisor(
         context,
         trainer,
