@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from pipeline.errors import PosttrainError, closest
+from pipeline.recipe.foreign_files import refuse_pointer
 
 TEXT_ENDINGS = (".txt", ".md")
 ENDINGS = (".jsonl", ".json", ".csv", ".parquet", *TEXT_ENDINGS)
@@ -97,6 +98,7 @@ def open_data(path: Path, name: str) -> BinaryIO:
         raise PosttrainError(name, "is not a regular file")
     if path.stat().st_size == 0:
         raise PosttrainError(name, "the file is empty (0 bytes)")
+    refuse_pointer(path, name)
     try:
         if path.name.lower().endswith(".gz"):
             return io.BufferedReader(_Expanded(path, name))

@@ -29,14 +29,19 @@ def check_readable(path: Path) -> None:
         raise PosttrainError(str(path), message, "copy the file itself")
     if not path.is_file():
         raise PosttrainError(str(path), "is no regular file", "remove it")
+    refuse_pointer(path, str(path))
+
+
+def refuse_pointer(path: Path, name: str) -> None:
+    """Raise PosttrainError for what git puts in the place of a large file; name: for the error."""
     try:
         with path.open("rb") as stream:
             is_pointer = stream.read(len(_LFS)) == _LFS
     except OSError as error:
-        raise PosttrainError(str(path), f"cannot be read ({error.strerror})") from error
+        raise PosttrainError(name, f"cannot be read ({error.strerror})") from error
     if is_pointer:
         hint = "fetch the file itself with `git lfs pull`"
-        raise PosttrainError(str(path), "is a git-lfs pointer, not the file it stands for", hint)
+        raise PosttrainError(name, "is a git-lfs pointer, not the file it stands for", hint)
 
 
 def read_text(path: Path) -> str:

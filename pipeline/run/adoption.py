@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 
 from pipeline.errors import PosttrainError
+from pipeline.recipe.model_folder import check_folder
 from pipeline.run.plan import Plan
 from pipeline.run.store import Artifact, Store
 from pipeline.stages import stage_of
@@ -13,8 +14,8 @@ from pipeline.stages.adopt import copy_model
 def adopt(plan: Plan, store: Store, name: str, folder: Path) -> Artifact:
     """Publish a copy of `folder` under the stage's fingerprint, marked as adopted and not exact.
 
-    The stage then counts as done; what follows is built on it. Its weights are looked at when the
-    next stage loads them.
+    The stage then counts as done; what follows is built on it. The headers of its weights are
+    looked at; their numbers are when the next stage loads them.
     """
     planned = plan.stage(name)
     produces = stage_of(planned.kind).produces
@@ -27,8 +28,7 @@ def adopt(plan: Plan, store: Store, name: str, folder: Path) -> Artifact:
             f"`{name}` is there already ({planned.artifact.path})",
             "remove that folder first",
         )
-    if not folder.is_dir():
-        raise PosttrainError(where, "is not a folder", "give the folder of a saved model")
+    check_folder(folder)
     needed = "tokenizer.json" if produces == "tokenizer" else "config.json"
     if not (folder / needed).is_file():
         raise PosttrainError(where, f"has no {needed}", "give the folder of a saved model")

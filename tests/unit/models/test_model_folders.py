@@ -14,16 +14,34 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from pipeline.errors import PosttrainError
 from pipeline.models.load import load_policy, load_tokenizer
 from pipeline.models.reward import load_reward_model
+from pipeline.recipe.model_folder import check_folder
 from pipeline.stage import StageInput
+from tests import broken_folders as broken
 from tests.hostile_folders import HOSTILE
 from tests.small_folders import small_tokenizer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from tests.hostile_adapters import Hostile
 
 LIMIT_S = 5.0
+# What it takes the libraries to find: everything else is found from bytes alone, by plan.
+NEED_LIBRARIES = frozenset(
+    {
+        "no config",  # which may be a folder with a tokenizer alone
+        *("config says nothing", "unknown model type", "model type is a list"),
+        *("heads do not divide", "no heads", "one layer more", "half the width"),
+        *("rope of no kind", "activation of no kind", "an encoder", "an encoder whole"),
+        *("encoder and decoder", "a model of pictures", "a tensor is missing"),
+        *("a tensor too many", "a weight is NaN", "a tensor of another shape"),
+        *("tokenizer says nothing", "tokenizer of no kind", "tokenizer without words"),
+        *("tokenizer of no class", "no tokenizer", "a language model", "two outputs"),
+        *("rank is another", "targets of nothing", "adapter of another shape"),
+        *("adapter of other layers", "adapter is NaN"),
+    }
+)
 
 
 @pytest.fixture(scope="module")
@@ -82,3 +100,58 @@ def test_a_broken_folder_is_named_in_one_line(
     assert case.says in line
     assert "\n" not in line
     assert caught.value.exit_code == case.exit_code, line
+
+
+@pytest.mark.parametrize(
+    "case",
+    [case for case in HOSTILE if case.name not in NEED_LIBRARIES],
+    ids=lambda case: case.name.replace(" ", "-"),
+)
+def test_what_bytes_tell_is_found_without_loading(
+    case: Hostile, whole: Path, adapter: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "broken"
+    shutil.copytree(adapter if case.kind == "adapter" else whole, folder)
+    case.change(folder)
+    with pytest.raises(PosttrainError) as caught:
+        check_folder(folder)
+    assert case.says in str(caught.value)
+    assert caught.value.exit_code == case.exit_code
+
+
+def test_whole_folders_pass(whole: Path, adapter: Path) -> None:
+    for folder in (whole, adapter):
+        check_folder(folder)
+        _load("policy", folder)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        broken.raw("pytorch_model.bin", b"evil"),
+        broken.text("extra.safetensors", broken.POINTER),
+        broken.text("generation_config.json", '{"temperature": "hot"}'),
+        broken.sharded(),
+        broken.config(auto_map={}),
+        broken.config(num_labels=7, unheard_of=[1, {"a": None}]),
+        broken.edit("tokenizer_config.json", chat_template=None),
+    ],
+    ids=["a-pickle-beside", "other-weights", "settings", "shards", "no-map", "more", "template"],
+)
+def test_what_does_not_matter_passes(
+    change: Callable[[Path], object], whole: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "odd"
+    shutil.copytree(whole, folder)
+    change(folder)
+    check_folder(folder)
+    _load("policy", folder)
+
+
+def test_weights_may_be_links_as_in_the_hubs_cache(whole: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "snapshot"
+    folder.mkdir()
+    for path in whole.iterdir():
+        (folder / path.name).symlink_to(path)
+    check_folder(folder)
+    _load("policy", folder)
