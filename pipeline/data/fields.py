@@ -99,6 +99,10 @@ def message_of(
         hint = closest(name, style.roles) or f"known roles: {', '.join(style.roles)}"
         raise PosttrainError(where, f"`{field}` has the unknown role `{name:.40}`", hint)
     role = style.roles[name]
+    if role == "assistant" and (turn.get("weight") == 0 or turn.get("train") is False):
+        message = f"`{field}` asks not to be trained on, and every turn of the assistant's is"
+        hint = "end the row before it, or take the mark out to train on it too"
+        raise PosttrainError(where, message, hint)
     may_be_blank = may_be_blank or role == "system"
     content = text_of(turn[of_content], f"{field}.{of_content}", where, may_be_blank=may_be_blank)
     return Message(role, content)

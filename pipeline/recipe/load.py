@@ -198,6 +198,10 @@ def _check_data(recipe: Recipe, name: str, config: StageConfig) -> None:
                     hint = closest(ours, COLUMNS) or f"they are {', '.join(COLUMNS)}"
                     where = recipe.document.where((*location, "columns", ours), key=True)
                     raise PosttrainError(where, f"`{ours}` is no column name of ours", hint)
+            if block.weight is not None and field in MEASURED_ON:
+                message = "`weight` is a share of a mix that is trained on, and this is measured"
+                hint = "leave it out; `rows` says how many of a source are read"
+                raise recipe.error((*location, "weight"), message, hint)
             is_test = re.match(r"test\b", block.split or "") is not None
             if is_test and (block.task is not None or field in TRAINED_ON):
                 message = f"the split `{block.split}` is for evaluation only"

@@ -137,6 +137,8 @@ BAD = [
      r"a\.jsonl:2: `messages\[1\]` is a system turn; a system turn comes first"),
     ("tool call", "a.jsonl", chat(USER, {**ANSWER, "tool_calls": [{}]}), {},
      r"a\.jsonl:2: `messages\[1\]` calls a tool; "),
+    ("a turn of weight 0", "a.jsonl", chat(USER, {**ANSWER, "weight": 0}), {},
+     r"a\.jsonl:2: `messages\[1\]` asks not to be trained on, "),
     ("unknown speaker", "a.jsonl", '{"conversations": [{"from": "bot", "value": "x"}]}', {},
      r"a\.jsonl:1: `conversations\[0\]` has the unknown role `bot`; "),
     # what the block asks
