@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from pipeline.recipe.config import TrainingStage
     from pipeline.stage import StageContext
 
+_TENSORBOARD = "TENSORBOARD_LOGGING_DIR"  # how upstream is told where its event files go
+_OF_THE_USER = os.environ.get(_TENSORBOARD)
+
 
 def arguments(
     config_class: type[TrainingArguments],
@@ -34,6 +38,8 @@ def arguments(
     Raises PosttrainError for values that upstream refuses.
     """
     given = {**defaults, **config.training_args}
+    # Else below the checkpoints, which are gone when the stage is done.
+    os.environ[_TENSORBOARD] = _OF_THE_USER or str(context.out / "tensorboard")
     is_on_cpu = not _has_accelerator() or bool(given.get("use_cpu"))
     if config.precision == "fp16" and is_on_cpu:  # upstream would train in fp32
         message = "`precision` fp16 needs a GPU, and torch finds none to train on"

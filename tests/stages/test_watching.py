@@ -212,3 +212,11 @@ def test_a_tracker_that_is_not_installed_is_an_error_of_one_line(
     assert ended.code == 2, ended.output
     assert "clearml" in ended.output.splitlines()[-1]
     assert "Traceback" not in ended.output
+
+
+def test_what_tensorboard_reads_is_part_of_the_artifact(prepared: tuple[Path, Path]) -> None:
+    pytest.importorskip("tensorboard")
+    other = "stages.sft.training_args.learning_rate=3e-3"
+    ended, folder = _sft(prepared, other, "stages.sft.training_args.report_to=tensorboard")
+    assert ended.code == 0, ended.output
+    assert list((folder / "tensorboard").glob("events.*"))
