@@ -224,7 +224,7 @@ COMMANDS = [
     ),
     ("why recipe.yaml stf", "recipe.yaml: there is no stage `stf`; did you mean `sft`?"),
     ("logs recipe.yaml sft", "recipe.yaml: `sft` has written no log.txt yet"),
-    ("adopt recipe.yaml sft folder", "folder: has no config.json; give the folder ..."),
+    ("adopt recipe.yaml sft folder", "folder: is empty; give the folder of a saved model"),
     ("adopt recipe.yaml answers folder", "folder: `answers` makes neither a model nor a tokenizer"),
     (
         "check recipe.yaml --show-mask base",
