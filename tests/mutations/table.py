@@ -1,5 +1,6 @@
 """The mutations, by what they break."""
 
+from tests.mutations.launching import LAUNCHING
 from tests.mutations.mutation import Mutation
 
 TRAINING = [
@@ -311,4 +312,4 @@ EVALUATION = [
     ),
 ]
 
-MUTATIONS: list[Mutation] = [*TRAINING, *LORA, *STORE, *PPO, *EVALUATION]
+MUTATIONS: list[Mutation] = [*TRAINING, *LAUNCHING, *LORA, *STORE, *PPO, *EVALUATION]

@@ -1,7 +1,9 @@
 """The same stage in this process, in one of its own, and in several that share the work."""
 
 import fcntl
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -92,6 +94,35 @@ def test_a_process_that_fails_ends_the_others_and_says_so_in_one_line(
     assert "Traceback" not in said
 
 
+def test_when_one_process_is_killed_the_others_do_not_wait_for_it(
+    in_process: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """It is killed before they have met: the other one would wait half an hour."""
+    recipe, whole = in_process
+    runs = _without(whole, "base", tmp_path)
+    asked = command(recipe, runs, "base", processes=2, per_device=2, sets=())
+    with subprocess.Popen(asked, stderr=subprocess.PIPE, text=True) as runner:
+        _wait_until_they_are_at_it(runs)
+        (second,) = (each for each, rank in ranks_of(runner.pid).items() if rank == 1)
+        os.kill(second, signal.SIGKILL)
+        said = runner.communicate(timeout=100)[1]
+    assert runner.returncode == 3
+    assert "base: process 2 of 2 was killed by SIGKILL; if that was the kernel, memory" in said
+    assert "Traceback" not in said
+    assert ranks_of(runner.pid) == {}
+
+
+def test_a_recipe_for_one_process_is_not_run_by_several(
+    in_process: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe, whole = in_process
+    runs = _without(whole, "base", tmp_path)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    ended = _posttrain("run", str(recipe), "--stage", "base", "--runs", str(runs))
+    assert ended.returncode == 3
+    assert "base: WORLD_SIZE is 2, the recipe asks for 1; start posttrain once;" in ended.stderr
+
+
 def test_no_process_outlives_the_runner_and_until_then_it_holds_the_stages_lock(
     in_process: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -99,8 +130,7 @@ def test_no_process_outlives_the_runner_and_until_then_it_holds_the_stages_lock(
     runs = _without(whole, "base", tmp_path)
     asked = command(recipe, runs, "base", processes=2, per_device=2, sets=())
     with subprocess.Popen(asked, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as runner:
-        logs = runs / "store" / ".working"
-        next(None for _ in _every(0.05) if list(logs.glob("*/out/log.txt")))  # they are at it
+        _wait_until_they_are_at_it(runs)
         ranks = ranks_of(runner.pid)
         runner.kill()
     assert sorted(ranks.values()) == [0, 1]
@@ -111,7 +141,14 @@ def test_no_process_outlives_the_runner_and_until_then_it_holds_the_stages_lock(
             break
         assert is_held
     next(None for _ in _every(0.05) if not _is_held(lock))
-    assert not list(logs.glob("*/result.json"))  # they stopped; they did not come to their end
+    assert not list(
+        (runs / "store" / ".working").glob("*/result.json")
+    )  # they stopped; they did not come to their end
+
+
+def _wait_until_they_are_at_it(runs: Path) -> None:
+    working = runs / "store" / ".working"
+    next(None for _ in _every(0.05) if list(working.glob("*/out/log.txt")))
 
 
 def _every(seconds: float, at_most_s: float = 120) -> Iterator[None]:

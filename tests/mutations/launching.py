@@ -1,0 +1,133 @@
+"""Mutations of what starts several processes and of what makes them one training."""
+
+from tests.mutations.mutation import Mutation
+
+_LAUNCH = "tests/stages/test_launch.py"
+_RECIPES = "tests/recipes/test_launch_recipes.py"
+_REMARKS = "tests/recipes/test_remarks.py"
+
+LAUNCHING = [
+    Mutation(
+        "several processes train together, or not at all: they join",
+        "pipeline/training/arguments.py",
+        'given["use_cpu"] = True',
+        "pass",
+        (f"{_LAUNCH}::test_two_processes_give_the_parameters_of_one",),
+    ),
+    Mutation(
+        "several processes train together, or not at all: they are counted",
+        "pipeline/training/arguments.py",
+        "if there != context.processes:",
+        "if False:",
+        ("tests/unit/training/test_arguments.py",),
+    ),
+    Mutation(
+        "a recipe for one process is not run by several",
+        "pipeline/run/worker.py",
+        "if started != asked:",
+        "if False:",
+        (f"{_LAUNCH}::test_a_recipe_for_one_process_is_not_run_by_several",),
+    ),
+    Mutation(
+        "none outlives the runner",
+        "pipeline/run/worker.py",
+        "ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)",
+        "pass",
+        (
+            f"{_LAUNCH}::test_no_process_outlives_the_runner_and_until_then_it_holds_the_stages_lock",
+        ),
+    ),
+    Mutation(
+        "while a process lives, nobody else writes",
+        "pipeline/run/ranks.py",
+        "pass_fds=(lock,),",
+        "",
+        (
+            f"{_LAUNCH}::test_no_process_outlives_the_runner_and_until_then_it_holds_the_stages_lock",
+        ),
+    ),
+    Mutation(
+        "when one process fails all end",
+        "pipeline/run/ranks.py",
+        "if due_s is None and (failed or is_urgent()):",
+        "if due_s is None and is_urgent():",
+        (f"{_LAUNCH}::test_when_one_process_is_killed_the_others_do_not_wait_for_it",),
+    ),
+    Mutation(
+        "when one process fails all end, with its error",
+        "pipeline/run/ranks.py",
+        "by_themselves = [each for each in died if each[0] not in killed]",
+        "by_themselves = [each for each in died if each[0] in killed]",
+        (f"{_LAUNCH}::test_when_one_process_is_killed_the_others_do_not_wait_for_it",),
+    ),
+    Mutation(
+        "two processes give the parameters of one: rows that fill up",
+        "pipeline/training/rows.py",
+        'batch["labels"][extra] = IGNORED',
+        "pass",
+        (f"{_LAUNCH}::test_two_processes_give_the_parameters_of_one[sft]",),
+    ),
+    Mutation(
+        "two processes give the metrics of one: tokens that fill up",
+        "pipeline/training/rows.py",
+        "(batch[OWNER] >= 0) & (batch[OWNER] < kept)",
+        "batch[OWNER] >= 0",
+        (f"{_LAUNCH}::test_two_processes_give_the_parameters_of_one[sft]",),
+    ),
+    Mutation(
+        "two processes give the metrics of one: sums over all",
+        "pipeline/training/rows.py",
+        "self.accelerator.gather_for_metrics = self.accelerator.gather",
+        "self.accelerator.gather_for_metrics = self.accelerator.gather_for_metrics",
+        (f"{_LAUNCH}::test_two_processes_give_the_parameters_of_one[dpo_lora]",),
+    ),
+    Mutation(
+        "two processes give the parameters of one: the reference of each pair",
+        "pipeline/training/preference.py",
+        "values = torch.cat(parts)[: len(dataset)]",
+        "values = torch.cat(parts)[-len(dataset) :]",
+        (f"{_LAUNCH}::test_two_processes_give_the_parameters_of_one[dpo_lora]",),
+    ),
+    Mutation(
+        "what cannot be started is refused: a batch that does not come out even",
+        "pipeline/recipe/launching.py",
+        "world_size=processes_of(recipe, config).count,",
+        "world_size=1,",
+        (_RECIPES,),
+    ),
+    Mutation(
+        "what cannot be started is refused: more processes than the machine has room for",
+        "pipeline/run/machine.py",
+        "if processes.count <= limit:",
+        "if processes.count <= limit + 99:",
+        (_RECIPES,),
+    ),
+    Mutation(
+        "FSDP and DeepSpeed are refused",
+        "pipeline/recipe/launching.py",
+        "if kind in _SHARDED:",
+        "if False:",
+        (_RECIPES,),
+    ),
+    Mutation(
+        "PPO that would train no whole rollout is refused",
+        "pipeline/recipe/ppo_checks.py",
+        "if 0 < steps < per_rollout:",
+        "if False:",
+        (_REMARKS,),
+    ),
+    Mutation(
+        "what a finished stage does not take up is said",
+        "pipeline/recipe/remarks.py",
+        "if values[0] != values[1]:",
+        "if False:",
+        (_REMARKS,),
+    ),
+    Mutation(
+        "a training shorter than logging_steps has a line of metrics",
+        "pipeline/training/supervisor.py",
+        "control.should_log = True",
+        "pass",
+        (_REMARKS,),
+    ),
+]
