@@ -135,6 +135,7 @@ def trained(run: Run) -> dict[str, Any]:
         "rewards": trainer.rewards.state_dict(),
         "lines": [{k: v for k, v in line.items() if not k.startswith("time/")} for line in lines],
         "samples": samples,
+        "world_size": trainer.args.world_size,
     }
 
 

@@ -144,7 +144,7 @@ class LaunchBlock(Block):
 
     with: `in_process` (default), `python` (a process of its own) or `accelerate` (several
     processes that share the work).
-    processes: how many on this machine, for accelerate; 1 unless `config` says it.
+    processes: how many on this machine, for accelerate.
     config: an Accelerate config file, relative to the recipe; recipe/launching.py says what of it.
     """
 
@@ -158,6 +158,8 @@ class LaunchBlock(Block):
     def _processes_need_accelerate(self) -> "LaunchBlock":
         if self.launcher != "accelerate" and ((self.processes or 1) > 1 or self.config):
             raise ValueError("`processes` and `config` need `with: accelerate`")
+        if self.launcher == "accelerate" and self.processes is None and self.config is None:
+            raise ValueError("how many processes? write `{with: accelerate, processes: 2}`")
         return self
 
 

@@ -101,6 +101,9 @@ def _of_file(recipe: Recipe, block: LaunchBlock, location: Location) -> Processe
     if block.processes is not None and count not in (None, block.processes):
         message = f"`processes` is {block.processes}, in {path.name} it is {shown(count)}"
         raise recipe.error((*location, "processes"), message, "say it in one place")
+    if count is None and block.processes is None:
+        hint = "write `processes:` beside it"
+        raise recipe.error(place, f"{path.name} does not say `num_processes`", hint)
     gpus = str(given.get("gpu_ids") or _ALL_GPUS)
     environment = {} if gpus == _ALL_GPUS else {"CUDA_VISIBLE_DEVICES": gpus}
     if given.get("use_cpu") is True or given.get("distributed_type") == "MULTI_CPU":

@@ -52,10 +52,6 @@ EXECUTION_KEYS = frozenset(
         "ddp_static_graph",
         "ddp_backend",
         "ddp_timeout",
-        "fsdp",
-        "fsdp_config",
-        "deepspeed",
-        "parallelism_config",
         # what is said and kept
         "logging_strategy",
         "logging_steps",
@@ -104,6 +100,7 @@ _EXPORT = "stages never push; publish a finished model by hand"
 _RESUME = "exact resume depends on it"
 _EVALUATE = "evaluation during training measures the loss; a stage `evaluate` does the rest"
 _PACKING = "sft gives each row a place of its own; pretrain always packs"
+_SPLIT = "no stage can save weights that are split over processes yet"
 _ON_STAGE = "write it on the stage"
 _OF_PAIRS = "the loss is one of pairs; give them a column `probability`, from 0.5 to 1"
 _UNBIASED = "responses are sampled from the whole distribution that they are scored by"
@@ -148,6 +145,7 @@ OURS: Mapping[str, str] = {
     "eos_token": _DATA,
     "pad_token": _DATA,
     "shuffle_dataset": _DATA,
+    **dict.fromkeys(("fsdp", "fsdp_config", "deepspeed", "parallelism_config"), _SPLIT),
     "padding_free": "packing is what saves padding; pretrain does it",
     "restore_callback_states_from_checkpoint": _RESUME,
     "eval_packing": _EVALUATE,

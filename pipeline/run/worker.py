@@ -43,6 +43,8 @@ PARENT = "POSTTRAIN_PARENT"  # in the environment of a worker: the process that 
 # mallopt's parameters (malloc.h): trim threshold, top pad, mmap threshold (32 MiB is its maximum).
 _MALLOPT = {-1: 512 << 20, -2: 64 << 20, -3: 32 << 20}
 
+# What `accelerate launch` sets, and a shell may have kept.
+_SPLITTERS = ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_MEGATRON_LM")
 _PR_SET_PDEATHSIG = 1  # prctl.h
 _WORDS_SAID = 40  # of a failure that is nobody's PosttrainError
 
@@ -135,6 +137,10 @@ def _check_processes(name: str, asked: int) -> None:
         message = f"WORLD_SIZE is {started}, the recipe asks for {asked}"
         hint = "start posttrain once; `launch:` in the recipe says how many processes it starts"
         raise InfrastructureError(name, message, hint)
+    split = [name for name in _SPLITTERS if os.environ.get(name, "").lower() in ("1", "true")]
+    if split:
+        message = f"{split[0]} is set, and no stage can save weights that are split"
+        raise InfrastructureError(name, message, "unset it")
     if asked == 1:  # left there by whatever started the runner; Accelerate would believe it
         for name in ("RANK", "LOCAL_RANK"):
             os.environ.pop(name, None)

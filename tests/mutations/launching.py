@@ -26,7 +26,7 @@ LAUNCHING = [
         "pipeline/run/worker.py",
         "if started != asked:",
         "if False:",
-        (f"{_LAUNCH}::test_a_recipe_for_one_process_is_not_run_by_several",),
+        (f"{_LAUNCH}::test_what_a_launcher_left_in_the_environment_does_not_change_what_is_run",),
     ),
     Mutation(
         "none outlives the runner",

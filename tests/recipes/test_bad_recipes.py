@@ -84,6 +84,7 @@ KEYS = [
     ("seed: 3", "seed: ‸-1", "`seed` is -1; it must be at least 0"),
     ("seed: 3", "launch: ‸slurm", "`launch` is `slurm`, not `in_process`, `python` or"),
     ("seed: 3", "launch: {with: python, processes: ‸2}", "`processes` and ... need `with:"),
+    ("seed: 3", "launch: ‸accelerate", "how many processes? write `{with: accelerate, processes"),
     ("seed: 3", "launch: {with: accelerate, config: ‸x.yaml}", "there is no file `x.yaml`; looked"),
     ("seed: 3", "roots: {‸r: data}", "`r` cannot be a name; use two or more letters"),
 ]

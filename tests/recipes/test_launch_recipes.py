@@ -37,6 +37,7 @@ CONFIGS = [
         "...acc.yaml: `distributed_type` DEEPSPEED splits the weights...",
     ),
     ("distributed_type: TPU", "...`distributed_type` is `TPU`, not NO or MULTI_CPU or MULTI_GPU"),
+    ("distributed_type: MULTI_GPU", "recipe.yaml:...: acc.yaml does not say `num_processes`; ..."),
     ("num_machines: 2", "...acc.yaml: `num_machines` is 2: a stage runs on one machine;..."),
     ("compute_environment: AMAZON_SAGEMAKER", "...`compute_environment` is `AMAZON_SAGEMAKER`:..."),
     ("num_processes: -1", "...acc.yaml: `num_processes` is -1; write a whole number above 0"),

@@ -112,15 +112,28 @@ def test_when_one_process_is_killed_the_others_do_not_wait_for_it(
     assert ranks_of(runner.pid) == {}
 
 
-def test_a_recipe_for_one_process_is_not_run_by_several(
-    in_process: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("WORLD_SIZE", "2", "WORLD_SIZE is 2, the recipe asks for 1; start posttrain once;"),
+        ("ACCELERATE_USE_FSDP", "true", "ACCELERATE_USE_FSDP is set, and no stage can save"),
+    ],
+)
+def test_what_a_launcher_left_in_the_environment_does_not_change_what_is_run(
+    in_process: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    name: str,
+    value: str,
+    said: str,
 ) -> None:
     recipe, whole = in_process
     runs = _without(whole, "base", tmp_path)
-    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv(name, value)
     ended = _posttrain("run", str(recipe), "--stage", "base", "--runs", str(runs))
     assert ended.returncode == 3
-    assert "base: WORLD_SIZE is 2, the recipe asks for 1; start posttrain once;" in ended.stderr
+    assert f"base: {said}" in ended.stderr
 
 
 def test_no_process_outlives_the_runner_and_until_then_it_holds_the_stages_lock(

@@ -62,6 +62,7 @@ def test_two_processes_end_where_one_does(kind: str, ends: Ends, tmp_path: Path)
     alone = trained(run)
     together = ends[kind][0]
     gaps = {name: difference(alone[name], together[name]) for name in _STATE}
+    assert (alone["world_size"], together["world_size"]) == (1, 2)
     assert together["samples"] == alone["samples"]
     assert gaps["weights"] <= 1e-6
     assert max(gaps[name] for name in ("moments", "kl", "rewards", "lines")) <= 1e-5
