@@ -55,10 +55,13 @@ class ScoreRow:
     lost: int | None
     detectable: float | None
     tokens: float | None
+    window: int = 0
 
     @property
     def asked(self) -> str:
         """How the model was asked, in words."""
+        if self.window:
+            return f"read with {self.window:,} tokens of context"
         return asking_label(self.style, self.shots)
 
     @property

@@ -118,6 +118,7 @@ def _row(row: Mapping[str, Any]) -> ScoreRow:
         lost=row.get("lost"),
         detectable=row.get("detectable"),
         tokens=row.get("tokens"),
+        window=row.get("window", 0),
     )
 
 

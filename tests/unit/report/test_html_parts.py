@@ -161,3 +161,8 @@ def test_numbers_are_said_as_a_reader_expects_them():
         "2 losses",
         "0 gains",
     )
+
+
+def test_a_text_says_with_how_much_context_it_was_read() -> None:
+    assert row(style="none", window=1024).asked == "read with 1,024 tokens of context"
+    assert row(style="none").asked == "read, not asked"
