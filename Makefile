@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 TRL112 := $(VENV)/trl112
 
-.PHONY: quickstart test lint types unit bench matrix prove mutate oracle prove-ppo golden lock clean
+.PHONY: quickstart test lint types unit bench matrix prove isa mutate oracle prove-ppo golden lock clean
 
 # One thread: for half a million parameters more of them are no faster, and sums keep their order.
 quickstart: $(READY)
@@ -23,6 +23,20 @@ types: $(READY)
 
 unit: $(READY)
 	$(BIN)/pytest -n 2 --dist loadfile -m "not slow and not gpu and not network"
+
+# The tests whose figures an instruction set or the number of threads could move, under each set that
+# torch and oneDNN have kernels for (one that the processor lacks is run with what it has).
+ISA_TESTS := tests/unit/ppo tests/unit/models tests/unit/eval tests/unit/training tests/unit/reward \
+  tests/unit/rewards tests/invariants tests/stages/test_lineage.py tests/stages/test_precision_of_stages.py
+isa: $(READY)
+	set -e; for threads in 1 2; do \
+	  for set in avx2,AVX2 avx512,AVX512_CORE avx512,AVX512_CORE_BF16 default,AVX512_CORE_AMX; do \
+	    aten=$${set%,*}; test $$aten = default && aten=; \
+	    echo "== $${set#*,}, $$threads threads"; \
+	    env $${aten:+ATEN_CPU_CAPABILITY=$$aten} ONEDNN_MAX_CPU_ISA=$${set#*,} \
+	      POSTTRAIN_TEST_THREADS=$$threads $(BIN)/pytest -q -n 2 --dist loadfile \
+	      -m "not slow and not gpu and not network" $(ISA_TESTS); \
+	  done; done
 
 # Speed as ratios within one run, one JSON line a benchmark.
 bench: $(READY) $(TRL112)

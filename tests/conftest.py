@@ -1,8 +1,11 @@
-"""Shared by all tests: one torch thread (so that forked runs are safe and exact), tiny recipes."""
+"""Shared by all tests: one torch thread (so that forked runs are safe and exact), tiny recipes.
+
+POSTTRAIN_TEST_THREADS has the tests in this process use more (`make isa`); forked runs never do.
+"""
 
 import os
 
-os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["OMP_NUM_THREADS"] = os.environ.get("POSTTRAIN_TEST_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

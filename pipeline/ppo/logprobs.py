@@ -8,7 +8,9 @@ what is kept is of the size of the hidden states, whatever the vocabulary.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,7 +22,11 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
-_CHUNK_ELEMENTS = 2**22  # of logits: 16 MiB in fp32
+# Of logits in fp32, 16 to 64 MiB: the head's weights are read, and their gradient is added to, once
+# a chunk, so that few tokens a chunk cost more than their products do.
+_LEAST_ELEMENTS, _MOST_ELEMENTS = 2**22, 2**24
+_LEAST_TOKENS = 64
+_SHARE_OF_MEMORY = 1 / 512
 
 
 @dataclass(frozen=True)
@@ -29,7 +35,8 @@ class Head:
 
     project: (n, d) -> (n, V) logits. weight: (V, d), where these are hidden @ weight.T and nothing
     else. temperature: logits are divided by it, as in sampling.
-    forbidden: ids that are never sampled, whose probability is 0.
+    forbidden: ids that are never sampled, whose probability is 0. elements: of logits that are made
+    at a time, but for very large vocabularies, of which 64 tokens' are.
     """
 
     project: Callable[[Tensor], Tensor]
@@ -37,6 +44,7 @@ class Head:
     weight: nn.Parameter | None = None
     temperature: float = 1.0
     forbidden: tuple[int, ...] = ()
+    elements: int = _LEAST_ELEMENTS
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Return (n, V) in fp32, divided by the temperature. They may be overwritten."""
@@ -45,7 +53,7 @@ class Head:
 
     def chunks(self, number: int) -> Iterator[slice]:
         """Yield the parts of so many rows whose logits fit into memory together."""
-        size = max(16, _CHUNK_ELEMENTS // self.vocabulary)
+        size = max(_LEAST_TOKENS, self.elements // self.vocabulary)
         yield from (slice(begin, begin + size) for begin in range(0, number, size))
 
 
@@ -74,7 +82,22 @@ def head_of(
     is_plain = type(projection) is nn.Linear and projection.bias is None
     is_plain = is_plain and not (cap or scale or divisor)
     own = weight if is_plain else None
-    return Head(project, weight.shape[0], own, temperature, forbidden)
+    elements = _elements_at_a_time(weight.device)
+    return Head(project, weight.shape[0], own, temperature, forbidden, elements)
+
+
+@cache
+def _elements_at_a_time(device: torch.device) -> int:
+    """Return how many logits fit easily, by all the memory that a device has.
+
+    Not by what is free: a run that goes on after it was killed must do the same sums.
+    """
+    if device.type == "cuda":
+        memory_bytes = torch.cuda.get_device_properties(device).total_memory
+    else:
+        memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    wanted = int(memory_bytes * _SHARE_OF_MEMORY) // 4
+    return max(_LEAST_ELEMENTS, min(_MOST_ELEMENTS, 1 << (wanted.bit_length() - 1)))
 
 
 @torch.no_grad()

@@ -32,7 +32,7 @@ _LOGIT_COPIES = 3
 _FUSED_HEAD_COPIES = 8
 _FUSED_HEAD_TOKENS = 4096
 _FUSED_HEAD_VOCAB = 32768
-_CHUNK_FLOATS = 3 * 2**22  # pipeline/ppo/logprobs.py: logits, their gradient and one more
+_CHUNK_FLOATS = 3 * 2**24  # pipeline/ppo/logprobs.py: logits, their gradient and one more
 
 
 @dataclass(frozen=True)

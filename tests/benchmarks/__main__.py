@@ -8,6 +8,7 @@ from collections.abc import Callable
 from tests.benchmarks.align_against_trl import align_against_trl, align_throughput_against_trl
 from tests.benchmarks.ppo_against_trl import ppo_full_length, ppo_spread_lengths
 from tests.benchmarks.ppo_memory import ppo_shared_lora_memory, ppo_vocabulary_memory
+from tests.benchmarks.precision_speed import bf16_training, head_in_chunks
 from tests.benchmarks.pretrain_throughput import pretrain_throughput
 from tests.benchmarks.result import Result
 from tests.benchmarks.rollout_speed import rollout_speed
@@ -26,6 +27,8 @@ BENCHMARKS: dict[str, Callable[[], Result]] = {
     "ppo_spread_lengths": ppo_spread_lengths,
     "ppo_shared_lora_memory": ppo_shared_lora_memory,
     "ppo_vocabulary_memory": ppo_vocabulary_memory,
+    "head_in_chunks": head_in_chunks,
+    "bf16_training": bf16_training,
     "align_against_trl": align_against_trl,
     "align_throughput_against_trl": align_throughput_against_trl,
 }

@@ -67,7 +67,8 @@ def test_gradients_are_those_of_the_sum_of_both_losses(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """B17 to B20 rest on it: what a pass adds to the gradients is that of its losses, no more."""
-    monkeypatch.setattr(logprobs, "_CHUNK_ELEMENTS", 1)  # 16 tokens, the least
+    monkeypatch.setattr(logprobs, "_elements_at_a_time", lambda device: 1)
+    monkeypatch.setattr(logprobs, "_LEAST_TOKENS", 16)
     args = PPOConfig(**plain(tmp_path), layout=layout, **settings)
     actor, batch = made(llama, args), some_batch()
     loss = whole_loss(actor, batch, args)
