@@ -2,6 +2,7 @@
 
 from tests.mutations.launching import LAUNCHING
 from tests.mutations.mutation import Mutation
+from tests.mutations.ppo_from_python import PPO_FROM_PYTHON
 
 TRAINING = [
     Mutation(
@@ -312,4 +313,12 @@ EVALUATION = [
     ),
 ]
 
-MUTATIONS: list[Mutation] = [*TRAINING, *LAUNCHING, *LORA, *STORE, *PPO, *EVALUATION]
+MUTATIONS: list[Mutation] = [
+    *TRAINING,
+    *LAUNCHING,
+    *LORA,
+    *STORE,
+    *PPO,
+    *PPO_FROM_PYTHON,
+    *EVALUATION,
+]

@@ -311,18 +311,18 @@ def test_what_a_function_logs_of_a_response_comes_with_its_row(
     llama: Any, make_trainer: MakeTrainer
 ) -> None:
     def reward(completion_ids: list[list[int]], log_extra: Any, **_: Any) -> list[float]:
-        log_extra("tokens", [len(ids) for ids in completion_ids])
+        log_extra("tokens", [list(ids) for ids in completion_ids])
         return [0.0 for _ in completion_ids]
 
     kept: list[Any] = []
 
     def keep(rows: list[ScoredRow], combined: Any, metrics: Any) -> dict[str, float]:
-        kept.extend((row.logged, len(row.completion_ids)) for row in rows)
+        kept.extend((row.logged, row.completion_ids) for row in rows)
         return {}
 
     make_trainer(llama, rewards=[reward], on_rollout=keep, total_episodes=4).train()
     assert len(kept) == 4
-    assert all(logged == {"reward/tokens": length} for logged, length in kept)
+    assert all(logged == {"reward/tokens": ids} for logged, ids in kept)
 
 
 def test_what_a_function_logs_stands_in_the_samples(
