@@ -3,6 +3,7 @@
 from tests.mutations.launching import LAUNCHING
 from tests.mutations.mutation import Mutation
 from tests.mutations.ppo_from_python import PPO_FROM_PYTHON
+from tests.mutations.preferences import PREFERENCES
 
 TRAINING = [
     Mutation(
@@ -321,4 +322,5 @@ MUTATIONS: list[Mutation] = [
     *PPO,
     *PPO_FROM_PYTHON,
     *EVALUATION,
+    *PREFERENCES,
 ]
