@@ -122,6 +122,17 @@ def test_lines_longer_than_a_chunk_of_attention_are_not_packed() -> None:
     assert not keeps_rows_apart(module, line_length=17)
 
 
+def test_a_leak_of_a_hundredth_is_a_leak() -> None:
+    module = small("llama")
+
+    def mixes_in_the_token_before(_: object, __: object, embedded: torch.Tensor) -> torch.Tensor:
+        return embedded + 0.01 * torch.nn.functional.pad(embedded, (0, 0, 1, 0))[:, :-1]
+
+    with module.get_input_embeddings().register_forward_hook(mixes_in_the_token_before):
+        assert not keeps_rows_apart(module, line_length=16)
+    assert keeps_rows_apart(module, line_length=16)
+
+
 def test_flash_attention_does_not_pack_several_lines() -> None:
     module = small("llama")
     module.config._attn_implementation = "flash_attention_2"
