@@ -1,5 +1,6 @@
 """The mutations, by what they break."""
 
+from tests.mutations.folders import FOLDERS
 from tests.mutations.launching import LAUNCHING
 from tests.mutations.mutation import Mutation
 from tests.mutations.ppo_from_python import PPO_FROM_PYTHON
@@ -316,6 +317,7 @@ EVALUATION = [
 
 MUTATIONS: list[Mutation] = [
     *TRAINING,
+    *FOLDERS,
     *LAUNCHING,
     *LORA,
     *STORE,

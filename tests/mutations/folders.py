@@ -1,0 +1,61 @@
+"""Mutations of what is promised about model folders, chat templates and tokens without a row."""
+
+from __future__ import annotations
+
+from tests.mutations.mutation import Mutation
+
+_FOLDERS = ("tests/unit/models/test_model_folders.py",)
+_TEMPLATES = ("tests/unit/data/test_hostile_templates.py",)
+_TOKENS = ("tests/unit/models/test_vocabulary.py",)
+
+FOLDERS = [
+    Mutation(
+        "an index never points outside its folder",
+        "pipeline/recipe/stored_tensors.py",
+        'if "/" in shard or',
+        "if",
+        _FOLDERS,
+    ),
+    Mutation(
+        "a chat template gets little memory",
+        "pipeline/data/template.py",
+        "with time_limit(RENDER_LIMIT_S), memory_limit():",
+        "with time_limit(RENDER_LIMIT_S):",
+        _TEMPLATES,
+    ),
+    Mutation(
+        "errors of the libraries on a broken folder are one line",
+        "pipeline/models/foreign.py",
+        "SafetensorError, StrictDataclassError),",
+        "SafetensorError),",
+        _FOLDERS,
+    ),
+    Mutation(
+        "patterns of an adapter are tried out where they can be stopped",
+        "pipeline/recipe/model_folder.py",
+        "pattern_problem(adapter_patterns(config), [*names, *LAYERS])",
+        "None",
+        ("tests/unit/models/test_model_folders.py", "-k", "bomb", "--timeout=60"),
+    ),
+    Mutation(
+        "padding without a row becomes a token that has one",
+        "pipeline/models/vocabulary.py",
+        "if isinstance(pad, int) and pad >= rows:",
+        "if False:",
+        _TOKENS,
+    ),
+    Mutation(
+        "padding without a row forbids no other token",
+        "pipeline/ppo/build.py",
+        "is_known = isinstance(pad, int) and pad < rows",
+        "is_known = isinstance(pad, int)",
+        _TOKENS,
+    ),
+    Mutation(
+        "a reward model has one output",
+        "pipeline/models/reward.py",
+        "if module.config.num_labels != 1:",
+        "if False:",
+        _FOLDERS,
+    ),
+]
