@@ -31,13 +31,6 @@ FOLDERS = [
         _FOLDERS,
     ),
     Mutation(
-        "patterns of an adapter are tried out where they can be stopped",
-        "pipeline/recipe/model_folder.py",
-        "pattern_problem(adapter_patterns(config), [*names, *LAYERS])",
-        "None",
-        ("tests/unit/models/test_model_folders.py", "-k", "bomb", "--timeout=60"),
-    ),
-    Mutation(
         "padding without a row becomes a token that has one",
         "pipeline/models/vocabulary.py",
         "if isinstance(pad, int) and pad >= rows:",
