@@ -112,6 +112,7 @@ class Stage:
     version: rises when the same config would give another result; it is part of every fingerprint.
     trainer: the upstream config class that `training_args` goes to, or None.
     training_defaults: our defaults, below the user's `training_args`.
+    adapter_defaults: what is otherwise where an adapter is trained.
     data_forms: the forms of rows it reads, none when it reads no rows.
     is_seeded: whether the seed can change the result.
     is_distributed: whether several processes share its work; other stages run in one.
@@ -123,6 +124,12 @@ class Stage:
     version: int
     trainer: str | None = None
     training_defaults: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    adapter_defaults: Mapping[str, Any] = field(default_factory=dict[str, Any])
     data_forms: tuple[DataForm, ...] = ()
     is_seeded: bool = True
     is_distributed: bool = False
+
+    def defaults(self, config: StageConfig) -> dict[str, Any]:
+        """Return our defaults for a stage, below the user's `training_args`."""
+        is_adapter = getattr(config, "lora", None) is not None
+        return {**self.training_defaults, **(self.adapter_defaults if is_adapter else {})}

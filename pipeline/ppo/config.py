@@ -47,6 +47,7 @@ class PPOConfig(TrainingArguments):
     kl_coef: 0.05. kl_estimator: of the KL in the reward, k1 (Ziegler et al. 2019). kl_target,
         kl_horizon: nats a sequence to steer towards, and in how many episodes; None for a fixed
         coefficient. kl_loss_coef: of a KL in the loss beside it, by k2, whose gradient is right.
+    learning_rate: of the policy; None for 3e-6, and for an adapter 1e-4.
     gamma: 1. lam: 0.95 (Schulman et al. 2016). truncation: what comes after a response that was
         cut: nothing (`terminal`), or the critic's value there (`bootstrap`).
     cliprange: 0.2. cliprange_high: above, None for the same (Yu et al. 2025, "DAPO": 0.28).
@@ -69,7 +70,7 @@ class PPOConfig(TrainingArguments):
     disable_dropout: on, since ratios compare two passes over the same tokens.
     """
 
-    learning_rate: float = field(default=3e-6)
+    learning_rate: float | None = field(default=None)  # pyright: ignore[reportIncompatibleVariableOverride]
     adam_epsilon: float = field(default=1e-5)
     lr_scheduler_type: str = field(default="linear")
     logging_steps: float = field(default=1)

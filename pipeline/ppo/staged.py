@@ -79,7 +79,7 @@ def staged(config: PpoConfig, context: StageContext, stage: Stage) -> Staged:
         PPOConfig,
         config,
         context,
-        defaults=stage.training_defaults,
+        defaults=stage.defaults(config),
         forced=config.trainer_fields(),
     )
     form = _form(source, tokenizer)

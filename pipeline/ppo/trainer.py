@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from accelerate.utils import DistributedType, gather_object
+from accelerate.utils import DistributedType, gather_object, is_peft_model
 from accelerate.utils.memory import clear_device_cache
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, set_seed
@@ -47,6 +47,7 @@ from pipeline.ppo.order import dealt, of_like_length, prompts_of_rollout, rows_o
 from pipeline.ppo.precision import keep_as_multiplied
 from pipeline.ppo.progress import StepTotals
 from pipeline.ppo.prompts import prompts_of
+from pipeline.recipe.ppo_defaults import default_learning_rate
 from pipeline.rewards.responses import SOURCE
 from pipeline.training.precision import autocast_of
 
@@ -115,6 +116,8 @@ class PPOTrainer(EvaluatesPrompts, Trainer):
             policy = build.adapted(build.loaded_policy(model), peft_config)
             begun = build.critic_start(critic, policy, rewards, args)
             actor = build.actor_critic(build.Start(policy, begun, ref_model), args)
+        if args.learning_rate is None:
+            args.learning_rate = default_learning_rate(is_adapted=is_peft_model(actor.policy))
         keep_as_multiplied(actor, args)
         self.prompts = prompts_of(train_dataset, tokenizer, args, positions_of(actor.causal.config))
         if args.disable_dropout:

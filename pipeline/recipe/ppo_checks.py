@@ -207,7 +207,7 @@ class _Checks:
     def steps(self) -> None:
         """Refuse less than one rollout, and a critic's warm-up that leaves the policy none."""
         config = self._config
-        given = {**stage_of(config.stage).training_defaults, **config.training_args}
+        given = {**stage_of(config.stage).defaults(config), **config.training_args}
         per_rollout = given["num_ppo_epochs"] * given["num_mini_batches"]
         steps, warmup = given.get("max_steps", -1), given.get("critic_warmup_rollouts", 0)
         place = ("training_args", "max_steps")

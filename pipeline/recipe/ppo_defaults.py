@@ -2,6 +2,8 @@
 
 from typing import Literal
 
+LEARNING_RATE = 3e-6
+ADAPTER_LEARNING_RATE = 1e-4
 # Layouts whose critic has no network of its own.
 LAYOUTS_ON_THE_POLICY = ("shared_lora", "shared_trunk")
 
@@ -15,3 +17,8 @@ def default_critic(
     """
     has_own_weights = not is_adapted and layout not in LAYOUTS_ON_THE_POLICY
     return "reward" if has_reward_model and has_own_weights else "policy"
+
+
+def default_learning_rate(*, is_adapted: bool) -> float:
+    """Return the policy's learning rate; an adapter's few weights need larger steps."""
+    return ADAPTER_LEARNING_RATE if is_adapted else LEARNING_RATE

@@ -23,7 +23,7 @@ def remarks(config: StageConfig) -> Iterator[str]:
     """Yield a sentence for each thing that a stage does otherwise than its settings suggest."""
     if not isinstance(config, TrainingStage):
         return
-    given = {**stage_of(config.stage).training_defaults, **config.training_args}
+    given = {**stage_of(config.stage).defaults(config), **config.training_args}
     every, steps = given.get("logging_steps"), given.get("max_steps", -1)
     if isinstance(every, int) and isinstance(steps, int) and 0 < steps < every:
         yield f"`logging_steps` {every} is beyond `max_steps` {steps}: only the last step is logged"
@@ -40,7 +40,7 @@ def changed_execution(
     """
     if "training_args" not in before:  # it was adopted
         return []
-    defaults = {"report_to": "none", **stage_of(config.stage).training_defaults}
+    defaults = {"report_to": "none", **stage_of(config.stage).defaults(config)}
     now: Mapping[str, Any] = getattr(config, "training_args", {})
     then: Mapping[str, Any] = before["training_args"]
     changed: list[str] = []

@@ -200,7 +200,7 @@ def settings(recipe: Recipe, config: TrainingStage) -> dict[str, Any]:
 
     Where `max_length` is not given, rows are at most as long as the model has positions.
     """
-    defaults = dict(stage_of(config.stage).training_defaults)
+    defaults = stage_of(config.stage).defaults(config)
     model = getattr(config, "model", None)
     limit = positions(recipe, model) if isinstance(model, str) else None
     if limit is not None and "max_length" in defaults:

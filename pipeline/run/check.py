@@ -58,7 +58,7 @@ def _check_labels(recipe: Recipe, name: str, source: _Source) -> None:
     config = recipe.stages[name]
     if config.stage != "dpo" or not isinstance(config, TrainingStage):
         return
-    settings = {**stage_of(config.stage).training_defaults, **config.training_args}
+    settings = {**stage_of(config.stage).defaults(config), **config.training_args}
     try:
         check_labels(settings, name, probability=0.5, margin=1.0)
     except PosttrainError:

@@ -65,7 +65,7 @@ class Identifier:
         described = self._block(config, location)
         if isinstance(config, TrainingStage):
             described["training_args"] = training_args.identity(
-                config.training_args, stage.training_defaults
+                config.training_args, stage.defaults(config)
             )
         return {
             "stage": config.stage,

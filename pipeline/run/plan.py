@@ -173,7 +173,7 @@ def training_summary(plan: Plan, config: StageConfig) -> dict[str, Any]:
     if not isinstance(config, TrainingStage):
         return {}
     given = settings(plan.recipe, config)
-    defaults = stage_of(config.stage).training_defaults
+    defaults = stage_of(config.stage).defaults(config)
     return {
         **new_model,
         **{key: given[key] for key in defaults if key not in config.training_args},

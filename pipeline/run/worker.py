@@ -119,7 +119,7 @@ def execute(working: Working, *, show: Progress, should_stop: Callable[[], bool]
             if not _is_out_of_memory(error):
                 raise
             logging.getLogger(__name__).exception("memory ran out at %s", place.name)
-            advice = _memory_advice(config, stage.training_defaults)
+            advice = _memory_advice(config, stage.defaults(config))
             message = f"memory ran out at {place.name}"
             raise InfrastructureError(context.name, message, advice) from error
     if is_main:

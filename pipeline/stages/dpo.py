@@ -76,7 +76,7 @@ def run(config: DpoConfig, context: StageContext) -> StageResult:
     sources = row_sources(config.data, context.places, STAGE.data_forms)
     rows, shares = row_mixture(sources, seed=context.seed)
     args = arguments(
-        DPOConfig, config, context, defaults=within_positions(TRAINING_DEFAULTS, module)
+        DPOConfig, config, context, defaults=within_positions(STAGE.defaults(config), module)
     )
     check_length(args.max_length, module, source, context)
     pairs, report = encode_pairs(rows, tokenizer, max_length=args.max_length)
@@ -162,6 +162,7 @@ STAGE = Stage(
     version=2,
     trainer="DPOConfig",
     training_defaults=TRAINING_DEFAULTS,
+    adapter_defaults={"learning_rate": 1e-5},  # ten times: Biderman et al. 2024
     data_forms=("preference",),
     is_distributed=True,
 )

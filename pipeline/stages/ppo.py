@@ -30,7 +30,7 @@ from pipeline.recipe.config import (
     RewardModelRef,
     TrainingStage,
 )
-from pipeline.recipe.ppo_defaults import default_critic
+from pipeline.recipe.ppo_defaults import ADAPTER_LEARNING_RATE, LEARNING_RATE, default_critic
 from pipeline.stage import Stage, StageContext, StageResult
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 # Those of PPOConfig that decide most; its docstring says where they come from.
 TRAINING_DEFAULTS: dict[str, Any] = {
-    "learning_rate": 3e-6,
+    "learning_rate": LEARNING_RATE,
     "lr_scheduler_type": "linear",
     "num_train_epochs": 1,
     "num_ppo_epochs": 4,
@@ -254,6 +254,7 @@ STAGE = Stage(
     version=2,
     trainer="PPOConfig",
     training_defaults=TRAINING_DEFAULTS,
+    adapter_defaults={"learning_rate": ADAPTER_LEARNING_RATE},
     data_forms=("prompt",),
     is_distributed=True,
 )

@@ -361,6 +361,7 @@ STAGE = Stage(
     produces="policy",
     version=3,
     trainer="TrainingArguments",
+    # For adapters too: it is a new model's, ten times what a model to go on from would get.
     training_defaults=TRAINING_DEFAULTS,
     data_forms=("text",),
     is_distributed=True,

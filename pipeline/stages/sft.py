@@ -81,7 +81,7 @@ def run(config: SftConfig, context: StageContext) -> StageResult:
         SFTConfig,
         config,
         context,
-        defaults=within_positions(TRAINING_DEFAULTS, module),
+        defaults=within_positions(STAGE.defaults(config), module),
         forced={"dataset_kwargs": {"skip_prepare_dataset": True}},
     )
     check_length(args.max_length, module, source, context)
@@ -149,6 +149,7 @@ STAGE = Stage(
     version=4,
     trainer="SFTConfig",
     training_defaults=TRAINING_DEFAULTS,
+    adapter_defaults={"learning_rate": 2e-4},  # ten times: Biderman et al. 2024
     data_forms=("chat", "prompt_completion"),
     is_distributed=True,
 )

@@ -250,3 +250,14 @@ def test_what_cannot_be_trained_beside_a_critic_is_refused(
     given = parts(llama)
     with pytest.raises(ValueError, match=said):
         make_trainer(given.pop("module"), **given)
+
+
+def test_an_adapter_is_trained_at_a_rate_of_its_own_unless_one_is_given(
+    llama: Any, lora: LoraConfig, make_trainer: MakeTrainer
+) -> None:
+    cases = [({}, 3e-6), ({"peft_config": lora}, 1e-4)]
+    for parts, rate in cases:
+        trainer = make_trainer(copy.deepcopy(llama), learning_rate=None, **parts)
+        assert {group["lr"] for group in trainer.create_optimizer().param_groups} == {rate}
+        given = make_trainer(copy.deepcopy(llama), learning_rate=2e-5, **parts)
+        assert {group["lr"] for group in given.create_optimizer().param_groups} == {2e-5}
