@@ -41,7 +41,6 @@ class SftConfig(TrainingOnData):
 def run(config: SftConfig, context: StageContext) -> StageResult:
     """Encode the rows with their masks, train, save."""
     from trl.trainer.sft_config import SFTConfig
-    from trl.trainer.sft_trainer import SFTTrainer
 
     from pipeline.data.blocks import held_out_records, row_sources
     from pipeline.data.encode import encode_records
@@ -60,18 +59,7 @@ def run(config: SftConfig, context: StageContext) -> StageResult:
     from pipeline.training.arguments import arguments, refusals
     from pipeline.training.bins import Bins, why_padded
     from pipeline.training.drive import train
-    from pipeline.training.rows import KnowsRows
-
-    class RowTrainer(KnowsRows, SFTTrainer):
-        def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
-            """Count the tokens that are a row's: upstream would count one line, or fillers too."""
-            before, in_pass = self._total_train_tokens, self.tokens_in_pass
-            loss = super().compute_loss(*args, **kwargs)
-            if in_pass is not None:
-                everywhere: Any = self.accelerator.gather(in_pass.to(self.args.device))
-                self._total_train_tokens = before + int(everywhere.sum())
-                self._metrics["train"]["num_tokens"] = [self._total_train_tokens]
-            return loss
+    from pipeline.training.supervised import EncodedSftTrainer
 
     source = context.model(config.model)
     tokenizer, module = load_tokenizer(source), load_for_training(source, config)
@@ -91,7 +79,7 @@ def run(config: SftConfig, context: StageContext) -> StageResult:
         found = held_out_records(config, context.places, STAGE.data_forms)
         held_out, _ = encode_records(found, tokenizer, max_length=args.max_length)
     with refusals(context):
-        trainer = RowTrainer(
+        trainer = EncodedSftTrainer(
             model=module,
             args=args,
             train_dataset=_dataset(examples),

@@ -71,7 +71,8 @@ def test_two_processes_give_the_parameters_of_one(
     two = _without(one, stage, tmp_path)
     train_together(recipe, two, stage)
     assert difference(one, two, stage) <= 1e-5
-    for name in ("num_tokens", "epoch", "loss"):
+    means = ("entropy", "mean_token_accuracy") if stage == "sft" else ()
+    for name in ("num_tokens", "epoch", "loss", *means):
         alone, together = ([line[name] for line in metrics(runs, stage)] for runs in (one, two))
         assert together == pytest.approx(alone, abs=1e-5), name
 
