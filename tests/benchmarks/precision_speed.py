@@ -176,6 +176,7 @@ def _dpo(model: Any, ids: list[list[int]], usual: dict[str, Any]) -> Any:
     from trl import DPOConfig
 
     from pipeline.training.preference import EncodedDpoTrainer
+    from pipeline.training.rows import NumberedRows
 
     rows = [
         {
@@ -184,13 +185,15 @@ def _dpo(model: Any, ids: list[list[int]], usual: dict[str, Any]) -> Any:
         }
         for number, row in enumerate(ids)
     ]
-    return EncodedDpoTrainer(
+    trainer = EncodedDpoTrainer(
         model=model,
         args=DPOConfig(**usual, gradient_checkpointing=False),
         train_dataset=Dataset.from_list(rows),
         processing_class=_tokenizer(),
         on_reference=lambda _: None,
     )
+    trainer.data_collator = NumberedRows(trainer.data_collator)
+    return trainer
 
 
 def _ppo(module: Any, lora: Any, ids: list[list[int]], usual: dict[str, Any]) -> Any:

@@ -78,6 +78,15 @@ def test_a_task_is_learnt(task: Task, seed: int, tmp_path: Path, say: Say) -> No
     assert first_ratios(outcome) <= 1e-5
 
 
+@pytest.mark.parametrize("name", ["bandit", "copy", "bandit with shared adapters"])
+def test_a_task_is_learnt_in_bf16(name: str, tmp_path: Path, say: Say) -> None:
+    """The first ratio is 1 within a few times 2^-8 of the largest logit, which is below 16 here."""
+    outcome = learn(TASKS[name], 0, tmp_path, bf16=True)
+    say(shown(outcome))
+    assert outcome.learnt_after is not None
+    assert first_ratios(outcome) <= 4 * 16 * 2**-8
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 def test_shared_adapters_begin_at_the_network_and_leave_it_as_it_is(
     seed: int, tmp_path: Path
