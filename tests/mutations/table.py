@@ -79,17 +79,17 @@ TRAINING = [
     ),
     Mutation(
         "code in model repositories is never run",
-        "pipeline/models/load.py",
-        'if "auto_map" in content:',
-        'if "auto_mop" in content:',
-        ("tests/unit/models",),
+        "pipeline/recipe/model_folder.py",
+        'if content.get("auto_map"):',
+        "if False:",
+        ("tests/unit/models/test_model_folders.py",),
     ),
     Mutation(
         "pickled weights are never loaded",
         "pipeline/models/load.py",
         "use_safetensors=True",
         "use_safetensors=None",
-        ("tests/unit/models",),
+        ("tests/unit/models/test_model_folders.py",),
     ),
 ]
 
@@ -257,8 +257,8 @@ PPO = [
     Mutation(
         "missing_eos_penalty is taken off a response that is cut",
         "pipeline/rewards/composition.py",
-        "(0.0 if is_replaced else before) - self.missing_eos_penalty",
-        "(0.0 if is_replaced else before) + self.missing_eos_penalty",
+        "kept - self.missing_eos_penalty",
+        "kept + self.missing_eos_penalty",
         ("tests/unit/rewards",),
     ),
 ]

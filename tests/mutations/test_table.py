@@ -1,0 +1,17 @@
+"""The table of mutations stays true to the code: `make mutate` itself takes too long for each run."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.mutations.table import MUTATIONS
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda each: each.name)
+def test_every_line_to_break_is_there_once_and_so_are_its_tests(mutation) -> None:
+    text = (REPOSITORY / mutation.path).read_text(encoding="utf-8")
+    assert mutation.applied(text) != text
+    for test in mutation.tests:
+        assert (REPOSITORY / test.partition("::")[0]).exists()
