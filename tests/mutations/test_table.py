@@ -1,4 +1,4 @@
-"""The table of mutations stays true to the code: `make mutate` itself takes too long for each run."""
+"""The table of mutations stays true to the code, though `make mutate` runs apart."""
 
 from pathlib import Path
 
