@@ -3,7 +3,7 @@
 from tests.mutations.mutation import Mutation
 
 _UNSCORED = ("tests/unit/ppo/test_unscored.py",)
-_LABELS = ("tests/unit/training/test_preference.py",)
+_LABELS = ("tests/unit/training/test_pair_losses.py",)
 _EVALUATION = ("tests/unit/ppo/test_evaluation.py",)
 
 PREFERENCES = [
@@ -47,7 +47,7 @@ PREFERENCES = [
         "pipeline/rewards/vocabulary.py",
         "if token in ours and ours[token] != number:",
         "if False:",
-        ("tests/unit/rewards/test_vocabulary.py",),
+        ("tests/unit/rewards/test_reward_vocabulary.py",),
     ),
     Mutation(
         "a reward model of the hub is checked by its own tokenizer",
