@@ -166,8 +166,9 @@ def _adapter_below(recipe: Recipe, config: StageConfig) -> Mapping[str, Any] | N
     if not model.startswith("$"):
         return _json_beside(recipe, model, "adapter_config.json")
     earlier = recipe.stages[model[1:]]
-    is_adapter = isinstance(earlier, TrainingStage) and earlier.lora is not None
-    return earlier.lora.fields() if is_adapter else None
+    if isinstance(earlier, TrainingStage) and earlier.lora is not None:
+        return earlier.lora.fields()
+    return None
 
 
 def _is_tied(recipe: Recipe, model: Any) -> bool:

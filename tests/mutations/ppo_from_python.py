@@ -64,7 +64,7 @@ PPO_FROM_PYTHON = [
         "pipeline/ppo/rollout.py",
         "return self.stop is not None and",
         "return self.stop is None and",
-        ("tests/unit/ppo/test_trainer.py",),
+        ("tests/unit/ppo/test_stops.py",),
     ),
     Mutation(
         "what a reward function logs comes with its own row",
