@@ -187,7 +187,7 @@ def _dpo(model: Any, ids: list[list[int]], usual: dict[str, Any]) -> Any:
     ]
     trainer = EncodedDpoTrainer(
         model=model,
-        args=DPOConfig(**usual, gradient_checkpointing=False),
+        args=DPOConfig(**usual, gradient_checkpointing=False, remove_unused_columns=False),
         train_dataset=Dataset.from_list(rows),
         processing_class=_tokenizer(),
         on_reference=lambda _: None,
