@@ -137,7 +137,7 @@ def load_whole(
     if getattr(module, "_hf_peft_config_loaded", False):  # upstream puts a hub adapter on its base
         hint = "download it to a folder and name that"
         raise PosttrainError(source.name, "is an adapter on the hub, not a whole model", hint)
-    if auto is AutoModelForCausalLM and getattr(module.config, "is_decoder", None) is False:
+    if auto is AutoModelForCausalLM and _sees_what_follows(module):
         message = f"is an encoder ({module.config.model_type}), whose tokens see those after them"
         raise PosttrainError(source.name, message, "take a causal language model")
     for key in ("missing_keys", "unexpected_keys", "mismatched_keys"):
@@ -152,6 +152,19 @@ def load_whole(
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise CorruptArtifactError(source.name, f"tensor `{name}` holds NaN or infinity")
     return module
+
+
+@torch.no_grad()
+def _sees_what_follows(module: PreTrainedModel) -> bool:
+    """Whether a token's logits depend on the token after it: an encoder's do.
+
+    Asked only where the config does not say that it is a decoder; GPT-NeoX's says so of decoders.
+    """
+    if getattr(module.config, "is_decoder", None) is not False:
+        return False
+    run: Any = module
+    first = run(input_ids=torch.tensor([[0, 1], [0, 2]], device=module.device)).logits[:, 0]
+    return not torch.allclose(first[0], first[1], rtol=1e-4, atol=1e-5)
 
 
 def base_of(source: StageInput) -> StageInput | None:

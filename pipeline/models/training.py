@@ -93,10 +93,17 @@ def peft_config(config: TrainingStage, task: Literal["CAUSAL_LM", "SEQ_CLS"]) ->
 
 
 def adapted(module: PreTrainedModel, config: TrainingStage) -> Any:
-    """Put a new adapter on a model, for trainers that do not do it themselves."""
+    """Put a new adapter on a model, for trainers that do not do it themselves.
+
+    Raises PosttrainError for layers that PEFT puts no adapter on (Mamba's `out_proj`).
+    """
     from peft import get_peft_model
 
-    return get_peft_model(module, peft_config(config, "CAUSAL_LM"))
+    try:
+        return get_peft_model(module, peft_config(config, "CAUSAL_LM"))
+    except ValueError as error:
+        hint = "name other layers in `target_modules`, or leave some out by `exclude_modules`"
+        raise PosttrainError("lora", str(error).splitlines()[0].rstrip("."), hint) from error
 
 
 def within_positions(defaults: Mapping[str, Any], module: PreTrainedModel) -> dict[str, Any]:

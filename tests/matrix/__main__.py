@@ -13,6 +13,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("POSTTRAIN_REPORT", "0")
 
+from tests.forked import warm
 from tests.matrix.architectures import ARCHITECTURES
 from tests.matrix.cells import row
 from tests.matrix.page import PAGE, read, text_of
@@ -25,7 +26,8 @@ def main(names: list[str]) -> int:
     everything = [each.name for each in ARCHITECTURES]
     chosen = names or everything
     matrix = read(PAGE.read_text(encoding="utf-8")) if names and PAGE.exists() else {}
-    with get_context("spawn").Pool(_PROCESSES) as pool:
+    warm()  # imported once, not by every process
+    with get_context("fork").Pool(_PROCESSES) as pool:
         for name, cells in zip(chosen, pool.imap(row, chosen), strict=True):
             matrix[name] = cells
             sys.stdout.write(f"{name}\n")

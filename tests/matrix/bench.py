@@ -115,6 +115,12 @@ def _stages(architecture: Architecture, column: Column) -> dict[str, Any]:
             **{"tokens": 64, "sequence_length": 32, "batch_size": 2, "training_args": args},
         },
         "sft": {**trains, "stage": "sft", "data": {"file": "chats.jsonl"}, "training_args": tuning},
+        # What is exported where no adapter can go on from another.
+        "first": {
+            **trains,
+            **{"model": "./model", "stage": "sft", "data": {"file": "chats.jsonl"}},
+            "training_args": tuning,
+        },
         # The head is new and random: what it began with is what is saved after no step.
         "reward_model_still": {**rewards, "training_args": {**tuning, "learning_rate": 0.0}},
         "reward_model": {**rewards, "training_args": tuning},

@@ -270,8 +270,8 @@ def _merge(made: Bench, column: Column) -> Iterator[tuple[str, float]]:
 def _export(made: Bench, column: Column) -> Iterator[tuple[str, float]]:
     """Export what a stage made, if any was, else what was taken in; merged too, if an adapter."""
     trained = [each for each in ("sft", "pretrain", "dpo") if (column, each) in made.stages]
-    stage = (trained or ["adopt"])[0] if column == "full" else (trained or ["sft"])[0]
-    if (column, stage) not in made.stages:
+    stage = trained[0] if trained else "adopt" if column == "full" else "first"
+    if stage not in trained:
         _ran(made, column, stage)
     rows = _whole(_chat_rows(made))
     plain = made.finished(column, stage, oracle.language_model)

@@ -41,6 +41,10 @@ and, for the five that train, that the saved model is the trained one. Rows of d
 share each batch; differences are at most 2e-4. **no**: refused before anything is trained, with the
 reason below.
 
+With LoRA every stage goes on from an adapter that was trained before. The first adapter of a
+mixture of experts trains, is evaluated, merged and exported; PEFT puts it on the experts' weights
+too (`target_parameters`), and such an adapter cannot be made one with a second.
+
 A mixture of experts trains on the loss above alone. The router's load-balancing loss depends on
 which rows share a forward pass; `training_args: {router_aux_loss_coef: 0.001}` adds it to `sft` and
 `dpo`.
@@ -59,7 +63,7 @@ def text_of(matrix: Mapping[str, Mapping[tuple[Column, str], Outcome]]) -> str:
         for name, cells in matrix.items():
             shown = [_cell(cells[column, stage], notes) for stage in STAGES]
             lines.append(f"| {name} | {' | '.join(shown)} |")
-        begins = "All weights" if column == "full" else "LoRA, going on from an adapter"
+        begins = "All weights" if column == "full" else "LoRA on a model with an adapter"
         parts.append(f"## {begins}\n\n" + "\n".join(lines) + "\n")
     reasons = [f"{number}. {note}" for number, note in enumerate(notes, 1)]
     counted = [each.verdict for cells in matrix.values() for each in cells.values()]

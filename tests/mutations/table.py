@@ -2,6 +2,7 @@
 
 from tests.mutations.folders import FOLDERS
 from tests.mutations.launching import LAUNCHING
+from tests.mutations.models import MODELS
 from tests.mutations.mutation import Mutation
 from tests.mutations.ppo_from_python import PPO_FROM_PYTHON
 from tests.mutations.preferences import PREFERENCES
@@ -325,4 +326,5 @@ MUTATIONS: list[Mutation] = [
     *PPO_FROM_PYTHON,
     *EVALUATION,
     *PREFERENCES,
+    *MODELS,
 ]
