@@ -161,7 +161,7 @@ def test_bad_seeds_are_one_line(call, seeds: str, line: str) -> None:
 def test_a_stage_cannot_have_the_name_of_a_seeds_folder(tmp_path: Path, name: str) -> None:
     (tmp_path / "tiny.yaml").write_text(TINY.replace("sft:\n", f"{name}:\n"))
     recipe = load_recipe(tmp_path / "tiny.yaml")
-    with pytest.raises(PosttrainError, match=f"tiny.yaml:13.*with --seeds the name `{name}`"):
+    with pytest.raises(PosttrainError, match=f"tiny.yaml:14.*with --seeds the name `{name}`"):
         run_seeds(recipe, Store(tmp_path / "runs"), (1, 2))
     assert not (tmp_path / "runs").exists()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,6 +12,7 @@ from pipeline.errors import PosttrainError
 from pipeline.models.load import load_policy, load_tokenizer
 from pipeline.models.new import new_policy
 from pipeline.ppo.build import sampling
+from pipeline.ppo.config import PPOConfig
 from pipeline.stage import StageInput
 from tests.small_folders import TEMPLATE, small_tokenizer
 
@@ -107,13 +107,13 @@ def test_a_special_token_that_is_never_read_needs_no_row(tmp_path: Path) -> None
     assert "<image>" in load_tokenizer(_saved(tmp_path, tokenizer)).get_vocab()
 
 
-def test_ppo_forbids_no_other_token_for_padding_without_a_row() -> None:
-    args = SimpleNamespace(max_completion_length=4, temperature=1.0, rollout_batch_size=2)
+def test_ppo_forbids_no_other_token_for_padding_without_a_row(tmp_path: Path) -> None:
+    args = PPOConfig(output_dir=str(tmp_path), use_cpu=True, bf16=False)
     rows = len(small_tokenizer())
-    how = sampling(_model(rows), _with_padding(), args)  # pyright: ignore[reportArgumentType]
+    how = sampling(_model(rows), _with_padding(), args)
     assert how.forbidden_ids == ()
     assert how.pad_token_id < rows
-    resized = sampling(_model(rows + 1), _with_padding(), args)  # pyright: ignore[reportArgumentType]
+    resized = sampling(_model(rows + 1), _with_padding(), args)
     assert resized.forbidden_ids == (rows,)
 
 

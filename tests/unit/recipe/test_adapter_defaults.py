@@ -17,7 +17,7 @@ stages:
     model: {architecture: llama, tokenizer: $tokenizer, hidden_size: 32, num_hidden_layers: 2}
     data: [{task: arithmetic}]
     tokens: 20k
-    sequence_length: 64
+    sequence_length: 256
   full: {stage: KIND, model: $base, ROWS}
   lora: {stage: KIND, model: $base, lora: {r: 4}, ROWS}
   given: {stage: KIND, model: $base, lora: {r: 4}, training_args: {learning_rate: 7.0e-4}, ROWS}
