@@ -206,8 +206,9 @@ def run(config: PretrainConfig, context: StageContext) -> StageResult:
     from pipeline.training.arguments import arguments
     from pipeline.training.drive import train
     from pipeline.training.rows import KnowsRows
+    from pipeline.training.token_means import TokenMeans
 
-    class RowTrainer(KnowsRows, Trainer):
+    class RowTrainer(TokenMeans, KnowsRows, Trainer):
         pass
 
     tokenizer, module, source = _model(config, context)

@@ -8,12 +8,13 @@ from trl.trainer.sft_trainer import SFTTrainer
 
 from pipeline.data.encode import IGNORED
 from pipeline.training.rows import KnowsRows
+from pipeline.training.token_means import TokenMeans
 
 _WEIGHTS = "weights"  # among the lists of metrics, so that a resumed run has them as well
 _MEANS = ("entropy", "mean_token_accuracy")
 
 
-class EncodedSftTrainer(KnowsRows, SFTTrainer):
+class EncodedSftTrainer(TokenMeans, KnowsRows, SFTTrainer):
     """SFTTrainer whose counts and means are over the tokens of a step, however it is split."""
 
     def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:

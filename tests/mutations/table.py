@@ -58,6 +58,13 @@ TRAINING = [
         ("tests/unit/data/test_chat.py", "tests/unit/data/test_encode.py"),
     ),
     Mutation(
+        "held-out loss is a mean over tokens, whatever the batch size of evaluation",
+        "pipeline/training/token_means.py",
+        'output.metrics[f"{metric_key_prefix}_loss"] = total / number if number else float("nan")',
+        "pass",
+        ("tests/unit/training/test_token_means.py",),
+    ),
+    Mutation(
         "rows that are too long are counted",
         "pipeline/data/encode.py",
         "num_dropped += 1",
