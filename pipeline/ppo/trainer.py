@@ -117,7 +117,7 @@ class PPOTrainer(EvaluatesPrompts, Trainer):
             begun = build.critic_start(critic, policy, rewards, args)
             actor = build.actor_critic(build.Start(policy, begun, ref_model), args)
         if args.learning_rate is None:
-            args.learning_rate = default_learning_rate(is_adapted=is_peft_model(actor.policy))
+            args.learning_rate = default_learning_rate(is_adapted=bool(is_peft_model(actor.policy)))
         keep_as_multiplied(actor, args)
         self.prompts = prompts_of(train_dataset, tokenizer, args, positions_of(actor.causal.config))
         if args.disable_dropout:

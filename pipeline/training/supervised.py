@@ -31,13 +31,13 @@ class EncodedSftTrainer(TokenMeans, KnowsRows, SFTTrainer):
             found[_WEIGHTS].append(int(weight.sum()))
         return loss
 
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+    def log(self: Any, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log means over tokens; upstream's are over forward passes, short ones like long ones."""
-        found: Any = self._metrics["train"]
+        found = self._metrics["train"]
         if self.model.training and found.get(_WEIGHTS):
             weights = found.pop(_WEIGHTS)
             for name in _MEANS:
                 if len(found[name]) == len(weights) and sum(weights):
                     total = sum(w * value for w, value in zip(weights, found[name], strict=True))
                     found[name] = [total / sum(weights)]
-        super().log(logs, start_time)
+        super().log(logs, start_time)  # pyright: ignore[reportAttributeAccessIssue]
