@@ -69,7 +69,7 @@ TRAINING = [
         "pipeline/data/encode.py",
         "num_dropped += 1",
         "num_dropped += 0",
-        ("tests/unit/data",),
+        ("tests/unit/data/test_encode.py",),
     ),
     Mutation(
         "a loss or gradient that is not finite stops the stage",
@@ -260,14 +260,14 @@ PPO = [
         "pipeline/ppo/gate.py",
         "if low is not None and low <= 0.5:",
         "if False:",
-        ("tests/unit/ppo", "tests/recipes/test_bad_ppo.py"),
+        ("tests/unit/ppo/test_reward_gate.py",),
     ),
     Mutation(
         "missing_eos_penalty is taken off a response that is cut",
         "pipeline/rewards/composition.py",
         "kept - self.missing_eos_penalty",
         "kept + self.missing_eos_penalty",
-        ("tests/unit/rewards",),
+        ("tests/unit/rewards/test_rewards.py",),
     ),
 ]
 
@@ -298,7 +298,7 @@ EVALUATION = [
         "reward/model.py",
         "attention_mask=mask, use_cache=False",
         "attention_mask=torch.ones_like(mask), use_cache=False",
-        ("tests/unit/rewards", "tests/unit/ppo/test_layouts.py"),
+        ("tests/unit/rewards/test_reward_terms.py", "tests/unit/ppo/test_layouts.py"),
     ),
     Mutation(
         "telemetry of the libraries is off",
@@ -319,7 +319,7 @@ EVALUATION = [
         "reward/boxes/confine.py",
         "_REFUSE = 0x00050000 | errno.EPERM",
         "_REFUSE = 0x7FFF0000",
-        ("tests/unit/reward",),
+        ("tests/unit/reward/test_sandbox_attacks.py",),
     ),
 ]
 
