@@ -18,7 +18,7 @@ def _measured(folder: Path, low: float | None) -> Path:
 
 @pytest.mark.parametrize("low", [0.4, 0.5])
 def test_a_ranking_that_may_be_chance_stops_the_chain(tmp_path: Path, low: float) -> None:
-    with pytest.raises(PosttrainError, match="0.55 .* of 40 held-out pairs right, which may be"):
+    with pytest.raises(PosttrainError, match=r"0.55 .* of 40 held-out pairs right, which may be"):
         check_ranking("recipe.yaml: ppo", "preference", _measured(tmp_path, low))
 
 
@@ -33,7 +33,7 @@ def test_a_model_that_was_trained_elsewhere_has_no_record_and_passes(tmp_path: P
 
 def test_equal_scores_of_all_responses_stop_the_chain() -> None:
     scores = torch.full((9, 1), 0.25)
-    with pytest.raises(PosttrainError, match="gives all 9 responses .* the same score, 0.25"):
+    with pytest.raises(PosttrainError, match=r"gives all 9 responses .* the same score, 0.25"):
         check_scores("recipe.yaml: ppo", ["preference"], scores)
     check_scores("recipe.yaml: ppo", [""], scores)  # a function may well say so
     scores[3] = 0.5
