@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -22,6 +23,7 @@ from safetensors.torch import load_file, save_file
 
 from pipeline.errors import CorruptArtifactError, PosttrainError
 from pipeline.recipe.lora import MERGE_BETWEEN, uncombinable
+from pipeline.recipe.model_folder import WITH_NEW_TOKENS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -40,6 +42,8 @@ _SHAPE = (
     *("exclude_modules", "layers_to_transform", "layers_pattern", "fan_in_fan_out"),
     *("use_dora", "trainable_token_indices", "target_parameters", "ensure_weight_tying"),
 )
+# What torch says of a tensor of another shape, on a line after its first.
+_MISMATCH = re.compile(r"size mismatch for (\S+): .*?Size\((\[.*?\])\).*?Size\((\[.*?\])\)")
 _HEADS = frozenset({"classifier", "score"})  # PEFT adds them for a sequence classifier
 TaskType = Literal["CAUSAL_LM", "SEQ_CLS"]
 PREFIX = "base_model.model."
@@ -86,8 +90,16 @@ def attached(module: PreTrainedModel, folder: Path) -> PeftModel:
         with torch.random.fork_rng(devices=[]):  # PEFT draws what it then overwrites
             model = PeftModel.from_pretrained(module, str(folder), autocast_adapter_dtype=False)
     except (ValueError, KeyError, TypeError, RuntimeError) as error:
-        first = str(error).strip().splitlines()[0][:200]
-        raise CorruptArtifactError(str(folder), f"does not fit its base model: {first}") from error
+        said = str(error)
+        sizes = _MISMATCH.search(said)
+        if sizes is None:
+            first = said.strip().splitlines()[0][:200]
+            message = f"does not fit its base model: {first}"
+            raise CorruptArtifactError(str(folder), message) from error
+        message = "does not fit its base model: `{}` is {} in it, {} there".format(*sizes.groups())
+        if ".lora_" in sizes[1]:
+            raise CorruptArtifactError(str(folder), message) from error
+        raise PosttrainError(str(folder), message, WITH_NEW_TOKENS) from error
     there = get_peft_model_state_dict(model, save_embedding_layers=False)
     for name in sorted(saved.keys() ^ there.keys()):
         said = "is missing from it" if name in there else "has no place in its base model"

@@ -203,6 +203,11 @@ def renamed(found: dict[str, Any]) -> None:
     found[name.replace("layers.0", "layers.7")] = found.pop(name)
 
 
+def embedded(found: dict[str, Any]) -> None:
+    """Add embeddings of more tokens, as PEFT does after `resize_token_embeddings`."""
+    found[f"base_model.model.{EMBEDDING}"] = torch.zeros(999, 32)
+
+
 def adapter_nan(found: dict[str, Any]) -> None:
     next(iter(found.values()))[0, 0] = float("nan")
 

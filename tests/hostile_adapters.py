@@ -110,6 +110,23 @@ ADAPTERS = [
         "adapter",
     ),
     Hostile(
+        "adapter holds embeddings",
+        broken.adapter_tensors(broken.embedded),
+        "which `modules_to_save` does not name; was it trained with added tokens?",
+        2,
+        "adapter",
+    ),
+    Hostile(
+        "adapter of more tokens",
+        broken.both(
+            broken.adapter_tensors(broken.embedded),
+            broken.adapter(modules_to_save=["embed_tokens"]),
+        ),
+        "[999, 32]",
+        2,
+        "adapter",
+    ),
+    Hostile(
         "adapter is NaN", broken.adapter_tensors(broken.adapter_nan), "holds NaN", 4, "adapter"
     ),
 ]

@@ -36,6 +36,10 @@ _TOKENIZER_JSON = (
     *("vocab.json", "chat_template.json"),
 )
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
+WITH_NEW_TOKENS = (
+    "was it trained with added tokens? Merge it where it was trained, into the resized model, and"
+    " name the merged model"
+)
 _IDS = "take the file that belongs to the model, or remove it"
 _CODE = "that is never done; take a model that transformers knows without"
 
@@ -66,6 +70,7 @@ def check_folder(folder: Path) -> None:
         base = _base(folder)
         if base is not None:
             check_model(base)
+            _check_whole_tensors(folder, base)
     elif is_there(folder / CONFIG):
         check_model(folder)
     if any(is_there(folder / name) for name in (*_TOKENIZER_JSON, *_TOKENIZER_FILES, TEMPLATE)):
@@ -137,6 +142,7 @@ def check_adapter(folder: Path) -> None:
     if not isinstance(rank, int) or isinstance(rank, bool) or not 0 < rank <= 1_000_000:
         raise PosttrainError(where, f"its rank `r` is {rank!r}", "it is a whole number above 0")
     tensors = adapter_tensors(folder)
+    _refuse_embeddings(folder, config, tensors)
     names = names_of_modules(name.removeprefix("base_model.model.") for name in tensors)
     problem = pattern_problem(adapter_patterns(config), [*names, *LAYERS])
     if problem:
@@ -153,6 +159,40 @@ def adapter_tensors(folder: Path) -> dict[str, StoredTensor]:
     tensors = file_tensors(path)
     check_types(path, tensors)
     return tensors
+
+
+def _refuse_embeddings(
+    folder: Path, config: Mapping[str, Any], tensors: Mapping[str, StoredTensor]
+) -> None:
+    """Raise PosttrainError for layers stored whole that the adapter's config does not speak of.
+
+    PEFT stores the embeddings so where `resize_token_embeddings` was called before the adapter was
+    made. They belong to that larger model, not to the base that the config names.
+    """
+    for name in tensors:
+        module = name.removeprefix("base_model.model.").removesuffix(".weight")
+        if "lora_" in name or not name.endswith(".weight"):
+            continue
+        if not any(f".{each}." in f".{module}." for each in _saved_whole(config)):
+            message = f"holds the layer `{module}` whole, which `modules_to_save` does not name"
+            raise PosttrainError(str(folder), message, WITH_NEW_TOKENS)
+
+
+def _saved_whole(config: Mapping[str, Any]) -> list[str]:
+    """Return the modules that an adapter trained whole; PEFT adds heads of classifiers unasked."""
+    given = config.get("modules_to_save")
+    names = cast("list[Any]", given) if isinstance(given, list) else [given]
+    return ["classifier", "score", *(name for name in names if isinstance(name, str))]
+
+
+def _check_whole_tensors(folder: Path, base: Path) -> None:
+    """Raise PosttrainError for a tensor that an adapter replaces by one of another shape."""
+    below = folder_tensors(base)
+    for name, tensor in adapter_tensors(folder).items():
+        there = below.get(name.removeprefix("base_model.model."))
+        if there is not None and there.shape != tensor.shape:
+            sizes = f"{list(tensor.shape)}, and {list(there.shape)} in its base model"
+            raise PosttrainError(str(folder), f"its tensor `{name}` is {sizes}", WITH_NEW_TOKENS)
 
 
 def check_tokenizer(folder: Path) -> None:
