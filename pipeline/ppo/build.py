@@ -100,6 +100,15 @@ def adapted(policy: nn.Module, peft_config: Any) -> nn.Module:
     return get_peft_model(policy, peft_config)  # pyright: ignore[reportArgumentType]
 
 
+def check_complete(**given: Any) -> None:
+    """Raise ValueError for what is given beside an ActorCritic, which has all of it."""
+    for name, each in given.items():
+        if each is not None:
+            raise ValueError(
+                f"the model is an ActorCritic, which has critic and reference: leave `{name}` out"
+            )
+
+
 def actor_critic(start: Start, args: PPOConfig) -> ActorCritic:
     """Return policy, reference and critic in the layout that was asked for.
 

@@ -127,9 +127,9 @@ def on_the_scale_of_scores(
 ) -> list[ScoredRow]:
     """Make a critic that began as a reward model predict scores; return rows with its new values.
 
-    After the first rollout and before its first step. A score is (w r + others - mean) / std of the
-    reward model's r, with the moments of the first rollout where scores are normalised; the others
-    enter with their mean. Later moments are the critic's to learn, as all that moves.
+    Once, after its first rollout and before its first step. A score is (w r + others - mean) / std
+    of the reward model's r, with the moments of that rollout where scores are normalised; the
+    others enter with their mean. Later moments are the critic's to learn, as all that moves.
     """
     if actor.critic_term is None:
         return list(rows)
@@ -140,6 +140,8 @@ def on_the_scale_of_scores(
     mean, std = rewards.moments
     scale = weight / std
     shift = ((float(known.mean()) if len(known) else 0.0) - mean) / std
+    # Trained again, it begins as what it has become.
+    actor.critic_term, actor.critic_is_scored = None, False
     if (scale, shift) == (1.0, 0.0):
         return list(rows)
     actor.value_head.rescale(scale, shift)

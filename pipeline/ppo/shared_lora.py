@@ -66,6 +66,7 @@ class SharedLoraActorCritic(ActorCritic):
         super().__init__()
         self.policy = policy
         self._name = name
+        self._active: str | None = name  # None where all are off
         config: Any = policy.peft_config[name]
         self._reference_name: str | None = None
         if is_reference_adapted:
@@ -95,8 +96,10 @@ class SharedLoraActorCritic(ActorCritic):
         policy: Any = self.policy
         try:
             with policy.disable_adapter():
+                self._active = None
                 yield self.causal
         finally:
+            self._active = self._name
             self._train_both()
 
     @contextmanager
@@ -107,13 +110,23 @@ class SharedLoraActorCritic(ActorCritic):
 
     @contextmanager
     def active(self, name: str) -> Generator[None]:
-        """Switch to an adapter for a while."""
-        policy: Any = self.policy
-        policy.base_model.set_adapter(name)
+        """Switch to an adapter for a while, within `reference` too.
+
+        There all are off, which PEFT leaves them when it switches: a reward model would give scores
+        of the bare network.
+        """
+        network: Any = self.policy.base_model
+        before, self._active = self._active, name
+        network.set_adapter(name)
+        if before is None:
+            network.enable_adapter_layers()
         try:
             yield
         finally:
-            policy.base_model.set_adapter(self._name)
+            self._active = before
+            network.set_adapter(before or self._name)
+            if before is None:
+                network.disable_adapter_layers()
             self._train_both()
 
     def values(self, sequences: Sequences) -> Tensor:

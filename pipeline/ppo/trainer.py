@@ -111,6 +111,7 @@ class PPOTrainer(EvaluatesPrompts, Trainer):
         rewards = build.loaded_rewards(reward_funcs)
         if isinstance(model, ActorCritic):
             actor = model
+            build.check_complete(critic=critic, ref_model=ref_model, peft_config=peft_config)
         else:
             set_seed(args.seed)  # new adapters are drawn here, before Trainer does it
             policy = build.adapted(build.loaded_policy(model), peft_config)

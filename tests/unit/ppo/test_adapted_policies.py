@@ -206,6 +206,29 @@ def test_the_first_values_of_a_critic_that_was_a_reward_model_are_on_the_scale_o
             assert row.value_after == pytest.approx(float(wanted[first + length]), abs=1e-4)
 
 
+def test_a_critic_is_brought_to_the_scale_of_scores_once(
+    llama: Any, make_trainer: MakeTrainer
+) -> None:
+    """Trained a second time, or by a second trainer, it begins as what it has become."""
+    settings = {"rewards": [reward_model(llama)], "reward_weights": [3.0], "learning_rate": 1e-9}
+    first = make_trainer(llama, **settings)
+    values = values_of(first.model)
+    for trainer in (first, first, make_trainer(first.model, **settings)):
+        trainer.train()
+        torch.testing.assert_close(values_of(first.model), 3 * values, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["critic", "ref_model", "peft_config"])
+def test_what_an_actor_critic_has_already_is_refused_beside_it(
+    name: str, llama: Any, lora: LoraConfig, make_trainer: MakeTrainer
+) -> None:
+    """It would be left out without a word."""
+    given = {"critic": "policy", "ref_model": llama, "peft_config": lora}
+    actor = make_trainer(copy.deepcopy(llama)).model
+    with pytest.raises(ValueError, match=f"leave `{name}` out"):
+        make_trainer(actor, **{name: given[name]})
+
+
 def refused_models() -> list[Any]:
     lora = {"r": 2, "target_modules": ["q_proj"]}
 

@@ -14,9 +14,11 @@ from transformers import (
 
 from pipeline.models.reward import as_reward_model
 from pipeline.ppo.actor_critic import ValueHead, predicting
+from pipeline.ppo.adapted import SharedReward
 from pipeline.ppo.build import Start, actor_critic
 from pipeline.ppo.config import PPOConfig
 from pipeline.ppo.logprobs import head_of, log_probabilities
+from pipeline.ppo.policy_adapter import adapter_tensors
 from pipeline.ppo.sequences import Sequences
 from tests.ppo_tasks import plain
 from tests.unit.ppo.small_trainers import (
@@ -197,3 +199,27 @@ def test_a_critic_of_its_own_begins_as_the_network_below_an_adapter(
     actor: Any = make_trainer(adapted, layout="separate").model
     assert are_same(weights_of(actor.critic), weights_of(plain_network))
     assert not any("lora" in name for name, _ in actor.critic.named_parameters())
+
+
+@pytest.mark.parametrize("is_trained", [False, True])
+def test_a_reward_model_on_the_policys_network_gives_the_same_scores_beside_the_reference(
+    is_trained: bool, llama: Any, lora: LoraConfig, make_trainer: MakeTrainer
+) -> None:
+    """Best-of-n scores what the reference wrote; the reference stays what it is, too."""
+    adapted: Any = get_peft_model(llama, lora)
+    if is_trained:  # the reference is an adapter then, else the network without one
+        shaken(each for each in adapted.parameters() if each.requires_grad)
+    actor: Any = make_trainer(adapted, layout="shared_lora").model
+    shaken(actor.policy_parameters(), seed=6)
+    tensors = {name: each.clone() for name, each in adapter_tensors(adapted, "default").items()}
+    shaken(tensors.values(), seed=7)
+    reward = SharedReward(lora, tensors, torch.ones(1, llama.config.hidden_size))
+    reward_model = reward.put_on(actor, "reward0", 0)
+    ids = torch.tensor([[3, 4, 5]])
+    with torch.no_grad(), actor.reference() as reference:
+        before = reference(input_ids=ids).logits
+        within = reward_model(ids, torch.ones_like(ids)).logits
+        assert torch.equal(reference(input_ids=ids).logits, before)
+    with torch.no_grad():
+        assert torch.equal(reward_model(ids, torch.ones_like(ids)).logits, within)
+        assert not torch.equal(actor.causal(input_ids=ids).logits, before)
