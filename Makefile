@@ -54,7 +54,7 @@ prove: $(READY)
 	$(BIN)/pytest -m slow --timeout=1800 tests/prove tests/unit/reward/test_gold_solutions.py
 
 # Can the tests fail? Each promise of the documentation is broken on purpose, one line at a time, in a
-# copy of the tree, and a test must notice (about 10 minutes; `python -m tests.mutations WORD` for a few).
+# copy of the tree, and a test must notice (about 40 minutes; `python -m tests.mutations WORD` for a few).
 mutate: $(READY)
 	$(BIN)/python -m tests.mutations
 
