@@ -19,6 +19,7 @@ from pipeline.models.language import eos_token_ids
 from pipeline.models.load import base_of, load_policy, load_tokenizer
 from pipeline.models.reward import load_reward_model
 from pipeline.models.vocabulary import check_vocabulary
+from pipeline.ppo import core
 from pipeline.ppo.critic_start import CriticStart, bare, of_folder, of_reward_model, saved_critic
 from pipeline.ppo.policy_adapter import adapter_name, was_trained
 from pipeline.ppo.precision import with_masters
@@ -233,11 +234,19 @@ def sampler(how: Sampling, args: PPOConfig) -> Sampler:
     return VLLMSampler(how, mode=args.vllm_mode, options=args.vllm_options)  # pyright: ignore[reportArgumentType]
 
 
+def kl_controller(args: PPOConfig) -> core.FixedKL | core.AdaptiveKL:
+    """Return what decides the coefficient of the KL penalty."""
+    if args.kl_target is None:
+        return core.FixedKL(args.kl_coef)
+    return core.AdaptiveKL(args.kl_coef, args.kl_target, args.kl_horizon)
+
+
 def composition(
     rewards: Sequence[Any], args: PPOConfig, tokenizer: PreTrainedTokenizerBase
 ) -> RewardComposition:
     """Return what makes one score of several rewards; a RewardComposition stays what it is."""
     if len(rewards) == 1 and isinstance(rewards[0], RewardComposition):
+        _check_left(args, rewards[0])
         return rewards[0]
     weights = args.reward_weights or [1.0] * len(rewards)
     if len(weights) != len(rewards):
@@ -247,6 +256,8 @@ def composition(
         name = getattr(each, "__name__", "") or ("model" if isinstance(each, nn.Module) else "")
         name = name if name and name not in {term.name for term in terms} else f"{name}{number}"
         if isinstance(each, RewardTerm):
+            if args.reward_weights and each.weight != weight:
+                raise ValueError(f"`reward_weights` has {weight} for a RewardTerm of {each.weight}")
             terms.append(each)
         elif isinstance(each, nn.Module):
             path = getattr(each, "name_or_path", "")
@@ -265,6 +276,22 @@ def composition(
         missing_eos_penalty=args.missing_eos_penalty,
         eos_penalty_mode=args.eos_penalty_mode,  # pyright: ignore[reportArgumentType]
     )
+
+
+def _check_left(args: PPOConfig, rewards: RewardComposition) -> None:
+    """Raise ValueError for a setting of the rewards that a RewardComposition has otherwise."""
+    clip = None if args.reward_clip is None else tuple(args.reward_clip)
+    for name, asked, default, own in (
+        ("reward_weights", args.reward_weights, None, [each.weight for each in rewards.terms]),
+        ("reward_normalisation", args.reward_normalisation, "none", rewards.normalise),
+        ("reward_clip", clip, None, rewards.clip),
+        ("missing_eos_penalty", args.missing_eos_penalty, None, rewards.missing_eos_penalty),
+        ("eos_penalty_mode", args.eos_penalty_mode, "subtract", rewards.eos_penalty_mode),
+    ):
+        if asked not in (default, own):
+            raise ValueError(
+                f"`{name}` is {asked}, and the RewardComposition has {own}; say it there"
+            )
 
 
 def _tokenizer_beside(path: str, otherwise: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:

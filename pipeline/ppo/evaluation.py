@@ -24,7 +24,7 @@ from pipeline.errors import PosttrainError
 from pipeline.ppo import checkpoint
 from pipeline.ppo.experience import kl_per_sequence, of_sampling
 from pipeline.ppo.prompts import prompts_of
-from pipeline.rewards.responses import SOURCE, Logged
+from pipeline.rewards.responses import SOURCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from pipeline.ppo.collect import Prompt
     from pipeline.ppo.experience import ScoredRow
     from pipeline.ppo.trainer import PPOTrainer
+    from pipeline.rewards.responses import Logged
 
     OnEvaluation = Callable[[list[ScoredRow], Sequence[Prompt]], dict[str, float]]
 
@@ -119,19 +120,27 @@ def evaluated(trainer: PPOTrainer, prompts: Sequence[Prompt], prefix: str) -> di
 def _answered(
     trainer: PPOTrainer, prompts: Sequence[Prompt]
 ) -> tuple[list[ScoredRow], list[Logged]]:
-    """Return the scored answers in the prompts' order, on every process all of them."""
-    numbers = list(range(trainer.args.process_index, len(prompts), trainer.args.world_size))
-    own: tuple[list[ScoredRow], Logged] = ([], Logged())
-    if numbers:
-        own = trainer.collector.collect(
-            [prompts[number] for number in numbers],
-            numbers,
+    """Return the scored answers in the prompts' order, on every process all of them.
+
+    As many at a time as a rollout has, which fit into memory; or `per_device_eval_batch_size`.
+    """
+    numbers = range(trainer.args.process_index, len(prompts), trainer.args.world_size)
+    share = trainer.rollout_size // trainer.args.world_size
+    at_once = max(share, trainer.args.per_device_eval_batch_size)
+    rows: list[ScoredRow] = []
+    logged: list[Logged] = []
+    for begin in range(0, len(numbers), at_once):
+        some = list(numbers[begin : begin + at_once])
+        answered, said = trainer.collector.collect(
+            [prompts[number] for number in some],
+            some,
             first=_KEYS,
-            prompt_numbers=numbers,
+            prompt_numbers=some,
             state=trainer.state,
         )
-    rows = sorted(gather_object(own[0]), key=lambda row: row.number)
-    return rows, gather_object([own[1]])
+        rows += answered
+        logged.append(said)
+    return sorted(gather_object(rows), key=lambda row: row.number), gather_object(logged)
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """Completions sampled from the policy: a loop over the model's forward pass.
 
-Not eval/sampler.py, with which it shares its decoding: no text, no stop strings and no greedy
+Not eval/sampler.py, with which it shares its decoding and stop strings: no text and no greedy
 choice, but each token's log-probability, and rows are told apart by keys that hold over all
 processes. pipeline/ppo/engines.py has other samplers of the same interface.
 
@@ -186,10 +186,7 @@ class LoopSampler:
         if self.sampling.temperature != 1:
             logits = logits / self.sampling.temperature
         probabilities = torch.softmax(logits, -1)
-        if probabilities[:, 0].isnan().any():  # one NaN makes the whole row NaN
-            raise ValueError(
-                "the policy gives NaN instead of probabilities; its weights are broken"
-            )
+        check_probabilities(probabilities)
         uniform = np.array([[row.uniforms[len(row.token_ids)]] for row in rows])
         tokens = drawn(probabilities, torch.from_numpy(uniform).to(logits.device))
         return tokens.squeeze(-1), probabilities.gather(-1, tokens).log().squeeze(-1)

@@ -134,12 +134,7 @@ class PPOTrainer(EvaluatesPrompts, Trainer):
             optimizers=optimizers,
             optimizer_cls_and_kwargs=optimizer_cls_and_kwargs,
         )
-        kinds = (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM)
-        if self.accelerator.distributed_type in kinds:
-            raise ValueError(
-                "PPO runs on one device, or with a process for each (DDP): not with FSDP or "
-                "DeepSpeed; train an adapter where a model is too large"
-            )
+        _check_distributed(self.accelerator.distributed_type)
         if optimizers[0] is not None:
             check_trains(optimizers[0], actor)
         autocast = autocast_of(args)
@@ -147,11 +142,7 @@ class PPOTrainer(EvaluatesPrompts, Trainer):
             check_head(actor.causal)
         self.rewards = build.composition(rewards, args, tokenizer)
         check_scale(actor, self.rewards)
-        self.kl = (
-            core.FixedKL(args.kl_coef)
-            if args.kl_target is None
-            else core.AdaptiveKL(args.kl_coef, args.kl_target, args.kl_horizon)
-        )
+        self.kl = build.kl_controller(args)
         sampling = build.sampling(actor.causal, tokenizer, args)
         self.collector = Collector(
             actor=actor,
@@ -370,6 +361,14 @@ class _AfterStep(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._trainer.after_step()
+
+
+def _check_distributed(kind: DistributedType) -> None:
+    if kind in (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM):
+        raise ValueError(
+            "PPO runs on one device, or with a process for each (DDP): not with FSDP or "
+            "DeepSpeed; train an adapter where a model is too large"
+        )
 
 
 def _pass_number(items: list[int]) -> dict[str, int]:

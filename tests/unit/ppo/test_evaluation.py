@@ -90,6 +90,26 @@ def test_an_evaluation_measures_the_policy_on_the_held_out_prompts(
     assert after["eval_objective/kl"] == pytest.approx(kl / 3, rel=1e-4)
 
 
+@pytest.mark.parametrize(("per_device", "parts"), [(1, [4, 4, 1]), (6, [6, 3])])
+def test_prompts_are_answered_in_parts_that_change_nothing(
+    per_device: int, parts: list[int], llama: Any, make_trainer: MakeTrainer
+) -> None:
+    """Held-out prompts may be thousands; what fits is a rollout, here of four responses."""
+    trainer = make_trainer(llama, eval_dataset=HELD_OUT * 3, per_device_eval_batch_size=9)
+    whole = trainer.evaluate()
+    trainer.args.per_device_eval_batch_size = per_device
+    sampler, sizes = trainer.collector.sampler, list[int]()
+
+    def counted(module: Any, prompts: Any, **how: Any) -> Any:
+        sizes.append(len(prompts))
+        return sampler(module, prompts, **how)
+
+    trainer.collector.sampler = counted
+    found = trainer.evaluate()
+    assert sizes == parts
+    assert found == pytest.approx(whole | {"eval_runtime": found["eval_runtime"]}, abs=1e-5)
+
+
 def test_several_data_sets_are_evaluated_by_name(llama: Any, make_trainer: MakeTrainer) -> None:
     trainer = make_trainer(llama, eval_dataset={"one": HELD_OUT, "other": HELD_OUT[:1]})
     found = trainer.evaluate()

@@ -19,8 +19,12 @@ from transformers import (
 
 from pipeline.ppo.config import PPOConfig
 from pipeline.ppo.trainer import PPOTrainer
+from pipeline.rewards.composition import RewardComposition
+from pipeline.rewards.terms import function_term
 from tests.ppo_tasks import plain, tiny_tokenizer
 from tests.unit.ppo.small_trainers import VOCABULARY, MakeTrainer, count_of_sevens
+
+SEVENS = function_term(count_of_sevens, "sevens", 2.0)
 
 SETTINGS: list[tuple[dict[str, Any], str]] = [
     ({"kl_estimator": "k4"}, "`kl_estimator` is `k4`; write k1, k2 or k3"),
@@ -120,6 +124,19 @@ PARTS: list[tuple[Callable[[Any], dict[str, Any]], str]] = [
     (
         lambda _: {"reward_clip": [1.0, -1.0]},
         "reward clip [1.0, -1.0] is no range from low to high",
+    ),
+    # What is said of rewards that were put together already would be left out without a word.
+    (
+        lambda _: {"rewards": [RewardComposition([SEVENS], clip=(0, 1))], "reward_clip": [0, 2]},
+        "`reward_clip` is (0, 2), and the RewardComposition has (0, 1)",
+    ),
+    (
+        lambda _: {"rewards": [RewardComposition([SEVENS])], "missing_eos_penalty": 1.0},
+        "`missing_eos_penalty` is 1.0, and the RewardComposition has None",
+    ),
+    (
+        lambda _: {"rewards": [SEVENS], "reward_weights": [3.0]},
+        "`reward_weights` has 3.0 for a RewardTerm of 2.0",
     ),
 ]
 
