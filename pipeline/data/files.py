@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from pipeline.errors import PosttrainError, closest
-from pipeline.recipe.foreign_files import refuse_pointer
+from pipeline.recipe.foreign_files import DOWNLOAD_AGAIN, is_web_page, refuse_pointer
 
 TEXT_ENDINGS = (".txt", ".md")
 ENDINGS = (".jsonl", ".json", ".csv", ".parquet", *TEXT_ENDINGS)
@@ -99,6 +99,8 @@ def open_data(path: Path, name: str) -> BinaryIO:
     if path.stat().st_size == 0:
         raise PosttrainError(name, "the file is empty (0 bytes)")
     refuse_pointer(path, name)
+    if ending(path) not in TEXT_ENDINGS and is_web_page(path):
+        raise PosttrainError(name, "is a web page, not data", DOWNLOAD_AGAIN)
     try:
         if path.name.lower().endswith(".gz"):
             return io.BufferedReader(_Expanded(path, name))

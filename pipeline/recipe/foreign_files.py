@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 
 _LFS = b"version https://git-lfs.github.com/spec/"
 _LARGEST_BYTES = 500_000_000  # the largest published tokenizer.json has 35 MB
+_PAGE = (b"<!doctype", b"<html")
 _AGAIN = "copy or download it again"
+DOWNLOAD_AGAIN = "the download went wrong (is a login needed?); download it again"
 
 
 def is_there(path: Path) -> bool:
@@ -44,6 +46,12 @@ def refuse_pointer(path: Path, name: str) -> None:
         raise PosttrainError(name, "is a git-lfs pointer, not the file it stands for", hint)
 
 
+def is_web_page(path: Path) -> bool:
+    """Whether a file begins as a web page, which a download that went wrong leaves behind."""
+    with path.open("rb") as stream:
+        return stream.read(64).lstrip().lower().startswith(_PAGE)
+
+
 def read_text(path: Path) -> str:
     """Return a file's text; PosttrainError or CorruptArtifactError for anything else."""
     check_readable(path)
@@ -61,9 +69,8 @@ def read_object(path: Path) -> dict[str, Any]:
     text = read_text(path)
     if not text.strip():
         raise CorruptArtifactError(str(path), "is empty", _AGAIN)
-    if text.lstrip().lower().startswith(("<!doctype", "<html")):
-        hint = "the download went wrong (is a login needed?); download it again"
-        raise CorruptArtifactError(str(path), "is a web page, not JSON", hint)
+    if is_web_page(path):
+        raise CorruptArtifactError(str(path), "is a web page, not JSON", DOWNLOAD_AGAIN)
     try:
         found: Any = json.loads(text)
     except RecursionError as error:

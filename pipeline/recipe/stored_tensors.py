@@ -12,7 +12,13 @@ from math import prod
 from typing import TYPE_CHECKING, Any, cast
 
 from pipeline.errors import CorruptArtifactError, PosttrainError
-from pipeline.recipe.foreign_files import check_readable, is_there, read_object
+from pipeline.recipe.foreign_files import (
+    DOWNLOAD_AGAIN,
+    check_readable,
+    is_there,
+    is_web_page,
+    read_object,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -169,9 +175,8 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _not_safetensors(path: Path, begin: bytes) -> PosttrainError:
     if not begin:
         return CorruptArtifactError(str(path), "is empty", _TORN)
-    if begin.lstrip().lower().startswith((b"<!doctype", b"<html")):
-        hint = "the download went wrong (is a login needed?); download it again"
-        return CorruptArtifactError(str(path), "is a web page, not weights", hint)
+    if is_web_page(path):
+        return CorruptArtifactError(str(path), "is a web page, not weights", DOWNLOAD_AGAIN)
     if begin.startswith((b"PK\x03\x04", b"\x80")):
         hint = "save the model as safetensors"
         return PosttrainError(str(path), "is a pickle under another name", hint)

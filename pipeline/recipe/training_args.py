@@ -330,3 +330,11 @@ def identity(training_args: Mapping[str, Any], defaults: Mapping[str, Any]) -> d
     """Return what decides the result: the user's values over `defaults`, no execution keys."""
     merged = {**defaults, **training_args}
     return {key: value for key, value in merged.items() if key not in EXECUTION_KEYS}
+
+
+def settings_in_use(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return arguments without the epochs, where another one says how long training is."""
+    is_counted = given.get("max_steps", -1) > 0 or bool(given.get("total_episodes"))
+    return {
+        key: value for key, value in given.items() if not (is_counted and key == "num_train_epochs")
+    }

@@ -16,6 +16,7 @@ from jinja2 import Environment, StrictUndefined
 from pipeline.errors import CorruptArtifactError
 from pipeline.recipe.config import TRAINED_ON
 from pipeline.recipe.references import HubModel
+from pipeline.recipe.training_args import settings_in_use
 from pipeline.report.rollouts import KIND, in_a_line, read_rollouts
 from pipeline.run.export import without_places
 from pipeline.run.fingerprint import SHORT
@@ -183,7 +184,8 @@ def _settings(planned: PlannedStage) -> str:
     identity = planned.identity
     given: dict[str, Any] = {"seed": identity.get("seed")}
     given |= {key: identity.get(key) for key in _BLOCK_SETTINGS}
-    given |= {key: identity.get("training_args", {}).get(key) for key in _SETTINGS}
+    arguments = settings_in_use(identity.get("training_args", {}))
+    given |= {key: arguments.get(key) for key in _SETTINGS}
     if planned.artifact is not None:
         given |= {key: planned.artifact.metrics.get(key) for key in _RESULTS}
     said = [f"{key}: {_plain(value)}" for key, value in given.items() if value is not None]

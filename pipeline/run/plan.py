@@ -10,6 +10,7 @@ from pipeline.recipe.config import StageConfig, TrainingStage
 from pipeline.recipe.load import Recipe
 from pipeline.recipe.remarks import changed_execution
 from pipeline.recipe.train_checks import settings
+from pipeline.recipe.training_args import settings_in_use
 from pipeline.run import checkpoints
 from pipeline.run.fingerprint import explain, fingerprint
 from pipeline.run.hub_lock import read_lock
@@ -172,9 +173,6 @@ def training_summary(plan: Plan, config: StageConfig) -> dict[str, Any]:
     new_model = config.defaults if isinstance(config, PretrainConfig) else {}
     if not isinstance(config, TrainingStage):
         return {}
-    given = settings(plan.recipe, config)
-    defaults = stage_of(config.stage).defaults(config)
-    return {
-        **new_model,
-        **{key: given[key] for key in defaults if key not in config.training_args},
-    }
+    given = settings_in_use(settings(plan.recipe, config))
+    ours = stage_of(config.stage).defaults(config).keys() - config.training_args.keys()
+    return {**new_model, **{key: value for key, value in given.items() if key in ours}}

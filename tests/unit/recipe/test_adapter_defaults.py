@@ -45,3 +45,21 @@ def test_an_adapter_has_a_learning_rate_of_its_own_which_plan_shows_and_which_is
         planned = plan.stage(name)
         assert training_summary(plan, planned.config).get("learning_rate") == rate
         assert planned.identity["training_args"]["learning_rate"] == (rate or 7e-4)
+
+
+@pytest.mark.parametrize(
+    ("kind", "rows", "length"),
+    [("sft", DATA, "max_steps"), ("ppo", PROMPTS, "max_steps"), ("ppo", PROMPTS, "total_episodes")],
+)
+def test_epochs_are_no_default_of_ours_where_another_setting_ends_training(
+    kind: str, rows: str, length: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "length.yaml"
+    path.write_text(RECIPE.replace("KIND", kind).replace("ROWS", rows))
+    plan = make(load_recipe(path), Store(tmp_path / "runs"))
+    assert training_summary(plan, plan.stage("full").config)["num_train_epochs"] == 1
+    path.write_text(path.read_text().replace("learning_rate: 7.0e-4", f"{length}: 64"))
+    plan = make(load_recipe(path), Store(tmp_path / "runs"))
+    said = training_summary(plan, plan.stage("given").config)
+    assert "num_train_epochs" not in said
+    assert "learning_rate" in said

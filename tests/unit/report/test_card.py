@@ -141,6 +141,18 @@ def test_the_lineage_names_every_stage_with_its_data_and_settings(made: Path) ->
     assert "compare" not in cells
 
 
+def test_epochs_are_no_setting_of_a_stage_that_ended_by_its_steps(made: Path) -> None:
+    assert "num_train_epochs: 1" in _card(made, "sft")
+    path = made / "mine.yaml"
+    rows = "data: {task: arithmetic, rows: 500}"
+    path.write_text(path.read_text().replace(rows, f"{rows}\n    training_args: {{max_steps: 5}}"))
+    files = {"model.safetensors": "weights", "config.json": "{}"}
+    _published(made, "dpo", "policy", files)
+    cells = {row[0]: " ; ".join(row) for row in _tables(_card(made, "dpo"))}
+    assert "num_train_epochs: 1" in cells["sft"]
+    assert "num_train_epochs" not in cells["dpo"]
+
+
 def test_the_figures_are_those_of_the_stage_and_of_the_comparisons_it_takes_part_in(
     made: Path,
 ) -> None:
