@@ -201,7 +201,8 @@ class _Checks:
         said = f"`max_completion_length` {response}"
         said += "" if prompt is None else f" after `max_prompt_length` {prompt}"
         message = f"{said} is beyond the {limit} positions of `{config.model}`"
-        hint = f"lower it, or {MORE_POSITIONS}"
+        hint = "lower it"
+        hint += f", or {MORE_POSITIONS}" if config.model.startswith("$") else ""
         raise self._error(("training_args", "max_completion_length"), message, hint)
 
     def steps(self) -> None:

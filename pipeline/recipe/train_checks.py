@@ -7,7 +7,7 @@ training without anything to evaluate, adapters that cannot be combined.
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from pipeline.errors import PosttrainError
 from pipeline.recipe import lora, training_args
@@ -17,6 +17,7 @@ from pipeline.recipe.model_folder import size_problem
 from pipeline.recipe.patterns import LAYERS, adapter_patterns, pattern_problem
 from pipeline.recipe.references import LocalModel, model_source
 from pipeline.recipe.reward_checks import check_scalar_head
+from pipeline.recipe.trainer_fields import positions_field
 from pipeline.stages import stage_of
 from pipeline.stages.pretrain import NewModelBlock
 
@@ -97,17 +98,30 @@ def _check_length(recipe: Recipe, name: str, config: TrainingStage) -> None:
         given, length = ("sequence_length",), getattr(config, "sequence_length", None)
     if limit is not None and isinstance(length, int) and length > limit:
         message = f"`{given[-1]}` {length} is beyond the {limit} positions of `{model}`"
-        hint = f"lower `{given[-1]}`, or {MORE_POSITIONS}"
+        hint = f"lower `{given[-1]}`"
+        hint += f", or {MORE_POSITIONS}" if model.startswith("$") else ""
         raise recipe.error(("stages", name, *given), message, hint)
 
 
 def positions(recipe: Recipe, model: str) -> int | None:
-    """Return how many positions the model of a stage has, where the recipe says so."""
+    """Return how many positions the model of a stage has, where the recipe or its folder says."""
     if not model.startswith("$"):
-        return None
+        return _positions_in(_json_beside(recipe, model, "config.json") or {})
     config = recipe.stages[model[1:]]
     earlier = getattr(config, "model", None)
     return positions(recipe, earlier) if isinstance(earlier, str) else config.max_positions
+
+
+def _positions_in(config: Mapping[str, Any]) -> int | None:
+    """Return how many positions a config.json says, by the name its model type has for them."""
+    inner = config.get("text_config")
+    text = cast("Mapping[str, Any]", inner) if isinstance(inner, dict) else config
+    try:
+        name = positions_field(str(text.get("model_type")))
+    except ValueError:  # a model type that transformers does not have
+        return None
+    found = text.get(name) if name else None
+    return found if isinstance(found, int) and found > 0 else None
 
 
 def _check_evaluation(recipe: Recipe, name: str, config: TrainingStage) -> None:

@@ -1,13 +1,22 @@
 """How many positions a new model has: what the recipe says, by upstream's names, else its rows."""
 
-from typing import Any
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from transformers import AutoConfig
 
 from eval.model import positions_of
+from pipeline.errors import PosttrainError
+from pipeline.recipe.config import TrainingStage
+from pipeline.recipe.load import load
+from pipeline.recipe.train_checks import settings
 from pipeline.recipe.trainer_fields import positions_field
 from pipeline.stages.pretrain import PretrainConfig
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 NAMES = {
     "llama": "max_position_embeddings",
@@ -70,3 +79,29 @@ def test_what_the_recipe_says_holds_under_either_name(architecture: str, name: s
 def test_one_field_is_not_given_under_two_names() -> None:
     with pytest.raises(ValueError, match="are one field; write one of them"):
         pretraining("gpt2", n_positions=65, max_position_embeddings=66)
+
+
+@pytest.mark.parametrize(("architecture", "name"), [*NAMES.items(), ("bloom", None)])
+def test_plan_reads_how_many_a_folder_says(
+    architecture: str, name: str | None, tmp_path: Path
+) -> None:
+    fields: dict[str, Any] = {} if name is None else {name: 77}
+    AutoConfig.for_model(architecture, **fields).save_pretrained(tmp_path / "model")
+    path = tmp_path / "mine.yaml"
+    text = """
+name: mine
+stages:
+  sft: {stage: sft, model: ./model, data: {task: arithmetic}}
+  again: {stage: sft, model: $sft, data: {task: arithmetic}}
+"""
+    path.write_text(text)
+    recipe = load(path)
+    length = 1024 if name is None else 77
+    for stage in recipe.stages.values():
+        assert isinstance(stage, TrainingStage)
+        assert settings(recipe, stage)["max_length"] == length
+    if name is not None:
+        given = "model: ./model, training_args: {max_length: 78}"
+        path.write_text(text.replace("model: ./model", given))
+        with pytest.raises(PosttrainError, match=r"78 is beyond the 77 positions of `./model`"):
+            load(path)
