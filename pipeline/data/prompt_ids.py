@@ -81,6 +81,7 @@ def encode_prompts(
     *,
     max_prompt_length: int | None,
     form: Form,
+    may_be_none: bool = False,
 ) -> tuple[list[EncodedPrompt], PromptsReport]:
     """Encode the rows of sources of the form prompt.
 
@@ -88,7 +89,7 @@ def encode_prompts(
     task's can; a row that is only a text is continued by a chat model too, as in TRL and in the
     other stages here, and one that is only a conversation is an error for a model of documents.
     A prompt of more than `max_prompt_length` tokens is dropped and counted; where none is left,
-    that is an error.
+    that is an error unless there `may_be_none`.
     """
     kept: list[EncodedPrompt] = []
     dropped: Counter[str] = Counter()
@@ -102,7 +103,7 @@ def encode_prompts(
         else:
             kept.append(found)
     num_rows = len(kept) + dropped.total()
-    if not kept:
+    if not kept and not may_be_none:
         counts = ", ".join(f"{count} {why}" for why, count in dropped.items())
         message = f"none of {num_rows} prompts is left for max_prompt_length {max_prompt_length}"
         hint = "raise it, or shorten the prompts" if dropped["too long"] else ""
@@ -114,7 +115,7 @@ def encode_prompts(
         dropped["unusable"],
         sum(each.is_chat for each in kept),
         sum(lengths),
-        max(lengths),
+        max(lengths, default=0),
     )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,15 +92,14 @@ def staged(config: PpoConfig, context: StageContext, stage: Stage) -> Staged:
     room = None if positions is None else positions - args.max_completion_length
     limit = args.max_prompt_length or room
     encoded, report = encode_prompts(rows, tokenizer, max_prompt_length=limit, form=form)
-    at_most = _HELD_OUT_PROMPTS // len(config.prompts)
-    unseen = held_out_prompts(config.prompts, context.places, at_most=at_most)
-    held_out = (
-        encode_prompts(unseen, tokenizer, max_prompt_length=limit, form=form)[0] if unseen else []
+    apart = partial(
+        encode_prompts, tokenizer=tokenizer, max_prompt_length=limit, form=form, may_be_none=True
     )
+    at_most = _HELD_OUT_PROMPTS // len(config.prompts)
+    held_out, left_out = apart(held_out_prompts(config.prompts, context.places, at_most=at_most))
     to_evaluate = held_out
     if config.eval_data:
-        asked = held_out_records(config, context.places, stage.data_forms)
-        to_evaluate = encode_prompts(asked, tokenizer, max_prompt_length=limit, form=form)[0]
+        to_evaluate, left_out = apart(held_out_records(config, context.places, stage.data_forms))
     tasks = tasks_of((*config.prompts, *config.eval_data), context.places)
     autocast = autocast_of(args)
     terms = [
@@ -138,7 +138,11 @@ def staged(config: PpoConfig, context: StageContext, stage: Stage) -> Staged:
         form,
         [Prompt(each.ids, each.prompt, dict(each.columns)) for each in held_out],
         tasks,
-        report.metrics() | {"sources": [f"{one.label}: {one.num_rows} prompts" for one in shares]},
+        {
+            **report.metrics(),
+            "held_out_dropped_too_long": left_out.num_dropped_too_long,
+            "sources": [f"{one.label}: {one.num_rows} prompts" for one in shares],
+        },
     )
 
 

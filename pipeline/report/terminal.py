@@ -139,13 +139,19 @@ def print_outcomes(outcomes: Sequence[Outcome], console: Console) -> None:
 
 
 def left_out(metrics: Mapping[str, Any]) -> str:
-    """Return what of its data a stage did not train on, and why; empty if it took all."""
+    """Return what of its data a stage left out, and why; empty if it took all."""
+    said: list[str] = []
     why = {key: words for key, words in _LEFT_OUT.items() if metrics.get(key)}
-    if not why:
-        return ""
-    parts = ", ".join(f"{metrics[key]} {words}" for key, words in why.items())
-    what = "prompts" if "prompts" in metrics else "rows"
-    return f"{sum(metrics[key] for key in why)} of {metrics[what]} {what} left out: {parts}"
+    if why:
+        parts = ", ".join(f"{metrics[key]} {words}" for key, words in why.items())
+        what = "prompts" if "prompts" in metrics else "rows"
+        number = sum(metrics[key] for key in why)
+        said.append(f"{number} of {metrics[what]} {what} left out: {parts}")
+    if held_out := metrics.get("held_out_dropped_too_long"):
+        said.append(
+            f"{held_out} held-out prompts left out: {_LEFT_OUT['prompts_dropped_too_long']}"
+        )
+    return "; ".join(said)
 
 
 def _print_packing(name: str, metrics: Mapping[str, Any], console: Console) -> None:

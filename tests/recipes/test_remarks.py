@@ -112,6 +112,10 @@ def test_what_was_changed_of_a_finished_stage_and_changes_nothing_is_said(
             {"prompts": 9, "rows": 0, "prompts_dropped_too_long": 4},
             "4 of 9 prompts left out: 4 too long to leave room for a response",
         ),
+        (
+            {"prompts": 9, "held_out_dropped_too_long": 2},
+            "2 held-out prompts left out: too long to leave room for a response",
+        ),
     ],
 )
 def test_rows_that_were_not_trained_on_are_said(metrics: dict[str, int], said: str) -> None:

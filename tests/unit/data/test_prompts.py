@@ -232,6 +232,10 @@ def test_prompts_that_are_too_long_are_dropped_and_counted(
     assert report.metrics()["prompt_tokens"] == sum(len(each.ids) for each in kept)
     with pytest.raises(PosttrainError, match=r"none of 1 prompts is left .* 0: 1 too long; raise"):
         encode_prompts(rows[:1], tokenizer, max_prompt_length=0, form="document")
+    # Held-out prompts beside those that are trained on: none of them is no reason to stop.
+    limits: Any = {"max_prompt_length": 0, "form": "document", "may_be_none": True}
+    none, report = encode_prompts(rows[:1], tokenizer, **limits)
+    assert (none, report.num_dropped_too_long) == ([], 1)
 
 
 def write(folder: Path, number: int) -> None:
