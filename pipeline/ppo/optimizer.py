@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pipeline.recipe.ppo_defaults import LEARNING_RATE
+
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
 
     import torch
 
     from pipeline.ppo.actor_critic import ActorCritic
     from pipeline.ppo.config import PPOConfig
+
+_ADAPTER, _HEAD = ".lora_", "value_head."  # in names of parameters
 
 
 def parameter_groups(
@@ -21,22 +25,32 @@ def parameter_groups(
     decaying: names of what upstream lets decay, not norms and biases; the value head never does.
     """
     names = {id(each): name for name, each in actor.named_parameters()}
-    rate = args.critic_learning_rate
     groups: list[dict[str, Any]] = []
     for parameters, own_rate in (
         (actor.policy_parameters(), args.learning_rate),
-        (actor.critic_parameters(), args.learning_rate if rate is None else rate),
+        (actor.critic_parameters(), _critic_learning_rate(actor, args, names)),
     ):
         for decays in (True, False):
             chosen = [
                 each
                 for each in parameters
-                if (names[id(each)] in decaying and not names[id(each)].startswith("value_head."))
-                == decays
+                if (names[id(each)] in decaying and not names[id(each)].startswith(_HEAD)) == decays
             ]
             decay = args.weight_decay if decays else 0.0
             groups.append({"params": chosen, "weight_decay": decay, "lr": own_rate})
     return [group for group in groups if group["params"]]
+
+
+def _critic_learning_rate(actor: ActorCritic, args: PPOConfig, names: Mapping[int, str]) -> float:
+    """Return the critic's rate: as given, else the policy's, unless that is an adapter's alone."""
+    if args.critic_learning_rate is not None:
+        return args.critic_learning_rate
+    policy = [names[id(each)] for each in actor.policy_parameters()]
+    critic = [names[id(each)] for each in actor.critic_parameters()]
+    is_adapted = any(_ADAPTER in name for name in policy)
+    is_whole = any(_ADAPTER not in name and not name.startswith(_HEAD) for name in critic)
+    assert args.learning_rate is not None
+    return LEARNING_RATE if is_adapted and is_whole else args.learning_rate
 
 
 def check_trains(optimizer: torch.optim.Optimizer, actor: ActorCritic) -> None:

@@ -21,9 +21,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
 
     from eval.model import Form
-    from pipeline.data.pairs import EncodedPair
+    from pipeline.data.pairs import EncodedPair, PairsReport
+    from pipeline.data.records import Record
 
 TRAINING_DEFAULTS: dict[str, Any] = {
     **FINE_TUNING_DEFAULTS,
@@ -50,10 +52,8 @@ def run(config: DpoConfig, context: StageContext) -> StageResult:
     """Encode the pairs, train, measure ranking and divergence, save."""
     from trl.trainer.dpo_config import DPOConfig
 
-    from pipeline.data.blocks import held_out_records, row_sources
-    from pipeline.data.labels import check_labels
+    from pipeline.data.blocks import row_sources
     from pipeline.data.mixing import row_mixture
-    from pipeline.data.pairs import encode_pairs
     from pipeline.data.records import PreferenceRow
     from pipeline.data.template import template_sha256
     from pipeline.models.dropout import without_dropout
@@ -79,12 +79,7 @@ def run(config: DpoConfig, context: StageContext) -> StageResult:
         DPOConfig, config, context, defaults=within_positions(STAGE.defaults(config), module)
     )
     check_length(args.max_length, module, source, context)
-    pairs, report = encode_pairs(rows, tokenizer, max_length=args.max_length)
-    unseen = held_out_records(config, context.places, STAGE.data_forms)
-    held_out = encode_pairs(unseen, tokenizer, max_length=args.max_length)[0] if unseen else []
-    for pair in (*pairs, *held_out):
-        label = {"probability": pair.probability, "margin": pair.margin}
-        check_labels(vars(args), pair.where, **label)
+    pairs, held_out, report = _encoded(rows, config, context, tokenizer, args)
     if "precompute_ref_log_probs" not in config.training_args:
         args.precompute_ref_log_probs = _saves_time(config, args, len(pairs))
     is_chat = tokenizer.chat_template is not None and any(
@@ -130,6 +125,30 @@ def run(config: DpoConfig, context: StageContext) -> StageResult:
             **properties,
         },
     )
+
+
+def _encoded(
+    rows: Sequence[Record],
+    config: DpoConfig,
+    context: StageContext,
+    tokenizer: PreTrainedTokenizerBase,
+    args: Any,
+) -> tuple[list[EncodedPair], list[EncodedPair], PairsReport]:
+    """Return pairs to train on, held-out ones, and what became of the first.
+
+    Raises PosttrainError for a label of a pair that the loss has no use for.
+    """
+    from pipeline.data.blocks import held_out_records
+    from pipeline.data.labels import check_labels
+    from pipeline.data.pairs import encode_pairs
+
+    pairs, report = encode_pairs(rows, tokenizer, max_length=args.max_length)
+    unseen = held_out_records(config, context.places, STAGE.data_forms)
+    held_out = encode_pairs(unseen, tokenizer, max_length=args.max_length)[0] if unseen else []
+    for pair in (*pairs, *held_out):
+        label = {"probability": pair.probability, "margin": pair.margin}
+        check_labels(vars(args), pair.where, **label)
+    return pairs, held_out, report
 
 
 def _saves_time(config: DpoConfig, args: Any, num_pairs: int) -> bool:

@@ -284,3 +284,15 @@ def test_an_adapter_is_trained_at_a_rate_of_its_own_unless_one_is_given(
         assert {group["lr"] for group in trainer.create_optimizer().param_groups} == {rate}
         given = make_trainer(copy.deepcopy(llama), learning_rate=2e-5, **parts)
         assert {group["lr"] for group in given.create_optimizer().param_groups} == {2e-5}
+
+
+@pytest.mark.parametrize(("layout", "expected"), [("separate", 3e-6), ("shared_lora", 1e-4)])
+def test_a_whole_critic_beside_an_adapter_is_not_trained_at_the_adapters_rate(
+    layout: str, expected: float, llama: Any, make_trainer: MakeTrainer
+) -> None:
+    config = LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM")
+    trainer = make_trainer(llama, peft_config=config, layout=layout, learning_rate=None)
+    groups = trainer.create_optimizer().param_groups
+    rates = {id(each): group["lr"] for group in groups for each in group["params"]}
+    assert {rates[id(each)] for each in trainer.model.policy_parameters()} == {1e-4}
+    assert {rates[id(each)] for each in trainer.model.critic_parameters()} == {expected}
