@@ -21,8 +21,9 @@ lint: $(READY)
 types: $(READY)
 	$(BIN)/pyright
 
+# In the order of the folders: the longest modules (tests/stages) come first, so that both cores end together.
 unit: $(READY)
-	$(BIN)/pytest -n 2 --dist loadfile -m "not slow and not gpu and not network"
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not gpu and not network"
 
 # The tests whose figures an instruction set or the number of threads could move, under each set that
 # torch and oneDNN have kernels for (one that the processor lacks is run with what it has).

@@ -54,7 +54,7 @@ class PPOConfig(TrainingArguments):
     dual_clip: bound on the loss of negative advantages (Ye et al. 2020: 3), None for none.
     cliprange_value: 0.2, None for none: with returns much larger the critic does not learn.
     vf_coef: 0.1; it matters where policy and critic share weights. critic_learning_rate: None for
-        the policy's, and for a whole critic beside an adapter 3e-6. critic_warmup_rollouts:
+        the policy's, and for a whole critic beside an adapter 0.03 of it. critic_warmup_rollouts:
         rollouts that train the critic alone.
     entropy_coef: of an entropy bonus, 0.
     whiten_rewards: off. whiten_advantages: on, over the whole rollout and all processes.

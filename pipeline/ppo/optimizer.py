@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pipeline.recipe.ppo_defaults import LEARNING_RATE
+from pipeline.recipe.ppo_defaults import ADAPTER_LEARNING_RATE, LEARNING_RATE
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pipeline.ppo.config import PPOConfig
 
 _ADAPTER, _HEAD = ".lora_", "value_head."  # in names of parameters
+_WHOLE_TO_ADAPTER = LEARNING_RATE / ADAPTER_LEARNING_RATE
 
 
 def parameter_groups(
@@ -42,7 +43,10 @@ def parameter_groups(
 
 
 def _critic_learning_rate(actor: ActorCritic, args: PPOConfig, names: Mapping[int, str]) -> float:
-    """Return the critic's rate: as given, else the policy's, unless that is an adapter's alone."""
+    """Return the critic's rate: as given, else the policy's.
+
+    Where that is an adapter's and the critic is a whole network, less by what the defaults differ.
+    """
     if args.critic_learning_rate is not None:
         return args.critic_learning_rate
     policy = [names[id(each)] for each in actor.policy_parameters()]
@@ -50,7 +54,7 @@ def _critic_learning_rate(actor: ActorCritic, args: PPOConfig, names: Mapping[in
     is_adapted = any(_ADAPTER in name for name in policy)
     is_whole = any(_ADAPTER not in name and not name.startswith(_HEAD) for name in critic)
     assert args.learning_rate is not None
-    return LEARNING_RATE if is_adapted and is_whole else args.learning_rate
+    return args.learning_rate * (_WHOLE_TO_ADAPTER if is_adapted and is_whole else 1)
 
 
 def check_trains(optimizer: torch.optim.Optimizer, actor: ActorCritic) -> None:

@@ -167,8 +167,11 @@ def _refuse_embeddings(
     """Raise PosttrainError for layers stored whole that the adapter's config does not speak of.
 
     PEFT stores the embeddings so where `resize_token_embeddings` was called before the adapter was
-    made. They belong to that larger model, not to the base that the config names.
+    made. They belong to that larger model, not to the base that the config names. With
+    `ensure_weight_tying` it also stores what is tied to a layer that the config names.
     """
+    if config.get("ensure_weight_tying"):
+        return
     for name in tensors:
         module = name.removeprefix("base_model.model.").removesuffix(".weight")
         if "lora_" in name or not name.endswith(".weight"):

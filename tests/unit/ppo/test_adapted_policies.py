@@ -295,4 +295,5 @@ def test_a_whole_critic_beside_an_adapter_is_not_trained_at_the_adapters_rate(
     groups = trainer.create_optimizer().param_groups
     rates = {id(each): group["lr"] for group in groups for each in group["params"]}
     assert {rates[id(each)] for each in trainer.model.policy_parameters()} == {1e-4}
-    assert {rates[id(each)] for each in trainer.model.critic_parameters()} == {expected}
+    found = [rates[id(each)] for each in trainer.model.critic_parameters()]
+    assert found == pytest.approx([expected] * len(found))
