@@ -53,14 +53,25 @@ def piped(posttrain: Command, monkeypatch: pytest.MonkeyPatch):
     return call
 
 
+_START = """
+import sys
+from pathlib import Path
+
+from tests.stages.test_chat_command import _run_and_leave
+
+_run_and_leave(Path(sys.argv[1]), tuple(sys.argv[2:]))
+"""
+
+
 class Terminal:
     """A child with a terminal of its own that runs `posttrain chat ARGUMENTS`."""
 
     def __init__(self, folder: Path, *arguments: str) -> None:
         self.seen = ""
         self.child, self.descriptor = pty.fork()
-        if self.child == 0:
-            _run_and_leave(folder, arguments)
+        if self.child == 0:  # anew: what other tests left in this process can keep it from ending
+            os.environ["PYTHONPATH"] = str(Path(__file__).parents[2])
+            os.execv(sys.executable, [sys.executable, "-c", _START, str(folder), *arguments])
 
     def wait_for(self, pattern: str) -> None:
         """Read until what was written since the last wait, without colours, holds a pattern."""
