@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 TRL112 := $(VENV)/trl112
 
-.PHONY: quickstart test lint types unit bench matrix prove isa mutate oracle prove-ppo golden lock clean
+.PHONY: quickstart test lint types unit bench matrix prove prove-long isa mutate oracle prove-ppo golden lock clean
 
 # One thread: for half a million parameters more of them are no faster, and sums keep their order.
 quickstart: $(READY)
@@ -47,11 +47,15 @@ bench: $(READY) $(TRL112)
 matrix: $(READY)
 	$(BIN)/python -m tests.matrix
 
+# One page of counts: what is promised to hold whatever happens, each claim tried many times.
+prove: $(READY)
+	$(BIN)/python -m tests.claims
+
 # The long proofs: kills at random moments, every one of which must end in the same weights; how
 # often intervals cover; every gold solution of HumanEval and MBPP in the sandbox; PPO learns seven
 # tasks with three seeds, and does not where its mathematics is broken; two processes, stopped in
 # between too, against one, for every stage that trains.
-prove: $(READY)
+prove-long: $(READY)
 	$(BIN)/pytest -m slow --timeout=1800 tests/prove tests/unit/reward/test_gold_solutions.py
 
 # Can the tests fail? Each promise of the documentation is broken on purpose, one line at a time, in a

@@ -1,4 +1,4 @@
-"""One SIGKILL a stage; `make prove` does many."""
+"""One SIGKILL a stage; `make prove-long` does many."""
 
 from pathlib import Path
 
