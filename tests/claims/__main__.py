@@ -1,6 +1,7 @@
 """`make prove`: try every claim, print one page of counts, leave with 1 if one did not hold.
 
-`python -m tests.claims [--seed N] [--times N] [--share X] [--processes N] [G3 ...] [--case NAME]`.
+`python -m tests.claims [--seed N] [--times N] [--share X] [--processes N] [--case NAME] [--first]
+[G3 ...]`.
 The cases are drawn from the seed and dealt to as many processes as there are cores, each of which
 imports the heavy libraries once. A failure is printed with the command that replays it.
 """
@@ -22,9 +23,13 @@ from dataclasses import asdict
 from importlib import import_module
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from tests.claims.claim import Case, Claim, Outcome
 from tests.claims.page import Line, write_page
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
 
 
 class _TooLongError(Exception):
@@ -36,11 +41,15 @@ def main(given: list[str]) -> int:
     started_s = time.monotonic()
     lines = [Line(claim) for claim in load_claims(asked.claims)]
     by_number = {line.claim.number: line for line in lines}
-    for number, case, outcome, seconds in _attempts(asked, [line.claim for line in lines]):
+    attempts = _attempts(asked, [line.claim for line in lines])
+    for number, case, outcome, seconds in attempts:
         line = by_number[number]
         line.add(case, outcome, seconds)
         for failure in outcome.failures:
             _show(f"{number} does not hold: {case}: {failure}\n  {_replay(asked, number, case)}")
+        if outcome.failures and asked.first:
+            attempts.close()
+            break
         if sys.stderr.isatty():
             print(f"\r{number} {line.tried:,} tried\033[K", end="", file=sys.stderr, flush=True)
     if sys.stderr.isatty():
@@ -82,6 +91,7 @@ def _arguments(given: list[str]) -> argparse.Namespace:
     parser.add_argument("--share", type=float, default=1.0, help="try only this share of the cases")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--case", help="try this case alone")
+    parser.add_argument("--first", action="store_true", help="stop at the first failure")
     return parser.parse_args(given)
 
 
@@ -91,58 +101,73 @@ def _replay(asked: argparse.Namespace, number: str, case: str) -> str:
     )
 
 
-def _attempts(asked: argparse.Namespace, claims: list[Claim]):
+def _attempts(
+    asked: argparse.Namespace, claims: list[Claim]
+) -> Generator[tuple[str, str, Outcome, float]]:
     """Yield (claim's number, case's name, outcome, processor seconds) as they come."""
     context = multiprocessing.get_context("fork")
+    taken = context.Value("i", 0)
     ends: list[Connection] = []
     workers = []
-    for part in range(asked.processes):
-        here, there = context.Pipe(duplex=False)
-        worker = context.Process(target=_work, args=(asked, claims, part, there))
-        worker.start()
-        there.close()
-        ends.append(here)
-        workers.append(worker)
-    while ends:
-        for end in wait(ends):
-            assert isinstance(end, Connection)
-            try:
-                number, case, outcome, seconds = json.loads(end.recv_bytes())
-            except EOFError:
-                ends.remove(end)
-                continue
-            yield (
-                number,
-                case,
-                Outcome(**{**outcome, "failures": tuple(outcome["failures"])}),
-                seconds,
-            )
-    for worker in workers:
-        worker.join()
-        if worker.exitcode:
-            raise SystemExit(f"a process of the page ended with {worker.exitcode}")
+    with tempfile.TemporaryDirectory(prefix="posttrain-claims-") as folder:
+        try:
+            for _ in range(asked.processes):
+                here, there = context.Pipe(duplex=False)
+                worker = context.Process(target=_work, args=(asked, claims, folder, taken, there))
+                worker.start()
+                there.close()
+                ends.append(here)
+                workers.append(worker)
+            while ends:
+                for end in wait(ends):
+                    assert isinstance(end, Connection)
+                    try:
+                        number, case, outcome, seconds = json.loads(end.recv_bytes())
+                    except EOFError:
+                        ends.remove(end)
+                        continue
+                    failures = tuple(outcome.pop("failures"))
+                    yield number, case, Outcome(failures=failures, **outcome), seconds
+            for worker in workers:
+                worker.join()
+                if worker.exitcode:
+                    raise SystemExit(f"a process of the page ended with {worker.exitcode}")
+        finally:
+            for worker in workers:
+                worker.terminate()
+                worker.join()
 
 
-def _work(asked: argparse.Namespace, claims: list[Claim], part: int, out: Connection) -> None:
-    """Try every so many-th case of each claim, in this process."""
+def _work(
+    asked: argparse.Namespace, claims: list[Claim], folder: str, taken: Any, out: Connection
+) -> None:
+    """Try cases in this process, always the next one that no process has taken."""
     from tests.forked import warm
 
+    tempfile.tempdir = folder
     warm()
     signal.signal(signal.SIGALRM, _raise_too_long)
-    for claim in claims:
-        cases = draw_cases(claim, asked.seed, asked.times)
-        if asked.case is not None:
-            cases = [case for case in cases if case.name == asked.case]
-        elif asked.share < 1.0:
-            every = max(round(1 / asked.share), 1)
-            cases = cases[::every]
-        for case in cases[part :: asked.processes]:
-            started_s = _processor_s()
-            outcome = attempt(case)
-            spent_s = _processor_s() - started_s
-            message = json.dumps([claim.number, case.name, asdict(outcome), spent_s])
-            out.send_bytes(message.encode())
+    cases = [(claim.number, case) for claim in claims for case in _choose(asked, claim)]
+    while True:
+        with taken.get_lock():
+            place = taken.value
+            taken.value += 1
+        if place >= len(cases):
+            break
+        number, case = cases[place]
+        started_s = _processor_s()
+        outcome = attempt(case)
+        message = json.dumps([number, case.name, asdict(outcome), _processor_s() - started_s])
+        out.send_bytes(message.encode())
     out.close()
+
+
+def _choose(asked: argparse.Namespace, claim: Claim) -> list[Case]:
+    """Return the cases of a claim that the command line asks for."""
+    cases = draw_cases(claim, asked.seed, asked.times)
+    if asked.case is not None:
+        return [case for case in cases if case.name == asked.case]
+    return cases[:: max(round(1 / asked.share), 1)]
 
 
 def attempt(case: Case) -> Outcome:

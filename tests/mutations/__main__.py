@@ -8,6 +8,7 @@ failed for one of them, or if its line is not there any more.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -63,6 +64,8 @@ def failing_test(mutation: Mutation, copy: Path) -> str | None:
     before = path.read_text(encoding="utf-8")
     path.write_text(mutation.applied(before), encoding="utf-8")
     try:
+        if mutation.claims:
+            return failing_case(mutation, copy)
         done = run_tests(mutation.tests, copy)
     except subprocess.TimeoutExpired:
         return f"none ended within {_LIMIT_S} s"
@@ -83,13 +86,35 @@ def failing_test(mutation: Mutation, copy: Path) -> str | None:
     return f"`{failed[0].rpartition('/')[2]}`"
 
 
+def failing_case(mutation: Mutation, copy: Path) -> str | None:
+    """Return the first case of the claims that does not hold; None if all hold."""
+    done = run_claims(["--first", *mutation.tests], copy)
+    if done.returncode == 0:
+        return None
+    failed = re.search(r"^(G\S+) does not hold: (.*?): ", done.stdout, re.M)
+    if done.returncode != _SOME_TESTS_FAILED or not failed:
+        raise SystemExit(f"{mutation.name}: the claims were not tried:\n{said(done)}")
+    return f"{failed[1]}: {failed[2]}"
+
+
+def run_claims(given: Sequence[str], copy: Path) -> subprocess.CompletedProcess[str]:
+    """Try claims in the copy of the tree."""
+    return run([sys.executable, "-m", "tests.claims", *given], copy)
+
+
 def run_tests(names: Sequence[str], copy: Path) -> subprocess.CompletedProcess[str]:
-    """Run tests of the copy until one fails. PYTHONPATH: for the processes that they start.
+    """Run tests of the copy until one fails.
 
     Not `python -m pytest`, by which name the command line would call itself in its errors.
     """
+    pytest = str(Path(sys.executable).with_name("pytest"))
+    return run([pytest, "-x", "-q", "-p", "no:cacheprovider", *names], copy)
+
+
+def run(command: Sequence[str], copy: Path) -> subprocess.CompletedProcess[str]:
+    """Run a command in the copy, and have the processes that it starts import the copy, too."""
     return subprocess.run(
-        [Path(sys.executable).with_name("pytest"), "-x", "-q", "-p", "no:cacheprovider", *names],
+        command,
         cwd=copy,
         env={**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 class Mutation:
     """promise: as the documentation makes it. path: of the file. old, new: text in it, once.
 
-    tests: what is run, as pytest takes it.
+    tests: what is run, as pytest takes it; or, with `claims`, as `python -m tests.claims` does.
     """
 
     promise: str
@@ -17,11 +17,12 @@ class Mutation:
     old: str
     new: str
     tests: tuple[str, ...]
+    claims: bool = False
 
     @property
     def name(self) -> str:
         """What it is chosen by on the command line."""
-        return f"{self.promise} ({self.path})"
+        return f"{self.promise} ({self.path}{', claims' if self.claims else ''})"
 
     @property
     def change(self) -> str:

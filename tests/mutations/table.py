@@ -1,5 +1,6 @@
 """The mutations, by what they break."""
 
+from tests.mutations.claims import CLAIMS
 from tests.mutations.folders import FOLDERS
 from tests.mutations.launching import LAUNCHING
 from tests.mutations.models import MODELS
@@ -334,4 +335,5 @@ MUTATIONS: list[Mutation] = [
     *EVALUATION,
     *PREFERENCES,
     *MODELS,
+    *CLAIMS,
 ]

@@ -1,0 +1,10 @@
+"""What `make prove` rests on, taken out one at a time: a claim must fail then."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tests.mutations.mutation import Mutation
+
+CLAIMS: list[Mutation] = []
