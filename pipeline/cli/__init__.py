@@ -3,12 +3,14 @@
 import gc
 import os
 import sys
+from contextlib import suppress
 from typing import cast
 
 import typer
 
 from pipeline.cli import chat, compare, export, recipes, report
 from pipeline.cli.app import app
+from pipeline.disk import disk_failure
 from pipeline.environment import set_environment
 from pipeline.errors import InterruptedRunError, PosttrainError
 
@@ -26,6 +28,7 @@ def main() -> None:
     set_environment()
     try:
         left_with = app(sys.argv[1:] or ["--help"], standalone_mode=False)
+        sys.stdout.flush()  # at the interpreter's end it would be a traceback
         if left_with == InterruptedRunError.exit_code:  # what Typer makes of Ctrl-C
             _exit("stopped", left_with)
     except PosttrainError as error:
@@ -40,9 +43,25 @@ def main() -> None:
     except (typer.Abort, typer.Exit) as leaving:
         sys.exit(getattr(leaving, "exit_code", 1))
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
+    except Exception as error:
+        failure = disk_failure(error, " ".join(["posttrain", *sys.argv[1:2]]))
+        if failure is None:
+            raise  # a bug of ours
+        _exit(str(failure), failure.exit_code)
 
 
 def _exit(line: str, code: int) -> None:
-    sys.stderr.write(line + "\n")
+    with suppress(OSError):
+        sys.stderr.write(line + "\n")
+        sys.stderr.flush()
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _drop_output()
     sys.exit(code)
+
+
+def _drop_output() -> None:
+    """Send what stdout still holds nowhere: nobody reads it, or its disk is full."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

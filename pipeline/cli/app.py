@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.errors import PosttrainError, closest
+from pipeline.errors import InfrastructureError, PosttrainError, closest
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -79,7 +79,9 @@ def store_at(runs: Path, *, writes: bool = False) -> "Store":
     if not there.is_dir():
         raise PosttrainError("--runs", f"`{there}` is a file", "name a folder for the results")
     if writes and not os.access(there, os.W_OK | os.X_OK):
-        raise PosttrainError("--runs", f"`{there}` cannot be written", "name another folder")
+        is_read_only = os.statvfs(there).f_flag & os.ST_RDONLY
+        said = "the file system is read-only" if is_read_only else "permission denied"
+        raise InfrastructureError("--runs", f"`{there}`: {said}", "name another folder")
     return Store(runs)
 
 

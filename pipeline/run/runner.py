@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from pipeline.disk import one_line
 from pipeline.errors import InterruptedRunError, PosttrainError, closest
 from pipeline.recipe.config import LaunchBlock
 from pipeline.recipe.launching import processes_of
@@ -78,6 +79,7 @@ class Outcome:
     seconds: float
 
 
+@one_line("posttrain run")
 def run(
     recipe: Recipe,
     store: Store,
@@ -88,7 +90,8 @@ def run(
 ) -> list[Outcome]:
     """Run what the plan says is missing and return what became of every selected stage.
 
-    Raises PosttrainError for what the user can mend, InterruptedRunError when asked to stop.
+    Raises PosttrainError for what the user can mend, InterruptedRunError when asked to stop,
+    InfrastructureError where a disk refuses.
     """
     plan = make(recipe, store)
     if plan.unresolved:

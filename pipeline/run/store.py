@@ -15,7 +15,7 @@ import os
 import shutil
 import time
 from collections.abc import Generator, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -161,8 +161,11 @@ class Store:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             _acquire(descriptor, path, on_wait)
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"process {os.getpid()} on {os.uname().nodename}".encode(), 0)
+            with suppress(
+                OSError
+            ):  # who holds it is only said to those who wait; a disk may be full
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, f"process {os.getpid()} on {os.uname().nodename}".encode(), 0)
             yield descriptor
         finally:
             os.close(descriptor)

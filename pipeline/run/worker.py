@@ -17,13 +17,13 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from eval.model import StopRequested
+from pipeline.disk import disk_failure, one_line
 from pipeline.environment import set_environment
 from pipeline.errors import InfrastructureError, InterruptedRunError, PosttrainError
 from pipeline.recipe.batch import split_batch
@@ -32,12 +32,12 @@ from pipeline.recipe.references import Places
 from pipeline.run import checkpoints, progress
 from pipeline.run.interrupt import stop_requests
 from pipeline.run.manifest import write_json
+from pipeline.run.stage_log import LOG, logged
 from pipeline.run.store import Working
 from pipeline.stage import Progress, StageContext, StageInput
 from pipeline.stages import stage_of
 
 METRICS = "metrics.jsonl"
-LOG = "log.txt"
 ERRORS = "error-*.json"
 PARENT = "POSTTRAIN_PARENT"  # in the environment of a worker: the process that it must not outlive
 # mallopt's parameters (malloc.h): trim threshold, top pad, mmap threshold (32 MiB is its maximum).
@@ -105,7 +105,7 @@ def execute(working: Working, *, show: Progress, should_stop: Callable[[], bool]
         is_main=is_main,
         processes=processes,
     )
-    with _logged(working.out / LOG):
+    with logged(working.out / LOG):
         show("loading libraries", 0, 1)
         _keep_memory()
         _seed_everything(context.seed, threads=request["execution"]["threads"])
@@ -115,15 +115,34 @@ def execute(working: Working, *, show: Progress, should_stop: Callable[[], bool]
             raise InterruptedRunError(
                 context.name, "stopped on request", "run again to start this stage anew"
             ) from stopped
-        except (MemoryError, RuntimeError, OSError, PosttrainError) as error:
-            if not _is_out_of_memory(error):
+        except Exception as error:  # of the disk, some libraries say it without a class of its own
+            told = _as_told(error, context, config, stage.defaults(config), place.name)
+            if told is None:
                 raise
-            logging.getLogger(__name__).exception("memory ran out at %s", place.name)
-            advice = _memory_advice(config, stage.defaults(config))
-            message = f"memory ran out at {place.name}"
-            raise InfrastructureError(context.name, message, advice) from error
+            raise told from error
     if is_main:
         write_json(working.result, {**asdict(result), "world_size": _world_size()})
+
+
+def _as_told(
+    error: Exception,
+    context: StageContext,
+    config: StageConfig,
+    defaults: Mapping[str, Any],
+    place: str,
+) -> InfrastructureError | None:
+    """Return what to tell the user where memory ran out or a disk refused; else None."""
+    if _is_out_of_memory(error):
+        logging.getLogger(__name__).error("memory ran out at %s", place, exc_info=error)
+        message = f"memory ran out at {place}"
+        return InfrastructureError(context.name, message, _memory_advice(config, defaults))
+    failure = disk_failure(error, context.name, folder=str(context.out))
+    if failure is None or isinstance(error, PosttrainError):
+        return None
+    logging.getLogger(__name__).error("a disk refused at %s", place, exc_info=error)
+    wrote = "" if failure.where == context.name else f" ({failure.where})"
+    message = f"{failure.message} at {place}{wrote}"
+    return InfrastructureError(context.name, message, failure.hint)
 
 
 def _rank() -> int:
@@ -230,23 +249,6 @@ def _seed_everything(seed: int, *, threads: int) -> None:
     transformers_logging.disable_progress_bar()
 
 
-@contextmanager
-def _logged(path: Path) -> Generator[None]:
-    """Send what libraries log and warn about to a file beside the stage's output."""
-    handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    root = logging.getLogger()
-    others = root.handlers[:]
-    root.handlers[:] = [handler]
-    logging.captureWarnings(True)
-    try:
-        yield
-    finally:
-        logging.captureWarnings(False)
-        root.handlers[:] = others
-        handler.close()
-
-
 def error_path(working: Working, rank: int) -> Path:
     """Return where a process says why it failed."""
     return working.path / ERRORS.replace("*", str(rank))
@@ -258,7 +260,10 @@ def main() -> int:
     _end_with_parent()
 
     def record(said: Mapping[str, Any]) -> None:
-        write_json(error_path(working, _rank()), {"time_s": time.monotonic(), **said})
+        try:
+            write_json(error_path(working, _rank()), {"time_s": time.monotonic(), **said})
+        except OSError:  # the disk is full; then it is said here, and where this prints is named
+            sys.stderr.write(f"{said.get('message') or said.get('traceback')}\n")
 
     def record_crash(kind: type[BaseException], error: BaseException, where: Any) -> None:
         lines = traceback.format_exception(kind, error, where)
@@ -267,7 +272,11 @@ def main() -> int:
 
     sys.excepthook = record_crash  # whoever started this tells whose failure was the first
     try:
-        with stop_requests() as should_stop, progress.shown(_name(working)) as show:
+        with (
+            one_line(str(working.path)),
+            stop_requests() as should_stop,
+            progress.shown(_name(working)) as show,
+        ):
             execute(working, show=show, should_stop=should_stop)
     except KeyboardInterrupt:
         return InterruptedRunError.exit_code
