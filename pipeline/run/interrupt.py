@@ -4,6 +4,8 @@ A second signal does not wait. Correctness never depends on any of this: a SIGKI
 well.
 """
 
+import contextlib
+import os
 import signal
 import sys
 import threading
@@ -11,11 +13,17 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from types import FrameType
 
+_HANDLED = (signal.SIGINT, signal.SIGTERM)
+
 
 class StopRequest:
-    """Whether the user asked to stop. `forward_to` lets a launcher pass the signal on."""
+    """Whether the user asked to stop. `forward_to` lets a launcher pass the signal on.
 
-    def __init__(self) -> None:
+    is_silent: for a process whose launcher has told the user already.
+    """
+
+    def __init__(self, *, is_silent: bool = False) -> None:
+        self._is_silent = is_silent
         self.is_requested = False
         self.forward_to: Callable[[int], None] | None = None
 
@@ -28,22 +36,42 @@ class StopRequest:
             self.forward_to(number)
         if self.is_requested and self.forward_to is None:
             raise KeyboardInterrupt
-        if not self.is_requested:
-            sys.stderr.write("\nstopping after this step; once more to stop at once\n")
+        if not self.is_requested and not self._is_silent:
+            _say(b"\nstopping after this step; once more to stop at once\n")
         self.is_requested = True
 
 
+def _say(line: bytes) -> None:
+    """Write to the terminal, past sys.stderr: a signal may have come while that was written to."""
+    with contextlib.suppress(OSError):  # the terminal may be closed
+        os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, line)
+
+
 @contextmanager
-def stop_requests() -> Generator[StopRequest]:
-    """Turn SIGINT and SIGTERM into a StopRequest for the duration; in the main thread only."""
-    request = StopRequest()
+def stop_requests(*, is_silent: bool = False) -> Generator[StopRequest]:
+    """Turn SIGINT and SIGTERM into a StopRequest for the duration; in the main thread only.
+
+    Signals that whoever started this process held back until now (`held_back`) come through.
+    """
+    request = StopRequest(is_silent=is_silent)
     if threading.current_thread() is not threading.main_thread():
         yield request
         return
     handler = request._received
-    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, handler) for number in _HANDLED}
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED)
     try:
         yield request
     finally:
         for number, old in before.items():
             signal.signal(number, old)
+
+
+@contextmanager
+def held_back() -> Generator[None]:
+    """Let no stop request in for the duration; processes started meanwhile begin like that."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

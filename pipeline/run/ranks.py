@@ -1,8 +1,9 @@
 """Starts the processes of a stage, waits for all of them, and says why they failed if they did.
 
 One process, or several that share the work (ranks; torch.distributed's names are in their
-environment). None outlives the runner, and each holds the stage's lock: while one of them lives,
-nobody else writes. When one fails the others end too, since they would wait for it.
+environment). The kernel kills each of them when the runner dies, however it dies, and each holds
+the stage's lock: while one of them lives, nobody else writes. When one fails the others end too,
+since they would wait for it.
 """
 
 from __future__ import annotations
@@ -10,17 +11,20 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
 import socket
 import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline import errors
 from pipeline.errors import InfrastructureError, InterruptedRunError, PosttrainError
 from pipeline.run import worker
+from pipeline.run.interrupt import held_back
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,6 +36,8 @@ _POLL_S = 0.05
 # What the others get to end by themselves, and to say why: after a failure, after a stop.
 _GRACE_S = 5.0
 _GRACE_TO_STOP_S = 120.0
+_COUNTS = Path("/proc/vmstat")
+_GO_ON = "run again to go on from the newest checkpoint"
 # Below the ports that the kernel gives to whoever asks for any.
 _PORTS = range(20_000, 32_000)
 _TRIES = 50
@@ -53,8 +59,9 @@ def run_group(working: Working, group: Group, *, name: str, stop: StopRequest, l
     """
     for path in working.path.glob(worker.ERRORS):
         path.unlink()
-    ranks = _start(working, group, lock)
+    ranks: list[subprocess.Popen[bytes]] = []
     num_signals = 0
+    had_killed = _killed_for_memory()
 
     def forward(number: int) -> None:
         nonlocal num_signals
@@ -62,19 +69,24 @@ def run_group(working: Working, group: Group, *, name: str, stop: StopRequest, l
         for rank in ranks:
             rank.send_signal(number)
 
-    stop.forward_to = forward
     killed: set[int] = set()
     try:
+        with held_back():  # until they can be told; each of them until it listens
+            if stop.is_requested:
+                raise InterruptedRunError(name, "stopped on request", _GO_ON)
+            _start(ranks, working, group, lock)
+            stop.forward_to = forward
         killed = _wait(ranks, lambda: num_signals > 1)
     finally:
         stop.forward_to = None
         _kill(ranks)
     codes = [rank.returncode for rank in ranks]
     if any(codes):
-        raise _failure(name, working, codes, killed, was_stopped=num_signals > 0)
+        was_stopped = num_signals > 0
+        raise _failure(name, working, codes, killed, was_stopped=was_stopped, had_killed=had_killed)
 
 
-def _start(working: Working, group: Group, lock: int) -> list[subprocess.Popen[bytes]]:
+def _start(ranks: list[subprocess.Popen[bytes]], working: Working, group: Group, lock: int) -> None:
     """Start all processes; the first one shows its progress here, the others write to a file.
 
     `-P` keeps the current folder off sys.path.
@@ -91,7 +103,6 @@ def _start(working: Working, group: Group, lock: int) -> list[subprocess.Popen[b
         given |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
         given |= {"WORLD_SIZE": str(group.count), "LOCAL_WORLD_SIZE": str(group.count)}
         given.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # how each misses one that has failed
-    ranks: list[subprocess.Popen[bytes]] = []
     try:
         for number in range(group.count):
             own = {"RANK": str(number), "LOCAL_RANK": str(number)} if group.count > 1 else {}
@@ -106,10 +117,8 @@ def _start(working: Working, group: Group, lock: int) -> list[subprocess.Popen[b
                 )
             ranks.append(rank)
     except OSError as error:
-        _kill(ranks)
         message = f"process {len(ranks) + 1} of {group.count} cannot be started ({error})"
         raise InfrastructureError(working.path.name, message) from error
-    return ranks
 
 
 def _wait(ranks: Sequence[subprocess.Popen[bytes]], is_urgent: Any) -> set[int]:
@@ -121,7 +130,7 @@ def _wait(ranks: Sequence[subprocess.Popen[bytes]], is_urgent: Any) -> set[int]:
         if due_s is None and (failed or is_urgent()):
             asked_to = is_urgent() or failed[0] != InterruptedRunError.exit_code
             due_s = now_s + (_GRACE_S if asked_to else _GRACE_TO_STOP_S)
-        if due_s is not None and now_s > due_s and len(ranks) > 1:
+        if due_s is not None and now_s > due_s:
             _kill(ranks)
             return {number for number, code in enumerate(codes) if code is None}
         time.sleep(_POLL_S)
@@ -137,7 +146,13 @@ def _kill(ranks: Sequence[subprocess.Popen[bytes]]) -> None:
 
 
 def _failure(
-    name: str, working: Working, codes: Sequence[int], killed: set[int], *, was_stopped: bool
+    name: str,
+    working: Working,
+    codes: Sequence[int],
+    killed: set[int],
+    *,
+    was_stopped: bool,
+    had_killed: int | None,
 ) -> PosttrainError:
     """Return why the group failed: what a rank says of itself before what others say of it."""
     records = {number: _record(working, number) for number in range(len(codes))}
@@ -150,14 +165,14 @@ def _failure(
     by_themselves = [each for each in died if each[0] not in killed]
     codes_of_stop = (InterruptedRunError.exit_code, -signal.SIGINT, -signal.SIGTERM)
     if was_stopped and all(code in (0, *codes_of_stop, -signal.SIGKILL) for code in codes):
-        return InterruptedRunError(name, "stopped on request", "run again to go on from there")
+        return InterruptedRunError(name, "stopped on request", _GO_ON)
     if by_themselves:
         number, by = by_themselves[0]
         reason = f"{_process(number, codes)} was killed by {signal.Signals(by).name}"
-        advice = "see above for why"
         if by == signal.SIGKILL:
-            advice = "if that was the kernel, memory ran out: lower `per_device_train_batch_size`"
-        return InfrastructureError(name, reason, advice)
+            more, advice = _explained(had_killed)
+            return InfrastructureError(name, f"{reason}{more}", advice)
+        return InfrastructureError(name, reason, "see above for why")
     crashes = [(record["time_s"], number) for number, record in records.items() if record]
     if crashes:
         number = min(crashes)[1]
@@ -170,6 +185,29 @@ def _failure(
     reason = f"{_process(number, codes)} left with code {codes[number]}"
     said = "see above for why" if number == 0 else f"see {working.path / f'rank-{number}.txt'}"
     return InfrastructureError(name, reason, said)
+
+
+def _explained(had_killed: int | None) -> tuple[str, str]:
+    """Return what is known of why a process was killed, and what to do about it.
+
+    had_killed: how many processes the kernel had killed for memory when this one was started.
+    """
+    lower = "lower `per_device_train_batch_size`"
+    now = _killed_for_memory()
+    if had_killed is None or now is None:
+        return "", f"if that was the kernel, memory ran out: {lower}"
+    if now > had_killed:
+        return ", as the kernel does when memory runs out", lower
+    return ", though not by the kernel for want of memory", _GO_ON
+
+
+def _killed_for_memory() -> int | None:
+    """Return how many processes the kernel has killed for memory; None where it does not say."""
+    try:
+        found = re.search(r"^oom_kill (\d+)$", _COUNTS.read_text(encoding="ascii"), re.MULTILINE)
+    except OSError:
+        return None
+    return int(found[1]) if found else None
 
 
 def _process(number: int, codes: Sequence[int]) -> str:

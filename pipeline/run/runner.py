@@ -158,8 +158,15 @@ def _one(
         say(f"{name:<14} cached{f', although {planned.although}' if planned.although else ''}")
         return Outcome(name, "cached", planned.artifact, 0.0)
 
+    is_told = False
+
     def on_wait(owner: str) -> None:
-        say(f"{name:<14} waiting for {owner or 'another process'}, which is at it")
+        nonlocal is_told
+        if stop.is_requested:
+            raise InterruptedRunError(name, "stopped while another process is at it")
+        if not is_told:
+            say(f"{name:<14} waiting for {owner or 'another process'}, which is at it")
+        is_told = True
 
     with store.lock(kind, key, on_wait=on_wait) as lock:
         artifact = store.find(kind, key)

@@ -152,7 +152,7 @@ class Store:
     def lock(self, kind: str, fingerprint: str, *, on_wait: Any = None) -> Generator[int]:
         """Hold this stage's lock; yields the descriptor, which a child process may inherit.
 
-        on_wait: called once with the owner's text when another process holds the lock. The kernel
+        on_wait: called with the owner's text while another process holds the lock. The kernel
         drops the lock when the last process holding the descriptor ends, however it ends.
         """
         folder = self.root / ".locks"
@@ -172,14 +172,12 @@ class Store:
 
 
 def _acquire(descriptor: int, path: Path, on_wait: Any) -> None:
-    is_told = False
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            if not is_told and on_wait is not None:
+            if on_wait is not None:
                 on_wait(os.pread(descriptor, 200, 0).decode(errors="replace"))
-            is_told = True
             time.sleep(0.2)
         except OSError as error:
             raise InfrastructureError(

@@ -274,7 +274,7 @@ def main() -> int:
     try:
         with (
             one_line(str(working.path)),
-            stop_requests() as should_stop,
+            stop_requests(is_silent=True) as should_stop,
             progress.shown(_name(working)) as show,
         ):
             execute(working, show=show, should_stop=should_stop)
@@ -288,10 +288,13 @@ def main() -> int:
 
 
 def _end_with_parent() -> None:
-    """Have the kernel stop this process when the runner dies, so that no orphan trains on."""
+    """Have the kernel kill this process when the runner dies, so that no orphan trains on.
+
+    Asking it to stop would not do: one that waits for another process does not hear of it.
+    """
     parent = int(os.environ[PARENT])
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it died before that
         sys.exit(InterruptedRunError.exit_code)
 

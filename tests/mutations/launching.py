@@ -31,7 +31,7 @@ LAUNCHING = [
     Mutation(
         "none outlives the runner",
         "pipeline/run/worker.py",
-        "ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)",
+        "ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)",
         "pass",
         (
             f"{_LAUNCH}::test_no_process_outlives_the_runner_and_until_then_it_holds_the_stages_lock",

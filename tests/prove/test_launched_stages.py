@@ -69,7 +69,7 @@ def test_two_processes_end_where_one_does(
 def test_two_processes_that_are_stopped_go_on_to_the_same_weights(
     stage: str, number: signal.Signals, alone: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    """SIGKILL takes the runner alone: both processes write a checkpoint and end by themselves."""
+    """SIGKILL takes the runner; the kernel kills both processes with it."""
     recipe, one = alone
     whole = without(one, stage, tmp_path / "whole")
     train_together(recipe, whole, stage)

@@ -90,7 +90,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
 def test_a_killed_stage_ends_in_the_same_weights_metrics_and_samples(
     prepared: Prepared, tmp_path: Path
 ) -> None:
-    """B31, B34: with adapters; below all weights are trained; `make prove-long` kills more."""
+    """B31, B34: with adapters; below all weights are trained."""
     prepared.kill("lora", tmp_path, kills=1, seed=5)
 
 
