@@ -9,19 +9,17 @@
 Publishing is one rename of `out/`. Nothing here imports torch.
 """
 
-import fcntl
 import json
-import os
 import shutil
-import time
-from collections.abc import Generator, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import CorruptArtifactError, InfrastructureError
+from pipeline.errors import CorruptArtifactError
 from pipeline.run.fingerprint import SHORT
+from pipeline.run.locks import held
 from pipeline.run.manifest import describe_files, first_problem, flush_folder, write_json
 
 ARTIFACT = "artifact.json"
@@ -148,43 +146,19 @@ class Store:
         shutil.rmtree(working.path)
         return read(final)
 
-    @contextmanager
-    def lock(self, kind: str, fingerprint: str, *, on_wait: Any = None) -> Generator[int]:
+    def lock(
+        self, kind: str, fingerprint: str, *, on_wait: Callable[[str], None] | None = None
+    ) -> AbstractContextManager[int]:
         """Hold this stage's lock; yields the descriptor, which a child process may inherit.
 
         on_wait: called with the owner's text while another process holds the lock. The kernel
         drops the lock when the last process holding the descriptor ends, however it ends.
         """
-        folder = self.root / ".locks"
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"{kind}-{fingerprint[:SHORT]}.lock"
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            _acquire(descriptor, path, on_wait)
-            with suppress(
-                OSError
-            ):  # who holds it is only said to those who wait; a disk may be full
-                os.ftruncate(descriptor, 0)
-                os.pwrite(descriptor, f"process {os.getpid()} on {os.uname().nodename}".encode(), 0)
-            yield descriptor
-        finally:
-            os.close(descriptor)
+        return held(self.lock_path(self.folder(kind, fingerprint).name), on_wait=on_wait)
 
-
-def _acquire(descriptor: int, path: Path, on_wait: Any) -> None:
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if on_wait is not None:
-                on_wait(os.pread(descriptor, 200, 0).decode(errors="replace"))
-            time.sleep(0.2)
-        except OSError as error:
-            raise InfrastructureError(
-                str(path), f"this file system cannot lock files ({error})", "use --runs elsewhere"
-            ) from error
-        else:
-            return
+    def lock_path(self, name: str) -> Path:
+        """Return the lock file of a folder of the store, or of a run's record."""
+        return self.root / ".locks" / f"{name}.lock"
 
 
 def read(folder: Path) -> Artifact:
