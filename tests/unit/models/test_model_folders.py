@@ -155,3 +155,24 @@ def test_weights_may_be_links_as_in_the_hubs_cache(whole: Path, tmp_path: Path) 
         (folder / path.name).symlink_to(path)
     check_folder(folder)
     _load("policy", folder)
+
+
+@pytest.mark.parametrize("weights", ["safetensors", "a pickle"])
+def test_of_a_hub_model_only_safetensors_are_loaded(
+    weights: str, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository = tmp_path / "hub/models--org--model"
+    snapshot = repository / "snapshots" / ("a" * 40)
+    shutil.copytree(whole, snapshot)
+    (repository / "refs").mkdir()
+    (repository / "refs/main").write_text("a" * 40)
+    if weights == "a pickle":
+        broken.pickled(snapshot)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    source = StageInput("org/model", "policy", "org/model", revision="a" * 40)
+    if weights == "safetensors":
+        assert load_policy(source).num_parameters()
+        return
+    with pytest.raises(PosttrainError, match="safetensors"):
+        load_policy(source)
