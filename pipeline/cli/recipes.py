@@ -224,25 +224,45 @@ def adopt(
 
 @app.command()
 def clean(
-    yes: Annotated[bool, typer.Option("--yes", help="Remove; without it only say what.")] = False,
-    keep_unfinished: Annotated[
-        bool, typer.Option("--keep-unfinished", help="Keep stages that can be resumed.")
+    yes: Annotated[bool, typer.Option("--yes", help="Remove without being asked.")] = False,
+    unfinished: Annotated[
+        bool, typer.Option("--unfinished", help="Remove stages that can be resumed, too.")
     ] = False,
     runs: Runs = RUNS,
 ) -> None:
-    """Remove results that no run refers to and what killed stages left."""
-    from pipeline.report.terminal import size
-    from pipeline.run.inspect import remove, tree_bytes, unused
+    """Remove results that no run refers to and what killed stages left.
 
-    total = 0
-    for folder in unused(store_at(runs), keep_unfinished=keep_unfinished):
-        size_bytes = tree_bytes(folder)
-        total += size_bytes
-        typer.echo(f"{size(size_bytes):>10}  {folder}")
-        if yes:
-            remove(folder)
-    said = "removed" if yes else "would be removed (--yes)" if total else "nothing to remove"
-    typer.echo(f"{size(total):>10}  {said}")
+    On a terminal it asks first; elsewhere it says what --yes would remove.
+    """
+    from pipeline.report.terminal import size
+    from pipeline.run.clean import remove, survey
+
+    store = store_at(runs, writes=yes)
+    found = survey(store, unfinished=unfinished)
+    sizes_bytes = [unused.size_bytes for unused in found.unused]
+    for unused, size_bytes in zip(found.unused, sizes_bytes, strict=True):
+        typer.echo(f"{size(size_bytes):>10}  {unused.path}  {unused.why}")
+    for line in found.kept:
+        typer.echo(f"{'kept':>10}  {line}")
+    total = size(sum(sizes_bytes))
+    if not found.unused:
+        typer.echo("nothing to remove")
+        return
+    if not yes and sys.stdin.isatty() and sys.stdout.isatty():
+        yes = typer.confirm(f"remove {len(found.unused)} of these, {total}?")
+        if not yes:
+            return
+    if not yes:
+        typer.echo(f"{total:>10}  would be removed (--yes)")
+        return
+    gone_bytes = 0
+    for unused, size_bytes in zip(found.unused, sizes_bytes, strict=True):
+        stays = remove(store, unused, unfinished=unfinished)
+        if stays is not None:
+            typer.echo(f"{'kept':>10}  {stays}")
+        else:
+            gone_bytes += size_bytes
+    typer.echo(f"{size(gone_bytes):>10}  removed")
 
 
 @app.command()

@@ -43,6 +43,9 @@ _SECRET = re.compile(
     r"\b(hf_[A-Za-z0-9]{30,}|sk-[A-Za-z0-9_-]{20,}|gh[pousr]_[A-Za-z0-9]{36}|AKIA[0-9A-Z]{16})\b"
 )
 Model = TypeVar("Model", bound=BaseModel)
+# What lies in runs/ beside the runs, and in a run's folder beside the links to its stages.
+_IN_RUNS = ("store", "compare")
+_IN_A_RUN = ("run.json", "report.html")
 
 
 class RecipeFile(Block):
@@ -102,6 +105,7 @@ def load(
     document = apply_overrides(read(path), list(overrides))
     _refuse_secrets(document)
     top = _validate(RecipeFile, document.value, (), document)
+    _refuse_taken_names(top, document)
     stages = {name: _stage(name, given, document) for name, given in top.stages.items()}
     places = _places(path, top, document, roots or {})
     recipe = Recipe(path, top.name, top.seed, top.launch, stages, places, document)
@@ -148,6 +152,17 @@ def _places(path: Path, top: RecipeFile, document: Document, given: Mapping[str,
             raise PosttrainError(document.where(("roots", name)), str(error)) from error
     folders.update({name: folder.resolve() for name, folder in given.items()})
     return Places(base, folders)
+
+
+def _refuse_taken_names(top: RecipeFile, document: Document) -> None:
+    """Refuse names under which other things than a run or a stage's link lie in runs/."""
+    if top.name.casefold() in _IN_RUNS:
+        message = f"the name `{top.name}` is taken: runs/{top.name.casefold()} holds other results"
+        raise PosttrainError(document.where(("name",)), message, "give the recipe another name")
+    for name in top.stages:
+        if name.casefold() in _IN_A_RUN:
+            message = f"the name `{name}` is taken: a run writes a file of this name"
+            raise PosttrainError(document.where(("stages", name)), message, "rename the stage")
 
 
 def _stage(name: str, given: Mapping[str, Any], document: Document) -> StageConfig:

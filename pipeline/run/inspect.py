@@ -1,12 +1,12 @@
-"""Questions about what is on disk: why a stage runs again, what is there, what can go."""
+"""Questions about what is on disk: why a stage runs again, what is there."""
 
-import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline.run import checkpoints
+from pipeline.run.clean import tree_bytes
 from pipeline.run.plan import Plan, PlannedStage, changes, last_run
 from pipeline.run.store import Store
 
@@ -79,30 +79,3 @@ def status(plan: Plan, store: Store) -> list[StageState]:
         else:
             states.append(StageState(planned.name, planned.kind, planned.because, 0, None))
     return states
-
-
-def tree_bytes(folder: Path) -> int:
-    """Return the size of all files below a folder, in bytes."""
-    return sum(path.lstat().st_size for path in folder.rglob("*") if not path.is_dir())
-
-
-def unused(store: Store, *, keep_unfinished: bool) -> list[Path]:
-    """Return the folders no run refers to: old artifacts and, unless kept, unfinished stages."""
-    used = {
-        stage["path"]
-        for pattern in ("*/run.json", "*/seed-*/run.json")
-        for run_file in store.runs.glob(pattern)
-        for stage in last_run(store, str(run_file.parent.relative_to(store.runs))).values()
-    }
-    found = [
-        artifact.path
-        for artifact in store.artifacts()
-        if str(artifact.path.relative_to(store.runs)) not in used
-    ]
-    return found if keep_unfinished else [*found, *(w.path for w in store.unfinished())]
-
-
-def remove(folder: Path) -> None:
-    """Remove a folder of the store. What makes an artifact count goes first."""
-    (folder / "artifact.json").unlink(missing_ok=True)
-    shutil.rmtree(folder)

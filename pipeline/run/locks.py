@@ -49,6 +49,20 @@ def held_if_free(path: Path) -> Generator[str | None]:
         os.close(descriptor)
 
 
+def holder_of(path: Path) -> str | None:
+    """Return who holds the lock of a file or folder, None if nobody does; makes no file."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    try:
+        if try_lock(descriptor, path):
+            return None
+        return (owner_of(descriptor) if path.is_file() else "") or "another process"
+    finally:
+        os.close(descriptor)
+
+
 def try_lock(descriptor: int, path: Path) -> bool:
     """Lock an open file or folder if no other process has; say whether."""
     try:

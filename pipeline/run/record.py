@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.run.locks import held
 from pipeline.run.manifest import write_json
 from pipeline.run.plan import Plan, last_run
 from pipeline.run.store import Artifact, Store
@@ -19,7 +20,21 @@ def record_run(
     done: Mapping[str, Artifact | None],
     store: Store,
 ) -> None:
-    """Write the run's run.json and a link for each stage that is there."""
+    """Write the run's run.json and a link for each stage that is there.
+
+    Under a lock: two runs of one recipe may come here at the same moment.
+    """
+    lock = store.lock_path(f"run-{plan.recipe.run_name.replace('/', '.')}")
+    with held(lock):
+        _record_run(plan, outcomes, done, store)
+
+
+def _record_run(
+    plan: Plan,
+    outcomes: "Sequence[Outcome]",
+    done: Mapping[str, Artifact | None],
+    store: Store,
+) -> None:
     folder = store.runs / plan.recipe.run_name
     folder.mkdir(parents=True, exist_ok=True)
     stages = last_run(store, plan.recipe.run_name)

@@ -113,6 +113,8 @@ def run(
         pass  # a bad row is found before the first stage runs; only `check` counts the good ones
     outcomes: list[Outcome] = []
     done = {planned.name: planned.artifact for planned in plan.stages}
+    if pending and any(done.values()):
+        record_run(plan, outcomes, done, store)  # `clean` keeps what this run builds on
     with stop_requests() as stop:
         for name in selected:
             planned = plan.stage(name)
