@@ -61,16 +61,26 @@ class EncodingReport:
             "longest_tokens": self.longest_tokens,
         }
 
+    def held_out_metrics(self) -> dict[str, float]:
+        """What was left out, as metrics, where the rows are held out; empty if there were none."""
+        if not self.num_rows:
+            return {}
+        return {"held_out_dropped_too_long": self.num_dropped_too_long}
+
 
 def encode_records(
-    records: Iterable[Record], tokenizer: PreTrainedTokenizerBase, *, max_length: int
+    records: Iterable[Record],
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    max_length: int,
+    name: str = "rows",
 ) -> tuple[list[EncodedExample], EncodingReport]:
     """Encode a source's rows for supervised training.
 
     A chat is encoded as its `text` where it has one and the tokenizer has no chat template.
     A row of more than `max_length` tokens is dropped and counted: cut, it would teach answers
     without an end. A prompt that leaves no room for even one token of an answer is an error, and so
-    is a source of which nothing is left.
+    is a source, called `name`, of which nothing is left.
     """
     kept: list[EncodedExample] = []
     num_rows, num_dropped = 0, 0
@@ -85,7 +95,7 @@ def encode_records(
         labels = [number if trained else IGNORED for number, trained in pairs]
         kept.append(EncodedExample(tokens.ids, labels, row.where))
     if not kept:
-        message = f"all {num_rows} rows are longer than max_length {max_length}"
+        message = f"all {num_rows} {name} are longer than max_length {max_length}"
         raise PosttrainError(where, message, "raise max_length or shorten the rows")
     lengths = [len(each.input_ids) for each in kept]
     num_trained = sum(label != IGNORED for each in kept for label in each.labels)

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from eval.pairwise import ScoredPair
+from pipeline.data.blocks import held_out_records
 from pipeline.data.chat import ChatEncoder
 from pipeline.data.labels import MARGIN, PROBABILITY
 from pipeline.data.records import EQUAL, ChatRow, DroppedRow, Message, PreferenceRow
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from pipeline.data.records import Record
+    from pipeline.recipe.config import DataForm, TrainingStage
+    from pipeline.recipe.references import Places
 
 _ROWS_AT_ONCE = 256
 
@@ -73,6 +76,16 @@ class PairsReport:
             "longest_tokens": self.longest_tokens,
         }
 
+    def held_out_metrics(self) -> dict[str, float]:
+        """What was left out, as metrics, where the rows are held out; empty if there were none."""
+        if not self.num_rows:
+            return {}
+        return {
+            "held_out_dropped_too_long": self.num_dropped_too_long,
+            "held_out_dropped_equal": self.num_dropped_equal,
+            "held_out_dropped_unusable": self.num_dropped_unusable,
+        }
+
 
 def scored_pairs(pairs: Sequence[EncodedPair], scores: Sequence[float]) -> list[ScoredPair]:
     """Return the pairs with their scores: first those of all chosen responses, then the others'."""
@@ -103,14 +116,19 @@ def label_columns(pairs: Sequence[EncodedPair]) -> dict[str, list[float]]:
 
 
 def encode_pairs(
-    records: Iterable[Record], tokenizer: PreTrainedTokenizerBase, *, max_length: int
+    records: Iterable[Record],
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    max_length: int,
+    name: str = "pairs",
+    may_be_none: bool = False,
 ) -> tuple[list[EncodedPair], PairsReport]:
     """Encode the rows of a source of the form preference.
 
     A pair of which one sequence has more than `max_length` tokens is dropped and counted, as are
     responses that are equal as token ids; so is, unlike in SFT, one whose prompt alone is too long:
     dialogues of any length are what preference sets are made of. A source of which nothing is left
-    is an error.
+    is an error, in which it is called `name`, unless it `may_be_none`.
     """
     kept: list[EncodedPair] = []
     dropped: Counter[str] = Counter()
@@ -127,9 +145,9 @@ def encode_pairs(
         else:
             kept.append(found)
     num_rows = len(kept) + dropped.total()
-    if not kept:
+    if not kept and not may_be_none:
         counts = ", ".join(f"{count} {why}" for why, count in dropped.items())
-        message = f"none of {num_rows} pairs is left for max_length {max_length}: {counts}"
+        message = f"none of {num_rows} {name} is left for max_length {max_length}: {counts}"
         hint = "raise max_length or shorten the rows" if dropped["too long"] else ""
         raise PosttrainError(where, message, hint)
     lengths = [length for pair in kept for length in _lengths(pair)]
@@ -139,9 +157,31 @@ def encode_pairs(
         dropped["equal"],
         dropped["unusable"],
         sum(lengths),
-        max(lengths),
+        max(lengths, default=0),
     )
     return kept, report
+
+
+def held_out_pairs(
+    config: TrainingStage,
+    places: Places,
+    forms: Sequence[DataForm],
+    tokenizer: PreTrainedTokenizerBase,
+    args: Any,
+) -> tuple[list[EncodedPair], PairsReport]:
+    """Return the pairs that a stage never trains on, and what became of their rows.
+
+    args: the trainer's. None left is an error where they are evaluated while it trains.
+    """
+    unseen = held_out_records(config, places, forms)
+    may_be_none = not unseen or args.eval_strategy == "no"
+    return encode_pairs(
+        unseen,
+        tokenizer,
+        max_length=args.max_length,
+        name="held-out pairs",
+        may_be_none=may_be_none,
+    )
 
 
 def _encoded(

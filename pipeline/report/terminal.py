@@ -142,16 +142,26 @@ def left_out(metrics: Mapping[str, Any]) -> str:
     """Return what of its data a stage left out, and why; empty if it took all."""
     said: list[str] = []
     why = {key: words for key, words in _LEFT_OUT.items() if metrics.get(key)}
+    what = "prompts" if "prompts" in metrics else "rows"
     if why:
         parts = ", ".join(f"{metrics[key]} {words}" for key, words in why.items())
-        what = "prompts" if "prompts" in metrics else "rows"
         number = sum(metrics[key] for key in why)
         said.append(f"{number} of {metrics[what]} {what} left out: {parts}")
-    if held_out := metrics.get("held_out_dropped_too_long"):
-        said.append(
-            f"{held_out} held-out prompts left out: {_LEFT_OUT['prompts_dropped_too_long']}"
-        )
+    unseen = {why: metrics[key] for key, why in _held_out(metrics).items() if metrics.get(key)}
+    if unseen:
+        parts = ", ".join(f"{number} {why}" for why, number in unseen.items())
+        said.append(f"{sum(unseen.values())} held-out {what} left out: {parts}")
     return "; ".join(said)
+
+
+def _held_out(metrics: Mapping[str, Any]) -> dict[str, str]:
+    """Return why held-out data is left out, by the metric that counts it."""
+    begin = "prompts_" if "prompts" in metrics else "rows_"
+    return {
+        key.replace(begin, "held_out_"): words
+        for key, words in _LEFT_OUT.items()
+        if key.startswith(f"{begin}dropped")
+    }
 
 
 def _print_packing(name: str, metrics: Mapping[str, Any], console: Console) -> None:

@@ -79,7 +79,7 @@ def run(config: DpoConfig, context: StageContext) -> StageResult:
         DPOConfig, config, context, defaults=within_positions(STAGE.defaults(config), module)
     )
     check_length(args.max_length, module, source, context)
-    pairs, held_out, report = _encoded(rows, config, context, tokenizer, args)
+    pairs, held_out, reports = _encoded(rows, config, context, tokenizer, args)
     if "precompute_ref_log_probs" not in config.training_args:
         args.precompute_ref_log_probs = _saves_time(config, args, len(pairs))
     is_chat = tokenizer.chat_template is not None and any(
@@ -114,7 +114,8 @@ def run(config: DpoConfig, context: StageContext) -> StageResult:
     return StageResult(
         metrics={
             **metrics,
-            **report.metrics(),
+            **reports[0].metrics(),
+            **reports[1].held_out_metrics(),
             "rows_left_out_per_epoch": len(pairs) % config.batch_size,
             "reference_precomputed": bool(args.precompute_ref_log_probs),
             "sources": [f"{share.label}: {share.num_rows} pairs" for share in shares],
@@ -133,22 +134,20 @@ def _encoded(
     context: StageContext,
     tokenizer: PreTrainedTokenizerBase,
     args: Any,
-) -> tuple[list[EncodedPair], list[EncodedPair], PairsReport]:
-    """Return pairs to train on, held-out ones, and what became of the first.
+) -> tuple[list[EncodedPair], list[EncodedPair], tuple[PairsReport, PairsReport]]:
+    """Return pairs to train on, held-out ones, and what became of both.
 
     Raises PosttrainError for a label of a pair that the loss has no use for.
     """
-    from pipeline.data.blocks import held_out_records
     from pipeline.data.labels import check_labels
-    from pipeline.data.pairs import encode_pairs
+    from pipeline.data.pairs import encode_pairs, held_out_pairs
 
     pairs, report = encode_pairs(rows, tokenizer, max_length=args.max_length)
-    unseen = held_out_records(config, context.places, STAGE.data_forms)
-    held_out = encode_pairs(unseen, tokenizer, max_length=args.max_length)[0] if unseen else []
+    held_out, left_out = held_out_pairs(config, context.places, STAGE.data_forms, tokenizer, args)
     for pair in (*pairs, *held_out):
         label = {"probability": pair.probability, "margin": pair.margin}
         check_labels(vars(args), pair.where, **label)
-    return pairs, held_out, report
+    return pairs, held_out, (report, left_out)
 
 
 def _saves_time(config: DpoConfig, args: Any, num_pairs: int) -> bool:

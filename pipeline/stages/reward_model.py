@@ -37,9 +37,9 @@ def run(config: RewardModelConfig, context: StageContext) -> StageResult:
     """Encode the pairs, train, measure on held-out pairs, save network and head."""
     from trl.trainer.reward_config import RewardConfig
 
-    from pipeline.data.blocks import held_out_records, row_sources
+    from pipeline.data.blocks import row_sources
     from pipeline.data.mixing import row_mixture
-    from pipeline.data.pairs import encode_pairs
+    from pipeline.data.pairs import encode_pairs, held_out_pairs
     from pipeline.models.dropout import without_dropout
     from pipeline.models.load import load_tokenizer
     from pipeline.models.reward import as_reward_model, padding_for_rewards
@@ -65,8 +65,7 @@ def run(config: RewardModelConfig, context: StageContext) -> StageResult:
     )
     check_length(args.max_length, module, source, context)
     pairs, report = encode_pairs(rows, tokenizer, max_length=args.max_length)
-    unseen = held_out_records(config, context.places, STAGE.data_forms)
-    held_out = encode_pairs(unseen, tokenizer, max_length=args.max_length)[0] if unseen else []
+    held_out, left_out = held_out_pairs(config, context.places, STAGE.data_forms, tokenizer, args)
     if args.disable_dropout:  # upstream turns layers off, not rates that a network reads itself
         without_dropout(module, saved=[module])
     with refusals(context):
@@ -91,6 +90,7 @@ def run(config: RewardModelConfig, context: StageContext) -> StageResult:
         metrics={
             **metrics,
             **report.metrics(),
+            **left_out.held_out_metrics(),
             "rows_left_out_per_epoch": len(pairs) % config.batch_size,
             "sources": [f"{share.label}: {share.num_rows} pairs" for share in shares],
         },

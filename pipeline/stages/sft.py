@@ -75,9 +75,13 @@ def run(config: SftConfig, context: StageContext) -> StageResult:
     check_length(args.max_length, module, source, context)
     examples, report = encode_records(rows, tokenizer, max_length=args.max_length)
     held_out: list[EncodedExample] = []
+    left_out: dict[str, float] = {}
     if args.eval_strategy != "no":
         found = held_out_records(config, context.places, STAGE.data_forms)
-        held_out, _ = encode_records(found, tokenizer, max_length=args.max_length)
+        held_out, unseen = encode_records(
+            found, tokenizer, max_length=args.max_length, name="held-out rows"
+        )
+        left_out = unseen.held_out_metrics()
     with refusals(context):
         trainer = EncodedSftTrainer(
             model=module,
@@ -103,6 +107,7 @@ def run(config: SftConfig, context: StageContext) -> StageResult:
         metrics={
             **metrics,
             **report.metrics(),
+            **left_out,
             "packing": f"padded, {padded}" if padded else "in bins",
             **({"padding_share": round(padding_share(lengths), 4)} if padded else {}),
             "sources": [f"{share.label}: {share.num_rows} rows" for share in shares],

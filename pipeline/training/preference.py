@@ -13,7 +13,7 @@ so that m is on the scale of that reward, as the margin of a reward model is on 
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch.nn import functional
@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader
 from trl.trainer.dpo_trainer import DPOTrainer
 
 from pipeline.data.labels import MARGIN, PROBABILITY
+from pipeline.training.pair_means import PairMeans
 from pipeline.training.rows import WholeGroups
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class LabelledPairs:
         return {**self._collate(without), **labels}
 
 
-class EncodedDpoTrainer(WholeGroups, DPOTrainer):
+class EncodedDpoTrainer(PairMeans, WholeGroups, DPOTrainer):
     """DPOTrainer whose datasets have `prompt_ids`, `chosen_ids` and `rejected_ids`.
 
     Upstream only takes text and would turn `<eos>` in a user's text into the control token. The
@@ -58,6 +59,12 @@ class EncodedDpoTrainer(WholeGroups, DPOTrainer):
     """
 
     on_reference: Callable[[int], None] | None = None
+    weighed_by: ClassVar[Mapping[str, str]] = {
+        "entropy": "tokens",
+        "mean_token_accuracy": "chosen_tokens",
+        "logits/chosen": "chosen_tokens",
+        "logits/rejected": "rejected_tokens",
+    }
 
     def __init__(self, *arguments: Any, on_reference: Callable[[int], None], **named: Any) -> None:
         self.on_reference = on_reference
@@ -99,6 +106,14 @@ class EncodedDpoTrainer(WholeGroups, DPOTrainer):
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool) -> Any:
         """Return upstream's loss; that of the labels in its place where the batch has some."""
+        mask = inputs["completion_mask"][:, 1:]
+        chosen, rejected = (each.sum() for each in mask.chunk(2))
+        self.weigh(
+            pairs=mask.new_tensor(len(mask) // 2),
+            tokens=chosen + rejected,
+            chosen_tokens=chosen,
+            rejected_tokens=rejected,
+        )
         labels = {name: inputs[name] for name in _LABELS if name in inputs}
         if not labels:
             return super()._compute_loss(model, inputs, return_outputs)

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from trl.trainer.reward_trainer import DataCollatorForPreference, RewardTrainer
 
 from pipeline.data.labels import PROBABILITY
+from pipeline.training.pair_means import PairMeans
 from pipeline.training.rows import WholeGroups
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
     from transformers import PreTrainedTokenizerBase
 
 
-class SoftRewardTrainer(WholeGroups, RewardTrainer):
+class SoftRewardTrainer(PairMeans, WholeGroups, RewardTrainer):
     """RewardTrainer whose labels may be probabilities.
 
     With p the chance that the chosen response is preferred and d the (margin-reduced) difference of
     the scores, -p log s(d) - (1 - p) log s(-d) = -log s(d) + (1 - p) d: upstream's loss and a term.
     """
+
+    extremes: ClassVar[Mapping[str, Callable[[Sequence[float]], float]]] = {
+        "min_reward": min,
+        "max_reward": max,
+    }
 
     def compute_loss(
         self,
@@ -31,6 +37,7 @@ class SoftRewardTrainer(WholeGroups, RewardTrainer):
         num_items_in_batch: Any = None,
     ) -> Any:
         """Return upstream's loss, with the soft labels' term where the batch has `probability`."""
+        self.weigh(pairs=torch.tensor(len(inputs["input_ids"]) // 2))
         probability = inputs.pop(PROBABILITY, None)
         found: Any = super().compute_loss(model, inputs, True, num_items_in_batch)
         loss, outputs = found

@@ -9,6 +9,11 @@ from tests.forked import run_forked, warm
 # The last batch of an epoch of SFT is not full; reward model and DPO leave the rest of one out
 # (upstream weighs its rows by the split: 0.18 between 8 x 1 and 2 x 4).
 STAGES = ("base", "sft", "rm", "dpo")
+# Upstream has means of each forward pass's: of its tokens, of the least and the largest reward.
+FIGURES = {
+    "rm": ("min_reward", "mean_reward", "max_reward", "accuracy", "margin"),
+    "dpo": ("entropy", "mean_token_accuracy", "logits/chosen", "logits/rejected", "logps/chosen"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +39,8 @@ def losses(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, int], li
             found[stage, per_device] = [line["loss"] for line in lines]
             if stage == "sft":
                 found["accuracy", per_device] = [line["mean_token_accuracy"] for line in lines]
+            for name in FIGURES.get(stage, ()):
+                found[f"{stage} {name}", per_device] = [line[name] for line in lines]
     return found
 
 
@@ -56,6 +63,17 @@ def test_the_share_of_right_tokens_is_of_all_tokens_of_a_step(
     """157 rows: the last forward pass has one; 0.004 apart as upstream averages passes."""
     whole, split = losses["accuracy", 8], losses["accuracy", per_device]
     assert split == pytest.approx(whole, abs=1e-4)
+
+
+@pytest.mark.parametrize("per_device", [4, 2])
+@pytest.mark.parametrize(
+    "figure", [f"{stage} {name}" for stage, names in FIGURES.items() for name in names]
+)
+def test_what_is_logged_of_pairs_does_not_depend_on_the_batch_split(
+    losses: dict[tuple[str, int], list[float]], figure: str, per_device: int
+) -> None:
+    whole, split = losses[figure, 8], losses[figure, per_device]
+    assert split == pytest.approx(whole, rel=1e-3, abs=1e-4)
 
 
 def test_an_epoch_of_pairs_has_as_many_steps_as_fill_whole_batches(

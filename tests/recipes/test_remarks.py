@@ -114,7 +114,11 @@ def test_what_was_changed_of_a_finished_stage_and_changes_nothing_is_said(
         ),
         (
             {"prompts": 9, "held_out_dropped_too_long": 2},
-            "2 held-out prompts left out: too long to leave room for a response",
+            "2 held-out prompts left out: 2 too long to leave room for a response",
+        ),
+        (
+            {"rows": 9, "held_out_dropped_too_long": 2, "held_out_dropped_equal": 1},
+            "3 held-out rows left out: 2 longer than `max_length`, 1 whose two responses are equal",
         ),
     ],
 )

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.report.terminal import left_out
 from tests.forked import Ended, run_forked, warm
 from tests.kills import kill_and_compare
 
@@ -220,3 +221,45 @@ def test_what_tensorboard_reads_is_part_of_the_artifact(prepared: tuple[Path, Pa
     ended, folder = _sft(prepared, other, "stages.sft.training_args.report_to=tensorboard")
     assert ended.code == 0, ended.output
     assert list((folder / "tensorboard").glob("events.*"))
+
+
+LONG = {
+    "sft": {"prompt": "Why?", "completion": "one " * 600},
+    "rm": {"prompt": "Why?", "chosen": "one " * 600, "rejected": "two"},
+    "dpo": {"prompt": "Why?", "chosen": "one " * 600, "rejected": "two"},
+}
+
+
+@pytest.mark.parametrize("stage", ["rm", "dpo"])
+def test_held_out_rows_that_are_too_long_are_counted_and_need_not_be_there(
+    stage: str, prepared: tuple[Path, Path]
+) -> None:
+    recipe, runs = prepared
+    (recipe.parent / "long.jsonl").write_text(json.dumps(LONG[stage]))
+    overrides = [
+        f"stages.{stage}.eval_data={{file: long.jsonl}}",
+        f"stages.{stage}.data=[{{task: arithmetic, rows: 8}}]",
+        f"stages.{stage}.training_args.max_length=256",
+    ]
+    ended = run_forked(recipe, runs, overrides=overrides, until=stage)
+    assert ended.code == 0, ended.output
+    metrics = _metrics(runs / "tiny" / stage)
+    assert metrics["held_out_dropped_too_long"] == 1
+    assert "held_out_accuracy" not in metrics
+    assert "1 held-out rows left out: 1 longer than `max_length`" in left_out(metrics)
+
+
+@pytest.mark.parametrize(("stage", "name"), [("sft", "rows"), ("rm", "pairs"), ("dpo", "pairs")])
+def test_held_out_rows_that_are_evaluated_must_be_there(
+    stage: str, name: str, prepared: tuple[Path, Path]
+) -> None:
+    recipe, runs = prepared
+    (recipe.parent / "long.jsonl").write_text(json.dumps(LONG[stage]))
+    overrides = [
+        f"stages.{stage}.eval_data={{file: long.jsonl}}",
+        f"stages.{stage}.training_args.eval_strategy=steps",
+        f"stages.{stage}.training_args.max_length=256",
+    ]
+    ended = run_forked(recipe, runs, overrides=overrides, until=stage)
+    assert ended.code == 2
+    assert f"1 held-out {name}" in ended.output

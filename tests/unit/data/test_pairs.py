@@ -243,3 +243,16 @@ def test_hh_harmless_in_both_ways(
         assert chosen.endswith(end)
         assert rejected.endswith(end)
         assert end not in chosen.removesuffix(end) + rejected.removesuffix(end)
+
+
+def test_held_out_pairs_that_are_left_out_are_counted_and_may_be_all(
+    tokenizer: PreTrainedTokenizerFast,
+) -> None:
+    rows = [texts(1, "The capital", " of France" * 20, " x"), texts(2, "Hello", " you", " you")]
+    kept, report = encode_pairs(rows, tokenizer, max_length=20, may_be_none=True)
+    assert kept == []
+    assert report.held_out_metrics() == {
+        **{"held_out_dropped_too_long": 1, "held_out_dropped_equal": 1},
+        "held_out_dropped_unusable": 0,
+    }
+    assert encode_pairs([], tokenizer, max_length=20, may_be_none=True)[1].held_out_metrics() == {}
