@@ -57,7 +57,7 @@ class Task:
     """What is rewarded, with which settings, and from when on it counts as learnt.
 
     reward: of one response, from the ids of prompt and completion. is_learnt: of a rollout's line;
-    None for a task that is judged at its end. within: rollouts.
+    None for a task that is judged at its end. within: rollouts. rank: of an adapter.
     """
 
     vocabulary: int
@@ -67,6 +67,7 @@ class Task:
     within: int
     is_learnt: Callable[[Line], bool] | None = None
     is_adapted: bool = False
+    rank: int = 16
 
 
 @dataclass
@@ -86,7 +87,7 @@ def learn(task: Task, seed: int, folder: Path, **changes: Any) -> Outcome:
 
         with torch.no_grad():  # a frozen random head could not say anything with confidence
             module.lm_head.weight.mul_(10)
-        module = get_peft_model(module, LoraConfig(r=16, target_modules="all-linear"))
+        module = get_peft_model(module, LoraConfig(r=task.rank, target_modules="all-linear"))
 
     def reward(completion_ids: list[list[int]], asked: list[list[int]], **_: Any) -> list[float]:
         return [task.reward(a, c) for a, c in zip(asked, completion_ids, strict=True)]
