@@ -13,11 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from pipeline.errors import CorruptArtifactError, InfrastructureError, PosttrainError
+from pipeline.disk import one_line
+from pipeline.errors import CorruptArtifactError, PosttrainError
 from pipeline.recipe.references import HubModel, LocalModel, adapter_base
 from pipeline.run import progress
-from pipeline.run.manifest import describe_files, flush_folder, write_json
+from pipeline.run.manifest import describe_files, write_json
 from pipeline.run.plan import Plan, PlannedStage
+from pipeline.run.staging import put, staging
 from pipeline.run.store import ARTIFACT, Artifact, Store, read, verify
 
 if TYPE_CHECKING:
@@ -109,21 +111,14 @@ def write(
     folder = folder.absolute()
     _check_folder(folder, store, force=force)
     folder = folder.resolve()
-    partial, replaced = _made_partial(folder)
-    try:
+    with one_line(str(folder)), staging(folder) as beside:
+        _check_folder(folder, store, force=force)  # a killed one's earlier export is back by now
+        out = beside / "export"
+        out.mkdir()
         with progress.shown(export.planned.name) as show:
             show("loading libraries", 0, 1)
-            _fill(export, partial, card)
-        if folder.exists() and any(folder.iterdir()):
-            folder.rename(replaced)
-        partial.rename(folder)
-        flush_folder(folder.parent)
-        shutil.rmtree(replaced, ignore_errors=True)
-    except OSError as error:
-        said = f"cannot be written ({error.strerror or error})"
-        raise InfrastructureError(str(folder), said) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+            _fill(export, out, card)
+        put(out, folder)
     return folder
 
 
@@ -165,6 +160,9 @@ def _check_folder(folder: Path, store: Store, *, force: bool) -> None:
     if folder.resolve().is_relative_to(store.root.resolve()):
         raise PosttrainError(where, "lies in the store, which only runs write", other)
     if not folder.exists() and not folder.is_symlink():
+        above = next(path for path in folder.parents if path.exists())
+        if not above.is_dir():
+            raise PosttrainError(where, f"cannot be written: `{above}` is a file", other)
         return
     if not folder.is_dir():
         raise PosttrainError(where, "is there, and is no folder", other)
@@ -183,26 +181,6 @@ def _check_folder(folder: Path, store: Store, *, force: bool) -> None:
     if there - own:
         message = f"holds `{min(there - own)}`, which no export wrote"
         raise PosttrainError(where, message, "move it away, or name another folder")
-
-
-def _made_partial(folder: Path) -> tuple[Path, Path]:
-    """Make DIR.partial; return it and DIR.replaced, where an earlier export makes room.
-
-    What a killed export left under these names is never removed here: it may be the user's.
-    """
-    partial, replaced = (folder.with_name(folder.name + end) for end in (".partial", ".replaced"))
-    if replaced.exists():
-        hint = f"it is {folder.name} as it was: rename it back, or remove it"
-        raise PosttrainError(str(replaced), "an export was killed while it replaced this", hint)
-    if partial.exists():
-        message = "is there: another export is at it, or one was killed"
-        raise PosttrainError(str(partial), message, "remove it if none is")
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        partial.mkdir()  # it fails if another export has just made it
-    except OSError as error:
-        raise PosttrainError(str(folder), f"cannot be written ({error.strerror})") from error
-    return partial, replaced
 
 
 def _fill(export: Export, out: Path, card: Callable[[Asked], str]) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from pipeline.data.tasks import load_task
+from pipeline.disk import one_line
 from pipeline.errors import PosttrainError
 from pipeline.recipe.references import Places
 from pipeline.run import progress
@@ -26,6 +26,7 @@ from pipeline.run.interrupt import stop_requests
 from pipeline.run.manifest import write_json
 from pipeline.run.named_model import named_model
 from pipeline.run.resume import execution_of
+from pipeline.run.staging import put, staging
 from pipeline.run.store import Store, Working
 from pipeline.run.worker import execute
 from pipeline.stages.compare import COMPARISON, CompareConfig
@@ -65,8 +66,6 @@ def compare_models(
     ]
     target = (out or store.runs / "compare" / "-vs-".join(map(_in_a_path, names))).absolute()
     _check_target(target)
-    working = Working(target.with_name(f".{target.name}.partial"))
-    working.start_over()
     request = {
         "name": "compare",
         "kind": config.stage,
@@ -81,16 +80,15 @@ def compare_models(
         "resume_from": None,
         "is_exact": True,
     }
-    write_json(working.request, request)
-    try:
+    with one_line(str(target)), staging(target) as beside:
+        _check_target(target)  # a killed one's earlier comparison is back by now
+        working = Working(beside)
+        working.start_over()
+        write_json(working.request, request)
         with stop_requests() as should_stop, progress.shown("compare") as show:
             execute(working, show=show, should_stop=should_stop)
-        if target.exists():
-            shutil.rmtree(target)
         working.request.rename(working.out / working.request.name)
-        working.out.rename(target)
-    finally:
-        shutil.rmtree(working.path)
+        put(working.out, target)
     return target
 
 

@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from pipeline.models.load import load_policy
 from pipeline.models.reward import load_reward_model
 from pipeline.run.manifest import describe_files
+from pipeline.run.staging import staging
 from pipeline.run.store import ARTIFACT
 from pipeline.stage import StageInput
 from reward.model import scores
@@ -328,7 +329,7 @@ def test_another_template_than_it_was_trained_with_is_refused(
         (("sft", "runs"), "is not empty, and no export wrote it"),
         (("sft", "runs", "--force"), "is not empty, and no export wrote it"),
         (("sft", "tiny.yaml"), "is there, and is no folder"),
-        (("sft", "tiny.yaml/new"), "cannot be written (File exists)"),
+        (("sft", "tiny.yaml/new"), "cannot be written: `"),
         (("sft", "out", "--private"), "--private: has a meaning with --push only"),
         (("sft", "out", "--push", "name"), "--push: `name` has no owner; write OWNER/NAME"),
         (("sft", "out", "--push", "a b/c"), "--push: `a b/c` is no name on the hub"),
@@ -360,17 +361,33 @@ def test_force_replaces_an_earlier_export_and_nothing_else(
     assert _names(folder.parent) == ["dpo"]
 
 
-def test_what_a_killed_export_left_is_named_and_not_removed(
-    posttrain: Command, tmp_path: Path
+def test_what_a_killed_export_left_is_taken_over(posttrain: Command, tmp_path: Path) -> None:
+    left = tmp_path / ".out.partial/export"
+    left.mkdir(parents=True)
+    (left / "model.safetensors").write_text("half")
+    assert posttrain("export", "tiny.yaml", "sft", str(tmp_path / "out")).code == 0
+    assert _names(tmp_path) == ["out"]
+
+
+def test_an_export_that_was_killed_while_it_replaced_another_gives_that_one_back(
+    posttrain: Command, export, tmp_path: Path
 ) -> None:
-    out = tmp_path / "out"
-    for end, words in ((".partial", "another export is at it"), (".replaced", "was killed while")):
-        left = tmp_path / f"out{end}"
-        left.mkdir()
-        (left / "mine.txt").write_text("mine")
-        assert words in the_line(posttrain("export", "tiny.yaml", "sft", str(out)))
-        assert (left / "mine.txt").exists()
-        shutil.rmtree(left)
+    folder = export("dpo")
+    replaced = folder.parent / f".{folder.name}.partial/replaced"
+    replaced.parent.mkdir()
+    folder.rename(replaced)
+    said = the_line(posttrain("export", "tiny.yaml", "sft", str(folder)))
+    assert "holds an export already; --force replaces it" in said
+    assert json.loads((folder / "posttrain.json").read_text())["name"] == "dpo"
+    assert _names(folder.parent) == [folder.name]
+
+
+def test_two_exports_to_one_folder_do_not_meet(posttrain: Command, tmp_path: Path) -> None:
+    with staging(tmp_path / "out") as beside:
+        (beside / "other.txt").write_text("of the other process")
+        said = the_line(posttrain("export", "tiny.yaml", "sft", str(tmp_path / "out")))
+        assert "another process is writing it" in said
+        assert (beside / "other.txt").exists()
 
 
 def test_a_full_disk_leaves_no_folder(
@@ -381,7 +398,7 @@ def test_a_full_disk_leaves_no_folder(
 
     monkeypatch.setattr(shutil, "copyfile", full)
     said = posttrain("export", "tiny.yaml", "sft", str(tmp_path / "out"))
-    assert (said.code, "No space left" in said.err) == (3, True)
+    assert (said.code, "the disk is full; make room" in said.err) == (3, True)
     assert _names(tmp_path) == []
 
 

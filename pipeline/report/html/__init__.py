@@ -12,6 +12,7 @@ from pipeline.report.html.source import (
     run_of_plan,
     runs_of,
 )
+from pipeline.run.whole_files import write_whole
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,7 +50,5 @@ def write(run: ReportedRun, target: Path) -> Path:
 
     page = render(gather(run))
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.partial")
-    partial.write_text(page, encoding="utf-8")
-    partial.replace(target)
+    write_whole(target, page)
     return target
