@@ -3,20 +3,40 @@
 The upstream Trainer writes into `checkpoint-N` file by file, so a kill leaves half of one. Here a
 checkpoint is sealed after it is written (flushed, hashed, manifest by rename), the newest one that
 verifies is resumed from, and a torn one is named and passed over. Older ones are deleted only after
-a newer one verifies.
+a newer one verifies. All that a resumed run relies on is in it: the metrics so far, how the stage
+was run, and which checkpoint is the best one.
 """
 
-import json
 import re
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from pipeline.run.manifest import describe_files, first_problem, write_json
+from pipeline.run.manifest import (
+    describe_files,
+    first_extra,
+    first_problem,
+    flush_folder,
+    read_sealed,
+    write_sealed,
+)
 
 MANIFEST = "MANIFEST.json"
+METRICS = "metrics.jsonl"
+_FORMAT = 2
 _KEPT = 2
 _NAME = re.compile(r"checkpoint-(\d+)")
+
+
+@dataclass(frozen=True)
+class Made:
+    """What makes a checkpoint: the stage, how it is run, and whether its numbers are exact."""
+
+    fingerprint: str
+    execution: Mapping[str, Any]
+    is_exact: bool
 
 
 @dataclass(frozen=True)
@@ -25,38 +45,38 @@ class Found:
 
     path: Path | None
     step: int
+    made: Made | None
     passed_over: tuple[str, ...]
 
 
 def seal(
-    folder: Path, step: int, max_steps: int, *, metrics_bytes: int, best: Path | None = None
+    folder: Path, step: int, max_steps: int, *, made: Made, metrics: Path, best: Path | None = None
 ) -> None:
     """Make a written checkpoint count, then drop all but the newest two and the best one.
 
-    metrics_bytes: length of the stage's metrics.jsonl at this step; a resumed run continues from
-    there.
+    metrics: the stage's metrics.jsonl, copied as it is now; a resumed run continues it from there.
     """
+    if metrics.exists():
+        shutil.copyfile(metrics, folder / METRICS)
     files = describe_files(folder, manifest=MANIFEST)
-    write_json(
+    write_sealed(
         folder / MANIFEST,
         {
-            "format": 1,
+            "format": _FORMAT,
+            "fingerprint": made.fingerprint,
+            "execution": made.execution,
+            "is_exact": made.is_exact,
             "step": step,
             "max_steps": max_steps,
-            "metrics_bytes": metrics_bytes,
+            "best": best.name if best else None,
             "files": files,
         },
     )
+    flush_folder(folder.parent)
     if first_problem(folder, files, with_hashes=True) is None:
         for _, older in _by_step(folder.parent)[_KEPT:]:
             if best is None or older.name != best.name:
                 shutil.rmtree(older)
-
-
-def read_manifest(folder: Path) -> dict[str, int]:
-    """Return step, max_steps and metrics_bytes of a checkpoint that `newest_whole` found."""
-    manifest = json.loads((folder / MANIFEST).read_text())
-    return {key: int(manifest[key]) for key in ("step", "max_steps", "metrics_bytes")}
 
 
 def newest_whole(folder: Path) -> Found:
@@ -69,11 +89,16 @@ def newest_whole(folder: Path) -> Found:
     for step, path in _by_step(folder):
         if not (path / MANIFEST).exists():
             continue
-        trouble = _trouble(path)
-        if trouble is None:
-            return Found(path, step, tuple(passed_over))
-        passed_over.append(f"{path.name}: {trouble}")
-    return Found(None, 0, tuple(passed_over))
+        try:
+            record = _verified(path)
+            if record["best"] not in (None, path.name):
+                _verify_best(folder / record["best"])
+        except ValueError as error:
+            passed_over.append(f"{path.name}: {error}")
+            continue
+        made = Made(record["fingerprint"], record["execution"], record["is_exact"])
+        return Found(path, step, made, tuple(passed_over))
+    return Found(None, 0, None, tuple(passed_over))
 
 
 def has_any(folder: Path) -> bool:
@@ -81,12 +106,33 @@ def has_any(folder: Path) -> bool:
     return any((path / MANIFEST).exists() for _, path in _by_step(folder))
 
 
-def _trouble(path: Path) -> str | None:
+def _verified(path: Path) -> dict[str, Any]:
+    """Return what a checkpoint's manifest says; ValueError says what is wrong with either."""
     try:
-        manifest = json.loads((path / MANIFEST).read_text())
-        return first_problem(path, manifest["files"], with_hashes=True)
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return f"{MANIFEST} is not readable"
+        record = read_sealed(path / MANIFEST)
+    except ValueError as error:
+        raise ValueError(f"{MANIFEST} {error}") from error
+    if record.get("format") != _FORMAT:
+        raise ValueError(f"{MANIFEST} was written by another version of posttrain")
+    if path.name != f"checkpoint-{record['step']}":
+        raise ValueError(f"it is the one of step {record['step']}")
+    trouble = first_problem(path, record["files"], with_hashes=True)
+    if trouble is not None:
+        raise ValueError(trouble)
+    extra = first_extra(path, record["files"], manifest=MANIFEST)
+    if extra is not None:
+        raise ValueError(f"{extra} was not written with it, and may change what is loaded")
+    return record
+
+
+def _verify_best(path: Path) -> None:
+    """Raise ValueError unless the best checkpoint, which training ends with, is whole."""
+    try:
+        _verified(path)
+    except FileNotFoundError as error:
+        raise ValueError(f"the best one so far, {path.name}, is gone") from error
+    except ValueError as error:
+        raise ValueError(f"the best one so far, {path.name}, is not whole: {error}") from error
 
 
 def _by_step(folder: Path) -> list[tuple[int, Path]]:

@@ -2,17 +2,20 @@
 
 A folder is finished when its manifest (`artifact.json` of a published stage, `MANIFEST.json` of a
 checkpoint) is in it. The manifest is written last, after every file it names has been flushed to
-the disk, and appears by one rename. No torch here.
+the disk, and appears by one rename. A sealed one carries the sha256 of its own text. No torch here.
 """
 
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 _BLOCK_BYTES = 1 << 20
+# The end of a sealed text: the sha256 of every byte before it.
+_SEAL = re.compile(rb',\n "sha256": "([0-9a-f]{64})"\n\}\n\Z')
 
 
 def sha256_file(path: Path) -> str:
@@ -26,14 +29,38 @@ def sha256_file(path: Path) -> str:
 
 def write_json(path: Path, value: Any) -> None:
     """Write JSON so that a reader sees the old file or the whole new one, also after power loss."""
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", encoding="utf-8") as stream:
-        json.dump(value, stream, indent=1, allow_nan=False)
-        stream.write("\n")
-        stream.flush()
-        os.fsync(stream.fileno())
-    partial.rename(path)
-    flush_folder(path.parent)
+    _write(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
+
+
+def write_sealed(path: Path, fields: Mapping[str, Any]) -> None:
+    """Write a JSON object as `write_json` does, with the sha256 of its text as its last field."""
+    body = json.dumps(fields, indent=1, allow_nan=False).removesuffix("\n}")
+    digest = hashlib.sha256(body.encode()).hexdigest()
+    _write(path, f'{body},\n "sha256": "{digest}"\n}}\n')
+
+
+def read_sealed(path: Path) -> dict[str, Any]:
+    """Return the object that `write_sealed` wrote, without its sha256.
+
+    Raises ValueError that says what is wrong with a file that is not as it was written, in a way
+    that follows its name; OSError for one that cannot be read.
+    """
+    content = path.read_bytes()
+    if not content.strip(b"\0 \n"):
+        raise ValueError("is empty")
+    seal = _SEAL.search(content)
+    if seal is None:
+        raise ValueError("is cut short, changed, or of another version (no sha256 at its end)")
+    body = content[: seal.start()]
+    if hashlib.sha256(body).hexdigest() != seal[1].decode():
+        raise ValueError("is not as it was written (its own sha256 differs)")
+    try:
+        fields = json.loads(body + b"\n}")
+    except (ValueError, RecursionError) as error:
+        raise ValueError("is no JSON") from error
+    if not isinstance(fields, dict):
+        raise ValueError("holds no JSON object")  # noqa: TRY004  of the file, not of an argument
+    return cast("dict[str, Any]", fields)
 
 
 def flush_folder(folder: Path) -> None:
@@ -69,11 +96,39 @@ def first_problem(
     """Return what is wrong with the first file that is not as described, or None."""
     for name, expected in files.items():
         path = folder / name
+        if path.is_symlink():
+            return f"{name} is a symbolic link, and a file was written"
         if not path.is_file():
             return f"{name} is missing"
         size_bytes = path.stat().st_size
         if size_bytes != expected["size_bytes"]:
             return f"{name} has {size_bytes} bytes instead of {expected['size_bytes']}"
         if with_hashes and sha256_file(path) != expected["sha256"]:
-            return f"{name} has other contents than were written (sha256 differs)"
+            return f"{name} {OTHER_CONTENTS}"
     return None
+
+
+def first_extra(folder: Path, files: Mapping[str, Any], *, manifest: str) -> str | None:
+    """Return the name of a file that the manifest does not know: libraries load what they find.
+
+    Hidden files are nobody's to load: what a file browser or a network file system leaves.
+    """
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        is_folder = path.is_dir() and not path.is_symlink()
+        if not (is_folder or path.name.startswith(".") or name == manifest or name in files):
+            return name
+    return None
+
+
+OTHER_CONTENTS = "has other contents than were written (sha256 differs)"
+
+
+def _write(path: Path, text: str) -> None:
+    partial = path.with_name(f".{path.name}.partial")
+    with partial.open("w", encoding="utf-8") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    partial.rename(path)
+    flush_folder(path.parent)

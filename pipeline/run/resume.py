@@ -4,8 +4,6 @@ What could change a number (batch split, processes, threads, library versions) s
 over, said aloud; `--resume-anyway` goes on regardless and marks the result as not exact.
 """
 
-import json
-import os
 import platform
 import shutil
 from collections.abc import Iterable, Mapping
@@ -18,9 +16,10 @@ from pipeline.errors import CorruptArtifactError
 from pipeline.recipe.config import Launcher, StageConfig
 from pipeline.recipe.training_args import EXECUTION_KEYS, HARMLESS_ON_RESUME
 from pipeline.run import checkpoints
+from pipeline.run.fingerprint import SHORT
 from pipeline.run.machine import threads_of
-from pipeline.run.store import Working
-from pipeline.run.worker import LOG, METRICS
+from pipeline.run.stage_log import LOG
+from pipeline.run.store import Working, drop
 
 LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "tokenizers")
 
@@ -57,18 +56,25 @@ def installed_version(name: str) -> str:
         return "absent"
 
 
-def prepare(working: Working, execution: Mapping[str, Any], *, resume_anyway: bool) -> Start:
+def prepare(
+    working: Working, fingerprint: str, execution: Mapping[str, Any], *, resume_anyway: bool
+) -> Start:
     """Open the working folder and decide where to begin.
 
-    Raises CorruptArtifactError when there were whole checkpoints once and none is left.
+    Everything it goes by is in the checkpoint; what else lies in the folder may be torn or gone.
+    Raises CorruptArtifactError when there were whole checkpoints once and none is left, and for
+    those of another stage.
     """
     working.path.mkdir(parents=True, exist_ok=True)
     had_checkpoints = checkpoints.has_any(working.checkpoints)
     found = checkpoints.newest_whole(working.checkpoints)
+    if found.made is not None and found.made.fingerprint != fingerprint:
+        message = f"holds checkpoints of another stage ({found.made.fingerprint[:SHORT]})"
+        raise CorruptArtifactError(str(working.path), message, "give the folders their names back")
     notes = [f"passes over a torn checkpoint: {torn}" for torn in found.passed_over]
     for torn in found.passed_over:
         shutil.rmtree(working.checkpoints / torn.partition(":")[0])
-    if found.path is None:
+    if found.path is None or found.made is None:
         if had_checkpoints:
             raise CorruptArtifactError(
                 str(working.checkpoints),
@@ -77,8 +83,7 @@ def prepare(working: Working, execution: Mapping[str, Any], *, resume_anyway: bo
             )
         working.start_over()
         return Start(None, is_exact=True, notes=())
-    before = json.loads(working.request.read_text(encoding="utf-8"))
-    changed = "; ".join(_changed(before["execution"], execution))
+    changed = "; ".join(_changed(found.made.execution, execution))
     if changed and not resume_anyway:
         working.start_over()
         note = f"starts over, since this changed: {changed} (--resume-anyway goes on regardless)"
@@ -86,7 +91,7 @@ def prepare(working: Working, execution: Mapping[str, Any], *, resume_anyway: bo
     if changed:
         notes.append(f"goes on although this changed: {changed}; marked not exact")
     _back_to(working, found.path)
-    return Start(found.path, is_exact=before["is_exact"] and not changed, notes=tuple(notes))
+    return Start(found.path, is_exact=found.made.is_exact and not changed, notes=tuple(notes))
 
 
 def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterable[str]:
@@ -103,15 +108,15 @@ def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterable[str]
 
 def _back_to(working: Working, checkpoint: Path) -> None:
     """Bring out/ back to the moment of the checkpoint: its metrics, the log, nothing else."""
-    metrics_bytes = checkpoints.read_manifest(checkpoint)["metrics_bytes"]
+    if not working.out.is_dir():
+        drop(working.out)
+        working.out.mkdir()
     for path in list(working.out.iterdir()):
-        if path.is_dir():
-            shutil.rmtree(path)
-        elif path.name == METRICS:
-            os.truncate(path, metrics_bytes)
-        elif path.name != LOG:
-            path.unlink()
+        if path.name != LOG or not path.is_file():
+            drop(path)
+    if (checkpoint / checkpoints.METRICS).exists():
+        shutil.copyfile(checkpoint / checkpoints.METRICS, working.out / checkpoints.METRICS)
     for path in working.checkpoints.iterdir():
         if path.is_dir() and not (path / checkpoints.MANIFEST).exists():
             shutil.rmtree(path)
-    working.result.unlink(missing_ok=True)
+    drop(working.result)

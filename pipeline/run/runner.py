@@ -5,14 +5,13 @@ checkpoint, provided that nothing which could change its numbers (batch split, p
 library versions) has changed since.
 """
 
-import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from pipeline.disk import one_line
-from pipeline.errors import InterruptedRunError, PosttrainError, closest
+from pipeline.errors import CorruptArtifactError, InterruptedRunError, PosttrainError, closest
 from pipeline.recipe.config import LaunchBlock
 from pipeline.recipe.launching import processes_of
 from pipeline.recipe.load import Recipe
@@ -22,7 +21,7 @@ from pipeline.run.check import check_recipe_data
 from pipeline.run.interrupt import StopRequest, stop_requests
 from pipeline.run.launch import launch
 from pipeline.run.machine import check_machine
-from pipeline.run.manifest import write_json
+from pipeline.run.manifest import read_sealed, write_json
 from pipeline.run.plan import Plan, PlannedStage, make, schedule_of
 from pipeline.run.record import record_run
 from pipeline.run.resume import Start, execution_of, installed_version, prepare
@@ -182,7 +181,7 @@ def _one(
         block = _launch_block(plan.recipe, planned)
         processes = processes_of(plan.recipe, planned.config)
         execution = execution_of(planned.config, block.launcher, processes.count)
-        start = prepare(working, execution, resume_anyway=resume_anyway)
+        start = prepare(working, key, execution, resume_anyway=resume_anyway)
         for note in start.notes:
             say(f"{name:<14} {note}")
         _write_request(plan.recipe, planned, inputs, working, execution, processes.count, start)
@@ -262,7 +261,7 @@ def _publish(
     seconds: float,
     start: Start,
 ) -> Artifact:
-    result = json.loads(working.result.read_text(encoding="utf-8"))
+    result = _read_result(working)
     record = {
         "name": planned.name,
         "kind": planned.kind,
@@ -283,3 +282,14 @@ def _publish(
         },
     }
     return store.publish(working, record=record)
+
+
+def _read_result(working: Working) -> dict[str, Any]:
+    """Return what the worker wrote last."""
+    try:
+        return read_sealed(working.result)
+    except FileNotFoundError as error:
+        said = "is missing, although the stage's process ended without an error"
+        raise CorruptArtifactError(str(working.result), said, "run again") from error
+    except ValueError as error:
+        raise CorruptArtifactError(str(working.result), str(error), "run again") from error

@@ -84,9 +84,17 @@ class Working:
     def start_over(self) -> None:
         """Drop what an earlier attempt left."""
         for folder in (self.out, self.checkpoints):
-            shutil.rmtree(folder, ignore_errors=True)
+            drop(folder)
             folder.mkdir(parents=True)
-        self.result.unlink(missing_ok=True)
+        drop(self.result)
+
+
+def drop(path: Path) -> None:
+    """Remove what is there, whatever it is; nothing is fine as well."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 class Store:

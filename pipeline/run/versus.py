@@ -69,6 +69,7 @@ def compare_models(
     request = {
         "name": "compare",
         "kind": config.stage,
+        "fingerprint": "",
         "config": config.model_dump(mode="json", by_alias=True, exclude_unset=True),
         "seed": seed,
         "outputs": {source.name: asdict(source) for source in sources},

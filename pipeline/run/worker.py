@@ -31,13 +31,12 @@ from pipeline.recipe.config import StageConfig, TrainingStage
 from pipeline.recipe.references import Places
 from pipeline.run import checkpoints, progress
 from pipeline.run.interrupt import stop_requests
-from pipeline.run.manifest import write_json
+from pipeline.run.manifest import write_json, write_sealed
 from pipeline.run.stage_log import LOG, logged
 from pipeline.run.store import Working
 from pipeline.stage import Progress, StageContext, StageInput
 from pipeline.stages import stage_of
 
-METRICS = "metrics.jsonl"
 ERRORS = "error-*.json"
 PARENT = "POSTTRAIN_PARENT"  # in the environment of a worker: the process that it must not outlive
 # mallopt's parameters (malloc.h): trim threshold, top pad, mmap threshold (32 MiB is its maximum).
@@ -79,10 +78,11 @@ def execute(working: Working, *, show: Progress, should_stop: Callable[[], bool]
     is_main = _rank() == 0
     set_environment()
 
+    made = checkpoints.Made(request["fingerprint"], request["execution"], request["is_exact"])
+
     def seal(folder: Path, step: int, max_steps: int, best: Path | None) -> None:
-        metrics = working.out / METRICS
-        size_bytes = metrics.stat().st_size if metrics.exists() else 0
-        checkpoints.seal(folder, step, max_steps, metrics_bytes=size_bytes, best=best)
+        metrics = working.out / checkpoints.METRICS
+        checkpoints.seal(folder, step, max_steps, made=made, metrics=metrics, best=best)
 
     place = _Place(show if is_main else progress.silent)
     resume_from = request["resume_from"]
@@ -121,7 +121,7 @@ def execute(working: Working, *, show: Progress, should_stop: Callable[[], bool]
                 raise
             raise told from error
     if is_main:
-        write_json(working.result, {**asdict(result), "world_size": _world_size()})
+        write_sealed(working.result, {**asdict(result), "world_size": _world_size()})
 
 
 def _as_told(

@@ -16,11 +16,10 @@ from pipeline.errors import InterruptedRunError
 from pipeline.models.training import check_adapter
 from pipeline.training.arguments import refusals
 from pipeline.training.rows import NumberedRows
-from pipeline.training.supervisor import Supervisor
+from pipeline.training.supervisor import Supervisor, find_best
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from transformers import Trainer
 
@@ -59,7 +58,7 @@ def train(
         trainer.add_callback(EarlyStoppingCallback(stopping.patience, stopping.threshold))
     trainer.add_callback(supervisor)
     trainer.data_collator = NumberedRows(trainer.data_collator)
-    finished = _finished(trainer, context.resume_from)
+    finished = _finished(trainer, context)
     if finished is not None:
         return {"steps": finished, **_best(trainer), **supervisor.last_logged()}
     checkpoint = str(context.resume_from) if context.resume_from else None
@@ -85,17 +84,19 @@ def _best(trainer: Trainer) -> dict[str, Any]:
     return {} if state.best_metric is None else {"best_step": state.best_global_step}
 
 
-def _finished(trainer: Trainer, checkpoint: Path | None) -> int | None:
+def _finished(trainer: Trainer, context: StageContext) -> int | None:
     """Load a checkpoint that is at the end of training already, and return its step; else None.
 
     Upstream trains one step more each time a finished run is resumed off an epoch boundary.
     """
+    checkpoint = context.resume_from
     if checkpoint is None:
         return None
     state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
     if state["global_step"] < state["max_steps"]:
         return None
     trainer.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+    find_best(trainer.state, context)
     trainer._load_from_checkpoint(str(checkpoint))  # pyright: ignore[reportPrivateUsage]
     if trainer.args.load_best_model_at_end and state["best_model_checkpoint"]:
         trainer._load_best_model()  # pyright: ignore[reportPrivateUsage]

@@ -81,6 +81,7 @@ class Supervisor(TrainerCallback):
     ) -> None:
         """Bring back what log lines are made of, so that a resumed run writes the same ones."""
         if self._context.resume_from is not None:
+            find_best(state, self._context)
             saved = json.loads((self._context.resume_from / _LOG_STATE_FILE).read_text())
             for name in self._carried:
                 current = getattr(self._trainer, name)
@@ -195,6 +196,13 @@ class Supervisor(TrainerCallback):
             distributed.all_reduce(flags, op=distributed.ReduceOp.MAX)
             stop, save = bool(flags[0]), bool(flags[1])
         return _Due(stop, save)
+
+
+def find_best(state: TrainerState, context: StageContext) -> None:
+    """Say where the best checkpoint is now: the state has where it was, in a folder that moved."""
+    if state.best_model_checkpoint is not None:
+        name = Path(state.best_model_checkpoint).name
+        state.best_model_checkpoint = str(context.checkpoints / name)
 
 
 def _is_clock(key: str) -> bool:
