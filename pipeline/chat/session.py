@@ -11,22 +11,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.chat.apart import nobody_gives_up
+from pipeline.chat.shown import Exchange, shown_to
 from pipeline.chat.writing import Answer
 from pipeline.errors import PosttrainError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-    from eval.model import LanguageModel, Turn
+    from eval.model import LanguageModel
     from pipeline.chat.settings import Settings
-
-
-@dataclass(frozen=True)
-class Exchange:
-    """What a person wrote and what the model made of it."""
-
-    prompt: str
-    reply: str
 
 
 @dataclass
@@ -62,52 +56,32 @@ def begin_answer(
     settings: Settings,
     *,
     attempt: int = 0,
+    is_given_up: Callable[[], bool] = nobody_gives_up,
 ) -> Answer:
     """Return the model's answer to a text, not written yet; attempt: another gives another answer.
 
     What does not fit into the model's positions beside half of them for the answer is left out, the
     oldest exchanges first. A document model is shown the text alone, and its end if it is too long.
-    Raises PosttrainError where even so there is no room.
+    Raises PosttrainError where even so there is no room, GivenUpError once `is_given_up` says so.
     """
     text = text.encode("utf-8", "replace").decode()  # a lone surrogate is no text
     limit, room = model.max_length, settings.max_new_tokens
-    before_answer = None if limit is None else limit - min(room, limit // 2)
-    if model.encode_chat is None:
-        ids, left_out = _document_ids(model, text, before_answer)
-    else:
-        left_out = 0
-        ids = model.encode_chat(_turns(earlier, text, settings.system))
-        while before_answer is not None and len(ids) > before_answer and left_out < len(earlier):
-            left_out += 1
-            ids = model.encode_chat(_turns(earlier[left_out:], text, settings.system))
+    shown = shown_to(
+        model,
+        earlier,
+        text,
+        system=settings.system,
+        limit=None if limit is None else limit - min(room, limit // 2),
+        is_given_up=is_given_up,
+    )
+    ids = shown.ids
     if limit is not None:
         room = min(room, limit - len(ids))
     if room < 1:
         message = f"the text takes {len(ids)} tokens, but the model covers {limit} positions"
         raise PosttrainError(model.name, message, "write less, or a shorter system prompt")
     seed = (settings.seed, len(earlier), attempt)
-    return Answer(model, text, ids, settings, room=room, seed=seed, left_out=left_out)
-
-
-def _document_ids(model: LanguageModel, text: str, limit: int | None) -> tuple[list[int], int]:
-    """Return the ids of a text, of a long one BOS and its end, and how many are left out."""
-    ids = model.encode_document(text)
-    if not ids:
-        raise PosttrainError(model.name, "needs some text to continue", "it has no BOS token")
-    left_out = 0 if limit is None else max(0, len(ids) - limit)
-    start = model.encode_document("") if left_out else []
-    return start + ids[left_out + len(start) :], left_out
-
-
-def _turns(earlier: Sequence[Exchange], text: str, system: str) -> list[Turn]:
-    turns: list[Turn] = [("system", system)] if system else []
-    for exchange in earlier:
-        # Templates of models that reason show them the earlier answers without the reasoning.
-        reply = exchange.reply.rpartition("</think>")[2].lstrip("\n")
-        turns.append(("user", exchange.prompt))
-        turns.append(("assistant", reply))
-    turns.append(("user", text))
-    return turns
+    return Answer(model, text, ids, settings, room=room, seed=seed, left_out=shown.left_out)
 
 
 class Session:
@@ -133,12 +107,11 @@ class Session:
     def _check_system(self, settings: Settings) -> None:
         if not settings.system:
             return
-        encoders = [side.model.encode_chat for side in self.sides]
-        if not any(encoders):
+        chats = [side.model for side in self.sides if side.model.encode_chat is not None]
+        if not chats:
             raise PosttrainError("system", "a model that continues text takes no system prompt")
-        for encode in encoders:
-            if encode is not None:
-                encode(_turns((), "", settings.system))
+        for model in chats:
+            shown_to(model, (), "", system=settings.system, limit=None)
 
     def ask(self, text: str) -> list[Answer]:
         """Return each model's answer, to be written and then kept.

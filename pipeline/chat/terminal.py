@@ -64,6 +64,12 @@ def talk(session: Session, console: Console) -> None:
         except PosttrainError as error:
             console.print(str(error), style="red", markup=False, highlight=False)
             continue
+        except KeyboardInterrupt:  # while the conversation was being encoded
+            if was_stopped:
+                raise
+            console.print("\nstopped", style="dim")
+            was_stopped = True
+            continue
         if outcome.is_over:
             return
 

@@ -1,56 +1,61 @@
-"""The chat as a page on this machine: one page, two calls, no state but the models.
+"""The chat as a page on this machine: one page, three calls, no state but the models.
 
-The page keeps the conversations and sends them along. It can be reached from this machine alone,
-by whoever has the token in its address; other sites in the same browser are kept out by the token
-and by the Host and Origin headers. What a model writes goes to the page as it is, which shows it as
-text.
+The page keeps the conversations and sends them along. It can be reached from this machine alone. A
+link lets one browser tab in, once: the tab changes the code behind its `#`, which a browser sends
+to nobody, for a token that it keeps to itself. No cookie: a browser would show it to whatever
+listens on another port. Other sites in the same browser are kept out by the token and by the Host
+and Origin headers. What a model writes goes to the page as it is, which shows it as text.
+Connections are connections.py's subject.
 """
 
 from __future__ import annotations
 
-import errno
-import hashlib
+import asyncio
 import hmac
 import json
 import secrets
-import sys
 import threading
 import time
 import webbrowser
-from base64 import b64encode
-from contextlib import suppress
-from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-from urllib.parse import urlsplit
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 
-from pipeline.chat.session import Exchange, begin_answer
+from pipeline.chat.apart import GivenUpError
+from pipeline.chat.connections import server_of
+from pipeline.chat.guard import Guard, read_body, read_page, refused, unless_gone
+from pipeline.chat.session import begin_answer
 from pipeline.chat.settings import Settings, said
+from pipeline.chat.shown import Exchange
 from pipeline.errors import PosttrainError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    import socket
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 
-    from pipeline.chat.session import Session
+    from starlette.requests import Request
+    from starlette.types import Receive, Scope, Send
+
+    from pipeline.chat.session import Session, Side
     from pipeline.chat.writing import Answer
 
 MAX_BODY_BYTES = 1 << 20
-MAX_CONNECTIONS = 16
+MAX_EXCHANGES = 1000
+MAX_ASKING = 8  # answers being written or waited for
 ANSWER_LIMIT_S = 600.0
-_WAIT_S = 10.0  # for a model that is still answering, and for a client that is silent
-_FIRST_PORT, _NUM_PORTS = 8000, 20
-_PAGE = Path(__file__).with_name("page.html")
-_HEADERS = {
-    "Cache-Control": "no-store",
-    "Connection": "close",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-}
+TURN_LIMIT_S = 10.0  # for a model that is still answering
+_VOID = (
+    "this link is void, since each lets one tab in: open the newest that the terminal shows. "
+    "If it was not you who used this one, end the chat"
+)
+T = TypeVar("T")
 
 
 class Asked(BaseModel):
@@ -59,250 +64,200 @@ class Asked(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: Annotated[int, Field(ge=0)]
-    earlier: Annotated[list[tuple[str, str]], Field(max_length=1000)]
+    earlier: Annotated[list[tuple[str, str]], Field(max_length=MAX_EXCHANGES)]
     prompt: str
     settings: Settings
     attempt: Annotated[int, Field(ge=0)] = 0
 
 
-class ChatServer(ThreadingHTTPServer):
-    """Serves the page and the models' answers on the loopback interface.
+class Voice:
+    """A model, the thread it answers in, and whose turn it is."""
 
-    token: what a request must bring. address: of the page, the token in it, which a browser sends
-    to nobody, since it stands behind `#`.
+    def __init__(self, side: Side) -> None:
+        self.side = side
+        self.turn = asyncio.Lock()
+        self._thread = ThreadPoolExecutor(1, f"answers of {side.name}")
+
+    async def run(self, call: Callable[[], T]) -> T:
+        """Run a call in the model's thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, call)
+
+    @asynccontextmanager
+    async def taken(self) -> AsyncIterator[None]:
+        """Wait for the model's turn, not for long."""
+        try:
+            async with asyncio.timeout(TURN_LIMIT_S):
+                await self.turn.acquire()
+        except TimeoutError as error:
+            message = f"{self.side.name} is still answering something else"
+            raise HTTPException(503, message) from error
+        try:
+            yield
+        finally:
+            self.turn.release()
+
+
+class ChatPage:
+    """The page as a web application: who is let in, and the models' answers.
+
+    address: of the page, with the code that lets one tab in; void once it was used, and another one
+    is there. say: is told so.
     """
 
-    daemon_threads = True
+    def __init__(self, session: Session, *, port: int, say: Callable[[str], None]) -> None:
+        self.voices = [Voice(side) for side in session.sides]
+        self.is_closing: Callable[[], bool] = lambda: False
+        self._settings = session.settings
+        self._token = secrets.token_urlsafe(24)
+        self._code = secrets.token_urlsafe(24)
+        self._say = say
+        self._num_asking = 0
+        self._page, policy = read_page()
+        self._place = f"http://127.0.0.1:{port}"
+        routes = [
+            Route("/", self._get_page),
+            Route("/api/enter", self._enter, methods=["POST"]),
+            Route("/api/chat", self._describe),
+            Route("/api/answer", self._answer, methods=["POST"]),
+        ]
+        app = Starlette(routes=routes, exception_handlers={HTTPException: refused})
+        app.router.redirect_slashes = False
+        self.app = Guard(app, hosts={f"127.0.0.1:{port}", f"localhost:{port}"}, policy=policy)
 
-    def __init__(self, session: Session, *, port: int) -> None:
-        self.sides = session.sides
-        self.settings = session.settings
-        self.token = secrets.token_urlsafe(24)
-        self.is_closing = False
-        self.page, self.policy = _page()
-        self.turns = [threading.Lock() for _ in session.sides]
-        self._connections = threading.BoundedSemaphore(MAX_CONNECTIONS)
-        super().__init__(("127.0.0.1", port), _Handler)
-        self.hosts = {f"{name}:{self.server_port}" for name in ("127.0.0.1", "localhost")}
-        self.address = f"http://127.0.0.1:{self.server_port}/#{self.token}"
+    @property
+    def address(self) -> str:
+        """The link that lets the next tab in."""
+        return f"{self._place}/#{self._code}"
 
-    def process_request(self, request: Any, client_address: Any) -> None:
-        """Answer in a thread of its own, or hang up where there are too many."""
-        if self._connections.acquire(blocking=False):
-            super().process_request(request, client_address)
-        else:
-            self.shutdown_request(request)
+    async def _get_page(self, _request: Request) -> Response:
+        return Response(self._page, media_type="text/html")
 
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """Answer one connection."""
+    async def _enter(self, request: Request) -> Response:
+        """Change the link's code for the token, once."""
+        given = await read_body(request, max_bytes=1000)
+        if not hmac.compare_digest(given, self._code.encode()):
+            raise HTTPException(401, _VOID)
+        self._code = secrets.token_urlsafe(24)
+        self._say(f"opened; another tab gets in by {self.address}")
+        return JSONResponse({"token": self._token})
+
+    @contextmanager
+    def one_more_asking(self) -> Iterator[None]:
+        """Count an answer that is written or waited for; HTTPException when there are too many."""
+        if self._num_asking >= MAX_ASKING:
+            raise HTTPException(503, "too many answers are asked for at once")
+        self._num_asking += 1
         try:
-            super().process_request_thread(request, client_address)
+            yield
         finally:
-            self._connections.release()
+            self._num_asking -= 1
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Let a client go that hung up; anything else is a bug of ours."""
-        if not isinstance(sys.exception(), OSError):
-            super().handle_error(request, client_address)
+    def _check_token(self, request: Request) -> None:
+        given = request.headers.get("Authorization", "").encode("utf-8", "replace")
+        if not hmac.compare_digest(given, f"Bearer {self._token}".encode()):
+            raise HTTPException(401, "open the link that the terminal shows")
 
-    def server_close(self) -> None:
-        """Close the port and wait for answers that are being written."""
-        self.is_closing = True
-        super().server_close()
-        for turn in self.turns:
-            turn.acquire(timeout=_WAIT_S)
+    async def _describe(self, request: Request) -> Response:
+        self._check_token(request)
+        models = [
+            {
+                "name": voice.side.name,
+                "source": voice.side.model.name,
+                "form": voice.side.model.form,
+                "parameters": voice.side.size,
+                "positions": voice.side.model.max_length,
+            }
+            for voice in self.voices
+        ]
+        return JSONResponse({"models": models, "settings": self._settings.model_dump()})
 
-
-def serve(session: Session, *, port: int | None, opens: bool, say: Callable[[str], None]) -> None:
-    """Serve the page until Ctrl-C; port: None for the first free one from 8000 on."""
-    with _bound(session, port) as server:
-        say(f"the chat is at {server.address}\nCtrl-C ends it")
-        if opens:
-            webbrowser.open(server.address)
-        with suppress(KeyboardInterrupt):
-            server.serve_forever()
-
-
-def _bound(session: Session, port: int | None) -> ChatServer:
-    ports = range(_FIRST_PORT, _FIRST_PORT + _NUM_PORTS) if port is None else (port,)
-    for each in ports:
-        try:
-            return ChatServer(session, port=each)
-        except PermissionError as error:
-            raise PosttrainError("--port", f"{each} is for administrators only") from error
-        except OSError as error:
-            if error.errno != errno.EADDRINUSE:
-                raise PosttrainError("--port", f"{each} cannot be used ({error})") from error
-    message = f"{ports[0]} is taken" if port else f"{ports[0]} to {ports[-1]} are all taken"
-    raise PosttrainError("--port", message, "name another")
+    async def _answer(self, request: Request) -> Response:
+        """Give a JSON object a line, the text of a token in each, and at last how it ended."""
+        self._check_token(request)
+        if request.headers.get("Content-Type", "").partition(";")[0] != "application/json":
+            raise HTTPException(415, "this is no JSON")
+        asked = _asked(await read_body(request, max_bytes=MAX_BODY_BYTES), len(self.voices))
+        return _Answering(self, self.voices[asked.model], asked)
 
 
-def _page() -> tuple[bytes, str]:
-    """Return the page and the policy that lets its own script and style run and nothing else."""
-    page = _PAGE.read_text(encoding="utf-8")
-    hashes: dict[str, str] = {}
-    for tag in ("script", "style"):
-        inner = page.partition(f"<{tag}>")[2].partition(f"</{tag}>")[0]
-        hashes[tag] = b64encode(hashlib.sha256(inner.encode()).digest()).decode()
-    policy = (
-        f"default-src 'none'; script-src 'sha256-{hashes['script']}'; "
-        f"style-src 'sha256-{hashes['style']}'; connect-src 'self'; img-src data:; "
-        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    )
-    return page.encode(), policy
+class _Answering(Response):
+    """Writes an answer line by line; what is wrong before it begins is a status instead."""
 
+    def __init__(self, page: ChatPage, voice: Voice, asked: Asked) -> None:
+        super().__init__(media_type="application/x-ndjson")
+        del self.headers["Content-Length"]
+        self._page = page
+        self._voice = voice
+        self._asked = asked
 
-class _RefusedError(Exception):
-    def __init__(self, status: HTTPStatus, message: str) -> None:
-        super().__init__(message)
-        self.status = status
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._page.one_more_asking():
+            await unless_gone(receive, self._write(send))
 
+    async def _write(self, send: Send) -> None:
+        async def send_line(record: Mapping[str, Any]) -> None:
+            line = json.dumps(record).encode() + b"\n"
+            await send({"type": "http.response.body", "body": line, "more_body": True})
 
-def _require(holds: bool, status: HTTPStatus, message: str) -> None:
-    if not holds:
-        raise _RefusedError(status, message)
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: ChatServer  # pyright: ignore[reportIncompatibleVariableOverride]
-    protocol_version = "HTTP/1.1"
-    timeout = _WAIT_S
-
-    def do_GET(self) -> None:
-        self._unless_refused(self._get)
-
-    def do_POST(self) -> None:
-        self._unless_refused(self._post)
-
-    def _unless_refused(self, act: Callable[[], None]) -> None:
-        try:
-            act()
-        except _RefusedError as refused:
-            self._send_json(refused.status, {"error": str(refused)})
-
-    def _get(self) -> None:
-        self._check_host()
-        path = urlsplit(self.path).path
-        if path == "/":
-            policy = {"Content-Security-Policy": self.server.policy}
-            self._send(HTTPStatus.OK, "text/html; charset=utf-8", self.server.page, policy)
-            return
-        _require(path == "/api/chat", HTTPStatus.NOT_FOUND, "there is no such page")
-        self._check_token()
-        self._send_json(HTTPStatus.OK, self._description())
-
-    def _post(self) -> None:
-        body = self._body()
-        self._check_host()
-        origin = self.headers.get("Origin", "").removeprefix("http://")
-        _require(origin in self.server.hosts, HTTPStatus.FORBIDDEN, "another site asked for this")
-        self._check_token()
-        is_json = self.headers.get_content_type() == "application/json"
-        _require(is_json, HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "this is no JSON")
-        path = urlsplit(self.path).path
-        _require(path == "/api/answer", HTTPStatus.NOT_FOUND, "there is no such call")
-        self._answer(_asked(body, len(self.server.sides)))
-
-    def _check_host(self) -> None:
-        """Keep out a site whose name was made to lead here (DNS rebinding)."""
-        given = self.headers.get_all("Host", [])
-        is_ours = len(given) == 1 and given[0] in self.server.hosts
-        _require(is_ours, HTTPStatus.MISDIRECTED_REQUEST, "this is another host")
-
-    def _check_token(self) -> None:
-        given = self.headers.get("Authorization", "").encode("utf-8", "replace")
-        is_right = hmac.compare_digest(given, f"Bearer {self.server.token}".encode())
-        message = "the address is not complete: open the one that the terminal shows"
-        _require(is_right, HTTPStatus.UNAUTHORIZED, message)
-
-    def _body(self) -> bytes:
-        given = self.headers.get("Content-Length", "")
-        is_number = given.isascii() and given.isdigit() and len(given) < 16
-        _require(is_number, HTTPStatus.LENGTH_REQUIRED, "how long is it?")
-        length = int(given)
-        body = b""
-        with suppress(OSError):  # it did not come in time
-            # Some of what is too long as well: a client that is cut short never sees the answer.
-            body = self.rfile.read(min(length, 4 * MAX_BODY_BYTES))
-        is_short = length <= MAX_BODY_BYTES
-        message = "the conversation is too long to send"
-        _require(is_short, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, message)
-        _require(len(body) == length, HTTPStatus.REQUEST_TIMEOUT, "it did not come in time")
-        return body
-
-    def _description(self) -> dict[str, Any]:
-        return {
-            "models": [
-                {
-                    "name": side.name,
-                    "source": side.model.name,
-                    "form": side.model.form,
-                    "parameters": side.size,
-                    "positions": side.model.max_length,
-                }
-                for side in self.server.sides
-            ],
-            "settings": self.server.settings.model_dump(),
-        }
-
-    def _answer(self, asked: Asked) -> None:
-        side, turn = self.server.sides[asked.model], self.server.turns[asked.model]
-        is_free = turn.acquire(timeout=_WAIT_S)
-        message = f"{side.name} is still answering something else"
-        _require(is_free, HTTPStatus.SERVICE_UNAVAILABLE, message)
-        try:
-            earlier = [Exchange(prompt, reply) for prompt, reply in asked.earlier]
-            answer = begin_answer(
-                side.model, earlier, asked.prompt, asked.settings, attempt=asked.attempt
-            )
-            self._stream(answer)
-        except PosttrainError as error:
-            raise _RefusedError(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)) from error
-        finally:
-            turn.release()
-
-    def _stream(self, answer: Answer) -> None:
-        """Send a JSON object a line, the text of a token in each, and at last how it ended."""
         deadline_s = time.monotonic() + ANSWER_LIMIT_S
-        self._send_head(HTTPStatus.OK, "application/x-ndjson", {"Transfer-Encoding": "chunked"})
-        self._send_line({"left_out": answer.left_out})
+        async with self._voice.taken():
+            answer = await self._begun()
+            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            await send_line({"left_out": answer.left_out})
+            pieces = iter(answer)
+            try:
+                while not self._page.is_closing() and time.monotonic() < deadline_s:
+                    piece = await self._voice.run(partial(next, pieces, None))
+                    if piece is None:
+                        break
+                    await send_line({"text": piece})
+            except PosttrainError as error:
+                await send_line({"error": str(error)})
+            took = {"tokens": answer.num_tokens, "seconds": answer.seconds}
+            await send_line({"ended": answer.ended or "stopped", **took})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _begun(self) -> Answer:
+        """Begin the answer; no longer than somebody waits for it."""
+        asked, is_gone = self._asked, threading.Event()
+        begin = partial(
+            begin_answer,
+            self._voice.side.model,
+            [Exchange(prompt, reply) for prompt, reply in asked.earlier],
+            asked.prompt,
+            asked.settings,
+            attempt=asked.attempt,
+            is_given_up=lambda: is_gone.is_set() or self._page.is_closing(),
+        )
         try:
-            for piece in answer:
-                self._send_line({"text": piece})
-                if self.server.is_closing or time.monotonic() > deadline_s:
-                    break
+            return await self._voice.run(begin)
         except PosttrainError as error:
-            self._send_line({"error": str(error)})
-        took = {"tokens": answer.num_tokens, "seconds": answer.seconds}
-        self._send_line({"ended": answer.ended or "stopped", **took})
-        self.wfile.write(b"0\r\n\r\n")
-
-    def _send_line(self, record: Mapping[str, Any]) -> None:
-        line = json.dumps(record).encode() + b"\n"
-        self.wfile.write(b"%x\r\n%s\r\n" % (len(line), line))
-
-    def _send_json(self, status: HTTPStatus, record: Mapping[str, Any]) -> None:
-        self._send(status, "application/json", json.dumps(record).encode(), {})
-
-    def _send(self, status: HTTPStatus, kind: str, body: bytes, headers: Mapping[str, str]) -> None:
-        self._send_head(status, kind, {"Content-Length": str(len(body)), **headers})
-        self.wfile.write(body)
-
-    def _send_head(self, status: HTTPStatus, kind: str, headers: Mapping[str, str]) -> None:
-        self.send_response_only(status)
-        for name, value in {"Content-Type": kind, **_HEADERS, **headers}.items():
-            self.send_header(name, value)
-        self.end_headers()
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing: the terminal belongs to the user."""
+            raise HTTPException(422, str(error)) from error
+        except GivenUpError as error:
+            raise HTTPException(503, "the chat is over") from error
+        finally:
+            is_gone.set()
 
 
 def _asked(body: bytes, num_models: int) -> Asked:
     try:
         asked = Asked.model_validate_json(body)
     except ValidationError as error:
-        raise _RefusedError(HTTPStatus.UNPROCESSABLE_ENTITY, str(said(error))) from error
-    is_there = asked.model < num_models
-    _require(is_there, HTTPStatus.UNPROCESSABLE_ENTITY, f"there is no model {asked.model}")
+        raise HTTPException(422, str(said(error))) from error
+    if asked.model >= num_models:
+        raise HTTPException(422, f"there is no model {asked.model}")
     return asked
+
+
+def serve(
+    session: Session, bound: socket.socket, *, opens: bool, say: Callable[[str], None]
+) -> None:
+    """Serve the page on a `bound_socket` until Ctrl-C."""
+    page = ChatPage(session, port=bound.getsockname()[1], say=say)
+    server = server_of(page.app)
+    page.is_closing = lambda: server.should_exit
+    say(f"the chat is at {page.address}\nthe link lets one tab in; Ctrl-C ends the chat")
+    if opens:  # some browsers keep whoever opens them waiting
+        threading.Thread(target=webbrowser.open, args=(page.address,), daemon=True).start()
+    with suppress(KeyboardInterrupt):
+        server.run(sockets=[bound])

@@ -11,6 +11,8 @@ from pipeline.cli.app import RUNS, Roots, Runs, app, console, roots_by_name, sto
 from pipeline.errors import PosttrainError
 
 if TYPE_CHECKING:
+    from socket import socket
+
     from eval.model import LanguageModel
     from pipeline.chat.session import Session
     from pipeline.stage import StageInput
@@ -65,18 +67,25 @@ def chat(
     store, folders = store_at(runs), roots_by_name(roots)
     texts = [model] if versus is None else [model, versus]
     sources = [named_model(text, store, roots=folders) for text in texts]
+    bound = _bound(port) if web else None  # a port that is taken is said before a model is loaded
     gc.enable()
     models = [_loaded(source, form, precision) for source in sources]
 
     from pipeline.chat.session import Session
 
     session = Session(models, settings)
-    if web:
+    if bound is not None:
         from pipeline.chat.web import serve
 
-        serve(session, port=port, opens=opens, say=typer.echo)
+        serve(session, bound, opens=opens, say=typer.echo)
     else:
         _in_terminal(session)
+
+
+def _bound(port: int | None) -> "socket":
+    from pipeline.chat.connections import bound_socket
+
+    return bound_socket(port)
 
 
 def _loaded(

@@ -12,6 +12,12 @@ from tests.unit.data.small_tokenizers import TEMPLATES, byte_level_tokenizer
 
 POSITIONS = 256
 
+# One step of Python's that no alarm ends: a product of two numbers of ten million digits.
+ENDLESS_FROM_THIRD_TURN = (
+    "{% if messages | length > 2 %}{% set n = namespace(x=7) %}"
+    "{% for _ in range(90) %}{% set n.x = n.x * n.x %}{% endfor %}{% endif %}"
+) + TEMPLATES["own"]
+
 
 def tiny_model(
     *, name: str = "./tiny", form: Form = "chat", template: str = TEMPLATES["own"], seed: int = 0

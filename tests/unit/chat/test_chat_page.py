@@ -2,9 +2,13 @@
 
 import http.client
 import json
+import multiprocessing
 import re
+import socket
 import threading
 import time
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -12,11 +16,13 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from pipeline.chat import web
+from pipeline.chat import connections, guard, shown, web
+from pipeline.chat.connections import bound_socket, server_of
 from pipeline.chat.session import Exchange, Session, begin_answer
 from pipeline.chat.settings import Settings
 from pipeline.errors import PosttrainError
 from pipeline.report.plain import visible
+from tests.unit.chat.conftest import ENDLESS_FROM_THIRD_TURN
 
 pytestmark = pytest.mark.enable_socket
 
@@ -29,21 +35,44 @@ ASKED = {
 }
 
 
+class Running:
+    """A page in a thread, on a port of its own; links: what the terminal was told."""
+
+    def __init__(self, models) -> None:
+        self.links: list[str] = []
+        bound = bound_socket(0)
+        self.port = bound.getsockname()[1]
+        self.page = web.ChatPage(Session(models, Settings()), port=self.port, say=self.links.append)
+        self.token = self.page._token
+        self.model = models[0]
+        self.uvicorn = server_of(self.page.app)
+        self.page.is_closing = lambda: self.uvicorn.should_exit
+        self.thread = threading.Thread(target=self.uvicorn.run, kwargs={"sockets": [bound]})
+        self.thread.start()
+
+    def stop(self) -> None:
+        self.uvicorn.should_exit = True
+        self.thread.join()
+
+    def is_free(self, within_s: float) -> bool:
+        """Whether the first model's turn comes within so long."""
+        deadline_s = time.monotonic() + within_s
+        while self.page.voices[0].turn.locked() and time.monotonic() < deadline_s:
+            time.sleep(0.01)
+        return not self.page.voices[0].turn.locked()
+
+
 @pytest.fixture
 def server(make_model, socket_enabled):
-    """A server with two models, in a thread."""
-    models = [make_model(), make_model(name="<b>other</b>", seed=1)]
-    with web.ChatServer(Session(models, Settings()), port=0) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
+    """A page with two models."""
+    running = Running([make_model(), make_model(name="<b>other</b>", seed=1)])
+    yield running
+    running.stop()
 
 
 def call(server, path="/api/answer", body: Any = ASKED, **headers: str | None) -> Any:
     """Return (status, headers, text) of a call as the page makes it; None takes a header away."""
-    place = f"http://127.0.0.1:{server.server_port}"
+    place = f"http://127.0.0.1:{server.port}"
     given = {
         "Authorization": f"Bearer {server.token}",
         "Content-Type": "application/json",
@@ -53,18 +82,30 @@ def call(server, path="/api/answer", body: Any = ASKED, **headers: str | None) -
     data = None if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
     request = Request(place + path, data, {k: v for k, v in given.items() if v is not None})
     try:
-        with urlopen(request, timeout=20) as response:
+        with urlopen(request, timeout=30) as response:
             return response.status, response.headers, response.read().decode()
     except HTTPError as error:
         with error:
             return error.code, error.headers, error.read().decode()
 
 
+def asking(server, body: dict[str, Any]) -> http.client.HTTPConnection:
+    """Return a connection on which an answer was asked for, as the page does, and not read."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+    headers = {
+        "Authorization": f"Bearer {server.token}",
+        "Content-Type": "application/json",
+        "Origin": f"http://127.0.0.1:{server.port}",
+    }
+    connection.request("POST", "/api/answer", json.dumps(body), headers)
+    return connection
+
+
 def test_an_answer_comes_token_by_token_and_is_that_of_the_model(server):
     status, _, text = call(server)
     assert status == 200
     first, *pieces, last = [json.loads(line) for line in text.splitlines()]
-    model = server.sides[0].model
+    model = server.model
     settings = Settings(temperature=0, max_new_tokens=12)
     expected = begin_answer(model, [Exchange("Hi", "Hello")], "And?", settings)
     assert [piece["text"] for piece in pieces] == list(expected)
@@ -116,48 +157,96 @@ def test_what_is_not_the_pages_own_call_is_refused(server, changed, status):
     assert json.loads(text)["error"]
 
 
-def test_a_body_without_length_or_that_never_comes_is_refused(server, monkeypatch):
-    monkeypatch.setattr(web._Handler, "timeout", 0.2)
-    for length, status in ((None, 411), ("-1", 411), ("1e3", 411), ("100", 408)):
-        connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=10)
-        connection.putrequest("POST", "/api/answer")
-        if length is not None:
-            connection.putheader("Content-Length", length)
-        connection.endheaders(b"{")
-        assert connection.getresponse().status == status
-        connection.close()
+def test_a_link_lets_one_tab_in_and_the_terminal_is_told_the_next(server):
+    first = server.page.address
+    code = first.partition("#")[2].encode()
+    assert call(server, "/api/enter", code[:-1] + b"x", Authorization=None)[0] == 401
+    status, _, text = call(server, "/api/enter", code, Authorization=None)
+    assert (status, json.loads(text)) == (200, {"token": server.token})
+    status, _, text = call(server, "/api/enter", code, Authorization=None)
+    assert status == 401
+    assert "this link is void" in json.loads(text)["error"]
+    (said,) = server.links
+    assert server.page.address in said
+    assert server.page.address != first
+    assert call(server, "/api/enter", code * 100, Authorization=None)[0] == 413
+    assert (
+        call(server, "/api/enter", b"", Authorization=None, Origin="http://evil.example")[0] == 403
+    )
 
 
-def test_too_many_connections_are_hung_up_on_and_make_room_again(server):
-    silent = [
-        http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=5)
-        for _ in range(web.MAX_CONNECTIONS)
-    ]
-    for connection in silent:
-        connection.connect()
-    time.sleep(0.2)
-    with pytest.raises(OSError, match=r"closed|reset|RemoteDisconnected"):
-        call(server, "/", None)
-    for connection in silent:
-        connection.close()
-    time.sleep(0.2)
+def test_a_body_that_never_comes_is_refused(server, monkeypatch):
+    monkeypatch.setattr(guard, "BODY_LIMIT_S", 0.2)
+    connection = asking(server, ASKED)
+    connection.close()
+    headers = f"Host: 127.0.0.1:{server.port}\r\nOrigin: http://127.0.0.1:{server.port}\r\n"
+    headers += f"Authorization: Bearer {server.token}\r\nContent-Type: application/json\r\n"
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as slow:
+        slow.sendall(f"POST /api/answer HTTP/1.1\r\n{headers}Content-Length: 9\r\n\r\n{{".encode())
+        assert slow.recv(1000).startswith(b"HTTP/1.1 408 ")
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET / HTTP/1.1\r\nHost: a"])
+def test_silent_connections_keep_nobody_out_and_are_hung_up_on(server, monkeypatch, sent):
+    monkeypatch.setattr(connections, "HEADERS_LIMIT_S", 0.5)
+    silent = []
+    for _ in range(connections.MAX_SILENT + 10):
+        silent.append(socket.create_connection(("127.0.0.1", server.port), timeout=10))
+        silent[-1].sendall(sent)
+        assert len(server.uvicorn.server_state.connections) <= connections.MAX_SILENT + 1
     assert call(server, "/", None)[0] == 200
+    for each in silent:
+        with each, suppress(ConnectionResetError):
+            assert each.recv(1) == b""
 
 
 def test_an_answer_ends_when_its_reader_hangs_up(server):
     asked = {**ASKED, "settings": {"temperature": 3, "max_new_tokens": 100_000}}
-    body = json.dumps(asked)
-    headers = {
-        "Authorization": f"Bearer {server.token}",
-        "Content-Type": "application/json",
-        "Origin": f"http://127.0.0.1:{server.server_port}",
-    }
-    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=10)
-    connection.request("POST", "/api/answer", body, headers)
-    assert connection.getresponse().read(20)
+    server.page.voices[0].side.model = make_endless(server)
+    response = asking(server, asked).getresponse()
+    assert response.read(20)
+    assert not server.is_free(within_s=0.2)
+    response.close()  # and with it the connection
+    assert server.is_free(within_s=2)
+
+
+def test_reading_a_conversation_ends_when_its_reader_hangs_up_or_it_takes_too_long(
+    server, make_model, monkeypatch
+):
+    server.page.voices[0].side.model = make_model(template=ENDLESS_FROM_THIRD_TURN)
+    short = {**ASKED, "earlier": []}
+    connection = asking(server, ASKED)
+    time.sleep(0.3)
+    assert not server.is_free(within_s=0)
     connection.close()
-    assert server.turns[0].acquire(timeout=10)
-    server.turns[0].release()
+    assert server.is_free(within_s=1)
+    assert call(server, body=short)[0] == 200
+    monkeypatch.setattr(shown, "READING_LIMIT_S", 0.5)
+    status, _, text = call(server)
+    assert (status, multiprocessing.active_children()) == (422, [])
+    assert "the conversation could not be encoded within 0.5 s" in json.loads(text)["error"]
+    assert call(server, body=short)[0] == 200
+
+
+def make_endless(server):
+    """A model whose answers no end token and no position ends."""
+    model = replace(server.model, eos_token_ids=frozenset())
+    model.module.config.max_position_embeddings = 100_000  # rotary: there is no table that ends
+    return model
+
+
+def test_a_model_answers_one_at_a_time_and_only_so_many_may_wait(server, monkeypatch):
+    monkeypatch.setattr(web, "MAX_ASKING", 2)
+    server.page.voices[0].side.model = make_endless(server)
+    monkeypatch.setattr(web, "TURN_LIMIT_S", 0.3)
+    first = asking(server, {**ASKED, "settings": {"max_new_tokens": 100_000}}).getresponse()
+    assert first.read(10)
+    status, _, text = call(server)
+    assert (status, json.loads(text)["error"]) == (503, "tiny is still answering something else")
+    monkeypatch.setattr(web, "MAX_ASKING", 1)
+    status, _, text = call(server, body={**ASKED, "model": 1})
+    assert (status, json.loads(text)["error"]) == (503, "too many answers are asked for at once")
+    first.close()
 
 
 def test_the_page_lets_its_own_script_run_and_nothing_else(server):
@@ -191,10 +280,9 @@ def test_the_page_shows_what_the_terminal_shows(tmp_path):
     assert different == []
 
 
-def test_a_port_that_is_taken_is_named_and_without_one_the_next_is_used(server, make_model):
-    session = Session([make_model()], Settings())
-    with pytest.raises(PosttrainError, match=f"--port: {server.server_port} is taken"):
-        web._bound(session, server.server_port)
-    first, after = (web._bound(session, None) for _ in range(2))
-    with first, after:
-        assert web._FIRST_PORT <= first.server_port < after.server_port
+def test_a_port_that_is_taken_is_named_and_without_one_the_next_is_used(socket_enabled):
+    with bound_socket(None) as first, bound_socket(None) as after:
+        port = first.getsockname()[1]
+        with pytest.raises(PosttrainError, match=f"--port: {port} is taken"):
+            bound_socket(port)
+        assert connections._FIRST_PORT <= port < after.getsockname()[1]

@@ -1,16 +1,19 @@
 """What a model is shown of a conversation, and what becomes of it."""
 
 import json
+import multiprocessing
+import random
 
 import pytest
 
+from pipeline.chat import shown as shown_module
 from pipeline.chat.session import Exchange, Session, begin_answer, sides_of
 from pipeline.chat.settings import Settings
 from pipeline.data.formats import read
 from pipeline.errors import PosttrainError
 from pipeline.recipe.config import DataBlock
 from pipeline.recipe.references import Places
-from tests.unit.chat.conftest import POSITIONS
+from tests.unit.chat.conftest import ENDLESS_FROM_THIRD_TURN, POSITIONS
 from tests.unit.data.small_tokenizers import TEMPLATES
 
 SHORT = Settings(temperature=0, max_new_tokens=8)
@@ -52,6 +55,35 @@ def test_the_oldest_exchanges_make_room_and_are_counted(chat_model):
     assert shown(answer, chat_model).startswith(f"<|user|>question {answer.left_out}<|end|>")
     one_more = begin_answer(chat_model, earlier[answer.left_out - 1 :], "last", settings)
     assert one_more.left_out == 1  # no more than needed are left out
+
+
+def test_as_many_exchanges_as_fit_are_shown_and_hardly_more_are_encoded():
+    dice = random.Random(5)
+    for _ in range(300):
+        lengths = [dice.randrange(1, 9) for _ in range(dice.randrange(60))]
+        earlier = [Exchange("x" * length, "") for length in lengths]
+        limit = dice.choice([0, 3, 30, 100, 1000])
+        encoded = []
+
+        def encode(turns, encoded=encoded):
+            encoded.append(len(turns) // 2)
+            return [0] * sum(len(content) for _, content in turns)
+
+        found = shown_module._fitted(encode, earlier, "ab", "", limit)
+        fitting = [n for n in range(len(earlier) + 1) if 2 + sum(lengths[n:]) <= limit]
+        left_out = min(fitting, default=len(earlier))
+        assert (found.left_out, len(found.ids)) == (left_out, 2 + sum(lengths[left_out:]))
+        assert max(encoded) <= 2 * (len(earlier) - left_out) + 1
+        assert len(encoded) <= 2 * len(earlier).bit_length() + 1
+
+
+def test_a_template_that_never_ends_is_an_error_and_leaves_no_process(make_model, monkeypatch):
+    monkeypatch.setattr(shown_module, "READING_LIMIT_S", 0.3)
+    model = make_model(template=ENDLESS_FROM_THIRD_TURN)
+    begin_answer(model, (), "Hi", SHORT)
+    with pytest.raises(PosttrainError, match=r"could not be encoded within 0\.3 s"):
+        begin_answer(model, [Exchange("a", "b")], "Hi", SHORT)
+    assert multiprocessing.active_children() == []
 
 
 def test_an_answer_ends_where_the_positions_do(chat_model):
