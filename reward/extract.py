@@ -27,26 +27,27 @@ _LATEX_FRACTION = re.compile(r"\\[dt]?frac\{([0-9]{1,50})\}\{([0-9]{1,50})\}")
 _LATEX_UNIT = re.compile(r"\\(?:text|mathrm)\{[^{}]{0,60}\}(?:\^\{?[0-9]\}?)?")
 _BRACE = re.compile(r"\\boxed\{|\\[{}]|[{}]")
 _HASHES = re.compile(r"^####[ \t]*(\S[^\n]*)", re.MULTILINE)
-_FENCE = re.compile(r"^[ \t]{0,3}```[ \t]*([^\s`]*)[^\n`]*$", re.MULTILINE)
+_FENCE = re.compile(r"^[ \t]{0,3}```[ \t]*+([^\s`]*+)[^\n`]*+$", re.MULTILINE)
+_LABELS = {"python": ("python", "python3", "py"), "sql": ("sql", "sqlite", "sqlite3")}
 _JSON_OPENING = re.compile(r'\{\s*["}]')
 # Each failed attempt may cost a pass over the text: 20000 unclosed braces would take seconds.
-_MAX_JSON_ATTEMPTS = 200
+_MAX_JSON_ATTEMPTS, _MAX_JSON_PASSES = 200, 10
 
 
 def boxed(text: str) -> str | None:
     r"""Return what stands in the `\boxed{...}` that closes last, braces inside it included."""
-    content: str | None = None
+    content: tuple[int, int] | None = None
     starts: list[int | None] = []  # one for each open brace: where its content begins, if a box's
     for brace in _BRACE.finditer(text):
         if brace[0] == "}":
             start = starts.pop() if starts else None
             if start is not None:
-                content = text[start : brace.start()].strip()
+                content = start, brace.start()
         elif brace[0] == "{":
             starts.append(None)
         elif brace[0].startswith(r"\boxed"):
             starts.append(brace.end())
-    return content
+    return None if content is None else text[slice(*content)].strip()
 
 
 def after_hashes(text: str) -> str | None:
@@ -108,11 +109,12 @@ def choice_letter(text: str, letters: str = "ABCD") -> str | None:
     return bracketed.pop() if len(bracketed) == 1 else None
 
 
-def code_block(text: str, language: str | None = None) -> str | None:
+def code_block(text: str, language: str | None = None, *, defining: str = "") -> str | None:
     """Return the last fenced code block, of that language or without one.
 
     The last, because a response that corrects itself ends with its final version. A block that the
-    end of the response cuts off counts.
+    end of the response cuts off counts. defining: a name; blocks that define it come before others,
+    which may show how it is used.
     """
     blocks: list[str] = []
     opening: re.Match[str] | None = None
@@ -124,24 +126,39 @@ def code_block(text: str, language: str | None = None) -> str | None:
             opening = None
     if opening is not None:
         blocks += _block(opening, text[opening.end() + 1 :], language)
+    if defining:
+        name = re.escape(defining)
+        definition = re.compile(
+            rf"^(?:(?:async )?def|class) {name}\b|^{name}(?: ?:[^=\n]*+)? ?=(?!=)", re.MULTILINE
+        )
+        blocks = [block for block in blocks if definition.search(block)] or blocks
     return blocks[-1] if blocks else None
 
 
 def json_object(text: str) -> str | None:
     """Return the text of the first complete JSON object."""
     decoder = json.JSONDecoder()
+    rest = _MAX_JSON_PASSES * len(text)
     for opening in islice(_JSON_OPENING.finditer(text), _MAX_JSON_ATTEMPTS):
+        start = opening.start()
         try:
-            _, end = decoder.raw_decode(text, opening.start())
-        except (ValueError, RecursionError):  # no object begins here, or one too deep for the stack
-            continue
-        return text[opening.start() : end]
+            _, end = decoder.raw_decode(text, start)
+        except json.JSONDecodeError as error:  # no object begins here
+            rest -= error.pos - start
+        except (ValueError, RecursionError):  # a number too long, or too deep for the stack
+            rest -= len(text) - start
+        else:
+            return text[start:end]
+        if rest < 0:
+            return None
     return None
 
 
 def _block(opening: re.Match[str], code: str, language: str | None) -> list[str]:
-    label = opening[1].lower()
-    return [code] if language is None or label in ("", language.lower()) else []
+    label = opening[1].lower().strip("{.}")  # pandoc writes {.python}
+    if language is None or label in ("", *_LABELS.get(language, (language,))):
+        return [code]
+    return []
 
 
 def _plain(text: str) -> str:

@@ -163,7 +163,7 @@ def run_tests(
             raise InfrastructureError(reason)
         if "SystemExit" in reason:
             run.signals.append(_EXITS)
-        return status, reason[:_MAX_REASON]
+        return status, _line(reason)
 
     return _in_boxes(steps, program, timeout_s, memory_bytes)
 
@@ -194,29 +194,39 @@ class _Run:
         self._zygote = zygote
         self._limits = limits
         self._clock_s = clock_s
+        self._budget = values.Budget()
+        self._box: Box | None = None
         self.answers: list[Answer] = []
         self.signals: list[str] = []
 
     def open(self) -> Box:
-        return self._zygote.open(self._limits, self._clock_s)
+        self._box = self._zygote.open(self._limits, self._clock_s)
+        return self._box
 
     def open_two(self) -> Box:
         return self._zygote.open_two(self._limits, self._clock_s)
 
     def answer(self, reply: bytes) -> Answer:
-        """Read a reply, which is whatever the program made of it."""
+        """Read a reply, which is whatever the program made of it, within the box's time.
+
+        Raises BoxError if that is over.
+        """
+        assert self._box is not None
+        self._budget.deadline_s = self._box.deadline_s
         try:
-            match json.loads(reply):
+            match values.parse(reply, self._budget):
                 case {"raised": [str(name), str(words)]}:
                     if name == "SystemExit":
                         self.signals.append(_EXITS)
-                    return Answer(error=(f"{name}: {words}" if words else name)[:_MAX_REASON])
+                    return Answer(error=_line(f"{name}: {words}" if words else name))
                 case {"value": value}:
-                    return Answer(values.decode(value, values.unknown))
+                    return Answer(values.decode(value, values.unknown, self._budget))
                 case _:
                     return Answer(error="it is no reply")
-        except (ValueError, TypeError, LookupError, RecursionError) as error:
-            return Answer(error=f"it is no plain value: {error}"[:_MAX_REASON])
+        except ValueError as error:
+            return Answer(error=_line(f"it is no plain value: {error}"))
+        except TimeoutError as error:
+            raise BoxError("timeout", 0) from error
 
     def failure(self, error: BoxError) -> tuple[Status, str]:
         """Say why no answer came. Raises InfrastructureError if it was no doing of the program."""
@@ -260,6 +270,12 @@ def _in_boxes(
         except InfrastructureError as error:
             reason = str(error)
     return Outcome("infrastructure", reason)
+
+
+def _line(words: str) -> str:
+    """Return what may hold anything as one short line of printable characters."""
+    line = " ".join(words[: 4 * _MAX_REASON].split())
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)[:_MAX_REASON]
 
 
 def _json(**message: object) -> bytes:

@@ -172,7 +172,8 @@ class Code(Task):
             cases = [Case(arguments, value) for arguments, value in expected["cases"]]
         except (ValueError, TypeError, KeyError):
             return Verdict(None, None, f"`{reference[:80]}` is no function with its cases")
-        return passes_calls(_program(response, signature), function, cases, timeout_s=_TIMEOUT_S)
+        program = _program(response, function, signature)
+        return passes_calls(program, function, cases, timeout_s=_TIMEOUT_S)
 
     def _functions(self, split: Split) -> list[tuple[Lines, Function]]:
         """Return the functions of a split, in a shuffled order, no body twice."""
@@ -308,9 +309,9 @@ def _cases(function: Function, relatives: list[Function], rng: random.Random) ->
     return cases
 
 
-def _program(response: str, signature: str) -> str:
+def _program(response: str, function: str, signature: str) -> str:
     """Return the code of a response: its last fenced block, its `def`, or itself as a body."""
-    block = extract.code_block(response, "python")
+    block = extract.code_block(response, "python", defining=function)
     code = response if block is None else block
     definition = _DEFINITION.search(code)
     if definition is not None:

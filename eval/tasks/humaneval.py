@@ -70,7 +70,7 @@ def program_of(response: str, prompt: str, entry_point: str) -> str:
     A response that defines the function itself gets what the prompt has before it, its imports and
     helpers; any other goes on where the prompt ends.
     """
-    block = extract.code_block(response, "python")
+    block = extract.code_block(response, "python", defining=entry_point)
     code = response if block is None else block
     definition = re.compile(rf"^(?:async )?def {re.escape(entry_point)}\b", re.MULTILINE)
     if definition.search(code) is None:

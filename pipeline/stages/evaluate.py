@@ -360,5 +360,5 @@ def _sibling(folder: Path, fingerprint: str, inputs: Mapping[str, str]) -> Stage
 
 
 STAGE = Stage(
-    config=EvaluateConfig, run=run, produces="evaluation", version=4, data_forms=("text",)
+    config=EvaluateConfig, run=run, produces="evaluation", version=5, data_forms=("text",)
 )

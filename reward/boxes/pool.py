@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import json
+import math
 import os
 import secrets
 import socket
@@ -82,6 +83,11 @@ class Box:
         self._number = number
         self._clock_s = clock_s
         self._deadline: float | None = None
+
+    @property
+    def deadline_s(self) -> float:
+        """When its time is over, on the clock of `time.monotonic`; never before it is ready."""
+        return math.inf if self._deadline is None else self._deadline
 
     def ask(self, message: bytes) -> bytes:
         """Send a message and return the answer. Raises BoxError."""

@@ -50,13 +50,14 @@ class _Program:
                 exec(compile(source, "<program>", "exec"), vars(self._module))  # noqa: S102
                 return None
             case {"call": called, "arguments": arguments, "keywords": keywords}:
-                given = values.decode(arguments, self._resolve)
-                named = values.decode(keywords, self._resolve)
+                given = values.decode(arguments, self._resolve, values.unlimited())
+                named = values.decode(keywords, self._resolve, values.unlimited())
                 return self._resolve(called)(*given, **named)
             case {"get": [owner, name]}:
                 return getattr(self._resolve(owner), name)
             case {"set": [owner, name, value]}:
-                setattr(self._resolve(owner), name, values.decode(value, self._resolve))
+                given = values.decode(value, self._resolve, values.unlimited())
+                setattr(self._resolve(owner), name, given)
                 return None
             case {"list": iterable}:
                 return list(self._resolve(iterable))

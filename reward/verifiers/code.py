@@ -1,11 +1,13 @@
 """Does a program do what hidden cases or tests expect? It runs confined: see reward/sandbox.py.
 
-The program is the last Python code block of a response, or all of a response without one. Where
+The program is the last Python code block of a response that defines what is asked for, or the last
+of all, or all of a response without one. Where
 programs cannot be confined the verifiers raise SandboxUnavailable; where the machine fails, or the
 tests themselves do, the score is None.
 """
 
 import math
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -46,7 +48,7 @@ def passes_calls(
     """
     if not cases:
         return Verdict(None, None, "there are no cases")
-    program = program_of(response)
+    program = program_of(response, function)
     calls = [Call(function, case.arguments, case.keywords) for case in cases]
     outcome = run_calls(program, calls, timeout_s=timeout_s, memory_bytes=memory_bytes)
     for case, answer in zip(cases, outcome.answers, strict=False):
@@ -73,7 +75,7 @@ def passes_tests(
     code cannot find out. MBPP: `tests` is the setup code and the assertions, one a line. HumanEval:
     `tests` is `test`, `given` is `prompt`, and the program is the prompt with its completion.
     """
-    program = program_of(response)
+    program = program_of(response, entry_point)
     outcome = run_tests(
         program,
         tests,
@@ -85,16 +87,17 @@ def passes_tests(
     return _verdict(program, outcome, "all tests hold")
 
 
-def program_of(response: str) -> str:
-    """Return the program in a response."""
-    block = extract.code_block(response, "python")
+def program_of(response: str, function: str = "") -> str:
+    """Return the program in a response, if it can be, one that defines the function."""
+    block = extract.code_block(response, "python", defining=function)
     return response if block is None else block
 
 
 def same(found: Any, expected: Any, *, tolerance: float = 0.0) -> bool:
     """Whether two plain values are equal and of the same types all the way down.
 
-    Floats may differ by the tolerance, absolutely or relatively; NaN is the same as NaN.
+    Floats may differ by the tolerance, absolutely or relatively, except in sets and as keys; NaN is
+    the same as NaN.
     """
     if type(found) is not type(expected):
         return False
@@ -104,24 +107,32 @@ def same(found: Any, expected: Any, *, tolerance: float = 0.0) -> bool:
             or (math.isnan(found) and math.isnan(expected))
             or math.isclose(found, expected, rel_tol=tolerance, abs_tol=tolerance)
         )
-    if isinstance(expected, list | tuple):
+    if isinstance(expected, list | tuple | deque):
         items = cast("Sequence[Any]", expected)
         return len(found) == len(items) and all(
             same(one, other, tolerance=tolerance) for one, other in zip(found, items, strict=True)
         )
     if isinstance(expected, dict):
-        held_by_key = cast("dict[Any, Any]", expected)
-        return _same_elements(found, held_by_key) and all(
-            same(found[key], held, tolerance=tolerance) for key, held in held_by_key.items()
+        found_by_key = {_written(key): held for key, held in found.items()}
+        expected_by_key = {
+            _written(key): held for key, held in cast("dict[Any, Any]", expected).items()
+        }
+        return found_by_key.keys() == expected_by_key.keys() and all(
+            same(found_by_key[key], held, tolerance=tolerance)
+            for key, held in expected_by_key.items()
         )
     if isinstance(expected, set | frozenset):
-        return _same_elements(found, cast("frozenset[Any]", expected))
+        return _written(found) == _written(expected)
     return found == expected
 
 
-def _same_elements(found: Any, expected: Any) -> bool:
-    """Compare the elements of sets, or the keys of dicts, by how they are written with types."""
-    return set(map(dumps, found)) == set(map(dumps, expected))
+def _written(value: Any) -> str:
+    """Return a text that only the same values share: in a set, 1 and True are one."""
+    if isinstance(value, set | frozenset):
+        return f"<{','.join(sorted(map(_written, cast('frozenset[Any]', value))))}>"
+    if isinstance(value, tuple):
+        return f"({','.join(map(_written, cast('tuple[Any, ...]', value)))})"
+    return dumps(0.0 if value == 0 and isinstance(value, float) else value)  # -0.0 is 0.0
 
 
 def _verdict(program: str, outcome: Outcome, praise: str) -> Verdict:

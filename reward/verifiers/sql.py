@@ -16,11 +16,15 @@ from reward import extract
 from reward.sandbox import run_select
 from reward.verdict import Verdict
 
-_QUOTED_OR_COMMENT = re.compile(
-    r"'[^']*'|\"[^\"]*\"|`[^`]*`|\[[^\]]*\]|--[^\n]*|/\*.*?\*/", re.DOTALL
+# What is not closed goes on to the end, so that the rest is not searched again.
+_QUOTED = r"'[^']*(?:'|\Z)|\"[^\"]*(?:\"|\Z)|`[^`]*(?:`|\Z)|\[[^\]]*(?:\]|\Z)"
+_COMMENT = r"--[^\n]*|/\*.*?(?:\*/|\Z)"
+_PART = re.compile(
+    rf"{_QUOTED}|{_COMMENT}|[()]|(?P<order>\border(?:\s|{_COMMENT})++by\b)",
+    re.DOTALL | re.IGNORECASE,
 )
-_INNERMOST = re.compile(r"\([^()]*\)")
-_ORDER_BY = re.compile(r"\border\s+by\b", re.IGNORECASE)
+_STATEMENT_END = re.compile(rf"{_QUOTED}|{_COMMENT}|(?P<end>;)", re.DOTALL)
+_NOTHING = re.compile(rf"(?:[\s;]|{_COMMENT})*+", re.DOTALL)
 _SIGNIFICANT_DIGITS = 9
 
 Row = tuple[Any, ...]
@@ -35,7 +39,7 @@ def sql(response: str, reference: str, *, timeout_s: float = 3.0) -> Verdict:
     a reference should order fully. timeout_s: for each database.
     """
     query = extract.code_block(response, "sql")
-    query = (response if query is None else query).strip()
+    query = without_end((response if query is None else query).strip())
     try:
         schemas, expected_query = _parts(reference)
         expected = [_expected(schema, expected_query) for schema in schemas]
@@ -55,16 +59,30 @@ def sql(response: str, reference: str, *, timeout_s: float = 3.0) -> Verdict:
 
 def same_rows(found: list[Row], expected: list[Row], *, in_order: bool) -> bool:
     """Whether the rows are the same, and come in the same order if that is asked."""
+    if len(found) != len(expected):  # before rows by the thousand are compared
+        return False
     first, second = list(map(_normalised, found)), list(map(_normalised, expected))
     return first == second if in_order else Counter(first) == Counter(second)
 
 
 def orders_its_rows(query: str) -> bool:
     """Whether a query has an ORDER BY outside of all brackets, strings and comments."""
-    plain = _QUOTED_OR_COMMENT.sub(" ", query)
-    while (shorter := _INNERMOST.sub(" ", plain)) != plain:
-        plain = shorter
-    return _ORDER_BY.search(plain) is not None
+    depth = 0
+    for part in _PART.finditer(query):
+        if part["order"] and depth == 0:
+            return True
+        depth = max(0, depth + (part[0] == "(") - (part[0] == ")"))
+    return False
+
+
+def without_end(query: str) -> str:
+    """Return a query without the semicolons at its end, of which SQLite takes one only."""
+    for part in _STATEMENT_END.finditer(query):
+        if part["end"]:
+            rest = _NOTHING.match(query, part.start())
+            is_last = rest is not None and rest.end() == len(query)
+            return query[: part.start()] if is_last else query
+    return query
 
 
 class _Ungradable(Exception):

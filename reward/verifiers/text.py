@@ -13,6 +13,11 @@ Within = Literal["response", "leading_sentence"]
 
 _ARTICLE = re.compile(r"\b(?:a|an|the)\b")
 _NOT_WORDS = re.compile(r"[\W_]+")
+# Words as they are normalised: `isn't` is `isn t`.
+_DENIED = re.compile(
+    r"\b(?:not|never|nor|cannot be|can t be|anything but|(?:is|was|are|were|does|did)n t) $"
+)
+_MAX_MARKS = 30
 _SENTENCE_END = re.compile(r"[.!?](?=\s|$)|\n")
 
 
@@ -20,8 +25,8 @@ def text(response: str, reference: str, *, within: Within = "response") -> Verdi
     """Compare the normalised words.
 
     within: `response`, the whole of it must be the reference; `leading_sentence`, its first
-    sentence must
-        be the reference or end with it (`The capital of Peru is Lima.`), whatever comes later.
+        sentence must be the reference or end with it (`The capital of Peru is Lima.`) and not deny
+        it (`It is not Lima.`), whatever comes later.
     """
     expected = normalised(reference)
     if not expected:
@@ -33,6 +38,8 @@ def text(response: str, reference: str, *, within: Within = "response") -> Verdi
     if found == expected:
         return Verdict(1.0, answer, "the expected text")
     if within == "leading_sentence" and found.endswith(f" {expected}"):
+        if _DENIED.search(found[: -len(expected)]):
+            return Verdict(0.0, answer, "the leading sentence denies the expected text")
         return Verdict(1.0, reference, "the leading sentence ends with the expected text")
     return Verdict(0.0, answer, f"expected `{reference}`")
 
@@ -46,8 +53,27 @@ def normalised(words: str) -> str:
     """Return the words in lower case, without punctuation and articles, one space between them."""
     import unicodedata  # 30 ms, which a plan that only names a task need not spend
 
-    folded = unicodedata.normalize("NFKC", words).casefold()
+    folded = unicodedata.normalize("NFKC", _stream_safe(words)).casefold()
     return " ".join(_ARTICLE.sub(" ", _NOT_WORDS.sub(" ", folded)).split())
+
+
+def _stream_safe(words: str) -> str:
+    """Return the words with at most 30 combining marks in a row, as Unicode's annex 15 has it.
+
+    A normal form has marks in an order of their own, and sorting a row of n of them takes n**2
+    steps: a minute for a million.
+    """
+    import unicodedata
+
+    marks = [
+        letter
+        for letter in set(words)
+        if not letter.isascii() and unicodedata.combining(unicodedata.normalize("NFKD", letter)[0])
+    ]
+    if not marks:
+        return words
+    mark = f"[{re.escape(''.join(marks))}]"
+    return re.sub(f"({mark}{{{_MAX_MARKS}}}){mark}+", r"\1", words)
 
 
 def named(response: str, candidates: Collection[str]) -> tuple[str, ...]:

@@ -60,7 +60,7 @@ def test_a_set_made_to_be_slow_is_refused_at_once():
     numbers = [number * (2**61 - 1) for number in range(1, 30_000)]
     start = time.monotonic()
     for text in (json.dumps({"set": numbers}), json.dumps({"dict": [[n, 0] for n in numbers]})):
-        with pytest.raises(ValueError, match="collide"):
+        with pytest.raises(ValueError, match="comparisons"):
             values.loads(text)
     assert time.monotonic() - start < 5
     assert len(values.loads(json.dumps({"set": list(range(30_000))}))) == 30_000

@@ -63,6 +63,8 @@ def test_text_differs_neither_by_case_nor_by_punctuation_nor_by_articles():
     assert text("the  Eiffel-Tower!", "Eiffel tower").score == 1.0
     assert text("The capital of Peru is Lima.", "Lima").score == 0.0
     assert text("", "Lima").score == 0.0
+    assert text("Cafe\u0301", "caf\u00e9").score == 1.0
+    assert text("Ze\u0301" + "\u0316\u0301" * 50, "z\u00e9").score == 1.0
     assert text("Lima", "...").score is None
 
 
@@ -71,6 +73,11 @@ def test_within_the_leading_sentence_only_its_end_counts():
     assert text("Lima", "Lima", within="leading_sentence").score == 1.0
     assert text("Not Quito. Lima.", "Lima", within="leading_sentence").score == 0.0
     assert text("It is Kalima.", "Lima", within="leading_sentence").score == 0.0
+    for denial in ("It is not Lima.", "It isn't Lima", "It is never Lima", "Anything but Lima."):
+        assert text(denial, "Lima", within="leading_sentence").score == 0.0
+    assert text("It is John T Lima", "Lima", within="leading_sentence").score == 1.0
+    assert text("It is not Not Lima.", "Not Lima", within="leading_sentence").score == 0.0
+    assert text("Spinoza's is Not Lima.", "Not Lima", within="leading_sentence").score == 1.0
 
 
 def test_a_decimal_point_does_not_end_a_sentence():

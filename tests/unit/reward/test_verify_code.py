@@ -1,5 +1,7 @@
 """Right programs are paid, wrong ones and every known way around the tests are not."""
 
+from collections import deque
+
 import pytest
 
 from reward.verifiers.code import Case, passes_calls, passes_tests, program_of, same
@@ -224,12 +226,20 @@ def test_values_are_the_same_only_with_the_same_types():
         ({"a": 1}, {"a": 1, "b": 2}),
         (0.1 + 0.2, 0.3),
         (None, float("nan")),
+        (deque([True]), deque([1])),
+        ({frozenset({1})}, {frozenset({True})}),
+        ({(1, "a,b")}, {(1, "a", "b")}),
     ):
         assert not same(found, expected)
         assert not same(expected, found)
     assert same(0.1 + 0.2, 0.3, tolerance=1e-9)
     assert same([1000.0], [1001.0], tolerance=1e-3)
     assert same(float("nan"), float("nan"))
+    assert same({float("nan"): 1}, {float("nan"): 1})
+    assert same({-0.0}, {0.0})
+    # The order of a set's elements is that in which they came, where they share a place in it.
+    assert same({frozenset({0, 8})}, {frozenset({8, 0})})
+    assert same({(1, frozenset({0, 8})): 2}, {(1, frozenset({8, 0})): 2})
 
 
 def test_a_case_may_allow_a_tolerance():

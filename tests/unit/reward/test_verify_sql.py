@@ -28,6 +28,10 @@ COUNTS = reference("select city, count(*) from people group by city")
         "with c as (select city from people) select city, count(city) * 1.0 from c group by city",
         "-- the count\nselect city, count(*) from people group by city -- done",
         "values ('Lima', 2), ('Rome', 1)",
+        "select city, count(*) from people group by city;;",
+        ";select city, count(*) from people group by city",
+        "select city, count(*) from people group by city; ; -- done;\n;/* ;; */",
+        "select city, count(*) from people where ';;' <> '; ' group by city;\n;",
     ],
 )
 def test_a_query_is_right_by_its_rows(response):
@@ -43,6 +47,8 @@ def test_a_query_is_right_by_its_rows(response):
         "select city, count(*) from people group by city limit 1",
         "select 'Lima', 2 union all select 'Lima', 2 union all select 'Rome', 1",
         "select city, count(*) from people group by city; select 1",
+        "select city, count(*) from people group by city;; select 1;;",
+        "select city, count(*) from people group by city; /* ;; */ values (1)",
         "select * from nowhere",
         "not sql",
         "delete from people returning city, 1",
