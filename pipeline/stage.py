@@ -59,6 +59,7 @@ class StageContext:
     seal: writes a checkpoint's manifest (folder, step, last step, best checkpoint so far); before
     that it does not count.
     outputs: the stages this one builds on, by name.
+    parent_of: finds the model that another one was trained from; None if not known.
     revisions: commit by hub id, from the recipe's lock.
     is_main: False on all ranks but the first of a distributed stage; only the first writes.
     processes: how many share the work.
@@ -74,6 +75,7 @@ class StageContext:
     should_stop: Callable[[], bool]
     seal: Callable[[Path, int, int, Path | None], None]
     resume_from: Path | None = None
+    parent_of: Callable[[StageInput], StageInput | None] = lambda source: None
     revisions: Mapping[str, str] = field(default_factory=dict[str, str])
     is_main: bool = True
     processes: int = 1

@@ -10,7 +10,8 @@ import random
 from pathlib import Path
 from typing import Any
 
-from pipeline.run.manifest import write_json
+from pipeline.run.fingerprint import fingerprint as fingerprint_of
+from pipeline.run.manifest import write_sealed
 from pipeline.run.store import Store
 from tests.report_runs import Told, plain
 
@@ -35,8 +36,10 @@ def write_ppo_run(
     """
     store, record = Store(runs), {}
     stages = (("tuned", "sft", "policy"), ("preference", "reward_model", "reward_model"))
-    for place, (stage, kind, produces) in enumerate((*stages, ("aligned", "ppo", "policy"))):
-        fingerprint = f"{place:02x}" * 32
+    fingerprints: dict[str, str] = {}
+    for stage, kind, produces in (*stages, ("aligned", "ppo", "policy")):
+        identity = {"stage": kind, "seed": 7}
+        fingerprint = fingerprints[stage] = fingerprint_of(identity)
         working = store.working(kind, fingerprint)
         working.out.mkdir(parents=True)
         (working.out / "log.txt").write_text("a log\n")
@@ -47,8 +50,8 @@ def write_ppo_run(
             record={
                 **{"name": told(stage), "kind": kind, "produces": produces},
                 "fingerprint": fingerprint,
-                "identity": {"stage": kind, "seed": 7},
-                "inputs": {told(other): f"{n:02x}" * 32 for n, (other, *_) in enumerate(stages)}
+                "identity": identity,
+                "inputs": {told(other): fingerprints[other] for other, *_ in stages}
                 if kind == "ppo"
                 else {},
                 "properties": {},
@@ -69,7 +72,7 @@ def write_ppo_run(
     recipe = runs / "recipe.yaml"
     recipe.write_text("name: rl\n", encoding="utf-8")
     run = {"name": "rl", "recipe": str(recipe), "seed": 7, "stages": record}
-    write_json(folder / "run.json", run)
+    write_sealed(folder / "run.json", run)
     return folder
 
 

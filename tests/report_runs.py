@@ -11,7 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pipeline.run.manifest import write_json
+from pipeline.run.fingerprint import fingerprint as fingerprint_of
+from pipeline.run.manifest import write_json, write_sealed
 from pipeline.run.store import Store
 
 Told = Callable[[str], str]
@@ -44,7 +45,8 @@ def write_run(runs: Path, *, told: Told = plain, name: str = "example") -> Path:
     record: dict[str, Any] = {}
     fingerprints: dict[str, str] = {}
     for place, (stage, kind, produces, inputs, seconds) in enumerate(STAGES):
-        fingerprint = f"{place:02x}" * 32
+        identity = {"stage": kind, "seed": place}
+        fingerprint = fingerprint_of(identity)
         fingerprints[stage] = fingerprint
         working = store.working(kind, fingerprint)
         working.out.mkdir(parents=True)
@@ -56,7 +58,7 @@ def write_run(runs: Path, *, told: Told = plain, name: str = "example") -> Path:
                 "kind": kind,
                 "produces": produces,
                 "fingerprint": fingerprint,
-                "identity": {"stage": kind, "seed": 7},
+                "identity": identity,
                 "inputs": {told(other): fingerprints[other] for other in inputs},
                 "properties": {},
                 "metrics": _metrics(kind, told),
@@ -80,7 +82,7 @@ def write_run(runs: Path, *, told: Told = plain, name: str = "example") -> Path:
         }
     folder = runs / name
     folder.mkdir()
-    write_json(
+    write_sealed(
         folder / "run.json",
         {"name": told("example"), "recipe": str(recipe), "seed": 7, "stages": record},
     )

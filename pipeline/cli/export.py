@@ -50,7 +50,7 @@ def export(
     elif private:
         raise PosttrainError("--private", "has a meaning with --push only", "leave it out")
     store = store_at(runs)
-    found = prepare(plan_of(recipe, overrides, roots, runs, stage), store, stage, merged=merged)
+    found = prepare(plan_of(recipe, overrides, roots, runs, stage), stage, merged=merged)
     card = partial(model_card, found, repository=push)
     written = write(found, store, folder, force=force, card=card)
     typer.echo(f"{stage}: exported to {written} ({found.form})")

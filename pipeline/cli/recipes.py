@@ -77,6 +77,8 @@ def run(
     from pipeline.run.runner import Selection
     from pipeline.run.runner import run as run_stages
     from pipeline.run.seeds import parse_seeds, run_seeds
+    from pipeline.run.store import read_json
+    from pipeline.stages.compare import COMPARISON
 
     several = None if seeds is None else parse_seeds(seeds)
     loaded = load_recipe(recipe, overrides, roots)
@@ -98,7 +100,7 @@ def run(
         print_outcomes(outcomes, screen)
         is_new = any(outcome.status != "cached" for outcome in outcomes)
         comparisons = {
-            outcome.name: _comparison(outcome.artifact.path)
+            outcome.name: read_json(outcome.artifact, COMPARISON)
             for outcome in outcomes
             if outcome.artifact.produces == "comparison"
         }
@@ -271,8 +273,3 @@ def schema() -> None:
     from pipeline.recipe.schema import schema as recipe_schema
 
     typer.echo(json.dumps(recipe_schema(), indent=1))
-
-
-def _comparison(folder: Path) -> dict[str, Any]:
-
-    return json.loads((folder / "comparison.json").read_text(encoding="utf-8"))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from accelerate.utils import is_peft_model
 
-from pipeline.models.load import base_of
+from pipeline.models.load import base_of, is_local
+from pipeline.recipe.references import BASE_FOLDER
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -46,22 +47,46 @@ def save_trained(
     trainable, total = trained.get_nb_trainable_parameters()
     without = frozen_experts(trained)
     properties: dict[str, Any] = {"adapter": True, **inherited}
-    below = source.properties.get("base_artifact") if base else source.artifact
     metrics = {"parameters": total, "trained_parameters": trainable}
     metrics |= {"expert_parameters_without_adapter": without} if without else {}
-    return metrics, ({**properties, "base_artifact": below} if below else properties)
+    return metrics, {**properties, **_place_of(base or source, _artifact_below(source, base))}
 
 
-def save_adapter(trained: Any, source: StageInput, out: Path, *, name: str = "default") -> None:
-    """Save an adapter of what training began with as one on the whole model below that."""
+def save_adapter(
+    trained: Any, source: StageInput, out: Path, *, name: str = "default", inside: str = "."
+) -> None:
+    """Save an adapter of what training began with as one on the whole model below that.
+
+    What it says of that model is the same wherever the store lies: the way to it inside the store,
+    or of a folder elsewhere its name, see `adapter_base`. inside: where `out` is in what will be
+    published.
+    """
     from pipeline import adapters
 
     base = base_of(source)
+    whole, below = base or source, _artifact_below(source, base)
+    named = whole.path
+    if below is not None:
+        named = "/".join([".."] * (1 + len(PurePath(inside).parts)) + [below])
+    elif is_local(whole):
+        named = Path(whole.path).resolve().name
     adapters.save(
         trained,
         out,
-        base=base.path if base else source.path,
-        revision=base.revision if base else source.revision,
+        base=named,
+        revision=whole.revision,
         earlier=Path(source.path) if base else None,
         name=name,
     )
+
+
+def _artifact_below(source: StageInput, base: StageInput | None) -> str | None:
+    """Return the name of the artifact that is the whole model below; None for one from outside."""
+    return source.properties.get("base_artifact") if base else source.artifact
+
+
+def _place_of(whole: StageInput, artifact: str | None) -> dict[str, str]:
+    """Return where the whole model below an adapter is, for the stages that follow."""
+    if artifact is not None:
+        return {"base_artifact": artifact}
+    return {BASE_FOLDER: str(Path(whole.path).resolve())} if is_local(whole) else {}

@@ -30,6 +30,8 @@ _ROOT = re.compile(r"([A-Za-z][A-Za-z0-9_-]+):(?!//)(.*)", re.DOTALL)
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _HUB_PART = r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?"
 _HUB = re.compile(rf"({_HUB_PART}/{_HUB_PART})(?:@([A-Za-z0-9_][A-Za-z0-9_./-]*))?")
+# Of an adapter's properties: where the whole model below is, from the artifact's folder.
+BASE_FOLDER = "base_folder"
 _MODEL_FILES = ("config.json", "adapter_config.json")
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 _MAX_NAME_BYTES = 255
@@ -143,7 +145,8 @@ def model_source(
 def adapter_base(folder: Path) -> LocalModel | HubModel | None:
     """Return the whole model that a saved adapter belongs to; None for a folder without adapter.
 
-    A relative path in the adapter's config is meant from the adapter's folder.
+    A relative path in the adapter's config is meant from the adapter's folder. An adapter that a
+    stage made of a folder's model names that folder only; where it is stands in artifact.json.
     """
     path = folder / "adapter_config.json"
     if not path.is_file():
@@ -155,12 +158,23 @@ def adapter_base(folder: Path) -> LocalModel | HubModel | None:
         raise ValueError(f"`{path}` does not say which model it adapts") from error
     if not isinstance(name, str) or not name:
         raise ValueError(f"`{path}` does not say which model it adapts")
-    local = folder / _home(name)
-    if local.is_dir():
-        return LocalModel(local.resolve())
+    for local in (*_recorded_bases(folder), folder / _home(name)):
+        if local.is_dir():
+            return LocalModel(local.resolve())
     if not _HUB.fullmatch(name):
         raise ValueError(f"the model `{name}`, which the adapter `{folder}` belongs to, is gone")
     return HubModel(name, config.get("revision"))
+
+
+def _recorded_bases(folder: Path) -> list[Path]:
+    """Return where the stage that made an adapter, or a critic beside it, had the model below."""
+    for artifact in (folder, folder.parent):
+        try:
+            record = json.loads((artifact / "artifact.json").read_text(encoding="utf-8"))
+            return [artifact / place for place in record["properties"][BASE_FOLDER]]
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            continue  # none is there, or it says nothing: whoever verifies it names what is wrong
+    return []
 
 
 def load_object(text: str, base: Path) -> Any:

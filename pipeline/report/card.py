@@ -21,6 +21,7 @@ from pipeline.report.rollouts import KIND, in_a_line, read_rollouts
 from pipeline.run.export import without_places
 from pipeline.run.fingerprint import SHORT
 from pipeline.run.plan import schedule_of
+from pipeline.run.store import read_json
 from pipeline.stages.compare import COMPARISON
 
 if TYPE_CHECKING:
@@ -247,7 +248,7 @@ def _comparisons(plan: Plan, name: str) -> Iterator[dict[str, Any]]:
             continue
         path = planned.artifact.path / COMPARISON
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
+            found = read_json(planned.artifact, COMPARISON)
             ours = found["models"][entrants.index(name)]
             rows = [row for row in found["rows"] if row["model"] in (ours, found["baseline"])]
         except (OSError, ValueError, LookupError, TypeError) as error:

@@ -20,12 +20,12 @@ from pipeline.run import checkpoints
 from pipeline.run.fingerprint import SHORT
 from pipeline.run.locks import held_if_free, holder_of, try_lock
 from pipeline.run.manifest import flush_folder
-from pipeline.run.store import ARTIFACT, Store, Working, read
+from pipeline.run.record import RECORD, read_record
+from pipeline.run.store import ARTIFACT, VERIFIED, Store, Working, drop, read
 
 REMOVED = ".removed"  # in the store: what is on its way out
 _NAME = re.compile(rf"[a-z_]+-[0-9a-f]{{{SHORT}}}")
 _PARTIAL = re.compile(r"\..+\.partial")
-_RECORD = "run.json"
 _UNKNOWN = "so what it needs is not known; run its recipe again, which writes it anew, or delete it"
 
 
@@ -107,6 +107,7 @@ def remove(store: Store, unused: Unused, *, unfinished: bool) -> str | None:
             path.rename(going)
             flush_folder(store.root)
             _remove_links(store, path.name)
+            drop(store.root / VERIFIED / f"{path.name}.json")
             shutil.rmtree(going)
     with suppress(OSError):
         (store.root / REMOVED).rmdir()
@@ -137,7 +138,7 @@ def _referred(store: Store) -> set[str]:
     """Return the names of the artifacts that runs refer to."""
     names: set[str] = set()
     for folder in _run_folders(store):
-        record = folder / _RECORD
+        record = folder / RECORD
         if os.path.lexists(record):
             names |= _named_by(record)
         else:  # a run that was killed before its record was there; its links are
@@ -149,13 +150,10 @@ def _referred(store: Store) -> set[str]:
 def _named_by(record: Path) -> set[str]:
     """Return the names of the artifacts that a run.json refers to."""
     try:
-        stages: dict[str, Any] = json.loads(record.read_text(encoding="utf-8"))["stages"]
-        return {Path(stage["path"]).name for stage in stages.values()}
-    except OSError as error:
-        message = f"cannot be read ({error.strerror})"
-        raise CorruptArtifactError(str(record), message, _UNKNOWN) from error
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise CorruptArtifactError(str(record), "is no record of a run", _UNKNOWN) from error
+        stages: dict[str, Any] = read_record(record)["stages"]
+    except CorruptArtifactError as error:
+        raise CorruptArtifactError(error.where, error.message, _UNKNOWN) from error
+    return {Path(stage["path"]).name for stage in stages.values()}
 
 
 def _inputs(working: Working) -> set[str]:
@@ -196,7 +194,7 @@ def _leftovers(store: Store) -> Iterator[Path]:
     removed = store.root / REMOVED
     if removed.is_dir():
         yield from sorted(removed.iterdir())
-    runs = [folder for folder in _run_folders(store) if (folder / _RECORD).exists()]
+    runs = [folder for folder in _run_folders(store) if (folder / RECORD).exists()]
     for folder in (*runs, *store.runs.glob("*/seeds"), *store.runs.glob("compare")):
         for path in sorted(folder.iterdir()):
             if _PARTIAL.fullmatch(path.name) and (path.is_symlink() or holder_of(path) is None):

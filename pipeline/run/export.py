@@ -15,17 +15,16 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from pipeline.disk import one_line
 from pipeline.errors import CorruptArtifactError, PosttrainError
-from pipeline.recipe.references import HubModel, LocalModel, adapter_base
+from pipeline.recipe.references import BASE_FOLDER, HubModel, LocalModel, adapter_base
 from pipeline.run import progress
+from pipeline.run.lineage import as_input, base_artifact, verify_closure
 from pipeline.run.manifest import describe_files, write_json
 from pipeline.run.plan import Plan, PlannedStage
 from pipeline.run.staging import put, staging
-from pipeline.run.store import ARTIFACT, Artifact, Store, read, verify
+from pipeline.run.store import Artifact, Store
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-    from pipeline.stage import StageInput
 
 RECORD = "posttrain.json"
 CARD = "README.md"
@@ -73,7 +72,7 @@ class Asked:
     pad_token_id: int | None
 
 
-def prepare(plan: Plan, store: Store, name: str, *, merged: bool | None) -> Export:
+def prepare(plan: Plan, name: str, *, merged: bool | None) -> Export:
     """Find a stage's model and decide its form: as it lies on disk, unless `merged` says so.
 
     Raises PosttrainError for a stage that has not run or makes no model, and CorruptArtifactError
@@ -91,8 +90,8 @@ def prepare(plan: Plan, store: Store, name: str, *, merged: bool | None) -> Expo
         models = [each.name for each in plan.stages if each.artifact and _is_model(each.artifact)]
         hint = f"stages that made one: {', '.join(models) or 'none'}"
         raise PosttrainError(str(recipe), f"`{name}` makes no model ({artifact.produces})", hint)
-    verify(artifact)
-    base = _base_of(artifact, store)
+    verify_closure(artifact)
+    base = _base_of(artifact)
     if base is None and merged is False:
         message = f"`{name}` is a whole model: it has no adapter"
         raise PosttrainError(str(recipe), message, "leave out --adapter")
@@ -138,16 +137,11 @@ def _is_model(artifact: Artifact) -> bool:
     return artifact.produces in ("policy", "reward_model")
 
 
-def _base_of(artifact: Artifact, store: Store) -> LocalModel | HubModel | None:
+def _base_of(artifact: Artifact) -> LocalModel | HubModel | None:
     """Return the whole model below an adapter; None for a whole model."""
-    sibling = artifact.properties.get("base_artifact")
-    if sibling is not None:
-        path = store.root / sibling
-        if not (path / ARTIFACT).is_file():
-            hint = "run the recipe again to rebuild it"
-            raise CorruptArtifactError(artifact.name, f"its base model {path} is gone", hint)
-        verify(read(path))
-        return LocalModel(path)
+    below = base_artifact(artifact)
+    if below is not None:
+        return LocalModel(below.path)
     try:
         return adapter_base(artifact.path)
     except ValueError as error:
@@ -249,20 +243,12 @@ def _save_merged(export: Export, out: Path) -> None:
     from pipeline.models.save import save_policy
 
     transformers_logging.disable_progress_bar()
-    source = _as_input(export.artifact)
+    source = as_input(export.artifact, export.artifact.name)
     is_policy = export.artifact.produces == "policy"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # of transformers, about its own names
         module = load_policy(source) if is_policy else load_reward_model(source)
     save_policy(module, load_tokenizer(source), out)
-
-
-def _as_input(artifact: Artifact) -> "StageInput":
-    from pipeline.stage import StageInput
-
-    kind: Any = artifact.produces
-    path = str(artifact.path.resolve())
-    return StageInput(artifact.name, kind, path, artifact.properties, artifact=artifact.path.name)
 
 
 def _check_template(tokenizer: "PreTrainedTokenizerBase", artifact: Artifact) -> None:
@@ -311,7 +297,7 @@ def _end_generation_at(asked: Asked, tokenizer: "PreTrainedTokenizerBase", path:
 def _record(export: Export) -> dict[str, Any]:
     """Return what posttrain.json says of the stage, but for `files`."""
     artifact = export.artifact
-    ours = {"base_artifact"} if export.form == "adapter" else {"base_artifact", "adapter"}
+    ours = {"base_artifact", BASE_FOLDER} | (set() if export.form == "adapter" else {"adapter"})
     properties = {k: v for k, v in artifact.properties.items() if k not in ours}
     # Why it ran here, which may name a folder, says nothing to anybody else.
     provenance = {k: v for k, v in artifact.provenance.items() if k != "because"}

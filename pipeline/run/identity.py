@@ -36,7 +36,9 @@ from pipeline.recipe.references import (
     object_source,
 )
 from pipeline.run.hub_lock import UNRESOLVED
+from pipeline.run.lineage import verify_closure
 from pipeline.run.manifest import sha256_file
+from pipeline.run.store import is_finished, read
 from pipeline.stages import stage_of
 
 _NOT_IDENTITY = frozenset({"seed"})  # the effective seed stands beside the config
@@ -125,6 +127,8 @@ class Identifier:
             return {"hub": source.id, "revision": self._commit("models", source)}
         # Before the files are read for their hashes, which takes minutes of a large model.
         check_folder(source.path)
+        if is_finished(source.path):  # a stage's result, named by its folder
+            verify_closure(read(source.path), trusts_record=True)
         described: dict[str, Any] = {
             "folder": source.path.name,
             "files": self._tree(source.path),

@@ -7,7 +7,8 @@ from typing import Any
 
 from pipeline.run import checkpoints
 from pipeline.run.clean import tree_bytes
-from pipeline.run.plan import Plan, PlannedStage, changes, last_run
+from pipeline.run.plan import Plan, PlannedStage, changes
+from pipeline.run.record import last_run
 from pipeline.run.store import Store
 
 _INPUT = ".artifact: "

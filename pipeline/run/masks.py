@@ -16,6 +16,7 @@ from pipeline.recipe.config import TrainingStage
 from pipeline.recipe.references import LocalModel, StageOutput, model_source
 from pipeline.recipe.train_checks import settings
 from pipeline.run.hub_lock import read_lock
+from pipeline.run.lineage import as_input, verify_closure
 from pipeline.stage import StageInput
 from pipeline.stages import stage_of
 
@@ -85,7 +86,8 @@ def _model(plan: Plan, stage_name: str, config: TrainingStage) -> StageInput:
             message = f"`{source.name}` has not run yet, so there is no tokenizer to show rows with"
             hint = f"first `posttrain run {plan.recipe.path} --until {source.name}`"
             raise plan.recipe.error(location, message, hint)
-        return StageInput(source.name, "policy", str(artifact.path), artifact.properties)
+        verify_closure(artifact)
+        return as_input(artifact, source.name)
     if isinstance(source, LocalModel):
         return StageInput(reference, "policy", str(source.path))
     revision = source.revision or read_lock(plan.recipe.path).get(f"models/{source.id}")

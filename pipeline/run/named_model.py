@@ -11,8 +11,9 @@ from pathlib import Path
 from pipeline.errors import PosttrainError, closest
 from pipeline.recipe.load import load
 from pipeline.recipe.references import HubModel, LocalModel, Places, model_source
+from pipeline.run.lineage import as_input, verify_closure
 from pipeline.run.plan import Plan, make
-from pipeline.run.store import ARTIFACT, Artifact, Store, read
+from pipeline.run.store import Artifact, Store, is_finished, read
 from pipeline.stage import StageInput
 from pipeline.stages import stage_of
 
@@ -38,7 +39,7 @@ def named_model(text: str, store: Store, *, roots: Mapping[str, Path] | None = N
     if isinstance(source, HubModel):
         return StageInput(text, "policy", source.id, revision=source.revision)
     folder = source.path.resolve()  # below runs/ lie links; an adapter's base lies beside it
-    if (folder / ARTIFACT).is_file():
+    if is_finished(folder):
         return _as_policy(text, read(folder), "name the folder of another stage")
     return StageInput(text, "policy", str(folder))
 
@@ -93,7 +94,7 @@ def _stage_output(
         return _as_policy(text, planned.artifact, "")
     run = f"`posttrain run {path} --until {name}` makes it"
     earlier = store.runs / plan.recipe.run_name / name
-    if planned.because == "first time" or not (earlier / ARTIFACT).is_file():
+    if planned.because == "first time" or not is_finished(earlier):
         message = f"has not run yet: there is no {planned.path}"
         raise PosttrainError(text, message, run)
     message = f"has no result for the recipe as it is ({planned.because})"
@@ -104,8 +105,8 @@ def _as_policy(text: str, artifact: Artifact, hint: str) -> StageInput:
     if artifact.produces != "policy":
         message = f"holds no language model ({artifact.produces.replace('_', ' ')})"
         raise PosttrainError(text, message, hint)
-    path, name = str(artifact.path), artifact.path.name
-    return StageInput(text, "policy", path, artifact.properties, artifact=name)
+    verify_closure(artifact)
+    return as_input(artifact, text)
 
 
 def _policies(plan: Plan) -> str:

@@ -1,6 +1,5 @@
 """The plan: recipe + what is on disk -> which stages run and why, which are there already."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from pipeline.run import checkpoints
 from pipeline.run.fingerprint import explain, fingerprint
 from pipeline.run.hub_lock import read_lock
 from pipeline.run.identity import Identifier
+from pipeline.run.record import last_run
 from pipeline.run.store import Artifact, Store
 from pipeline.stages import stage_of
 from pipeline.stages.pretrain import PretrainConfig
@@ -120,21 +120,12 @@ def _ignored(recipe: Recipe, config: StageConfig, artifact: Artifact) -> tuple[s
     return tuple(changed_execution(config, config.launch or recipe.launch, before))
 
 
-def last_run(store: Store, run_name: str) -> dict[str, Any]:
-    """Return what runs/<run>/run.json says of each stage; empty when there is none."""
-    path = store.runs / run_name / "run.json"
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))["stages"]
-    except (OSError, ValueError, KeyError):
-        return {}
-
-
 def changes(planned: PlannedStage, last: Mapping[str, Any], store: Store) -> list[str] | None:
     """Return what differs from the artifact of the last run, a line each; None without one."""
     before = last.get(planned.name)
     if before is None:
         return None
-    artifact = store.find(before["kind"], before["fingerprint"])
+    artifact = store.described(before["kind"], before["fingerprint"])
     return None if artifact is None else explain(artifact.identity, planned.identity)
 
 
@@ -148,7 +139,7 @@ def _because(
 ) -> str:
     if name not in last:
         return "first time"
-    before = store.find(last[name]["kind"], last[name]["fingerprint"])
+    before = store.described(last[name]["kind"], last[name]["fingerprint"])
     if before is None:
         return "its last result is gone"
     differences = explain(before.identity, payload)

@@ -5,9 +5,11 @@ checkpoint, provided that nothing which could change its numbers (batch split, p
 library versions) has changed since.
 """
 
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.disk import one_line
@@ -15,17 +17,19 @@ from pipeline.errors import CorruptArtifactError, InterruptedRunError, Posttrain
 from pipeline.recipe.config import LaunchBlock
 from pipeline.recipe.launching import processes_of
 from pipeline.recipe.load import Recipe
+from pipeline.recipe.references import BASE_FOLDER
 from pipeline.recipe.remarks import remarks
 from pipeline.run import hub_lock
 from pipeline.run.check import check_recipe_data
 from pipeline.run.interrupt import StopRequest, stop_requests
 from pipeline.run.launch import launch
+from pipeline.run.lineage import verify_closure
 from pipeline.run.machine import check_machine
 from pipeline.run.manifest import read_sealed, write_json
 from pipeline.run.plan import Plan, PlannedStage, make, schedule_of
 from pipeline.run.record import record_run
 from pipeline.run.resume import Start, execution_of, installed_version, prepare
-from pipeline.run.store import Artifact, Store, Working, verify
+from pipeline.run.store import Artifact, Store, Working
 from pipeline.stages import stage_of
 
 Say = Callable[[str], None]
@@ -176,7 +180,7 @@ def _one(
             return Outcome(name, "cached", artifact, 0.0)
         inputs = {needed: found for needed in planned.inputs if (found := done[needed])}
         for found in inputs.values():
-            verify(found)
+            verify_closure(found)
         working = store.working(kind, key)
         block = _launch_block(plan.recipe, planned)
         processes = processes_of(plan.recipe, planned.config)
@@ -262,6 +266,7 @@ def _publish(
     start: Start,
 ) -> Artifact:
     result = _read_result(working)
+    folder = store.folder(planned.kind, planned.fingerprint)
     record = {
         "name": planned.name,
         "kind": planned.kind,
@@ -269,7 +274,7 @@ def _publish(
         "fingerprint": planned.fingerprint,
         "identity": planned.identity,
         "inputs": {name: found.fingerprint for name, found in inputs.items()},
-        "properties": result["properties"],
+        "properties": _with_way(result["properties"], folder),
         "metrics": result["metrics"],
         "provenance": {
             "posttrain": installed_version("posttrain"),
@@ -293,3 +298,14 @@ def _read_result(working: Working) -> dict[str, Any]:
         raise CorruptArtifactError(str(working.result), said, "run again") from error
     except ValueError as error:
         raise CorruptArtifactError(str(working.result), str(error), "run again") from error
+
+
+def _with_way(properties: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Return a stage's properties, the place of a model outside also as a way from its artifact.
+
+    It holds when store and model are moved together; the place itself when the store alone is.
+    """
+    base = properties.get(BASE_FOLDER)
+    if base is None:
+        return dict(properties)
+    return {**properties, BASE_FOLDER: [os.path.relpath(base, folder.resolve()), base]}

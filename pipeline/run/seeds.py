@@ -7,7 +7,6 @@ Each run is an ordinary one with another `seed`: stages with a seed of their own
 seed does not change, are the same in all of them and run once.
 """
 
-import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
@@ -17,9 +16,9 @@ from eval.gate import judge
 from eval.pool import as_row, pool
 from pipeline.errors import PosttrainError
 from pipeline.recipe.load import Recipe
-from pipeline.run.manifest import write_json
+from pipeline.run.manifest import write_sealed
 from pipeline.run.runner import Outcome, Selection, run
-from pipeline.run.store import Artifact, Store
+from pipeline.run.store import Artifact, Store, read_json, verify
 from pipeline.stages.compare import COMPARISON, CompareConfig, bounds
 from pipeline.stages.evaluate import read_items
 
@@ -87,7 +86,7 @@ def run_seeds(
             assert isinstance(config, CompareConfig)
             pooled[name] = _pooled(name, config, seeds, artifacts, store)
             folder.mkdir(exist_ok=True)
-            write_json(folder / f"{name}.json", pooled[name])
+            write_sealed(folder / f"{name}.json", pooled[name])
     return pooled
 
 
@@ -98,7 +97,9 @@ def _pooled(
     artifacts: Sequence[Artifact],
     store: Store,
 ) -> dict[str, Any]:
-    first = json.loads((artifacts[0].path / COMPARISON).read_text(encoding="utf-8"))
+    for artifact in artifacts:
+        verify(artifact)
+    first = read_json(artifacts[0], COMPARISON)
     try:
         results = [read_items(artifact.path) for artifact in artifacts]
         rows = pool(results, first["baseline"], pass_at=config.pass_at)

@@ -5,25 +5,44 @@
     runs/store/.working/<kind>-<fingerprint>/   an unfinished stage: stage.json, out/, checkpoints/
     runs/store/.locks/                          one lock a stage, dropped by the kernel when its
     owner dies
+    runs/store/.verified/                       what was hashed already (verified.py)
 
 Publishing is one rename of `out/`. Nothing here imports torch.
 """
 
+import hashlib
 import json
+import os
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
+from typing import Any, cast
 
 from pipeline.errors import CorruptArtifactError
-from pipeline.run.fingerprint import SHORT
+from pipeline.run.fingerprint import SHORT, fingerprint
 from pipeline.run.locks import held
-from pipeline.run.manifest import describe_files, first_problem, flush_folder, write_json
+from pipeline.run.manifest import (
+    OTHER_CONTENTS,
+    describe_files,
+    first_extra,
+    first_problem,
+    flush_folder,
+    read_sealed,
+    write_sealed,
+)
+from pipeline.run.verified import first_changed
 
 ARTIFACT = "artifact.json"
-_FORMAT = 1
+VERIFIED = ".verified"
+LOCKS = ".locks"
+_FORMAT = 2
+_NAMED = re.compile(rf"[a-z_]+-[0-9a-f]{{{SHORT}}}")
+_TEXTS = ("name", "kind", "produces", "fingerprint")
+_OBJECTS = ("identity", "inputs", "properties", "metrics", "provenance", "files")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -113,18 +132,27 @@ class Store:
         return Working(self.root / ".working" / f"{kind}-{fingerprint[:SHORT]}")
 
     def find(self, kind: str, fingerprint: str) -> Artifact | None:
-        """Return the finished artifact, its files looked at for presence and size only.
+        """Return the finished artifact; files that changed since they were hashed are hashed anew.
 
         Raises CorruptArtifactError when it was finished and is not whole any more.
         """
         folder = self.folder(kind, fingerprint)
-        return read(folder) if (folder / ARTIFACT).exists() else None
+        if not is_finished(folder):
+            return None
+        artifact = read(folder)
+        verify(artifact, trusts_record=True)
+        return artifact
+
+    def described(self, kind: str, fingerprint: str) -> Artifact | None:
+        """Return what artifact.json says of a finished artifact, its files not looked at."""
+        folder = self.folder(kind, fingerprint)
+        return _described(folder) if is_finished(folder) else None
 
     def artifacts(self) -> Iterator[Artifact]:
         """Yield all finished artifacts."""
         if self.root.is_dir():
             for folder in sorted(self.root.iterdir()):
-                if (folder / ARTIFACT).exists():
+                if is_finished(folder):
                     yield read(folder)
 
     def unfinished(self) -> list[Working]:
@@ -142,7 +170,7 @@ class Store:
             files = describe_files(working.out, manifest=ARTIFACT)
         except ValueError as error:
             raise CorruptArtifactError(str(working.out), str(error)) from error
-        write_json(working.out / ARTIFACT, {"format": _FORMAT, **record, "files": files})
+        write_sealed(working.out / ARTIFACT, {"format": _FORMAT, **record, "files": files})
         if (
             final.exists()
         ):  # a forced rerun: the old one makes room, and is gone once the new one is there
@@ -166,32 +194,115 @@ class Store:
 
     def lock_path(self, name: str) -> Path:
         """Return the lock file of a folder of the store, or of a run's record."""
-        return self.root / ".locks" / f"{name}.lock"
+        return self.root / LOCKS / f"{name}.lock"
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether a folder holds a published artifact, whole or not."""
+    return os.path.lexists(folder / ARTIFACT)
 
 
 def read(folder: Path) -> Artifact:
-    """Return the artifact in a folder; its files are looked at for presence and size only."""
-    manifest = folder / ARTIFACT
-    try:
-        record = json.loads(manifest.read_text(encoding="utf-8"))
-        if record.pop("format") != _FORMAT:
-            raise CorruptArtifactError(
-                str(manifest), "it was written by another version of posttrain", _RERUN
-            )
-        artifact = Artifact(path=folder, **record)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CorruptArtifactError(str(manifest), "it is not readable", _RERUN) from error
+    """Return the artifact in a folder; its files are looked at for presence and size only.
+
+    Raises CorruptArtifactError where one is not there or was not published with it.
+    """
+    artifact = _described(folder)
     trouble = first_problem(folder, artifact.files, with_hashes=False)
     if trouble:
         raise CorruptArtifactError(str(folder), trouble, _RERUN)
+    extra = first_extra(folder, artifact.files, manifest=ARTIFACT)
+    if extra:
+        message = "was not published with this result, and may change what is loaded"
+        raise CorruptArtifactError(str(folder / extra), message, "move it away")
     return artifact
 
 
-def verify(artifact: Artifact) -> None:
-    """Raise CorruptArtifactError unless every file's sha256 is what was published."""
-    trouble = first_problem(artifact.path, artifact.files, with_hashes=True)
+def read_json(artifact: Artifact, name: str) -> dict[str, Any]:
+    """Return the JSON object in a file of an artifact, if what is read is what was published."""
+    path = artifact.path / name
+    try:
+        content = path.read_bytes()
+        if hashlib.sha256(content).hexdigest() != artifact.files[name]["sha256"]:
+            raise CorruptArtifactError(str(path), OTHER_CONTENTS, _RERUN)
+        found = json.loads(content)
+    except OSError as error:
+        raise CorruptArtifactError(str(path), f"cannot be read ({error.strerror})") from error
+    except (ValueError, LookupError, RecursionError) as error:
+        raise CorruptArtifactError(str(path), "is no result of a stage", _RERUN) from error
+    if not isinstance(found, dict):
+        raise CorruptArtifactError(str(path), "holds no JSON object", _RERUN)
+    return cast("dict[str, Any]", found)
+
+
+def verify(artifact: Artifact, *, trusts_record: bool = False, leaves_out: str = "") -> None:
+    """Raise CorruptArtifactError unless every file's sha256 is what was published.
+
+    Reads them all; trusts_record: only those that changed since they were hashed. leaves_out: the
+    ending of names that are not looked at.
+    """
+    folder = artifact.path.resolve()
+    is_in_store = (folder.parent / LOCKS).is_dir()  # a copy elsewhere gets nothing put beside it
+    record = folder.parent / VERIFIED / f"{folder.name}.json" if is_in_store else None
+    trouble = first_changed(
+        folder,
+        artifact.files,
+        record=record,
+        trusts_record=trusts_record,
+        leaves_out=leaves_out,
+    )
     if trouble:
         raise CorruptArtifactError(str(artifact.path), trouble, _RERUN)
 
 
+def _described(folder: Path) -> Artifact:
+    """Return what a folder's artifact.json says, if it is as it was written and belongs there."""
+    manifest = folder / ARTIFACT
+    try:
+        record = read_sealed(manifest)
+        if record.pop("format", None) != _FORMAT:
+            raise ValueError("was written by another version of posttrain")  # noqa: TRY301
+        _check_fields(record)
+        artifact = Artifact(path=folder, **record)
+        own = fingerprint(artifact.identity)
+    except OSError as error:
+        said = f"cannot be read ({error.strerror})"
+        raise CorruptArtifactError(str(manifest), said, _RERUN) from error
+    except ValueError as error:
+        raise CorruptArtifactError(str(manifest), str(error), _RERUN) from error
+    except (TypeError, RecursionError) as error:
+        raise CorruptArtifactError(str(manifest), "is of no result of a stage", _RERUN) from error
+    if own != artifact.fingerprint:
+        message = f"its fingerprint {artifact.fingerprint[:SHORT]} is not that of its identity"
+        raise CorruptArtifactError(str(manifest), message, _RERUN)
+    there, name = folder.resolve().name, f"{artifact.kind}-{own[:SHORT]}"
+    if _NAMED.fullmatch(there) and there != name:
+        message = f"holds the result {name}, which is not what its name says"
+        raise CorruptArtifactError(str(folder), message, _RENAME)
+    return artifact
+
+
+def _check_fields(record: Mapping[str, Any]) -> None:
+    """Raise ValueError for a field of another type than is written, or none of that name."""
+    inputs, files = record.get("inputs"), record.get("files")
+    if (
+        not all(isinstance(record.get(name), str) for name in _TEXTS)
+        or not all(isinstance(record.get(name), dict) for name in _OBJECTS)
+        or not all(isinstance(each, str) for each in cast("dict[str, Any]", inputs).values())
+        or not all(_is_described(*each) for each in cast("dict[str, Any]", files).items())
+    ):
+        raise ValueError("is of no result of a stage")
+
+
+def _is_described(name: str, entry: Any) -> bool:
+    """Whether a name is below the folder, and its entry says size and sha256."""
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or not path.parts or not isinstance(entry, dict):
+        return False
+    size_bytes, digest = (cast("Any", entry).get(key) for key in ("size_bytes", "sha256"))
+    is_size = isinstance(size_bytes, int) and not isinstance(size_bytes, bool) and size_bytes >= 0
+    return is_size and isinstance(digest, str) and _SHA256.fullmatch(digest) is not None
+
+
 _RERUN = "delete that folder and run the recipe again to rebuild it"
+_RENAME = "give both folders their names back, or delete them and run the recipe again"

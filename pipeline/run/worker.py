@@ -31,6 +31,7 @@ from pipeline.recipe.config import StageConfig, TrainingStage
 from pipeline.recipe.references import Places
 from pipeline.run import checkpoints, progress
 from pipeline.run.interrupt import stop_requests
+from pipeline.run.lineage import parent_of
 from pipeline.run.manifest import write_json, write_sealed
 from pipeline.run.stage_log import LOG, logged
 from pipeline.run.store import Working
@@ -100,6 +101,7 @@ def execute(working: Working, *, show: Progress, should_stop: Callable[[], bool]
         progress=place,
         should_stop=should_stop,
         seal=seal,
+        parent_of=parent_of,
         resume_from=Path(resume_from) if resume_from else None,
         revisions=request["revisions"],
         is_main=is_main,

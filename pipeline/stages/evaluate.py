@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
@@ -29,6 +28,7 @@ from pipeline.stage import Stage, StageContext, StageInput, StageResult
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
 
     from eval.compare import Row
     from eval.harness import Harness
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from eval.task import Task
 
 ITEMS = "items.jsonl"
-_ARTIFACT = "artifact.json"
 Style = Literal["zero-shot", "few-shot", "chain-of-thought"]
 Form = Literal["document", "chat"]
 
@@ -196,7 +195,7 @@ def measure(
     if window is not None and model.max_length is not None and window > model.max_length:
         message = f"`window` {window} is beyond the {model.max_length} positions of {source.name}"
         raise PosttrainError(context.name, message, "lower it")
-    parent, notes = _trained_from(config, source, model)
+    parent, notes = _trained_from(config, context, source, model)
 
     def show(label: str, done: int, total: int) -> None:
         context.progress(f"{source.name}: {label}", done, total)
@@ -302,12 +301,12 @@ def _not_worked(config: MeasuringStage, tasks: Sequence[Task]) -> list[str]:
 
 
 def _trained_from(
-    config: MeasuringStage, source: StageInput, model: LanguageModel
+    config: MeasuringStage, context: StageContext, source: StageInput, model: LanguageModel
 ) -> tuple[LanguageModel | None, list[str]]:
     """Load what a model was trained from, where its divergence can be measured; and why not."""
     from pipeline.models.language import language_model
 
-    parent = parent_of(source) if config.kl and config.tasks else None
+    parent = context.parent_of(source) if config.kl and config.tasks else None
     if parent is None:
         return None, []
     if config.temperature != 1:
@@ -321,42 +320,6 @@ def _trained_from(
         note = f"`{source.name}` has other tokens than `{parent.name}`: no divergence of the two."
         return None, [note]
     return found, []
-
-
-def parent_of(source: StageInput) -> StageInput | None:
-    """Return the model that a stage trained this one from; None where that is not known or gone.
-
-    It lies beside it in the store, or is a hub model. A merged adapter has the adapter's parent.
-    """
-    if source.artifact is None:
-        return None
-    folder = Path(source.path)
-    record = json.loads((folder / _ARTIFACT).read_text(encoding="utf-8"))
-    given = record["identity"].get("model")
-    if not isinstance(given, dict):
-        return None
-    if "hub" in given:
-        return StageInput(given["hub"], "policy", given["hub"], revision=given["revision"])
-    before = _sibling(folder, str(given.get("artifact", "")), record["inputs"])
-    is_trained = "training_args" in record["identity"]
-    return before if is_trained or before is None else parent_of(before)
-
-
-def _sibling(folder: Path, fingerprint: str, inputs: Mapping[str, str]) -> StageInput | None:
-    """Return the artifact of a fingerprint that lies beside another one."""
-    for path in sorted(folder.resolve().parent.glob("*-*")):
-        short = path.name.rpartition("-")[2]
-        if fingerprint.startswith(short) and (path / _ARTIFACT).is_file():
-            record = json.loads((path / _ARTIFACT).read_text(encoding="utf-8"))
-            names = (name for name, other in inputs.items() if other == record["fingerprint"])
-            return StageInput(
-                next(names, record["name"]),
-                record["produces"],
-                str(path),
-                record["properties"],
-                artifact=path.name,
-            )
-    return None
 
 
 STAGE = Stage(

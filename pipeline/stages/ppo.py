@@ -239,7 +239,7 @@ def run(config: PpoConfig, context: StageContext) -> StageResult:
         trainer.model.save_critic(context.out / CRITIC)
         if isinstance(trainer.model, SharedLoraActorCritic):
             # On what the policy is an adapter of too: a later stage begins on another network.
-            save_adapter(policy, stage.source, context.out / CRITIC, name=CRITIC)
+            save_adapter(policy, stage.source, context.out / CRITIC, name=CRITIC, inside=CRITIC)
         metrics |= saved
     return StageResult(
         metrics={**metrics, **stage.metrics},

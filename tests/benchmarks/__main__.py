@@ -14,11 +14,13 @@ from tests.benchmarks.result import Result
 from tests.benchmarks.rollout_speed import rollout_speed
 from tests.benchmarks.sandbox_speed import sandbox_calls_seconds, sandbox_tests_seconds
 from tests.benchmarks.startup import help_seconds, plan_seconds, quickstart_cached_seconds
+from tests.benchmarks.verification_speed import verification_seconds
 
 BENCHMARKS: dict[str, Callable[[], Result]] = {
     "help_seconds": help_seconds,
     "plan_seconds": plan_seconds,
     "quickstart_cached_seconds": quickstart_cached_seconds,
+    "verification_seconds": verification_seconds,
     "sandbox_calls_seconds": sandbox_calls_seconds,
     "sandbox_tests_seconds": sandbox_tests_seconds,
     "pretrain_throughput": pretrain_throughput,

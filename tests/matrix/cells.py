@@ -298,7 +298,7 @@ def _exported(
 
     store = Store(made.folder / "runs")
     plan = plan_of(load_recipe(made.recipe(column, stage)), store)
-    export = prepare(plan, store, stage, merged=is_merged)
+    export = prepare(plan, stage, merged=is_merged)
     write(export, store, out, force=False, card=lambda asked: "a card\n")
 
 

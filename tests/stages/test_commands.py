@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.run.manifest import read_sealed, write_sealed
 from tests.command import Said
 from tests.conftest import TINY
 from tests.forked import run_forked, warm
@@ -161,9 +162,9 @@ def test_clean_says_first_and_removes_only_what_no_run_refers_to(
     call, finished: Path, tmp_path: Path
 ) -> None:
     runs = shutil.copytree(finished / "runs", tmp_path / "runs", symlinks=True)
-    record = json.loads((runs / "tiny/run.json").read_text())
+    record = read_sealed(runs / "tiny/run.json")
     orphan = runs / record["stages"].pop("answers")["path"]
-    (runs / "tiny/run.json").write_text(json.dumps(record))
+    write_sealed(runs / "tiny/run.json", record)
     said = call("clean", "--runs", str(runs))
     assert str(orphan) in said.out
     assert orphan.exists()

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from pipeline.models.load import load_policy
 from pipeline.models.reward import load_reward_model
-from pipeline.run.manifest import describe_files
+from pipeline.run.manifest import describe_files, read_sealed, write_sealed
 from pipeline.run.staging import staging
 from pipeline.run.store import ARTIFACT
 from pipeline.stage import StageInput
@@ -164,10 +164,10 @@ def _tampered(made: Path, runs: Path, stage: str, change: Callable[[Path, dict],
     """Copy the results and change an artifact in them, its manifest with it."""
     shutil.copytree(made / "runs", runs, symlinks=True)
     folder = (runs / "tiny" / stage).resolve()
-    record = json.loads((folder / ARTIFACT).read_text())
+    record = read_sealed(folder / ARTIFACT)
     change(folder, record)
     record["files"] = describe_files(folder, manifest=ARTIFACT)
-    (folder / ARTIFACT).write_text(json.dumps(record))
+    write_sealed(folder / ARTIFACT, record)
 
 
 def test_a_whole_model_is_loaded_by_transformers_and_stops_where_a_turn_ends(

@@ -130,4 +130,4 @@ def test_the_artifact_names_its_base_for_the_stages_that_follow(runs: Path) -> N
     properties = json.loads((runs / "dpo_again" / "artifact.json").read_text())["properties"]
     assert properties["base_artifact"] == (runs / "base").resolve().name
     config = json.loads((runs / "dpo_again" / "adapter_config.json").read_text())
-    assert Path(config["base_model_name_or_path"]) == (runs / "base").resolve()
+    assert config["base_model_name_or_path"] == f"../{properties['base_artifact']}"

@@ -47,7 +47,11 @@ def write_report(plan: Plan, store: Store, target: Path) -> Path:
 def write(run: ReportedRun, target: Path) -> Path:
     """Write the report of a run, of a plan or of a folder's record; raises as `write_report`."""
     from pipeline.report.html.page import gather, render
+    from pipeline.run.store import verify
 
+    for stage in run.present:
+        if stage.artifact is not None:
+            verify(stage.artifact, leaves_out=".safetensors")  # no page shows weights
     page = render(gather(run))
     target.parent.mkdir(parents=True, exist_ok=True)
     write_whole(target, page)

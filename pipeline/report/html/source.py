@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from pipeline.errors import PosttrainError
-from pipeline.run.plan import last_run
-from pipeline.run.store import Artifact, Store, read
+from pipeline.errors import CorruptArtifactError, PosttrainError
+from pipeline.run.manifest import read_sealed
+from pipeline.run.record import RECORD, last_run, read_record
+from pipeline.run.store import Artifact, Store, is_finished, read
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from pipeline.run.plan import Plan
 
 Status = Literal["ran", "resumed", "cached", "missing"]
-_RECORD = "run.json"
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ def run_of_folder(folder: Path, *, plan: Plan | None = None, no_plan: str = "") 
     CorruptArtifactError for a broken result.
     """
     folder = run_folder(folder)
-    record = _record(folder)
+    record = read_record(folder / RECORD)
     store = Store(runs_of(folder))
     found = {
         name: _artifact(store, stage)
@@ -160,21 +160,21 @@ def run_of_folder(folder: Path, *, plan: Plan | None = None, no_plan: str = "") 
 
 def first_seed(folder: Path) -> int | None:
     """Return the smallest seed of a run that was under several only; None for any other."""
-    if (folder / _RECORD).is_file():
+    if (folder / RECORD).is_file():
         return None
-    seeds = (path.parent.name.removeprefix("seed-") for path in folder.glob(f"seed-*/{_RECORD}"))
+    seeds = (path.parent.name.removeprefix("seed-") for path in folder.glob(f"seed-*/{RECORD}"))
     return min((int(seed) for seed in seeds if seed.isdecimal()), default=None)
 
 
 def run_folder(folder: Path) -> Path:
     """Return the folder whose run.json speaks for a run: of several seeds, the first one's."""
-    if (folder / _RECORD).is_file():
+    if (folder / RECORD).is_file():
         return folder
     seed = first_seed(folder)
     if seed is None:
         raise PosttrainError(
             str(folder),
-            f"there is no {_RECORD} in this folder",
+            f"there is no {RECORD} in this folder",
             "name a recipe file, or the folder of a run: runs/<recipe>",
         )
     return folder / f"seed-{seed}"
@@ -182,23 +182,8 @@ def run_folder(folder: Path) -> Path:
 
 def recorded_recipe(folder: Path) -> tuple[Path, int, bool]:
     """Return a run's recipe file, its seed, and whether it is one of several seeds."""
-    record = _record(run_folder(folder))
+    record = read_record(run_folder(folder) / RECORD)
     return Path(record["recipe"]), record["seed"], run_folder(folder).name.startswith("seed-")
-
-
-def _record(folder: Path) -> dict[str, Any]:
-    path = folder / _RECORD
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        return {
-            "name": str(record["name"]),
-            "seed": int(record["seed"]),
-            "recipe": str(record["recipe"]),
-            "stages": dict(record["stages"]),
-        }
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        hint = "run the recipe again to write it anew"
-        raise PosttrainError(str(path), f"is not readable ({error})", hint) from error
 
 
 def runs_of(folder: Path) -> Path:
@@ -209,7 +194,7 @@ def runs_of(folder: Path) -> Path:
 
 def _artifact(store: Store, stage: Mapping[str, Any]) -> Artifact | None:
     path = store.runs / stage["path"]
-    return read(path) if (path / "artifact.json").exists() else None
+    return read(path) if is_finished(path) else None
 
 
 def _recorded(
@@ -244,10 +229,10 @@ def _pooled(folder: Path, stages: Sequence[ReportedStage]) -> dict[str, Any]:
         if stage.artifact is None or stage.artifact.produces != "comparison" or not path.is_file():
             continue
         try:
-            pooled = json.loads(path.read_text(encoding="utf-8"))
+            pooled = read_sealed(path)
             if stage.artifact.path.name in {Path(other).name for other in pooled["comparisons"]}:
                 found[stage.name] = pooled
         except (OSError, ValueError, LookupError, TypeError) as error:
-            hint = "run the recipe with --seeds again"
-            raise PosttrainError(str(path), f"is not readable ({error})", hint) from error
+            hint = "delete it and run the recipe with --seeds again"
+            raise CorruptArtifactError(str(path), f"is not readable ({error})", hint) from error
     return found

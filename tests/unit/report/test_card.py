@@ -87,7 +87,7 @@ def _published(folder: Path, name: str, kind: str, files: dict[str, str], **reco
 
 def _card(folder: Path, name: str, *, repository: str | None = None, is_chat: bool = True) -> str:
     store = Store(folder / "runs")
-    export = prepare(make(load(folder / "mine.yaml"), store), store, name, merged=None)
+    export = prepare(make(load(folder / "mine.yaml"), store), name, merged=None)
     return model_card(export, Asked(is_chat, (3, 7), 1), repository=repository)
 
 

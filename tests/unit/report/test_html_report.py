@@ -5,6 +5,7 @@ import hashlib
 import json
 import re
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,7 @@ from eval.gate import Bounds, judge
 from eval.pool import pool
 from pipeline.errors import CorruptArtifactError, PosttrainError
 from pipeline.report.html import run_of_folder, write
+from pipeline.run.manifest import describe_files, read_sealed, write_sealed
 from pipeline.stages.evaluate import read_items
 from tests.hostile_texts import HOSTILE, hostile
 from tests.report_page import Page
@@ -120,17 +122,27 @@ def test_a_comparison_of_an_older_version_is_shown_as_far_as_it_goes(tmp_path):
     known += ("delta_high", "form", "against", "ungraded")
     rows = [{key: row[key] for key in known} for row in found["rows"] if row["shots"] in (0, 4)]
     older = {"baseline": "base", "models": found["models"], "rows": rows}
-    size = path.stat().st_size
-    path.write_text(json.dumps(older).ljust(size))  # its size is what the store looks at
+    path.write_text(json.dumps(older))
+    _publish_again(path.parent)
     html = write(run_of_folder(folder), tmp_path / "report.html").read_text(encoding="utf-8")
     assert "SHIP" not in Page(html).text
     assert "0.33 → 0.76" in Page(html).text
+
+
+def _publish_again(folder: Path) -> None:
+    """Bring a result's manifest in line with its files."""
+    record = read_sealed(folder / "artifact.json")
+    record["files"] = describe_files(folder, manifest="artifact.json")
+    write_sealed(folder / "artifact.json", record)
 
 
 def test_a_torn_comparison_is_named(tmp_path):
     folder = write_run(tmp_path / "runs")
     path = next((tmp_path / "runs" / "store").glob("compare-*")) / "comparison.json"
     path.write_text("{".ljust(path.stat().st_size))
+    with pytest.raises(CorruptArtifactError, match=r"comparison\.json has other contents"):
+        write(run_of_folder(folder), tmp_path / "report.html")
+    _publish_again(path.parent)
     with pytest.raises(CorruptArtifactError, match=r"comparison\.json: is not readable"):
         write(run_of_folder(folder), tmp_path / "report.html")
     assert not (tmp_path / "report.html").exists()
@@ -168,9 +180,7 @@ def test_what_a_comparison_writes_is_what_the_report_reads(tmp_path):
     path = written / "comparison.json"
     text = json.dumps(asdict(found) | {"gate": asdict(gate)})
     path.write_text(text)
-    record = json.loads((written / "artifact.json").read_text())
-    record["files"]["comparison.json"]["size_bytes"] = len(text)
-    (written / "artifact.json").write_text(json.dumps(record))
+    _publish_again(written)
 
     said = Page(write(run_of_folder(folder), tmp_path / "report.html").read_text("utf-8")).text
     assert "DO NOT SHIP" in said
@@ -202,13 +212,13 @@ def test_scores_of_several_seeds_are_their_means_where_the_run_is_one_of_them(tm
         "rows": [asdict(row) for row in pool([items, never], "base")],
     }
     (folder / "seeds").mkdir()
-    (folder / "seeds" / "compare.json").write_text(json.dumps(pooled))
+    write_sealed(folder / "seeds" / "compare.json", pooled)
     said = Page(write(run_of_folder(folder), tmp_path / "report.html").read_text("utf-8")).text
     assert "stories.txt, means over the seeds 7 and 8." in said
     assert "all else is of seed 7" in said
     right = [each.score for each in items["ppo"] if each.task == "recall" and each.shots == 4]
     assert f"{sum(right) / len(right) / 2:.2f}" in said
     pooled["comparisons"] = ["store/compare-other"]
-    (folder / "seeds" / "compare.json").write_text(json.dumps(pooled))
+    write_sealed(folder / "seeds" / "compare.json", pooled)
     html = write(run_of_folder(folder), tmp_path / "report.html").read_text("utf-8")
     assert "means over the seeds" not in html

@@ -14,7 +14,7 @@ from pipeline.errors import CorruptArtifactError
 from pipeline.recipe.load import load
 from pipeline.run.clean import remove, survey
 from pipeline.run.fingerprint import fingerprint
-from pipeline.run.manifest import write_json
+from pipeline.run.manifest import write_json, write_sealed
 from pipeline.run.store import Artifact, Store
 from tests.command import Command, command
 
@@ -55,7 +55,7 @@ def _recorded(store: Store, run: str, *artifacts: Artifact) -> Path:
         for number, each in enumerate(artifacts)
     }
     record = {"name": run, "recipe": "x.yaml", "seed": 0, "stages": stages}
-    write_json(folder / "run.json", record)
+    write_sealed(folder / "run.json", record)
     return folder / "run.json"
 
 
