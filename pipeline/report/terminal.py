@@ -60,7 +60,8 @@ def count(number: int) -> str:
 
 def print_plan(plan: Plan, console: Console) -> None:
     """Print what will be done, why, how big it is, and our defaults below the user's settings."""
-    from pipeline.run.estimate import estimates  # a run's summary has no use for it
+    from pipeline.run.disk_space import disk_space  # a run's summary has no use for either
+    from pipeline.run.estimate import estimates
 
     table = Table(title=f"{plan.recipe.name}: plan", title_justify="left", box=None, pad_edge=False)
     for column in ("stage", "kind", "", "fingerprint", "because"):
@@ -85,6 +86,8 @@ def print_plan(plan: Plan, console: Console) -> None:
         if defaults:
             said = ", ".join(f"{key}: {value}" for key, value in defaults.items())
             console.print(f"[dim]{planned.name}: our defaults: {escape(said)}[/]")
+    if warning := disk_space(plan).warning():
+        console.print(f"[yellow]{escape(warning)}[/]")
     for key in sorted(plan.unresolved):
         console.print(f"[dim]{escape(key)}: the run will look up its commit on the hub[/]")
 

@@ -26,7 +26,7 @@ from pipeline.run.manifest import (
 MANIFEST = "MANIFEST.json"
 METRICS = "metrics.jsonl"
 _FORMAT = 2
-_KEPT = 2
+KEPT = 2
 _NAME = re.compile(r"checkpoint-(\d+)")
 
 
@@ -74,7 +74,7 @@ def seal(
     )
     flush_folder(folder.parent)
     if first_problem(folder, files, with_hashes=True) is None:
-        for _, older in _by_step(folder.parent)[_KEPT:]:
+        for _, older in _by_step(folder.parent)[KEPT:]:
             if best is None or older.name != best.name:
                 shutil.rmtree(older)
 

@@ -21,6 +21,7 @@ from pipeline.recipe.references import BASE_FOLDER
 from pipeline.recipe.remarks import remarks
 from pipeline.run import hub_lock
 from pipeline.run.check import check_recipe_data
+from pipeline.run.disk_space import disk_space
 from pipeline.run.interrupt import StopRequest, stop_requests
 from pipeline.run.launch import launch
 from pipeline.run.lineage import verify_closure
@@ -112,6 +113,8 @@ def run(
     for name in pending:
         for remark in remarks(recipe.stages[name]):
             say(f"{name:<14} {remark}")
+    if pending and (warning := disk_space(plan, pending).warning()):
+        say(f"{'disk':<14} {warning}")
     for _ in check_recipe_data(recipe, pending):
         pass  # a bad row is found before the first stage runs; only `check` counts the good ones
     outcomes: list[Outcome] = []

@@ -1,5 +1,6 @@
 """What `plan` says of a stage's size, against models that transformers and PEFT build."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from transformers import (
 
 from pipeline.recipe.config import LoraBlock
 from pipeline.recipe.load import load
+from pipeline.run.disk_space import disk_space
 from pipeline.run.estimate import Estimate, estimates
 from pipeline.run.plan import make
 from pipeline.run.sizes import lora_parameters, shape_of, stored_parameters
@@ -259,3 +261,23 @@ def test_plan_shows_it_in_a_line(call: Command, tmp_path: Path) -> None:
 def test_a_model_on_the_hub_is_known_later(call: Command, tmp_path: Path) -> None:
     said = call(*("plan", str(CHAIN), "--runs", str(tmp_path)), *("--set", "stages.sft.model=a/b"))
     assert "sft: parameters: known once the model is there, tokens <= 10.8M" in said.out
+
+
+def test_the_disk_is_said_to_be_too_small_before_anything_runs(tmp_path: Path) -> None:
+    one = disk_space(make(load(CHAIN), Store(tmp_path)))
+    assert one.warning() is None
+    # Five trainings of one size leave five results; the last one's checkpoints lie beside them.
+    parameters = _estimates(CHAIN, tmp_path)["base"].parameters
+    assert parameters is not None
+    trainings = len(_estimates(CHAIN, tmp_path))
+    expected = 4 * parameters * trainings + 3 * 12 * parameters
+    assert one.needed_bytes == pytest.approx(expected, rel=0.02)
+    huge = "stages.base.model={architecture: llama, tokenizer: $tokenizer, hidden_size: 16384, "
+    huge += "num_hidden_layers: 120, num_attention_heads: 128, max_position_embeddings: 1024}"
+    plan = make(load(CHAIN, overrides=[huge]), Store(tmp_path))
+    warning = disk_space(plan).warning()
+    assert warning is not None
+    assert re.fullmatch(
+        r"what is to run needs up to about [\d,.]+ GB in .*, where .* free", warning
+    )
+    assert disk_space(plan, ["tokenizer"]).warning() is None
