@@ -187,6 +187,23 @@ def run_select(
     return _in_boxes(steps, "", timeout_s, memory_bytes)
 
 
+def answer_of(reply: bytes, budget: values.Budget) -> Answer:
+    """Read a reply, which is whatever the program made of it; nonsense is an answer's error.
+
+    Raises TimeoutError after the budget's deadline, and nothing else.
+    """
+    try:
+        match values.parse(reply, budget):
+            case {"raised": [str(name), str(words)]}:
+                return Answer(error=_line(f"{name}: {words}" if words else name))
+            case {"value": value}:
+                return Answer(values.decode(value, values.unknown, budget))
+            case _:
+                return Answer(error="it is no reply")
+    except ValueError as error:
+        return Answer(error=_line(f"it is no plain value: {error}"))
+
+
 class _Run:
     """One run in a zygote's boxes, and what is seen of it."""
 
@@ -207,26 +224,16 @@ class _Run:
         return self._zygote.open_two(self._limits, self._clock_s)
 
     def answer(self, reply: bytes) -> Answer:
-        """Read a reply, which is whatever the program made of it, within the box's time.
-
-        Raises BoxError if that is over.
-        """
+        """Read a reply within the box's time. Raises BoxError if that is over."""
         assert self._box is not None
         self._budget.deadline_s = self._box.deadline_s
         try:
-            match values.parse(reply, self._budget):
-                case {"raised": [str(name), str(words)]}:
-                    if name == "SystemExit":
-                        self.signals.append(_EXITS)
-                    return Answer(error=_line(f"{name}: {words}" if words else name))
-                case {"value": value}:
-                    return Answer(values.decode(value, values.unknown, self._budget))
-                case _:
-                    return Answer(error="it is no reply")
-        except ValueError as error:
-            return Answer(error=_line(f"it is no plain value: {error}"))
+            answer = answer_of(reply, self._budget)
         except TimeoutError as error:
             raise BoxError("timeout", 0) from error
+        if answer.error.startswith("SystemExit"):
+            self.signals.append(_EXITS)
+        return answer
 
     def failure(self, error: BoxError) -> tuple[Status, str]:
         """Say why no answer came. Raises InfrastructureError if it was no doing of the program."""

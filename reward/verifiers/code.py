@@ -107,6 +107,10 @@ def same(found: Any, expected: Any, *, tolerance: float = 0.0) -> bool:
             or (math.isnan(found) and math.isnan(expected))
             or math.isclose(found, expected, rel_tol=tolerance, abs_tol=tolerance)
         )
+    if isinstance(expected, complex):
+        return same(found.real, expected.real, tolerance=tolerance) and same(
+            found.imag, expected.imag, tolerance=tolerance
+        )
     if isinstance(expected, list | tuple | deque):
         items = cast("Sequence[Any]", expected)
         return len(found) == len(items) and all(

@@ -237,6 +237,8 @@ def test_values_are_the_same_only_with_the_same_types():
     assert same(float("nan"), float("nan"))
     assert same({float("nan"): 1}, {float("nan"): 1})
     assert same({-0.0}, {0.0})
+    assert same(complex(0.1 + 0.2, float("nan")), complex(0.3, float("nan")), tolerance=1e-9)
+    assert not same(1 + 2j, 1 + 2.1j)
     # The order of a set's elements is that in which they came, where they share a place in it.
     assert same({frozenset({0, 8})}, {frozenset({8, 0})})
     assert same({(1, frozenset({0, 8})): 2}, {(1, frozenset({8, 0})): 2})
