@@ -18,10 +18,10 @@ from pipeline.run.manifest import (
     describe_files,
     first_extra,
     first_problem,
-    flush_folder,
     read_sealed,
     write_sealed,
 )
+from pipeline.run.whole_files import flush
 
 MANIFEST = "MANIFEST.json"
 METRICS = "metrics.jsonl"
@@ -72,7 +72,7 @@ def seal(
             "files": files,
         },
     )
-    flush_folder(folder.parent)
+    flush(folder.parent)
     if first_problem(folder, files, with_hashes=True) is None:
         for _, older in _by_step(folder.parent)[KEPT:]:
             if best is None or older.name != best.name:

@@ -13,20 +13,19 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pipeline.errors import CorruptArtifactError
 from pipeline.run import checkpoints
 from pipeline.run.fingerprint import SHORT
 from pipeline.run.locks import held_if_free, holder_of, try_lock
-from pipeline.run.manifest import flush_folder
 from pipeline.run.record import RECORD, read_record
 from pipeline.run.store import ARTIFACT, VERIFIED, Store, Working, drop, read
+from pipeline.run.whole_files import flush
 
 REMOVED = ".removed"  # in the store: what is on its way out
 _NAME = re.compile(rf"[a-z_]+-[0-9a-f]{{{SHORT}}}")
 _PARTIAL = re.compile(r"\..+\.partial")
-_UNKNOWN = "so what it needs is not known; run its recipe again, which writes it anew, or delete it"
 
 
 @dataclass(frozen=True)
@@ -105,8 +104,9 @@ def remove(store: Store, unused: Unused, *, unfinished: bool) -> str | None:
             shutil.rmtree(going)
         with suppress(FileNotFoundError):  # somebody else has removed it
             path.rename(going)
-            flush_folder(store.root)
+            flush(store.root)
             _remove_links(store, path.name)
+            (store.root / VERIFIED / f"{path.name}.json").unlink(missing_ok=True)
             drop(store.root / VERIFIED / f"{path.name}.json")
             shutil.rmtree(going)
     with suppress(OSError):
@@ -149,11 +149,7 @@ def _referred(store: Store) -> set[str]:
 
 def _named_by(record: Path) -> set[str]:
     """Return the names of the artifacts that a run.json refers to."""
-    try:
-        stages: dict[str, Any] = read_record(record)["stages"]
-    except CorruptArtifactError as error:
-        raise CorruptArtifactError(error.where, error.message, _UNKNOWN) from error
-    return {Path(stage["path"]).name for stage in stages.values()}
+    return {Path(stage["path"]).name for stage in read_record(record)["stages"].values()}
 
 
 def _inputs(working: Working) -> set[str]:

@@ -7,11 +7,12 @@ the disk, and appears by one rename. A sealed one carries the sha256 of its own 
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
+
+from pipeline.run.whole_files import flush, write_whole
 
 _BLOCK_BYTES = 1 << 20
 # The end of a sealed text: the sha256 of every byte before it.
@@ -29,14 +30,14 @@ def sha256_file(path: Path) -> str:
 
 def write_json(path: Path, value: Any) -> None:
     """Write JSON so that a reader sees the old file or the whole new one, also after power loss."""
-    _write(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
+    write_whole(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
 
 
 def write_sealed(path: Path, fields: Mapping[str, Any]) -> None:
     """Write a JSON object as `write_json` does, with the sha256 of its text as its last field."""
     body = json.dumps(fields, indent=1, allow_nan=False).removesuffix("\n}")
     digest = hashlib.sha256(body.encode()).hexdigest()
-    _write(path, f'{body},\n "sha256": "{digest}"\n}}\n')
+    write_whole(path, f'{body},\n "sha256": "{digest}"\n}}\n')
 
 
 def read_sealed(path: Path) -> dict[str, Any]:
@@ -63,15 +64,6 @@ def read_sealed(path: Path) -> dict[str, Any]:
     return cast("dict[str, Any]", fields)
 
 
-def flush_folder(folder: Path) -> None:
-    """Flush a folder's entries, so that a rename in it survives power loss."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def describe_files(folder: Path, *, manifest: str) -> dict[str, dict[str, Any]]:
     """Flush and hash every file below `folder` but the manifest: relative name -> size, sha256."""
     described: dict[str, dict[str, Any]] = {}
@@ -79,13 +71,12 @@ def describe_files(folder: Path, *, manifest: str) -> dict[str, dict[str, Any]]:
         if path.is_symlink():
             raise ValueError(f"{path.relative_to(folder)} is a symbolic link; copy the file")
         if path.is_dir():
-            flush_folder(path)
+            flush(path)
             continue
         name = path.relative_to(folder).as_posix()
         if name in {manifest, f".{manifest}.partial"}:
             continue
-        with path.open("rb") as stream:
-            os.fsync(stream.fileno())
+        flush(path)
         described[name] = {"size_bytes": path.stat().st_size, "sha256": sha256_file(path)}
     return described
 
@@ -122,13 +113,3 @@ def first_extra(folder: Path, files: Mapping[str, Any], *, manifest: str) -> str
 
 
 OTHER_CONTENTS = "has other contents than were written (sha256 differs)"
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    partial.rename(path)
-    flush_folder(path.parent)

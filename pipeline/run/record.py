@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 RECORD = "run.json"
 _TEXTS = ("kind", "fingerprint", "path", "status")
-_ANEW = "delete it and run the recipe again: until then `clean` takes its results for unused"
+_ANEW = "delete it and run the recipe again, which writes it anew; `clean` goes by the links then"
 
 
 def record_run(

@@ -29,11 +29,11 @@ from pipeline.run.manifest import (
     describe_files,
     first_extra,
     first_problem,
-    flush_folder,
     read_sealed,
     write_sealed,
 )
 from pipeline.run.verified import first_changed
+from pipeline.run.whole_files import flush
 
 ARTIFACT = "artifact.json"
 VERIFIED = ".verified"
@@ -178,7 +178,7 @@ class Store:
             shutil.rmtree(replaced, ignore_errors=True)
             final.rename(replaced)
         working.out.rename(final)
-        flush_folder(self.root)
+        flush(self.root)
         shutil.rmtree(working.path)
         return read(final)
 

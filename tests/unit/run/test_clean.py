@@ -158,6 +158,16 @@ def test_what_is_nobodys_in_the_store_stays(store: Store) -> None:
     assert _clean(store) == []
 
 
+def test_what_a_killed_writer_left_beside_a_record_goes(store: Store) -> None:
+    record = _recorded(store, "mine", _published(store, "sft", 1))
+    left = record.with_name(".report.html.partial")
+    left.write_text("<html>")
+    with left.open() as at_it:
+        fcntl.flock(at_it, fcntl.LOCK_EX)
+        assert _clean(store) == []
+    assert _clean(store) == [left.name]
+
+
 def test_half_of_what_was_removed_is_found(store: Store) -> None:
     left = store.root / ".removed/result-sft-0123456789abcdef"
     left.mkdir(parents=True)
@@ -231,8 +241,8 @@ def test_names_of_what_lies_beside_runs_are_refused(
         load(path)
 
 
-def test_json_of_other_tools_beside_runs_is_not_read_as_ours(store: Store) -> None:
-    """A run.json without our fields may be anybody's; then nothing is removed, and it is named."""
+def test_a_record_of_other_tools_is_named_and_nothing_is_removed(store: Store) -> None:
+    """It may be a damaged one of ours: it is named, and nothing is removed."""
     _published(store, "sft", 1)
     (store.runs / "theirs").mkdir()
     (store.runs / "theirs/run.json").write_text(json.dumps({"id": 3}))
