@@ -12,6 +12,7 @@ from pipeline.data.chat import ChatEncoder
 from pipeline.errors import PosttrainError
 from pipeline.recipe.foreign_files import is_there, read_object
 from pipeline.recipe.model_folder import ADAPTER_CONFIG, CONFIG, adapter_tensors, vocabulary_size
+from pipeline.recipe.stored_tokens import RESIZE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "word_embeddings.weight", "embed_in.weight")
-_RESIZE = "call `model.resize_token_embeddings(len(tokenizer))` and save both, or remove the token"
 
 
 def stored_rows(folder: Path, base: Path | None) -> int | None:
@@ -66,7 +66,7 @@ def check_vocabulary(tokenizer: PreTrainedTokenizerBase, rows: int, name: str) -
             f"the token `{token}` has the id {beyond[token]}, and the embedding {rows} rows "
             f"(the tokenizer has {len(tokenizer)} tokens)"
         )
-        raise PosttrainError(name, message, _RESIZE)
+        raise PosttrainError(name, message, RESIZE)
 
 
 def _first_read(tokenizer: PreTrainedTokenizerBase, beyond: Mapping[str, int]) -> str | None:

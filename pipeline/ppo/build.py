@@ -157,6 +157,11 @@ def layout_of(
     """Return the layout: adapters share a network where nothing needs one of its own."""
     if args.layout != "auto":
         return args.layout
+    if critic.kind == "adapter" and reference is not None:
+        raise ValueError(
+            "a critic that is an adapter shares the policy's network, and then the reference is "
+            "the policy as it came in: leave `ref_model` out, or give another critic"
+        )
     is_shareable = is_adapted and critic.kind != "network" and reference is None
     return "shared_lora" if is_shareable else "separate"
 

@@ -69,11 +69,16 @@ def made_with(
 
 
 def digest_of_reference(actor: ActorCritic) -> str:
-    """Return a digest of the network that KL is measured to; adapters are in the checkpoint."""
+    """Return a digest of the network that KL is measured to.
+
+    The policy's own adapters are in the checkpoint; those of another network are its weights.
+    """
     digest = hashlib.sha256()
     with actor.reference() as reference:
+        is_own = reference is actor.causal
         for name, weight in reference.named_parameters():
-            if ".lora_" not in name and ".modules_to_save." not in name:
+            is_in_checkpoint = is_own and (".lora_" in name or ".modules_to_save." in name)
+            if not is_in_checkpoint:
                 some = weight.detach().flatten()[:_SAMPLE].float().cpu()
                 digest.update(some.numpy().tobytes())
     return digest.hexdigest()[:16]

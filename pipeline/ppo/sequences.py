@@ -56,9 +56,3 @@ class Sequences:
         longest = max(len(each) for each in completions)
         mask = torch.arange(longest, device=device)[None] < lengths
         return Sequences(ids, mask, predicts, ids[is_target])
-
-    def to_rows(self, flat: Tensor) -> Tensor:
-        """Return (N,) numbers as (B, T), 0 where masked."""
-        return torch.zeros(self.mask.shape, dtype=flat.dtype, device=flat.device).masked_scatter(
-            self.mask, flat
-        )

@@ -10,6 +10,7 @@ from typing import Any
 
 from pipeline.errors import closest
 from pipeline.recipe.config import LoraBlock
+from pipeline.recipe.experts import reaches_experts
 from pipeline.recipe.trainer_fields import fields
 from pipeline.recipe.wording import shown
 
@@ -116,12 +117,19 @@ def _names(given: Any) -> set[str]:
     return {str(each).rpartition(".")[2] for each in given} if isinstance(given, list) else set()  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
 
 
-def chain_problem(block: LoraBlock, earlier: Mapping[str, Any]) -> tuple[str, str] | None:
+def chain_problem(
+    block: LoraBlock, earlier: Mapping[str, Any], *, model_type: str | None = None
+) -> tuple[str, str] | None:
     """Return (what is wrong, what to do) when a stage's adapter meets an earlier one, or None.
 
-    earlier: fields of its LoraConfig.
+    earlier: fields of its LoraConfig. model_type: of the model below, where it is known.
     """
     own = block.fields()
+    for given, whose in ((own, "this adapter"), (earlier, "the adapter it is built on")):
+        if reaches_experts(model_type, given.get("target_modules")):
+            message = f"{whose} reaches the fused experts of {model_type} (`target_parameters`)"
+            hint = "give `target_modules` without them to both, for example [q_proj, v_proj]"
+            return f"{message}, and cannot be made one with another", f"{MERGE_BETWEEN}, or {hint}"
     for given, whose in ((own, "this adapter"), (earlier, "the adapter it is built on")):
         key = uncombinable(given)
         if key is not None:

@@ -21,6 +21,7 @@ from pipeline.recipe.stored_tensors import (
     folder_tensors,
     names_of_modules,
 )
+from pipeline.recipe.stored_tokens import RESIZE, token_problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -75,6 +76,7 @@ def check_folder(folder: Path) -> None:
         check_model(folder)
     if any(is_there(folder / name) for name in (*_TOKENIZER_JSON, *_TOKENIZER_FILES, TEMPLATE)):
         check_tokenizer(folder)
+        _check_tokens(folder)
 
 
 def check_is_folder(folder: Path) -> None:
@@ -218,6 +220,23 @@ def check_tokenizer(folder: Path) -> None:
     if not any(is_there(folder / name) for name in (*_TOKENIZER_FILES, "tokenizer_config.json")):
         message = "holds no tokenizer (tokenizer.json)"
         raise PosttrainError(str(folder), message, "save the model's tokenizer there")
+
+
+def _check_tokens(folder: Path) -> None:
+    """Raise PosttrainError for a token that would be read and has no row in the embedding."""
+    if not is_there(folder / CONFIG) or not is_there(folder / "tokenizer.json"):
+        return
+    rows = vocabulary_size(read_object(folder / CONFIG))
+    if rows is None or is_there(folder / ADAPTER_CONFIG):
+        return
+    settings = folder / "tokenizer_config.json"
+    config = read_object(settings) if is_there(settings) else {}
+    template = config.get("chat_template")
+    if is_there(folder / TEMPLATE):
+        template = read_text(folder / TEMPLATE)
+    problem = token_problem(read_object(folder / "tokenizer.json"), config, template, rows)
+    if problem:
+        raise PosttrainError(str(folder), problem, RESIZE)
 
 
 def _needed(folder: Path, name: str) -> dict[str, Any]:

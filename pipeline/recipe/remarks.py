@@ -24,7 +24,8 @@ def remarks(config: StageConfig) -> Iterator[str]:
     if not isinstance(config, TrainingStage):
         return
     given = {**stage_of(config.stage).defaults(config), **config.training_args}
-    every, steps = given.get("logging_steps"), given.get("max_steps", -1)
+    # Of our own default nothing need be said: the last step of a shorter training is logged.
+    every, steps = config.training_args.get("logging_steps"), given.get("max_steps", -1)
     if isinstance(every, int) and isinstance(steps, int) and 0 < steps < every:
         yield f"`logging_steps` {every} is beyond `max_steps` {steps}: only the last step is logged"
     if config.stage == "ppo":

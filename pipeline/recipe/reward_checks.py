@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 def check_scalar_head(recipe: Recipe, name: str, config: TrainingStage) -> None:
     """Raise PosttrainError for an architecture that has no form with a scalar head."""
     model = getattr(config, "model", None)
-    architecture = _architecture(recipe, model) if isinstance(model, str) else None
+    architecture = architecture_behind(recipe, model) if isinstance(model, str) else None
     if config.stage == "reward_model" and architecture and not has_scalar_form(architecture):
         message = f"{architecture} has no form with a scalar head in transformers"
         hint = "train the reward model from another architecture"
         raise recipe.error(("stages", name, "model"), message, hint)
 
 
-def _architecture(recipe: Recipe, model: str) -> str | None:
+def architecture_behind(recipe: Recipe, model: str) -> str | None:
     """Return the model type behind a reference; None where the recipe does not say (the hub)."""
     try:
         source = model_source(model, recipe.places)
@@ -45,7 +45,7 @@ def _architecture(recipe: Recipe, model: str) -> str | None:
     before = getattr(earlier, "model", None)
     if isinstance(before, NewModelBlock):
         return before.architecture
-    return _architecture(recipe, before) if isinstance(before, str) else None
+    return architecture_behind(recipe, before) if isinstance(before, str) else None
 
 
 def _model_type(folder: Path) -> str | None:

@@ -16,8 +16,8 @@ from pipeline.recipe.machine import may_have_gpu
 from pipeline.recipe.model_folder import size_problem
 from pipeline.recipe.patterns import LAYERS, adapter_patterns, pattern_problem
 from pipeline.recipe.references import LocalModel, model_source
-from pipeline.recipe.reward_checks import check_scalar_head
-from pipeline.recipe.trainer_fields import positions_field
+from pipeline.recipe.reward_checks import architecture_behind, check_scalar_head
+from pipeline.recipe.trainer_fields import architecture_fields, positions_field
 from pipeline.stages import stage_of
 from pipeline.stages.pretrain import NewModelBlock
 
@@ -165,7 +165,9 @@ def _check_lora(recipe: Recipe, name: str, config: TrainingStage) -> None:
     problem = pattern_problem(adapter_patterns(config.lora.fields()), LAYERS)
     earlier = _adapter_below(recipe, config)
     if problem is None and earlier is not None:
-        problem = lora.chain_problem(config.lora, earlier)
+        model = getattr(config, "model", None)
+        kind = architecture_behind(recipe, model) if isinstance(model, str) else None
+        problem = lora.chain_problem(config.lora, earlier, model_type=kind)
     is_tied = _is_tied(recipe, getattr(config, "model", None))
     problem = problem or lora.tied_problem(config.stage, config.lora, is_tied=is_tied)
     if problem:
@@ -211,13 +213,30 @@ def _json_beside(recipe: Recipe, model: str, file: str) -> Mapping[str, Any] | N
 
 
 def settings(recipe: Recipe, config: TrainingStage) -> dict[str, Any]:
-    """Return a stage's arguments over our defaults.
+    """Return a stage's arguments over our defaults."""
+    return {**defaults(recipe, config), **config.training_args}
+
+
+def defaults(recipe: Recipe, config: TrainingStage) -> dict[str, Any]:
+    """Return our defaults for a stage of a recipe.
 
     Where `max_length` is not given, rows are at most as long as the model has positions.
     """
-    defaults = stage_of(config.stage).defaults(config)
+    found = stage_of(config.stage).defaults(config)
     model = getattr(config, "model", None)
     limit = positions(recipe, model) if isinstance(model, str) else None
-    if limit is not None and "max_length" in defaults:
-        defaults["max_length"] = min(defaults["max_length"], limit)
-    return {**defaults, **config.training_args}
+    if limit is not None and "max_length" in found:
+        found["max_length"] = min(found["max_length"], limit)
+    return found
+
+
+def is_dense(recipe: Recipe, config: TrainingStage) -> bool:
+    """Whether a stage's model is known to be no mixture of experts, which has a loss of routers."""
+    model = getattr(config, "model", None)
+    kind = architecture_behind(recipe, model) if isinstance(model, str) else None
+    if kind is None:
+        return False
+    try:
+        return "router_aux_loss_coef" not in architecture_fields(kind)
+    except ValueError:  # a model type that transformers does not have
+        return False

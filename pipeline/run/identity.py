@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from pipeline.data.tasks import FileRows, HubRows, load_task, task_file, task_rows
 from pipeline.errors import PosttrainError, closest
-from pipeline.recipe import training_args
+from pipeline.recipe import train_checks, training_args
 from pipeline.recipe.config import (
     DataBlock,
     Execution,
@@ -67,7 +67,7 @@ class Identifier:
         described = self._block(config, location)
         if isinstance(config, TrainingStage):
             described["training_args"] = training_args.identity(
-                config.training_args, stage.defaults(config)
+                config.training_args, train_checks.defaults(self.recipe, config)
             )
         return {
             "stage": config.stage,

@@ -8,8 +8,8 @@ from typing import Any, Literal
 from pipeline.recipe.config import StageConfig, TrainingStage
 from pipeline.recipe.load import Recipe
 from pipeline.recipe.remarks import changed_execution
-from pipeline.recipe.train_checks import settings
-from pipeline.recipe.training_args import settings_in_use
+from pipeline.recipe.train_checks import is_dense, settings
+from pipeline.recipe.training_args import WITHOUT_ROUTER_LOSS, settings_in_use
 from pipeline.run import checkpoints
 from pipeline.run.fingerprint import explain, fingerprint
 from pipeline.run.hub_lock import read_lock
@@ -166,4 +166,5 @@ def training_summary(plan: Plan, config: StageConfig) -> dict[str, Any]:
         return {}
     given = settings_in_use(settings(plan.recipe, config))
     ours = stage_of(config.stage).defaults(config).keys() - config.training_args.keys()
+    ours -= WITHOUT_ROUTER_LOSS.keys() if is_dense(plan.recipe, config) else set()
     return {**new_model, **{key: value for key, value in given.items() if key in ours}}

@@ -28,6 +28,8 @@ CASES = [
     ("$base", TOKENS, PLAIN, "`trainable_token_indices` changes tied output embeddings too"),
     ("./tied", TOKENS, PLAIN, "`trainable_token_indices` changes tied output embeddings too"),
     ("$base", "{target_modules: [q_proj, lm_head]}", PLAIN, "so an adapter on it learns nothing"),
+    ("./moe", PLAIN, PLAIN, "this adapter reaches the fused experts of qwen3_moe"),
+    ("./moe", PLAIN, "{target_modules: [q_proj]}", "built on reaches the fused experts of qwen3_"),
     ("./dora", PLAIN, PLAIN, "with `use_dora`, the adapter it is built on cannot be made one"),
     (
         "$base",
@@ -45,6 +47,7 @@ def test_an_adapter_that_cannot_work_is_refused_at_plan(
     for name, file, given in (
         ("tied", "config.json", {"tie_word_embeddings": True}),
         ("dora", "config.json", {}),
+        ("moe", "config.json", {"model_type": "qwen3_moe"}),
         ("dora", "adapter_config.json", {"use_dora": True, "base_model_name_or_path": "../tied"}),
     ):
         (tmp_path / name).mkdir(exist_ok=True)

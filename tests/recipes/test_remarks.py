@@ -53,7 +53,10 @@ def test_ppo_that_would_train_no_whole_rollout_is_refused(
     [
         ("aligned.training_args.max_steps=10", "aligned: `max_steps` 10 ends within a rollout,"),
         ("aligned.training_args.total_episodes=20", "aligned: `total_episodes` 20 becomes 32: "),
-        ("sft.training_args={max_steps: 3}", "sft: `logging_steps` 10 is beyond `max_steps` 3: o"),
+        (
+            "sft.training_args={max_steps: 3, logging_steps: 9}",
+            "sft: `logging_steps` 9 is beyond `max_steps` 3: o",
+        ),
     ],
 )
 @pytest.mark.parametrize("verb", ["plan", "check"])
@@ -65,6 +68,13 @@ def test_what_is_not_quite_as_asked_is_said_beforehand(
     ended = posttrain(verb, "tiny.yaml", "--set", f"stages.{setting}")
     assert ended.code == 0, ended.err
     assert said in ended.out.replace("\n", " ")
+
+
+def test_the_loss_of_routers_is_said_of_mixtures_alone(posttrain: Command, tmp_path: Path) -> None:
+    (tmp_path / "tiny.yaml").write_text(TINY)
+    assert "router_aux_loss_coef" not in posttrain("plan", "tiny.yaml").out
+    mixture = ("--set", "stages.base.model.architecture=qwen3_moe")
+    assert "router_aux_loss_coef" in posttrain("plan", "tiny.yaml", *mixture).out
 
 
 @pytest.fixture(scope="module")

@@ -126,3 +126,12 @@ def test_a_pin_turns_a_surprise_rebuild_into_an_error(finished: Path) -> None:
     assert _to_run(_plan(finished, pinned)) == []
     with pytest.raises(PosttrainError, match="not the pinned"):
         _plan(finished, pinned, "stages.base.tokens=30k")
+
+
+def test_the_length_that_rows_may_have_is_recorded_as_it_is_used(finished: Path) -> None:
+    """1024 by default, and never more than the model has positions."""
+    plan = _plan(
+        finished, TINY.replace("max_position_embeddings: 1024", "max_position_embeddings: 96")
+    )
+    (sft,) = [each for each in plan.stages if each.name == "sft"]
+    assert sft.identity["training_args"]["max_length"] == 96

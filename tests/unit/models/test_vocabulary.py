@@ -13,6 +13,7 @@ from pipeline.models.load import load_policy, load_tokenizer
 from pipeline.models.new import new_policy
 from pipeline.ppo.build import sampling
 from pipeline.ppo.config import PPOConfig
+from pipeline.recipe.model_folder import check_folder
 from pipeline.stage import StageInput
 from tests.small_folders import TEMPLATE, small_tokenizer
 
@@ -57,6 +58,7 @@ def test_padding_without_a_row_becomes_a_token_that_has_one(tmp_path: Path) -> N
     tokenizer = load_tokenizer(source)
     assert len(tokenizer) == len(small_tokenizer()) + 1
     assert tokenizer.pad_token_id == tokenizer.eos_token_id
+    check_folder(tmp_path)
 
 
 def test_padding_that_has_a_row_stays(tmp_path: Path) -> None:
@@ -84,6 +86,9 @@ def test_a_token_of_the_template_without_a_row_is_named(tmp_path: Path, special:
     assert f"`<|turn|>` has the id {rows}, and the embedding {rows} rows" in line
     assert f"{rows + 1} tokens" in line
     assert "resize_token_embeddings" in line
+    with pytest.raises(PosttrainError) as at_plan:
+        check_folder(tmp_path)
+    assert str(at_plan.value).endswith(line.partition(": ")[2])
 
 
 def test_a_token_that_the_template_puts_together_is_found(tmp_path: Path) -> None:
@@ -99,12 +104,15 @@ def test_a_word_without_a_row_is_named(tmp_path: Path) -> None:
     tokenizer.add_tokens(["<dog>"])
     with pytest.raises(PosttrainError, match="`<dog>`"):
         load_tokenizer(_saved(tmp_path, tokenizer))
+    with pytest.raises(PosttrainError, match="`<dog>`"):
+        check_folder(tmp_path)
 
 
 def test_a_special_token_that_is_never_read_needs_no_row(tmp_path: Path) -> None:
     tokenizer = small_tokenizer()
     tokenizer.add_tokens(["<image>"], special_tokens=True)  # as Gemma 3 1B has it
     assert "<image>" in load_tokenizer(_saved(tmp_path, tokenizer)).get_vocab()
+    check_folder(tmp_path)
 
 
 def test_ppo_forbids_no_other_token_for_padding_without_a_row(tmp_path: Path) -> None:

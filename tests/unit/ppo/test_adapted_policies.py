@@ -137,6 +137,16 @@ def test_a_saved_critic_may_have_another_rank_than_the_policy(
     torch.testing.assert_close(values_of(second.model), values, atol=1e-5, rtol=0)
 
 
+def test_a_critic_that_is_an_adapter_needs_the_policy_as_the_reference(
+    llama: Any, lora: LoraConfig, make_trainer: MakeTrainer, tmp_path: Path
+) -> None:
+    first = make_trainer(copy.deepcopy(llama), peft_config=lora)
+    first.save_model(str(tmp_path / "saved"))
+    given = {"peft_config": lora, "critic": str(tmp_path / "saved")}
+    with pytest.raises(ValueError, match="leave `ref_model` out, or give another critic"):
+        make_trainer(copy.deepcopy(llama), ref_model=copy.deepcopy(llama), **given)
+
+
 def test_a_critic_of_another_network_is_refused(
     llama: Any, lora: LoraConfig, make_trainer: MakeTrainer, tmp_path: Path
 ) -> None:

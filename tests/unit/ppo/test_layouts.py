@@ -21,6 +21,7 @@ from pipeline.ppo.separate import SeparateActorCritic
 from pipeline.ppo.sequences import Sequences
 from pipeline.ppo.shared_lora import SharedLoraActorCritic
 from tests.ppo_tasks import plain, summed_send_back
+from tests.token_rows import to_rows
 from tests.unit.ppo.small_trainers import (
     CPU,
     LAYOUTS,
@@ -97,7 +98,7 @@ def test_the_value_before_the_first_token_is_that_of_the_last_token_of_the_promp
     prompts, lengths = [[3], [3, 4, 5, 6], [5, 6]], [3, 1, 5]
     completions = [[7] * length for length in lengths]
     sequences = Sequences.of(prompts, completions, pad=0, device=CPU)
-    rows = sequences.to_rows(actor.values(sequences))
+    rows = to_rows(sequences, actor.values(sequences))
     for row, prompt, length in zip(rows.tolist(), prompts, lengths, strict=True):
         expected = [len(prompt) - 1 + t for t in range(length)]
         assert row[:length] == pytest.approx(expected, abs=1e-3)

@@ -29,6 +29,7 @@ from pipeline.ppo.actor_critic import after_last, last_hidden, predicting
 from pipeline.ppo.logprobs import Head, head_of, hidden_gradient, log_probabilities
 from pipeline.ppo.sequences import Sequences
 from tests.ppo_tasks import tiny_llama
+from tests.token_rows import to_rows
 from tests.unit.ppo.small_trainers import (
     VOCABULARY,
     MakeTrainer,
@@ -235,7 +236,7 @@ def test_a_padded_batch_is_its_rows_alone(
 def test_rows_have_their_tokens_and_zeros_after_them() -> None:
     prompts, completions = random_rows()
     sequences = together(prompts, completions)
-    rows = sequences.to_rows(sequences.targets + 1)
+    rows = to_rows(sequences, sequences.targets + 1)
     for row, completion in zip(rows.tolist(), completions, strict=True):
         assert row == [token + 1 for token in completion] + [0] * (12 - len(completion))
 

@@ -5,7 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from peft import get_peft_model
 
+from pipeline.ppo.made_with import digest_of_reference
+from pipeline.ppo.separate import SeparateActorCritic
 from tests.unit.ppo.small_trainers import MakeTrainer, are_same, lines_of, shaken, weights_of
 
 SETTINGS: dict[str, Any] = {
@@ -123,3 +126,18 @@ def test_another_reference_is_refused_where_it_is_shared(
     shaken(llama.parameters())
     with pytest.raises(ValueError, match="made with `digest of the reference`"):
         make_trainer(llama, **settings).train(resume_from_checkpoint=str(checkpoint))
+
+
+def test_a_reference_with_another_adapter_is_another_reference(llama: Any, lora: Any) -> None:
+    """The policy's own adapter is no part of it: it is trained, and lies in the checkpoint."""
+    policy: Any = get_peft_model(copy.deepcopy(llama), lora)
+    own = SeparateActorCritic(policy, copy.deepcopy(llama).base_model, None)
+    before = digest_of_reference(own)
+    shaken(each for name, each in policy.named_parameters() if "lora_" in name)
+    assert digest_of_reference(own) == before
+    network: Any = get_peft_model(copy.deepcopy(llama), lora)
+    reference = network.get_base_model()
+    other = SeparateActorCritic(policy, copy.deepcopy(llama).base_model, reference)
+    before = digest_of_reference(other)
+    shaken(each for name, each in reference.named_parameters() if "lora_" in name)
+    assert digest_of_reference(other) != before

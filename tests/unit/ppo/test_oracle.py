@@ -22,6 +22,7 @@ from pipeline.ppo.logprobs import Head, head_of, hidden_gradient, log_probabilit
 from pipeline.ppo.separate import SeparateActorCritic
 from pipeline.ppo.sequences import Sequences
 from tests.oracle import case
+from tests.token_rows import to_rows
 
 STEPS = 3
 Oracle = dict[str, Tensor]
@@ -264,10 +265,10 @@ def _scored(actor: SeparateActorCritic, sequences: Sequences) -> tuple[Tensor, T
     with actor.reference() as causal:
         hidden = last_hidden(causal.base_model, sequences)[sequences.predicts]
         reference, _ = log_probabilities(_head(causal), hidden, sequences.targets)
-    values = sequences.to_rows(actor.values(sequences))
+    values = to_rows(sequences, actor.values(sequences))
     return (
-        sequences.to_rows(ours),
-        sequences.to_rows(reference),
+        to_rows(sequences, ours),
+        to_rows(sequences, reference),
         _with_one_after(values, actor.values_after(sequences)),
     )
 
@@ -298,7 +299,7 @@ def _send_back(trl: Oracle, actor: SeparateActorCritic, sequences: Sequences) ->
     hidden = actor.policy_hidden(sequences)
     hidden.backward(hidden_gradient(_head(actor.causal), hidden, sequences.targets, loss_of))
     values = _with_one_after(
-        sequences.to_rows(actor.values(sequences)), actor.values_after(sequences)
+        to_rows(sequences, actor.values(sequences)), actor.values_after(sequences)
     )
     _, value_loss, _, _ = losses_of(trl, trl["logprobs"], values)
     (case.SETTINGS["vf_coef"] * value_loss).backward()

@@ -1,0 +1,73 @@
+"""A model's tokenizer held against the rows of its embedding, by its files alone.
+
+What pipeline/models/vocabulary.py finds with the libraries, found before a run where tokenizer.json
+and config.json lie beside each other: a token that would be read and has no row.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+RESIZE = "call `model.resize_token_embeddings(len(tokenizer))` and save both, or remove the token"
+
+
+def token_problem(
+    tokenizer: Mapping[str, Any], config: Mapping[str, Any], template: Any, rows: int
+) -> str | None:
+    """Return what is wrong with a tokenizer for an embedding of so many rows, or None.
+
+    tokenizer: of tokenizer.json. config: of tokenizer_config.json. template: the chat template, if
+    it is a text. A special token without a row that neither the template nor the ends of texts use
+    is never read, since text never becomes a special token.
+    """
+    special, plain = _tokens(tokenizer)
+    ends = {_content(config.get(key)) for key in ("bos_token", "eos_token")}
+    written = template if isinstance(template, str) else ""
+    read = {
+        token: number
+        for token, number in special.items()
+        if token in ends or (token and token in written)
+    }
+    beyond = [(number, token) for token, number in {**plain, **read}.items() if number >= rows]
+    if not beyond:
+        return None
+    number, token = min(beyond)
+    count = len(special.keys() | plain.keys())
+    return (
+        f"the token `{token}` has the id {number}, and the embedding {rows} rows "
+        f"(the tokenizer has {count} tokens)"
+    )
+
+
+def _tokens(tokenizer: Mapping[str, Any]) -> tuple[dict[str, int], dict[str, int]]:
+    """Return ids by token: of special ones, and of those that text can become."""
+    model = tokenizer.get("model")
+    vocabulary: Any = (
+        cast("dict[str, Any]", model).get("vocab") if isinstance(model, dict) else None
+    )
+    plain: dict[str, int] = {}
+    if isinstance(vocabulary, dict):
+        words = cast("dict[str, Any]", vocabulary)
+        plain = {word: number for word, number in words.items() if isinstance(number, int)}
+    elif isinstance(vocabulary, list):  # of a unigram model: [token, score] by id
+        pairs = cast("list[Any]", vocabulary)
+        plain = {str(each[0]): number for number, each in enumerate(pairs) if each}
+    special: dict[str, int] = {}
+    added = tokenizer.get("added_tokens")
+    for each in cast("list[Any]", added) if isinstance(added, list) else []:
+        given = cast("dict[str, Any]", each) if isinstance(each, dict) else {}
+        number, token = given.get("id"), given.get("content")
+        if isinstance(number, int) and isinstance(token, str):
+            (special if given.get("special") else plain)[token] = number
+            if given.get("special"):
+                plain.pop(token, None)
+    return special, plain
+
+
+def _content(token: Any) -> str | None:
+    """Return a token's text; tokenizer_config.json has it as it is, or in an object."""
+    found = cast("dict[str, Any]", token).get("content") if isinstance(token, dict) else token
+    return found if isinstance(found, str) else None
