@@ -108,7 +108,7 @@ LORA = [
         "pipeline/adapters.py",
         'return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)',
         "return alpha / rank",
-        ("tests/stages/test_lineage.py",),
+        ("tests/unit/training/test_adapters.py",),
     ),
     Mutation(
         "a DPO stage's reference is the policy as it came in",

@@ -120,7 +120,9 @@ def test_an_adapter_does_the_same_attached_merged_saved_and_loaded(
     torch.testing.assert_close(logits(loaded), wanted, **bound)
 
 
-@pytest.mark.parametrize("given", [{}, KINDS["embeddings"], KINDS["both ends"]])
+@pytest.mark.parametrize(
+    "given", [{}, *(KINDS[kind] for kind in ("embeddings", "both ends", "rslora", "patterns"))]
+)
 def test_an_adapter_on_an_adapter_is_one_on_the_tied_base(
     given: dict[str, Any], tmp_path: Path
 ) -> None:
