@@ -25,9 +25,7 @@ class PosttrainError(Exception):
         line = f"{self.where}: {self.message}" if self.where else self.message
         if self.hint:
             line = f"{line}; {self.hint}"
-        line = " ".join(line.split())
-        # What a file holds may act on a terminal: escape sequences, text from right to left.
-        return "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
+        return printable(" ".join(line.split()))
 
 
 class GateError(PosttrainError):
@@ -52,6 +50,14 @@ class InterruptedRunError(PosttrainError):
     """Stopped on request; what was done is kept: exit code 130."""
 
     exit_code = 130
+
+
+def printable(text: str) -> str:
+    """Return a text with what may act on a terminal as escapes; newlines and tabs stay.
+
+    What a file holds or a library says may be anything: escape sequences, text from right to left.
+    """
+    return "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text)
 
 
 def closest(name: str, known: Iterable[str]) -> str:

@@ -90,16 +90,16 @@ def answer_lines(session: Session, source: Iterable[str], out: TextIO) -> None:
         if outcome.answers:
             session.keep(outcome.answers)
             for side, answer in zip(session.sides, outcome.answers, strict=True):
-                out.write(f"{side.name}: {visible(answer.text)}\n")
+                out.write(f"{visible(side.name)}: {visible(answer.text)}\n")
         out.flush()
 
 
 def _greet(session: Session, console: Console) -> None:
     for side in session.sides:
-        text = Text(side.name, style="bold cyan")
+        text = Text(visible(side.name), style="bold cyan")
         text.append(f"  {described(side)}", style="dim")
         console.print(text)
-    documents = [side.name for side in session.sides if side.model.form == "document"]
+    documents = [visible(side.name) for side in session.sides if side.model.form == "document"]
     if documents:
         verb = "continues" if len(documents) == 1 else "continue"
         said = f"{' and '.join(documents)} {verb} your text instead of answering"

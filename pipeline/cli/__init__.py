@@ -12,7 +12,7 @@ from pipeline.cli import chat, compare, export, recipes, report
 from pipeline.cli.app import app
 from pipeline.disk import disk_failure
 from pipeline.environment import set_environment
-from pipeline.errors import InterruptedRunError, PosttrainError
+from pipeline.errors import InterruptedRunError, PosttrainError, printable
 
 __all__ = ["app", "chat", "compare", "export", "main", "recipes", "report"]
 
@@ -53,7 +53,7 @@ def main() -> None:
 
 def _exit(line: str, code: int) -> None:
     with suppress(OSError):
-        sys.stderr.write(line + "\n")
+        sys.stderr.write(printable(line) + "\n")
         sys.stderr.flush()
     try:
         sys.stdout.flush()

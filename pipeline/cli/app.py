@@ -85,6 +85,13 @@ def store_at(runs: Path, *, writes: bool = False) -> "Store":
     return Store(runs)
 
 
+def echo(line: str) -> None:
+    """Print a line; what others wrote in it (names, files, values) cannot act on the terminal."""
+    from pipeline.report.plain import visible
+
+    typer.echo(visible(line))
+
+
 def console() -> "Console":
     """Return the terminal to print on."""
     from rich.console import Console

@@ -9,6 +9,7 @@ import typer
 
 from pipeline.cli.app import RUNS, Roots, Runs, app, console, roots_by_name, store_at
 from pipeline.errors import PosttrainError
+from pipeline.report.plain import visible
 
 
 @app.command()
@@ -83,7 +84,7 @@ def compare(
         return
     screen = console()
     print_comparison(found, screen)
-    screen.print(f"results: {folder}", markup=False, highlight=False)
+    screen.print(visible(f"results: {folder}"), markup=False, highlight=False)
 
 
 def _parts(text: str | None) -> list[str]:

@@ -13,6 +13,7 @@ from pipeline.cli.app import (
     Runs,
     StageName,
     app,
+    echo,
     plan_of,
     store_at,
 )
@@ -53,7 +54,7 @@ def export(
     found = prepare(plan_of(recipe, overrides, roots, runs, stage), stage, merged=merged)
     card = partial(model_card, found, repository=push)
     written = write(found, store, folder, force=force, card=card)
-    typer.echo(f"{stage}: exported to {written} ({found.form})")
+    echo(f"{stage}: exported to {written} ({found.form})")
     if push is not None:
         message = f"posttrain export: {stage} {found.planned.fingerprint[:16]}"
-        typer.echo(f"{stage}: {upload(written, push, private=private, message=message)}")
+        echo(f"{stage}: {upload(written, push, private=private, message=message)}")

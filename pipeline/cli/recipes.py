@@ -17,11 +17,13 @@ from pipeline.cli.app import (
     StageName,
     app,
     console,
+    echo,
     load_recipe,
     plan_of,
     store_at,
 )
 from pipeline.errors import PosttrainError
+from pipeline.report.plain import visible
 
 
 @app.command()
@@ -87,7 +89,7 @@ def run(
     options: dict[str, Any] = {
         "selection": Selection(only=stage, start=start, until=until, force=force),
         "resume_anyway": resume_anyway,
-        "say": lambda line: screen.print(line, markup=False, highlight=False),
+        "say": lambda line: screen.print(visible(line), markup=False, highlight=False),
     }
     store = store_at(runs, writes=True)
     is_new = True
@@ -109,9 +111,9 @@ def run(
     page = store.runs / loaded.name / REPORT
     if writes_report and (is_new or not page.exists()):
         page = write_run_report(loaded, store, None if several is None else min(several))
-    screen.print(f"results: {runs / loaded.name}", markup=False, highlight=False)
+    screen.print(visible(f"results: {runs / loaded.name}"), markup=False, highlight=False)
     if page.exists():
-        screen.print(f"report:  {page}", markup=False, highlight=False)
+        screen.print(visible(f"report:  {page}"), markup=False, highlight=False)
     check_gates(comparisons)
 
 
@@ -128,7 +130,7 @@ def why(
 
     made = plan_of(recipe, overrides, roots, runs, stage)
     for line in causes(made, store_at(runs), stage):
-        typer.echo(line)
+        echo(line)
 
 
 @app.command()
@@ -166,10 +168,10 @@ def check(
     check_machine(made.recipe)
     for name, config in made.recipe.stages.items():
         for remark in remarks(config):
-            typer.echo(f"{name}: {remark}")
+            echo(f"{name}: {remark}")
     for line in check_recipe_data(made.recipe):
-        typer.echo(line)
-    typer.echo(f"{recipe}: nothing wrong found in {len(made.stages)} stages and their local data")
+        echo(line)
+    echo(f"{recipe}: nothing wrong found in {len(made.stages)} stages and their local data")
     if show_mask is not None:
         from pipeline.run.masks import print_masks
 
@@ -184,7 +186,7 @@ def list_(
     from pipeline.report.listing import listing
 
     for line in listing(what):
-        typer.echo(line)
+        echo(line)
 
 
 @app.command()
@@ -204,7 +206,7 @@ def logs(
     path = folder / ("metrics.jsonl" if metrics else "log.txt")
     if not path.exists():
         raise PosttrainError(str(recipe), f"`{stage}` has written no {path.name} yet")
-    sys.stdout.write(path.read_text(encoding="utf-8", errors="replace"))
+    sys.stdout.write(visible(path.read_text(encoding="utf-8", errors="replace")))
 
 
 @app.command()
@@ -221,7 +223,7 @@ def adopt(
 
     made = plan_of(recipe, overrides, roots, runs, stage)
     artifact = register(made, store_at(runs, writes=True), stage, folder)
-    typer.echo(f"{stage}: adopted as {artifact.path}")
+    echo(f"{stage}: adopted as {artifact.path}")
 
 
 @app.command()
@@ -243,9 +245,9 @@ def clean(
     found = survey(store, unfinished=unfinished)
     sizes_bytes = [unused.size_bytes for unused in found.unused]
     for unused, size_bytes in zip(found.unused, sizes_bytes, strict=True):
-        typer.echo(f"{size(size_bytes):>10}  {unused.path}  {unused.why}")
+        echo(f"{size(size_bytes):>10}  {unused.path}  {unused.why}")
     for line in found.kept:
-        typer.echo(f"{'kept':>10}  {line}")
+        echo(f"{'kept':>10}  {line}")
     total = size(sum(sizes_bytes))
     if not found.unused:
         typer.echo("nothing to remove")
@@ -261,7 +263,7 @@ def clean(
     for unused, size_bytes in zip(found.unused, sizes_bytes, strict=True):
         stays = remove(store, unused, unfinished=unfinished)
         if stays is not None:
-            typer.echo(f"{'kept':>10}  {stays}")
+            echo(f"{'kept':>10}  {stays}")
         else:
             gone_bytes += size_bytes
     typer.echo(f"{size(gone_bytes):>10}  removed")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.cli.app import RUNS, Overrides, Roots, Runs, app, load_recipe, store_at
+from pipeline.cli.app import RUNS, Overrides, Roots, Runs, app, echo, load_recipe, store_at
 from pipeline.errors import PosttrainError
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def report(
     reported = _of_folder(run, overrides, roots) if run.is_dir() else None
     reported = reported or _of_recipe(run, overrides, roots, runs)
     written = write(reported, out or (run if run.is_dir() else reported.folder) / REPORT)
-    typer.echo(f"{reported.name}: report written to {written}")
+    echo(f"{reported.name}: report written to {written}")
     if is_opened:
         webbrowser.open(written.resolve().as_uri())
 

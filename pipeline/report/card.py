@@ -17,6 +17,7 @@ from pipeline.errors import CorruptArtifactError
 from pipeline.recipe.config import TRAINED_ON
 from pipeline.recipe.references import HubModel
 from pipeline.recipe.training_args import settings_in_use
+from pipeline.report.plain import visible
 from pipeline.report.rollouts import KIND, in_a_line, read_rollouts
 from pipeline.run.export import without_places
 from pipeline.run.fingerprint import SHORT
@@ -32,7 +33,10 @@ if TYPE_CHECKING:
     from pipeline.run.store import Artifact
 
 _TEMPLATE = Path(__file__).with_name("model_card.md.j2")
-_SPECIAL = re.compile(r"[\\`*\[\]<>|~&$]|(?<![^\W_])_|_(?![^\W_])")
+# `:` and `.` as well where a reader would make a link of a bare address.
+_SPECIAL = re.compile(
+    r"[\\`*\[\]<>|~&$#@]|(?<![^\W_])_|_(?![^\W_])|:(?=//)|(?<=www)\.", re.IGNORECASE
+)
 _SETTINGS = ("learning_rate", "beta", "loss_type", "num_train_epochs", "max_length")
 _BLOCK_SETTINGS = ("tokens", "sequence_length", "batch_size", "precision", "vocab_size")
 _RESULTS = ("steps", "rows", "trained_tokens", "parameters", "trained_parameters")
@@ -77,7 +81,7 @@ def model_card(export: Export, asked: Asked, *, repository: str | None) -> str:
 
 def text(value: Any) -> str:
     """Return a text of a recipe's as one line of Markdown that shows it as it is."""
-    line = " ".join(str(value).split())
+    line = " ".join(visible(str(value)).split())
     shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
     return _SPECIAL.sub(lambda found: "\\" + found[0], shown)
 

@@ -7,8 +7,6 @@ whoever puts the text there.
 
 import re
 
-from rich import markup
-
 # C0 but tab and newline, DEL and C1 (ESC and the 8-bit CSI among them); soft hyphen; what sets the
 # reading direction; zero width and invisible operators; separators that break a line where none
 # seems to be; variation selectors but the two that ordinary emoji carry; marks of annotations,
@@ -32,6 +30,8 @@ def visible(text: str) -> str:
 
 def escape(text: str) -> str:
     """Return a text as Rich prints it, whatever is in it: `visible`, and no markup."""
+    from rich import markup  # slow to import, and `visible` needs none of it
+
     return markup.escape(visible(text))
 
 

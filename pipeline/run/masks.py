@@ -12,6 +12,7 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from pipeline.errors import printable
 from pipeline.recipe.config import TrainingStage
 from pipeline.recipe.references import LocalModel, StageOutput, model_source
 from pipeline.recipe.train_checks import settings
@@ -196,7 +197,7 @@ def _marked(segments: _Segments, *, is_terminal: bool) -> Text:
 
     text = Text()
     for segment, is_trained in segments:
-        said = "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in segment)
+        said = printable(segment)
         if is_terminal:
             text.append(said, style="green" if is_trained else "dim")
         else:
@@ -205,4 +206,4 @@ def _marked(segments: _Segments, *, is_terminal: bool) -> Text:
 
 
 def _print(line: str, console: Console, *, style: str | None = None) -> None:
-    console.print(line, style=style, markup=False, highlight=False, soft_wrap=True)
+    console.print(printable(line), style=style, markup=False, highlight=False, soft_wrap=True)

@@ -177,7 +177,7 @@ def _failure(
     if crashes:
         number = min(crashes)[1]
         record = records[number] or {}
-        sys.stderr.write(record["traceback"])
+        sys.stderr.write(errors.printable(record["traceback"]))
         return InfrastructureError(
             name, f"{_process(number, codes)} failed: {record['said']}", "see above for where"
         )

@@ -25,7 +25,7 @@ from typing import Any
 from eval.model import StopRequested
 from pipeline.disk import disk_failure, one_line
 from pipeline.environment import set_environment
-from pipeline.errors import InfrastructureError, InterruptedRunError, PosttrainError
+from pipeline.errors import InfrastructureError, InterruptedRunError, PosttrainError, printable
 from pipeline.recipe.batch import split_batch
 from pipeline.recipe.config import StageConfig, TrainingStage
 from pipeline.recipe.references import Places
@@ -265,7 +265,7 @@ def main() -> int:
         try:
             write_json(error_path(working, _rank()), {"time_s": time.monotonic(), **said})
         except OSError:  # the disk is full; then it is said here, and where this prints is named
-            sys.stderr.write(f"{said.get('message') or said.get('traceback')}\n")
+            sys.stderr.write(printable(f"{said.get('message') or said.get('traceback')}\n"))
 
     def record_crash(kind: type[BaseException], error: BaseException, where: Any) -> None:
         lines = traceback.format_exception(kind, error, where)
