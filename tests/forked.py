@@ -43,16 +43,51 @@ def run_forked(
     *,
     overrides: Sequence[str] = (),
     until: str | None = None,
+    only: str | None = None,
     signal_when: Callable[[float], bool] | None = None,
     number: int = signal.SIGKILL,
+    first: Callable[[], None] | None = None,
+    processor_s: float | None = None,
 ) -> Ended:
-    """Run a recipe in a child; once `signal_when(seconds since its start)`, signal its group."""
+    """Run a recipe in a child; the rest as `in_child` has it."""
+
+    def run() -> None:
+        from pipeline import load_recipe, run_recipe
+        from pipeline.run.runner import Selection
+
+        run_recipe(
+            load_recipe(recipe, overrides=overrides),
+            runs=runs,
+            selection=Selection(until=until, only=only),
+            say=lambda line: print(line, flush=True),
+        )
+
     log = runs.parent / f"{runs.name}.log"
+    return in_child(
+        run, log, signal_when=signal_when, number=number, first=first, processor_s=processor_s
+    )
+
+
+def in_child(
+    do: Callable[[], None],
+    log: Path,
+    *,
+    signal_when: Callable[[float], bool] | None = None,
+    number: int = signal.SIGKILL,
+    first: Callable[[], None] | None = None,
+    processor_s: float | None = None,
+) -> Ended:
+    """Do something in a forked child, with what it prints in a log.
+
+    Once `signal_when(seconds since its start)`, its group is signalled; once it has used
+    `processor_s`, it is killed. first: called in the child before anything else.
+    """
     started_s = time.monotonic()
     child = os.fork()
     if child == 0:
         os.setsid()
-        _run_and_leave(recipe, runs, overrides, until, log)
+        _do_and_leave(do, log, first)
+    clock = (~child << 3) | 2  # of that process: clock_getcpuclockid(3)
     status = None
     while status is None:
         waited, state = os.waitpid(child, os.WNOHANG)
@@ -63,32 +98,28 @@ def run_forked(
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(child, number)
             signal_when = None
+        if processor_s is not None and time.clock_gettime(clock) >= processor_s:
+            os.kill(child, signal.SIGKILL)
         time.sleep(0.003)
     seconds = time.monotonic() - started_s
     code = os.waitstatus_to_exitcode(status)
     return Ended(None if code == -signal.SIGKILL else code, log.read_text(), seconds)
 
 
-def _run_and_leave(
-    recipe: Path, runs: Path, overrides: Sequence[str], until: str | None, log: Path
-) -> None:
-    """In the child: run, say what happened in the log, leave without the parent's clean-up."""
+def _do_and_leave(do: Callable[[], None], log: Path, first: Callable[[], None] | None) -> None:
+    """In the child: say what happened in the log, leave without the parent's clean-up."""
+    signal.setitimer(signal.ITIMER_REAL, 0)
     stream = log.open("w", buffering=1)
     os.dup2(stream.fileno(), 1)
     os.dup2(stream.fileno(), 2)
     sys.stdout = sys.stderr = stream
-    from pipeline import load_recipe, run_recipe
     from pipeline.errors import PosttrainError
-    from pipeline.run.runner import Selection
 
     code = 0
     try:
-        run_recipe(
-            load_recipe(recipe, overrides=overrides),
-            runs=runs,
-            selection=Selection(until=until),
-            say=lambda line: print(line, flush=True),
-        )
+        if first is not None:
+            first()
+        do()
     except PosttrainError as error:
         print(error, flush=True)
         code = error.exit_code

@@ -18,6 +18,7 @@ from pipeline.recipe.training_args import EXECUTION_KEYS, HARMLESS_ON_RESUME
 from pipeline.run import checkpoints
 from pipeline.run.fingerprint import SHORT
 from pipeline.run.machine import threads_of
+from pipeline.run.manifest import flush_folder
 from pipeline.run.stage_log import LOG
 from pipeline.run.store import Working, drop
 
@@ -65,7 +66,10 @@ def prepare(
     Raises CorruptArtifactError when there were whole checkpoints once and none is left, and for
     those of another stage.
     """
-    working.path.mkdir(parents=True, exist_ok=True)
+    if not working.path.is_dir():
+        working.path.mkdir(parents=True)
+        for folder in list(working.path.parents)[:2]:
+            flush_folder(folder)  # else a power loss could take it, and the checkpoints in it
     had_checkpoints = checkpoints.has_any(working.checkpoints)
     found = checkpoints.newest_whole(working.checkpoints)
     if found.made is not None and found.made.fingerprint != fingerprint:
