@@ -18,9 +18,9 @@ from pipeline.recipe.training_args import EXECUTION_KEYS, HARMLESS_ON_RESUME
 from pipeline.run import checkpoints
 from pipeline.run.fingerprint import SHORT
 from pipeline.run.machine import threads_of
-from pipeline.run.manifest import flush_folder
 from pipeline.run.stage_log import LOG
 from pipeline.run.store import Working, drop
+from pipeline.run.whole_files import flush
 
 LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "tokenizers")
 
@@ -69,7 +69,7 @@ def prepare(
     if not working.path.is_dir():
         working.path.mkdir(parents=True)
         for folder in list(working.path.parents)[:2]:
-            flush_folder(folder)  # else a power loss could take it, and the checkpoints in it
+            flush(folder)  # else a power loss could take it, and the checkpoints in it
     had_checkpoints = checkpoints.has_any(working.checkpoints)
     found = checkpoints.newest_whole(working.checkpoints)
     if found.made is not None and found.made.fingerprint != fingerprint:

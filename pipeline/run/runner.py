@@ -6,8 +6,10 @@ library versions) has changed since.
 """
 
 import os
+import shutil
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -25,6 +27,7 @@ from pipeline.run.disk_space import disk_space
 from pipeline.run.interrupt import StopRequest, stop_requests
 from pipeline.run.launch import launch
 from pipeline.run.lineage import verify_closure
+from pipeline.run.locks import held_if_free
 from pipeline.run.machine import check_machine
 from pipeline.run.manifest import read_sealed, write_json
 from pipeline.run.plan import Plan, PlannedStage, make, schedule_of
@@ -163,6 +166,7 @@ def _one(
     """Bring one stage about, or find it there."""
     name, kind, key = planned.name, planned.kind, planned.fingerprint
     if planned.artifact is not None and not force:
+        _sweep(store, kind, key)
         say(f"{name:<14} cached{f', although {planned.although}' if planned.although else ''}")
         return Outcome(name, "cached", planned.artifact, 0.0)
 
@@ -199,6 +203,21 @@ def _one(
         artifact = _publish(planned, inputs, working, store, execution, seconds, start)
     say(f"{name:<14} done in {seconds:.0f} s")
     return Outcome(name, "resumed" if start.checkpoint else "ran", artifact, seconds)
+
+
+def _sweep(store: Store, kind: str, key: str) -> None:
+    """Drop the working folder of a published stage, which a kill right after that left.
+
+    It has no `out/`, unlike that of a forced rerun which was stopped.
+    """
+    working = store.working(kind, key)
+    if working.path.exists() and not working.out.exists():
+        with (
+            suppress(OSError),  # it only takes room; the next run tries again
+            held_if_free(store.lock_path(working.path.name)) as owner,
+        ):
+            if owner is None and not working.out.exists():
+                shutil.rmtree(working.path)
 
 
 def _starting(planned: PlannedStage, start: Start) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import functools
 import hashlib
 import json
@@ -13,6 +12,7 @@ import signal
 import tempfile
 from dataclasses import dataclass
 from importlib import import_module
+from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -236,8 +236,8 @@ def load_what_stages_load() -> None:
 def done() -> tuple[Place, dict[str, Whole]]:
     """Return a store in which everything was done without a break; once per process."""
     folder = Path(tempfile.mkdtemp(prefix="posttrain-whole-"))
-    owner = os.getpid()
-    atexit.register(lambda: os.getpid() == owner and shutil.rmtree(folder, ignore_errors=True))
+    # Not atexit, which a process of multiprocessing never comes to.
+    Finalize(None, shutil.rmtree, (folder,), {"ignore_errors": True}, exitpriority=1)
     place = Place(folder / "tiny.yaml", folder / "runs")
     write_recipe(folder)
     load_what_stages_load()

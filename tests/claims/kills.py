@@ -49,7 +49,9 @@ def _cases(drawn: Random, times: int) -> Sequence[Case]:
             case = partial(_attempt, name=name, kills=kills, is_late=is_late, seed=seed)
             when = "late" if is_late else "any time"
             found.append(Case(f"{kind} {number}, {when}: {'; '.join(map(str, kills))}", case))
-    return [*found, *killed_ranks.cases(drawn, times)]
+    found += killed_ranks.cases(drawn, times)
+    drawn.shuffle(found)  # so that a share of them has some of each kind
+    return found
 
 
 def _drawn(drawn: Random, *, is_late: bool) -> _Kill:
