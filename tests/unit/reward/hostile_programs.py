@@ -1,4 +1,4 @@
-"""Programs that attack: what `attack` is passed, see `World` in test_sandbox_attacks.py.
+"""Programs that attack: what `attack` is passed, see `World` in sandbox_world.py.
 
 `gained` in a program holds whatever an attempt gave it.
 """
