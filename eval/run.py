@@ -19,7 +19,7 @@ from eval.model import Form, LanguageModel
 from eval.results import CHOICE, ItemResult, Style
 from eval.task import Example, Metric, Task
 
-_SHOT_POOL = 256  # demonstrations are drawn from this many first training examples
+SHOT_POOL = 256  # demonstrations are drawn from this many first training examples
 
 
 def evaluate(
@@ -128,7 +128,7 @@ def demonstrations(task: Task, shots: int, seed: int, *, worked: bool = False) -
     # Twins, and one question in several wordings, share an id: a prompt shows one of them.
     pool_by_id = {
         example.id: example
-        for example in islice(task.examples("train"), _SHOT_POOL)
+        for example in islice(task.examples("train"), SHOT_POOL)
         if example.worked_document or not worked
     }
     pool = list(pool_by_id.values())
@@ -142,7 +142,7 @@ def demonstrations(task: Task, shots: int, seed: int, *, worked: bool = False) -
 
 def is_worked(task: Task) -> bool:
     """Return whether a task works answers out step by step: else there is no chain of thought."""
-    return any(example.worked_document for example in task.test_items(_SHOT_POOL))
+    return any(example.worked_document for example in task.test_items(SHOT_POOL))
 
 
 def _with_unique_ids(examples: Iterable[Example]) -> list[Item]:

@@ -12,7 +12,7 @@ from pipeline.cli import chat, compare, export, recipes, report
 from pipeline.cli.app import app
 from pipeline.disk import disk_failure
 from pipeline.environment import set_environment
-from pipeline.errors import InterruptedRunError, PosttrainError, printable
+from pipeline.errors import InfrastructureError, InterruptedRunError, PosttrainError, printable
 
 __all__ = ["app", "chat", "compare", "export", "main", "recipes", "report"]
 
@@ -38,6 +38,9 @@ def main() -> None:
         said = error.format_message().rstrip(".")
         line = f"{command}: {said[:1].lower()}{said[1:]}; see `{command} --help`"
         _exit(" ".join(line.split()), 2)
+    except MemoryError:
+        hint = "less data at once, a smaller model, or a machine with more"
+        _exit(f"posttrain: memory ran out; {hint}", InfrastructureError.exit_code)
     except KeyboardInterrupt:
         _exit("stopped", InterruptedRunError.exit_code)
     except (typer.Abort, typer.Exit) as leaving:

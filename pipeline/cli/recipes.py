@@ -32,8 +32,11 @@ def plan(
 ) -> None:
     """Show what would run and why, and what is there already. Imports no torch."""
     from pipeline.report.terminal import print_plan
+    from pipeline.run.room import check_room
 
-    print_plan(plan_of(recipe, overrides, roots, runs), console())
+    made = plan_of(recipe, overrides, roots, runs)
+    check_room(made)
+    print_plan(made, console())
 
 
 @app.command()
@@ -163,9 +166,11 @@ def check(
     from pipeline.recipe.remarks import remarks
     from pipeline.run.check import check_recipe_data
     from pipeline.run.machine import check_machine
+    from pipeline.run.room import check_room
 
     made = plan_of(recipe, overrides, roots, runs, show_mask)
     check_machine(made.recipe)
+    check_room(made)
     for name, config in made.recipe.stages.items():
         for remark in remarks(config):
             echo(f"{name}: {remark}")

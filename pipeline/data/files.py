@@ -1,7 +1,7 @@
 """Local data files read row by row, every fault named with `file:line:column`.
 
-Knows JSON lines, JSON, CSV, Parquet and text, each also gzipped; not what the columns mean
-(formats.py). Imports neither torch nor datasets.
+Knows JSON lines, JSON, CSV and Parquet, each also gzipped; not what the columns mean (formats.py),
+nor texts (text_files.py). Imports neither torch nor datasets.
 """
 
 import csv
@@ -17,15 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from pipeline.errors import PosttrainError, closest
-from pipeline.recipe.foreign_files import DOWNLOAD_AGAIN, is_web_page, refuse_pointer
+from pipeline.data.text_files import broken_gzip, ending, open_data, whole
+from pipeline.errors import PosttrainError
 
-TEXT_ENDINGS = (".txt", ".md")
-ENDINGS = (".jsonl", ".json", ".csv", ".parquet", *TEXT_ENDINGS)
-
-# A gzip file that expands beyond both is refused: text compresses 3 to 20 times, a bomb 1,000.
-MAX_EXPANSION = 200
-MAX_EXPANDED_BYTES = 10**9
 MAX_LINE_BYTES = 64 * 2**20
 
 _BLANK = re.compile(r"[ \t\n\r]*")
@@ -42,11 +36,6 @@ class Row:
     fields: dict[str, Any]
 
 
-def ending(path: Path) -> str:
-    """The file name's ending in lower case, without `.gz`."""
-    return Path(path.name.lower().removesuffix(".gz")).suffix
-
-
 def file_rows(path: Path, name: str) -> Iterator[Row]:
     """Yield the rows of a JSON lines, JSON, CSV or Parquet file; `name` is what errors call it."""
     readers: dict[str, Callable[[BinaryIO, str], Iterator[Row]]] = {
@@ -59,89 +48,13 @@ def file_rows(path: Path, name: str) -> Iterator[Row]:
         try:
             yield from readers[ending(path)](stream, name)
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise _broken_gzip(name, error) from error
-
-
-def file_text(path: Path, name: str) -> str:
-    r"""Read a whole text file, `\r\n` as `\n`."""
-    with closing(open_data(path, name)) as stream:
-        try:
-            text = _decoded(stream.read(), name)
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise _broken_gzip(name, error) from error
-    if not text.strip():
-        raise PosttrainError(name, "the file holds only white space")
-    return text.replace("\r\n", "\n")
+            raise broken_gzip(name, error) from error
 
 
 def sha256(path: Path) -> str:
     """The sha256 of a file's bytes as they lie on disk."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def open_data(path: Path, name: str) -> BinaryIO:
-    """Open a data file, expanded if its name ends in `.gz`; refuse what cannot hold rows."""
-    if path.is_dir():
-        raise PosttrainError(name, "is a folder, not a file", "name the file inside it")
-    if ending(path) not in ENDINGS:
-        near = closest(ending(path), ENDINGS) if ending(path) else ""
-        known = ", ".join(ENDINGS)
-        hint = near or f"known endings: {known}, each also with .gz"
-        what = f"unknown file ending `{path.suffix}`" if path.suffix else "the name has no ending"
-        raise PosttrainError(name, what, hint)
-    if not path.exists():
-        siblings = [each.name for each in path.parent.iterdir()] if path.parent.is_dir() else []
-        hint = closest(path.name, siblings) or "paths are relative to the recipe"
-        raise PosttrainError(name, "no such file", hint)
-    if not path.is_file():
-        raise PosttrainError(name, "is not a regular file")
-    if path.stat().st_size == 0:
-        raise PosttrainError(name, "the file is empty (0 bytes)")
-    refuse_pointer(path, name)
-    if ending(path) not in TEXT_ENDINGS and is_web_page(path):
-        raise PosttrainError(name, "is a web page, not data", DOWNLOAD_AGAIN)
-    try:
-        if path.name.lower().endswith(".gz"):
-            return io.BufferedReader(_Expanded(path, name))
-        return path.open("rb")
-    except OSError as error:
-        raise PosttrainError(name, f"cannot be read: {error.strerror}") from error
-
-
-class _Expanded(io.RawIOBase):
-    """The expanded bytes of a gzip file, refused once there are too many for a file of its size."""
-
-    def __init__(self, path: Path, name: str) -> None:
-        self._source = gzip.open(path, "rb")  # noqa: SIM115 - closed by close()
-        self._limit_bytes = max(MAX_EXPANDED_BYTES, MAX_EXPANSION * path.stat().st_size)
-        self._read_bytes = 0
-        self._name = name
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        count = self._source.readinto(buffer)
-        self._read_bytes += count
-        if self._read_bytes > self._limit_bytes:
-            raise PosttrainError(
-                self._name,
-                f"expands to more than {self._limit_bytes / 1e9:.1f} GB,"
-                f" over {MAX_EXPANSION} times its size",
-                "expand it yourself if you trust it",
-            )
-        return count
-
-    def close(self) -> None:
-        self._source.close()
-        super().close()
-
-
-def _broken_gzip(name: str, error: Exception) -> PosttrainError:
-    if isinstance(error, EOFError):
-        return PosttrainError(name, "the gzip data is cut off", "copy or download the file again")
-    return PosttrainError(name, f"is not a whole gzip file ({error})")
 
 
 def _decoded(raw: bytes, name: str, *, first_line: int = 1) -> str:
@@ -189,7 +102,7 @@ def _jsonl_rows(stream: BinaryIO, name: str) -> Iterator[Row]:
 
 def _json_rows(stream: BinaryIO, name: str) -> Iterator[Row]:
     """Objects of one list, decoded one by one so that each knows its line."""
-    text = _decoded(stream.read(), name)
+    text = whole(stream, name, "one JSON object on each line (.jsonl) is read line by line")
     at = _past_blank(text, 0)
     if not text.startswith("[", at):
         hint = "one JSON object on each line makes a .jsonl file"

@@ -15,8 +15,9 @@ from typing import Any, Literal, cast
 
 from eval.task import Split, Task
 from eval.tasks.benchmark import BenchmarkTask, RowsError
-from pipeline.data.files import TEXT_ENDINGS, Row, ending, file_rows, file_text, sha256
+from pipeline.data.files import Row, file_rows, sha256
 from pipeline.data.hub import hub_rows
+from pipeline.data.text_files import TEXT_ENDINGS, ending, file_documents, file_text
 from pipeline.errors import PosttrainError, closest
 from pipeline.recipe.config import DataBlock
 from pipeline.recipe.references import Places
@@ -133,7 +134,7 @@ def _file_source(block: DataBlock, places: Places, *, held_out: bool) -> Iterato
     if is_text and block.separator is None:
         return _one_document(block, path, held_out=held_out)
     if block.separator is not None:
-        found = _documents(file_text(path, name), block.separator, name)
+        found = _documents(path, block.separator, name)
     else:
         found = file_rows(path, name)
     if block.holdout is None:
@@ -141,17 +142,12 @@ def _file_source(block: DataBlock, places: Places, *, held_out: bool) -> Iterato
     return _side(found, block.holdout, held_out=held_out)
 
 
-def _documents(text: str, separator: str, name: str) -> Iterator[Row]:
+def _documents(path: Path, separator: str, name: str) -> Iterator[Row]:
     """Documents between separators, without the line breaks around them; blank ones are none."""
-    if separator not in text:
-        hint = "leave `separator` out for a file that is one document"
-        raise PosttrainError(name, f"the separator {separator!r} does not occur", hint)
-    line = 1
-    for part in text.split(separator):
+    for line, part in file_documents(path, name, separator):
         if part.strip():
             leading = len(part) - len(part.lstrip("\n"))
             yield Row(f"{name}:{line + leading}", {"text": part.strip("\n")})
-        line += part.count("\n") + separator.count("\n")
 
 
 def _one_document(block: DataBlock, path: Path, *, held_out: bool) -> Iterator[Row]:

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any, cast
 
 from pipeline.errors import CorruptArtifactError, PosttrainError
+from pipeline.recipe.plain_files import other_than_a_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,8 +30,10 @@ def check_readable(path: Path) -> None:
     if path.is_symlink() and not path.exists():
         message = f"is a link to {path.readlink()}, which is not there"
         raise PosttrainError(str(path), message, "copy the file itself")
-    if not path.is_file():
-        raise PosttrainError(str(path), "is no regular file", "remove it")
+    other = other_than_a_file(path)
+    if other is not None:
+        message = f"is {other}, no regular file"
+        raise PosttrainError(str(path), message, "remove it, or copy the file itself")
     refuse_pointer(path, str(path))
 
 

@@ -6,6 +6,7 @@ Not the starting of them (pipeline/run/ranks.py), nor what this machine has room
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 _TOGETHER = ("NO", "MULTI_CPU", "MULTI_GPU")  # each process has the whole model
 _SHARDED = ("FSDP", "DEEPSPEED", "MEGATRON_LM")
 _ALL_GPUS = "all"
+_GPUS = re.compile(r"all|[0-9]{1,4}(, ?[0-9]{1,4})*")
 
 
 @dataclass(frozen=True)
@@ -135,6 +137,8 @@ def _problem(given: Mapping[str, Any]) -> tuple[str, str] | None:
         return message, "leave it out, or write LOCAL_MACHINE and 1"
     if not isinstance(count, int) or isinstance(count, bool) or count < 1:
         return f"`num_processes` is {shown(count)}", "write a whole number above 0"
+    if not _GPUS.fullmatch(str(given.get("gpu_ids") or _ALL_GPUS)):
+        return f"`gpu_ids` is {shown(given['gpu_ids'])}", "write all, or numbers as in 0,1"
     if given.get("mixed_precision", "no") not in ("no", None):
         message = f"`mixed_precision` is {shown(given['mixed_precision'])}"
         return message, "write `precision:` on the stage, as it changes the numbers"

@@ -15,6 +15,7 @@ from typing import Annotated, Any, TypeVar, cast
 from pydantic import BaseModel, Field, ValidationError
 
 from pipeline.errors import PosttrainError, closest
+from pipeline.recipe.argument_values import number_problem
 from pipeline.recipe.config import (
     COLUMNS,
     MEASURED_ON,
@@ -30,12 +31,19 @@ from pipeline.recipe.config import (
 )
 from pipeline.recipe.gate_checks import check_gate
 from pipeline.recipe.launching import check_launch, check_launch_of
+from pipeline.recipe.measure_checks import check_measuring
 from pipeline.recipe.ppo_checks import check_ppo
-from pipeline.recipe.references import Places, Reference, stage_references
+from pipeline.recipe.references import (
+    Places,
+    Reference,
+    dataset_problem,
+    stage_references,
+)
 from pipeline.recipe.train_checks import check_training
 from pipeline.recipe.training_args import place_of
-from pipeline.recipe.wording import Location, first_error
+from pipeline.recipe.wording import Location, first_error, shown
 from pipeline.recipe.yamlfile import Document, apply_overrides, read
+from pipeline.recipe.yamltext import shortened
 from pipeline.stages import kinds, stage_of
 
 # What access tokens look like: Hugging Face, OpenAI and Anthropic, GitHub, AWS.
@@ -103,7 +111,7 @@ def load(
     the recipe's own. Raises PosttrainError with file, line and column.
     """
     document = apply_overrides(read(path), list(overrides))
-    _refuse_secrets(document)
+    _refuse_values(document)
     top = _validate(RecipeFile, document.value, (), document)
     _refuse_taken_names(top, document)
     stages = {name: _stage(name, given, document) for name, given in top.stages.items()}
@@ -119,27 +127,36 @@ def load(
             check_training(recipe, name, config)
         check_ppo(recipe, name)
         check_gate(recipe, name)
+        check_measuring(recipe, name)
     return Recipe(path, top.name, top.seed, top.launch, ordered, places, document)
 
 
-def _refuse_secrets(document: Document) -> None:
-    """Refuse an access token: what a recipe says is copied beside every result."""
-    for location, text in _texts(document.value, ()):
-        if _SECRET.search(text):
+def _refuse_values(document: Document) -> None:
+    """Refuse what is wrong wherever it stands: access tokens, and numbers that are none.
+
+    What a recipe says is copied beside every result, and is compared with what it said before.
+    """
+    for location, value in _scalars(document.value, ()):
+        if isinstance(value, str) and _SECRET.search(value):
             hint = "take it out; log in with `hf auth login`, or put it into the environment"
             where = document.where(location)
             raise PosttrainError(where, "this looks like an access token", hint)
+        problem = number_problem("", value)
+        if problem:
+            name = next((part for part in reversed(location) if isinstance(part, str)), "recipe")
+            message = f"`{shortened(name)}` is {shown(value)}"
+            raise PosttrainError(document.where(location), message, problem[1])
 
 
-def _texts(value: Any, location: Location) -> Iterator[tuple[Location, str]]:
-    if isinstance(value, str):
-        yield location, value
-    elif isinstance(value, dict):
+def _scalars(value: Any, location: Location) -> Iterator[tuple[Location, Any]]:
+    if isinstance(value, dict):
         for key, inner in cast("dict[str, Any]", value).items():
-            yield from _texts(inner, (*location, key))
+            yield from _scalars(inner, (*location, key))
     elif isinstance(value, list):
         for number, inner in enumerate(cast("list[Any]", value)):
-            yield from _texts(inner, (*location, number))
+            yield from _scalars(inner, (*location, number))
+    else:
+        yield location, value
 
 
 def _places(path: Path, top: RecipeFile, document: Document, given: Mapping[str, Path]) -> Places:
@@ -213,6 +230,9 @@ def _check_data(recipe: Recipe, name: str, config: StageConfig) -> None:
                     hint = closest(ours, COLUMNS) or f"they are {', '.join(COLUMNS)}"
                     where = recipe.document.where((*location, "columns", ours), key=True)
                     raise PosttrainError(where, f"`{ours}` is no column name of ours", hint)
+            problem = block.hub and dataset_problem(block.hub, block.revision)
+            if problem:
+                raise recipe.error((*location, problem[0]), *problem[1:])
             if block.weight is not None and field in MEASURED_ON:
                 message = "`weight` is a share of a mix that is trained on, and this is measured"
                 hint = "leave it out; `rows` says how many of a source are read"

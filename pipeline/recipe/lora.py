@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline.errors import closest
+from pipeline.recipe.argument_values import value_problem
 from pipeline.recipe.config import LoraBlock
 from pipeline.recipe.experts import reaches_experts
 from pipeline.recipe.trainer_fields import fields
@@ -65,7 +66,7 @@ def problem(key: str, value: Any) -> tuple[str, str] | None:
         return f"`init_lora_weights` {shown(value)} is not possible here", why
     if key == "lora_dropout" and (not isinstance(value, int | float) or not 0 <= value < 1):
         return f"`lora_dropout` is {shown(value)}", "it is a share: at least 0, below 1"
-    return None
+    return None if key == "init_lora_weights" else value_problem(key, value, CLASS)
 
 
 MERGE_BETWEEN = "put a `stage: merge` between the two"

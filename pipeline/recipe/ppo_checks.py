@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.data.tasks import load_task
 from pipeline.errors import PosttrainError, closest
 from pipeline.recipe.own_code import check_reward_function
+from pipeline.recipe.plain_files import other_than_a_file
 from pipeline.recipe.references import HubModel, LocalModel, StageOutput, model_source
 from pipeline.recipe.train_checks import MORE_POSITIONS, positions, settings
 from pipeline.stages import stage_of
@@ -240,9 +241,11 @@ def _rewards(term: RewardBlock, source: str, task: str | None) -> bool:
 def _is_language_model(folder: Path) -> bool:
     """Whether a folder's config says that its model gives no score; an adapter's says its task."""
     for file, key in (("adapter_config.json", "task_type"), ("config.json", "architectures")):
+        if other_than_a_file(folder / file) is not None:
+            continue
         try:
             said = json.loads((folder / file).read_text(encoding="utf-8"))[key]
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             continue
         return "CAUSAL_LM" in str(said) or "ForCausalLM" in str(said)
     return False

@@ -22,14 +22,17 @@ from pydantic import BaseModel
 
 from pipeline.errors import closest
 from pipeline.recipe.config import RefersTo
+from pipeline.recipe.plain_files import COPY_IT, other_than_a_file
 
 Location = tuple[str | int, ...]
 Typed = tuple[Any, tuple[Any, ...]]  # a type and the markers that apply to it
 
 _ROOT = re.compile(r"([A-Za-z][A-Za-z0-9_-]+):(?!//)(.*)", re.DOTALL)
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
-_HUB_PART = r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?"
-_HUB = re.compile(rf"({_HUB_PART}/{_HUB_PART})(?:@([A-Za-z0-9_][A-Za-z0-9_./-]*))?")
+_HUB_PART = r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{,94}[A-Za-z0-9_])?"  # the hub's own limit is 96
+_REVISION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./-]{,199}")
+_HUB = re.compile(rf"({_HUB_PART}/{_HUB_PART})(?:@({_REVISION.pattern}))?")
+_HUB_DATA = re.compile(rf"{_HUB_PART}(?:/{_HUB_PART})?")  # the oldest have no owner
 # Of an adapter's properties: where the whole model below is, from the artifact's folder.
 BASE_FOLDER = "base_folder"
 _MODEL_FILES = ("config.json", "adapter_config.json")
@@ -142,6 +145,16 @@ def model_source(
     )
 
 
+def dataset_problem(name: str, revision: str | None) -> tuple[str, str, str] | None:
+    """Return (the key, what is wrong, what to do) with the hub's name for a data set, or None."""
+    if not _HUB_DATA.fullmatch(name) or any(run in name for run in ("--", "..")):
+        what = f"`{name}` is no name of a data set on the hub"
+        return "hub", what, "write `owner/name`; `file:` is for a file of yours"
+    if revision is not None and not _REVISION.fullmatch(revision):
+        return "revision", f"`{revision}` is no revision", "write a branch, a tag or a commit"
+    return None
+
+
 def adapter_base(folder: Path) -> LocalModel | HubModel | None:
     """Return the whole model that a saved adapter belongs to; None for a folder without adapter.
 
@@ -149,12 +162,12 @@ def adapter_base(folder: Path) -> LocalModel | HubModel | None:
     stage made of a folder's model names that folder only; where it is stands in artifact.json.
     """
     path = folder / "adapter_config.json"
-    if not path.is_file():
-        return None
+    if not path.is_file() or other_than_a_file(path) is not None:
+        return None  # what else it is says whoever reads the folder
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
         name = config["base_model_name_or_path"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"`{path}` does not say which model it adapts") from error
     if not isinstance(name, str) or not name:
         raise ValueError(f"`{path}` does not say which model it adapts")
@@ -297,6 +310,9 @@ def _parts(text: str) -> tuple[str, str]:
 
 def _own_file(module: str, base: Path) -> Path | None:
     path = base.joinpath(*module.split(".")).with_suffix(".py")
+    other = other_than_a_file(path)
+    if other is not None and not path.is_dir():
+        raise ValueError(f"`{path.name}` is {other}, not a file; {COPY_IT}")
     return path if path.is_file() else None
 
 

@@ -13,13 +13,12 @@ from pipeline.errors import PosttrainError
 from pipeline.recipe import lora, training_args
 from pipeline.recipe.config import StageConfig, TrainingStage
 from pipeline.recipe.machine import may_have_gpu
-from pipeline.recipe.model_folder import size_problem
 from pipeline.recipe.patterns import LAYERS, adapter_patterns, pattern_problem
+from pipeline.recipe.plain_files import other_than_a_file
 from pipeline.recipe.references import LocalModel, model_source
 from pipeline.recipe.reward_checks import architecture_behind, check_scalar_head
 from pipeline.recipe.trainer_fields import architecture_fields, positions_field
 from pipeline.stages import stage_of
-from pipeline.stages.pretrain import NewModelBlock
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,7 +35,6 @@ MORE_POSITIONS = "give the new model more: `sequence_length`, or `max_position_e
 def check_training(recipe: Recipe, name: str, config: TrainingStage) -> None:
     """Raise PosttrainError at the first thing that is wrong with a training stage."""
     _check_training_args(recipe, name, config)
-    _check_sizes(recipe, name, config)
     check_scalar_head(recipe, name, config)
     _check_precision(recipe, name, config)
     _check_length(recipe, name, config)
@@ -53,6 +51,9 @@ def _check_training_args(recipe: Recipe, name: str, config: TrainingStage) -> No
         if found:
             where = recipe.document.where(("stages", name, "training_args", key), key=True)
             raise PosttrainError(where, *found)
+    apart = training_args.together_problem(settings(recipe, config))
+    if apart:
+        raise recipe.error(("stages", name, "training_args", apart[0]), *apart[1:])
     losses = settings(recipe, config).get("loss_type") or ()
     losses = {losses} if isinstance(losses, str) else set(losses)
     if (
@@ -68,14 +69,6 @@ def _check_training_args(recipe: Recipe, name: str, config: TrainingStage) -> No
             "give the pairs a column `probability`, from 0.5 to 1, or write `loss_type: [robust]`"
         )
         raise PosttrainError(where, message, hint)
-
-
-def _check_sizes(recipe: Recipe, name: str, config: TrainingStage) -> None:
-    """Refuse a new model that no machine could make."""
-    model = getattr(config, "model", None)
-    problem = size_problem(model.fields()) if isinstance(model, NewModelBlock) else None
-    if problem:
-        raise recipe.error(("stages", name, "model"), problem, "give the size of a model")
 
 
 def _check_precision(recipe: Recipe, name: str, config: TrainingStage) -> None:
@@ -205,6 +198,8 @@ def _json_beside(recipe: Recipe, model: str, file: str) -> Mapping[str, Any] | N
     try:
         source = model_source(model, recipe.places)
         if not isinstance(source, LocalModel):
+            return None
+        if other_than_a_file(source.path / file) is not None:
             return None
         found = json.loads((source.path / file).read_text(encoding="utf-8"))
     except (ValueError, OSError, RecursionError):

@@ -24,6 +24,7 @@ _HOMES = {
 }
 _POSITIONS = "max_position_embeddings"
 _OTHER_POSITIONS = ("max_seq_len",)  # mpt's, which no attribute_map names
+_MODEL_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{,99}")  # a file of a longer name cannot be
 _WHOLE = re.DOTALL | re.MULTILINE
 _SAME_AS = {"gpt-sw3": "gpt2"}  # an older model type without a config of its own
 # Older names that a config with `rope_parameters` still takes (modeling_rope_utils.py).
@@ -65,6 +66,63 @@ def fields(class_name: str) -> Mapping[str, Field]:
             else:
                 found[name] = Field(name, annotation, _default(value))
     return MappingProxyType(found)
+
+
+@cache
+def enumeration(name: str) -> frozenset[str]:
+    """Return the values of one of transformers' enumerations, `IntervalStrategy` say; () if none.
+
+    Which file an enumeration stands in has changed before, so each that has had some is looked at.
+    """
+    for file in ("trainer_utils.py", "training_args.py", "debug_utils.py"):
+        node = _classes(_package("transformers") / file).get(name)
+        if node is not None:
+            values = [_literal(each) for each in node.body if _assigned(each) is not None]
+            return frozenset(value for value in values if isinstance(value, str))
+    return frozenset()
+
+
+@cache
+def compared_with(class_name: str, key: str) -> frozenset[str]:
+    """Return the texts that TRL's trainer compares a field of its config with; () if it has none.
+
+    Those are the field's choices where the config says only that it is text.
+    """
+    path = _package("trl") / "trainer" / f"{class_name.removesuffix('Config').lower()}_trainer.py"
+    source = path.read_text("utf-8") if path.is_file() else ""
+    compared = re.findall(rf'\b{key} (?:==|(?:not )?in) (\([^)]*\)|"\w+")', source)
+    return frozenset(text for part in compared for text in re.findall(r'"(\w+)"', part))
+
+
+@cache
+def activations() -> frozenset[str]:
+    """Return the names of transformers' activation functions."""
+    source = (_package("transformers") / "activations.py").read_text("utf-8")
+    found = re.search(r"^ACT2CLS = \{(.*?)^\}", source, _WHOLE)
+    return frozenset(re.findall(r'^ +"(\w+)":', found[1], re.MULTILINE)) if found else frozenset()
+
+
+@cache
+def architecture_annotations(architecture: str) -> Mapping[str, str | None]:
+    """Return the annotations of the fields of a model type's own config class, by name.
+
+    Older names have those of what they stand for, None where that is not told. Left out is what
+    every config has (`dtype`, `id2label`, ...), unless the class says it anew.
+    """
+    found: dict[str, str | None] = {}
+    older: dict[str, Any] = {}
+    for owner in reversed(
+        list(_lineage(_architecture_class(_SAME_AS.get(architecture, architecture))))
+    ):
+        if owner.node.name == "PreTrainedConfig":
+            continue
+        found.update({name: said for name, said, _ in _annotated(owner.node)})
+        for statement in owner.node.body:
+            if isinstance(statement, ast.FunctionDef):
+                older.update(dict.fromkeys(_taken_keywords(statement)))
+            elif _assigned(statement) == "attribute_map":
+                older.update(_literal(statement))
+    return {**{name: found.get(str(stands_for)) for name, stands_for in older.items()}, **found}
 
 
 @cache
@@ -119,6 +177,8 @@ def has_scalar_form(architecture: str) -> bool:
 
 def has_causal_model(architecture: str) -> bool:
     """Say whether transformers has a causal language model of this model type."""
+    if not _MODEL_TYPE.fullmatch(architecture):
+        return False
     module = architecture.replace("-", "_")
     path = _package("transformers") / "models" / module / f"modeling_{module}.py"
     # Most models say so in their own file; the list of all of them takes 20 ms to read.
@@ -142,7 +202,7 @@ def _config_class(name: str) -> _Class:
 
 def _architecture_class(architecture: str) -> _Class:
     models = _package("transformers") / "models"
-    if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", architecture):
+    if _MODEL_TYPE.fullmatch(architecture):
         module = architecture.replace("-", "_")
         found = _of_model_type(models / module / f"configuration_{module}.py", architecture)
         if found is not None:

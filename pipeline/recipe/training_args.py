@@ -6,16 +6,16 @@ logged: not part of a fingerprint), OURS (decided by the recipe or the store; se
 with what to write instead), or, like everything else, identity.
 """
 
-import ast
 import math
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from pipeline.errors import closest
 from pipeline.recipe import ppo_arguments
+from pipeline.recipe.argument_values import together_problem, value_problem
 from pipeline.recipe.trainer_fields import fields
-from pipeline.recipe.wording import shown
+
+__all__ = ["EXECUTION_KEYS", "OURS", "identity", "ours", "problem", "together_problem"]
 
 EXECUTION_KEYS = frozenset(
     {
@@ -187,27 +187,6 @@ _ABSENT_OF: Mapping[str, Mapping[str, str]] = {
     }
 }
 
-_POSITIVE = frozenset(
-    {
-        "max_steps",
-        "num_train_epochs",
-        "per_device_train_batch_size",
-        "save_steps",
-        "logging_steps",
-        "max_length",
-        *("total_episodes", "num_ppo_epochs", "num_mini_batches", "temperature"),
-        *("max_completion_length", "max_prompt_length", "rollout_batch_size"),
-        *("scoring_batch_size", "target_approx_kl", "cliprange"),
-    }
-)
-_NOT_NEGATIVE = frozenset(
-    {
-        *("learning_rate", "weight_decay", "warmup_steps", "max_grad_norm"),
-        *("critic_learning_rate", "critic_warmup_rollouts", "vf_coef", "entropy_coef"),
-        *("kl_loss_coef", "gamma", "lam"),
-    }
-)
-_AT_MOST = {"gamma": 1, "lam": 1, "cliprange": 1}
 # What people write for it elsewhere.
 _OTHER_NAMES: Mapping[str, str] = {
     "lr": "learning_rate",
@@ -226,15 +205,6 @@ _ON_THE_STAGE = frozenset(
         *("prompts", "reward", "critic", "kl", "lora"),
     }
 )
-_LITERAL = re.compile(r"Literal\[((?:'\w+'(?:, )?)+)\]( \| None)?")
-_TYPES: Mapping[str, tuple[str, tuple[type, ...]]] = {
-    "int": ("a whole number", (int,)),
-    "float": ("a number", (int, float)),
-    "bool": ("true or false", (bool,)),
-    "str": ("text", (str,)),
-    "dict": ("a mapping", (dict,)),
-    "list": ("a list", (list,)),
-}
 
 
 def ours(class_name: str) -> Mapping[str, str]:
@@ -265,65 +235,13 @@ def problem(key: str, value: Any, class_name: str) -> tuple[str, str] | None:
     not_here = ours(class_name)
     if key in not_here:
         return f"`{key}` cannot be set in `training_args`", not_here[key]
-    if isinstance(value, float) and not math.isfinite(value):
+    if isinstance(value, float) and not math.isfinite(value):  # else its range is what is said
         return f"`{key}` is {value}", "write a finite number"
     found = ppo_arguments.value_problem(key, value) if class_name == "PPOConfig" else None
     if found:
         what, _, hint = found.partition("; ")
         return what, hint
-    unknown = _choice_problem(value, known[key].annotation)
-    if unknown:
-        return f"`{key}` is {shown(value)}, {unknown[0]}", unknown[1]
-    wanted = _type_problem(value, known[key].annotation)
-    if wanted:
-        hint = "write it without quotes" if _is_quoted(value) else ""
-        return f"`{key}` is {shown(value)}, not {wanted}", hint
-    if value is None and key in _POSITIVE | _NOT_NEGATIVE:
-        return f"`{key}` is empty", "write a number, or leave it out"
-    is_number = isinstance(value, int | float)
-    if key in _POSITIVE and is_number and value <= 0 and not (key == "max_steps" and value == -1):
-        return f"`{key}` is {value}", "it must be above 0"
-    if key in _NOT_NEGATIVE and is_number and value < 0:
-        return f"`{key}` is {value}", "it must not be negative"
-    if key in _AT_MOST and is_number and value > _AT_MOST[key]:
-        return f"`{key}` is {value}", f"it must be at most {_AT_MOST[key]}"
-    return None
-
-
-def _choice_problem(value: Any, annotation: str) -> tuple[str, str] | None:
-    """Return what is wrong with a value of `Literal['a', 'b']`, and the nearest of its choices."""
-    literal = _LITERAL.fullmatch(annotation)
-    if literal is None or (value is None and literal[2]):
-        return None
-    choices: tuple[str, ...] = ast.literal_eval(f"({literal[1]},)")
-    if value in choices:
-        return None
-    *first, last = (f"`{each}`" for each in choices)
-    hint = closest(value, choices) if isinstance(value, str) else ""
-    return f"not {', '.join(first)} or {last}", hint or "write one of these"
-
-
-def _type_problem(value: Any, annotation: str) -> str | None:
-    """Return what was wanted, where the annotation is plain enough to tell."""
-    parts = [part.strip() for part in annotation.replace('"', "").split("|")]
-    names = [part.split("[")[0] for part in parts]
-    if value is None or any(name not in {*_TYPES, "None"} for name in names):
-        return None
-    allowed = [kind for name in names if name in _TYPES for kind in _TYPES[name][1]]
-    if isinstance(value, tuple(allowed)) and (bool in allowed or not isinstance(value, bool)):
-        return None
-    return " or ".join(_TYPES[name][0] for name in names if name in _TYPES)
-
-
-def _is_quoted(value: Any) -> bool:
-    """Whether a text would be a number, true or false without its quotes."""
-    if not isinstance(value, str):
-        return False
-    try:
-        float(value)
-    except ValueError:
-        return value in ("true", "false")
-    return True
+    return value_problem(key, value, class_name)
 
 
 def identity(training_args: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:

@@ -215,4 +215,4 @@ def _repair(value: Any, wanted: str, model: type[BaseModel], detail: ErrorDetail
         return "write it without quotes"
     if wanted == "text" and isinstance(value, bool | int | float):
         return "quote it"
-    return ""
+    return f"write {wanted}"

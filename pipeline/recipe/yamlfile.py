@@ -5,13 +5,13 @@ How YAML is read is in yamltext.py; what the values mean is not known here: that
 
 import copy
 import re
-import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
 from pipeline.errors import PosttrainError
+from pipeline.recipe.plain_files import other_than_a_file
 from pipeline.recipe.yamltext import (
     MAX_BYTES,
     MAX_DEPTH,
@@ -189,11 +189,12 @@ def _has(container: Any, part: str | int) -> bool:
 
 def _text(path: Path, shown: str) -> str:
     try:
-        status = path.stat()
-        if stat.S_ISDIR(status.st_mode):
-            raise PosttrainError(shown, "this is a folder", "name the recipe file in it")
-        if not stat.S_ISREG(status.st_mode):  # a pipe would block, a device never end
-            raise PosttrainError(shown, "this is not a regular file", "save the recipe as a file")
+        other = other_than_a_file(path)
+        if other is not None:
+            is_folder = path.is_dir()
+            hint = "name the recipe file in it" if is_folder else "save the recipe as a file"
+            what = "a folder" if is_folder else f"not a regular file: {other}"
+            raise PosttrainError(shown, f"this is {what}", hint)
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
     except FileNotFoundError as error:

@@ -27,6 +27,7 @@ from pipeline.recipe.config import (
 )
 from pipeline.recipe.load import Location, Recipe
 from pipeline.recipe.model_folder import check_folder
+from pipeline.recipe.plain_files import COPY_IT, other_than_a_file
 from pipeline.recipe.references import (
     HubModel,
     LocalModel,
@@ -210,6 +211,9 @@ class Identifier:
         return {"files": self._tree(path)}
 
     def _data_file(self, name: str, path: Path, location: Location) -> dict[str, str]:
+        other = other_than_a_file(path)
+        if other is not None and not path.is_dir():
+            raise self.recipe.error(location, f"`{name}` is {other}, not a file", COPY_IT)
         if not path.is_file():
             what = "is a folder, not a file" if path.is_dir() else "does not exist"
             raise self.recipe.error(location, f"`{name}` {what}", _file_hint(name, path))
@@ -217,6 +221,9 @@ class Identifier:
 
     def _file(self, path: Path) -> str:
         if path not in self._hashes:
+            other = other_than_a_file(path)
+            if other is not None:
+                raise PosttrainError(str(path), f"is {other}, not a file", COPY_IT)
             try:
                 self._hashes[path] = sha256_file(path)
             except OSError as error:

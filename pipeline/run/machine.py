@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pipeline.recipe.load import Recipe
 
 # Two on one core are slow and right, as a test of what several do; thousands are a slip.
-_PROCESSES_A_CORE = 4
+PROCESSES_A_CORE = 4
 
 
 def num_cores() -> int:
@@ -46,7 +46,7 @@ def check_machine(recipe: Recipe, names: Iterable[str] | None = None) -> None:
         processes = processes_of(recipe, config)
         gpus = num_gpus({**os.environ, **processes.environment})
         cores = num_cores()
-        limit = gpus or _PROCESSES_A_CORE * cores
+        limit = gpus or PROCESSES_A_CORE * cores
         if processes.count <= limit:
             continue
         has = f"{gpus} GPU{'s' * (gpus > 1)}" if gpus else f"no GPU and {cores} cores"

@@ -33,6 +33,7 @@ from pipeline.run.manifest import read_sealed, write_json
 from pipeline.run.plan import Plan, PlannedStage, make, schedule_of
 from pipeline.run.record import record_run
 from pipeline.run.resume import Start, execution_of, installed_version, prepare
+from pipeline.run.room import check_room
 from pipeline.run.store import Artifact, Store, Working
 from pipeline.stages import stage_of
 
@@ -113,6 +114,7 @@ def run(
         if plan.stage(name).status != "cached" or selection.forces(plan.stage(name))
     ]
     check_machine(recipe, pending)
+    check_room(plan, pending)
     for name in pending:
         for remark in remarks(recipe.stages[name]):
             say(f"{name:<14} {remark}")

@@ -27,7 +27,7 @@ from pipeline.stages.pretrain import NewModelBlock
 from pipeline.stages.tokenizer import TokenizerConfig
 
 _EXACT = frozenset({"llama", "mistral"})
-_EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_intermediate_size")
+EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_intermediate_size")
 _LARGEST_HEADER_BYTES = 100_000_000  # safetensors' own limit
 
 
@@ -107,7 +107,7 @@ def shape_of(fields: Mapping[str, Any], vocab: int | None = None) -> Shape | Non
     layers = _number(fields, "num_hidden_layers", "n_layer", "num_layers")
     heads = _number(fields, "num_attention_heads", "n_head", "num_heads")
     vocab = vocab or _number(fields, "vocab_size")
-    if not (width and layers and heads and vocab) or any(fields.get(key) for key in _EXPERTS):
+    if not (width and layers and heads and vocab) or any(fields.get(key) for key in EXPERTS):
         return None
     head = _number(fields, "head_dim") or width // heads
     inner = _number(fields, "intermediate_size")
@@ -155,7 +155,7 @@ def stored_parameters(folder: Path) -> int | None:
     paths = sorted(folder.glob("*.safetensors"))
     try:
         return sum(prod(shape) for path in paths for shape in _stored_shapes(path)) or None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 
@@ -189,7 +189,12 @@ def _stored(folder: Path) -> KnownModel:
         folder = folder if base is None else base.path
         fields = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         shape = shape_of(fields.get("text_config", fields))
-    except (OSError, ValueError, AttributeError):  # the stage that loads it says what is wrong
+    except (
+        OSError,
+        ValueError,
+        AttributeError,
+        RecursionError,
+    ):  # the stage that loads it says what is wrong
         return KnownModel()
     return KnownModel(stored_parameters(folder), shape)
 
@@ -198,7 +203,7 @@ def _new(plan: Plan, block: NewModelBlock) -> KnownModel:
     fields = block.fields()
     if "head_dim" not in fields and block.architecture not in _EXACT:
         fields["head_dim"] = _default_head(block.architecture)
-    shape = shape_of(fields, _vocab_size(plan, block.tokenizer))
+    shape = shape_of(fields, vocab_size(plan, block.tokenizer))
     if shape is None:
         return KnownModel()
     has_biases = fields.get("attention_bias") or fields.get("mlp_bias")
@@ -218,7 +223,7 @@ def _default_head(architecture: str) -> int | None:
     return int(found[1]) if found else None
 
 
-def _vocab_size(plan: Plan, reference: str) -> int | None:
+def vocab_size(plan: Plan, reference: str) -> int | None:
     """Return how many tokens a tokenizer has, or will have at most."""
     source = model_source(reference, plan.recipe.places)
     if isinstance(source, StageOutput):

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from eval.task import Task
 
 ITEMS = "items.jsonl"
+_MOST_SHOTS = 256  # SHOT_POOL of eval/run.py, which takes long to import
 Style = Literal["zero-shot", "few-shot", "chain-of-thought"]
 Form = Literal["document", "chat"]
 
@@ -82,6 +83,11 @@ class MeasuringStage(StageConfig):
 
     @model_validator(mode="after")
     def _samples_differ(self) -> MeasuringStage:
+        if max(self.shots) > _MOST_SHOTS:
+            raise ValueError(
+                f"`shots` {max(self.shots)} is more than the {_MOST_SHOTS} examples that "
+                "demonstrations are drawn from; write fewer"
+            )
         if self.samples > 1 and self.temperature == 0:
             raise ValueError(
                 "`samples` of greedy responses are all the same; set `temperature` above 0"

@@ -20,6 +20,7 @@ from pipeline.recipe.config import (
     TokenizerRef,
     TrainingOnData,
 )
+from pipeline.recipe.model_fields import field_problem
 from pipeline.recipe.trainer_fields import (
     architecture_fields,
     architectures,
@@ -60,8 +61,6 @@ _COUNTS = (
     *("num_attention_heads", "num_key_value_heads", "max_position_embeddings", "n_positions"),
     *("max_seq_len", "context_length"),
 )
-_LARGEST_COUNT = 10**8
-_OF_THE_TOKENIZER = ("vocab_size", "bos_token_id", "eos_token_id", "pad_token_id")
 
 
 class NewModelBlock(Block):
@@ -82,18 +81,17 @@ class NewModelBlock(Block):
         if not has_causal_model(self.architecture):
             hint = closest(self.architecture, architectures()) or "for example llama or qwen3"
             raise ValueError(
-                f"`architecture` {self.architecture} is no causal model of transformers; {hint}"
+                f"`architecture` {shown(self.architecture)} is no causal model of transformers; "
+                f"{hint}"
             )
-        known = architecture_fields(self.architecture)
-        for key in self.model_extra or {}:
-            if key not in known:
-                hint = closest(key, {*known, "size", "tokenizer", "architecture"})
-                hint = hint or "see its config class in transformers"
-                raise ValueError(f"`{key}` is no config field of {self.architecture}; {hint}")
-            if key in _OF_THE_TOKENIZER:
-                raise ValueError(f"`{key}` is not set here; it comes from the tokenizer")
+        for key, value in (self.model_extra or {}).items():
+            found = field_problem(self.architecture, key, value)
+            if found:
+                raise ValueError("; ".join(found))
         if self.size is not None and self.size not in SIZES:
-            raise ValueError(f"`size` {self.size} is not known; sizes are {', '.join(SIZES)}")
+            raise ValueError(
+                f"`size` {shown(self.size)} is not known; sizes are {', '.join(SIZES)}"
+            )
         names = [key for key in self._positions_names() if key in (self.model_extra or {})]
         if len(names) > 1:
             raise ValueError(f"`{names[0]}` and `{names[1]}` are one field; write one of them")
@@ -115,9 +113,8 @@ class NewModelBlock(Block):
         for key in _COUNTS:
             value = fields.get(key, 1)
             is_number = isinstance(value, int) and not isinstance(value, bool)
-            if not is_number or not 1 <= value <= _LARGEST_COUNT:
-                wanted = f"a whole number from 1 to {_LARGEST_COUNT:,}"
-                raise ValueError(f"`{key}` is {shown(value)}, not {wanted}")
+            if not is_number or value < 1:
+                raise ValueError(f"`{key}` is {shown(value)}, not a whole number above 0")
         width, heads = fields.get("hidden_size"), fields.get("num_attention_heads")
         if width and heads and "head_dim" not in fields and width % heads:
             raise ValueError(

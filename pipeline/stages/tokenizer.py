@@ -40,7 +40,7 @@ class TokenizerConfig(StageConfig):
 
     stage: Literal["tokenizer"]
     data: DataBlocks
-    vocab_size: Annotated[int, Field(le=1_000_000)] = 4096
+    vocab_size: Annotated[int, Field(lt=2**31)] = 4096  # ids are kept in 32 bits
     min_frequency: PositiveInt = 2
 
     @model_validator(mode="after")

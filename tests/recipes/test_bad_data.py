@@ -126,7 +126,7 @@ CASES: list[tuple[str, str, str | bytes | None, str]] = [
         chats(USER, ANSWER),
         "x.jsonl:1: ... this is the form chat; the stage reads text",
     ),
-    ("TEXT", "x.txt", " \n\n", "x.txt: the file holds only white space"),
+    ("TEXT", "x.txt", " \n\n", "x.txt: the file holds only white space; ..."),
     ("TEXT", "x.md", "Mot: f\xfcr".encode("latin-1"), "x.md:1:7: byte 0xfc is not UTF-8; save ..."),
     (
         "READ",

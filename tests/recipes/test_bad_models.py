@@ -95,7 +95,8 @@ stages:
     (tmp_path / "recipe.yaml").write_text(text)
     said = posttrain("plan", "recipe.yaml")
     assert said.code == 2
-    assert "`num_hidden_layers` is 99999999, which cannot be" in said.err
+    assert "99,999,999 layers with" in said.err
+    assert "TB of memory; this machine has" in said.err
 
 
 def _write(folder: Path, files: dict[str, str]) -> None:

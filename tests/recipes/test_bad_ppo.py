@@ -63,7 +63,7 @@ TERMS = [
     (MODEL, "{‸modle: $preference}", "unknown key `modle`; did you mean `model`?"),
     (MODEL, "‸{weight: 2}", "exactly one of `model`, `use`, `verify`; this has none of them"),
     (MODEL, "‸{model: $preference, verify: all}", "this has `model` and `verify`"),
-    (MODEL, "{model: $preference, weight: ‸.nan}", "`weight`: input should be a finite"),
+    (MODEL, "{model: $preference, weight: ‸.nan}", "`weight` is nan; write a finite number"),
     (MODEL, "{model: $preference, weight: ‸'1'}", "`weight` is `1`, not a number; write it"),
     (MODEL, "{model: $preference, name: ‸my reward}", "`my reward` cannot be `name`; use letters"),
     (MODEL, "{model: ‸$prefrence}", "no stage `prefrence`; did you mean `preference`?"),

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.data import files
+from pipeline.data import files, text_files
 from pipeline.data.checks import check_data
 from pipeline.errors import PosttrainError
 from pipeline.recipe.config import DataBlock
@@ -51,7 +51,7 @@ BAD = [
     ("a folder", "folder.jsonl", None, {}, r"folder\.jsonl: is a folder, not a file"),
     ("ending", "a.jsnl", GOOD, {}, r"a\.jsnl: unknown file ending `\.jsnl`; .*`\.jsonl`"),
     ("foreign root", "real:a.txt", None, {}, r"real:a\.txt: "),
-    ("device", "device.jsonl", None, {}, r"device\.jsonl: is not a regular file"),
+    ("device", "device.jsonl", None, {}, r"device\.jsonl: is a device, not a file"),
     # encodings
     ("not UTF-8", "a.jsonl", GOOD.encode() + b'{"text": "\xfft"}', {},
      r"a\.jsonl:2:11: byte 0xff is not UTF-8; save the file as UTF-8"),
@@ -177,7 +177,7 @@ def test_bad_data_gives_one_clear_line(
 def test_a_gzip_bomb_is_refused_before_it_is_expanded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    monkeypatch.setattr(files, "MAX_EXPANDED_BYTES", 10**6)
+    monkeypatch.setattr(text_files, "MAX_EXPANDED_BYTES", 10**6)
     monkeypatch.setattr(files, "MAX_LINE_BYTES", 10**9)
     (tmp_path / name).write_bytes(gzip.compress(b" " * 10**8))
     with pytest.raises(PosttrainError, match=r"expands to more than .* over 200 times its size"):

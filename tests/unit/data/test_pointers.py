@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pipeline.data.files import file_rows, file_text
+from pipeline.data.files import file_rows
+from pipeline.data.text_files import file_text
 from pipeline.errors import PosttrainError
 from tests.broken_folders import PAGE, POINTER
 

@@ -1,0 +1,133 @@
+"""Does a recipe's value fit an annotation, as the source of an upstream config class has it?
+
+Knows annotations as text (`int | None`, `Optional[list[str]]`, `Literal['a', 'b']`) and plain
+values; imports nothing of upstream. What it cannot tell of an annotation, it lets pass.
+"""
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, cast
+
+_KINDS: dict[str, tuple[str, str, tuple[type, ...]]] = {
+    # name: (one of it, several of it, the types that YAML gives for it)
+    "int": ("a whole number", "whole numbers", (int,)),
+    "float": ("a number", "numbers", (int, float)),
+    "bool": ("true or false", "true or false", (bool,)),
+    "str": ("text", "texts", (str,)),
+    "dict": ("a mapping", "mappings", (dict,)),
+    "RopeParameters": ("a mapping", "mappings", (dict,)),
+    "list": ("a list", "lists", (list,)),
+    "tuple": ("a list", "lists", (list,)),
+    "None": ("empty", "empty", (type(None),)),
+}
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """One member of a union. items: what a list's items may be, or a mapping's values."""
+
+    name: str
+    items: tuple["_Kind", ...] = ()
+    choices: tuple[Any, ...] = ()
+
+    @property
+    def is_known(self) -> bool:
+        return self.name in _KINDS or self.name == "Literal"
+
+
+def wanted(value: Any, annotation: str) -> str | None:
+    """Return what is wanted instead of a value, in a person's words; None if it fits."""
+    kinds = _members(annotation)
+    if any(not kind.is_known for kind in kinds) or any(_fits(value, kind) for kind in kinds):
+        return None
+    return _said(kinds, is_plural=False)
+
+
+def choices(annotation: str) -> tuple[Any, ...]:
+    """Return the values of an annotation that is a Literal, or a Literal or nothing; else ()."""
+    kinds = [kind for kind in _members(annotation) if kind.name != "None"]
+    return kinds[0].choices if len(kinds) == 1 else ()
+
+
+def takes_nothing(annotation: str) -> bool:
+    """Whether a value may be left empty."""
+    return any(kind.name == "None" or not kind.is_known for kind in _members(annotation))
+
+
+def class_names(annotation: str) -> tuple[str, ...]:
+    """Return the names in a union that are no plain types: those of enumerations and the like."""
+    return tuple(kind.name for kind in _members(annotation) if not kind.is_known)
+
+
+@cache
+def _members(annotation: str) -> tuple[_Kind, ...]:
+    try:
+        return tuple(_read(ast.parse(annotation, mode="eval").body))
+    except SyntaxError:  # `Literal['pissa_niter_[number of iters]']` is one, prose is not
+        return (_Kind("?"),)
+
+
+def _read(node: ast.expr) -> Iterator[_Kind]:
+    """Yield the members of the union that an annotation is."""
+    match node:
+        case ast.BinOp(left=left, op=ast.BitOr(), right=right):
+            yield from _read(left)
+            yield from _read(right)
+        case ast.Constant(value=None):
+            yield _Kind("None")
+        case ast.Constant(value=str(quoted)):
+            yield from _members(quoted)
+        case ast.Name(id=name):
+            yield _Kind(name)
+        case ast.Subscript(value=ast.Name(id=name), slice=inner):
+            parts = inner.elts if isinstance(inner, ast.Tuple) else [inner]
+            if name in ("Optional", "Union"):
+                yield from (kind for part in parts for kind in _read(part))
+                if name == "Optional":
+                    yield _Kind("None")
+            elif name == "Literal":
+                yield _Kind(name, choices=tuple(ast.literal_eval(part) for part in parts))
+            else:
+                yield _Kind(name, _items(name, parts))
+        case _:
+            yield _Kind(ast.unparse(node))
+
+
+def _items(name: str, parts: list[ast.expr]) -> tuple[_Kind, ...]:
+    """Return what a list's items or a mapping's values may be; () for whatever they are."""
+    told = [part for part in parts if ast.unparse(part) not in ("...", "Any")]
+    told = told[1:] if name == "dict" else told
+    return tuple(dict.fromkeys(kind for part in told for kind in _read(part)))
+
+
+def _fits(value: Any, kind: _Kind) -> bool:
+    if kind.name == "Literal":
+        return any(value == each and type(value) is type(each) for each in kind.choices)
+    types = _KINDS[kind.name][2]
+    if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
+        return False
+    if not kind.items or any(not item.is_known for item in kind.items):
+        return True
+    if isinstance(value, dict):
+        inner = list(cast("dict[str, Any]", value).values())
+    else:
+        inner = cast("list[Any]", value)
+    return all(any(_fits(each, item) for item in kind.items) for each in inner)
+
+
+def _said(kinds: tuple[_Kind, ...], *, is_plural: bool) -> str:
+    """Return the members of a union in words, an empty value left out."""
+    words = list[str]()
+    for kind in kinds:
+        if kind.name == "Literal":
+            words += [f"`{each}`" for each in kind.choices]
+        elif kind.name != "None":
+            one, several, _ = _KINDS[kind.name]
+            word = several if is_plural else one
+            has_items = kind.items and all(item.is_known for item in kind.items)
+            if has_items:
+                word += f" of {_said(kind.items, is_plural=True)}"
+            words.append(word)
+    return " or ".join(dict.fromkeys(words)) or "empty"
