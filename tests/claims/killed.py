@@ -236,7 +236,6 @@ def load_what_stages_load() -> None:
 def done() -> tuple[Place, dict[str, Whole]]:
     """Return a store in which everything was done without a break; once per process."""
     folder = Path(tempfile.mkdtemp(prefix="posttrain-whole-"))
-    # Not atexit, which a process of multiprocessing never comes to.
     Finalize(None, shutil.rmtree, (folder,), {"ignore_errors": True}, exitpriority=1)
     place = Place(folder / "tiny.yaml", folder / "runs")
     write_recipe(folder)
