@@ -123,16 +123,30 @@ STORE = [
     Mutation(
         "a torn checkpoint is named and the one before is used",
         "pipeline/run/checkpoints.py",
-        'return first_problem(path, manifest["files"], with_hashes=True)',
-        "return None",
-        ("tests/stages/test_resume.py",),
+        'trouble = first_problem(path, record["files"], with_hashes=True)',
+        "trouble = None",
+        ("tests/unit/run/test_resume_state.py",),
+    ),
+    Mutation(
+        "the best checkpoint is verified before training goes on to end with it",
+        "pipeline/run/checkpoints.py",
+        'if record["best"] not in (None, path.name):',
+        "if False:",
+        ("tests/unit/run/test_resume_state.py",),
+    ),
+    Mutation(
+        "a checkpoint of another stage is not resumed",
+        "pipeline/run/resume.py",
+        "found.made.fingerprint != fingerprint",
+        "False",
+        ("tests/unit/run/test_resume_state.py",),
     ),
     Mutation(
         "a checkpoint counts only when its manifest is written",
         "pipeline/run/checkpoints.py",
         "        if not (path / MANIFEST).exists():\n            continue\n",
         "",
-        ("tests/unit/run/test_store.py", "tests/stages/test_resume.py"),
+        ("tests/unit/run/test_resume_state.py",),
     ),
     Mutation(
         "an artifact with other contents than were written is refused",
@@ -158,9 +172,9 @@ STORE = [
     Mutation(
         "--resume-anyway marks the artifact as not exact",
         "pipeline/run/resume.py",
-        'is_exact=before["is_exact"] and not changed',
+        "is_exact=found.made.is_exact and not changed",
         "is_exact=True",
-        ("tests/stages/test_resume.py",),
+        ("tests/unit/run/test_resume_state.py",),
     ),
     Mutation(
         "execution settings are not part of a fingerprint",

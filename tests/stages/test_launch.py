@@ -146,9 +146,11 @@ def test_no_process_outlives_the_runner_and_until_then_it_holds_the_stages_lock(
     with subprocess.Popen(asked, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as runner:
         _wait_until_they_are_at_it(runs)
         ranks = ranks_of(runner.pid)
+        (lock,) = (runs / "store" / ".locks").glob("pretrain-*.lock")
+        holders = [pid for pid in ranks if str(lock.resolve()) in _open_files(pid)]
         runner.kill()
     assert sorted(ranks.values()) == [0, 1]
-    (lock,) = (runs / "store" / ".locks").glob("pretrain-*.lock")
+    assert sorted(holders) == sorted(ranks)
     for _ in _every(0.05):
         is_held = _is_held(lock)
         if not ranks_of(runner.pid):
@@ -158,6 +160,10 @@ def test_no_process_outlives_the_runner_and_until_then_it_holds_the_stages_lock(
     assert not list(
         (runs / "store" / ".working").glob("*/result.json")
     )  # they stopped; they did not come to their end
+
+
+def _open_files(pid: int) -> set[str]:
+    return {str(each.readlink()) for each in Path(f"/proc/{pid}/fd").iterdir()}
 
 
 def _wait_until_they_are_at_it(runs: Path) -> None:

@@ -168,6 +168,13 @@ def test_a_torn_checkpoint_is_named_and_the_one_before_is_used(
     assert (working.out / METRICS).read_text() == "".join(LINES[:2])
 
 
+def test_one_that_was_never_sealed_is_passed_over_without_a_word(working: Working) -> None:
+    (working.checkpoints / "checkpoint-6").mkdir()
+    start = opened(working)
+    assert (start.checkpoint, start.notes) == (working.checkpoints / "checkpoint-4", ())
+    assert not (working.checkpoints / "checkpoint-6").exists()
+
+
 def test_a_checkpoint_under_the_name_of_another_step_is_not_taken_for_it(working: Working) -> None:
     shutil.rmtree(working.checkpoints / "checkpoint-4")
     (working.checkpoints / "checkpoint-2").rename(working.checkpoints / "checkpoint-4")
