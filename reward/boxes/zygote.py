@@ -27,13 +27,17 @@ from reward.boxes.query import select as select_rows
 # megabyte here (0.6 ms with none of them, 1.3 ms with all), so what could not work in a box
 # (subprocess, asyncio, tempfile) is left out.
 _IMPORTABLE = """\
-    abc argparse array ast base64 binascii bisect calendar cmath codecs collections collections.abc
-    colorsys contextlib copy csv ctypes dataclasses datetime decimal difflib dis enum errno
-    fractions functools gc graphlib hashlib heapq hmac html inspect io itertools json keyword locale
-    logging math numbers operator os.path pathlib pickle pprint queue random re reprlib secrets
-    shlex signal sqlite3 statistics string struct sys textwrap threading time timeit traceback types
+    __future__ abc argparse array ast base64 binascii bisect bz2 calendar cmath codecs collections
+    collections.abc colorsys configparser contextlib contextvars copy csv ctypes dataclasses
+    datetime decimal difflib dis doctest enum errno fractions functools gc getopt graphlib gzip
+    hashlib heapq hmac html html.parser inspect io itertools json keyword locale logging lzma math
+    numbers operator os.path pathlib pickle pprint queue random re reprlib sched secrets shlex
+    signal sqlite3 statistics string struct sys textwrap threading time timeit traceback types
     typing unicodedata unittest urllib.parse uuid warnings weakref zlib _strptime"""
-_CODECS = "ascii latin-1 utf-8 utf-16 utf-32 cp1252 hex base64 rot13 unicode_escape idna"
+_CODECS = """\
+    ascii latin-1 iso8859-15 utf-7 utf-8 utf-8-sig utf-16 utf-16-le utf-16-be utf-32 utf-32-le
+    utf-32-be cp437 cp1251 cp1252 koi8-r hex base64 rot13 quopri zlib unicode_escape
+    raw_unicode_escape punycode idna"""
 
 _CONTROL, _DEV_NULL, _CONNECTION, _PEER = 0, 1, 3, 4  # file descriptors; the last two in a box
 END, DROP = b"end", b"drop"
