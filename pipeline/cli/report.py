@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipeline.cli.app import RUNS, Overrides, Roots, Runs, app, echo, load_recipe, store_at
-from pipeline.errors import PosttrainError
+from pipeline.errors import CorruptArtifactError, PosttrainError
 
 if TYPE_CHECKING:
     from pipeline.recipe.load import Recipe
@@ -76,6 +76,8 @@ def _of_folder(folder: Path, overrides: list[str] | None, roots: list[str] | Non
         recipe = load_recipe(path, overrides, roots)
         store = store_at(runs_of(folder))
         plan = make(recipe.with_seed(seed) if is_of_several else recipe, store)
+    except CorruptArtifactError:
+        raise
     except PosttrainError as error:
         return run_of_folder(folder, no_plan=str(error))
     return run_of_folder(folder, plan=plan)

@@ -39,7 +39,7 @@ from pipeline.recipe.references import (
 from pipeline.run.hub_lock import UNRESOLVED
 from pipeline.run.lineage import verify_closure
 from pipeline.run.manifest import sha256_file
-from pipeline.run.store import is_finished, read
+from pipeline.run.store import check_finished, is_finished, read
 from pipeline.stages import stage_of
 
 _NOT_IDENTITY = frozenset({"seed"})  # the effective seed stands beside the config
@@ -128,6 +128,7 @@ class Identifier:
             return {"hub": source.id, "revision": self._commit("models", source)}
         # Before the files are read for their hashes, which takes minutes of a large model.
         check_folder(source.path)
+        check_finished(source.path)
         if is_finished(source.path):  # a stage's result, named by its folder
             verify_closure(read(source.path), trusts_record=True)
         described: dict[str, Any] = {

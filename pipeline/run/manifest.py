@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any, cast
 
 from pipeline.run.whole_files import flush, write_whole
@@ -87,13 +88,16 @@ def first_problem(
     """Return what is wrong with the first file that is not as described, or None."""
     for name, expected in files.items():
         path = folder / name
-        if path.is_symlink():
-            return f"{name} is a symbolic link, and a file was written"
-        if not path.is_file():
+        try:
+            state = path.lstat()
+        except (FileNotFoundError, NotADirectoryError):
             return f"{name} is missing"
-        size_bytes = path.stat().st_size
-        if size_bytes != expected["size_bytes"]:
-            return f"{name} has {size_bytes} bytes instead of {expected['size_bytes']}"
+        except (OSError, ValueError) as error:  # a name that no file can have is a ValueError
+            return f"{name[:80]} cannot be read ({error})"
+        if not S_ISREG(state.st_mode):
+            return f"{name} is a link or a folder, and a file was written"
+        if state.st_size != expected["size_bytes"]:
+            return f"{name} has {state.st_size} bytes instead of {expected['size_bytes']}"
         if with_hashes and sha256_file(path) != expected["sha256"]:
             return f"{name} {OTHER_CONTENTS}"
     return None

@@ -13,7 +13,7 @@ from pipeline.recipe.load import load
 from pipeline.recipe.references import HubModel, LocalModel, Places, model_source
 from pipeline.run.lineage import as_input, verify_closure
 from pipeline.run.plan import Plan, make
-from pipeline.run.store import Artifact, Store, is_finished, read
+from pipeline.run.store import Artifact, Store, check_finished, is_finished, read
 from pipeline.stage import StageInput
 from pipeline.stages import stage_of
 
@@ -41,6 +41,7 @@ def named_model(text: str, store: Store, *, roots: Mapping[str, Path] | None = N
     folder = source.path.resolve()  # below runs/ lie links; an adapter's base lies beside it
     if is_finished(folder):
         return _as_policy(text, read(folder), "name the folder of another stage")
+    check_finished(folder)
     return StageInput(text, "policy", str(folder))
 
 

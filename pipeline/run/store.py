@@ -202,6 +202,13 @@ def is_finished(folder: Path) -> bool:
     return os.path.lexists(folder / ARTIFACT)
 
 
+def check_finished(folder: Path) -> None:
+    """Raise CorruptArtifactError for a folder that is a result's by its name, and holds none."""
+    there = folder.resolve()
+    if _NAMED.fullmatch(there.name) and not is_finished(there):
+        raise CorruptArtifactError(str(there), f"has no {ARTIFACT}: it is not finished", _RERUN)
+
+
 def read(folder: Path) -> Artifact:
     """Return the artifact in a folder; its files are looked at for presence and size only.
 

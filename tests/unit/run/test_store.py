@@ -68,7 +68,7 @@ def _link(path: Path) -> None:
         (lambda path: path.unlink(), "model.safetensors is missing"),
         (lambda path: path.write_bytes(b"cut"), "has 3 bytes instead of 7000"),
         (lambda path: path.write_bytes(b"WEIGHTS" * 1000), "sha256 differs"),
-        (_link, "is a symbolic link"),
+        (_link, "is a link or a folder"),
         (lambda path: path.with_name("adapter_config.json").write_text("{}"), "not published with"),
         (lambda path: (path.parent / "nested/more.jinja").write_text(""), "not published with"),
     ],
