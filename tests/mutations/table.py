@@ -185,7 +185,7 @@ STORE = [
     ),
     Mutation(
         "only one run works on a stage",
-        "pipeline/run/store.py",
+        "pipeline/run/locks.py",
         "fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)",
         "pass",
         ("tests/unit/run/test_store.py",),
