@@ -9,7 +9,8 @@ from __future__ import annotations
 import inspect
 import logging
 import math
-from concurrent.futures import as_completed
+import time
+from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -36,6 +37,8 @@ Normalisation = Literal["none", "running", "fixed"]
 EosPenalty = Literal["subtract", "replace"]
 
 _LOG = logging.getLogger(__name__)
+_LARGEST = 1e18  # its square, of which moments and losses are made, is within fp32
+_LONG_S = 60.0  # after which waiting is told of
 _FEW = 0.01  # share of responses without a reward that is not worth a warning
 
 
@@ -132,16 +135,31 @@ class RewardComposition:
                     pending[number] = event_loop.start(found)
                 else:
                     given[number] = found
-            for future in as_completed(pending.values()):
-                if future.result()[1] is not None:
-                    raise future.result()[1]
+            self._wait(pending)
         finally:
             for future in pending.values():
                 future.cancel()
         return given | {number: future.result()[0] for number, future in pending.items()}
 
+    def _wait(self, pending: Mapping[int, Future[Any]]) -> None:
+        """Wait for terms that are awaited, and say so if it takes long. Raises the first error."""
+        began_s = time.monotonic()
+        names = {future: self.terms[number].name for number, future in pending.items()}
+        while names:
+            done, _ = wait(names, timeout=_LONG_S, return_when=FIRST_COMPLETED)
+            for future in done:
+                names.pop(future)
+                if future.result()[1] is not None:
+                    raise future.result()[1]
+            if not done:
+                awaited = ", ".join(f"`{name}`" for name in names.values())
+                waited_s = time.monotonic() - began_s
+                _LOG.warning("reward %s: awaited for %.0f s already", awaited, waited_s)
+
     def weighted(self, raw: Tensor) -> Tensor:
         """Return the weighted sum of the terms that apply, (B,) fp64; NaN where none does.
+
+        Raises PosttrainError for a sum that is too large to be trained with in fp32.
 
         The score of responses outside of rollouts: nothing is normalised, clipped or remembered. A
         term of weight 0 is only shown: what it alone gives a number is not scored.
@@ -150,6 +168,12 @@ class RewardComposition:
         weights = torch.tensor([term.weight for term in self.terms], dtype=torch.float64)
         counts = weights != 0 if bool(weights.any()) else torch.ones_like(weights, dtype=torch.bool)
         total = torch.where(raw.isnan(), 0.0, raw * weights).sum(-1)
+        if not bool((total.abs() < _LARGEST).all()):
+            row = int((~(total.abs() < _LARGEST)).nonzero()[0, 0])
+            names = ", ".join(f"`{term.name}`" for term in self.terms)
+            message = f"the weighted sum of {names} is {total[row]:.3g} for response {row}"
+            hint = f"numbers beyond {_LARGEST:.0e} cannot be trained with; scale them"
+            raise PosttrainError("reward", message, hint)
         return torch.where(raw[:, counts].isnan().all(-1), torch.nan, total)
 
     def combine(
@@ -269,8 +293,13 @@ def _rows(term: RewardTerm, responses: Responses) -> list[int]:
 def _numbers(name: str, found: Any, responses: Responses) -> list[float]:
     """Return what a term gave as one float a response, NaN for None; refuse anything else."""
     where = f"reward `{name}`"
-    if isinstance(found, torch.Tensor | np.ndarray):
-        found = found.tolist()
+    try:
+        if isinstance(found, torch.Tensor | np.ndarray):
+            found = found.tolist()
+        elif isinstance(found, list | tuple):
+            found = list(found)  # once: a class of the user's may be another one every time
+    except (RuntimeError, TypeError) as error:
+        raise PosttrainError(where, f"returned a list that cannot be read: {error}") from error
     if not isinstance(found, list | tuple):
         message = f"returned one {type(found).__name__} for {len(responses)} responses"
         raise PosttrainError(where, message, "return a list with one number a response")

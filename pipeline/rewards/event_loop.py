@@ -35,8 +35,6 @@ def start(asked: Awaitable[Any]) -> Future[tuple[Any, BaseException | None]]:
 async def _outcome(asked: Awaitable[Any]) -> tuple[Any, BaseException | None]:
     try:
         return await asked, None
-    except asyncio.CancelledError:
-        raise
     except BaseException as error:  # noqa: BLE001  raised again where it is waited for
         return None, error
 

@@ -6,6 +6,7 @@ Sync or async. Judges not what the function returns (composition.py does), and a
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import inspect
 import math
@@ -28,19 +29,23 @@ if TYPE_CHECKING:
     from pipeline.rewards.responses import Responses
 
 GIVEN = ("prompts", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric")
+_MAX_WORDS = 1000
 TERM_METRICS = ("mean", "std", "n", "none")
 
 
 def finite(value: Any) -> float:
     """Return a number as a float; ValueError says what else it is: "nan", "a value of type x"."""
-    if isinstance(value, torch.Tensor | np.generic) and value.ndim == 0:
-        value = value.item()
-    if not isinstance(value, Real):
-        raise ValueError(f"a value of type {type(value).__name__}")  # noqa: TRY004
+    kind = f"a value of type {type(value).__name__}"
     try:
+        if isinstance(value, torch.Tensor | np.generic) and value.ndim == 0:
+            value = value.item()
+        if not isinstance(value, Real):
+            raise ValueError(kind)  # noqa: TRY004
         number = float(value)
     except OverflowError:
         number = math.inf
+    except (TypeError, RuntimeError, AttributeError) as error:  # a tensor without content, a class
+        raise ValueError(kind) from error
     if not math.isfinite(number):
         raise ValueError(str(number))
     return number
@@ -131,10 +136,29 @@ class _Blamed:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if not isinstance(error, Exception | SystemExit) or isinstance(error, PosttrainError):
+        if error is None or isinstance(error, PosttrainError | KeyboardInterrupt):
             return
-        message = f"{_place(trace)}{type(error).__name__}: {error}"
+        if isinstance(error, asyncio.CancelledError) and _is_cancelled():
+            return
+        message = f"{_place(trace)}{type(error).__name__}: {_words(error)}"
         raise PosttrainError(f"reward `{self._name}`", message) from error
+
+
+def _is_cancelled() -> bool:
+    """Whether somebody else wants the running task to end, because another reward has failed."""
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:  # no loop is running here
+        return False
+    return task is not None and task.cancelling() > 0
+
+
+def _words(error: BaseException) -> str:
+    try:
+        words = str(error)
+    except Exception:  # noqa: BLE001  the exception's class is the user's as well
+        return "(it cannot be printed)"
+    return words if len(words) <= _MAX_WORDS else f"{words[:_MAX_WORDS]}..."
 
 
 def _place(trace: TracebackType | None) -> str:

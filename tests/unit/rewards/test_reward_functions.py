@@ -151,6 +151,36 @@ def test_a_function_that_leaves_is_an_error_and_ctrl_c_is_not() -> None:
         given_by(function_term(interrupted, "own"), responses("a"))
 
 
+class Apart(BaseException):
+    def __str__(self) -> str:
+        raise ValueError
+
+
+@pytest.mark.parametrize("raised", [Apart(), asyncio.CancelledError(), GeneratorExit()])
+@pytest.mark.parametrize("how", ["plain", "awaited"])
+def test_whatever_else_a_function_raises_is_one_line(raised: BaseException, how: str) -> None:
+    def plain(**rest: Any) -> list[int]:
+        raise raised
+
+    async def awaited(**rest: Any) -> list[int]:
+        raise raised
+
+    with pytest.raises(PosttrainError, match=rf"^reward `own`: .*{type(raised).__name__}:"):
+        given_by(function_term(plain if how == "plain" else awaited, "own"), responses("a"))
+
+
+def test_a_function_that_is_awaited_for_long_is_told_of(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def late(**rest: Any) -> list[int]:
+        await asyncio.sleep(0.2)
+        return [1]
+
+    monkeypatch.setattr("pipeline.rewards.composition._LONG_S", 0.05)
+    assert given_by(function_term(late, "own"), responses("a")) == [1]
+    assert "reward `own`: awaited for 0 s already" in caplog.text
+
+
 def test_a_function_that_wants_a_column_that_is_missing_is_an_error() -> None:
     def reward(completions: list[str], level: list[int], **rest: Any) -> list[int]:
         return level

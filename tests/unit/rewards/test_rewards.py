@@ -13,7 +13,7 @@ from torch import Tensor
 from pipeline.errors import PosttrainError
 from pipeline.rewards.composition import RewardComposition
 from pipeline.rewards.responses import Logged
-from pipeline.rewards.terms import RewardTerm
+from pipeline.rewards.terms import RewardTerm, function_term
 from tests.unit.rewards.responses import responses
 
 NAN = math.nan
@@ -240,6 +240,14 @@ def test_a_term_for_some_sources_sees_and_rewards_their_responses_only() -> None
     assert raw.dtype == torch.float64
     with pytest.raises(PosttrainError, match=r"^reward `a`: is for some sources only.*`source`"):
         RewardComposition([term(on=frozenset({"facts"}))]).raw(responses("a"))
+
+
+@pytest.mark.parametrize(("large", "weight"), [(1e308, 10.0), (1e200, 1.0), (-1.0, 1e18)])
+def test_finite_numbers_with_a_sum_that_is_none_are_an_error(large: float, weight: float) -> None:
+    own = function_term(lambda **_: [1.0, large], "own", weight)
+    composition = RewardComposition([own], normalise="running")
+    with pytest.raises(PosttrainError, match=r"sum of `own` is \S+ for response 1; numbers beyond"):
+        composition.combine(composition.raw(responses("a", "b")), torch.tensor([True, True]))
 
 
 def test_a_rollout_without_any_reward_is_an_error() -> None:
