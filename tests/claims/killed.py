@@ -10,7 +10,7 @@ import pkgutil
 import shutil
 import signal
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from multiprocessing.util import Finalize
 from pathlib import Path
@@ -22,7 +22,8 @@ from tests.forked import Ended, in_child
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-# As small as models come, with a checkpoint at every step or at every other one.
+# As small as models come, with a checkpoint at every step or at every other one. The best reward
+# model is called the one of the largest loss, so that it is not the last.
 RECIPE = """\
 name: tiny
 seed: 3
@@ -47,9 +48,12 @@ stages:
     stage: reward_model
     model: $sft
     data: [{file: pairs.jsonl, holdout: 0.2}]
+    eval_data: [{file: pairs.jsonl, holdout: 0.2}]
     batch_size: 4
     training_args: {learning_rate: 1e-3, logging_steps: 1, save_steps: 1,
-                    per_device_train_batch_size: 2}
+                    per_device_train_batch_size: 2, eval_strategy: steps, eval_steps: 1,
+                    load_best_model_at_end: true, metric_for_best_model: loss,
+                    greater_is_better: true}
   dpo:
     stage: dpo
     model: $sft
@@ -151,6 +155,10 @@ class Place:
             first=first,
             processor_s=processor_s,
         )
+
+    def moved(self, name: str) -> Place:
+        """Move the store to another name and return where it is now."""
+        return replace(self, runs=self.runs.rename(self.runs.with_name(name)))
 
     def working(self) -> list[Path]:
         """Return the folders of unfinished stages."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _CASES_A_KIND = 22
 _MOST_KILLS = 3
 _AGAIN = 3
+_LIMIT_S = 600.0  # of a process's first case, which includes what all of its cases begin with
 
 
 @dataclass(frozen=True)
@@ -46,9 +47,18 @@ def _cases(drawn: Random, times: int) -> Sequence[Case]:
             is_late = number % 4 == 0  # between the last step and the end of the run
             kills = [_drawn(drawn, is_late=is_late) for _ in range(1 + number % _MOST_KILLS)]
             seed = drawn.random()
-            case = partial(_attempt, name=name, kills=kills, is_late=is_late, seed=seed)
+            case = partial(
+                _attempt,
+                name=name,
+                kills=kills,
+                is_late=is_late,
+                is_moved=number % 5 == 1,
+                seed=seed,
+            )
             when = "late" if is_late else "any time"
-            found.append(Case(f"{kind} {number}, {when}: {'; '.join(map(str, kills))}", case))
+            found.append(
+                Case(f"{kind} {number}, {when}: {'; '.join(map(str, kills))}", case, _LIMIT_S)
+            )
     found += killed_ranks.cases(drawn, times)
     drawn.shuffle(found)  # so that a share of them has some of each kind
     return found
@@ -60,9 +70,18 @@ def _drawn(drawn: Random, *, is_late: bool) -> _Kill:
 
 
 def _attempt(
-    folder: Path, *, name: str, kills: Sequence[_Kill], is_late: bool, seed: float
+    folder: Path,
+    *,
+    name: str,
+    kills: Sequence[_Kill],
+    is_late: bool,
+    is_moved: bool,
+    seed: float,
 ) -> Outcome:
-    """Kill it, again and again, run it to its end, compare, and run it three times more."""
+    """Kill it, again and again, run it to its end, compare, and run it three times more.
+
+    is_moved: the store lies elsewhere after each kill.
+    """
     from random import Random
 
     whole = killed.done()[1][name]
@@ -93,10 +112,13 @@ def _attempt(
             "after a checkpoint": bool(sealed),
             "after the last step": is_late,
             "with power lost": kill.loses_power,
+            "with the store moved": is_moved,
         }
         if kill.loses_power:
             lose_power(place.runs, points.trace, before, drawn)
             sealed = sealed[:-1]  # the newest one may have been at its last flush
+        if is_moved:
+            place = place.moved(f"runs-{number}")
         for label in (label for label, is_so in reached.items() if is_so):
             labels[label] = labels.get(label, 0) + 1
         points.trace.unlink(missing_ok=True)
