@@ -1,4 +1,4 @@
-"""Which model a stage's policy was trained from, as its artifact tells."""
+"""Which model a stage's policy was trained from and which lies below it, as its artifact tells."""
 
 from pathlib import Path
 from typing import Any
@@ -6,9 +6,11 @@ from typing import Any
 import pytest
 
 from pipeline.errors import CorruptArtifactError
+from pipeline.recipe.references import LocalModel, adapter_base
 from pipeline.run.fingerprint import fingerprint
-from pipeline.run.lineage import as_input, parent_of
-from pipeline.run.store import Artifact, Store
+from pipeline.run.lineage import as_input, parent_of, verify_closure
+from pipeline.run.manifest import sha256_file
+from pipeline.run.store import Artifact, Store, read
 from pipeline.stage import StageInput
 
 TRAINED = {"training_args": {}}
@@ -63,3 +65,51 @@ def test_what_is_not_known_or_gone_has_no_parent(tmp_path: Path) -> None:
     assert parent_of(as_input(adopted, "adopted")) is None
     orphan = made(tmp_path, "sft", {}, model={"artifact": "9a" * 32}, **TRAINED)
     assert parent_of(as_input(orphan, "orphan")) is None
+
+
+def _adapter_of_a_folder(project: Path) -> Artifact:
+    """Publish an adapter of a model that lies in a folder beside runs/."""
+    base = project / "models" / "small"
+    base.mkdir(parents=True)
+    (base / "model.safetensors").write_text("weights")
+    files = {"model.safetensors": sha256_file(base / "model.safetensors")}
+    identity = {"model": {"folder": "small", "files": files}, **TRAINED}
+    store, key = Store(project / "runs"), fingerprint(identity)
+    working = store.working("sft", key)
+    working.start_over()
+    (working.out / "adapter_config.json").write_text('{"base_model_name_or_path": "small"}')
+    ways = ["../../../models/small", str(base)]
+    record = {"name": "sft", "kind": "sft", "produces": "policy", "fingerprint": key}
+    record |= {"identity": identity, "inputs": {}, "metrics": {}, "provenance": {}}
+    properties = {"adapter": True, "base_folder": ways}
+    return store.publish(working, record={**record, "properties": properties})
+
+
+@pytest.mark.parametrize("moved", ["the project", "runs alone"])
+def test_an_adapter_finds_the_folder_below_it_after_a_move(tmp_path: Path, moved: str) -> None:
+    artifact = _adapter_of_a_folder(tmp_path / "here")
+    if moved == "the project":
+        (tmp_path / "here").rename(tmp_path / "there")
+    else:
+        (tmp_path / "there").mkdir()
+        (tmp_path / "here" / "runs").rename(tmp_path / "there" / "runs")
+    folder = tmp_path / "there/runs/store" / artifact.path.name
+    base = adapter_base(folder)
+    assert isinstance(base, LocalModel)
+    assert (base.path / "model.safetensors").read_text() == "weights"
+    (tmp_path / "link").symlink_to(folder)  # as runs/<recipe>/<stage> is one
+    assert adapter_base(tmp_path / "link") == base
+    verify_closure(read(folder))
+
+
+@pytest.mark.parametrize(
+    ("file", "said"),
+    [("model.safetensors", "other contents"), ("adapter_config.json", "is new in it")],
+)
+def test_a_folder_below_an_adapter_that_has_changed_is_named(
+    tmp_path: Path, file: str, said: str
+) -> None:
+    artifact = _adapter_of_a_folder(tmp_path)
+    (tmp_path / "models/small" / file).write_text("WEIGHTS")
+    with pytest.raises(CorruptArtifactError, match=rf"small.*has changed since: {file} .*{said}"):
+        verify_closure(artifact)
