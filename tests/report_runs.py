@@ -114,7 +114,7 @@ def _write_files(out: Path, kind: str, told: Told) -> None:
     elif kind == "compare":
         write_json(out / "comparison.json", _comparison(told))
         _write_lines(out / "items.jsonl", _items(told))
-    (out / "log.txt").write_text(told("a log\n"), encoding="utf-8")
+    (out / "log.txt").write_text(told("a log\n"), encoding="utf-8", errors="replace")
 
 
 def _write_lines(path: Path, lines: list[dict[str, Any]]) -> None:

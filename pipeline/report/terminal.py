@@ -125,7 +125,7 @@ def print_outcomes(outcomes: Sequence[Outcome], console: Console) -> None:
     for outcome in outcomes:
         style = _STATUS_STYLE[outcome.status]
         table.add_row(
-            outcome.name,
+            escape(outcome.name),
             f"[{style}]{outcome.status}[/]",
             clock(outcome.artifact.provenance["seconds"]),
             size(outcome.artifact.size_bytes),
@@ -182,8 +182,8 @@ def print_states(states: Sequence[StageState], console: Console) -> None:
         table.add_column(column, overflow="fold", justify="right" if column == "size" else "left")
     for state in states:
         table.add_row(
-            state.name,
-            state.kind,
+            escape(state.name),
+            escape(state.kind),
             escape(state.state),
             size(state.size_bytes) if state.size_bytes else "",
             escape(str(state.folder or "")),

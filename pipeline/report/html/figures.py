@@ -20,6 +20,8 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from pipeline.report.plain import visible
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -249,14 +251,15 @@ def _inlined(text: str, name: str, described: str) -> Markup:
         _clean(element, name, used)
     box = root.get("viewBox", "")
     root.attrib.clear()
-    root.attrib.update({"class": "figure", "viewBox": box, "role": "img", "aria-label": described})
+    root.attrib.update({"class": "figure", "viewBox": box, "role": "img"})
+    root.set("aria-label", visible(described))  # names of groups, rewards and models stand in it
     return Markup(ET.tostring(root, encoding="unicode"))
 
 
 def _clean(element: ET.Element, name: str, used: set[str]) -> None:
     """Turn styles into attributes and classes, keep ids that are referred to, under our name."""
     element.tag = element.tag.removeprefix(_SVG)
-    element.text = (element.text or "").strip()
+    element.text = visible((element.text or "").strip())
     element.tail = ""
     style = element.attrib.pop("style", "")
     declared = dict(re.findall(r"([\w-]+):\s*([^;]+)", style))

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from pipeline.report.html.figures import COLOURS, Drawn, lines
 from pipeline.report.html.words import estimate, metric_label, number, short
-from pipeline.report.plain import visible
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -99,10 +98,8 @@ def _training_figure(name: str, panel: Panel, unit: str) -> Figure:
                 Drawn(number + 1, series.steps, series.values, is_dashed=number > 0)
                 for number, series in enumerate(panel.series)
             ],
-            described=visible(
-                f"{panel.title} over {unit}s {short(first.steps[0])} to "
-                f"{short(first.steps[-1])}: {said}"
-            ),
+            described=f"{panel.title} over {unit}s {short(first.steps[0])} to "
+            f"{short(first.steps[-1])}: {said}",
             unit=unit,
         ),
         legend=tuple(

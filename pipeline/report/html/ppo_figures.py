@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from pipeline.report.html.figures import Drawn, Marked, path
 from pipeline.report.html.plots import Figure, Legend
 from pipeline.report.html.words import estimate, number, short
-from pipeline.report.plain import visible
 from pipeline.report.rollouts import KL
 
 if TYPE_CHECKING:
@@ -88,7 +87,7 @@ def against_kl(
             Drawn(_ROLLOUTS, [each.kl for each in way], [each.value for each in way]),
             compared=_marked(_BEST_OF_N, rows, numbers=[row.n for row, _ in rows]),
             final=_marked(_FINAL, final),
-            described=visible(f"{title}. " + "; ".join(f"{a}: KL {b}, {c}" for a, b, c in table)),
+            described=f"{title}. " + "; ".join(f"{a}: KL {b}, {c}" for a, b, c in table),
             unit=_UNIT,
         ),
         legend=tuple(legend),

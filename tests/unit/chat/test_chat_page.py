@@ -5,7 +5,6 @@ import json
 import multiprocessing
 import re
 import socket
-import threading
 import time
 from contextlib import suppress
 from dataclasses import replace
@@ -17,11 +16,12 @@ from urllib.request import Request, urlopen
 import pytest
 
 from pipeline.chat import connections, guard, shown, web
-from pipeline.chat.connections import bound_socket, server_of
-from pipeline.chat.session import Exchange, Session, begin_answer
+from pipeline.chat.connections import bound_socket
+from pipeline.chat.session import Exchange, begin_answer
 from pipeline.chat.settings import Settings
 from pipeline.errors import PosttrainError
 from pipeline.report.plain import visible
+from tests.chat_page import Running
 from tests.unit.chat.conftest import ENDLESS_FROM_THIRD_TURN
 
 pytestmark = pytest.mark.enable_socket
@@ -33,33 +33,6 @@ ASKED = {
     "prompt": "And?",
     "settings": {"temperature": 0, "max_new_tokens": 12},
 }
-
-
-class Running:
-    """A page in a thread, on a port of its own; links: what the terminal was told."""
-
-    def __init__(self, models) -> None:
-        self.links: list[str] = []
-        bound = bound_socket(0)
-        self.port = bound.getsockname()[1]
-        self.page = web.ChatPage(Session(models, Settings()), port=self.port, say=self.links.append)
-        self.token = self.page._token
-        self.model = models[0]
-        self.uvicorn = server_of(self.page.app)
-        self.page.is_closing = lambda: self.uvicorn.should_exit
-        self.thread = threading.Thread(target=self.uvicorn.run, kwargs={"sockets": [bound]})
-        self.thread.start()
-
-    def stop(self) -> None:
-        self.uvicorn.should_exit = True
-        self.thread.join()
-
-    def is_free(self, within_s: float) -> bool:
-        """Whether the first model's turn comes within so long."""
-        deadline_s = time.monotonic() + within_s
-        while self.page.voices[0].turn.locked() and time.monotonic() < deadline_s:
-            time.sleep(0.01)
-        return not self.page.voices[0].turn.locked()
 
 
 @pytest.fixture
