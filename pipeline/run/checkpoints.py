@@ -93,6 +93,9 @@ def newest_whole(folder: Path) -> Found:
             record = _verified(path)
             if record["best"] not in (None, path.name):
                 _verify_best(folder / record["best"])
+        except FileNotFoundError:  # a run at work has dropped it since, when `status` looks
+            passed_over.append(f"{path.name}: it is gone")
+            continue
         except ValueError as error:
             passed_over.append(f"{path.name}: {error}")
             continue

@@ -77,7 +77,7 @@ def prepare(
         raise CorruptArtifactError(str(working.path), message, "give the folders their names back")
     notes = [f"passes over a torn checkpoint: {torn}" for torn in found.passed_over]
     for torn in found.passed_over:
-        shutil.rmtree(working.checkpoints / torn.partition(":")[0])
+        drop(working.checkpoints / torn.partition(":")[0])
     if found.path is None or found.made is None:
         if had_checkpoints:
             raise CorruptArtifactError(
