@@ -108,10 +108,10 @@ def write(
     for a folder that is in use, CorruptArtifactError for another chat template than was trained.
     """
     folder = folder.absolute()
-    _check_folder(folder, store, force=force)
+    _check_place(folder, store)
     folder = folder.resolve()
     with one_line(str(folder)), staging(folder) as beside:
-        _check_folder(folder, store, force=force)  # a killed one's earlier export is back by now
+        _check_folder(folder, force=force)  # only now: a killed one's earlier export is put back
         out = beside / "export"
         out.mkdir()
         with progress.shown(export.planned.name) as show:
@@ -148,18 +148,25 @@ def _base_of(artifact: Artifact) -> LocalModel | HubModel | None:
         raise PosttrainError(artifact.name, str(error)) from error
 
 
-def _check_folder(folder: Path, store: Store, *, force: bool) -> None:
-    """Raise PosttrainError unless the folder is free, or holds nothing but an earlier export."""
+def _check_place(folder: Path, store: Store) -> None:
+    """Raise PosttrainError where no folder can be, or none should."""
     where, other = str(folder), "name another folder"
     if folder.resolve().is_relative_to(store.root.resolve()):
         raise PosttrainError(where, "lies in the store, which only runs write", other)
-    if not folder.exists() and not folder.is_symlink():
-        above = next(path for path in folder.parents if path.exists())
-        if not above.is_dir():
-            raise PosttrainError(where, f"cannot be written: `{above}` is a file", other)
+    if folder.exists() or folder.is_symlink():
+        if not folder.is_dir():
+            raise PosttrainError(where, "is there, and is no folder", other)
         return
-    if not folder.is_dir():
-        raise PosttrainError(where, "is there, and is no folder", other)
+    above = next(path for path in folder.parents if path.exists())
+    if not above.is_dir():
+        raise PosttrainError(where, f"cannot be written: `{above}` is a file", other)
+
+
+def _check_folder(folder: Path, *, force: bool) -> None:
+    """Raise PosttrainError unless the folder is free, or holds nothing but an earlier export."""
+    where, other = str(folder), "name another folder"
+    if not folder.exists():
+        return
     there = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if not p.is_dir()}
     if not there:
         return

@@ -102,8 +102,14 @@ class Working:
 
     def start_over(self) -> None:
         """Drop what an earlier attempt left."""
+        gone = self.path / "gone"
+        drop(gone)
+        if self.checkpoints.exists():
+            # By one rename: half of them would look like damage to the next run.
+            self.checkpoints.rename(gone)
+            drop(gone)
+        drop(self.out)
         for folder in (self.out, self.checkpoints):
-            drop(folder)
             folder.mkdir(parents=True)
         drop(self.result)
 
