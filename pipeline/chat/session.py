@@ -6,6 +6,7 @@ Knows neither terminal nor web; the tokens of a reply are writing.py's subject.
 from __future__ import annotations
 
 import json
+import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from pipeline.chat.apart import nobody_gives_up
 from pipeline.chat.shown import Exchange, shown_to
 from pipeline.chat.writing import Answer
 from pipeline.errors import PosttrainError
+from pipeline.run.whole_files import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -174,11 +176,10 @@ class Session:
             turns = _messages(side.exchanges, self.settings.system)
             records.append({"messages": turns, "model": side.model.name})
         lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in records]
+        if os.path.lexists(path):
+            raise PosttrainError(str(path), "is there already", "name another file")
         try:
-            with path.open("x", encoding="utf-8") as file:
-                file.writelines(lines)
-        except FileExistsError as error:
-            raise PosttrainError(str(path), "is there already", "name another file") from error
+            write_whole(path, "".join(lines))
         except (OSError, ValueError) as error:
             raise PosttrainError(str(path), f"cannot be written ({error})") from error
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pipeline.errors import PosttrainError
 from pipeline.run.locks import try_lock
-from pipeline.run.whole_files import flush, is_at
+from pipeline.run.whole_files import flush, is_at, put_in_place
 
 _REPLACED = "replaced"  # in the hidden folder: what lay in the place before, until the new one does
 
@@ -39,10 +39,7 @@ def staging(target: Path) -> Generator[Path]:
 def put(content: Path, target: Path) -> None:
     """Make a folder inside the one of `staging` the target; an earlier target is gone then."""
     _flush_files(content)
-    replaced = content.parent / _REPLACED
-    if target.exists() and any(target.iterdir()):
-        target.rename(replaced)
-    content.rename(target)  # if this fails or is killed, the earlier target is put back
+    put_in_place(content, target, content.parent / _REPLACED)
     flush(target.parent)
 
 

@@ -16,7 +16,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, cast
@@ -33,7 +33,7 @@ from pipeline.run.manifest import (
     write_sealed,
 )
 from pipeline.run.verified import first_changed
-from pipeline.run.whole_files import flush
+from pipeline.run.whole_files import flush, put_in_place
 
 ARTIFACT = "artifact.json"
 VERIFIED = ".verified"
@@ -177,15 +177,12 @@ class Store:
         except ValueError as error:
             raise CorruptArtifactError(str(working.out), str(error)) from error
         write_sealed(working.out / ARTIFACT, {"format": _FORMAT, **record, "files": files})
-        if (
-            final.exists()
-        ):  # a forced rerun: the old one makes room, and is gone once the new one is there
-            replaced = working.path / "replaced"
-            shutil.rmtree(replaced, ignore_errors=True)
-            final.rename(replaced)
-        working.out.rename(final)
+        replaced = working.path / "replaced"  # of a forced rerun: the old one, until all is done
+        drop(replaced)
+        put_in_place(working.out, final, replaced)
         flush(self.root)
-        shutil.rmtree(working.path)
+        with suppress(OSError):  # it is published; `clean` removes what cannot go now
+            shutil.rmtree(working.path)
         return read(final)
 
     def lock(

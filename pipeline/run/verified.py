@@ -8,13 +8,13 @@ anew. ctime is in it because no program can set it back, as any can with mtime.
 
 import contextlib
 import json
-import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
 from pipeline.run.manifest import OTHER_CONTENTS, sha256_file
+from pipeline.run.whole_files import write_whole
 
 # A file that changes again within the resolution of its times (FAT's are the coarsest, 2 s) would
 # look unchanged, so younger ones are not recorded.
@@ -67,8 +67,6 @@ def _read(record: Path) -> dict[str, Any]:
 
 def _write(record: Path, found: Mapping[str, Any]) -> None:
     """Write a record, not flushed; where that fails (a store that only can be read) go without."""
-    partial = record.with_name(f".{record.name}.{os.getpid()}.partial")
     with contextlib.suppress(OSError):
         record.parent.mkdir(exist_ok=True)
-        partial.write_text(json.dumps(found))
-        partial.replace(record)
+        write_whole(record, json.dumps(found), is_flushed=False)

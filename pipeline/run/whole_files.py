@@ -3,16 +3,20 @@
 What a killed writer left beside it is taken over by the next one. No torch here.
 """
 
+import ctypes
 import fcntl
 import os
 from contextlib import suppress
 from pathlib import Path
 
+_AT_CWD = -100  # fcntl.h
+_EXCHANGE = 2  # renameat2(2)
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a text so that a reader sees the old file or the whole new one, also after power loss.
 
-    Two writers of one file come one after the other.
+def write_whole(path: Path, text: str, *, is_flushed: bool = True) -> None:
+    """Write a text so that a reader sees the old file or the whole new one.
+
+    Two writers of one file come one after the other. is_flushed: also after power loss.
     """
     partial = path.with_name(f".{path.name}.partial")
     descriptor = _open_alone(partial)
@@ -20,13 +24,15 @@ def write_whole(path: Path, text: str) -> None:
         with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
             stream.write(text)
             stream.flush()
-            os.fsync(descriptor)
+            if is_flushed:
+                os.fsync(descriptor)
             partial.rename(path)
     except BaseException:
         with suppress(OSError):  # the disk may need the room; the first error is the one to tell
             partial.unlink()
         raise
-    flush(path.parent)
+    if is_flushed:
+        flush(path.parent)
 
 
 def flush(path: Path) -> None:
@@ -36,6 +42,26 @@ def flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def put_in_place(new: Path, place: Path, aside: Path) -> None:
+    """Rename a folder to a place; what is there already goes aside, and there is always one.
+
+    Where the system cannot exchange two names in one step, there is none for a moment.
+    """
+    if place.exists():
+        if _exchange(new, place):
+            new.rename(aside)
+            return
+        place.rename(aside)
+    new.rename(place)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Have two names change places in one step (Linux); say whether that was done."""
+    rename = getattr(ctypes.CDLL(None), "renameat2", None)
+    names = (os.fsencode(one.absolute()), os.fsencode(other.absolute()))
+    return rename is not None and rename(_AT_CWD, names[0], _AT_CWD, names[1], _EXCHANGE) == 0
 
 
 def _open_alone(path: Path) -> int:

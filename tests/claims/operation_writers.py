@@ -19,12 +19,15 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.disk import one_line
 from pipeline.errors import PosttrainError
 from pipeline.run import checkpoints, resume
 from pipeline.run.checkpoints import Made, seal
 from pipeline.run.fingerprint import fingerprint
-from pipeline.run.manifest import first_problem, write_json
+from pipeline.run.hub_lock import lock_path
+from pipeline.run.manifest import first_problem, write_json, write_sealed
 from pipeline.run.record import read_record
+from pipeline.run.staging import put, staging
 from pipeline.run.store import ARTIFACT, Store, Working, read, verify
 from pipeline.run.worker import error_path
 from tests.conftest import TINY
@@ -89,14 +92,9 @@ def half_written(folder: Path) -> list[str]:
     for link in folder.glob("runs/tiny/*"):
         if link.is_symlink() and not link.exists():
             found.append(f"{link} leads nowhere")
-    for sealed in folder.rglob(checkpoints.MANIFEST):
-        found += _torn_newest(sealed.parent.parent)
+    for each in folder.rglob("checkpoints"):
+        found += checkpoints.newest_whole(each).passed_over  # a sealed one that is not whole
     return found
-
-
-def _torn_newest(folder: Path) -> list[str]:
-    """Name a checkpoint that was passed over: one that is sealed is whole, or an older one is."""
-    return list(checkpoints.newest_whole(folder).passed_over)
 
 
 def contents(folder: Path) -> dict[str, str]:
@@ -196,8 +194,6 @@ def _in_a_child(act: Callable[[], int]) -> int:
 
 def _with_unused(folder: Path) -> None:
     """Take two stages out of the record: `clean` then has two results to remove, and leftovers."""
-    from pipeline.run.manifest import write_sealed
-
     _copied(folder)
     path = folder / "runs/tiny/run.json"
     record = read_record(path)
@@ -245,55 +241,79 @@ def _with_checkpoints(folder: Path) -> None:
 
 def _seal_the_next(folder: Path) -> int:
     """Go on as a run does, from the newest whole checkpoint, to the next one."""
-    from pipeline.disk import one_line
 
     def act() -> None:
         working = _training(folder)
-        with one_line("training"):
-            resume.prepare(working, _KEY, _EXECUTION, resume_anyway=False)
-            _write_checkpoint(working, 40, working.checkpoints / "checkpoint-10")
+        resume.prepare(working, _KEY, _EXECUTION, resume_anyway=False)
+        _write_checkpoint(working, 40, working.checkpoints / "checkpoint-10")
 
     return _as_a_command(act)
 
 
 def _start_over(folder: Path) -> int:
     """Begin anew since a library is another: what was there goes."""
-    from pipeline.disk import one_line
-
     other = {**_EXECUTION, "versions": {"torch": "2"}}
 
+    working = _training(folder)
+    return _as_a_command(
+        lambda: print(resume.prepare(working, _KEY, other, resume_anyway=False).notes)
+    )
+
+
+def _publish(folder: Path) -> int:
     def act() -> None:
-        with one_line("training"):
-            resume.prepare(_training(folder), _KEY, other, resume_anyway=False)
+        store, identity = Store(folder / "runs"), {"stage": "published"}
+        key = fingerprint(identity)
+        working = store.working("sft", key)
+        working.start_over()
+        (working.out / "part").mkdir()
+        for name in ("model.safetensors", "config.json", "part/tokenizer.json"):
+            (working.out / name).write_bytes(name.encode() * 500)
+        record = {"name": "sft", "kind": "sft", "produces": "policy", "fingerprint": key}
+        empty = {name: {} for name in ("inputs", "properties", "metrics", "provenance")}
+        store.publish(working, record={**record, "identity": identity, **empty})
+
+    return _as_a_command(act)
+
+
+def _with_published(folder: Path) -> None:
+    folder.mkdir()
+    assert _publish(folder) == 0
+
+
+def _with_folder(folder: Path) -> None:
+    (folder / "out").mkdir(parents=True)
+    (folder / "out/earlier.txt").write_text("earlier")
+
+
+def _stage_a_folder(folder: Path) -> int:
+    def act() -> None:
+        with staging(folder / "out") as beside:
+            (beside / "new").mkdir()
+            for name in ("model.safetensors", "README.md"):
+                (beside / "new" / name).write_bytes(name.encode() * 500)
+            put(beside / "new", folder / "out")
 
     return _as_a_command(act)
 
 
 def _write_record_of_an_error(folder: Path) -> int:
-    from pipeline.disk import one_line
-
-    def act() -> None:
-        with one_line("worker"):
-            path = error_path(Working(folder), 0)
-            write_json(path, {"class": "PosttrainError", "message": "x" * 300})
-
-    return _as_a_command(act)
+    return _as_a_command(lambda: write_json(error_path(Working(folder), 0), {"said": "x" * 300}))
 
 
 def _write_lock(folder: Path) -> int:
-    from pipeline.disk import one_line
-    from pipeline.run.hub_lock import lock_path
+    content = {"hub": {"models/a/b": "0" * 40}}
+    return _as_a_command(lambda: write_json(lock_path(folder / "tiny.yaml"), content))
 
-    def act() -> None:
-        with one_line("lock"):
-            write_json(lock_path(folder / "tiny.yaml"), {"hub": {"models/a/b": "0" * 40}})
 
-    return _as_a_command(act)
+def _write_pooled(folder: Path) -> int:
+    return _as_a_command(lambda: write_sealed(folder / "compare.json", {"rows": ["x" * 900]}))
 
 
 def _as_a_command(act: Callable[[], None]) -> int:
     try:
-        act()
+        with one_line("operations"):
+            act()
     except PosttrainError as error:
         print(error)
         return error.exit_code
@@ -308,37 +328,46 @@ _COMPARE = ("compare", "model", "tiny.yaml:base", "--tasks", "arithmetic", "--li
 _RUN = ("run", "tiny.yaml", "--no-report", "--stage")
 
 WRITERS = (
-    Writer("a stage", _without_given, command(*_RUN, "given"), every=2),
-    Writer("a forced stage", _copied, command(*_RUN, "taken", "--force"), every=3),
+    Writer("a stage", _without_given, command(*_RUN, "given"), every=6),
+    Writer("a forced stage", _copied, command(*_RUN, "taken", "--force"), every=9),
     Writer(
         "adopt",
         _without_given,
         command("adopt", "tiny.yaml", "given", "model"),
-        2,
-        "is there already",
+        every=5,
+        done_says="is there already",
     ),
-    Writer("a training", _copied, command(*_RUN, "sft"), every=12),
+    Writer("a training", _copied, command(*_RUN, "sft"), every=30),
     Writer("a checkpoint", _with_checkpoints, _seal_the_next),
     Writer("starting over", _with_checkpoints, _start_over),
     Writer(
-        "an export", _copied, command("export", "tiny.yaml", "base", "out"), 2, "an export already"
+        "an export",
+        _copied,
+        command("export", "tiny.yaml", "base", "out"),
+        every=6,
+        done_says="an export already",
     ),
     Writer(
         "an adapter's export",
         _copied,
         command("export", "tiny.yaml", "lora", "out"),
-        4,
-        "an export already",
+        every=9,
+        done_says="an export already",
     ),
     Writer(
         "a replaced export",
         _with_export,
         command("export", "tiny.yaml", "taken", "out", "--force"),
-        every=2,
+        every=9,
     ),
-    Writer("a report", _copied, command("report", "tiny.yaml", "--out", "out/report.html")),
-    Writer("a comparison", _copied, command(*_COMPARE, "--out", "out"), every=6),
-    Writer("clean", _with_unused, command("clean", "--yes")),
+    Writer("a report", _copied, command("report", "tiny.yaml", "--out", "out/report.html"), 2),
+    Writer("a comparison", _copied, command(*_COMPARE, "--out", "out"), every=15),
+    Writer("clean", _with_unused, command("clean", "--yes"), every=2),
+    Writer("publishing", _empty, _publish),
+    Writer("publishing again", _with_published, _publish),
+    Writer("a folder", _empty, _stage_a_folder),
+    Writer("a replaced folder", _with_folder, _stage_a_folder),
+    Writer("a pooled comparison", _empty, _write_pooled),
     Writer("an error's record", _empty, _write_record_of_an_error),
     Writer("a recipe's lock", _empty, _write_lock),
 )
