@@ -1,0 +1,41 @@
+"""A request to stop is never lost, also not while processes are started."""
+
+import os
+import signal
+
+import pytest
+
+from pipeline.run.interrupt import held_back, stop_requests
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_came_while_it_was_held_back_is_a_request_once_somebody_listens(
+    number: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with held_back():
+        os.kill(os.getpid(), number)
+        with stop_requests() as stop:
+            assert stop.is_requested
+    assert "stopping after this step" in capfd.readouterr().err
+
+
+def test_a_launcher_is_told_what_came_while_it_started_others() -> None:
+    told: list[int] = []
+    with stop_requests(is_silent=True) as stop:
+        with held_back():
+            os.kill(os.getpid(), signal.SIGINT)
+            assert not stop.is_requested
+            stop.forward_to = told.append
+        assert told == [signal.SIGINT]
+        assert stop.is_requested
+
+
+def test_the_second_request_does_not_wait_and_a_silent_one_says_nothing(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    with stop_requests(is_silent=True) as stop:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.is_requested
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert capfd.readouterr().err == ""
