@@ -308,3 +308,18 @@ _REWARDS = [
     Hostile("torn reward model", broken.cut(broken.WEIGHTS, 8), "is torn", 4, "reward"),
 ]
 HOSTILE = [*_CONFIG, *_WEIGHTS, *_INDEX, *_TOKENIZERS, *_FOLDERS, *_REWARDS, *ADAPTERS]
+# What it takes the libraries to find: everything else is found from bytes alone, by plan.
+NEED_LIBRARIES = frozenset(
+    {
+        "no config",  # which may be a folder with a tokenizer alone
+        *("config says nothing", "unknown model type", "model type is a list"),
+        *("heads do not divide", "no heads", "one layer more", "half the width"),
+        *("rope of no kind", "activation of no kind", "an encoder", "an encoder whole"),
+        *("encoder and decoder", "a model of pictures", "a tensor is missing"),
+        *("a tensor too many", "a weight is NaN", "a tensor of another shape"),
+        *("tokenizer says nothing", "tokenizer of no kind", "tokenizer without words"),
+        *("tokenizer of no class", "no tokenizer", "a language model", "two outputs"),
+        *("rank is another", "targets of nothing", "adapter of another shape"),
+        *("adapter of other layers", "adapter is NaN"),
+    }
+)

@@ -79,7 +79,9 @@ def check_data(
             pass
     if not num_kept:
         reasons = ", ".join(f"{why}: {n}" for why, n in dropped.items())
-        raise PosttrainError(block.label, f"every row is dropped ({reasons})")
+        raise PosttrainError(
+            block.label, f"every row is dropped ({reasons})", "is it the right file?"
+        )
     num_rows = num_kept + dropped.total()
     by_reason = dict(dropped.most_common())
     return DataCounts(block.label, form, num_rows, size_bytes, num_kept - len(seen), by_reason)

@@ -11,6 +11,8 @@ from pipeline.data.files import kind_of
 from pipeline.data.records import Message, Role
 from pipeline.errors import PosttrainError, closest
 
+_DROP = "correct it, or drop the row"
+
 
 @dataclass(frozen=True)
 class MessageStyle:
@@ -35,7 +37,9 @@ FROM_VALUE = MessageStyle(
 def text_of(value: Any, field: str, where: str, *, may_be_blank: bool = False) -> str:
     """A field that must be text that can be encoded, and not blank."""
     if not isinstance(value, str):
-        raise PosttrainError(where, f"`{field}` is {kind_of(value)}, not text")
+        raise PosttrainError(
+            where, f"`{field}` is {kind_of(value)}, not text", "correct it, or drop the row"
+        )
     if not may_be_blank and not value.strip():
         said = "only white space" if value else "empty"
         raise PosttrainError(where, f"`{field}` is {said}", "fill it or drop the row")
@@ -85,7 +89,9 @@ def message_of(
 ) -> Message:
     """A field that must be one message; the content of a system turn may always be blank."""
     if not isinstance(turn, dict):
-        raise PosttrainError(where, f"`{field}` is {kind_of(turn)}, not an object")
+        raise PosttrainError(
+            where, f"`{field}` is {kind_of(turn)}, not an object", "correct it, or drop the row"
+        )
     turn = cast("dict[str, Any]", turn)
     for key in style.keys:
         if key not in turn:

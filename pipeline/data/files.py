@@ -22,6 +22,7 @@ from pipeline.errors import PosttrainError
 
 MAX_LINE_BYTES = 64 * 2**20
 
+_DROP = "correct it, or drop the row"
 _BLANK = re.compile(r"[ \t\n\r]*")
 
 
@@ -78,7 +79,7 @@ def _lines(stream: BinaryIO, name: str) -> Iterator[tuple[int, str]]:
         number += 1
         if len(raw) > MAX_LINE_BYTES:
             message = f"the line is longer than {MAX_LINE_BYTES // 2**20} MiB"
-            raise PosttrainError(f"{name}:{number}", message)
+            raise PosttrainError(f"{name}:{number}", message, "is it one row a line?")
         yield number, _decoded(raw, name, first_line=number)
 
 
@@ -96,7 +97,7 @@ def _jsonl_rows(stream: BinaryIO, name: str) -> Iterator[Row]:
             hint = "a .jsonl file has one JSON object on each line"
             raise PosttrainError(where, f"broken JSON: {error.msg}", hint) from error
         except (ValueError, RecursionError) as error:
-            raise PosttrainError(f"{name}:{number}", f"unreadable JSON: {error}") from error
+            raise PosttrainError(f"{name}:{number}", f"unreadable JSON: {error}", _DROP) from error
         yield Row(f"{name}:{number}", _object(value, f"{name}:{number}:1"))
 
 
@@ -119,7 +120,8 @@ def _json_rows(stream: BinaryIO, name: str) -> Iterator[Row]:
         except json.JSONDecodeError as error:
             raise _broken_json(text, error.pos, name, error.msg) from error
         except (ValueError, RecursionError) as error:
-            raise PosttrainError(_place(text, at, name), f"unreadable JSON: {error}") from error
+            where = _place(text, at, name)
+            raise PosttrainError(where, f"unreadable JSON: {error}", _DROP) from error
         yield Row(f"{name}:{line}", _object(value, _place(text, at, name)))
         at = _past_blank(text, end)
         if text.startswith("]", at):
@@ -129,7 +131,8 @@ def _json_rows(stream: BinaryIO, name: str) -> Iterator[Row]:
         at = _past_blank(text, at + 1)
     rest = _past_blank(text, at + 1)
     if rest < len(text):
-        raise PosttrainError(_place(text, rest, name), "broken JSON: text after the list")
+        where = _place(text, rest, name)
+        raise PosttrainError(where, "broken JSON: text after the list", "take it out")
 
 
 def _past_blank(text: str, at: int) -> int:
@@ -146,12 +149,12 @@ def _broken_json(text: str, at: int, name: str, what: str) -> PosttrainError:
     message = f"broken JSON: {what}"
     if not text.rstrip().endswith("]"):
         return PosttrainError(_place(text, at, name), message, "the file looks cut off")
-    return PosttrainError(_place(text, at, name), message)
+    return PosttrainError(_place(text, at, name), message, "correct it")
 
 
 def _object(value: Any, where: str) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise PosttrainError(where, f"{kind_of(value)} where an object `{{...}}` belongs")
+        raise PosttrainError(where, f"{kind_of(value)} where an object `{{...}}` belongs", _DROP)
     return cast("dict[str, Any]", value)
 
 
@@ -166,7 +169,7 @@ def _csv_rows(stream: BinaryIO, name: str) -> Iterator[Row]:
         except StopIteration:
             return
         except csv.Error as error:
-            raise PosttrainError(f"{name}:{number}", f"broken CSV: {error}") from error
+            raise PosttrainError(f"{name}:{number}", f"broken CSV: {error}", _DROP) from error
         if not values:
             continue
         if not header:
@@ -197,10 +200,11 @@ def _parquet_rows(stream: BinaryIO, name: str) -> Iterator[Row]:
                 yield Row(f"{name}:{number}", fields)
     except (pyarrow.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0]
-        raise PosttrainError(name, f"broken Parquet after row {number}: {reason}") from error
+        message = f"broken Parquet after row {number}: {reason}"
+        raise PosttrainError(name, message, "copy or download it again") from error
     except UnicodeDecodeError as error:
         message = f"a text after row {number} is not UTF-8"
-        raise PosttrainError(name, message) from error
+        raise PosttrainError(name, message, "write it as UTF-8") from error
 
 
 def kind_of(value: Any) -> str:

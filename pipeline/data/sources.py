@@ -70,7 +70,7 @@ def rows(
         why = f"`holdout: {block.holdout}` {side}" if block.holdout else "no rows"
         if asked == "preferences" and block.task is not None:
             why = "the task has no preference pairs"
-        raise PosttrainError(block.label, why)
+        raise PosttrainError(block.label, why, "name data that has some")
 
 
 def _task_rows(
@@ -159,7 +159,9 @@ def _one_document(block: DataBlock, path: Path, *, held_out: bool) -> Iterator[R
     cut = _cut(text, block.holdout)
     trained, held = text[:cut], text[cut:]
     if not trained.strip() or not held.strip():
-        raise PosttrainError(name, f"too short to hold out {block.holdout} of it")
+        raise PosttrainError(
+            name, f"too short to hold out {block.holdout} of it", "leave `holdout` out"
+        )
     if held_out:
         yield Row(f"{name}:{trained.count(chr(10)) + 1}", {"text": held})
     else:

@@ -26,11 +26,22 @@ ENDINGS = (".jsonl", ".json", ".csv", ".parquet", *TEXT_ENDINGS)
 MAX_EXPANSION = 200
 MAX_EXPANDED_BYTES = 10**9
 _BLOCK_BYTES = 2**20
+_PARQUET = b"PAR1"
 
 
 def ending(path: Path) -> str:
     """The file name's ending in lower case, without `.gz`."""
     return Path(path.name.lower().removesuffix(".gz")).suffix
+
+
+def look_at(path: Path, name: str) -> None:
+    """Refuse what a file's first bytes tell is no data: another kind of file, another encoding."""
+    with closing(open_data(path, name)) as stream:
+        if ending(path) == ".parquet":
+            if not _read(stream, name).startswith(_PARQUET):
+                raise PosttrainError(name, "is no Parquet file", "copy or download it again")
+        else:
+            next(_blocks(stream, name), None)
 
 
 def file_text(path: Path, name: str) -> str:

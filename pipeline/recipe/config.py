@@ -66,7 +66,7 @@ PATTERN_WORDS = {
     FINGERPRINT: "write the fingerprint that `posttrain plan` shows",
 }
 
-_COUNT = re.compile(r"(\d+(?:\.\d+)?)([kKMBG]?)")
+_COUNT = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,18})?)([kKMBG]?)")
 _FACTOR = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "B": 10**9, "G": 10**9}
 
 
@@ -157,9 +157,11 @@ class LaunchBlock(Block):
     @model_validator(mode="after")
     def _processes_need_accelerate(self) -> "LaunchBlock":
         if self.launcher != "accelerate" and ((self.processes or 1) > 1 or self.config):
-            raise ValueError("`processes` and `config` need `with: accelerate`")
+            raise ValueError("`processes` and `config` are for many; write `with: accelerate`")
         if self.launcher == "accelerate" and self.processes is None and self.config is None:
-            raise ValueError("how many processes? write `{with: accelerate, processes: 2}`")
+            raise ValueError(
+                "it is not said how many processes; write `{with: accelerate, processes: 2}`"
+            )
         return self
 
 

@@ -14,12 +14,12 @@ from pipeline.errors import PosttrainError
 from pipeline.recipe import yamlfile
 from pipeline.recipe.batch import split_batch
 from pipeline.recipe.config import TrainingStage
+from pipeline.recipe.plain_files import other_than_a_file
 from pipeline.recipe.wording import shown
 from pipeline.stages import stage_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from pipeline.recipe.config import LaunchBlock, StageConfig
     from pipeline.recipe.load import Recipe
@@ -95,7 +95,11 @@ def _of_file(recipe: Recipe, block: LaunchBlock, location: Location) -> Processe
     if not path.is_file():
         hint = f"looked for {path}; `accelerate config` writes one"
         raise recipe.error(place, f"there is no file `{block.config}`", hint)
-    given = _mapping(path)
+    given = None if other_than_a_file(path) else yamlfile.read_plain(path)
+    if not isinstance(given, dict):
+        hint = "`accelerate config` writes one"
+        raise recipe.error(place, f"`{block.config}` is no config of Accelerate", hint)
+    given = cast("dict[str, Any]", given)
     problem = _problem(given)
     if problem is not None:
         raise PosttrainError(str(path), *problem)
@@ -111,14 +115,6 @@ def _of_file(recipe: Recipe, block: LaunchBlock, location: Location) -> Processe
     if given.get("use_cpu") is True or given.get("distributed_type") == "MULTI_CPU":
         environment["CUDA_VISIBLE_DEVICES"] = ""
     return Processes(count or block.processes or 1, environment)
-
-
-def _mapping(path: Path) -> dict[str, Any]:
-    found = yamlfile.read_plain(path)
-    if not isinstance(found, dict):
-        hint = "`accelerate config` writes one"
-        raise PosttrainError(str(path), "this is no config of Accelerate", hint)
-    return cast("dict[str, Any]", found)
 
 
 def _problem(given: Mapping[str, Any]) -> tuple[str, str] | None:

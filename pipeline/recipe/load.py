@@ -230,7 +230,9 @@ def _check_data(recipe: Recipe, name: str, config: StageConfig) -> None:
                     hint = closest(ours, COLUMNS) or f"they are {', '.join(COLUMNS)}"
                     where = recipe.document.where((*location, "columns", ours), key=True)
                     raise PosttrainError(where, f"`{ours}` is no column name of ours", hint)
-            problem = block.hub and dataset_problem(block.hub, block.revision)
+            problem = None
+            if block.hub is not None:
+                problem = dataset_problem(block.hub, block.revision)
             if problem:
                 raise recipe.error((*location, problem[0]), *problem[1:])
             if block.weight is not None and field in MEASURED_ON:
@@ -261,7 +263,9 @@ def _in_order(recipe: Recipe) -> dict[str, StageConfig]:
             location = ("stages", name, *reference.location)
             target = reference.name
             if not target:
-                raise recipe.error(location, "`$` needs the name of a stage after it")
+                raise recipe.error(
+                    location, "`$` needs the name of a stage after it", "write `$NAME`"
+                )
             if target not in recipe.stages:
                 hint = closest(target, recipe.stages) or f"stages are {', '.join(recipe.stages)}"
                 raise recipe.error(location, f"there is no stage `{target}`", hint)

@@ -56,7 +56,7 @@ class Places:
     def file(self, text: str) -> Path:
         """Return the path for `root:rest`, `/absolute`, `~/home` or one relative to the recipe."""
         if not text or not text.isprintable():
-            raise ValueError(f"{text!r} is not a path")
+            raise ValueError(f"{text!r} is not a path; write the name of a file or folder")
         if _URL.match(text):
             hint = "write `owner/name`" if "huggingface.co/" in text else "download it first"
             raise ValueError(f"`{text}` is a web address, not a path; {hint}")
@@ -127,7 +127,7 @@ def model_source(
     """
     if text.startswith("$"):
         if text == "$":
-            raise ValueError("`$` needs the name of a stage after it")
+            raise ValueError("`$` needs the name of a stage after it; write `$NAME`")
         return StageOutput(text[1:])
     path = places.file(text)
     looks_like_path = text.startswith((".", "/", "~")) or _ROOT.fullmatch(text) is not None
@@ -168,14 +168,18 @@ def adapter_base(folder: Path) -> LocalModel | HubModel | None:
         config = json.loads(path.read_text(encoding="utf-8"))
         name = config["base_model_name_or_path"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ValueError(f"`{path}` does not say which model it adapts") from error
+        raise ValueError(
+            f"`{path}` does not say which model it adapts; save the adapter anew"
+        ) from error
     if not isinstance(name, str) or not name:
-        raise ValueError(f"`{path}` does not say which model it adapts")
+        raise ValueError(f"`{path}` does not say which model it adapts; save the adapter anew")
     for local in (*_recorded_bases(folder), folder / _home(name)):
         if local.is_dir():
             return LocalModel(local.resolve())
     if not _HUB.fullmatch(name):
-        raise ValueError(f"the model `{name}`, which the adapter `{folder}` belongs to, is gone")
+        raise ValueError(
+            f"the model `{name}`, which the adapter `{folder}` belongs to, is gone; put it back"
+        )
     return HubModel(name, config.get("revision"))
 
 
@@ -244,7 +248,8 @@ def _model_folder(text: str, path: Path, kinds: tuple[str, ...]) -> Path:
         raise ValueError(f"`{text}` is a file; name the folder that holds the model")
     wanted = (*_MODEL_FILES, *(_TOKENIZER_FILES if "tokenizer" in kinds else ()))
     if not any((path / name).is_file() for name in wanted):
-        raise ValueError(f"the folder `{text}` holds no model: it has no {' or '.join(wanted)}")
+        message = f"the folder `{text}` holds no model: it has no {' or '.join(wanted)}"
+        raise ValueError(f"{message}; name another, or save one there")
     return path
 
 

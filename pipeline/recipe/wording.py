@@ -36,7 +36,7 @@ _BOUNDS: Mapping[str, tuple[str, str]] = {
     "less_than_equal": ("at most", "le"),
 }
 _LEADING_KEY = re.compile(r"`([a-z_][a-z0-9_]*)`")
-_NUMBER = re.compile(r"\s*[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?\s*")
+_NUMBER = re.compile(r"\s*[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?\s*")
 
 
 def first_error(
@@ -190,6 +190,9 @@ def _said(
     if error in ("too_short", "string_too_short"):
         what = "a value" if error == "string_too_short" else "at least one"
         return f"`{key}` is empty", f"write {what}"
+    if error == "string_too_long":
+        message = f"`{key}` has {len(str(value)):,} characters"
+        return message, f"it must have at most {context['max_length']}"
     if error == "value_error":
         message = detail["msg"].removeprefix("Value error, ")
         is_placed = not key or f"`{key}`" in message or _LEADING_KEY.match(message) is not None

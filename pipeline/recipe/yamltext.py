@@ -290,7 +290,9 @@ def _syntax_error(error: MarkedYAMLError, at: At) -> PosttrainError:
         return PosttrainError(at(gave_up), f"a value cannot begin with {match[1]}", "quote it")
     if match := re.search(r"parsing a flow .*'([]}])', but got", said):
         if "<stream end>" in said:
-            return PosttrainError(at(began), f"the bracket is never closed with {match[1]}", "")
+            return PosttrainError(
+                at(began), f"the bracket is never closed with {match[1]}", "close it"
+            )
         message = f"the bracket of line {began[0]} goes on here without a comma or {match[1]}"
         return PosttrainError(at(gave_up), message, "close it, or quote the text")
     for sign, message, hint, is_where_it_began in _SYNTAX:

@@ -14,6 +14,7 @@ from typing import Any, get_args
 from pydantic import BaseModel
 
 from pipeline.data.tasks import FileRows, HubRows, load_task, task_file, task_rows
+from pipeline.data.text_files import look_at
 from pipeline.errors import PosttrainError, closest
 from pipeline.recipe import train_checks, training_args
 from pipeline.recipe.config import (
@@ -159,7 +160,8 @@ class Identifier:
             task, source = load_task(name, places), task_file(name, places.base)
             rows = task_rows(name, places)
         except ValueError as error:
-            raise self.recipe.error(location, str(error)) from error
+            hint = "" if "; " in str(error) else "`posttrain list tasks` says what there is"
+            raise self.recipe.error(location, str(error), hint) from error
         described: dict[str, Any] = {"task": name, "version": task.version}
         if source is not None:
             described["source"] = self._file(source)
@@ -218,6 +220,7 @@ class Identifier:
         if not path.is_file():
             what = "is a folder, not a file" if path.is_dir() else "does not exist"
             raise self.recipe.error(location, f"`{name}` {what}", _file_hint(name, path))
+        look_at(path, name)  # before all of it is hashed
         return {"name": path.name, "sha256": self._file(path)}
 
     def _file(self, path: Path) -> str:

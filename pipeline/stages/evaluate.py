@@ -95,7 +95,7 @@ class MeasuringStage(StageConfig):
         for name in ("styles", "shots", "pass_at", "harness"):
             given: tuple[object, ...] = getattr(self, name)
             if len(set(given)) < len(given):
-                raise ValueError(f"`{name}` has an entry twice")
+                raise ValueError(f"`{name}` has an entry twice; keep one of them")
         if self.tasks and any(k > self.samples for k in self.pass_at):
             raise ValueError(
                 f"`pass_at` {max(self.pass_at)} takes as many samples of an item; "
@@ -121,7 +121,7 @@ class EvaluateConfig(MeasuringStage):
     @model_validator(mode="after")
     def _something_to_ask(self) -> EvaluateConfig:
         if not self.asks:
-            raise ValueError("there is nothing to measure: name `tasks`, `texts` or `harness`")
+            raise ValueError("there is nothing to measure; name `tasks`, `texts` or `harness`")
         return self
 
 

@@ -22,6 +22,7 @@ from pipeline.recipe.config import (
 )
 from pipeline.recipe.model_fields import field_problem
 from pipeline.recipe.trainer_fields import (
+    architecture_annotations,
     architecture_fields,
     architectures,
     has_causal_model,
@@ -114,18 +115,37 @@ class NewModelBlock(Block):
             value = fields.get(key, 1)
             is_number = isinstance(value, int) and not isinstance(value, bool)
             if not is_number or value < 1:
-                raise ValueError(f"`{key}` is {shown(value)}, not a whole number above 0")
+                raise ValueError(
+                    f"`{key}` is {shown(value)}, not a whole number above 0; write one"
+                )
         width, heads = fields.get("hidden_size"), fields.get("num_attention_heads")
         if width and heads and "head_dim" not in fields and width % heads:
             raise ValueError(
                 f"`hidden_size` {width} is not a multiple of {heads} heads; "
                 "change it or `num_attention_heads`"
             )
+        self._check_rotary(fields)
         groups = fields.get("num_key_value_heads")
         if heads and groups and heads % groups:
             raise ValueError(
                 f"`num_attention_heads` {heads} is not a multiple of {groups} key-value heads; "
                 "change it or `num_key_value_heads`"
+            )
+
+    def _check_rotary(self, fields: dict[str, Any]) -> None:
+        """Refuse heads of odd width where positions turn pairs of numbers (Su et al. 2021)."""
+        known = architecture_annotations(self.architecture)
+        if "rope_parameters" not in known:
+            return
+        head, width, heads = (
+            fields.get(key) for key in ("head_dim", "hidden_size", "num_attention_heads")
+        )
+        if head is None and width and heads and "None" in (known.get("head_dim") or "None"):
+            head = width // heads
+        if head is not None and head % 2:
+            raise ValueError(
+                f"`hidden_size` {width} over `num_attention_heads` {heads} gives heads of {head}, "
+                "and rotary positions turn pairs; make it even"
             )
 
     def fields(self) -> dict[str, Any]:

@@ -49,7 +49,7 @@ class TokenizerConfig(StageConfig):
         if self.vocab_size < smallest:
             raise ValueError(
                 f"`vocab_size` {self.vocab_size} is below {smallest}: 256 bytes and "
-                f"{len(SPECIAL_TOKENS)} special tokens"
+                f"{len(SPECIAL_TOKENS)} special tokens; raise it"
             )
         return self
 

@@ -41,7 +41,7 @@ class Answered:
     imported: tuple[str, ...]
 
 
-def posttrain(*arguments: str, folder: Path, limit_s: float = 10.0) -> Answered:
+def posttrain(*arguments: str, folder: Path, limit_s: float = 60.0) -> Answered:
     """Run `posttrain ARGUMENTS` in a folder."""
     server = _server()
     assert server.stdin is not None
@@ -72,8 +72,15 @@ def _server() -> subprocess.Popen[bytes]:
 
 def _serve() -> None:
     """Answer commands, one JSON line each, until there are no more."""
-    import pipeline.cli  # what each command begins with
-    import pipeline.run.plan  # noqa: F401
+    # What each command begins with; reading upstream's source is most of what a plan takes.
+    from pipeline.cli import app  # noqa: F401
+    from pipeline.recipe.trainer_fields import architecture_annotations, fields
+    from pipeline.report import terminal  # noqa: F401
+    from pipeline.run import check, estimate, plan, room  # noqa: F401
+
+    for name in ("TrainingArguments", "SFTConfig", "DPOConfig", "PPOConfig", "LoraConfig"):
+        fields(name)
+    architecture_annotations("llama")
 
     for line in sys.stdin.buffer:
         asked = json.loads(line)

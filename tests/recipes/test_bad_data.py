@@ -49,24 +49,24 @@ CASES: list[tuple[str, str, str | bytes | None, str]] = [
     ("CHATS", "x.jsonl", "\n\n", "x.jsonl: no rows..."),
     ("CHATS", "x.jsonl", lines(PAIR) + "{'prompt': 1}\n", "x.jsonl:2:2: broken JSON: ..."),
     ("CHATS", "x.jsonl", lines(PAIR) + '{"prom', "x.jsonl:2:2: the last line is cut off: ..."),
-    ("CHATS", "x.jsonl", lines(PAIR, ["2"]), "x.jsonl:2:1: a list where an object ... belongs"),
+    ("CHATS", "x.jsonl", lines(PAIR, ["2"]), "x.jsonl:2:1: a list where an object ...; ..."),
     (
         "CHATS",
         "x.jsonl",
         lines(PAIR, {**PAIR, "completion": None}),
-        "x.jsonl:2: `completion` is null, not text",
+        "x.jsonl:2: `completion` is null, not text; ...",
     ),
     (
         "CHATS",
         "x.jsonl",
         lines(PAIR, {**PAIR, "completion": 4}),
-        "x.jsonl:2: `completion` is a number (4), not text",
+        "x.jsonl:2: `completion` is a number (4), not text; ...",
     ),
     (
         "CHATS",
         "x.jsonl",
         lines(PAIR, {**PAIR, "prompt": ["2 + 2"]}),
-        "x.jsonl:2: `prompt` is a list, not text",
+        "x.jsonl:2: `prompt` is a list, not text; ...",
     ),
     ("CHATS", "x.jsonl", ONE_IN_MANY, "x.jsonl:7321: `completion` is only white space; ..."),
     (
@@ -118,7 +118,7 @@ CASES: list[tuple[str, str, str | bytes | None, str]] = [
         "prompt,completion\n2 + 2,4\n3 + 3\n",
         "x.csv:3: 1 values for 2 columns; quote values that hold commas",
     ),
-    ("CHATS", "x.parquet", lines(PAIR), "x.parquet: broken Parquet after row 0: ..."),
+    ("CHATS", "x.parquet", lines(PAIR), "x.parquet: is no Parquet file; ..."),
     ("CHATS", "x.txt", "Once.", "x.txt:1: ... this is the form text; the stage reads ..."),
     (
         "TEXT",
@@ -195,7 +195,7 @@ def test_only_the_stages_that_will_run_are_checked(folder: Path, posttrain: Comm
     said = the_line(posttrain("run", "recipe.yaml", "--stage", "sft"))
     assert is_like(said, "recipe.yaml: `sft` is built on `base`, which has not run; ...")
     said = the_line(posttrain("run", "recipe.yaml", "--until", "base"))
-    assert is_like(said, "bad.jsonl:1: `text` is null, not text")
+    assert is_like(said, "bad.jsonl:1: `text` is null, not text; ...")
 
 
 def write_recipe(folder: Path, **blocks: str) -> None:

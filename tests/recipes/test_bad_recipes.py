@@ -83,8 +83,8 @@ KEYS = [
     ("name: bad", "name: ‸2024", "`name` is 2024, not text; quote it"),
     ("seed: 3", "seed: ‸-1", "`seed` is -1; it must be at least 0"),
     ("seed: 3", "launch: ‸slurm", "`launch` is `slurm`, not `in_process`, `python` or"),
-    ("seed: 3", "launch: {with: python, processes: ‸2}", "`processes` and ... need `with:"),
-    ("seed: 3", "launch: ‸accelerate", "how many processes? write `{with: accelerate, processes"),
+    ("seed: 3", "launch: {with: python, processes: ‸2}", "`processes` and ... write `with:"),
+    ("seed: 3", "launch: ‸accelerate", "how many processes; write `{with: accelerate, processes"),
     ("seed: 3", "launch: {with: accelerate, config: ‸x.yaml}", "there is no file `x.yaml`; looked"),
     ("seed: 3", "roots: {‸r: data}", "`r` cannot be a name; use two or more letters"),
 ]
@@ -160,7 +160,7 @@ SOURCES = [
     ("tasks: arithmetic", "tasks: [facts, ‸poetry]", "unknown task `poetry`; there are:"),
     ("tasks: arithmetic", "tasks: ‸mine:Task", "no file mine.py beside the recipe"),
     ("answers:\n    stage: evaluate\n    model: $sft\n    tasks: arithmetic",
-     "‸answers:\n    stage: evaluate\n    model: $sft", "nothing to measure: name `tasks`,"),
+     "‸answers:\n    stage: evaluate\n    model: $sft", "nothing to measure; name `tasks`,"),
 ]  # fmt: skip
 EDITS = [*STAGES, *KEYS, *ARGUMENTS, *SIZES, *SOURCES]
 

@@ -17,7 +17,7 @@ from pipeline.models.reward import load_reward_model
 from pipeline.recipe.model_folder import check_folder
 from pipeline.stage import StageInput
 from tests import broken_folders as broken
-from tests.hostile_folders import HOSTILE
+from tests.hostile_folders import HOSTILE, NEED_LIBRARIES
 from tests.small_folders import small_tokenizer
 
 if TYPE_CHECKING:
@@ -27,21 +27,6 @@ if TYPE_CHECKING:
     from tests.hostile_adapters import Hostile
 
 LIMIT_S = 5.0
-# What it takes the libraries to find: everything else is found from bytes alone, by plan.
-NEED_LIBRARIES = frozenset(
-    {
-        "no config",  # which may be a folder with a tokenizer alone
-        *("config says nothing", "unknown model type", "model type is a list"),
-        *("heads do not divide", "no heads", "one layer more", "half the width"),
-        *("rope of no kind", "activation of no kind", "an encoder", "an encoder whole"),
-        *("encoder and decoder", "a model of pictures", "a tensor is missing"),
-        *("a tensor too many", "a weight is NaN", "a tensor of another shape"),
-        *("tokenizer says nothing", "tokenizer of no kind", "tokenizer without words"),
-        *("tokenizer of no class", "no tokenizer", "a language model", "two outputs"),
-        *("rank is another", "targets of nothing", "adapter of another shape"),
-        *("adapter of other layers", "adapter is NaN"),
-    }
-)
 
 
 @pytest.fixture(scope="module")
