@@ -16,6 +16,8 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
+import yaml
+
 from tests import report_runs
 
 if TYPE_CHECKING:
@@ -35,7 +37,7 @@ stages:
     model: Qwen/Qwen3-0.6B-Base
     data:
       - {task: arithmetic, rows: 500, weight: 2}
-      - {hub: ann/chats, revision: REVISION, split: SPLIT}
+      - {hub: ann/chats, revision: 0a1b2c3d4e5f60718, subset: SUBSET, split: SPLIT}
       - {file: FILE}
     training_args: {learning_rate: 2e-5}
   compare: {stage: compare, baseline: $sft, candidates: Qwen/Qwen3-0.6B-Base, tasks: arithmetic}
@@ -56,7 +58,7 @@ def card_of(folder: Path, told: Told) -> str:
     _write_recipe(
         folder / "mine.yaml",
         FILE=f"./{file}",
-        REVISION=_for_a_file(told("0a1b2c3d4e5f60718")),
+        SUBSET=_for_a_file(told("en")),
         SPLIT=_for_a_file(told("train")),
     )
     store = Store(folder / "runs")
@@ -99,12 +101,17 @@ def _publish(store: Any, planned: Any, files: dict[str, str], **given: Any) -> N
 def _write_recipe(path: Path, **given: str) -> None:
     text = _STAGES
     for name, value in given.items():
-        text = text.replace(name, json.dumps(value))
+        text = text.replace(name, _quoted(value))
     path.write_text(text, encoding="utf-8")
 
 
 def _for_a_file(text: str) -> str:
     return text.encode("utf-8", "replace").decode().replace("\0", "")
+
+
+def _quoted(text: str) -> str:
+    """Return a text as a scalar of YAML on one line."""
+    return yaml.safe_dump(text, default_style='"', width=10**9).strip()
 
 
 def _file_name(text: str) -> str:
@@ -247,7 +254,7 @@ def _sft(data: str, **given: str) -> str:
 
 def _wrong_recipes(told: Told) -> Iterator[tuple[str, list[str]]]:
     def quoted(text: str) -> str:
-        return json.dumps(_for_a_file(text))
+        return _quoted(_for_a_file(text))
 
     fine = "{task: arithmetic}"
     yield f"name: {quoted(told('x'))}\nstages: {{}}\n", []

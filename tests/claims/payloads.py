@@ -39,6 +39,7 @@ _ACTING = ("Cc", "Cs", "Zl", "Zp")
 _TURNING = set("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _ADDRESSES = ("href", "src", "style", "action", "formaction", "srcdoc", "http-equiv", "content")
 _ADDRESSES += ("type", "rel", "xlink:href", "class", "id", "name", "for")
+_ADDRESS = re.compile(r"https?://|(?<!\w)www\.\S|\S@\S|\$\S", re.IGNORECASE)
 Told = Callable[[str], str]
 
 
@@ -181,7 +182,9 @@ def _markdown(card: str) -> list[tuple[str, ...]]:
         nodes.append((token.type, token.tag, *map(str, token.attrs)))
         for inner in token.children or ():
             if inner.type == "text":
-                found = re.findall(r"https?://|www\.|\S@\S|\$\S", inner.content, re.IGNORECASE)
+                found = re.findall(
+                    r"https?://|(?<!\w)www\.\S|\S@\S|\$\S", inner.content, re.IGNORECASE
+                )
                 # A bare address is a link on the hub, unless a character of it is escaped.
                 nodes += [("a bare address", each) for each in found if each in _unescaped(card)]
             elif inner.type not in ("softbreak", "text_special"):
