@@ -126,8 +126,8 @@ def _of_records() -> Iterator[tuple[str, partial[Outcome]]]:
 
 def _of_stopped(random: Random) -> Iterator[tuple[str, partial[Outcome]]]:
     for name in CHECKPOINT:
-        chosen = ["of the step before", *random.sample(sorted(CHANGES), 3)]
-        for change in chosen:
+        num_drawn = 1 if name in FILES["base"] and name != "model.safetensors" else 2
+        for change in ("of the step before", *random.sample(sorted(CHANGES), num_drawn)):
             seed = random.getrandbits(32)
             yield f"checkpoint/{name} {change}", partial(_stopped, name, change, seed, 1)
     for name in ("model.safetensors", "optimizer.pt"):
