@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tests.mutations.grading import GRADING
+
 if TYPE_CHECKING:
     from tests.mutations.mutation import Mutation
 
-CLAIMS: list[Mutation] = []
+CLAIMS: list[Mutation] = [*GRADING]
