@@ -185,7 +185,8 @@ def _run_at_once(folder: Path, *, name: str, is_killed: bool) -> Outcome:
     status = os.waitpid(first, 0)[1]
     if os.waitstatus_to_exitcode(status) != 0:
         failures.append(f"the first ended badly: {(folder / 'first.log').read_text()[-300:]}")
-    if "waiting for process" not in ended.output:
+    came_late = " cached\n" in ended.output  # the first was at its end when the second looked
+    if "waiting for process" not in ended.output and not came_late:
         failures.append("the second did not wait for the first")
     if ended.code != 0:
         failures.append(f"the second ended with {ended.code}: {ended.output[-300:]}")
@@ -193,9 +194,9 @@ def _run_at_once(folder: Path, *, name: str, is_killed: bool) -> Outcome:
         failures += sorted(set(place.hashes(name)) ^ set(expected))[:4]
         has_finished = " done in " in (folder / "first.log").read_text()
         wanted = "another process has just finished it" if has_finished else "resumes from"
-        if wanted not in ended.output:
+        if wanted not in ended.output and not came_late:
             failures.append(f"the second did not say that: {wanted}")
-    return Outcome(1, tuple(failures), {"two runs at once": 1})
+    return Outcome(int(not came_late), tuple(failures), {"two runs at once": int(not came_late)})
 
 
 @functools.cache
