@@ -250,7 +250,7 @@ def _base(folder: Path) -> Path | None:
     try:
         found = adapter_base(folder)
     except ValueError as error:
-        raise PosttrainError("", str(error)) from error
+        raise PosttrainError(str(folder / ADAPTER_CONFIG), str(error)) from error
     return found.path if isinstance(found, LocalModel) else None
 
 
