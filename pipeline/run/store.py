@@ -100,14 +100,17 @@ class Working:
         """What the worker returns."""
         return self.path / "result.json"
 
-    def start_over(self) -> None:
-        """Drop what an earlier attempt left."""
+    def drop_checkpoints(self) -> None:
+        """Remove them by one rename first: half of them would look like damage to the next run."""
         gone = self.path / "gone"
         drop(gone)
         if self.checkpoints.exists():
-            # By one rename: half of them would look like damage to the next run.
             self.checkpoints.rename(gone)
             drop(gone)
+
+    def start_over(self) -> None:
+        """Drop what an earlier attempt left."""
+        self.drop_checkpoints()
         drop(self.out)
         for folder in (self.out, self.checkpoints):
             folder.mkdir(parents=True)
@@ -182,6 +185,7 @@ class Store:
         put_in_place(working.out, final, replaced)
         flush(self.root)
         with suppress(OSError):  # it is published; `clean` removes what cannot go now
+            working.drop_checkpoints()
             shutil.rmtree(working.path)
         return read(final)
 
