@@ -19,6 +19,7 @@ from pipeline.chat import connections, guard, shown, web
 from pipeline.chat.connections import bound_socket
 from pipeline.chat.session import Exchange, begin_answer
 from pipeline.chat.settings import Settings
+from pipeline.data import template
 from pipeline.errors import PosttrainError
 from pipeline.report.plain import visible
 from tests.chat_page import Running
@@ -161,13 +162,13 @@ def test_a_body_that_never_comes_is_refused(server, monkeypatch):
 
 @pytest.mark.parametrize("sent", [b"", b"GET / HTTP/1.1\r\nHost: a"])
 def test_silent_connections_keep_nobody_out_and_are_hung_up_on(server, monkeypatch, sent):
-    monkeypatch.setattr(connections, "HEADERS_LIMIT_S", 0.5)
+    monkeypatch.setattr(connections, "HEADERS_LIMIT_S", 3)
     silent = []
     for _ in range(connections.MAX_SILENT + 10):
         silent.append(socket.create_connection(("127.0.0.1", server.port), timeout=10))
         silent[-1].sendall(sent)
-        assert len(server.uvicorn.server_state.connections) <= connections.MAX_SILENT + 1
     assert call(server, "/", None)[0] == 200
+    assert len(server.uvicorn.server_state.connections) <= connections.MAX_SILENT
     for each in silent:
         with each, suppress(ConnectionResetError):
             assert each.recv(1) == b""
@@ -188,12 +189,15 @@ def test_reading_a_conversation_ends_when_its_reader_hangs_up_or_it_takes_too_lo
 ):
     server.page.voices[0].side.model = make_model(template=ENDLESS_FROM_THIRD_TURN)
     short = {**ASKED, "earlier": []}
+    monkeypatch.setattr(template, "RENDER_LIMIT_S", 20)
+    monkeypatch.setattr(shown, "READING_LIMIT_S", 20)
     connection = asking(server, ASKED)
     time.sleep(0.3)
     assert not server.is_free(within_s=0)
     connection.close()
-    assert server.is_free(within_s=1)
+    began_s = time.monotonic()
     assert call(server, body=short)[0] == 200
+    assert time.monotonic() - began_s < 8
     monkeypatch.setattr(shown, "READING_LIMIT_S", 0.5)
     status, _, text = call(server)
     assert (status, multiprocessing.active_children()) == (422, [])
