@@ -90,7 +90,7 @@ def _arguments(given: list[str]) -> argparse.Namespace:
     parser.add_argument("--times", type=int, default=1, help="how many times the usual number")
     parser.add_argument("--share", type=float, default=1.0, help="try only this share of the cases")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--case", help="try this case alone")
+    parser.add_argument("--case", help="try the case of this name, or those whose names begin so")
     parser.add_argument("--first", action="store_true", help="stop at the first failure")
     return parser.parse_args(given)
 
@@ -166,7 +166,9 @@ def _choose(asked: argparse.Namespace, claim: Claim) -> list[Case]:
     """Return the cases of a claim that the command line asks for."""
     cases = draw_cases(claim, asked.seed, asked.times)
     if asked.case is not None:
-        return [case for case in cases if case.name == asked.case]
+        return [case for case in cases if case.name == asked.case] or [
+            case for case in cases if case.name.startswith(asked.case)
+        ]
     return cases[:: max(round(1 / asked.share), 1)]
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tests.mutations.grading import GRADING
+from tests.mutations.store import KEPT
 
 if TYPE_CHECKING:
     from tests.mutations.mutation import Mutation
 
-CLAIMS: list[Mutation] = [*GRADING]
+CLAIMS: list[Mutation] = [*KEPT, *GRADING]

@@ -1,0 +1,86 @@
+"""What the claims on kills, corruptions and pages rest on."""
+
+from tests.mutations.mutation import Mutation
+
+KEPT: list[Mutation] = [
+    Mutation(
+        "what counts as finished has reached the disk (fsync)",
+        "pipeline/run/whole_files.py",
+        "    try:\n        os.fsync(descriptor)\n",
+        "    try:\n        pass\n",
+        ("G1", "--case", "sft 12, "),
+        claims=True,
+    ),
+    Mutation(
+        "a checkpoint without a manifest counts for nothing",
+        "pipeline/run/checkpoints.py",
+        "        if not (path / MANIFEST).exists():\n            continue\n",
+        "",
+        ("G1", "--case", "ppo 5, "),
+        claims=True,
+    ),
+    Mutation(
+        "metrics are in the checkpoint's manifest",
+        "pipeline/run/checkpoints.py",
+        "shutil.copyfile(metrics, folder / METRICS)",
+        "pass",
+        ("G1", "--case", "pretrain 2, "),
+        claims=True,
+    ),
+    Mutation(
+        "one run at a time writes a stage (lock)",
+        "pipeline/run/locks.py",
+        "fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)",
+        "pass",
+        ("G1", "--case", "two runs at once 1, sft"),
+        claims=True,
+    ),
+    Mutation(
+        "each rank dies with the runner (parent-death signal)",
+        "pipeline/run/worker.py",
+        "ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)",
+        "pass",
+        ("G1", "--case", "two ranks 0, "),
+        claims=True,
+    ),
+    Mutation(
+        "the model below an adapter is verified before use (base)",
+        "pipeline/run/lineage.py",
+        "        verify(below, trusts_record=trusts_record)",
+        "        pass",
+        ("G3", "--case", "base/model.safetensors changed unseen, next stage"),
+        claims=True,
+    ),
+    Mutation(
+        "a manifest carries its own sha256",
+        "pipeline/run/manifest.py",
+        "    if hashlib.sha256(body).hexdigest() != seal[1].decode():",
+        "    if not body:",
+        ("G3", "--case", "lora/artifact.json bit 1 flipped, same size, report"),
+        claims=True,
+    ),
+    Mutation(
+        "files of a result are hashed",
+        "pipeline/run/verified.py",
+        'if not is_known and sha256_file(path) != expected["sha256"]:',
+        "if not is_known and not sha256_file(path):",
+        ("G3",),
+        claims=True,
+    ),
+    Mutation(
+        "a result stands in its own folder",
+        "pipeline/run/store.py",
+        "    if _NAMED.fullmatch(there) and there != name:",
+        "    if not there:",
+        ("G3",),
+        claims=True,
+    ),
+    Mutation(
+        "files that no manifest names are named",
+        "pipeline/run/store.py",
+        "    if extra:",
+        "    if not extra and extra:",
+        ("G3",),
+        claims=True,
+    ),
+]
