@@ -8,6 +8,7 @@ on the machine's speed.
 
 from __future__ import annotations
 
+import math
 import os
 import resource
 import signal
@@ -110,7 +111,8 @@ class _Feeding:
     def __init__(self, reader: Reader, processor_s: float, folder: Path) -> None:
         self._reader = reader
         self._folder = folder
-        self._end_s = time.process_time() + processor_s
+        self._processor_s = processor_s
+        self._end_s = math.inf  # until the first input: hypothesis takes a while to get going
         self.tried = 0
         self.failures: list[str] = []
         self.labels: Counter[str] = Counter()
@@ -123,6 +125,8 @@ class _Feeding:
         """Have one input read, within its limits."""
         if self.is_done:  # hypothesis has drawn the rest of a batch
             return
+        if not self.tried:
+            self._end_s = time.process_time() + self._processor_s
         self.tried += 1
         grown_bytes = _peak_bytes()
         signal.setitimer(signal.ITIMER_VIRTUAL, self._reader.input_s)

@@ -45,7 +45,10 @@ CONFIGS = [
         "mixed_precision: bf16",
         "...`mixed_precision` is `bf16`; write `precision:` on the stage,...",
     ),
-    ("- a list", "...acc.yaml: this is no config of Accelerate; `accelerate config` writes one"),
+    (
+        "- a list",
+        "recipe.yaml:2:36: `acc.yaml` is no config of Accelerate; `accelerate config` writes one",
+    ),
     ("a: [", "...acc.yaml:1:..."),
 ]
 

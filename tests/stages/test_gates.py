@@ -228,7 +228,7 @@ def test_the_result_goes_where_it_is_asked_to_and_can_be_json(call, tmp_path: Pa
         ),
         (
             ("runs/tiny/base", "runs/tiny/sft", "--tasks", "facts", "--shots", "3000"),
-            "compare: a prompt of `facts` takes 1 to ... demonstrations, not 3000",
+            "posttrain compare: `shots` 3000 is more than the 256 examples ...; write fewer",
         ),
         (
             ("runs/tiny/base", "runs/tiny/sft", "--texts", "none.txt"),
@@ -282,7 +282,12 @@ def test_what_cannot_be_compared_is_one_line(call, arguments, line: str) -> None
             "`samples` of greedy responses are all the same; ...",
         ),
         ("samples: 2, styles", "samples: 2, pass_at: 3, styles", "3, styles", "`pass_at` 3..."),
-        ("shots: [1, 2]", "shots: [1, 1]", "[1, 1]", "`shots` has an entry twice"),
+        (
+            "shots: [1, 2]",
+            "shots: [1, 1]",
+            "[1, 1]",
+            "`shots` has an entry twice; keep one of them",
+        ),
     ],
 )
 def test_a_gate_or_setting_that_means_nothing_is_found_before_anything_runs(

@@ -1,7 +1,10 @@
-"""A request to stop is never lost, also not while processes are started."""
+"""A request to stop is never lost, also not while processes are started.
 
-import os
+Signals go to this thread: others, which pytest's workers have, hold none back.
+"""
+
 import signal
+import threading
 
 import pytest
 
@@ -13,7 +16,7 @@ def test_what_came_while_it_was_held_back_is_a_request_once_somebody_listens(
     number: int, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with held_back():
-        os.kill(os.getpid(), number)
+        signal.pthread_kill(threading.get_ident(), number)
         with stop_requests() as stop:
             assert stop.is_requested
     assert "stopping after this step" in capfd.readouterr().err
@@ -23,7 +26,7 @@ def test_a_launcher_is_told_what_came_while_it_started_others() -> None:
     told: list[int] = []
     with stop_requests(is_silent=True) as stop:
         with held_back():
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.pthread_kill(threading.get_ident(), signal.SIGINT)
             assert not stop.is_requested
             stop.forward_to = told.append
         assert told == [signal.SIGINT]
@@ -34,8 +37,8 @@ def test_the_second_request_does_not_wait_and_a_silent_one_says_nothing(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     with stop_requests(is_silent=True) as stop:
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.pthread_kill(threading.get_ident(), signal.SIGINT)
         assert stop.is_requested
         with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.pthread_kill(threading.get_ident(), signal.SIGINT)
     assert capfd.readouterr().err == ""
