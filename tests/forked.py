@@ -82,6 +82,7 @@ def in_child(
     Once `signal_when(seconds since its start)`, its group is signalled; once it has used
     `processor_s`, it is killed. first: called in the child before anything else.
     """
+    log.touch()  # a child may be killed before it writes
     started_s = time.monotonic()
     child = os.fork()
     if child == 0:
@@ -95,9 +96,9 @@ def in_child(
             status = state
             break
         if signal_when is not None and signal_when(time.monotonic() - started_s):
-            with contextlib.suppress(ProcessLookupError):
+            with contextlib.suppress(ProcessLookupError):  # it has no group yet: once more
                 os.killpg(child, number)
-            signal_when = None
+                signal_when = None
         if processor_s is not None and time.clock_gettime(clock) >= processor_s:
             os.kill(child, signal.SIGKILL)
         time.sleep(0.003)

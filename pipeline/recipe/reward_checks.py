@@ -51,6 +51,6 @@ def architecture_behind(recipe: Recipe, model: str) -> str | None:
 def _model_type(folder: Path) -> str | None:
     try:
         found = json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"]
-    except (OSError, ValueError, KeyError, TypeError):  # said where folders are checked
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # said of the folder
         return None
     return found if isinstance(found, str) else None

@@ -20,7 +20,7 @@ from pipeline.run import checkpoints
 from pipeline.run.fingerprint import SHORT
 from pipeline.run.locks import held_if_free, holder_of, try_lock
 from pipeline.run.record import RECORD, read_record
-from pipeline.run.store import ARTIFACT, VERIFIED, Store, Working, drop, read
+from pipeline.run.store import ARTIFACT, VERIFIED, Store, Working, read
 from pipeline.run.whole_files import flush
 
 REMOVED = ".removed"  # in the store: what is on its way out
@@ -103,11 +103,11 @@ def remove(store: Store, unused: Unused, *, unfinished: bool) -> str | None:
         if going.exists():
             shutil.rmtree(going)
         with suppress(FileNotFoundError):  # somebody else has removed it
+            if unused.kind == "result":
+                _remove_links(store, path.name)  # first: a kill leaves none that leads nowhere
             path.rename(going)
             flush(store.root)
-            _remove_links(store, path.name)
             (store.root / VERIFIED / f"{path.name}.json").unlink(missing_ok=True)
-            drop(store.root / VERIFIED / f"{path.name}.json")
             shutil.rmtree(going)
     with suppress(OSError):
         (store.root / REMOVED).rmdir()
@@ -215,7 +215,7 @@ def _remove_leftover(path: Path) -> str | None:
 
 
 def _remove_links(store: Store, name: str) -> None:
-    """Remove the links of runs to an artifact that is gone: stages their recipes have no more."""
+    """Remove the links of runs to an artifact that goes: stages their recipes have no more."""
     for folder in _run_folders(store):
         for path in folder.iterdir():
             if path.is_symlink() and path.readlink().name == name:

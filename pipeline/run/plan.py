@@ -98,7 +98,7 @@ def make(recipe: Recipe, store: Store) -> Plan:
         else:
             has_checkpoint = checkpoints.has_any(store.working(config.stage, key).checkpoints)
             status = "resume" if has_checkpoint else "run"
-            because = _because(name, payload, inputs, planned, last, store)
+            because = _because(recipe.run_name, name, payload, inputs, planned, last, store)
         planned[name] = PlannedStage(
             name=name,
             config=config,
@@ -130,6 +130,7 @@ def changes(planned: PlannedStage, last: Mapping[str, Any], store: Store) -> lis
 
 
 def _because(
+    run_name: str,
     name: str,
     payload: Mapping[str, Any],
     inputs: tuple[str, ...],
@@ -137,12 +138,16 @@ def _because(
     last: Mapping[str, Any],
     store: Store,
 ) -> str:
-    if name not in last:
-        return "first time"
-    before = store.described(last[name]["kind"], last[name]["fingerprint"])
+    if name in last:
+        artifact = store.described(last[name]["kind"], last[name]["fingerprint"])
+        before = None if artifact is None else artifact.identity
+    else:
+        before = store.stopped(run_name, name)
     if before is None:
-        return "its last result is gone"
-    differences = explain(before.identity, payload)
+        return "its last result is gone" if name in last else "first time"
+    differences = explain(before, payload)
+    if not differences:  # what was stopped, once more
+        return "first time"
     own = [line for line in differences if ".artifact: " not in line]
     if own:
         return own[0] if len(own) == 1 else f"{own[0]} (and {len(own) - 1} more)"

@@ -260,9 +260,11 @@ def _write_request(
     write_json(
         working.request,
         {
+            "run": recipe.run_name,
             "name": planned.name,
             "kind": planned.kind,
             "fingerprint": planned.fingerprint,
+            "identity": planned.identity,
             "config": planned.config.model_dump(mode="json", by_alias=True, exclude_unset=True),
             "seed": seed,
             "outputs": outputs,

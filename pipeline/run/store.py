@@ -169,6 +169,18 @@ class Store:
         parent = self.root / ".working"
         return [Working(path) for path in sorted(parent.iterdir())] if parent.is_dir() else []
 
+    def stopped(self, run_name: str, stage: str) -> Mapping[str, Any] | None:
+        """Return the identity of the last attempt at a run's stage that did not come to its end."""
+        attempts: list[tuple[int, Mapping[str, Any]]] = []
+        for working in self.unfinished():
+            try:
+                request = json.loads(working.request.read_text(encoding="utf-8"))
+                if (request["run"], request["name"]) == (run_name, stage):
+                    attempts.append((working.request.stat().st_mtime_ns, request["identity"]))
+            except (OSError, ValueError, LookupError, TypeError, RecursionError):
+                continue  # `prepare` says what is torn
+        return max(attempts, key=lambda attempt: attempt[0])[1] if attempts else None
+
     def publish(self, working: Working, *, record: Mapping[str, Any]) -> Artifact:
         """Make `out/` the artifact of its fingerprint by one rename, then drop the working folder.
 

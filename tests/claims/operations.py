@@ -81,7 +81,8 @@ def _try_one(work: Path, writer: Writer, stop: Stop, expected: dict[str, str]) -
     if seen:
         return f"half-written: {seen}"
     again = ended
-    if ended.code != 0:  # an error may be borne: a log line less
+    if ended.code != 0 or contents(work) != expected:  # an error may be borne: what was replaced
+        # is not gone yet, or a log line is missing
         again, _ = run_stopped(lambda: writer.act(work), Stop(work), log)
     if again.code != 0 and not (writer.done_says and writer.done_says in again.output):
         return f"the next one ended with {again.code}: {again.output[-600:]}"
