@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
 
+_DONE = b""
+
+
 class _TooLongError(Exception):
     """A case did not end within its limit."""
 
@@ -122,10 +125,13 @@ def _attempts(
                 for end in wait(ends):
                     assert isinstance(end, Connection)
                     try:
-                        number, case, outcome, seconds = json.loads(end.recv_bytes())
-                    except EOFError:
+                        message = end.recv_bytes()
+                    except EOFError:  # it was killed; its exit code says so
+                        message = _DONE
+                    if message == _DONE:
                         ends.remove(end)
                         continue
+                    number, case, outcome, seconds = json.loads(message)
                     failures = tuple(outcome.pop("failures"))
                     yield number, case, Outcome(failures=failures, **outcome), seconds
             for worker in workers:
@@ -159,7 +165,7 @@ def _work(
         outcome = attempt(case)
         message = json.dumps([number, case.name, asdict(outcome), _processor_s() - started_s])
         out.send_bytes(message.encode())
-    out.close()
+    out.send_bytes(_DONE)  # processes that a case has left may hold the pipe open
 
 
 def _choose(asked: argparse.Namespace, claim: Claim) -> list[Case]:

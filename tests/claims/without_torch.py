@@ -62,8 +62,7 @@ def _server() -> subprocess.Popen[bytes]:
     )
 
     def end() -> None:
-        assert server.stdin is not None
-        server.stdin.close()
+        server.kill()  # processes that were forked later hold its input open
         server.wait()
 
     Finalize(None, end, exitpriority=10)
