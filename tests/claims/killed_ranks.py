@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import functools
 import os
@@ -281,10 +282,12 @@ def _pids() -> list[int]:
 
 
 def _open_files(pid: int) -> set[str]:
-    try:
-        return {str(each.readlink()) for each in Path(f"/proc/{pid}/fd").iterdir()}
-    except OSError:
-        return set()
+    found: set[str] = set()
+    with contextlib.suppress(OSError):  # it has ended
+        for each in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(OSError):  # it has been closed since
+                found.add(str(each.readlink()))
+    return found
 
 
 def _lock(place: Place) -> Path:
