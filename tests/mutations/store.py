@@ -12,11 +12,11 @@ KEPT: list[Mutation] = [
         claims=True,
     ),
     Mutation(
-        "a checkpoint without a manifest counts for nothing",
+        "a checkpoint's files are what its manifest says",
         "pipeline/run/checkpoints.py",
-        "        if not (path / MANIFEST).exists():\n            continue\n",
-        "",
-        ("G1", "--case", "ppo 5, "),
+        'trouble = first_problem(path, record["files"], with_hashes=True)',
+        "trouble = None",
+        ("G3", "--case", "checkpoint/"),
         claims=True,
     ),
     Mutation(
@@ -32,7 +32,7 @@ KEPT: list[Mutation] = [
         "pipeline/run/locks.py",
         "fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)",
         "pass",
-        ("G1", "--case", "two runs at once 1, sft"),
+        ("G1", "--case", "two runs at once"),
         claims=True,
     ),
     Mutation(
@@ -64,7 +64,7 @@ KEPT: list[Mutation] = [
         "pipeline/run/verified.py",
         'if not is_known and sha256_file(path) != expected["sha256"]:',
         "if not is_known and not sha256_file(path):",
-        ("G3",),
+        ("G3", "--case", "base/"),
         claims=True,
     ),
     Mutation(
@@ -72,7 +72,7 @@ KEPT: list[Mutation] = [
         "pipeline/run/store.py",
         "    if _NAMED.fullmatch(there) and there != name:",
         "    if not there:",
-        ("G3",),
+        ("G3", "--case", "base and lora swapped"),
         claims=True,
     ),
     Mutation(
@@ -80,7 +80,7 @@ KEPT: list[Mutation] = [
         "pipeline/run/store.py",
         "    if extra:",
         "    if not extra and extra:",
-        ("G3",),
+        ("G3", "--case", "base/model.safetensors.index.json added"),
         claims=True,
     ),
 ]
