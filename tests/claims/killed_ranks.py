@@ -173,16 +173,19 @@ def _run_at_once(folder: Path, *, name: str, is_killed: bool) -> Outcome:
     until_s = time.monotonic() + _LIMIT_S / 2
     while not place.sealed() and time.monotonic() < until_s:
         time.sleep(0.003)
+    held_up = _running(place, "first.log")  # else it might end before the second comes
+    _signal(held_up, signal.SIGSTOP)
 
-    def kill_the_first(seconds: float) -> bool:
+    def let_the_first_go_on(seconds: float) -> bool:
         nonlocal is_struck
-        if is_killed and not is_struck and is_second_waiting(seconds):
+        if not is_struck and is_second_waiting(seconds):
             is_struck = True
-            for pid in _running(place, "first.log"):
-                os.kill(pid, signal.SIGKILL)
+            _signal(held_up, signal.SIGKILL if is_killed else signal.SIGCONT)
         return False
 
-    ended = place.do(name, log="second.log", signal_when=kill_the_first)
+    ended = place.do(name, log="second.log", signal_when=let_the_first_go_on)
+    if not is_struck:
+        _signal(held_up, signal.SIGCONT)
     status = os.waitpid(first, 0)[1]
     if os.waitstatus_to_exitcode(status) != 0:
         failures.append(f"the first ended badly: {(folder / 'first.log').read_text()[-300:]}")
@@ -198,6 +201,12 @@ def _run_at_once(folder: Path, *, name: str, is_killed: bool) -> Outcome:
         if wanted not in ended.output and not came_late:
             failures.append(f"the second did not say that: {wanted}")
     return Outcome(int(not came_late), tuple(failures), {"two runs at once": int(not came_late)})
+
+
+def _signal(pids: Sequence[int], number: signal.Signals) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 @functools.cache

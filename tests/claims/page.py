@@ -20,6 +20,7 @@ class Line:
 
     claim: Claim
     tried: int = 0
+    failed: int = 0
     seconds: float = 0.0
     failures: list[tuple[str, str]] = field(default_factory=list)
     labels: Counter[str] = field(default_factory=Counter)
@@ -27,6 +28,7 @@ class Line:
     def add(self, case: str, outcome: Outcome, seconds: float) -> None:
         """Count one case."""
         self.tried += outcome.tried
+        self.failed += min(len(outcome.failures), max(outcome.tried, 1))
         self.seconds += seconds
         self.failures += [(case, failure) for failure in outcome.failures]
         self.labels.update(outcome.labels)
@@ -57,7 +59,7 @@ def write_page(lines: list[Line]) -> str:
         "|---|---|---:|---:|---:|---:|---:|",
     ]
     for line in lines:
-        failed = len(line.failures)
+        failed = line.failed
         bound = f"{upper_bound(failed, line.tried):.2%}" if line.tried else "-"
         reached = "".join(f"; {count} {label}" for label, count in sorted(line.labels.items()))
         rows.append(
