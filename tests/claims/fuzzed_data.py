@@ -100,7 +100,9 @@ def _files() -> list[tuple[str, bytes]]:
 
 def _read(given: tuple[str, bytes, dict[str, Any], Any], folder: Path) -> str:
     name, content, asked, forms = given
-    (folder / name).write_bytes(content)
+    path = folder / name
+    path.unlink(missing_ok=True)  # a file emptied and filled again is flushed by ext4
+    path.write_bytes(content)
     try:
         check_data(DataBlock(file=name, **asked), Places(folder), forms)
     except PosttrainError as error:

@@ -87,7 +87,7 @@ def read(given: Given, folder: Path) -> str | None:
     path = place.get(which, artifact / ARTIFACT)
     whole = path.read_bytes() if path.exists() else b""
     path.parent.mkdir(exist_ok=True)
-    path.write_bytes(content)
+    _put(path, content)
     try:
         if which == RECORD:
             record = read_record(path)
@@ -98,9 +98,15 @@ def read(given: Given, folder: Path) -> str | None:
             assert found.fingerprint == _KEY
             assert found.size_bytes >= 0
     finally:
-        path.write_bytes(whole)
+        _put(path, whole)
     assert is_sealed or which == VERIFIED, "taken, although it was changed"
     return f"{which} taken"
+
+
+def _put(path: Path, content: bytes) -> None:
+    """Write a new file: ext4 flushes one that is emptied and filled again."""
+    path.unlink(missing_ok=True)
+    path.write_bytes(content)
 
 
 def _record() -> dict[str, Any]:
@@ -124,7 +130,7 @@ def _publish(store: Store) -> None:
     folder.mkdir(parents=True)
     (store.root / ".locks").mkdir()
     for name, content in _FILES.items():
-        (folder / name).write_bytes(content)
+        _put(folder / name, content)
     write_sealed(folder / ARTIFACT, _record())
     assert store.find("sft", _KEY) is not None
 

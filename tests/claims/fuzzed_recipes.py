@@ -62,7 +62,9 @@ def _draw(random: Random) -> bytes:
 
 
 def _read(content: bytes, folder: Path) -> str:
-    (folder / "recipe.yaml").write_bytes(content)
+    path = folder / "recipe.yaml"
+    path.unlink(missing_ok=True)  # a file emptied and filled again is flushed by ext4
+    path.write_bytes(content)
     try:
         plan = make(load(folder / "recipe.yaml"), Store(folder / "runs"))
         check_room(plan)
