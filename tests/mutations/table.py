@@ -150,10 +150,17 @@ STORE = [
     ),
     Mutation(
         "an artifact with other contents than were written is refused",
+        "pipeline/run/verified.py",
+        "if not is_known and sha256_file(path)",
+        "if False and sha256_file(path)",
+        ("tests/unit/run/test_store.py",),
+    ),
+    Mutation(
+        "a checkpoint with other contents than were written is named",
         "pipeline/run/manifest.py",
         "if with_hashes and sha256_file(path)",
         "if False and sha256_file(path)",
-        ("tests/unit/run/test_store.py",),
+        ("tests/unit/run/test_resume_state.py",),
     ),
     Mutation(
         "editing a data file makes another fingerprint",
