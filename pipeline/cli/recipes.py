@@ -164,7 +164,7 @@ def check(
 ) -> None:
     """Check a recipe and every row of its local data, without running anything."""
     from pipeline.recipe.remarks import remarks
-    from pipeline.run.check import check_recipe_data
+    from pipeline.run.check import check_all
     from pipeline.run.machine import check_machine
     from pipeline.run.room import check_room
 
@@ -174,7 +174,7 @@ def check(
     for name, config in made.recipe.stages.items():
         for remark in remarks(config):
             echo(f"{name}: {remark}")
-    for line in check_recipe_data(made.recipe):
+    for line in check_all(made):
         echo(line)
     echo(f"{recipe}: nothing wrong found in {len(made.stages)} stages and their local data")
     if show_mask is not None:

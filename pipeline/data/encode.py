@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import groupby, islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pipeline.data.chat import ChatEncoder
 from pipeline.data.formats import ChatRow, PromptCompletionRow, Record, TextRow
+from pipeline.data.lengths import NO_LIMIT, Limit, RowCounts
 from pipeline.data.tokens import Stretch, TextEncoder, Tokens
 from pipeline.errors import PosttrainError
 
@@ -40,66 +41,72 @@ class EncodedExample:
     where: str
 
 
-@dataclass(frozen=True)
-class EncodingReport:
+@dataclass(frozen=True, kw_only=True)
+class EncodingReport(RowCounts):
     """What became of a source's rows; token counts are of the kept ones."""
 
-    num_rows: int
-    num_dropped_too_long: int
-    num_tokens: int
     num_trained_tokens: int
-    longest_tokens: int
 
-    def metrics(self) -> dict[str, float]:
+    def metrics(self) -> dict[str, Any]:
         """The report as a stage's metrics."""
         return {
-            "rows": self.num_rows,
-            "rows_dropped_too_long": self.num_dropped_too_long,
+            **self.length_metrics(),
             "tokens": self.num_tokens,
             "trained_tokens": self.num_trained_tokens,
             "trained_share": self.num_trained_tokens / self.num_tokens,
             "longest_tokens": self.longest_tokens,
         }
 
-    def held_out_metrics(self) -> dict[str, float]:
-        """What was left out, as metrics, where the rows are held out; empty if there were none."""
-        if not self.num_rows:
-            return {}
-        return {"held_out_dropped_too_long": self.num_dropped_too_long}
-
 
 def encode_records(
     records: Iterable[Record],
     tokenizer: PreTrainedTokenizerBase,
     *,
-    max_length: int,
+    limit: Limit = NO_LIMIT,
     name: str = "rows",
 ) -> tuple[list[EncodedExample], EncodingReport]:
     """Encode a source's rows for supervised training.
 
     A chat is encoded as its `text` where it has one and the tokenizer has no chat template.
-    A row of more than `max_length` tokens is dropped and counted: cut, it would teach answers
-    without an end. A prompt that leaves no room for even one token of an answer is an error, and so
-    is a source, called `name`, of which nothing is left.
+    A row that is too long becomes what `limit` says; cut on the right it has no end to learn, and
+    one that is left without a token to learn is dropped. A source, called `name`, of which nothing
+    is left is an error.
     """
     kept: list[EncodedExample] = []
-    num_rows, num_dropped = 0, 0
+    lengths: list[int] = []
+    num_cut = 0
     where = ""
-    for row, tokens in _encoded(records, tokenizer):
-        num_rows, where = num_rows + 1, row.where
-        _check_mask(row, tokens, max_length)
-        if len(tokens.ids) > max_length:
-            num_dropped += 1
-            continue
+    for row, whole in _encoded(records, tokenizer):
+        where, tokens = row.where, whole
+        _check_mask(row, tokens)
+        lengths.append(len(tokens.ids))
+        if limit.is_exceeded(len(tokens.ids)):
+            limit.refuse(len(tokens.ids), row.where)
+            has_bos = tokens.ids[0] == tokenizer.bos_token_id
+            ids = limit.kept(tokens.ids, has_bos=has_bos)
+            trained = limit.kept(tokens.trained, has_bos=has_bos)
+            # Nothing predicts a row's first token.
+            if ids is None or trained is None or not any(trained[1:]):
+                continue
+            tokens, num_cut = Tokens(ids, trained), num_cut + 1
         pairs = zip(tokens.ids, tokens.trained, strict=True)
         labels = [number if trained else IGNORED for number, trained in pairs]
         kept.append(EncodedExample(tokens.ids, labels, row.where))
     if not kept:
-        message = f"all {num_rows} {name} are longer than max_length {max_length}"
-        raise PosttrainError(where, message, "raise max_length or shorten the rows")
-    lengths = [len(each.input_ids) for each in kept]
-    num_trained = sum(label != IGNORED for each in kept for label in each.labels)
-    return kept, EncodingReport(num_rows, num_dropped, sum(lengths), num_trained, max(lengths))
+        message = f"all {len(lengths)} {name} are longer than max_length {limit.max_length}"
+        raise PosttrainError(where, message, f"{limit.remedy}, or shorten the rows")
+    kept_lengths = [len(each.input_ids) for each in kept]
+    return kept, EncodingReport(
+        noun="rows",
+        limit=limit,
+        num_rows=len(lengths),
+        num_dropped_too_long=len(lengths) - len(kept),
+        num_cut=num_cut,
+        num_tokens=sum(kept_lengths),
+        longest_tokens=max(kept_lengths),
+        lengths=lengths,
+        num_trained_tokens=sum(label != IGNORED for each in kept for label in each.labels),
+    )
 
 
 def document_tokens(
@@ -158,7 +165,7 @@ def _encoded(
                 yield row, Tokens(ids, [True] * len(ids))
 
 
-def _check_mask(row: Record, tokens: Tokens, max_length: int) -> None:
+def _check_mask(row: Record, tokens: Tokens) -> None:
     if not any(tokens.trained):
         raise PosttrainError(row.where, "no token of this row is trained", "drop the row")
     if isinstance(row, TextRow):
@@ -166,10 +173,6 @@ def _check_mask(row: Record, tokens: Tokens, max_length: int) -> None:
     if all(tokens.trained):
         message = "every token of this row is trained: it has no prompt"
         raise PosttrainError(row.where, message, "use the form text, or add a prompt")
-    prompt = tokens.trained.index(True)
-    if prompt >= max_length:
-        message = f"the prompt has {prompt} tokens and max_length is {max_length}"
-        raise PosttrainError(row.where, message, "no answer fits; shorten it or raise max_length")
 
 
 def _bits(

@@ -20,10 +20,11 @@ from pipeline.data.encode import IGNORED
 from pipeline.errors import PosttrainError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
+OWNER = "owner"  # which of a batch's rows a token belongs to; -1 in the padding
 # Packed together: larger groups fill rows no better, and would sort the whole mix by length.
 _DOCUMENTS_AT_ONCE = 8_192
 
@@ -34,12 +35,15 @@ class PackedRows:
 
     Positions begin at 0 with each document and with the padding at a row's end. Labels are IGNORED
     in the padding and at a document's first token: the token before it is another document's.
+    lengths: (N,), tokens of a row without its padding. members: numbers of a row's
+    documents, where these came with labels.
     """
 
     input_ids: NDArray[np.int32]
     position_ids: NDArray[np.int32]
     labels: NDArray[np.int32]
-    num_padding: int
+    lengths: NDArray[np.int64]
+    members: Sequence[Sequence[int]]
 
     def __len__(self) -> int:
         return len(self.input_ids)
@@ -52,7 +56,7 @@ class PackedRows:
     @property
     def padding_share(self) -> float:
         """Share of all places that is padding."""
-        return self.num_padding / self.input_ids.size
+        return 1 - float(self.lengths.sum()) / self.input_ids.size
 
     def dataset(self) -> PackedDataset:
         """Return the rows for a trainer."""
@@ -66,6 +70,15 @@ class PackedRows:
         """
         batch = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
         return {**batch, "use_cache": False}
+
+    def collate_lines(
+        self, rows: Sequence[dict[str, torch.Tensor]]
+    ) -> dict[str, torch.Tensor | bool]:
+        """Do the same with rows that have an OWNER, (T,): each becomes its own, (B, T)."""
+        numbered = [
+            {**row, OWNER: row[OWNER].where(row[OWNER] < 0, n)} for n, row in enumerate(rows)
+        ]
+        return self.collate(numbered)
 
 
 class PackedDataset(Dataset[dict[str, torch.Tensor]]):
@@ -88,27 +101,38 @@ class PackedDataset(Dataset[dict[str, torch.Tensor]]):
 
 
 def pack(
-    documents: Sequence[NDArray[np.int32]], *, sequence_length: int, pad_token_id: int
+    documents: Sequence[NDArray[np.int32]],
+    *,
+    sequence_length: int,
+    pad_token_id: int,
+    labels: Sequence[NDArray[np.int32]] | None = None,
 ) -> PackedRows:
-    """Pack documents by best fit; the parts of one longer than a row do not see each other."""
+    """Pack documents by best fit; the parts of one longer than a row do not see each other.
+
+    labels: of each document, as long as it is; without them every token is one.
+    """
     lengths = np.array([len(document) for document in documents], dtype=np.int64)
     if lengths.sum() == 0:
         raise PosttrainError("", "there are no documents to pack")
-    tokens, row_lengths, document_lengths, per_row = _best_fit(documents, lengths, sequence_length)
+    columns: dict[str, Sequence[NDArray[np.int32]]] = {"input_ids": documents}
+    if labels is not None:
+        numbers = [np.full(each, n, dtype=np.int32) for n, each in enumerate(lengths.tolist())]
+        columns |= {"labels": labels, "numbers": numbers}
+    packed, row_lengths, document_lengths, per_row = _best_fit(columns, lengths, sequence_length)
 
     num_rows = len(row_lengths)
     is_filled = np.arange(sequence_length) < row_lengths[:, None]
     input_ids = np.full((num_rows, sequence_length), pad_token_id, dtype=np.int32)
-    input_ids[is_filled] = tokens
-    labels = np.full_like(input_ids, IGNORED)
-    labels[is_filled] = tokens
+    input_ids[is_filled] = packed["input_ids"]
+    found = np.full_like(input_ids, IGNORED)
+    found[is_filled] = packed["input_ids" if labels is None else "labels"]
 
     # Where each document begins, in the rows laid end to end.
     row_of_document = np.repeat(np.arange(num_rows), per_row)
     before = np.cumsum(document_lengths) - document_lengths
     row_before = np.cumsum(row_lengths) - row_lengths
     starts = row_of_document * sequence_length + before - row_before[row_of_document]
-    labels.reshape(-1)[starts] = IGNORED
+    found.reshape(-1)[starts] = IGNORED
     has_padding = row_lengths < sequence_length
     padding_starts = (np.arange(num_rows) * sequence_length + row_lengths)[has_padding]
 
@@ -117,24 +141,36 @@ def pack(
     all_starts = np.concatenate([starts, padding_starts])
     begins[all_starts] = all_starts
     positions = (places - np.maximum.accumulate(begins)).astype(np.int32).reshape(input_ids.shape)
-    return PackedRows(input_ids, positions, labels, int(input_ids.size - row_lengths.sum()))
+    members: Sequence[Sequence[int]] = ()
+    if labels is not None:
+        in_order = np.split(packed["numbers"][before], np.cumsum(per_row)[:-1])
+        members = [row.tolist() for row in in_order]
+    return PackedRows(input_ids, positions, found, row_lengths, members)
 
 
 def _best_fit(
-    documents: Sequence[NDArray[np.int32]], lengths: NDArray[np.int64], sequence_length: int
-) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    columns: Mapping[str, Sequence[NDArray[np.int32]]],
+    lengths: NDArray[np.int64],
+    sequence_length: int,
+) -> tuple[dict[str, NDArray[np.int32]], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """TRL's best-fit-decreasing packing.
 
-    Returns the tokens of all rows end to end, each row's length, each document's (or part's)
-    length, and how many documents each row has.
+    columns: of each document something for each of its tokens. Returns these of all rows end to
+    end, each row's length, each document's (or part's) length, and how many documents each row has.
     """
     import pyarrow
     from datasets import Dataset as ArrowDataset
     from trl.data_utils import pack_dataset
 
     offsets = np.concatenate([[0], np.cumsum(lengths)])
-    column = pyarrow.LargeListArray.from_arrays(offsets, np.concatenate(documents))
-    unpacked = ArrowDataset(pyarrow.table({"input_ids": column}))
+    unpacked = ArrowDataset(
+        pyarrow.table(
+            {
+                name: pyarrow.LargeListArray.from_arrays(offsets, np.concatenate(column))
+                for name, column in columns.items()
+            }
+        )
+    )
     with _quiet():
         packed = pack_dataset(
             unpacked,
@@ -145,7 +181,7 @@ def _best_fit(
     table = cast("pyarrow.Table", packed.with_format("arrow")[:]).combine_chunks()
     rows, parts = table["input_ids"].chunk(0), table["seq_lengths"].chunk(0)
     return (
-        rows.flatten().to_numpy(),
+        {name: table[name].chunk(0).flatten().to_numpy() for name in columns},
         rows.value_lengths().to_numpy().astype(np.int64),
         parts.flatten().to_numpy().astype(np.int64),
         parts.value_lengths().to_numpy().astype(np.int64),

@@ -8,7 +8,7 @@ Imports no torch.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from eval.pairwise import ScoredPair
 from pipeline.data.blocks import held_out_records
 from pipeline.data.chat import ChatEncoder
 from pipeline.data.labels import MARGIN, PROBABILITY
+from pipeline.data.lengths import NO_LIMIT, Limit, RowCounts
 from pipeline.data.records import EQUAL, ChatRow, DroppedRow, Message, PreferenceRow
 from pipeline.data.tokens import TextEncoder, Tokens
 from pipeline.errors import PosttrainError
@@ -48,40 +49,29 @@ class EncodedPair:
     flaw: str = ""
 
 
-@dataclass(frozen=True)
-class PairsReport:
+@dataclass(frozen=True, kw_only=True)
+class PairsReport(RowCounts):
     """What became of a source's rows; token counts are of the kept ones.
 
-    num_rows: all, the dropped ones too.
-    num_dropped_unusable: rows that were dropped when they were read (DroppedRow), not for being
-        equal.
     num_tokens: of both sequences of a pair, so a prompt counts twice; longest_tokens: of one.
     """
 
-    num_rows: int
-    num_dropped_too_long: int
-    num_dropped_equal: int
-    num_dropped_unusable: int
-    num_tokens: int
-    longest_tokens: int
-
-    def metrics(self) -> dict[str, float]:
+    def metrics(self) -> dict[str, Any]:
         """The report as a stage's metrics."""
         return {
-            "rows": self.num_rows,
-            "rows_dropped_too_long": self.num_dropped_too_long,
+            **self.length_metrics(),
             "rows_dropped_equal": self.num_dropped_equal,
             "rows_dropped_unusable": self.num_dropped_unusable,
             "tokens": self.num_tokens,
             "longest_tokens": self.longest_tokens,
         }
 
-    def held_out_metrics(self) -> dict[str, float]:
+    def held_out_metrics(self) -> dict[str, Any]:
         """What was left out, as metrics, where the rows are held out; empty if there were none."""
         if not self.num_rows:
             return {}
         return {
-            "held_out_dropped_too_long": self.num_dropped_too_long,
+            **super().held_out_metrics(),
             "held_out_dropped_equal": self.num_dropped_equal,
             "held_out_dropped_unusable": self.num_dropped_unusable,
         }
@@ -119,45 +109,54 @@ def encode_pairs(
     records: Iterable[Record],
     tokenizer: PreTrainedTokenizerBase,
     *,
-    max_length: int,
+    limit: Limit = NO_LIMIT,
     name: str = "pairs",
     may_be_none: bool = False,
 ) -> tuple[list[EncodedPair], PairsReport]:
     """Encode the rows of a source of the form preference.
 
-    A pair of which one sequence has more than `max_length` tokens is dropped and counted, as are
-    responses that are equal as token ids; so is, unlike in SFT, one whose prompt alone is too long:
-    dialogues of any length are what preference sets are made of. A source of which nothing is left
-    is an error, in which it is called `name`, unless it `may_be_none`.
+    A pair of which one sequence is too long becomes what `limit` says; dropped and counted are also
+    responses that are equal as token ids, be it that they were cut to the same. A source of which
+    nothing is left is an error, in which it is called `name`, unless it `may_be_none`.
     """
     kept: list[EncodedPair] = []
+    lengths: list[int] = []
     dropped: Counter[str] = Counter()
+    num_cut = 0
     where = ""
     for found in _encoded(records, tokenizer):
         where = found.where
         if isinstance(found, DroppedRow):
             dropped["equal" if found.why == EQUAL else "unusable"] += 1
             continue
-        if max(_lengths(found)) > max_length:
+        longest = max(_lengths(found))
+        lengths.append(longest)
+        pair = _within(limit, found, longest, tokenizer.bos_token_id)
+        if pair is None:
             dropped["too long"] += 1
-        elif found.chosen_ids == found.rejected_ids:
+        elif pair.chosen_ids == pair.rejected_ids:
             dropped["equal"] += 1
         else:
-            kept.append(found)
+            kept.append(pair)
+            num_cut += pair is not found
     num_rows = len(kept) + dropped.total()
     if not kept and not may_be_none:
         counts = ", ".join(f"{count} {why}" for why, count in dropped.items())
-        message = f"none of {num_rows} {name} is left for max_length {max_length}: {counts}"
-        hint = "raise max_length or shorten the rows" if dropped["too long"] else ""
+        message = f"none of {num_rows} {name} is left for max_length {limit.max_length}: {counts}"
+        hint = f"{limit.remedy}, or shorten the rows" if dropped["too long"] else ""
         raise PosttrainError(where, message, hint)
-    lengths = [length for pair in kept for length in _lengths(pair)]
+    kept_lengths = [length for pair in kept for length in _lengths(pair)]
     report = PairsReport(
-        num_rows,
-        dropped["too long"],
-        dropped["equal"],
-        dropped["unusable"],
-        sum(lengths),
-        max(lengths, default=0),
+        noun="pairs",
+        limit=limit,
+        num_rows=num_rows,
+        num_dropped_too_long=dropped["too long"],
+        num_cut=num_cut,
+        num_tokens=sum(kept_lengths),
+        longest_tokens=max(kept_lengths, default=0),
+        lengths=lengths,
+        num_dropped_equal=dropped["equal"],
+        num_dropped_unusable=dropped["unusable"],
     )
     return kept, report
 
@@ -167,21 +166,34 @@ def held_out_pairs(
     places: Places,
     forms: Sequence[DataForm],
     tokenizer: PreTrainedTokenizerBase,
-    args: Any,
+    *,
+    limit: Limit,
+    may_be_none: bool,
 ) -> tuple[list[EncodedPair], PairsReport]:
     """Return the pairs that a stage never trains on, and what became of their rows.
 
-    args: the trainer's. None left is an error where they are evaluated while it trains.
+    None left is an error, unless there `may_be_none` or the recipe holds nothing out.
     """
     unseen = held_out_records(config, places, forms)
-    may_be_none = not unseen or args.eval_strategy == "no"
     return encode_pairs(
         unseen,
         tokenizer,
-        max_length=args.max_length,
+        limit=limit,
         name="held-out pairs",
-        may_be_none=may_be_none,
+        may_be_none=may_be_none or not unseen,
     )
+
+
+def _within(limit: Limit, pair: EncodedPair, longest: int, bos: Any) -> EncodedPair | None:
+    """Return a pair, whose longer sequence has `longest` tokens, as long as may be, or None."""
+    if not limit.is_exceeded(longest):
+        return pair
+    limit.refuse(longest, pair.where)
+    parts = pair.prompt_ids, pair.chosen_ids, pair.rejected_ids
+    kept = limit.kept_pair(*parts, has_bos=pair.prompt_ids[0] == bos)
+    if kept is None:
+        return None
+    return replace(pair, prompt_ids=kept[0], chosen_ids=kept[1], rejected_ids=kept[2])
 
 
 def _encoded(

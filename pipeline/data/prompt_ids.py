@@ -9,11 +9,12 @@ Imports no torch.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from pipeline.data.chat import ChatEncoder
+from pipeline.data.lengths import NO_LIMIT, Limit, RowCounts
 from pipeline.data.records import DroppedRow, PromptRow
 from pipeline.data.tokens import TextEncoder
 from pipeline.errors import PosttrainError
@@ -48,26 +49,19 @@ class EncodedPrompt:
         return not isinstance(self.prompt, str)
 
 
-@dataclass(frozen=True)
-class PromptsReport:
+@dataclass(frozen=True, kw_only=True)
+class PromptsReport(RowCounts):
     """What became of a source's rows; token counts are of the kept ones.
 
-    num_rows: all, the dropped ones too. num_dropped_unusable: dropped when they were read.
     num_chats: kept ones that go through the chat template; the rest are texts to continue.
     """
 
-    num_rows: int
-    num_dropped_too_long: int
-    num_dropped_unusable: int
     num_chats: int
-    num_tokens: int
-    longest_tokens: int
 
-    def metrics(self) -> dict[str, float]:
+    def metrics(self) -> dict[str, Any]:
         """The report as a stage's metrics."""
         return {
-            "prompts": self.num_rows,
-            "prompts_dropped_too_long": self.num_dropped_too_long,
+            **self.length_metrics(),
             "prompts_dropped_unusable": self.num_dropped_unusable,
             "prompts_as_chats": self.num_chats,
             "prompt_tokens": self.num_tokens,
@@ -79,7 +73,7 @@ def encode_prompts(
     records: Iterable[Record],
     tokenizer: PreTrainedTokenizerBase,
     *,
-    max_prompt_length: int | None,
+    limit: Limit = NO_LIMIT,
     form: Form,
     may_be_none: bool = False,
 ) -> tuple[list[EncodedPrompt], PromptsReport]:
@@ -88,34 +82,47 @@ def encode_prompts(
     form: how the policy expects to be asked. It decides where a row can be read both ways, as a
     task's can; a row that is only a text is continued by a chat model too, as in TRL and in the
     other stages here, and one that is only a conversation is an error for a model of documents.
-    A prompt of more than `max_prompt_length` tokens is dropped and counted; where none is left,
-    that is an error unless there `may_be_none`.
+    A prompt that is too long becomes what `limit` says; where none is left, that is an error unless
+    there `may_be_none`.
     """
     kept: list[EncodedPrompt] = []
+    lengths: list[int] = []
     dropped: Counter[str] = Counter()
+    num_cut = 0
     where = ""
     for found in _encoded(records, tokenizer, form):
         where = found.where
         if isinstance(found, DroppedRow):
             dropped["unusable"] += 1
-        elif max_prompt_length is not None and len(found.ids) > max_prompt_length:
+            continue
+        lengths.append(len(found.ids))
+        ids = found.ids
+        if limit.is_exceeded(len(ids)):
+            limit.refuse(len(ids), where)
+            ids = limit.kept(ids, has_bos=ids[0] == tokenizer.bos_token_id)
+        if ids is None:
             dropped["too long"] += 1
         else:
-            kept.append(found)
+            num_cut += len(ids) < len(found.ids)
+            kept.append(replace(found, ids=ids))
     num_rows = len(kept) + dropped.total()
     if not kept and not may_be_none:
         counts = ", ".join(f"{count} {why}" for why, count in dropped.items())
-        message = f"none of {num_rows} prompts is left for max_prompt_length {max_prompt_length}"
-        hint = "raise it, or shorten the prompts" if dropped["too long"] else ""
+        message = f"none of {num_rows} prompts is left for {limit.max_length} tokens"
+        hint = f"{limit.remedy}, or shorten the prompts" if dropped["too long"] else ""
         raise PosttrainError(where, f"{message}: {counts}", hint)
-    lengths = [len(each.ids) for each in kept]
+    kept_lengths = [len(each.ids) for each in kept]
     return kept, PromptsReport(
-        num_rows,
-        dropped["too long"],
-        dropped["unusable"],
-        sum(each.is_chat for each in kept),
-        sum(lengths),
-        max(lengths, default=0),
+        noun="prompts",
+        limit=limit,
+        num_rows=num_rows,
+        num_dropped_too_long=dropped["too long"],
+        num_cut=num_cut,
+        num_tokens=sum(kept_lengths),
+        longest_tokens=max(kept_lengths, default=0),
+        lengths=lengths,
+        num_dropped_unusable=dropped["unusable"],
+        num_chats=sum(each.is_chat for each in kept),
     )
 
 

@@ -107,10 +107,8 @@ def adapted(module: PreTrainedModel, config: TrainingStage) -> Any:
 
 
 def within_positions(defaults: Mapping[str, Any], module: PreTrainedModel) -> dict[str, Any]:
-    """Return a stage's defaults; rows are at most as long as the model has positions."""
-    limit = positions_of(module.config)
-    length = defaults["max_length"]
-    return {**defaults, "max_length": length if limit is None else min(length, limit)}
+    """Return a stage's defaults; rows are at most as long as the model has positions, if any."""
+    return {**defaults, "max_length": positions_of(module.config)}
 
 
 def check_adapter(trained: Any, config: TrainingStage, context: StageContext) -> None:

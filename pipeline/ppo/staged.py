@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from eval.model import positions_of
 from pipeline import adapters
 from pipeline.data.blocks import held_out_prompts, held_out_records, row_sources, tasks_of
+from pipeline.data.lengths import prompt_limit
 from pipeline.data.mixing import row_mixture
 from pipeline.data.prompt_ids import encode_prompts
 from pipeline.errors import PosttrainError
@@ -90,11 +91,10 @@ def staged(config: PpoConfig, context: StageContext, stage: Stage) -> Staged:
     actor, modules = _actor(config, context, source, args)
     positions = positions_of(actor.causal.config)
     room = None if positions is None else positions - args.max_completion_length
-    limit = args.max_prompt_length or room
-    encoded, report = encode_prompts(rows, tokenizer, max_prompt_length=limit, form=form)
-    apart = partial(
-        encode_prompts, tokenizer=tokenizer, max_prompt_length=limit, form=form, may_be_none=True
-    )
+    limit = prompt_limit(config.too_long, args.max_prompt_length, room)
+    encoded, report = encode_prompts(rows, tokenizer, limit=limit, form=form)
+    report.refuse(context.name)
+    apart = partial(encode_prompts, tokenizer=tokenizer, limit=limit, form=form, may_be_none=True)
     at_most = _HELD_OUT_PROMPTS // len(config.prompts)
     held_out, left_out = apart(held_out_prompts(config.prompts, context.places, at_most=at_most))
     to_evaluate = held_out
@@ -140,7 +140,7 @@ def staged(config: PpoConfig, context: StageContext, stage: Stage) -> Staged:
         tasks,
         {
             **report.metrics(),
-            "held_out_dropped_too_long": left_out.num_dropped_too_long,
+            **left_out.held_out_metrics(),
             "sources": [f"{one.label}: {one.num_rows} prompts" for one in shares],
         },
     )

@@ -118,6 +118,8 @@ ObjectName = Annotated[str, NamesObject(), Field(min_length=1)]
 FolderName = Annotated[str, NamesFolder(), Field(min_length=1)]
 Launcher = Literal["in_process", "python", "accelerate"]
 Precision = Literal["fp32", "bf16", "fp16"]
+TooLong = Literal["drop", "truncate", "error"]
+TruncationSide = Literal["left", "right"]
 DataForm = Literal["text", "prompt_completion", "chat", "preference", "prompt"]
 # Our names of columns, which `columns:` maps to those of a file; formats.py says what they mean.
 COLUMNS = (
@@ -330,3 +332,17 @@ class TrainingOnData(TrainingStage):
     def sources(self) -> tuple[DataBlock, ...]:
         """The rows that it trains on."""
         return self.data
+
+
+class TrainingOnRows(TrainingOnData):
+    """What every stage that learns from rows of `data`, each as it is, may be asked.
+
+    too_long: what becomes of a row of more than `max_length` tokens (of `training_args`; without
+    it as many as the model has positions): drop it, truncate it, or make it an error. Dropped and
+    truncated rows are counted; that most are dropped is an error.
+    truncation_side: where `truncate` takes away. right: the end of a response, which is then not
+    taught to stop; left: the beginning of the prompt.
+    """
+
+    too_long: TooLong = "drop"
+    truncation_side: TruncationSide = "right"

@@ -15,6 +15,7 @@ def check_measuring(recipe: "Recipe", name: str) -> None:
     Other stages have nothing to check.
     """
     config = recipe.stages[name]
+    _check_entrants(recipe, name)
     window = getattr(config, "window", None)
     if not isinstance(window, int):
         return
@@ -25,6 +26,22 @@ def check_measuring(recipe: "Recipe", name: str) -> None:
         if limit is not None and window > limit:
             message = f"`window` {window} is beyond the {limit} positions of `{each}`"
             raise recipe.error(("stages", name, "window"), message, "lower it")
+
+
+def _check_entrants(recipe: "Recipe", name: str) -> None:
+    """Refuse a comparison that names a model twice, or has nothing to ask the models it names."""
+    config = recipe.stages[name]
+    baseline = getattr(config, "baseline", None)
+    if baseline is None:
+        return
+    entrants: list[str] = [baseline, *getattr(config, "candidates", ())]
+    twice = next((each for each in entrants if entrants.count(each) > 1), None)
+    if twice is not None:
+        message = f"`{twice}` is named twice"
+        raise recipe.error(("stages", name, "candidates"), message, "name each model once")
+    if not getattr(config, "asks", True) and any(_is_a_model(recipe, each) for each in entrants):
+        message = "there is nothing to ask the models"
+        raise recipe.error(("stages", name), message, "name `tasks`, `texts` or `harness`")
 
 
 def _is_a_model(recipe: "Recipe", entrant: str) -> bool:

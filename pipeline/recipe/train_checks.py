@@ -219,9 +219,8 @@ def defaults(recipe: Recipe, config: TrainingStage) -> dict[str, Any]:
     """
     found = stage_of(config.stage).defaults(config)
     model = getattr(config, "model", None)
-    limit = positions(recipe, model) if isinstance(model, str) else None
-    if limit is not None and "max_length" in found:
-        found["max_length"] = min(found["max_length"], limit)
+    if "max_length" in found:
+        found["max_length"] = positions(recipe, model) if isinstance(model, str) else None
     return found
 
 

@@ -85,7 +85,7 @@ FINE_TUNING_DEFAULTS: Mapping[str, Any] = {
     "lr_scheduler_type": "cosine",
     "warmup_steps": 0.05,
     "num_train_epochs": 1,
-    "max_length": 1024,
+    "max_length": None,  # as many as the model has positions
     "logging_steps": 10,
     "gradient_checkpointing": False,
 }
@@ -99,7 +99,7 @@ _PRECISION = "write `precision: fp32 | bf16 | fp16` on the stage"
 _EXPORT = "stages never push; publish a finished model by hand"
 _RESUME = "exact resume depends on it"
 _EVALUATE = "evaluation during training measures the loss; a stage `evaluate` does the rest"
-_PACKING = "sft gives each row a place of its own; pretrain always packs"
+_PACKING = "write `packing: true` on a stage `sft`; pretrain always packs"
 _SPLIT = "no stage can save weights that are split over processes yet"
 _ON_STAGE = "write it on the stage"
 _OF_PAIRS = "the loss is one of pairs; give them a column `probability`, from 0.5 to 1"
@@ -141,12 +141,12 @@ OURS: Mapping[str, str] = {
     "chat_template_path": _DATA,
     "assistant_only_loss": _DATA,
     "completion_only_loss": _DATA,
-    "truncation_mode": _DATA,
+    "truncation_mode": "write `too_long` and `truncation_side` on the stage",
     "eos_token": _DATA,
     "pad_token": _DATA,
     "shuffle_dataset": _DATA,
     **dict.fromkeys(("fsdp", "fsdp_config", "deepspeed", "parallelism_config"), _SPLIT),
-    "padding_free": "packing is what saves padding; pretrain does it",
+    "padding_free": "a batch's rows are laid end to end where that saves padding",
     "restore_callback_states_from_checkpoint": _RESUME,
     "eval_packing": _EVALUATE,
     "eval_do_concat_batches": _EVALUATE,

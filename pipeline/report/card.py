@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 import yaml
 from jinja2 import Environment, StrictUndefined
 
+from pipeline.data.lengths import account
 from pipeline.errors import CorruptArtifactError
 from pipeline.recipe.config import TRAINED_ON
 from pipeline.recipe.references import HubModel
@@ -212,6 +213,8 @@ def _plain(value: Any) -> str:
 def _measures(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield what a stage measured of its model, those that it did."""
     get = metrics.get
+    if account(metrics):
+        yield "rows", account(metrics)
     if get("held_out_accuracy") is not None:
         told = _figure(get("held_out_accuracy"), get("held_out_low"), get("held_out_high"))
         yield "held-out pairs ranked as preferred", f"{told}, n = {get('held_out_pairs')}"

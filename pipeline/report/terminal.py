@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
+from pipeline.data.lengths import account, is_worth_a_warning
 from pipeline.recipe.remarks import remarks
 from pipeline.report import rollouts
 from pipeline.report.plain import escape
@@ -21,14 +22,6 @@ if TYPE_CHECKING:
     from pipeline.run.inspect import StageState
     from pipeline.run.runner import Outcome
 
-_LEFT_OUT = {
-    "rows_dropped_too_long": "longer than `max_length`",
-    "rows_dropped_equal": "whose two responses are equal",
-    "rows_dropped_unusable": "not usable",
-    "prompts_dropped_too_long": "too long to leave room for a response",
-    "prompts_dropped_unusable": "not usable",
-    "rows_left_out_per_epoch": "in each epoch, which fill no batch",
-}
 _STATUS_STYLE = {
     "cached": "dim",
     "ran": "green",
@@ -111,7 +104,7 @@ def _size_of_training(estimate: Estimate) -> str:
         near = size(int(float(f"{estimate.memory_bytes:.2g}"))).replace(".0 ", " ")
         said += f", memory {at_most or 'about '}{near} beside the libraries"
     if at_most and (estimate.tokens or estimate.memory_bytes):
-        said += " (if all rows are as long as they may be)"
+        said += f" (if all rows have {estimate.row_tokens:,} tokens)"
     return said
 
 
@@ -133,38 +126,20 @@ def print_outcomes(outcomes: Sequence[Outcome], console: Console) -> None:
         )
     console.print(table)
     for outcome in outcomes:
-        said = left_out(outcome.artifact.metrics) if outcome.status != "cached" else ""
-        if said:
-            console.print(f"[yellow]{escape(outcome.name)}: {said}[/]", highlight=False)
+        if outcome.status != "cached":
+            print_account(outcome.name, outcome.artifact.metrics, console)
         _print_packing(outcome.name, outcome.artifact.metrics, console)
         if outcome.artifact.kind == rollouts.KIND:
             _print_rollouts(outcome.name, outcome.artifact.path, console, is_finished=True)
 
 
-def left_out(metrics: Mapping[str, Any]) -> str:
-    """Return what of its data a stage left out, and why; empty if it took all."""
-    said: list[str] = []
-    why = {key: words for key, words in _LEFT_OUT.items() if metrics.get(key)}
-    what = "prompts" if "prompts" in metrics else "rows"
-    if why:
-        parts = ", ".join(f"{metrics[key]} {words}" for key, words in why.items())
-        number = sum(metrics[key] for key in why)
-        said.append(f"{number} of {metrics[what]} {what} left out: {parts}")
-    unseen = {why: metrics[key] for key, why in _held_out(metrics).items() if metrics.get(key)}
-    if unseen:
-        parts = ", ".join(f"{number} {why}" for why, number in unseen.items())
-        said.append(f"{sum(unseen.values())} held-out {what} left out: {parts}")
-    return "; ".join(said)
-
-
-def _held_out(metrics: Mapping[str, Any]) -> dict[str, str]:
-    """Return why held-out data is left out, by the metric that counts it."""
-    begin = "prompts_" if "prompts" in metrics else "rows_"
-    return {
-        key.replace(begin, "held_out_"): words
-        for key, words in _LEFT_OUT.items()
-        if key.startswith(f"{begin}dropped")
-    }
+def print_account(name: str, metrics: Mapping[str, Any], console: Console) -> None:
+    """Print what became of a stage's rows: as a warning where more than a few were lost."""
+    said = account(metrics)
+    if said and is_worth_a_warning(metrics):
+        console.print(f"[yellow]{escape(name)}: warning: {said}[/]", highlight=False)
+    elif said:
+        console.print(f"[dim]{escape(name)}: {said}[/]", highlight=False)
 
 
 def _print_packing(name: str, metrics: Mapping[str, Any], console: Console) -> None:

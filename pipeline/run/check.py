@@ -1,10 +1,14 @@
-"""`posttrain check`: every row of a recipe's local data, read before anything expensive begins."""
+"""`posttrain check`: whatever can be known to be wrong before anything expensive begins.
 
-from collections.abc import Iterator, Sequence
+Every row of local data is read, and where a tokenizer is there encoded as its stage will encode it.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 
 from pipeline.data.blocks import records
 from pipeline.data.checks import DataCounts, check_data
+from pipeline.data.histogram import histogram
 from pipeline.data.labels import check_labels
 from pipeline.data.records import PreferenceRow
 from pipeline.data.tasks import check_task
@@ -18,11 +22,54 @@ from pipeline.recipe.config import (
     TrainingStage,
 )
 from pipeline.recipe.load import Recipe
+from pipeline.run.model_checks import check_models
+from pipeline.run.plan import Plan
+from pipeline.run.question_checks import check_questions
+from pipeline.run.row_checks import CheckedRows, check_rows
 from pipeline.stages import stage_of
 
 INSTALL = "pip install 'posttrain[harness]'"
 
+# What each of transformers' trackers needs; others are none of ours to know.
+_NAMED_LIKE_THEIR_MODULES = (
+    *("wandb", "trackio", "mlflow", "clearml", "swanlab"),
+    *("codecarbon", "comet_ml", "dagshub", "dvclive", "neptune"),
+)
+_TRACKERS: Mapping[str, tuple[str, ...]] = {
+    "tensorboard": ("tensorboard", "tensorboardX"),
+    **{name: (name,) for name in _NAMED_LIKE_THEIR_MODULES},
+}
+
 _Source = tuple[DataBlock, tuple[DataForm, ...], bool]
+
+
+def check_all(plan: Plan) -> Iterator[str]:
+    """Check a recipe's data, rows and trackers; yield a line for each thing that was looked at.
+
+    Raises PosttrainError at the first thing that would stop a stage. Nothing is fetched.
+    """
+    recipe = plan.recipe
+    check_trackers(recipe, recipe.stages)
+    yield from check_recipe_data(recipe)
+    check_questions(recipe, recipe.stages)
+    made = {planned.name: planned.artifact for planned in plan.stages}
+    check_models(plan, recipe.stages, made, fetches=False)
+    for found in check_rows(plan, recipe.stages, made, fetches=False):
+        yield str(found)
+        if isinstance(found, CheckedRows):
+            yield from histogram(found.counts.lengths, found.counts.limit.max_length)
+
+
+def check_trackers(recipe: Recipe, names: Iterable[str]) -> None:
+    """Refuse a tracker in `report_to` that is not installed: training would stop as it begins."""
+    for name in names:
+        given = getattr(recipe.stages[name], "training_args", {}).get("report_to")
+        for tracker in [given] if isinstance(given, str) else given or ():
+            modules = _TRACKERS.get(tracker, ())
+            if modules and not any(find_spec(module) for module in modules):
+                message = f"`report_to` names {tracker}, which is not installed"
+                location = ("stages", name, "training_args", "report_to")
+                raise recipe.error(location, message, f"pip install {modules[0]}, or leave it out")
 
 
 def check_recipe_data(recipe: Recipe, names: Sequence[str] | None = None) -> Iterator[str]:

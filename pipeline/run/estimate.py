@@ -20,6 +20,7 @@ from pipeline.stages import stage_of
 from pipeline.stages.ppo import PpoConfig
 from pipeline.stages.pretrain import PretrainConfig
 
+_USUAL_TOKENS = 1024  # of a row of which the recipe says no length; TRL's default
 _EPOCHS = 3.0  # transformers' default, for a stage kind that has none of its own
 _FLOAT_BYTES = 4
 _ADAM_FLOATS = 3  # the gradient and two moments of each trained parameter
@@ -43,13 +44,15 @@ class Estimate:
         adapter's; of ppo, the critic's too. is_about: whether `parameters` is only about right.
     tokens: that training sees, padding included; of ppo, in each pass over a rollout. memory_bytes:
         of one process at its peak, the libraries' 0.5 to 0.6 GB not counted.
-    is_upper_bound: whether both are those of rows that are all as long as they may be.
+    row_tokens: of a row, for both; None where the recipe does not say. is_upper_bound: whether
+        rows may have fewer.
     """
 
     parameters: int | None
     trained_parameters: int | None
     tokens: int | None
     memory_bytes: int | None
+    row_tokens: int | None
     is_about: bool
     is_upper_bound: bool
 
@@ -67,7 +70,8 @@ def estimates(plan: Plan) -> dict[str, Estimate]:
 class _Job:
     """A training stage's settings: its arguments over our defaults, and how long its rows are.
 
-    length: tokens of a sequence, at most; None where the recipe does not say.
+    length: tokens of a sequence, at most; None where the recipe does not say. Where it leaves
+    `max_length` to the model, which may have room for a book, rows are taken to be usual ones.
     """
 
     config: TrainingStage
@@ -85,7 +89,9 @@ class _Job:
 def _job(plan: Plan, config: TrainingStage) -> _Job:
     stage = stage_of(config.stage)
     given = settings(plan.recipe, config)
-    length = given.get("max_length")
+    length = config.training_args.get("max_length") or min(
+        given.get("max_length") or _USUAL_TOKENS, _USUAL_TOKENS
+    )
     if isinstance(config, PretrainConfig):
         length = config.sequence_length
     elif isinstance(config, PpoConfig):
@@ -116,6 +122,7 @@ def _estimate(plan: Plan, config: TrainingStage) -> Estimate:
         trained_parameters=trained,
         tokens=_tokens(job),
         memory_bytes=memory_bytes,
+        row_tokens=job.length,
         is_about=not model.is_exact,
         is_upper_bound=not isinstance(config, PretrainConfig),
     )
@@ -247,6 +254,7 @@ def _ppo_estimate(plan: Plan, job: _Job, config: PpoConfig, model: KnownModel) -
         trained_parameters=trained,
         tokens=_ppo_tokens(job, config),
         memory_bytes=memory_bytes,
+        row_tokens=job.length,
         is_about=not model.is_exact,
         is_upper_bound=True,
     )

@@ -12,10 +12,11 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from pipeline.data.lengths import account
 from pipeline.errors import printable
 from pipeline.recipe.config import TrainingStage
 from pipeline.recipe.references import LocalModel, StageOutput, model_source
-from pipeline.recipe.train_checks import settings
+from pipeline.recipe.row_limit import row_limit
 from pipeline.run.hub_lock import read_lock
 from pipeline.run.lineage import as_input, verify_closure
 from pipeline.stage import StageInput
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from eval.model import Form
+    from pipeline.data.lengths import Limit
     from pipeline.data.pairs import EncodedPair
     from pipeline.recipe.config import DataBlock, StageConfig
     from pipeline.run.plan import Plan
@@ -56,16 +58,15 @@ def print_masks(plan: Plan, stage_name: str, *, rows: int, console: Console) -> 
 
     tokenizer = load_tokenizer(source)
     stage = stage_of(config.stage)
-    given = settings(plan.recipe, config)
     show: Callable[..., None] = _print_examples
     if "prompt" in stage.data_forms:
         guessed: Form = "chat" if tokenizer.chat_template else "document"
         show = partial(_print_prompts, form=source.properties.get("form") or guessed)
     elif "preference" in stage.data_forms:
         show = _print_pairs
-    max_length = given.get("max_prompt_length" if "prompt" in stage.data_forms else "max_length")
+    limit = row_limit(plan.recipe, config)
     for block in config.sources:
-        show(plan, block, tokenizer, rows=rows, max_length=max_length, console=console)
+        show(plan, block, tokenizer, rows=rows, limit=limit, console=console)
 
 
 def _reads_prompts(config: StageConfig) -> bool:
@@ -96,13 +97,13 @@ def _model(plan: Plan, stage_name: str, config: TrainingStage) -> StageInput:
 
 
 def _print_examples(
-    plan: Plan, block: DataBlock, tokenizer: Any, *, rows: int, max_length: int, console: Console
+    plan: Plan, block: DataBlock, tokenizer: Any, *, rows: int, limit: Limit, console: Console
 ) -> None:
     from pipeline.data.blocks import records
     from pipeline.data.encode import encode_records, mask_segments
 
     found = records(block, plan.recipe.places, stage_of("sft").data_forms)
-    examples, report = encode_records(islice(found, rows), tokenizer, max_length=max_length)
+    examples, report = encode_records(islice(found, rows), tokenizer, limit=limit)
     for example in examples:
         num_trained = sum(label >= 0 for label in example.labels)
         counts = f"{len(example.input_ids)} tokens, {num_trained} trained"
@@ -111,15 +112,14 @@ def _print_examples(
         console.print(shown, soft_wrap=True)
     share = report.num_trained_tokens / report.num_tokens
     _print(
-        f"{block.label}: rows {report.num_rows}, of them longer than max_length {max_length}: "
-        f"{report.num_dropped_too_long}; tokens {report.num_tokens}, of them trained: "
-        f"{report.num_trained_tokens} ({share:.0%})",
+        f"{block.label}: {account(report.metrics())}; tokens {report.num_tokens}, of them "
+        f"trained: {report.num_trained_tokens} ({share:.0%})",
         console,
     )
 
 
 def _print_pairs(
-    plan: Plan, block: DataBlock, tokenizer: Any, *, rows: int, max_length: int, console: Console
+    plan: Plan, block: DataBlock, tokenizer: Any, *, rows: int, limit: Limit, console: Console
 ) -> None:
     from pipeline.data.blocks import records
     from pipeline.data.formats import PreferenceRow
@@ -127,7 +127,7 @@ def _print_pairs(
 
     found = records(block, plan.recipe.places, ("preference",))
     usable = (row for row in found if isinstance(row, PreferenceRow))
-    pairs, report = encode_pairs(islice(usable, rows), tokenizer, max_length=max_length)
+    pairs, report = encode_pairs(islice(usable, rows), tokenizer, limit=limit)
     for pair in pairs:
         counts = (
             f"prompt {len(pair.prompt_ids)} tokens, chosen {len(pair.chosen_ids)}, "
@@ -138,9 +138,7 @@ def _print_pairs(
         shown = _marked(_pair_segments(pair, tokenizer), is_terminal=console.is_terminal)
         console.print(shown, soft_wrap=True)
     _print(
-        f"{block.label}: pairs {report.num_rows}, of them longer than max_length {max_length}: "
-        f"{report.num_dropped_too_long}, equal: {report.num_dropped_equal}; "
-        f"tokens {report.num_tokens}",
+        f"{block.label}: {account(report.metrics())}; tokens {report.num_tokens}",
         console,
     )
 
@@ -152,7 +150,7 @@ def _print_prompts(
     *,
     form: Form,
     rows: int,
-    max_length: int | None,
+    limit: Limit,
     console: Console,
 ) -> None:
     from pipeline.data.blocks import records
@@ -161,9 +159,7 @@ def _print_prompts(
 
     found = records(block, plan.recipe.places, ("prompt",))
     usable = (row for row in found if isinstance(row, PromptRow))
-    prompts, report = encode_prompts(
-        islice(usable, rows), tokenizer, max_prompt_length=max_length, form=form
-    )
+    prompts, report = encode_prompts(islice(usable, rows), tokenizer, limit=limit, form=form)
     for prompt in prompts:
         counts = f"{len(prompt.ids)} tokens, a {'chat' if prompt.is_chat else 'text to continue'}"
         columns = ", ".join(prompt.columns)
@@ -171,10 +167,8 @@ def _print_prompts(
         asked = str(tokenizer.decode(prompt.ids, skip_special_tokens=False))
         segments = [(asked, False), (_TO_BE_WRITTEN, True)]
         console.print(_marked(segments, is_terminal=console.is_terminal), soft_wrap=True)
-    at_most = "" if max_length is None else f" {max_length}"
     _print(
-        f"{block.label}: prompts {report.num_rows}, of them longer than max_prompt_length"
-        f"{at_most}: {report.num_dropped_too_long}; tokens {report.num_tokens}",
+        f"{block.label}: {account(report.metrics())}; tokens {report.num_tokens}",
         console,
     )
 

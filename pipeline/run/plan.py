@@ -172,4 +172,6 @@ def training_summary(plan: Plan, config: StageConfig) -> dict[str, Any]:
     given = settings_in_use(settings(plan.recipe, config))
     ours = stage_of(config.stage).defaults(config).keys() - config.training_args.keys()
     ours -= WITHOUT_ROUTER_LOSS.keys() if is_dense(plan.recipe, config) else set()
+    if given.get("max_length", 0) is None:
+        given["max_length"] = "what the model has"
     return {**new_model, **{key: value for key, value in given.items() if key in ours}}

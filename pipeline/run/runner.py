@@ -8,12 +8,13 @@ library versions) has changed since.
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from pipeline.data.lengths import account
 from pipeline.disk import one_line
 from pipeline.errors import CorruptArtifactError, InterruptedRunError, PosttrainError, closest
 from pipeline.recipe.config import LaunchBlock
@@ -22,7 +23,7 @@ from pipeline.recipe.load import Recipe
 from pipeline.recipe.references import BASE_FOLDER
 from pipeline.recipe.remarks import remarks
 from pipeline.run import hub_lock
-from pipeline.run.check import check_recipe_data
+from pipeline.run.check import check_recipe_data, check_trackers
 from pipeline.run.disk_space import disk_space
 from pipeline.run.interrupt import StopRequest, stop_requests
 from pipeline.run.launch import launch
@@ -30,10 +31,13 @@ from pipeline.run.lineage import verify_closure
 from pipeline.run.locks import held_if_free
 from pipeline.run.machine import check_machine
 from pipeline.run.manifest import read_sealed, write_json
+from pipeline.run.model_checks import check_models
 from pipeline.run.plan import Plan, PlannedStage, make, schedule_of
+from pipeline.run.question_checks import check_questions
 from pipeline.run.record import record_run
 from pipeline.run.resume import Start, execution_of, installed_version, prepare
 from pipeline.run.room import check_room
+from pipeline.run.row_checks import UncheckedRows, check_rows
 from pipeline.run.store import Artifact, Store, Working
 from pipeline.stages import stage_of
 
@@ -120,10 +124,14 @@ def run(
             say(f"{name:<14} {remark}")
     if pending and (warning := disk_space(plan, pending).warning()):
         say(f"{'disk':<14} {warning}")
+    check_trackers(recipe, pending)
     for _ in check_recipe_data(recipe, pending):
         pass  # a bad row is found before the first stage runs; only `check` counts the good ones
+    check_questions(recipe, pending)
     outcomes: list[Outcome] = []
     done = {planned.name: planned.artifact for planned in plan.stages}
+    check_models(plan, pending, done, fetches=True)
+    unchecked = _check_rows(plan, pending, done, say=say)
     if pending and any(done.values()):
         record_run(plan, outcomes, done, store)  # `clean` keeps what this run builds on
     with stop_requests() as stop:
@@ -151,7 +159,22 @@ def run(
             record_run(plan, outcomes, done, store)
             if stop.is_requested:
                 raise InterruptedRunError(name, "stopped on request", "run again to go on")
+            later = [each for each in unchecked if each != name]
+            unchecked = _check_rows(plan, later, done, say=say)
     return outcomes
+
+
+def _check_rows(
+    plan: Plan, names: Iterable[str], made: Mapping[str, Artifact | None], *, say: Say
+) -> list[str]:
+    """Encode rows before their stages run, say which are lost; return what cannot be told yet."""
+    unchecked: list[str] = []
+    for found in check_rows(plan, names, made, fetches=True):
+        if isinstance(found, UncheckedRows):
+            unchecked.append(found.name)
+        elif found.is_warning:
+            say(f"{found.name:<14} warning: {account(found.metrics)}")
+    return unchecked
 
 
 def _one(

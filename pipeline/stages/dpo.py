@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from pipeline.recipe.config import ModelRef, TrainingOnData
+from pipeline.recipe.config import ModelRef, TrainingOnRows
 from pipeline.recipe.training_args import FINE_TUNING_DEFAULTS, WITHOUT_ROUTER_LOSS
 from pipeline.stage import Stage, StageContext, StageResult
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from eval.model import Form
+    from pipeline.data.lengths import Limit
     from pipeline.data.pairs import EncodedPair, PairsReport
     from pipeline.data.records import Record
 
@@ -37,7 +38,7 @@ TRAINING_DEFAULTS: dict[str, Any] = {
 _CARRIED = ("_metrics", "_total_train_tokens")
 
 
-class DpoConfig(TrainingOnData):
+class DpoConfig(TrainingOnRows):
     """model: the policy to align. data: preferences.
 
     reference: what it is kept close to; without it the policy as it came in.
@@ -52,7 +53,9 @@ def run(config: DpoConfig, context: StageContext) -> StageResult:
     """Encode the pairs, train, measure ranking and divergence, save."""
     from trl.trainer.dpo_config import DPOConfig
 
+    from eval.model import positions_of
     from pipeline.data.blocks import row_sources
+    from pipeline.data.lengths import limit_of
     from pipeline.data.mixing import row_mixture
     from pipeline.data.records import PreferenceRow
     from pipeline.data.template import template_sha256
@@ -79,7 +82,8 @@ def run(config: DpoConfig, context: StageContext) -> StageResult:
         DPOConfig, config, context, defaults=within_positions(STAGE.defaults(config), module)
     )
     check_length(args.max_length, module, source, context)
-    pairs, held_out, reports = _encoded(rows, config, context, tokenizer, args)
+    limit = limit_of(config, args.max_length, positions_of(module.config))
+    pairs, held_out, reports = _encoded(rows, config, context, tokenizer, args, limit)
     if "precompute_ref_log_probs" not in config.training_args:
         args.precompute_ref_log_probs = _saves_time(config, args, len(pairs))
     is_chat = tokenizer.chat_template is not None and any(
@@ -134,6 +138,7 @@ def _encoded(
     context: StageContext,
     tokenizer: PreTrainedTokenizerBase,
     args: Any,
+    limit: Limit,
 ) -> tuple[list[EncodedPair], list[EncodedPair], tuple[PairsReport, PairsReport]]:
     """Return pairs to train on, held-out ones, and what became of both.
 
@@ -142,8 +147,16 @@ def _encoded(
     from pipeline.data.labels import check_labels
     from pipeline.data.pairs import encode_pairs, held_out_pairs
 
-    pairs, report = encode_pairs(rows, tokenizer, max_length=args.max_length)
-    held_out, left_out = held_out_pairs(config, context.places, STAGE.data_forms, tokenizer, args)
+    pairs, report = encode_pairs(rows, tokenizer, limit=limit)
+    report.refuse(context.name)
+    held_out, left_out = held_out_pairs(
+        config,
+        context.places,
+        STAGE.data_forms,
+        tokenizer,
+        limit=limit,
+        may_be_none=args.eval_strategy == "no",
+    )
     for pair in (*pairs, *held_out):
         label = {"probability": pair.probability, "margin": pair.margin}
         check_labels(vars(args), pair.where, **label)
@@ -177,7 +190,7 @@ STAGE = Stage(
     config=DpoConfig,
     run=run,
     produces="policy",
-    version=3,
+    version=4,
     trainer="DPOConfig",
     training_defaults=TRAINING_DEFAULTS,
     adapter_defaults={"learning_rate": 1e-5},  # ten times: Biderman et al. 2024

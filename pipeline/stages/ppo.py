@@ -28,6 +28,7 @@ from pipeline.recipe.config import (
     ObjectName,
     RefersTo,
     RewardModelRef,
+    TooLong,
     TrainingStage,
 )
 from pipeline.recipe.ppo_defaults import ADAPTER_LEARNING_RATE, LEARNING_RATE, default_critic
@@ -135,6 +136,9 @@ class PpoConfig(TrainingStage):
     subtract) or put in its place, negated (replace).
     reward_gate: stop before training where a reward model does not tell responses apart.
     gold: also show how good the tasks' authors find the responses; never a reward.
+    too_long: what becomes of a prompt that leaves no room for a response (of `max_prompt_length` of
+    `training_args`; without it what the model has positions for beside `max_completion_length`):
+    drop it, truncate it at its beginning, or make it an error.
     best_of: after training, compare with taking the best of 2, 4, ... up to so many responses of
     the reference, by the reward, on prompts that were held out; 0 for not.
     batch_size: responses per optimizer step over all devices; a rollout has `num_mini_batches`
@@ -156,6 +160,7 @@ class PpoConfig(TrainingStage):
     eos_penalty_mode: Literal["subtract", "replace"] = "subtract"
     reward_gate: Literal["on", "off"] = "on"
     gold: bool = True
+    too_long: TooLong = "drop"
     best_of: Annotated[int, Field(ge=0, le=1024)] = 16
 
     @model_validator(mode="after")

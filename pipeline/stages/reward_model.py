@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Literal
 
-from pipeline.recipe.config import ModelRef, TrainingOnData
+from pipeline.recipe.config import ModelRef, TrainingOnRows
 from pipeline.recipe.training_args import FINE_TUNING_DEFAULTS
 from pipeline.stage import Stage, StageContext, StageResult
 
@@ -26,7 +26,7 @@ HELD_OUT = "held_out.json"
 _CARRIED = ("_metrics", "_total_train_tokens")
 
 
-class RewardModelConfig(TrainingOnData):
+class RewardModelConfig(TrainingOnRows):
     """model: whose network the score is read from, usually the SFT policy. data: preferences."""
 
     stage: Literal["reward_model"]
@@ -37,7 +37,9 @@ def run(config: RewardModelConfig, context: StageContext) -> StageResult:
     """Encode the pairs, train, measure on held-out pairs, save network and head."""
     from trl.trainer.reward_config import RewardConfig
 
+    from eval.model import positions_of
     from pipeline.data.blocks import row_sources
+    from pipeline.data.lengths import limit_of
     from pipeline.data.mixing import row_mixture
     from pipeline.data.pairs import encode_pairs, held_out_pairs
     from pipeline.models.dropout import without_dropout
@@ -64,8 +66,17 @@ def run(config: RewardModelConfig, context: StageContext) -> StageResult:
         RewardConfig, config, context, defaults=within_positions(STAGE.defaults(config), module)
     )
     check_length(args.max_length, module, source, context)
-    pairs, report = encode_pairs(rows, tokenizer, max_length=args.max_length)
-    held_out, left_out = held_out_pairs(config, context.places, STAGE.data_forms, tokenizer, args)
+    limit = limit_of(config, args.max_length, positions_of(module.config))
+    pairs, report = encode_pairs(rows, tokenizer, limit=limit)
+    report.refuse(context.name)
+    held_out, left_out = held_out_pairs(
+        config,
+        context.places,
+        STAGE.data_forms,
+        tokenizer,
+        limit=limit,
+        may_be_none=args.eval_strategy == "no",
+    )
     if args.disable_dropout:  # upstream turns layers off, not rates that a network reads itself
         without_dropout(module, saved=[module])
     with refusals(context):
@@ -142,7 +153,7 @@ STAGE = Stage(
     config=RewardModelConfig,
     run=run,
     produces="reward_model",
-    version=3,
+    version=4,
     trainer="RewardConfig",
     training_defaults=TRAINING_DEFAULTS,
     adapter_defaults={"learning_rate": 1e-4},  # ten times: Biderman et al. 2024

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from pipeline.recipe.config import ModelRef, TrainingOnData
+from pipeline.recipe.config import ModelRef, TooLong, TrainingOnRows
 from pipeline.recipe.training_args import FINE_TUNING_DEFAULTS, WITHOUT_ROUTER_LOSS
 from pipeline.stage import Stage, StageContext, StageResult
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from datasets import Dataset
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from pipeline.data.encode import EncodedExample
+    from pipeline.training.layouts import Layout
 
 TRAINING_DEFAULTS: dict[str, Any] = {
     **FINE_TUNING_DEFAULTS,
@@ -27,25 +28,30 @@ TRAINING_DEFAULTS: dict[str, Any] = {
 _CARRIED = ("_metrics", "_total_train_tokens")
 
 
-class SftConfig(TrainingOnData):
+class SftConfig(TrainingOnRows):
     """model: to fine-tune.
 
     data: chats, prompts with completions, or with `form: text` texts, of which every token is
     trained on: a little of what the model was pre-trained on keeps it from being forgotten.
+    packing: lay several rows in a line of `max_length` tokens (without it of 1,024, or as long as
+    the longest row), where they do not see each other; `batch_size` then counts lines.
     """
 
     stage: Literal["sft"]
     model: ModelRef
+    too_long: TooLong = "truncate"
+    packing: bool = False
 
 
 def run(config: SftConfig, context: StageContext) -> StageResult:
     """Encode the rows with their masks, train, save."""
     from trl.trainer.sft_config import SFTConfig
 
+    from eval.model import positions_of
     from pipeline.data.blocks import held_out_records, row_sources
     from pipeline.data.encode import encode_records
+    from pipeline.data.lengths import limit_of
     from pipeline.data.mixing import row_mixture
-    from pipeline.data.padding import padding_share
     from pipeline.data.records import ChatRow
     from pipeline.data.template import template_sha256
     from pipeline.models.load import load_tokenizer
@@ -57,7 +63,6 @@ def run(config: SftConfig, context: StageContext) -> StageResult:
         within_positions,
     )
     from pipeline.training.arguments import arguments, refusals
-    from pipeline.training.bins import Bins, why_padded
     from pipeline.training.drive import train
     from pipeline.training.supervised import EncodedSftTrainer
 
@@ -73,31 +78,28 @@ def run(config: SftConfig, context: StageContext) -> StageResult:
         forced={"dataset_kwargs": {"skip_prepare_dataset": True}},
     )
     check_length(args.max_length, module, source, context)
-    examples, report = encode_records(rows, tokenizer, max_length=args.max_length)
+    limit = limit_of(config, args.max_length, positions_of(module.config))
+    examples, report = encode_records(rows, tokenizer, limit=limit)
+    report.refuse(context.name)
     held_out: list[EncodedExample] = []
-    left_out: dict[str, float] = {}
+    left_out: dict[str, Any] = {}
     if args.eval_strategy != "no":
         found = held_out_records(config, context.places, STAGE.data_forms)
-        held_out, unseen = encode_records(
-            found, tokenizer, max_length=args.max_length, name="held-out rows"
-        )
+        held_out, unseen = encode_records(found, tokenizer, limit=limit, name="held-out rows")
         left_out = unseen.held_out_metrics()
+    layout = _laid_out(config, examples, held_out, module, tokenizer, context)
     with refusals(context):
         trainer = EncodedSftTrainer(
             model=module,
             args=args,
-            train_dataset=_dataset(examples),
-            eval_dataset=_dataset(held_out) if held_out else None,
+            train_dataset=layout.train,
+            eval_dataset=layout.held_out,
             processing_class=tokenizer,
             peft_config=peft_config(config, "CAUSAL_LM"),
         )
-    pad = tokenizer.pad_token_id
-    lengths = [len(each.input_ids) for each in [*examples, *held_out]]
-    padded = why_padded(module, longest=max(lengths))
-    if padded is None:
-        trainer.data_collator = Bins(pad if isinstance(pad, int) else 0)
-    names = [example.where for example in examples]
-    metrics = train(trainer, config, context, rows=names, carried=_CARRIED)
+    if layout.collate is not None:
+        trainer.data_collator = layout.collate
+    metrics = train(trainer, config, context, rows=layout.names, carried=_CARRIED)
     properties: dict[str, Any] = {}
     if context.is_main:
         saved, properties = save_trained(trainer.model, tokenizer, source, context.out)
@@ -108,8 +110,7 @@ def run(config: SftConfig, context: StageContext) -> StageResult:
             **metrics,
             **report.metrics(),
             **left_out,
-            "packing": f"padded, {padded}" if padded else "in bins",
-            **({"padding_share": round(padding_share(lengths), 4)} if padded else {}),
+            **layout.metrics,
             "sources": [f"{share.label}: {share.num_rows} rows" for share in shares],
         },
         properties={
@@ -120,26 +121,34 @@ def run(config: SftConfig, context: StageContext) -> StageResult:
     )
 
 
-def _dataset(examples: Sequence[EncodedExample]) -> Dataset:
-    from datasets import Dataset
+def _laid_out(
+    config: SftConfig,
+    examples: Sequence[EncodedExample],
+    held_out: Sequence[EncodedExample],
+    module: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    context: StageContext,
+) -> Layout:
+    """Return the rows as the recipe wants them laid out."""
+    from eval.model import positions_of
+    from pipeline.training.layouts import check_packing, line_length, packed_in_lines, row_by_row
 
-    from pipeline.data.encode import IGNORED
-
-    return Dataset.from_dict(
-        {
-            "input_ids": [example.input_ids for example in examples],
-            # Nothing predicts a row's first token, which upstream would count for some models.
-            "labels": [[IGNORED, *example.labels[1:]] for example in examples],
-            "row": list(range(len(examples))),
-        }
-    )
+    pad = tokenizer.pad_token_id
+    pad = pad if isinstance(pad, int) else 0
+    if not config.packing:
+        return row_by_row(examples, held_out, module, pad)
+    longest = max(len(each.input_ids) for each in (*examples, *held_out))
+    asked = config.training_args.get("max_length")
+    length = line_length(asked, longest, positions_of(module.config))
+    check_packing(context.name, module, length)
+    return packed_in_lines(examples, held_out, pad, length)
 
 
 STAGE = Stage(
     config=SftConfig,
     run=run,
     produces="policy",
-    version=4,
+    version=5,
     trainer="SFTConfig",
     training_defaults=TRAINING_DEFAULTS,
     adapter_defaults={"learning_rate": 2e-4},  # ten times: Biderman et al. 2024

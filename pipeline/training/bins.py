@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from pipeline.data.encode import IGNORED
+from pipeline.data.packing import OWNER
 from pipeline.models.probe import keeps_rows_apart, sees_rows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from transformers import PreTrainedModel
-
-OWNER = "owner"  # which of the batch's rows a token belongs to; -1 in the padding
 
 
 class Bins:

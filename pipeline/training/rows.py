@@ -15,8 +15,8 @@ import torch
 from torch.utils.data import Sampler
 
 from pipeline.data.encode import IGNORED
+from pipeline.data.packing import OWNER
 from pipeline.errors import PosttrainError
-from pipeline.training.bins import OWNER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

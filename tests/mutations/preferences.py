@@ -86,7 +86,7 @@ PREFERENCES = [
     ),
     Mutation(
         "held-out pairs that are left out are counted",
-        "pipeline/data/pairs.py",
+        "pipeline/data/lengths.py",
         '"held_out_dropped_too_long": self.num_dropped_too_long',
         '"held_out_dropped_too_long": 0',
         ("tests/unit/data/test_pairs.py", "tests/stages/test_watching.py"),

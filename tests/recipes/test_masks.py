@@ -74,7 +74,7 @@ def test_the_trained_part_of_a_row_is_marked_and_counted(posttrain: Command) -> 
     assert is_like(shown[0], "chats.jsonl:1: ... tokens, 3 trained")
     assert shown[1] == "2 + 2 =« 4<|endoftext|>»"
     assert shown[3] == "1 + 1 =« 2<|endoftext|>»"
-    summary = "chats.jsonl: rows 2, of them longer than max_length 64: 0; tokens ..., ...: 6 (...%)"
+    summary = "chats.jsonl: 2 of 2 rows trained; tokens ..., ...: 6 (...%)"
     assert is_like(shown[4], summary)
 
 
@@ -100,13 +100,8 @@ def test_a_local_folder_is_a_model_too(posttrain: Command) -> None:
     ("rows", "line"),
     [
         (
-            (SHORT, LONG),
-            "chats.jsonl:2: the prompt has ... tokens and max_length is 64; no answer fits; "
-            "shorten it or raise max_length",
-        ),
-        (
-            ({"prompt": "1 +", "completion": " 1" * 90},) * 2,
-            "chats.jsonl:2: all 2 rows are longer than max_length 64; raise max_length or ...",
+            (LONG, LONG),
+            "chats.jsonl:2: all 2 rows are longer than max_length 64; raise `max_length`, or ...",
         ),
     ],
 )
@@ -142,4 +137,4 @@ def test_a_prompt_is_shown_up_to_where_the_policy_writes(
     columns = ", ".join([*(name for name in row if name == "level"), "source"])
     assert is_like(counts, f"asked.jsonl:1: ... tokens, a ...; columns: {columns}")
     assert prompt == shown
-    assert is_like(summary, "asked.jsonl: prompts 1, of them longer than max_prompt_length: 0; ...")
+    assert is_like(summary, "asked.jsonl: 1 of 1 prompts used; tokens ...")

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.report.terminal import left_out
 from tests.command import Command, is_like, the_line
 from tests.conftest import TINY
 from tests.forked import run_forked, warm
@@ -108,29 +107,3 @@ def test_what_was_changed_of_a_finished_stage_and_changes_nothing_is_said(
     )
     assert "is now" not in posttrain(*asked).out
     assert said in posttrain(*asked, *sets).out
-
-
-@pytest.mark.parametrize(
-    ("metrics", "said"),
-    [
-        ({"rows": 9, "rows_dropped_too_long": 0, "rows_left_out_per_epoch": 0}, ""),
-        (
-            {"rows": 9, "rows_dropped_too_long": 2, "rows_dropped_equal": 1},
-            "3 of 9 rows left out: 2 longer than `max_length`, 1 whose two responses are equal",
-        ),
-        (
-            {"prompts": 9, "rows": 0, "prompts_dropped_too_long": 4},
-            "4 of 9 prompts left out: 4 too long to leave room for a response",
-        ),
-        (
-            {"prompts": 9, "held_out_dropped_too_long": 2},
-            "2 held-out prompts left out: 2 too long to leave room for a response",
-        ),
-        (
-            {"rows": 9, "held_out_dropped_too_long": 2, "held_out_dropped_equal": 1},
-            "3 held-out rows left out: 2 longer than `max_length`, 1 whose two responses are equal",
-        ),
-    ],
-)
-def test_rows_that_were_not_trained_on_are_said(metrics: dict[str, int], said: str) -> None:
-    assert left_out(metrics) == said

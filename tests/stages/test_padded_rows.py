@@ -78,7 +78,7 @@ def test_the_loss_of_a_padded_step_is_that_of_its_rows_alone(runs: Path) -> None
     source = StageInput("base", "policy", str((runs / "base").resolve()))
     module = load_policy(source).eval()
     rows = records(DataBlock(task="arithmetic", rows=24), Places(Path()), ("prompt_completion",))
-    examples, _ = encode_records(list(rows), load_tokenizer(source), max_length=1024)
+    examples, _ = encode_records(list(rows), load_tokenizer(source))
     assert len(examples) == 24
     total, num_scored = 0.0, 0
     for each in examples:

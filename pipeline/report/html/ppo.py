@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from pipeline.data.lengths import account, is_worth_a_warning
 from pipeline.report.html.best_of_n import read_best_of_n
 from pipeline.report.html.curves import KNOWN, Known, drawn
 from pipeline.report.html.plots import Figure, training_figures
@@ -66,12 +67,15 @@ class PpoStage:
     """A `ppo` stage as the report shows it.
 
     against_kl: the figures of scores against KL. curves: those to look at first; parts: each
-    reward, and the gold score of each source; others: the rest that is known.
+    reward, and the gold score of each source; others: the rest that is known. account: what became
+    of its prompts; is_warning: whether more than a few of them were lost.
     """
 
     stage: str
     kind: str
     facts: tuple[tuple[str, float, str], ...]
+    account: str
+    is_warning: bool
     sources: tuple[str, ...]
     measured: tuple[tuple[str, Estimate, int], ...]
     tiles: tuple[Tile, ...]
@@ -110,6 +114,8 @@ def _stage(name: str, stage: ReportedStage) -> PpoStage:
         stage=stage.name,
         kind=stage.kind,
         facts=(*_counted(rollouts), *facts(stage.metrics)),
+        account=account(stage.metrics),
+        is_warning=is_worth_a_warning(stage.metrics),
         sources=tuple(str(source) for source in stage.metrics.get("sources", ())),
         measured=measured(stage.metrics),
         tiles=tuple(_tiles(rollouts)),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import PosttrainError
 from pipeline.recipe.config import TrainingOnData
-from pipeline.recipe.train_checks import settings
+from pipeline.recipe.row_limit import row_limit
 from pipeline.report.html.samples import cut
 from pipeline.run.export import without_places
 from pipeline.stage import StageInput
@@ -21,6 +21,7 @@ from pipeline.stages import stage_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from pipeline.data.lengths import Limit
     from pipeline.recipe.config import DataBlock
     from pipeline.recipe.references import Places
     from pipeline.report.html.source import ReportedRun, ReportedStage
@@ -103,31 +104,31 @@ def _rows(plan: Plan, planned: PlannedStage, stage: ReportedStage) -> Iterator[R
         show = _pairs
     elif kind.data_forms == ("text",):
         show = _documents
-    length = settings(plan.recipe, config).get("max_length")
+    limit = row_limit(plan.recipe, config)
     for block in config.sources:
-        yield from show(block, plan.recipe.places, tokenizer, length)
+        yield from show(block, plan.recipe.places, tokenizer, limit)
 
 
-def _examples(block: DataBlock, places: Places, tokenizer: Any, max_length: int) -> Iterator[Row]:
+def _examples(block: DataBlock, places: Places, tokenizer: Any, limit: Limit) -> Iterator[Row]:
     from pipeline.data.blocks import records
     from pipeline.data.encode import encode_records, mask_segments
 
     found = islice(records(block, places, stage_of("sft").data_forms), _LOOKED_AT)
-    for example in encode_records(found, tokenizer, max_length=max_length)[0][:_PER_SOURCE]:
+    for example in encode_records(found, tokenizer, limit=limit)[0][:_PER_SOURCE]:
         trained = sum(label >= 0 for label in example.labels)
         parts = (Part(cut(text), is_told) for text, is_told in mask_segments(example, tokenizer))
         counts = f"{len(example.input_ids)} tokens, {trained} of them trained"
         yield Row(_label(block), counts, (("", tuple(parts)),))
 
 
-def _pairs(block: DataBlock, places: Places, tokenizer: Any, max_length: int) -> Iterator[Row]:
+def _pairs(block: DataBlock, places: Places, tokenizer: Any, limit: Limit) -> Iterator[Row]:
     from pipeline.data.blocks import records
     from pipeline.data.formats import PreferenceRow
     from pipeline.data.pairs import encode_pairs
 
     rows = (r for r in records(block, places, ("preference",)) if isinstance(r, PreferenceRow))
     found = islice(rows, _LOOKED_AT)
-    for pair in encode_pairs(found, tokenizer, max_length=max_length)[0][:_PER_SOURCE]:
+    for pair in encode_pairs(found, tokenizer, limit=limit)[0][:_PER_SOURCE]:
         prompt, chosen, rejected = (
             cut(str(tokenizer.decode(ids, skip_special_tokens=False)))
             for ids in (pair.prompt_ids, pair.chosen_ids, pair.rejected_ids)

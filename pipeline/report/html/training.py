@@ -9,6 +9,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pipeline.data.lengths import account, is_worth_a_warning
 from pipeline.errors import CorruptArtifactError
 from pipeline.report.html.comparison import Estimate
 from pipeline.report.html.curves import Panel, panels
@@ -30,9 +31,6 @@ FACTS: tuple[tuple[str, str, str], ...] = (
     ("trained_tokens", "trained tokens", "count"),
     ("parameters", "parameters", "count"),
     ("trained_parameters", "trained parameters", "count"),
-    ("rows_dropped_too_long", "rows too long, left out", "if any"),
-    ("rows_dropped_unusable", "rows not usable, left out", "if any"),
-    ("rows_dropped_equal", "pairs of equals, left out", "if any"),
 )
 
 
@@ -61,6 +59,7 @@ class StageTraining:
     """A training stage as the report shows it.
 
     facts: (label, value, format). packing: how rows were laid out; "" where they always are so.
+    account: what became of its rows; is_warning: whether more than a few of them were lost.
     """
 
     stage: str
@@ -69,6 +68,8 @@ class StageTraining:
     measured: tuple[tuple[str, Estimate, int], ...]
     sources: tuple[str, ...]
     packing: str
+    account: str
+    is_warning: bool
     panels: tuple[Panel, ...]
     held_out: HeldOut | None
     changes: tuple[Change, ...]
@@ -90,6 +91,8 @@ def _training(stage: ReportedStage) -> StageTraining:
         measured=measured(metrics),
         sources=tuple(str(source) for source in metrics.get("sources", ())),
         packing=packing(metrics),
+        account=account(metrics),
+        is_warning=is_worth_a_warning(metrics),
         panels=panels(folder),
         held_out=_held_out(folder / HELD_OUT),
         changes=_changes(folder / SAMPLES),
@@ -99,9 +102,7 @@ def _training(stage: ReportedStage) -> StageTraining:
 def facts(metrics: Mapping[str, Any]) -> tuple[tuple[str, float, str], ...]:
     """Return what is said of a stage in a line: label, value, format."""
     return tuple(
-        (label, metrics[key], how)
-        for key, label, how in FACTS
-        if metrics.get(key) is not None and (how != "if any" or metrics[key] > 0)
+        (label, metrics[key], how) for key, label, how in FACTS if metrics.get(key) is not None
     )
 
 

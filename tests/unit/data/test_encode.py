@@ -5,8 +5,10 @@ from transformers import PreTrainedTokenizerFast
 
 from pipeline.data.encode import IGNORED, document_tokens, encode_records, mask_segments
 from pipeline.data.formats import ChatRow, Message, PromptCompletionRow, TextRow
+from pipeline.data.lengths import Limit
 from pipeline.data.tokens import TextEncoder
 from pipeline.errors import PosttrainError
+from pipeline.recipe.config import TooLong
 from tests.unit.data.small_tokenizers import CHATML, OWN
 
 
@@ -18,7 +20,7 @@ def test_what_is_trained_follows_from_the_form(tokenizer: PreTrainedTokenizerFas
     tokenizer.chat_template = OWN
     chat = ChatRow("f:2", (Message("user", "Hi"), Message("assistant", "Hello.")))
     rows = [row(1, "The capital", " of France"), chat, TextRow("f:3", "Paris")]
-    examples, report = encode_records(rows, tokenizer, max_length=50)
+    examples, report = encode_records(rows, tokenizer, limit=Limit(50))
     assert [mask_segments(each, tokenizer) for each in examples] == [
         [("The capital", False), (" of France</s>", True)],
         [("<|user|>Hi<|end|><|assistant|>", False), ("Hello.<|end|>", True)],
@@ -42,14 +44,14 @@ def test_many_rows_at_once_are_encoded_as_one_by_one(tokenizer: PreTrainedTokeni
         ChatRow(f"f:{n}", (Message("user", f"What is {n}?"), Message("assistant", f"It is {n}.")))
         for n in range(300)
     ]
-    together, _ = encode_records(rows, tokenizer, max_length=99)
-    apart = [encode_records([each], tokenizer, max_length=99)[0][0] for each in rows]
+    together, _ = encode_records(rows, tokenizer)
+    apart = [encode_records([each], tokenizer)[0][0] for each in rows]
     assert together == apart
 
 
 def test_rows_too_long_are_dropped_and_counted(tokenizer: PreTrainedTokenizerFast) -> None:
     rows = [row(1, "a", " b"), row(2, "a", " b" * 30), row(3, "c", " d")]
-    examples, report = encode_records(rows, tokenizer, max_length=10)
+    examples, report = encode_records(rows, tokenizer, limit=Limit(10))
     assert [each.where for each in examples] == ["f:1", "f:3"]
     assert report.num_rows == 3
     assert report.num_dropped_too_long == 1
@@ -57,28 +59,28 @@ def test_rows_too_long_are_dropped_and_counted(tokenizer: PreTrainedTokenizerFas
 
 
 def test_a_row_of_just_max_length_is_kept(tokenizer: PreTrainedTokenizerFast) -> None:
-    (example,), _ = encode_records([row(1, "a", " b b b")], tokenizer, max_length=99)
+    (example,), _ = encode_records([row(1, "a", " b b b")], tokenizer)
     length = len(example.input_ids)
-    encode_records([row(1, "a", " b b b")], tokenizer, max_length=length)
+    encode_records([row(1, "a", " b b b")], tokenizer, limit=Limit(length))
     with pytest.raises(PosttrainError, match="all 1 rows are longer than max_length"):
-        encode_records([row(1, "a", " b b b")], tokenizer, max_length=length - 1)
+        encode_records([row(1, "a", " b b b")], tokenizer, limit=Limit(length - 1))
 
 
-def test_a_prompt_without_room_for_an_answer_is_an_error(
-    tokenizer: PreTrainedTokenizerFast,
+@pytest.mark.parametrize("too_long", ["drop", "truncate"])
+def test_a_prompt_without_room_for_an_answer_is_dropped_and_counted(
+    tokenizer: PreTrainedTokenizerFast, too_long: TooLong
 ) -> None:
     rows = [row(1, "a", " b"), row(2, "a " * 30, " b")]
-    with pytest.raises(
-        PosttrainError, match=r"f:2: the prompt has \d+ tokens and max_length is 10"
-    ):
-        encode_records(rows, tokenizer, max_length=10)
+    examples, report = encode_records(rows, tokenizer, limit=Limit(10, too_long))
+    assert [each.where for each in examples] == ["f:1"]
+    assert (report.num_dropped_too_long, report.num_cut) == (1, 0)
 
 
 def test_a_row_without_a_prompt_is_an_error(tokenizer: PreTrainedTokenizerFast) -> None:
     tokenizer.chat_template = "{% for m in messages %}{{ m.content }}<|end|>{% endfor %}"
     answers = ChatRow("f:9", (Message("assistant", "Hello."),))
     with pytest.raises(PosttrainError, match="f:9: every token of this row is trained"):
-        encode_records([answers], tokenizer, max_length=99)
+        encode_records([answers], tokenizer)
 
 
 def test_documents_end_with_eos(tokenizer: PreTrainedTokenizerFast) -> None:

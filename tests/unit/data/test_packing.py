@@ -44,7 +44,7 @@ def test_every_document_is_in_one_row_whole() -> None:
     assert sorted(unpacked(packed)) == sorted(tuple(each.tolist()) for each in given)
     assert packed.num_loss_tokens == sum(len(each) - 1 for each in given)
     assert packed.padding_share < 0.05
-    assert packed.num_padding == int((packed.input_ids == PAD).sum())
+    assert packed.input_ids.size - packed.lengths.sum() == (packed.input_ids == PAD).sum()
 
 
 def test_a_document_longer_than_a_row_is_split_and_none_of_it_lost() -> None:
@@ -69,7 +69,7 @@ def test_logits_of_a_packed_document_are_those_of_the_document_alone(attention: 
     model = LlamaForCausalLM(config).eval()
     given = documents([9, 5, 7, 1, 1, 12, 3, 16])
     packed = pack(given, sequence_length=16, pad_token_id=PAD)
-    assert packed.num_padding > 0
+    assert packed.padding_share > 0
     dataset = packed.dataset()
     batch = packed.collate([dataset[number] for number in range(len(dataset))])
     assert batch.pop("row").tolist() == list(range(len(dataset)))

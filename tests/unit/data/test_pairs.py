@@ -15,6 +15,7 @@ from pipeline.data.formats import (
     PromptCompletionRow,
     read,
 )
+from pipeline.data.lengths import Limit
 from pipeline.data.pairs import EncodedPair, encode_pairs
 from pipeline.errors import PosttrainError
 from pipeline.recipe.config import DataBlock
@@ -37,7 +38,7 @@ def texts(number: int, prompt: str, chosen: str, rejected: str, **more) -> Prefe
 
 
 def one(row: PreferenceRow, tokenizer: PreTrainedTokenizerFast, max_length: int = 10**6):
-    (pair,), _ = encode_pairs([row], tokenizer, max_length=max_length)
+    (pair,), _ = encode_pairs([row], tokenizer, limit=Limit(max_length))
     return pair
 
 
@@ -72,7 +73,7 @@ def test_a_pair_has_the_ids_of_supervised_training_and_of_asking(kind: str, temp
     assert pair.prompt_ids == ChatEncoder(tokenizer).prompt_ids(TALK)
     for answer, ids in (("Paris.", pair.chosen_ids), (" The answer\n", pair.rejected_ids)):
         row = ChatRow("f:1", (*TALK, Message("assistant", answer)))
-        (example,), _ = encode_records([row], tokenizer, max_length=10**6)
+        (example,), _ = encode_records([row], tokenizer)
         whole = pair.prompt_ids + ids
         assert example.input_ids[: len(whole)] == whole
         assert example.labels[len(pair.prompt_ids) : len(whole)] == ids
@@ -85,7 +86,7 @@ def test_a_text_pair_has_the_ids_of_a_prompt_with_a_completion(kind: str) -> Non
     pair = one(texts(1, "The capital of", " France", " Paris"), tokenizer)
     for answer, ids in ((" France", pair.chosen_ids), (" Paris", pair.rejected_ids)):
         row = PromptCompletionRow("f:1", "The capital of", answer)
-        (example,), _ = encode_records([row], tokenizer, max_length=99)
+        (example,), _ = encode_records([row], tokenizer)
         assert example.input_ids == pair.prompt_ids + ids
 
 
@@ -134,14 +135,14 @@ def test_a_demonstration_is_read_as_text_by_a_model_without_a_template(
 ) -> None:
     turns = (Message("user", "Sum?"), Message("assistant", "7"))
     row = ChatRow("f:1", turns, ("3 + 4 =", " 7"))
-    (example,), _ = encode_records([row], tokenizer, max_length=99)
+    (example,), _ = encode_records([row], tokenizer)
     assert mask_segments(example, tokenizer) == [("3 + 4 =", False), (" 7</s>", True)]
     tokenizer.chat_template = OWN
-    (example,), _ = encode_records([row], tokenizer, max_length=99)
+    (example,), _ = encode_records([row], tokenizer)
     assert mask_segments(example, tokenizer)[1] == ("7<|end|>", True)
     tokenizer.chat_template = None
     with pytest.raises(PosttrainError, match="has no chat template"):
-        encode_records([ChatRow("f:1", turns)], tokenizer, max_length=99)
+        encode_records([ChatRow("f:1", turns)], tokenizer)
 
 
 def test_what_stands_beside_a_pair_comes_along(tokenizer: PreTrainedTokenizerFast) -> None:
@@ -157,7 +158,7 @@ def test_many_rows_at_once_are_encoded_as_one_by_one(tokenizer: PreTrainedTokeni
         chat(n, f"It is {n}.", f"No {n}.") if n % 3 else texts(n, f"{n}", " a", " b")
         for n in range(300)
     ]
-    together, report = encode_pairs(rows, tokenizer, max_length=999)
+    together, report = encode_pairs(rows, tokenizer)
     assert together == [one(row, tokenizer) for row in rows]
     assert [pair.where for pair in together] == [row.where for row in rows]
     assert report.num_tokens == sum(
@@ -179,11 +180,14 @@ def test_what_is_dropped_is_counted_by_its_reason(tokenizer: PreTrainedTokenizer
         DroppedRow("f:7", "a response is empty"),
         texts(8, "c", " d d", " e"),
     ]
-    pairs, report = encode_pairs(rows, tokenizer, max_length=10)
+    pairs, report = encode_pairs(rows, tokenizer, limit=Limit(10))
     assert [pair.where for pair in pairs] == ["f:1", "f:8"]
     longest = max(len(pair.prompt_ids + pair.chosen_ids) for pair in pairs)
     assert report.metrics() == {
         "rows": 8,
+        "rows_used": 2,
+        "rows_cut": 0,
+        "row_limit": 10,
         "rows_dropped_too_long": 2,
         "rows_dropped_equal": 2,
         "rows_dropped_unusable": 2,
@@ -205,7 +209,7 @@ def test_a_prompt_without_room_for_an_answer_is_dropped_and_counted(
     tokenizer: PreTrainedTokenizerFast,
 ) -> None:
     rows = [texts(1, "a", " b", " c"), texts(2, "a " * 30, " b", " c")]
-    pairs, report = encode_pairs(rows, tokenizer, max_length=9)
+    pairs, report = encode_pairs(rows, tokenizer, limit=Limit(9))
     assert [pair.where for pair in pairs] == ["f:1"]
     assert (report.num_rows, report.num_dropped_too_long) == (2, 1)
 
@@ -213,7 +217,7 @@ def test_a_prompt_without_room_for_an_answer_is_dropped_and_counted(
 def test_a_source_of_dropped_rows_only_is_an_error(tokenizer: PreTrainedTokenizerFast) -> None:
     rows = [DroppedRow("f:1", "the prompts differ"), DroppedRow("f:2", "a response is empty")]
     with pytest.raises(PosttrainError, match=r"f:2: none of 2 pairs is left .*: 2 unusable"):
-        encode_pairs(rows, tokenizer, max_length=9)
+        encode_pairs(rows, tokenizer, limit=Limit(9))
 
 
 def test_a_template_that_looks_at_the_answer_first_is_refused(
@@ -235,7 +239,7 @@ def test_hh_harmless_in_both_ways(
     tokenizer.chat_template = template
     block = DataBlock(file="hh_harmless/test.jsonl.gz", rows=600)
     rows = list(read(block, Places(real_data, {}), forms=("preference",)))
-    pairs, report = encode_pairs(rows, tokenizer, max_length=10**6)
+    pairs, report = encode_pairs(rows, tokenizer)
     assert (report.num_rows, report.num_dropped_unusable, len(pairs)) == (600, 2, 598)
     end = "<|im_end|>" if template else "</s>"
     for pair in pairs[:50]:
@@ -249,10 +253,11 @@ def test_held_out_pairs_that_are_left_out_are_counted_and_may_be_all(
     tokenizer: PreTrainedTokenizerFast,
 ) -> None:
     rows = [texts(1, "The capital", " of France" * 20, " x"), texts(2, "Hello", " you", " you")]
-    kept, report = encode_pairs(rows, tokenizer, max_length=20, may_be_none=True)
+    kept, report = encode_pairs(rows, tokenizer, limit=Limit(20), may_be_none=True)
     assert kept == []
     assert report.held_out_metrics() == {
-        **{"held_out_dropped_too_long": 1, "held_out_dropped_equal": 1},
-        "held_out_dropped_unusable": 0,
+        **{"held_out_dropped_too_long": 1, "held_out_cut": 0},
+        **{"held_out_dropped_equal": 1, "held_out_dropped_unusable": 0},
     }
-    assert encode_pairs([], tokenizer, max_length=20, may_be_none=True)[1].held_out_metrics() == {}
+    _, report = encode_pairs([], tokenizer, may_be_none=True)
+    assert report.held_out_metrics() == {}

@@ -13,6 +13,7 @@ from pipeline.data.chat import ChatEncoder
 from pipeline.data.checks import check_data
 from pipeline.data.files import Row
 from pipeline.data.formats import records
+from pipeline.data.lengths import Limit
 from pipeline.data.mixing import row_mixture
 from pipeline.data.pairs import encode_pairs
 from pipeline.data.prompt_ids import EncodedPrompt, encode_prompts
@@ -39,7 +40,7 @@ def read_one(fields: dict[str, Any], **asked: Any) -> PromptRow:
 
 
 def one(row: PromptRow, tokenizer: PreTrainedTokenizerFast, form: Form = "chat") -> EncodedPrompt:
-    (prompt,), _ = encode_prompts([row], tokenizer, max_prompt_length=None, form=form)
+    (prompt,), _ = encode_prompts([row], tokenizer, form=form)
     return prompt
 
 
@@ -169,9 +170,7 @@ def test_a_policy_is_asked_with_the_ids_that_its_reward_model_was_trained_on(
     }
     for fields in (pair, {"prompt": "What is", "chosen": " 7", "rejected": " 8"}):
         block = DataBlock(file="f.jsonl")
-        trained, _ = encode_pairs(
-            records([Row("f:1", fields)], block, ("preference",)), tokenizer, max_length=10**6
-        )
+        trained, _ = encode_pairs(records([Row("f:1", fields)], block, ("preference",)), tokenizer)
         assert one(read_one(fields), tokenizer).ids == trained[0].prompt_ids
         assert one(read_one({"prompt": fields["prompt"]}), tokenizer).ids == trained[0].prompt_ids
 
@@ -225,15 +224,17 @@ def test_prompts_that_are_too_long_are_dropped_and_counted(
 ) -> None:
     rows = [read_one({"prompt": "a" * number}) for number in (1, 40, 2)]
     found: list[PromptRow | DroppedRow] = [*rows, DroppedRow("f:4", "a response is empty")]
-    kept, report = encode_prompts(found, tokenizer, max_prompt_length=5, form="document")
+    kept, report = encode_prompts(found, tokenizer, limit=Limit(5), form="document")
     assert [each.prompt for each in kept] == ["a", "aa"]
     assert (report.num_rows, report.num_dropped_too_long, report.num_dropped_unusable) == (4, 1, 1)
     assert report.longest_tokens == max(len(each.ids) for each in kept)
     assert report.metrics()["prompt_tokens"] == sum(len(each.ids) for each in kept)
-    with pytest.raises(PosttrainError, match=r"none of 1 prompts is left .* 0: 1 too long; raise"):
-        encode_prompts(rows[:1], tokenizer, max_prompt_length=0, form="document")
+    with pytest.raises(
+        PosttrainError, match=r"none of 1 prompts is left .* 0 tokens: 1 too long; raise"
+    ):
+        encode_prompts(rows[:1], tokenizer, limit=Limit(0), form="document")
     # Held-out prompts beside those that are trained on: none of them is no reason to stop.
-    limits: Any = {"max_prompt_length": 0, "form": "document", "may_be_none": True}
+    limits: Any = {"limit": Limit(0), "form": "document", "may_be_none": True}
     none, report = encode_prompts(rows[:1], tokenizer, **limits)
     assert (none, report.num_dropped_too_long) == ([], 1)
 
@@ -312,6 +313,6 @@ def test_real_preference_pairs_are_asked_as_they_were_ranked(
     places = Places(real_data)
     (asked,) = row_sources([block], places, ("prompt",))
     (ranked,) = row_sources([block], places, ("preference",))
-    prompts, _ = encode_prompts(asked.rows, tokenizer, max_prompt_length=None, form="chat")
-    pairs, _ = encode_pairs(ranked.rows, tokenizer, max_length=10**6)
+    prompts, _ = encode_prompts(asked.rows, tokenizer, form="chat")
+    pairs, _ = encode_pairs(ranked.rows, tokenizer)
     assert [each.ids for each in prompts] == [each.prompt_ids for each in pairs]

@@ -130,9 +130,7 @@ def test_a_cut_response_may_end_with_any_token(tokenizer: PreTrainedTokenizerFas
 def test_a_reward_model_reads_what_it_was_trained_on(tokenizer: PreTrainedTokenizerFast) -> None:
     """B40: the ids it is handed are those that training encodes for the same conversation."""
     turns = (Message("user", "What is 3 + 4?"),)
-    pair = encode_pairs(
-        [PreferenceRow("row 1", turns, "The answer is 7.", "8")], tokenizer, max_length=99
-    )[0][0]
+    pair = encode_pairs([PreferenceRow("row 1", turns, "The answer is 7.", "8")], tokenizer)[0][0]
     module = reward_model(tokenizer)
     read: list[list[int]] = []
     module.register_forward_pre_hook(

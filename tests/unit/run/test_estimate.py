@@ -254,7 +254,7 @@ def test_plan_shows_it_in_a_line(call: Command, tmp_path: Path) -> None:
     assert lines[:2] == [
         "base: parameters 910k (all trained), tokens 1.2M, memory about 98 MB beside the libraries",
         "sft: parameters 910k (77.3k trained), tokens <= 10.8M, memory <= 1.3 GB "
-        "beside the libraries (if all rows are as long as they may be)",
+        "beside the libraries (if all rows have 1,024 tokens)",
     ]
 
 

@@ -1,0 +1,28 @@
+"""How long the rows of a training stage may be, as far as recipe and model folder say."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pipeline.data.lengths import Limit, limit_of, prompt_limit
+from pipeline.recipe.config import TrainingOnRows
+from pipeline.recipe.train_checks import positions, settings
+from pipeline.stages.ppo import PpoConfig
+
+if TYPE_CHECKING:
+    from pipeline.recipe.config import TrainingStage
+    from pipeline.recipe.load import Recipe
+
+
+def row_limit(recipe: Recipe, config: TrainingStage) -> Limit:
+    """Return the limit that a stage will train with; of hub models the positions are not known."""
+    given = settings(recipe, config)
+    if isinstance(config, PpoConfig):
+        known = positions(recipe, config.model)
+        room = None if known is None else known - given["max_completion_length"]
+        return prompt_limit(config.too_long, given.get("max_prompt_length"), room)
+    if not isinstance(config, TrainingOnRows):
+        return Limit(None)
+    model = getattr(config, "model", None)
+    known = positions(recipe, model) if isinstance(model, str) else None
+    return limit_of(config, given["max_length"], known)

@@ -1,0 +1,58 @@
+"""Whether tasks have the items and the demonstrations that a recipe asks for. Imports no torch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pipeline.data.tasks import FileRows, load_task, task_rows
+from pipeline.recipe.references import StageOutput, model_source
+from pipeline.stages.evaluate import MeasuringStage
+from pipeline.stages.pretrain import PretrainConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pipeline.recipe.load import Recipe
+
+
+def check_questions(recipe: Recipe, names: Iterable[str]) -> None:
+    """Raise PosttrainError for a task without items, or with too few examples to show.
+
+    Of benchmarks whose rows are on the hub nothing is known yet.
+    """
+    for name in names:
+        config = recipe.stages[name]
+        if not isinstance(config, MeasuringStage):
+            continue
+        seed = recipe.seed if config.seed is None else config.seed
+        for number, task in enumerate(config.tasks):
+            rows = task_rows(task, recipe.places)
+            if not all(isinstance(source, FileRows) for source in rows.values()):
+                continue
+            try:
+                _ask(recipe, config, task, seed)
+            except ValueError as error:
+                message, _, hint = str(error).partition("; ")
+                raise recipe.error(("stages", name, "tasks", number), message, hint) from error
+
+
+def _ask(recipe: Recipe, config: MeasuringStage, name: str, seed: int) -> None:
+    from eval.run import questions
+
+    task = load_task(name, recipe.places)
+    task.test_items(config.limit)
+    form = "document" if _is_base(recipe, config) else "chat"
+    for metric in task.metrics:
+        list(questions(task, metric, config.styles, config.shots, seed, form))
+
+
+def _is_base(recipe: Recipe, config: MeasuringStage) -> bool:
+    """Whether one of the models that are asked was only pre-trained, by a stage of the recipe."""
+    named = [getattr(config, key, None) for key in ("model", "baseline")]
+    for reference in (*named, *getattr(config, "candidates", ())):
+        source = model_source(reference, recipe.places) if isinstance(reference, str) else None
+        if isinstance(source, StageOutput):
+            stage = recipe.stages[source.name]
+            if isinstance(stage, PretrainConfig) or getattr(config, "form", None) == "document":
+                return True
+    return False

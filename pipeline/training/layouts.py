@@ -1,0 +1,140 @@
+"""How the rows of supervised training become batches: packed in lines, end to end, or padded.
+
+The rows, what is predicted of them and so the loss of all of them are the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipeline.data.encode import IGNORED
+from pipeline.data.packing import OWNER, pack
+from pipeline.data.padding import padding_share
+from pipeline.errors import PosttrainError
+from pipeline.models.probe import keeps_rows_apart, sees_rows
+from pipeline.training.bins import Bins, why_padded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from datasets import Dataset
+    from transformers import PreTrainedModel
+
+    from pipeline.data.encode import EncodedExample
+    from pipeline.data.packing import PackedRows
+
+_LINE = 1024  # tokens of a packed line of which the recipe says no length; TRL's default
+
+
+@dataclass(frozen=True)
+class Layout:
+    """train, held_out: for a trainer; held_out is None where there is nothing to evaluate.
+
+    collate: of both; None for the trainer's own, which pads. names: of each item of `train`.
+    metrics: how the rows are laid out.
+    """
+
+    train: Any
+    held_out: Any
+    collate: Callable[..., Any] | None
+    names: Sequence[str]
+    metrics: dict[str, Any] = field(default_factory=dict[str, Any])
+
+
+def row_by_row(
+    examples: Sequence[EncodedExample],
+    held_out: Sequence[EncodedExample],
+    module: PreTrainedModel,
+    pad_token_id: int,
+) -> Layout:
+    """Lay out rows as items of their own, a batch of them end to end where the model allows it."""
+    lengths = [len(each.input_ids) for each in (*examples, *held_out)]
+    padded = why_padded(module, longest=max(lengths))
+    return Layout(
+        _dataset(examples),
+        _dataset(held_out) if held_out else None,
+        Bins(pad_token_id) if padded is None else None,
+        [each.where for each in examples],
+        {"packing": "in bins"}
+        if padded is None
+        else {
+            "packing": f"padded, {padded}",
+            "padding_share": round(padding_share(lengths), 4),
+        },
+    )
+
+
+def packed_in_lines(
+    examples: Sequence[EncodedExample],
+    held_out: Sequence[EncodedExample],
+    pad_token_id: int,
+    line_length: int,
+) -> Layout:
+    """Lay out several rows in each line; a model must keep them apart (`check_packing`)."""
+    lines = _packed(examples, line_length, pad_token_id)
+    return Layout(
+        _lines(lines),
+        _lines(_packed(held_out, line_length, pad_token_id)) if held_out else None,
+        lines.collate_lines,
+        [", ".join(examples[number].where for number in row) for row in lines.members],
+        {
+            "packing": f"packed: {len(examples)} rows in {len(lines)} lines of {line_length}",
+            "padding_share": round(lines.padding_share, 4),
+        },
+    )
+
+
+def line_length(max_length: int | None, longest: int, positions: int | None) -> int:
+    """Return how long packed lines are.
+
+    max_length: as the recipe says it. longest: row. positions: of the model, if they have an end.
+    """
+    if max_length is not None:
+        return max_length
+    return max(longest, _LINE if positions is None else min(_LINE, positions))
+
+
+def check_packing(name: str, module: Any, line_length: int) -> None:
+    """Raise PosttrainError where a model would see the other rows of a line."""
+    if not keeps_rows_apart(module, line_length=line_length):
+        hint = "leave `packing` out: a batch's rows are then padded"
+        raise PosttrainError(f"{name}: packing", sees_rows(module), hint)
+
+
+def _dataset(examples: Sequence[EncodedExample]) -> Dataset:
+    from datasets import Dataset
+
+    return Dataset.from_dict(
+        {
+            "input_ids": [example.input_ids for example in examples],
+            # Nothing predicts a row's first token, which upstream would count for some models.
+            "labels": [[IGNORED, *example.labels[1:]] for example in examples],
+            "row": list(range(len(examples))),
+        }
+    )
+
+
+def _lines(packed: PackedRows) -> Dataset:
+    """Return packed rows as upstream takes them, in tensors; OWNER is 0, in the padding -1."""
+    from datasets import Dataset
+
+    is_padding = np.arange(packed.input_ids.shape[1]) >= packed.lengths[:, None]
+    columns = {
+        "input_ids": packed.input_ids,
+        "position_ids": packed.position_ids,
+        "labels": packed.labels,
+        OWNER: -is_padding.astype(np.int32),
+        "row": np.arange(len(packed)),
+    }
+    return Dataset.from_dict(columns).with_format("torch")
+
+
+def _packed(examples: Sequence[EncodedExample], line_length: int, pad_token_id: int) -> PackedRows:
+    ids, labels = (
+        [np.array(getattr(example, name), dtype=np.int32) for example in examples]
+        for name in ("input_ids", "labels")
+    )
+    return pack(ids, sequence_length=line_length, pad_token_id=pad_token_id, labels=labels)
