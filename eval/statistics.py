@@ -192,7 +192,10 @@ def mcnemar_exact(a: Sequence[float], b: Sequence[float]) -> float:
     only_a = sum(1 for x, y in zip(a, b, strict=True) if x > y)
     only_b = sum(1 for x, y in zip(a, b, strict=True) if x < y)
     num_differing = only_a + only_b
-    tail = sum(math.comb(num_differing, k) for k in range(min(only_a, only_b) + 1))
+    tail, ways = 0, 1  # ways to choose k of them, from k = 0 up
+    for k in range(min(only_a, only_b) + 1):
+        tail += ways
+        ways = ways * (num_differing - k) // (k + 1)
     return min(1.0, 2 * tail / 2**num_differing)
 
 

@@ -18,7 +18,8 @@ def compare(
         list[str],
         typer.Argument(
             metavar="A B [C ...]",
-            help="Models: folders, hub ids, or stages as recipe.yaml:stage. "
+            help="Models: folders, hub ids, or stages as recipe.yaml:stage; or logs of "
+            "lm-evaluation-harness, inspect_ai or AlpacaEval: folders or files. "
             "A is what the others are measured against.",
         ),
     ],
@@ -56,10 +57,20 @@ def compare(
     runs: Runs = RUNS,
 ) -> None:
     """Compare models on the same items, without a recipe."""
-    from pipeline.report.compared import print_comparison
-    from pipeline.run.versus import compare_models, read_comparison
+    from pipeline.run.compare_logs import compare_logs, read_logs
+    from pipeline.run.comparisons import short_names
+
+    short_names(models)
+    store = store_at(runs, writes=out is None)
+    logs = read_logs(models)
+    if logs is not None:
+        _refuse_settings(logs[0].program, texts=texts, styles=styles, separator=separator)
+        _show(compare_logs(models, logs, store, tasks=_parts(tasks), out=out), as_json=as_json)
+        return
+    from pipeline.run.versus import compare_models
 
     gc.enable()
+
     settings: dict[str, Any] = {
         "tasks": _parts(tasks),
         "texts": [_text(file, separator) for file in texts or ()],
@@ -72,12 +83,20 @@ def compare(
     }
     folder = compare_models(
         models,
-        store_at(runs, writes=out is None),
+        store,
         settings=settings,
         out=out,
         seed=seed,
         roots=roots_by_name(roots),
     )
+    _show(folder, as_json=as_json)
+
+
+def _show(folder: Path, *, as_json: bool) -> None:
+    """Print the comparison in a folder."""
+    from pipeline.report.compared import print_comparison
+    from pipeline.run.comparisons import read_comparison
+
     found = read_comparison(folder)
     if as_json:
         typer.echo(json.dumps(found, indent=1))
@@ -85,6 +104,14 @@ def compare(
     screen = console()
     print_comparison(found, screen)
     screen.print(visible(f"results: {folder}"), markup=False, highlight=False)
+
+
+def _refuse_settings(program: str, **given: Any) -> None:
+    """Refuse what models are asked with, where there are only logs."""
+    for name, value in given.items():
+        if value:
+            message = f"asks models, and these are logs of {program}"
+            raise PosttrainError(f"--{name}", message, "leave it out")
 
 
 def _parts(text: str | None) -> list[str]:

@@ -9,8 +9,6 @@ is cached, and the same command asks again.
 
 from __future__ import annotations
 
-import json
-import re
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +20,7 @@ from pipeline.disk import one_line
 from pipeline.errors import PosttrainError
 from pipeline.recipe.references import Places
 from pipeline.run import progress
+from pipeline.run.comparisons import check_target, short_names, target_of
 from pipeline.run.interrupt import stop_requests
 from pipeline.run.manifest import write_json
 from pipeline.run.named_model import named_model
@@ -29,12 +28,10 @@ from pipeline.run.resume import execution_of
 from pipeline.run.staging import put, staging
 from pipeline.run.store import Store, Working
 from pipeline.run.worker import execute
-from pipeline.stages.compare import COMPARISON, CompareConfig
+from pipeline.stages.compare import CompareConfig
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-_LONGEST_PART = 40  # characters of a model's name in the folder's
 
 
 def compare_models(
@@ -53,7 +50,7 @@ def compare_models(
     folder. out: an earlier comparison there is replaced, and nothing else.
     Raises PosttrainError for what the user can mend, InterruptedRunError when asked to stop.
     """
-    names = _names(models)
+    names = short_names(models)
     config = _config(names, settings)
     for task in config.tasks:
         try:
@@ -64,8 +61,8 @@ def compare_models(
         replace(named_model(text, store, roots=roots), name=name)
         for text, name in zip(models, names, strict=True)
     ]
-    target = (out or store.runs / "compare" / "-vs-".join(map(_in_a_path, names))).absolute()
-    _check_target(target)
+    target = target_of(names, store, out)
+    check_target(target)
     request = {
         "name": "compare",
         "kind": config.stage,
@@ -82,7 +79,7 @@ def compare_models(
         "is_exact": True,
     }
     with one_line(str(target)), staging(target) as beside:
-        _check_target(target)  # a killed one's earlier comparison is back by now
+        check_target(target)  # a killed one's earlier comparison is back by now
         working = Working(beside)
         working.start_over()
         write_json(working.request, request)
@@ -91,22 +88,6 @@ def compare_models(
         working.request.rename(working.out / working.request.name)
         put(working.out, target)
     return target
-
-
-def read_comparison(folder: Path) -> dict[str, Any]:
-    """Return what comparison.json in a folder says."""
-    return json.loads((folder / COMPARISON).read_text(encoding="utf-8"))
-
-
-def _names(models: Sequence[str]) -> list[str]:
-    """Return what models are called in tables: the last part of each name, where that is enough."""
-    if len(models) < 2:
-        raise PosttrainError("posttrain compare", "takes two models or more", "name another one")
-    for index, name in enumerate(models):
-        if name in models[:index]:
-            raise PosttrainError(name, "is named twice", "name each model once")
-    short = [name.rstrip("/").rpartition("/")[2].rpartition(":")[2] for name in models]
-    return short if all(short) and len(set(short)) == len(short) else list(models)
 
 
 def _config(names: Sequence[str], settings: Mapping[str, Any]) -> CompareConfig:
@@ -124,17 +105,3 @@ def _config(names: Sequence[str], settings: Mapping[str, Any]) -> CompareConfig:
         message = first["msg"].removeprefix("Value error, ")
         message = f"{message[:1].lower()}{message[1:]}"  # pydantic writes whole sentences
         raise PosttrainError(option or "posttrain compare", message) from error
-
-
-def _in_a_path(name: str) -> str:
-    """Return a model's name as a part of a file name."""
-    return re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip(".-")[-_LONGEST_PART:] or "model"
-
-
-def _check_target(target: Path) -> None:
-    """Refuse to replace anything but an earlier comparison."""
-    if target.is_dir() and not any(target.iterdir()):
-        return
-    if target.exists() and not (target / COMPARISON).is_file():
-        message = "is there and holds no comparison, so it is not replaced"
-        raise PosttrainError(str(target), message, "name another folder with --out")

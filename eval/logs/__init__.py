@@ -1,0 +1,1 @@
+"""What other evaluation programs logged, read as results of ours; one file a program."""

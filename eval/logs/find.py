@@ -1,0 +1,76 @@
+"""Which program wrote what a path names, if any that is known: a file, or a folder of them."""
+
+import json
+from pathlib import Path
+
+from eval.logs import alpaca, harness, inspect
+from eval.logs.log import Log, LogError
+
+_MODEL_FILES = ("config.json", "adapter_config.json")
+_HEAD = 4000  # bytes of a JSON file by which it is told
+
+
+def find_log(path: Path) -> Log | None:
+    """Read the log that a path names; None where it is none. LogError where it cannot be read."""
+    try:
+        if path.is_dir():
+            return None if any((path / each).is_file() for each in _MODEL_FILES) else _folder(path)
+        return _file(path) if path.is_file() else None
+    except UnicodeDecodeError as error:
+        raise LogError(f"{path}: is not UTF-8 text ({error.reason})") from error
+    except OSError as error:
+        raise LogError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def _folder(path: Path) -> Log | None:
+    samples = harness.sample_files(path)
+    if samples:
+        return harness.read(samples)
+    logs = inspect.log_files(path)
+    if logs:
+        return inspect.read(logs)
+    annotations = sorted(each for depth in ("", "*/") for each in path.glob(depth + alpaca.FILE))
+    if len(annotations) > 1:
+        named = ", ".join(str(each) for each in annotations)
+        raise LogError(f"{path}: holds {len(annotations)} files of annotations; name one: {named}")
+    if annotations:
+        return alpaca.read(annotations[0])
+    results = harness.result_files(path)
+    if results:
+        raise LogError(
+            f"{results[0]}: says nothing of single items; run lm_eval with `--log_samples`"
+        )
+    return None
+
+
+def _file(path: Path) -> Log | None:
+    if path.suffix == ".eval":
+        return inspect.read([path])
+    if path.suffix == ".jsonl":
+        return harness.read([path]) if _begins(path, b'"doc_id"') else None
+    if path.suffix != ".json":
+        return None
+    if _begins(path, b'"instruction"') and _begins(path, b"["):
+        return alpaca.read(path)
+    if _begins(path, b'"eval"') and _begins(path, b'"status"'):
+        return inspect.read([path])
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise LogError(f"{path}: broken JSON: {error}") from error
+    if isinstance(content, dict) and "results" in content and "versions" in content:
+        time = path.stem.rpartition("_")[2]
+        samples = sorted(path.parent.glob(f"samples_*_{time}.jsonl"))
+        if not samples:
+            raise LogError(
+                f"{path}: says nothing of single items; run lm_eval with `--log_samples`"
+            )
+        return harness.read(samples)
+    if alpaca.is_log(content):
+        return alpaca.read(path)
+    return inspect.read([path]) if inspect.is_log(content) else None
+
+
+def _begins(path: Path, words: bytes) -> bool:
+    with path.open("rb") as file:
+        return words in file.read(_HEAD)
