@@ -1,9 +1,9 @@
-"""Puts one question, in one way, to a model: to write a response, to choose, to read a text.
+"""Puts one question, in one way, to a model: to write a response or to choose.
 
-Which questions are put is `eval.run`'s subject. Imports no torch until a model is asked.
+Which questions are put is `eval.run`'s subject; texts are read in `eval.passages`. Imports no torch
+until a model is asked.
 """
 
-import hashlib
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +11,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from eval.model import Form, LanguageModel, Turn
-from eval.results import BITS_PER_BYTE, ItemResult, Style
+from eval.results import ItemResult, Style
 from eval.task import Example, Metric, Task
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ Item = tuple[str, Example]  # an id of its own, and the example
 
 STEP_BY_STEP = "Let's think step by step."  # Kojima et al. 2022, table 4
 
-_EXCERPT = 200  # characters of a text that its result repeats
 _WORKED_LENGTH = 2  # a worked answer may have this many times `Task.max_new_tokens`
 _RESPONSES_FOR_RATIOS = 100  # of a question; two forward passes each
 
@@ -196,40 +195,6 @@ class Asker:
                 results.append(replace(result, reason=self._no_room(length)))
         return results
 
-    def read(
-        self, name: str, documents: Sequence[str], *, window: int | None = None
-    ) -> list[ItemResult]:
-        """Measure how many bits per byte of each document the model needs.
-
-        window: tokens of context; without it as many as the model was trained on.
-        """
-        window = window or self.model.window
-        from eval.loglik import continuation_logprobs, first_token_bits, text_pairs
-
-        windows_by_document = [
-            text_pairs(self.model, document, window=window) for document in documents
-        ]
-        pairs = [each for windows in windows_by_document for each in windows]
-        logprobs = iter(
-            continuation_logprobs(
-                self.model,
-                pairs,
-                batch_size=self.batch_size,
-                on_progress=self._progress(f"{name}, {BITS_PER_BYTE}", len(pairs)),
-                should_stop=self.should_stop,
-            )
-        )
-        results: list[ItemResult] = []
-        for index, (document, windows) in enumerate(
-            zip(documents, windows_by_document, strict=True)
-        ):
-            nats = -math.fsum(islice(logprobs, len(windows)))
-            bits = nats / math.log(2) + first_token_bits(self.model, document)
-            num_tokens = sum(len(scored) for _, scored in windows)
-            read = _read(name, index, document, bits, num_tokens)
-            results.append(replace(read, window=window))
-        return results
-
     def _prompt(self, question: Question, example: Example) -> tuple[str, list[int]]:
         """Return the prompt as a person reads it and as the model gets it."""
         if self.model.form == "document":
@@ -314,31 +279,6 @@ def _chosen(result: ItemResult, example: Example, logprobs: Sequence[float]) -> 
         score=float(is_right),
         reason=f"log-probability {right:.3f}, of the likeliest other {best_other:.3f}",
         confidence=1 / math.fsum(math.exp(logprob - best) for logprob in logprobs),
-    )
-
-
-def _read(name: str, index: int, document: str, bits: float, num_tokens: int) -> ItemResult:
-    content = document.encode()
-    size_bytes = len(content)
-    digest = hashlib.sha256(content).hexdigest()[:12]
-    result = ItemResult(
-        task=name,
-        item=f"{index}-{digest}",
-        metric=BITS_PER_BYTE,
-        style="none",
-        form="document",
-        prompt=document if len(document) <= _EXCERPT else f"{document[:_EXCERPT]}…",
-        gold="",
-        lower_is_better=True,
-    )
-    if size_bytes == 0:
-        return replace(result, reason="the document is empty")
-    return replace(
-        result,
-        score=bits / size_bytes,
-        reason=f"{bits:.1f} bits for {size_bytes} bytes",
-        num_tokens=num_tokens,
-        weight=size_bytes,
     )
 
 

@@ -36,7 +36,7 @@ def by_group(rows: Sequence[RowItems]) -> list[GroupRow]:
     for row in rows:
         group_by_item = {item: answers[0].group for item, answers in row.answers.items()}
         groups = sorted(set(group_by_item.values()), key=_place)
-        if not row.is_asked or len(groups) < 2:
+        if row.is_derived or len(groups) < 2:
             continue
         for group in groups:
             scores = {i: score for i, score in row.scores.items() if group_by_item[i] == group}

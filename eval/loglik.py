@@ -89,19 +89,28 @@ def text_pairs(model: LanguageModel, text: str, *, window: int | None = None) ->
     token has at least half a window of context.
     """
     ids = model.encode_document(text)
-    window = window or model.window
+    start = len(model.encode_document(""))
+    return windows(model, ids[:start], ids[start:], window or model.window)
+
+
+def windows(model: LanguageModel, context: list[int], ids: list[int], window: int) -> list[Pair]:
+    """Cut ids that follow a context into (context, continuation) windows that score each id once.
+
+    A context that leaves no room for all of them loses its beginning. Without a context the first
+    id is not scored: there is nothing to predict it from.
+    """
     if model.max_length is not None:
         window = min(window, model.max_length)
     stride = window // 2
     if stride < 1:
         raise ValueError(f"{model.name}: a window of {window} tokens is too short to score text")
-    pairs: list[Pair] = []
-    first_unscored = 1
-    while first_unscored < len(ids):
-        start = 0 if first_unscored == 1 else first_unscored - (window - stride)
-        end = min(start + window, len(ids))
-        pairs.append((ids[start:first_unscored], ids[first_unscored:end]))
-        first_unscored = end
+    whole = context + ids
+    first = max(1, len(context))
+    end = min(len(whole), first + window - min(first, window - stride))
+    pairs = [(whole[max(0, end - window) : first], whole[first:end])] if end > first else []
+    while end < len(whole):
+        first, end = end, min(len(whole), end + stride)
+        pairs.append((whole[first - (window - stride) : first], whole[first:end]))
     return pairs
 
 
@@ -112,7 +121,12 @@ def first_token_bits(model: LanguageModel, text: str) -> float:
     length that flatters no model, where leaving the token out would.
     """
     has_bos = bool(model.encode_document(""))
-    return 0.0 if has_bos or not text else math.log2(_vocab_size(model))
+    return 0.0 if has_bos or not text else vocabulary_bits(model)
+
+
+def vocabulary_bits(model: LanguageModel) -> float:
+    """Return the bits that naming any token of the vocabulary takes."""
+    return math.log2(_vocab_size(model))
 
 
 def split_continuation(model: LanguageModel, context: str, continuation: str) -> Pair:

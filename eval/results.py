@@ -15,6 +15,7 @@ STYLES: tuple[Style, ...] = ("zero-shot", "few-shot", "chain-of-thought", "none"
 CHOICE = "choice_accuracy"
 VERIFIED = "verified_accuracy"
 BITS_PER_BYTE = "bits_per_byte"
+RANKING = "ranking_accuracy"  # of pairs: whether the chosen response is the likelier
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from eval.model import Form
 from eval.pass_at_k import pass_at_k
 from eval.power import minimum_detectable_difference
 from eval.preference import Preference, preferences
-from eval.results import BITS_PER_BYTE, CHOICE, STYLES, VERIFIED, ItemResult, Style
+from eval.results import CHOICE, STYLES, VERIFIED, ItemResult, Style
 from eval.statistics import (
     Interval,
     mcnemar_exact,
@@ -73,10 +73,14 @@ class RowItems:
         return len(self.answers) - len(self.reference if is_difference else self.scores)
 
     @property
+    def is_derived(self) -> bool:
+        """Whether the metric is made of another one's answers."""
+        return self.is_win_rate or self.metric.startswith("pass@")
+
+    @property
     def is_asked(self) -> bool:
-        """Whether the metric is one that questions were asked for, not derived from another."""
-        is_derived = self.is_win_rate or self.metric.startswith("pass@")
-        return self.metric != BITS_PER_BYTE and not is_derived
+        """Whether the metric is one that questions were asked for."""
+        return self.style != "none" and not self.is_derived
 
     @property
     def is_win_rate(self) -> bool:
@@ -91,7 +95,7 @@ class RowItems:
     @property
     def tokens(self) -> float | None:
         """The mean length of the written responses; None where nothing is written."""
-        if self.metric in (BITS_PER_BYTE, CHOICE):
+        if self.style == "none" or self.metric == CHOICE:
             return None
         lengths = [a.num_tokens for answers in self.answers.values() for a in answers]
         lengths = [length for length in lengths if length > 0]

@@ -16,8 +16,10 @@ from itertools import islice
 
 from eval.ask import Asker, Item, Progress, Question
 from eval.model import Form, LanguageModel
+from eval.passages import document, read
 from eval.results import CHOICE, ItemResult, Style
 from eval.task import Example, Metric, Task
+from eval.tasks.benchmark import BenchmarkTask
 
 SHOT_POOL = 256  # demonstrations are drawn from this many first training examples
 
@@ -47,6 +49,7 @@ def evaluate(
     on_progress: called with what is being asked, how much of it is done, and how much there is.
 
     A choice is not asked by chain of thought, nor is a task that works nothing out (`is_worked`).
+    A task that has nothing to show (`can_show`) is not asked few-shot.
     Items whose prompt leaves no room in the model's context are not cut but left ungraded (score
     None), with the reason. Raises ValueError for a task that cannot be asked this way, and
     StopRequested.
@@ -84,15 +87,22 @@ def evaluate_texts(
     on_progress: Progress | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> list[ItemResult]:
-    """Return the bits per byte of each document of each named text (see `eval.loglik`).
+    """Return the bits per byte of each document of each named text (see `eval.passages`).
 
     window: tokens of context; without it as many as the model was trained on.
     """
-    asker = Asker(model, batch_size, on_progress=on_progress, should_stop=should_stop)
     return [
         result
         for name, documents in texts.items()
-        for result in asker.read(name, documents, window=window)
+        for result in read(
+            model,
+            name,
+            [document(model, index, text) for index, text in enumerate(documents)],
+            batch_size=batch_size,
+            window=window,
+            on_progress=on_progress,
+            should_stop=should_stop,
+        )
     ]
 
 
@@ -110,7 +120,7 @@ def questions(
     """
     for style in styles:
         if style == "few-shot":
-            for number in shots:
+            for number in shots if can_show(task) else ():
                 yield Question(task, metric, style, demonstrations(task, number, seed))
         elif style != "chain-of-thought":
             yield Question(task, metric, style, ())
@@ -138,6 +148,11 @@ def demonstrations(task: Task, shots: int, seed: int, *, worked: bool = False) -
             f"a prompt of `{task.name}` takes 1 to {len(pool)} {kind}demonstrations, not {shots}"
         )
     return random.Random(f"{seed}/{task.name}").sample(pool, shots)
+
+
+def can_show(task: Task) -> bool:
+    """Return whether a task has demonstrations: a benchmark may have rows to ask and no others."""
+    return not isinstance(task, BenchmarkTask) or "train" in task.splits
 
 
 def is_worked(task: Task) -> bool:

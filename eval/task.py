@@ -91,8 +91,8 @@ class Task(ABC):
     version: ClassVar[int]
     kind: ClassVar[Kind]
     summary: ClassVar[str]
-    metrics: ClassVar[tuple[Metric, ...]] = ("verified_accuracy",)
-    max_new_tokens: ClassVar[int] = 64
+    metrics: tuple[Metric, ...] = ("verified_accuracy",)
+    max_new_tokens: int = 64
     document_stop: ClassVar[tuple[str, ...]] = ("\n",)
     worked_stop: ClassVar[tuple[str, ...]] = ("\n\n",)
 

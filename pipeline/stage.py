@@ -115,7 +115,8 @@ class Stage:
     trainer: the upstream config class that `training_args` goes to, or None.
     training_defaults: our defaults, below the user's `training_args`.
     adapter_defaults: what is otherwise where an adapter is trained.
-    data_forms: the forms of rows it reads, none when it reads no rows.
+    data_forms: the forms of rows it reads, none when it reads no rows. measured_forms: those of the
+    fields that take others, where the rows are only measured.
     is_seeded: whether the seed can change the result.
     is_distributed: whether several processes share its work; other stages run in one.
     """
@@ -128,6 +129,9 @@ class Stage:
     training_defaults: Mapping[str, Any] = field(default_factory=dict[str, Any])
     adapter_defaults: Mapping[str, Any] = field(default_factory=dict[str, Any])
     data_forms: tuple[DataForm, ...] = ()
+    measured_forms: Mapping[str, tuple[DataForm, ...]] = field(
+        default_factory=dict[str, "tuple[DataForm, ...]"]
+    )
     is_seeded: bool = True
     is_distributed: bool = False
 

@@ -77,6 +77,12 @@ def last_number(text: str) -> str | None:
     return _without_separators(found[-1]) if found else None
 
 
+def only_number(text: str) -> str | None:
+    """Return the number in a text that has no other, as `last_number` reads it."""
+    found = _ANY_NUMBER.findall(_plain(text))
+    return _without_separators(found[0]) if len(found) == 1 else None
+
+
 def choice_letter(text: str, letters: str = "ABCD") -> str | None:
     """Return the letter that a multiple-choice response settles on.
 
@@ -107,6 +113,36 @@ def choice_letter(text: str, letters: str = "ABCD") -> str | None:
         return match[1] or match[2]
     bracketed = set(re.findall(rf"\(({one})\)", text))
     return bracketed.pop() if len(bracketed) == 1 else None
+
+
+def choice_letters(text: str, letters: str = "ABCD") -> str | None:
+    """Return the letters that a response to a question with several right options settles on.
+
+    Sorted, each once: of `BC`, `B, C`, `(B) and (C)`. Read where `choice_letter` reads one: in a
+    box, after the last `answer is`, as the whole response or its last line, at its beginning.
+    """
+    one = rf"\(?[{re.escape(letters)}]\)?"
+    run = rf"{one}(?:(?: ?[,;/&+] ?(?:and )?| and | )?{one}){{0,9}}"
+    found: list[str] = []
+    inside = boxed(text)
+    if inside is not None:
+        found += re.findall(rf"^(?:\\text\{{)?({run})\.?\}}?$", inside)
+    if not found:
+        stated = re.findall(
+            rf"\b(?i:answers?|choices?|options?)\b[*_ ]{{0,4}}(?:is|are|:)[:*_ ]{{0,4}}"
+            rf"(?:(?i:options?|choices?) )?({run})(?![A-Za-z])",
+            re.sub(r"\s+", " ", text),
+        )
+        found += stated[-1:]
+    stripped = text.strip()
+    for part in (stripped, stripped.rsplit("\n", 1)[-1]):
+        if not found:
+            found += re.findall(rf"^[*\s]{{0,4}}({run})[*.\s]{{0,4}}$", part)
+    if not found:
+        found += re.findall(rf"^[*]{{0,2}}({run})[.:*\n]", stripped)
+    if not found:
+        return None
+    return "".join(sorted(set(re.sub(r"\band\b", "", found[0])) & set(letters)))
 
 
 def code_block(text: str, language: str | None = None, *, defining: str = "") -> str | None:

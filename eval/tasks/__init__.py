@@ -41,6 +41,7 @@ BENCHMARKS: dict[str, str] = {
     "mbpp": "eval.tasks.mbpp:Mbpp",
     "mmlu": "eval.tasks.multiple_choice:Mmlu",
     "multiple_choice": "eval.tasks.multiple_choice:MultipleChoice",
+    "qa": "eval.tasks.qa:Qa",
 }
 
 _NAME = re.compile(r"([^()]+?)\s*(?:\((.*)\))?", re.DOTALL)
@@ -53,12 +54,12 @@ def load(name: str) -> Task:
         raise ValueError(f"`{plain}` needs its rows: make a {BENCHMARKS[plain]} of them")
     if plain not in BUILT_IN:
         raise ValueError(f"unknown task `{plain[:40]}`; {_guess(plain, [*BUILT_IN, *BENCHMARKS])}")
-    return made(plain, _named(BUILT_IN[plain]), settings)
+    return made(plain, _loaded(BUILT_IN[plain]), settings)
 
 
 def benchmark_class(name: str) -> "type[BenchmarkTask]":
     """Return the class of one of the BENCHMARKS."""
-    return _named(BENCHMARKS[name])
+    return _loaded(BENCHMARKS[name])
 
 
 def parse(name: str) -> tuple[str, dict[str, Setting]]:
@@ -100,12 +101,16 @@ def made(
     except TypeError as error:
         raise ValueError(f"task `{name}`: {error}") from error
     if taken:
-        said = ", ".join(f"{key}={_said(value)}" for key, value in taken.items())
-        instance.name = f"{name}({said})"
+        instance.name = named(name, taken)
     return instance
 
 
-def _named(place: str) -> type[Any]:
+def named(name: str, settings: Mapping[str, Setting]) -> str:
+    """Return a task's name with its settings, as `parse` reads it."""
+    return f"{name}({', '.join(f'{key}={_said(value)}' for key, value in settings.items())})"
+
+
+def _loaded(place: str) -> type[Any]:
     module, _, attribute = place.partition(":")
     return getattr(import_module(module), attribute)
 

@@ -83,6 +83,10 @@ class BenchmarkTask(Task):
         """Return whether a row belongs to the split that its source was given for."""
         return True
 
+    def remark(self) -> str:
+        """Return what else is to be said of the rows, once they are read; empty for nothing."""
+        return ""
+
     @property
     def splits(self) -> tuple[Split, ...]:
         """The splits that there are rows of."""

@@ -9,6 +9,7 @@ from pipeline.data.formats import Record, TextRow, read
 from pipeline.data.mixing import RowSource, TokenSource
 from pipeline.data.tasks import load_task, task_rows
 from pipeline.errors import PosttrainError
+from pipeline.recipe.config import READ_FORMS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -64,6 +65,16 @@ def held_out_texts(block: DataBlock, places: Places, *, at_most: int) -> list[st
     """
     found = records(block, places, ("text",), seed=_UNSEEN_SEED, held_out=True)
     return [record.text for record in islice(found, at_most) if isinstance(record, TextRow)]
+
+
+def held_out_rows(block: DataBlock, places: Places, *, at_most: int) -> list[Record]:
+    """Return rows to be read and measured, of any form, that training on the block never sees.
+
+    As `held_out_texts`: of a task documents, of a file its held-out part, or all of it.
+    """
+    forms: Sequence[DataForm] = READ_FORMS if block.task is None else ("text",)
+    found = records(block, places, forms, seed=_UNSEEN_SEED, held_out=True)
+    return list(islice(found, at_most))
 
 
 def held_out_records(

@@ -12,7 +12,7 @@ from typing import Any
 
 from eval import tasks
 from eval.task import Split, Task
-from eval.tasks.benchmark import PLACES, RowsError
+from eval.tasks.benchmark import PLACES, BenchmarkTask, RowsError
 from pipeline.data.files import file_rows
 from pipeline.data.hub import hub_rows
 from pipeline.errors import PosttrainError
@@ -66,8 +66,7 @@ def load_task(name: str, places: Places) -> Task:
             return tasks.made(made.name, made, settings)
         task = made() if isinstance(made, type) else made
     elif plain in tasks.BENCHMARKS:
-        rows = task_rows(name, places)
-        return tasks.made(plain, tasks.benchmark_class(plain), settings, unsaid=PLACES, _rows=rows)
+        return _benchmark(plain, settings, task_rows(name, places))
     elif plain in tasks.BUILT_IN:
         return tasks.load(name)
     else:
@@ -118,6 +117,22 @@ def task_rows(name: str, places: Places) -> dict[Split, FileRows | HubRows]:
     }
 
 
+def _benchmark(
+    plain: str, settings: Mapping[str, tasks.Setting], rows: Mapping[Split, FileRows | HubRows]
+) -> Task:
+    """Return a benchmark; one that nobody published is known by its file, as two of a kind are."""
+    kind = tasks.benchmark_class(plain)
+    task = tasks.made(plain, kind, settings, unsaid=PLACES, _rows=rows)
+    if not kind.hub and "test" in rows and isinstance(rows["test"], FileRows):
+        key = "file" if "file" in settings else "test"
+        shown = {
+            key: rows["test"].path.name,
+            **{k: v for k, v in settings.items() if k not in PLACES},
+        }
+        task.name = tasks.named(plain, shown)
+    return task
+
+
 def check_task(name: str, places: Places) -> str:
     """Read every row of a benchmark that lies in files and say how many there are; else "".
 
@@ -131,7 +146,8 @@ def check_task(name: str, places: Places) -> str:
         counts = [f"{sum(1 for _ in task.examples(split))} {split}" for split in rows]
     except RowsError as error:
         raise PosttrainError(name, str(error)) from error
-    return f"{task.name}: examples: {', '.join(counts)}"
+    remark = task.remark() if isinstance(task, BenchmarkTask) else ""
+    return f"{task.name}: examples: {', '.join(counts)}" + (f"; {remark}" if remark else "")
 
 
 def _text(task: str, key: str, value: tasks.Setting) -> str:

@@ -23,6 +23,8 @@ from pydantic import (
 )
 from pydantic_core import core_schema
 
+from pipeline.recipe.task_names import together
+
 
 @dataclass(frozen=True)
 class Execution:
@@ -130,6 +132,8 @@ COLUMNS = (
     *("chosen", "rejected", "margin", "probability"),
     "input_ids",
 )
+# What can be read and measured without training on it; data/passages.py says what of it is.
+READ_FORMS: tuple[DataForm, ...] = ("text", "prompt_completion", "chat", "preference")
 # The fields of stages that hold data blocks: what is trained on, what is only measured.
 TRAINED_ON = ("data", "prompts")
 MEASURED_ON = ("texts", "eval_data")
@@ -207,6 +211,11 @@ class DataBlock(Block):
     separator: Annotated[str, Field(min_length=1)] | None = None
     subset: str | None = None
     revision: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _whole_task(cls, value: Any) -> Any:
+        return together(cast("dict[str, Any]", value)) if isinstance(value, dict) else value
 
     @model_validator(mode="after")
     def _one_source(self) -> "DataBlock":

@@ -55,7 +55,7 @@ def _asking(recipe: "Recipe", name: str, config: "CompareConfig") -> "MeasuringS
 def _metrics_by_task(
     recipe: "Recipe", asking: "MeasuringStage", pass_at: Sequence[int]
 ) -> dict[str, list[str]]:
-    from eval.results import BITS_PER_BYTE, VERIFIED
+    from eval.results import BITS_PER_BYTE, RANKING, VERIFIED
     from eval.rows import WIN_RATE, counts
     from eval.tasks import parse
 
@@ -74,4 +74,6 @@ def _metrics_by_task(
         found.setdefault(parse(name)[0], [])  # only the harness knows what it measures of it
     for block in asking.texts:
         found.setdefault(block.label, []).append(BITS_PER_BYTE)
+        if block.form in (None, "preference"):  # else only its rows tell whether they are pairs
+            found[block.label].append(RANKING)
     return found

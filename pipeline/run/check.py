@@ -121,8 +121,9 @@ def _check_labels(recipe: Recipe, name: str, source: _Source) -> None:
 
 def _sources(config: StageConfig) -> Iterator[_Source]:
     """Yield a stage's data blocks, the forms it reads and whether it reads the held-out part."""
-    forms = stage_of(config.stage).data_forms
+    stage = stage_of(config.stage)
     for field in (*TRAINED_ON, *MEASURED_ON):
+        forms = stage.measured_forms.get(field, stage.data_forms)
         for block in getattr(config, field, ()):
             yield block, forms, field in MEASURED_ON and block.holdout is not None
 

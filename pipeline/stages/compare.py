@@ -20,6 +20,7 @@ from pipeline.errors import PosttrainError
 from pipeline.recipe.config import OR_ONE, Block, RefersTo
 from pipeline.stage import Stage, StageContext, StageInput, StageResult
 from pipeline.stages.evaluate import (
+    MEASURED_FORMS,
     Measured,
     MeasuringStage,
     measure,
@@ -152,4 +153,11 @@ def _measured(
     )
 
 
-STAGE = Stage(config=CompareConfig, run=run, produces="comparison", version=4, data_forms=("text",))
+STAGE = Stage(
+    config=CompareConfig,
+    run=run,
+    produces="comparison",
+    version=5,
+    data_forms=("text",),
+    measured_forms=MEASURED_FORMS,
+)

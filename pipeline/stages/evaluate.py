@@ -11,42 +11,52 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
+from pydantic import BeforeValidator, Field, NonNegativeFloat, PositiveInt, model_validator
 
 from pipeline.errors import InfrastructureError, PosttrainError
 from pipeline.recipe.config import (
     EXECUTION,
     OR_ONE,
+    READ_FORMS,
     DataBlock,
+    DataForm,
     FolderName,
     ModelRef,
     Precision,
     StageConfig,
     TaskName,
 )
+from pipeline.recipe.task_names import task_name, task_names
 from pipeline.stage import Stage, StageContext, StageInput, StageResult
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
+    from eval.ask import Progress
     from eval.compare import Row
     from eval.harness import Harness
     from eval.model import LanguageModel
     from eval.results import ItemResult
     from eval.task import Task
+    from pipeline.data.records import Record
 
 ITEMS = "items.jsonl"
 _MOST_SHOTS = 256  # SHOT_POOL of eval/run.py, which takes long to import
+MEASURED_FORMS: dict[str, tuple[DataForm, ...]] = {"texts": READ_FORMS}
 Style = Literal["zero-shot", "few-shot", "chain-of-thought"]
 Form = Literal["document", "chat"]
+_Settings = dict[str, str | int | float | bool]
+_Task = Annotated[TaskName, BeforeValidator(task_name, json_schema_input_type=TaskName | _Settings)]
 
 
 class MeasuringStage(StageConfig):
     """What is asked of a model.
 
-    tasks: by name. texts: sources whose bits per byte are measured (with `holdout`, the part held
-    out).
+    tasks: by name, with settings in brackets: `qa(file=mine.csv, match=exact)`.
+    texts: sources whose bits per byte are measured (with `holdout`, of the part held out): of a
+    text all of it, of a chat each message of the assistant's, of a pair the chosen response, and
+    whether that is the likelier.
     harness: tasks of lm-evaluation-harness by name, `arc_easy` or `arc_challenge(num_fewshot=25)`,
     asked and scored as it does; of what follows only `limit`, `precision` and `batch_size` hold for
     them. harness_include: a folder with definitions of the user's own.
@@ -63,7 +73,7 @@ class MeasuringStage(StageConfig):
     batch_size: memory and speed only.
     """
 
-    tasks: Annotated[tuple[TaskName, ...], OR_ONE] = ()
+    tasks: Annotated[tuple[_Task, ...], OR_ONE, BeforeValidator(task_names)] = ()
     texts: Annotated[tuple[DataBlock, ...], OR_ONE] = ()
     harness: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], OR_ONE] = ()
     harness_include: FolderName | None = None
@@ -184,8 +194,8 @@ def measure(
 
     window: tokens of context for texts; without it as many as the model was trained on.
     """
-    from eval.run import evaluate, evaluate_texts
-    from pipeline.data.blocks import held_out_texts
+    from eval.run import evaluate
+    from pipeline.data.blocks import held_out_rows
     from pipeline.data.tasks import load_task
     from pipeline.models.language import language_model
     from reward.sandbox import SandboxUnavailable
@@ -193,7 +203,7 @@ def measure(
     tasks = [load_task(name, context.places) for name in config.tasks]
     harness = _harness(config, context)
     texts = {
-        block.label: held_out_texts(block, context.places, at_most=config.limit)
+        block.label: held_out_rows(block, context.places, at_most=config.limit)
         for block in config.texts
     }
     model = language_model(source, form=form, precision=config.precision)
@@ -223,16 +233,11 @@ def measure(
         )
     except SandboxUnavailable as error:
         raise InfrastructureError(context.name, str(error)) from error
-    if texts:
-        results += evaluate_texts(
-            model,
-            texts,
-            batch_size=config.batch_size,
-            window=window,
-            on_progress=show,
-            should_stop=context.should_stop,
-        )
-    notes += _not_worked(config, tasks)
+    for name, rows in texts.items():
+        read, said = _read(model, name, rows, config, window, show, context)
+        results += read
+        notes += said
+    notes += _left_out(config, tasks)
     versions: dict[str, str] = {}
     if harness is not None:
         asked = harness.ask(
@@ -246,6 +251,39 @@ def measure(
         notes += asked.notes
         versions = asked.versions
     return Measured(results, parent.name if parent else None, notes, versions)
+
+
+def _read(
+    model: LanguageModel,
+    name: str,
+    rows: Sequence[Record],
+    config: MeasuringStage,
+    window: int | None,
+    show: Progress,
+    context: StageContext,
+) -> tuple[list[ItemResult], list[str]]:
+    """Return what reading rows costs a model in bits, and what is to be said of it."""
+    from eval.passages import read
+    from pipeline.data.passages import is_transcribed, num_dropped, passages_of
+
+    results = read(
+        model,
+        name,
+        passages_of(rows, model),
+        batch_size=config.batch_size,
+        window=window,
+        on_progress=show,
+        should_stop=context.should_stop,
+    )
+    notes: list[str] = []
+    if is_transcribed(rows, model):
+        notes.append(
+            f"`{model.name}` has no chat template: it read the chats of `{name}` as transcripts "
+            "(User: ... Assistant: ...)."
+        )
+    if num_dropped(rows):
+        notes.append(f"`{name}`: {num_dropped(rows)} of {len(rows)} rows were unusable.")
+    return results, notes
 
 
 def write_items(results: Iterable[ItemResult], model: str, context: StageContext) -> None:
@@ -283,27 +321,43 @@ def _check_questions(
     config: MeasuringStage, context: StageContext, tasks: Sequence[Task], form: Form
 ) -> None:
     """Raise PosttrainError for a task without items, or with too few examples to show."""
-    from eval.run import questions
+    from eval.run import can_show, demonstrations, questions
 
     try:
         for task in tasks:
             task.test_items(config.limit)
+            if _names_few_shot(config) and not can_show(task):
+                demonstrations(task, 1, context.seed)  # raises, saying what is missing
             for metric in task.metrics:
                 list(questions(task, metric, config.styles, config.shots, context.seed, form))
     except ValueError as error:
         raise PosttrainError(context.name, str(error)) from error
 
 
-def _not_worked(config: MeasuringStage, tasks: Sequence[Task]) -> list[str]:
-    """Return the note on tasks that a chain of thought leaves out."""
-    from eval.run import is_worked
+def _names_few_shot(config: MeasuringStage) -> bool:
+    """Whether the recipe itself asks for few-shot prompts: else they are left out without rows."""
+    return "styles" in config.model_fields_set and "few-shot" in config.styles
 
-    if "chain-of-thought" not in config.styles:
-        return []
+
+def _left_out(config: MeasuringStage, tasks: Sequence[Task]) -> list[str]:
+    """Return notes on what is not asked: ways that a task does not know, items beyond `limit`."""
+    from eval.run import can_show, is_worked
+    from eval.tasks.benchmark import BenchmarkTask
+
+    notes: list[str] = []
     names = [f"`{task.name}`" for task in tasks if not is_worked(task)]
-    if not names:
-        return []
-    return [f"Not asked by chain of thought, since they work nothing out: {', '.join(names)}."]
+    if names and "chain-of-thought" in config.styles:
+        said = f"Not asked by chain of thought, since they work nothing out: {', '.join(names)}."
+        notes.append(said)
+    names = [f"`{task.name}`" for task in tasks if not can_show(task)]
+    if names and "few-shot" in config.styles:
+        shown = "no rows to show in a prompt (`train=FILE` gives some)"
+        notes.append(f"Not asked few-shot, since they have {shown}: {', '.join(names)}.")
+    for task in tasks:
+        number = len(list(task.examples("test"))) if isinstance(task, BenchmarkTask) else 0
+        if number > config.limit:
+            notes.append(f"`{task.name}`: the first {config.limit} of {number} items (`limit`).")
+    return notes
 
 
 def _trained_from(
@@ -329,5 +383,10 @@ def _trained_from(
 
 
 STAGE = Stage(
-    config=EvaluateConfig, run=run, produces="evaluation", version=5, data_forms=("text",)
+    config=EvaluateConfig,
+    run=run,
+    produces="evaluation",
+    version=6,
+    data_forms=("text",),
+    measured_forms=MEASURED_FORMS,
 )

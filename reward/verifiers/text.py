@@ -4,7 +4,7 @@ Exact match as in SQuAD (Rajpurkar et al. 2016). Not a measure of likeness: a pa
 """
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Literal
 
 from reward.verdict import Verdict
@@ -18,6 +18,9 @@ _DENIED = re.compile(
     r"\b(?:not|never|nor|cannot be|can t be|anything but|(?:is|was|are|were|does|did)n t) $"
 )
 _MAX_MARKS = 30
+_AROUND = " \"'`*_\u201c\u201d\u2018\u2019\u00ab\u00bb"
+_MARKS = ".!?\u3002\uff01\uff1f"
+_UNSPACED = frozenset(("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR", "TIBETAN"))
 _SENTENCE_END = re.compile(r"[.!?](?=\s|$)|\n")
 
 
@@ -76,6 +79,42 @@ def _stream_safe(words: str) -> str:
     return re.sub(f"({mark}{{{_MAX_MARKS}}}){mark}+", r"\1", words)
 
 
+def says_one_of(response: str, wanted: Sequence[str]) -> Verdict:
+    """Look for any of some texts in the response, as whole words and not denied (`not Lima`).
+
+    Words are normalised as in `text`. In scripts that put no spaces between words, a text may stand
+    anywhere.
+    """
+    forms = {normalised(each): each for each in wanted}
+    forms.pop("", None)
+    if not forms:
+        return Verdict(None, None, "the reference has no letter or digit to look for")
+    said = normalised(response)
+    pattern = "|".join(_whole(form) for form in sorted(forms, key=len, reverse=True))
+    found = [(denied, form) for denied, form in re.findall(rf"(\bnot )?({pattern})", said)]
+    for denied, form in found:
+        if not denied:
+            return Verdict(1.0, forms[form], "says the expected text")
+    if found:
+        return Verdict(0.0, None, "denies the expected text")
+    return Verdict(0.0, None, f"does not say `{wanted[0][:80]}`")
+
+
+def same_words(response: str, wanted: Sequence[str]) -> Verdict:
+    """Compare the whole response with any of some texts, but for case and spaces.
+
+    Quotes and marks around it and the mark at its end do not count; those inside it do: C++ is not
+    C#.
+    """
+    answer = response.strip()
+    found = _bare(answer)
+    if not found:
+        return Verdict(0.0, None, "the response is empty")
+    if found in [_bare(each) for each in wanted]:
+        return Verdict(1.0, answer, "the expected text")
+    return Verdict(0.0, answer, f"expected `{wanted[0][:80]}`")
+
+
 def named(response: str, candidates: Collection[str]) -> tuple[str, ...]:
     """Return the candidates that the response names as whole words, in order, each once.
 
@@ -89,3 +128,28 @@ def named(response: str, candidates: Collection[str]) -> tuple[str, ...]:
     pattern = rf"\b(not )?({'|'.join(map(re.escape, longest_first))})\b"
     found = re.findall(pattern, normalised(response))
     return tuple(dict.fromkeys(by_form[form] for denied, form in found if not denied))
+
+
+def _bare(words: str) -> str:
+    """Return the words in lower case, one space between them, without quotes and marks around."""
+    import unicodedata
+
+    folded = unicodedata.normalize("NFKC", _stream_safe(words)).casefold()
+    plain = " ".join(folded.split())
+    return plain.strip(_AROUND).rstrip(_MARKS).strip(_AROUND) or plain
+
+
+def _whole(form: str) -> str:
+    """Return a pattern for a normalised text that begins and ends where words do."""
+    before = "" if _is_unspaced(form[0]) else r"(?<!\w)"
+    after = "" if _is_unspaced(form[-1]) else r"(?!\w)"
+    return f"{before}{re.escape(form)}{after}"
+
+
+def _is_unspaced(letter: str) -> bool:
+    """Whether a letter is of a script that is written without spaces between words."""
+    import unicodedata
+
+    if letter.isascii():
+        return False
+    return unicodedata.name(letter, "").split(" ")[0] in _UNSPACED

@@ -1,0 +1,202 @@
+"""Anybody's questions and answers, a row each: a task in one line of a recipe.
+
+    qa(file=mine.csv, match=exact)
+
+A row has a question, its answer and, where a question is about something, a `context` above it. A
+`category` becomes the item's group. Several answers may be right: a list, or what SQuAD and
+TriviaQA write. `train=FILE` gives rows to learn from and to show in few-shot prompts.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any, cast
+
+from eval.task import Example, Split
+from eval.tasks.benchmark import BenchmarkTask, Row, Rows, RowsError, digest
+from eval.tasks.multiple_choice import lettered, offered
+from eval.tasks.options import columns_of
+from reward import extract
+from reward.verdict import Verdict
+from reward.verifiers.choice import choice
+from reward.verifiers.numeric import numeric
+from reward.verifiers.text import normalised, same_words, says_one_of
+
+MATCHES = {
+    "exact": "the whole response is the answer, but for case, spaces and the marks around it",
+    "contains": "the response says the answer, as whole words",
+    "number": "the response's final number is the answer's",
+    "choice": "the response settles on the letter of the right option",
+}
+QUESTIONS = ("question", "prompt", "instruction", "problem", "query", "input")
+ANSWERS = (
+    *("answer", "answers", "output", "response", "target", "reference", "completion"),
+    *("expected", "ideal", "solution"),
+)
+CONTEXTS = ("context", "passage")
+GROUPS = ("category", "subject", "group")
+_BETWEEN = "\n"  # of several right answers in a reference, which have no line breaks
+
+
+class Qa(BenchmarkTask):
+    """Questions and answers of yours.
+
+    match: how a response is compared with the answer, one of `MATCHES`. question, answer: the
+    columns, where they are not called as in `QUESTIONS` and `ANSWERS`. tolerance: how far a number
+    may be off. options: the most choices that a question has. max_new_tokens: of a response.
+    """
+
+    name = "qa"
+    version = 1
+    summary = "questions and answers of yours"
+
+    def __init__(
+        self,
+        _rows: Mapping[Split, Rows],
+        match: str = "",
+        question: str = "",
+        answer: str = "",
+        tolerance: float = 0.0,
+        options: int = 4,
+        max_new_tokens: int = 64,
+    ) -> None:
+        super().__init__(_rows)
+        if match not in MATCHES:
+            said = f"`match={match}` is not known" if match else "it is not said how to compare"
+            ways = "; ".join(f"{name}: {meaning}" for name, meaning in MATCHES.items())
+            raise ValueError(f"task `qa`: {said}; write one of match={'|'.join(MATCHES)} ({ways})")
+        if tolerance and match != "number":
+            raise ValueError("task `qa`: `tolerance` is of numbers; write `match=number` with it")
+        if max_new_tokens < 1 or tolerance < 0:
+            raise ValueError("task `qa`: `max_new_tokens` and `tolerance` cannot be below that")
+        self.match = match
+        self.max_new_tokens = max_new_tokens
+        self.tolerance = tolerance
+        self.letters = offered(options)
+        if match == "choice":
+            self.metrics = ("choice_accuracy", "verified_accuracy")
+        self._columns = {"question": str(question), "answer": str(answer)}
+        self._read_as: dict[str, str] = {}  # what is read, and from which column
+        self._there: dict[str, None] = {}  # every column of the rows so far
+        self._used: set[str] = set()
+
+    def example(self, row: Row) -> Example:
+        """Read one question; RowsError where it or its answer is missing or cannot be compared."""
+        self._there |= dict.fromkeys(map(str, row.fields))
+        question = self._question(row)
+        group = next((name for name in GROUPS if _is_text(row.fields.get(name))), "")
+        self._used.add(group)
+        said = row.text(group) if group else ""
+        if self.match == "choice":
+            column = self._columns["answer"] or None
+            self._used |= columns_of(row, column)
+            return lettered(row, question, self.name, self.letters, answer=column, group=said)
+        answers = self._answers(row, self._column(row, "answer", ANSWERS))
+        return Example(
+            id=f"{self.name} {digest(question)}",
+            prompt=question,
+            response=answers[0],
+            reference=_BETWEEN.join(answers),
+            document=f"Question: {question}\nAnswer:",
+            continuation=f" {answers[0]}",
+            group=said,
+        )
+
+    def verify(self, response: str, reference: str) -> Verdict:
+        """Compare the response with the right answers, as `match` says."""
+        answers = reference.split(_BETWEEN)
+        if self.match == "choice":
+            return choice(response, reference, letters=self.letters)
+        if self.match == "exact":
+            return same_words(response, answers)
+        if self.match == "contains":
+            return says_one_of(response, answers)
+        verdicts = [numeric(response, each, tolerance=self.tolerance) for each in answers]
+        return max(verdicts, key=lambda each: -1.0 if each.score is None else each.score)
+
+    def remark(self) -> str:
+        """Say which columns are read and which are not."""
+        for split in self.splits:
+            self.examples(split)
+        read = ", ".join(f"{ours} from `{theirs}`" for ours, theirs in self._read_as.items())
+        unread = ", ".join(f"`{name}`" for name in self._there if name not in self._used)
+        return read + (f"; not used: {unread}" if unread else "")
+
+    def _question(self, row: Row) -> str:
+        """Return the question, below what it is about; of Alpaca's rows above its `input`."""
+        asked = self._column(row, "question", QUESTIONS)
+        question = row.text(asked).strip()
+        if not question:
+            raise RowsError(f"{row.where}: `{asked}` is empty")
+        for name in CONTEXTS:
+            if name != asked and _is_text(row.fields.get(name)):
+                question = f"{row.text(name).strip()}\n\n{question}"
+                self._used.add(name)
+        if asked == "instruction" and _is_text(row.fields.get("input")):
+            question = f"{question}\n\n{row.text('input').strip()}"
+        self._used |= {"input"} if asked == "instruction" else set()
+        return question
+
+    def _column(self, row: Row, ours: str, known: tuple[str, ...]) -> str:
+        """Return the column of a question or answer: the one that was named, else a known one."""
+        name = self._columns[ours] or next((each for each in known if each in row.fields), "")
+        if not name:
+            there = ", ".join(map(str, row.fields)) or "none"
+            hint = f"name it: `{ours}=COLUMN`"
+            raise RowsError(f"{row.where}: no column is the {ours}; there are {there}; {hint}")
+        self._read_as.setdefault(ours, name)
+        self._used.add(name)
+        return name
+
+    def _answers(self, row: Row, column: str) -> list[str]:
+        if column not in row.fields:
+            row.text(column)  # raises, naming the columns that there are
+        given = [each for each in _listed(row.fields[column]) if each]
+        if not given:
+            raise RowsError(f"{row.where}: `{column}` has no answer; take the row out")
+        return list(dict.fromkeys(self._comparable(row, column, each) for each in given))
+
+    def _comparable(self, row: Row, column: str, answer: str) -> str:
+        """Return an answer as `verify` compares with it; RowsError where it cannot."""
+        plain = " ".join(answer.split())
+        if self.match == "contains" and not normalised(plain):
+            hint = "write match=exact"
+            raise RowsError(f"{row.where}: `{column}` `{plain}` has no letter or digit; {hint}")
+        if self.match != "number":
+            return plain
+        marked = extract.after_hashes(answer) or plain
+        number = extract.lone_number(marked) or extract.only_number(marked)
+        if number is None:
+            hint = "give the number alone, or write match=contains"
+            raise RowsError(f"{row.where}: `{column}` `{plain[:40]}` is not one number; {hint}")
+        return number
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip())
+
+
+def _listed(value: Any) -> list[str]:
+    """Return the right answers that a value holds; none where it holds no text or number."""
+    if isinstance(value, str) and value.lstrip()[:2] in ('["', "['"):
+        value = _parsed(value)
+    if isinstance(value, bool):
+        return [str(value).lower()]
+    if isinstance(value, int | float):
+        return [repr(value)]
+    if isinstance(value, str):
+        return [value.strip()]
+    if isinstance(value, dict):
+        fields = cast("dict[str, Any]", value)
+        held = [fields.get(name) for name in ("text", "value", "aliases")]
+        return [text for each in held for text in _listed(each)]
+    if isinstance(value, list | tuple):
+        return [text for each in cast("list[Any]", value) for text in _listed(each)]
+    return []
+
+
+def _parsed(text: str) -> Any:
+    """Return what a list written as a text holds; the text itself where it is no JSON."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text

@@ -1,0 +1,52 @@
+"""Tasks as a recipe may write them, as the one text that names a task with its settings.
+
+`qa(file=a.csv, match=exact)` needs no quotes: where a YAML list or mapping in brackets has taken it
+apart at its commas, it is put together again. `{task: qa, file: a.csv, match: exact}` says the
+same.
+"""
+
+from typing import Any, cast
+
+_TASK = "task"
+
+
+def task_names(value: Any) -> Any:
+    """Return a list of tasks with each as a text; what is no such list as it is."""
+    if not isinstance(value, list | tuple):
+        return task_name(value)
+    names: list[Any] = []
+    for each in cast("list[Any]", value):
+        if names and isinstance(each, str) and _is_open(names[-1]):
+            names[-1] = f"{names[-1]}, {each}"
+        else:
+            names.append(task_name(each))
+    return names
+
+
+def task_name(value: Any) -> Any:
+    """Return a task that is written as a mapping as a text; anything else as it is."""
+    if not isinstance(value, dict) or not isinstance(value.get(_TASK), str):  # pyright: ignore[reportUnknownMemberType]
+        return value  # pyright: ignore[reportUnknownVariableType]
+    whole = together(cast("dict[str, Any]", value))
+    settings = {key: each for key, each in whole.items() if key != _TASK}
+    if not settings:
+        return whole[_TASK]
+    return f"{whole[_TASK]}({', '.join(f'{key}={_said(each)}' for key, each in settings.items())})"
+
+
+def together(block: dict[str, Any]) -> dict[str, Any]:
+    """Return a mapping whose `task` has the settings in brackets that became keys without value."""
+    name = block.get(_TASK)
+    if not _is_open(name):
+        return block
+    parts = [key for key, value in block.items() if value is None]
+    rest = {key: value for key, value in block.items() if value is not None}
+    return {**rest, _TASK: ", ".join([str(name), *parts])}
+
+
+def _is_open(name: Any) -> bool:
+    return isinstance(name, str) and name.count("(") > name.count(")")
+
+
+def _said(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
