@@ -27,7 +27,8 @@ class PPOConfig(TrainingArguments):
 
     logging_steps: 1, so that every rollout has a line; with more, those that hold a multiple of it.
     total_episodes: responses in all; without it `num_train_epochs` passes over the prompts.
-    num_ppo_epochs: 4 (Ziegler et al. 2019; Huang et al. 2024). num_mini_batches: 1.
+    num_ppo_epochs: passes over a rollout, 4 (Ziegler et al. 2019; Huang et al. 2024).
+    num_mini_batches: optimizer steps of each pass, 1.
     max_completion_length: tokens of a response. max_prompt_length: longer prompts are refused;
         None for what the model's positions leave.
     chat_template_kwargs: for the tokenizer's chat template, such as `enable_thinking`; a row's own
@@ -48,8 +49,8 @@ class PPOConfig(TrainingArguments):
         kl_horizon: nats a sequence to steer towards, and in how many episodes; None for a fixed
         coefficient. kl_loss_coef: of a KL in the loss beside it, by k2, whose gradient is right.
     learning_rate: of the policy; None for 3e-6, and for an adapter 1e-4.
-    gamma: 1. lam: 0.95 (Schulman et al. 2016). truncation: what comes after a response that was
-        cut: nothing (`terminal`), or the critic's value there (`bootstrap`).
+    gamma: discount, 1. lam: of GAE, 0.95 (Schulman et al. 2016). truncation: what comes after a
+        response that was cut: nothing (`terminal`), or the critic's value there (`bootstrap`).
     cliprange: 0.2. cliprange_high: above, None for the same (Yu et al. 2025, "DAPO": 0.28).
     dual_clip: bound on the loss of negative advantages (Ye et al. 2020: 3), None for none.
     cliprange_value: 0.2, None for none: with returns much larger the critic does not learn.

@@ -10,17 +10,17 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, cast
 
-_KINDS: dict[str, tuple[str, str, tuple[type, ...]]] = {
-    # name: (one of it, several of it, the types that YAML gives for it)
-    "int": ("a whole number", "whole numbers", (int,)),
-    "float": ("a number", "numbers", (int, float)),
-    "bool": ("true or false", "true or false", (bool,)),
-    "str": ("text", "texts", (str,)),
-    "dict": ("a mapping", "mappings", (dict,)),
-    "RopeParameters": ("a mapping", "mappings", (dict,)),
-    "list": ("a list", "lists", (list,)),
-    "tuple": ("a list", "lists", (list,)),
-    "None": ("empty", "empty", (type(None),)),
+_KINDS: dict[str, tuple[str, str, tuple[type, ...], str]] = {
+    # name: (one of it, several of it, the types that YAML gives for it, JSON Schema's name)
+    "int": ("a whole number", "whole numbers", (int,), "integer"),
+    "float": ("a number", "numbers", (int, float), "number"),
+    "bool": ("true or false", "true or false", (bool,), "boolean"),
+    "str": ("text", "texts", (str,), "string"),
+    "dict": ("a mapping", "mappings", (dict,), "object"),
+    "RopeParameters": ("a mapping", "mappings", (dict,), "object"),
+    "list": ("a list", "lists", (list,), "array"),
+    "tuple": ("a list", "lists", (list,), "array"),
+    "None": ("empty", "empty", (type(None),), "null"),
 }
 
 
@@ -54,6 +54,27 @@ def choices(annotation: str) -> tuple[Any, ...]:
 def takes_nothing(annotation: str) -> bool:
     """Whether a value may be left empty."""
     return any(kind.name == "None" or not kind.is_known for kind in _members(annotation))
+
+
+def names_nothing(annotation: str) -> bool:
+    """Whether None is one of the values that an annotation names."""
+    return any(kind.name == "None" for kind in _members(annotation))
+
+
+def json_type(annotation: str) -> dict[str, Any]:
+    """Return the JSON Schema of an annotation, {} where it knows nothing of it.
+
+    Members of a union that it does not know are left out.
+    """
+    schemas: list[dict[str, Any]] = [
+        _json_type(kind) for kind in _members(annotation) if kind.is_known
+    ]
+    schemas = [schema for number, schema in enumerate(schemas) if schema not in schemas[:number]]
+    if len(schemas) > 1 and all(schema.keys() == {"type"} for schema in schemas):
+        return {"type": [schema["type"] for schema in schemas]}
+    if len(schemas) > 1:
+        return {"anyOf": schemas}
+    return schemas[0] if schemas else {}
 
 
 def class_names(annotation: str) -> tuple[str, ...]:
@@ -102,6 +123,17 @@ def _items(name: str, parts: list[ast.expr]) -> tuple[_Kind, ...]:
     return tuple(dict.fromkeys(kind for part in told for kind in _read(part)))
 
 
+def _json_type(kind: _Kind) -> dict[str, Any]:
+    if kind.name == "Literal":
+        return {"enum": list(kind.choices)}
+    items = [_json_type(item) for item in kind.items if item.is_known]
+    schema: dict[str, Any] = {"type": _KINDS[kind.name][3]}
+    if not items or len(items) < len(kind.items):
+        return schema
+    of_all = items[0] if len(items) == 1 else {"anyOf": items}
+    return {**schema, "additionalProperties" if schema["type"] == "object" else "items": of_all}
+
+
 def _fits(value: Any, kind: _Kind) -> bool:
     if kind.name == "Literal":
         return any(value == each and type(value) is type(each) for each in kind.choices)
@@ -124,7 +156,7 @@ def _said(kinds: tuple[_Kind, ...], *, is_plural: bool) -> str:
         if kind.name == "Literal":
             words += [f"`{each}`" for each in kind.choices]
         elif kind.name != "None":
-            one, several, _ = _KINDS[kind.name]
+            one, several, *_ = _KINDS[kind.name]
             word = several if is_plural else one
             has_items = kind.items and all(item.is_known for item in kind.items)
             if has_items:

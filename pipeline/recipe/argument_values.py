@@ -66,6 +66,26 @@ def value_problem(key: str, value: Any, class_name: str) -> tuple[str, str] | No
     return _out_of_range(key, value)
 
 
+def json_schema(key: str, class_name: str) -> dict[str, Any]:
+    """Return the JSON Schema of what `value_problem` lets pass, as far as one can say it."""
+    annotation = fields(class_name)[key].annotation
+    known = _choices(key, annotation, class_name)
+    if known:
+        one = {"enum": [*known, *([None] if annotations.names_nothing(annotation) else [])]}
+        is_list = "list" in annotation
+        return {"anyOf": [one, {"type": "array", "items": one}]} if is_list else one
+    bounds: dict[str, Any] = {}
+    if key in _ABOVE_ZERO and key != "max_steps":
+        bounds["exclusiveMinimum"] = 0
+    if key in _NOT_NEGATIVE:
+        bounds["minimum"] = 0
+    if key in _AT_MOST:
+        bounds["maximum"] = _AT_MOST[key]
+    if key in _BELOW_ONE:
+        bounds["exclusiveMaximum"] = 1
+    return {**annotations.json_type(annotation), **bounds}
+
+
 def together_problem(given: Mapping[str, Any]) -> tuple[str, str, str] | None:
     """Return (key, what is wrong, what to do) where one argument needs another, or None."""
     for key in _WITH_WORKERS:

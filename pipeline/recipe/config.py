@@ -185,6 +185,8 @@ Launch = Annotated[
 class DataBlock(Block):
     """One source of rows: exactly one of `task`, `file` and `hub`.
 
+    task: one of `posttrain list tasks`, or `module:Class` in a file of yours. file: a path from the
+    recipe, or `root:path`. hub: a data set's id, `owner/name`.
     form: text | prompt_completion | chat | preference | prompt; guessed from the columns when
     absent. Of a task, `text` asks for its documents where a stage would read its demonstrations
     (replay).
@@ -248,6 +250,7 @@ TaskNames = Annotated[tuple[TaskName, ...], Field(min_length=1), OR_ONE]
 class StageConfig(Block):
     """What every stage may be asked.
 
+    stage: the kind of work, one of `posttrain list stages`, or `module:STAGE` in a file of yours.
     seed: of this stage alone; without it the recipe's.
     pin: the fingerprint this stage must have; a different one is an error instead of a surprise
     rebuild.
@@ -333,7 +336,10 @@ class TrainingStage(StageConfig):
 
 
 class TrainingOnData(TrainingStage):
-    """What every stage that learns from the rows of `data` may be asked."""
+    """What every stage that learns from the rows of `data` may be asked.
+
+    data: the sources that it learns from; their columns tell the form of the rows.
+    """
 
     data: DataBlocks
 

@@ -1,44 +1,64 @@
-"""`posttrain schema`: the JSON Schema of recipes, for editors."""
+"""`posttrain schema`: the JSON Schema of recipes, for editors.
 
-from typing import Any
+Every key has a type and says what it means: descriptions.py reads both our own keys' docstrings and
+those of the upstream classes that `training_args` and `lora` go through to.
+"""
 
+import ast
+import inspect
+import sys
+from collections.abc import Mapping
+from typing import Any, get_args
+
+from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from pipeline.recipe import lora
+from pipeline.recipe.argument_values import json_schema
 from pipeline.recipe.config import COLUMNS, NAME
+from pipeline.recipe.descriptions import (
+    argument_descriptions,
+    field_descriptions,
+    summary_of_block,
+)
 from pipeline.recipe.load import RecipeFile
 from pipeline.recipe.trainer_fields import fields
 from pipeline.recipe.training_args import ours
+from pipeline.stage import Stage
 from pipeline.stages import kinds, stage_of
+
+# Upstream's defaults of these are not ours: the batch is split, and saving has its own cadence.
+_DECIDED_HERE = frozenset(
+    {"per_device_train_batch_size", "per_device_eval_batch_size", "save_strategy", "save_steps"}
+)
+_OWN_STAGE = r"^[\w.]+:\w+$"
+_INITS = {"anyOf": [{"type": "boolean"}, {"enum": ["gaussian", "orthogonal"]}]}
 
 
 def schema() -> dict[str, Any]:
     """Return one schema: the top of a recipe, and per stage kind what it may be asked."""
     stages = {kind: stage_of(kind) for kind in kinds()}
     configs = [(stage.config, "validation") for stage in stages.values()]
-    by_model, shared = models_json_schema([*configs, (RecipeFile, "validation")])  # pyright: ignore[reportArgumentType]
+    _, shared = models_json_schema([*configs, (RecipeFile, "validation")])  # pyright: ignore[reportArgumentType]
     definitions: dict[str, Any] = shared["$defs"]
-    for stage in stages.values():
+    for block in _blocks([RecipeFile, *(stage.config for stage in stages.values())]):
+        _describe(definitions[block.__name__], block)
+    for kind, stage in stages.items():
+        properties = definitions[stage.config.__name__]["properties"]
+        properties["stage"] = {"const": kind, "description": summary_of_stage(stage)}
         if stage.trainer is not None:
-            properties = definitions[stage.config.__name__]["properties"]
-            not_here = ours(stage.trainer)
-            names = [name for name in fields(stage.trainer) if name not in not_here]
-            properties["training_args"] = {
-                "type": "object",
-                "description": f"fields of {stage.trainer}",
-                "properties": {name: {} for name in names},
-                "additionalProperties": False,
-            }
+            properties["training_args"] = _arguments(stage.trainer, stage.training_defaults)
+    _open_lora(definitions["LoraBlock"])
     definitions["DataBlock"]["properties"]["columns"]["propertyNames"] = {"enum": list(COLUMNS)}
     top = definitions.pop("RecipeFile")
     top["properties"]["roots"]["additionalProperties"] = False  # only its patternProperties
+    by_kind = {kind: f"#/$defs/{stage.config.__name__}" for kind, stage in stages.items()}
     top["properties"]["stages"] = {
         "type": "object",
+        "description": top["properties"]["stages"]["description"],
         "minProperties": 1,
         "propertyNames": {"pattern": NAME},
-        "additionalProperties": {
-            "oneOf": [by_model[(stage.config, "validation")] for stage in stages.values()],
-            "discriminator": {"propertyName": "stage"},
-        },
+        "additionalProperties": _stage(by_kind),
     }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -46,3 +66,103 @@ def schema() -> dict[str, Any]:
         **top,
         "$defs": definitions,
     }
+
+
+def summary_of_stage(stage: Stage) -> str:
+    """Return what a kind of stage does: the first paragraph of its module's docstring."""
+    text = inspect.cleandoc(sys.modules[stage.config.__module__].__doc__ or "")
+    first = " ".join(text.split("\n\n")[0].split())
+    return first.partition(": ")[2] if first.startswith("Stage `") else first
+
+
+def _stage(by_kind: Mapping[str, str]) -> dict[str, Any]:
+    """Return the schema of a stage: told by its `stage`, so that an error is one of that kind's."""
+    return {
+        "type": "object",
+        "required": ["stage"],
+        "properties": {
+            "stage": {
+                "description": "the kind of work; a stage of yours is `module:STAGE`",
+                "anyOf": [{"enum": [*by_kind]}, {"type": "string", "pattern": _OWN_STAGE}],
+            }
+        },
+        "allOf": [
+            {
+                "if": {"required": ["stage"], "properties": {"stage": {"const": kind}}},
+                "then": {"$ref": place},
+            }
+            for kind, place in by_kind.items()
+        ],
+    }
+
+
+def _blocks(models: list[type[BaseModel]]) -> list[type[BaseModel]]:
+    """Return models and every block that their fields hold, once each."""
+    found: list[type[BaseModel]] = []
+    waiting: list[Any] = [*models]
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, type) and issubclass(each, BaseModel):
+            if each not in found:
+                found.append(each)
+                waiting.extend(field.annotation for field in each.model_fields.values())
+        else:
+            waiting.extend(get_args(each))
+    return found
+
+
+def _describe(definition: dict[str, Any], block: type[BaseModel]) -> None:
+    """Say what a block and each of its keys mean; pydantic's titles only repeat the keys."""
+    definition.pop("title", None)
+    definition.pop("description", None)
+    summary = summary_of_block(block)
+    if summary:
+        definition["description"] = summary
+    said = field_descriptions(block)
+    for key, value in definition["properties"].items():
+        value.pop("title", None)
+        if key in said:
+            value["description"] = said[key]
+
+
+def _arguments(class_name: str, defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the schema of `training_args` for one upstream config class.
+
+    defaults: ours, which go before upstream's.
+    """
+    not_here, said = ours(class_name), argument_descriptions(class_name)
+    properties: dict[str, Any] = {}
+    for name, field in fields(class_name).items():
+        if name not in not_here:
+            upstream = None if name in _DECIDED_HERE else _literal(field.default)
+            default = defaults.get(name, upstream)
+            properties[name] = {
+                **json_schema(name, class_name),
+                **({} if default is None else {"default": default}),
+                "description": said.get(name, ""),
+            }
+    return {
+        "type": "object",
+        "description": f"fields of {class_name}, by their own names",
+        "properties": properties,
+        "additionalProperties": False,
+    }
+
+
+def _literal(source: str | None) -> Any:
+    """Return the value that a default's source writes out; None where it is made otherwise."""
+    try:
+        return None if source is None else ast.literal_eval(source)
+    except ValueError:
+        return None
+
+
+def _open_lora(definition: dict[str, Any]) -> None:
+    """Add to the `lora` block the fields of PEFT's LoraConfig that go through."""
+    said = argument_descriptions(lora.CLASS)
+    own = definition["properties"]
+    for name in fields(lora.CLASS):
+        if name not in own and name not in lora.OURS:
+            rule = _INITS if name == "init_lora_weights" else json_schema(name, lora.CLASS)
+            own[name] = {**rule, "description": said.get(name, "")}
+    definition["additionalProperties"] = False

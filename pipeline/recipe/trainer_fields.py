@@ -68,6 +68,15 @@ def fields(class_name: str) -> Mapping[str, Field]:
     return MappingProxyType(found)
 
 
+def class_statements(class_name: str) -> Iterator[ast.ClassDef]:
+    """Yield the class statements that a config class is made of, what it inherits from first.
+
+    Raises ValueError as `fields` does.
+    """
+    for owner in reversed(list(_lineage(_config_class(class_name)))):
+        yield owner.node
+
+
 @cache
 def enumeration(name: str) -> frozenset[str]:
     """Return the values of one of transformers' enumerations, `IntervalStrategy` say; () if none.

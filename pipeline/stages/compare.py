@@ -61,7 +61,7 @@ class GateBlock(Block):
 
 
 class CompareConfig(MeasuringStage):
-    """baseline: what the candidates are measured against, usually the base model.
+    """baseline: what is measured against, usually the base model. candidates: what is measured.
 
     Each is a model, which is then asked `tasks` and `texts`, or an `evaluate` stage, whose results
     are taken.

@@ -70,7 +70,7 @@ class MeasuringStage(StageConfig):
     on its first sampled responses, where `temperature` is 1.
     window: tokens of context that texts are read with; without it as many as the model was
     pre-trained on, in a comparison the fewest of these, at most 2,048.
-    batch_size: memory and speed only.
+    precision: of the arithmetic. batch_size: memory and speed only.
     """
 
     tasks: Annotated[tuple[_Task, ...], OR_ONE, BeforeValidator(task_names)] = ()

@@ -132,8 +132,8 @@ class PpoConfig(TrainingStage):
     kl: the penalty for moving away from the reference.
     reward_normalisation: of the score, by mean and deviation of all rollouts so far (running) or of
     the first (fixed). reward_clip: [low, high], afterwards.
-    missing_eos_penalty: for a response that is cut off: taken off its score (eos_penalty_mode:
-    subtract) or put in its place, negated (replace).
+    missing_eos_penalty: for a response that is cut off. eos_penalty_mode: whether it is taken off
+    the score (subtract) or put in its place, negated (replace).
     reward_gate: stop before training where a reward model does not tell responses apart.
     gold: also show how good the tasks' authors find the responses; never a reward.
     too_long: what becomes of a prompt that leaves no room for a response (of `max_prompt_length` of

@@ -67,7 +67,8 @@ _COUNTS = (
 class NewModelBlock(Block):
     """A model with random weights.
 
-    architecture: transformers' model type (llama, qwen3, gpt_neox, ...).
+    architecture: transformers' model type (llama, qwen3, gpt_neox, ...). tokenizer: whose tokens
+    it reads, a stage `tokenizer` or the tokenizer of a model.
     size: a named size; any field of the architecture's config class beside it wins over it.
     """
 

@@ -36,7 +36,10 @@ _DOCUMENTS_A_SOURCE = 20_000
 
 
 class TokenizerConfig(StageConfig):
-    """data: what to train on. vocab_size: tokens in all, special ones and bytes included."""
+    """data: what to train on. vocab_size: tokens in all, special ones and bytes included.
+
+    min_frequency: how often two tokens must stand beside each other to become one.
+    """
 
     stage: Literal["tokenizer"]
     data: DataBlocks

@@ -17,6 +17,7 @@ from pipeline.stages import BUILT_IN, stage_of
 
 REPOSITORY = Path(__file__).parents[2]
 FOLDER = Path(__file__).parent
+KEYS = REPOSITORY / "docs" / "keys.md"
 
 
 def trainer_fields() -> dict[str, dict[str, list[str]]]:

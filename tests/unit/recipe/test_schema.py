@@ -42,8 +42,8 @@ BOUNDS = {
     "const": lambda value, constant: value == constant,
 }
 KEYWORDS = {
-    *(*BOUNDS, "$ref", "anyOf", "oneOf", "type", "items", "required", "properties"),
-    *("patternProperties", "additionalProperties", "propertyNames", "discriminator"),
+    *(*BOUNDS, "$ref", "anyOf", "oneOf", "allOf", "if", "then", "type", "items", "required"),
+    *("properties", "patternProperties", "additionalProperties", "propertyNames"),
     *("title", "description", "default", "$schema", "$defs"),
 }
 
@@ -57,8 +57,12 @@ def problems(value: Any, rule: dict[str, Any], whole: dict[str, Any]) -> Iterato
         fitting = [each for each in rule[keyword] if not [*problems(value, each, whole)]]
         if len(fitting) == 0 or (keyword == "oneOf" and len(fitting) > 1):
             yield f"{value} fits {len(fitting)} members"
-    wanted = rule.get("type")
-    if wanted and not is_of_type(value, wanted):
+    for each in rule.get("allOf", ()):
+        if not [*problems(value, each["if"], whole)]:
+            yield from problems(value, each["then"], whole)
+    wanted = rule.get("type", [])
+    wanted = [wanted] if isinstance(wanted, str) else wanted
+    if wanted and not any(is_of_type(value, each) for each in wanted):
         yield f"{value} is not of type {wanted}"
         return
     for keyword in rule.keys() & BOUNDS.keys():
@@ -138,6 +142,15 @@ def test_the_schema_takes_references_counts_and_one_without_brackets(
         (("stages", "base", "tokens"), "20 k"),
         (("stages", "base", "batch_size"), "8"),
         (("stages", "base", "precision"), "fp8"),
+        (("stages", "sft", "training_args", "learning_rate"), "fast"),
+        (("stages", "sft", "training_args", "learning_rate"), -1),
+        (("stages", "sft", "training_args", "num_train_epochs"), [1]),
+        (("stages", "sft", "training_args", "eval_strategy"), "stepwise"),
+        (("stages", "sft", "training_args", "use_cpu"), "yes"),
+        (("stages", "sft", "lora"), {"r": "16"}),
+        (("stages", "sft", "lora"), {"alpha": 16}),
+        (("stages", "sft", "lora"), {"use_dora": 1}),
+        (("stages", "sft", "lora"), {"init_lora_weights": "pissa"}),
     ],
 )
 def test_the_schema_refuses_what_the_command_refuses(
@@ -152,14 +165,57 @@ def test_the_schema_refuses_what_the_command_refuses(
 
 
 def test_the_schema_has_every_stage_kind_and_no_argument_of_ours(whole: dict[str, Any]) -> None:
-    members = whole["properties"]["stages"]["additionalProperties"]["oneOf"]
-    configs = [whole["$defs"][each["$ref"].rpartition("/")[2]] for each in members]
+    configs = stage_definitions(whole)
     assert {config["properties"]["stage"]["const"] for config in configs} == set(kinds())
     for config in configs:
         trainer = stage_of(config["properties"]["stage"]["const"]).trainer
         arguments = config["properties"].get("training_args", {}).get("properties", {})
         assert arguments.keys().isdisjoint(ours(trainer) if trainer else OURS)
         assert config["additionalProperties"] is False
+
+
+def stage_definitions(whole: dict[str, Any]) -> list[dict[str, Any]]:
+    members = whole["properties"]["stages"]["additionalProperties"]["allOf"]
+    return [whole["$defs"][each["then"]["$ref"].rpartition("/")[2]] for each in members]
+
+
+def keys(rule: dict[str, Any], place: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield every key of a schema with its rule."""
+    for key, inner in rule.get("properties", {}).items():
+        yield f"{place}.{key}", inner
+        yield from keys(inner, f"{place}.{key}")
+
+
+def test_every_key_has_a_type_and_says_what_it_means(whole: dict[str, Any]) -> None:
+    found = [*keys(whole, "recipe")]
+    for name, definition in whole["$defs"].items():
+        found += keys(definition, name)
+    assert len(found) > 600
+    typed = {"type", "enum", "const", "anyOf", "$ref"}
+    assert [place for place, rule in found if not typed & rule.keys()] == []
+    assert [place for place, rule in found if len(rule.get("description", "")) < 3] == []
+    assert all("\n" not in rule["description"] for _, rule in found)
+
+
+def test_a_description_is_the_one_of_its_own_key(whole: dict[str, Any]) -> None:
+    definitions = whole["$defs"]
+    data, sft = definitions["DataBlock"]["properties"], definitions["SftConfig"]["properties"]
+    ppo = definitions["PpoConfig"]["properties"]["training_args"]["properties"]
+    assert data["rows"]["description"] == "at most this many rows, the first ones."
+    assert data["subset"]["description"] == data["revision"]["description"]
+    assert sft["batch_size"]["description"].startswith("sequences per optimizer step")
+    assert "learning rate" in sft["training_args"]["properties"]["learning_rate"]["description"]
+    assert ppo["num_ppo_epochs"]["description"].startswith("passes over a rollout")
+    assert "LoRA" in definitions["LoraBlock"]["properties"]["use_rslora"]["description"]
+
+
+def test_a_stage_of_the_users_own_is_no_error_in_an_editor(
+    recipe: dict[str, Any], whole: dict[str, Any]
+) -> None:
+    recipe["stages"]["own"] = {"stage": "soup:STAGE", "models": ["$base"]}
+    assert list(problems(recipe, whole, whole)) == []
+    recipe["stages"]["own"] = {"stage": "no kind"}
+    assert list(problems(recipe, whole, whole)) != []
 
 
 @pytest.mark.parametrize(

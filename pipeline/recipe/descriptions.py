@@ -1,0 +1,115 @@
+"""What each key of a recipe means, as the docstrings of its classes say it.
+
+Our blocks describe their fields in the class docstring (`rows: at most this many`, several on one
+line too); upstream's config classes have a `Parameters:` section, or a `help` beside the field.
+Nothing is described twice: schema.py and key_reference.py read it from there.
+"""
+
+import ast
+import inspect
+import re
+from collections.abc import Collection, Iterator, Mapping
+from functools import cache
+from itertools import zip_longest
+
+from pydantic import BaseModel
+
+from pipeline.recipe.trainer_fields import class_statements
+
+# `lora_alpha (`int`, *optional*, defaults to 8):` and what stands below it.
+_PARAMETER = re.compile(r"^( *)(\w+) ?\(.*\):[ \n]*$")
+_ADMONITION = re.compile(r"^> ?\[!\w+\]$|^> ?")
+
+
+def summary_of_block(block: type[BaseModel]) -> str:
+    """Return what a block is: its docstring up to its fields; "" where it begins with them."""
+    text = inspect.cleandoc(block.__doc__ or "")
+    first = next(_occurrences(text, _names(block)), None)
+    return _joined((text[: first.start()] if first else text).split("\n\n")[0])
+
+
+@cache
+def field_descriptions(block: type[BaseModel]) -> Mapping[str, str]:
+    """Return the descriptions of a block's fields by name or alias, those of its bases included."""
+    names = _names(block)
+    found: dict[str, str] = {}
+    for owner in reversed(block.__mro__):
+        text = inspect.cleandoc(owner.__dict__.get("__doc__") or "")
+        found.update(_described(text, names))
+    return found
+
+
+@cache
+def argument_descriptions(class_name: str) -> Mapping[str, str]:
+    """Return what upstream's config class, or our PPOConfig, says of each of its fields."""
+    found: dict[str, str] = {}
+    for node in class_statements(class_name):
+        text = ast.get_docstring(node) or ""
+        own = {
+            statement.target.id: statement
+            for statement in node.body
+            if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name)
+        }
+        found.update({key: help_ for key, each in own.items() if (help_ := _help(each))})
+        found.update(_parameters(text) or _described(text, own.keys()))
+    return found
+
+
+def _names(block: type[BaseModel]) -> set[str]:
+    return {field.alias or name for name, field in block.model_fields.items()}
+
+
+def _occurrences(text: str, names: Collection[str]) -> Iterator[re.Match[str]]:
+    """Yield where a docstring begins to describe fields: `a: `, `a, b: ` at a sentence's start."""
+    for match in re.finditer(r"(?:^|\n *|(?<=[.;)?] ))((?:\w+, )*\w+): ?", text):
+        if all(name in names for name in match[1].split(", ")):
+            yield match
+
+
+def _described(text: str, names: Collection[str]) -> dict[str, str]:
+    matches = [*_occurrences(text, names)]
+    found: dict[str, str] = {}
+    for match, following in zip_longest(matches, matches[1:]):
+        end = following.start() if following else len(text)
+        description = _joined(text[match.end() : end].split("\n\n")[0])
+        found.update(dict.fromkeys(match[1].split(", "), description))
+    return found
+
+
+def _parameters(text: str) -> dict[str, str]:
+    """Return what a `Parameters:` section says, its first paragraph each."""
+    found: dict[str, list[str]] = {}
+    name, margin = "", 0
+    for line in text.split("\n"):
+        match = _PARAMETER.match(line)
+        if match and (not name or len(match[1]) <= margin):
+            name, margin = match[2], len(match[1])
+            found[name] = []
+        elif name and line.strip() and len(line) - len(line.lstrip()) > margin:
+            found[name].append(_ADMONITION.sub("", line.strip()))
+        elif line.strip():
+            name = ""
+    return {key: _joined("\n".join(lines)) for key, lines in found.items() if lines}
+
+
+def _help(statement: ast.AnnAssign) -> str:
+    """Return the `help` of `field(metadata={"help": ...})`, where it is written out."""
+    if not isinstance(statement.value, ast.Call):
+        return ""
+    for keyword in statement.value.keywords:
+        if keyword.arg == "metadata" and isinstance(keyword.value, ast.Dict):
+            for key, value in zip(keyword.value.keys, keyword.value.values, strict=True):
+                if isinstance(key, ast.Constant) and key.value == "help":
+                    return _joined(_literal_text(value))
+    return ""
+
+
+def _literal_text(value: ast.expr) -> str:
+    try:
+        return str(ast.literal_eval(value))
+    except ValueError:  # put together when it runs
+        return ""
+
+
+def _joined(text: str) -> str:
+    return " ".join(text.split())
