@@ -9,6 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.own_packages import find_ours_first
+
 if TYPE_CHECKING:
     import os
     from collections.abc import Mapping, Sequence
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from pipeline.run.runner import Outcome
 
 __all__ = ["load_recipe", "run_recipe"]
+
+find_ours_first()
 
 
 def load_recipe(

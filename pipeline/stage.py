@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     from pipeline.recipe.config import DataForm, StageConfig
 
-ArtifactKind = Literal["tokenizer", "policy", "reward_model", "evaluation", "comparison"]
+# `files`: of a user's own stage, whatever it writes; RefersTo(("files",)) names one.
+ArtifactKind = Literal["tokenizer", "policy", "reward_model", "evaluation", "comparison", "files"]
 
 
 class Progress(Protocol):

@@ -16,7 +16,8 @@ from eval.tasks.benchmark import PLACES, BenchmarkTask, RowsError
 from pipeline.data.files import file_rows
 from pipeline.data.hub import hub_rows
 from pipeline.errors import PosttrainError
-from pipeline.recipe.references import Places, load_object, object_source
+from pipeline.recipe.references import Places
+from pipeline.recipe.user_code import load_object, object_source
 
 _GROUP = "posttrain.tasks"
 _SPLITS: tuple[Split, ...] = ("test", "validation", "train")

@@ -31,7 +31,7 @@ from pipeline.ppo.gate import check_ranking
 from pipeline.ppo.shared_lora import SharedLoraActorCritic
 from pipeline.ppo.trainer import PPOTrainer
 from pipeline.ppo.watch import Watch
-from pipeline.recipe.references import load_object
+from pipeline.recipe.user_code import load_object
 from pipeline.rewards.composition import RewardComposition
 from pipeline.rewards.terms import RewardTerm, function_term, model_term, verifier_term
 from pipeline.stage import StageInput

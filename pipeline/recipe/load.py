@@ -39,12 +39,13 @@ from pipeline.recipe.references import (
     dataset_problem,
     stage_references,
 )
+from pipeline.recipe.shipped import is_shipped, recipe_path
 from pipeline.recipe.train_checks import check_training
 from pipeline.recipe.training_args import place_of
 from pipeline.recipe.wording import Location, first_error, shown
 from pipeline.recipe.yamlfile import Document, apply_overrides, read
 from pipeline.recipe.yamltext import shortened
-from pipeline.stages import kinds, stage_of
+from pipeline.stages import kinds, stage_for, stage_of
 
 # What access tokens look like: Hugging Face, OpenAI and Anthropic, GitHub, AWS.
 _SECRET = re.compile(
@@ -57,7 +58,13 @@ _IN_A_RUN = ("run.json", "report.html")
 
 
 class RecipeFile(Block):
-    """The top of a recipe: name, seed, how stages are launched, data folders, stages."""
+    """The top of a recipe.
+
+    name: of the run; its results are found under it in runs/. seed: of every stage that has none.
+    launch: how the processes of stages are started. roots: data folders by name, for `name:file` in
+    the recipe; `--root name=DIR` goes before.
+    stages: by name; each `$name` in one refers to another.
+    """
 
     name: Annotated[str, Field(pattern=NAME, max_length=100)]
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
@@ -107,9 +114,11 @@ def load(
 ) -> Recipe:
     """Read and check a recipe.
 
+    path: a file, or the name of a recipe that comes with posttrain.
     overrides: `stages.sft.batch_size=8`, as `--set` gives them. roots: data folders by name, over
     the recipe's own. Raises PosttrainError with file, line and column.
     """
+    path = recipe_path(path)
     document = apply_overrides(read(path), list(overrides))
     _refuse_values(document)
     top = _validate(RecipeFile, document.value, (), document)
@@ -161,6 +170,7 @@ def _scalars(value: Any, location: Location) -> Iterator[tuple[Location, Any]]:
 
 def _places(path: Path, top: RecipeFile, document: Document, given: Mapping[str, Path]) -> Places:
     base = path.resolve().parent
+    elsewhere = Path.cwd() if is_shipped(path) else None
     folders: dict[str, Path] = {}
     for name, folder in top.roots.items():
         try:
@@ -168,7 +178,7 @@ def _places(path: Path, top: RecipeFile, document: Document, given: Mapping[str,
         except ValueError as error:
             raise PosttrainError(document.where(("roots", name)), str(error)) from error
     folders.update({name: folder.resolve() for name, folder in given.items()})
-    return Places(base, folders)
+    return Places(base, folders, elsewhere=elsewhere)
 
 
 def _refuse_taken_names(top: RecipeFile, document: Document) -> None:
@@ -199,7 +209,7 @@ def _stage(name: str, given: Mapping[str, Any], document: Document) -> StageConf
             document.where((*location, "stage")), "`stage` is not the name of a kind", hint
         )
     try:
-        stage = stage_of(kind)
+        stage = stage_for(kind, document.path.resolve().parent)
     except ValueError as error:
         raise PosttrainError(document.where((*location, "stage")), str(error)) from error
     return _validate(stage.config, given, location, document, stage.trainer)

@@ -1,6 +1,6 @@
 """What can be known of a user's own function from its source, before it is ever imported.
 
-Runs nothing; `references.load_object` does, when a stage needs the object.
+Runs nothing; `user_code.load_object` does, when a stage needs the object.
 """
 
 import ast
@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pipeline.errors import closest
-from pipeline.recipe.references import object_source
+from pipeline.recipe.user_code import object_source
 
 # What a reward function is called with, by keyword, beside the columns of the prompts: TRL's
 # calling convention (rloo_trainer.py, `_calculate_rewards`).

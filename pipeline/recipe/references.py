@@ -1,28 +1,22 @@
-"""What the names in a recipe stand for: files, models, other stages, a user's own code.
+"""What the names in a recipe stand for: files, models, other stages.
 
 Resolves and checks names; loads no model and reads no data. Errors are ValueErrors of one line, to
 which the caller, who knows where in the recipe the name stands, adds the place.
 """
 
-import hashlib
 import json
 import re
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from importlib import import_module
-from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
-from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
-from traceback import walk_tb
-from types import CodeType, ModuleType, TracebackType, UnionType
+from types import UnionType
 from typing import Annotated, Any, Union, cast, get_args, get_origin
 
 from pydantic import BaseModel
 
 from pipeline.errors import closest
 from pipeline.recipe.config import RefersTo
-from pipeline.recipe.plain_files import COPY_IT, other_than_a_file
+from pipeline.recipe.plain_files import other_than_a_file
 
 Location = tuple[str | int, ...]
 Typed = tuple[Any, tuple[Any, ...]]  # a type and the markers that apply to it
@@ -38,7 +32,6 @@ BASE_FOLDER = "base_folder"
 _MODEL_FILES = ("config.json", "adapter_config.json")
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 _MAX_NAME_BYTES = 255
-_MAX_IDENTIFIER = 60
 _MAX_PATH_CHARACTERS = 2000
 
 
@@ -47,11 +40,14 @@ class Places:
     """Where a recipe's paths lead: base is its folder, roots are its named data folders.
 
     revisions: commit by hub id, from the recipe's lock; empty before a run has looked them up.
+    elsewhere: where a relative path leads that leads nowhere from base: the current folder, of a
+    recipe that came with posttrain.
     """
 
     base: Path
     roots: Mapping[str, Path] = field(default_factory=dict[str, Path])
     revisions: Mapping[str, str] = field(default_factory=dict[str, str])
+    elsewhere: Path | None = None
 
     def file(self, text: str) -> Path:
         """Return the path for `root:rest`, `/absolute`, `~/home` or one relative to the recipe."""
@@ -67,7 +63,9 @@ class Places:
         rooted = _ROOT.fullmatch(text)
         if rooted:
             return self._below_root(rooted[1], rooted[2])
-        return self.base / _home(text)
+        path = self.base / _home(text)
+        is_here = self.elsewhere is None or path.exists()
+        return path if is_here else self.elsewhere / _home(text)
 
     def _below_root(self, root: str, rest: str) -> Path:
         if root not in self.roots:
@@ -194,44 +192,6 @@ def _recorded_bases(folder: Path) -> list[Path]:
     return []
 
 
-def load_object(text: str, base: Path) -> Any:
-    """Return the object that `module:attribute` names.
-
-    base: the recipe's folder. A file there goes before an installed module, and is loaded by its
-    path under a private name: a user's `reward.py` never stands for our package. Whatever the
-    module raises becomes a ValueError.
-    """
-    module_name, attribute = _parts(text)
-    path = object_source(text, base)
-    file = _own_file(module_name, base)
-    missing = object()
-    with _UserCode(text, base, path):
-        module = import_module(module_name) if file is None else _loaded(file)
-        found = getattr(module, attribute, missing)
-    if found is missing:
-        public = [name for name in vars(module) if not name.startswith("_")]
-        hint = closest(attribute, public) or f"it has {', '.join(sorted(public)[:10]) or 'nothing'}"
-        raise ValueError(f"`{text}`: the module has no `{attribute}`; {hint}")
-    return found
-
-
-def object_source(text: str, base: Path) -> Path | None:
-    """Return the file of `module:attribute`, importing nothing; None if it has no source."""
-    module_name, _ = _parts(text)
-    file = _own_file(module_name, base)
-    if file is not None:
-        return file
-    spec = _installed(module_name)
-    if spec is None:
-        shown = f"{module_name.replace('.', '/')}.py"
-        hint = closest(module_name, (path.stem for path in base.glob("*.py")))
-        hint = hint or "check the name"
-        looked = f"no file {shown} beside the recipe, no installed module `{module_name}`"
-        raise ValueError(f"`{text}`: {looked}; {hint}")
-    is_source = spec.has_location and (spec.origin or "").endswith(".py")
-    return Path(str(spec.origin)) if is_source else None
-
-
 def _home(text: str) -> Path:
     if not text.startswith("~"):
         return Path(text)
@@ -300,101 +260,3 @@ def _flattened(annotation: Any, markers: tuple[Any, ...]) -> Iterator[Typed]:
             yield from _flattened(member, markers)
     else:
         yield annotation, markers
-
-
-def _parts(text: str) -> tuple[str, str]:
-    module, colon, attribute = text.partition(":")
-    names = [*module.split("."), attribute]
-    is_named = all(name.isidentifier() and len(name) <= _MAX_IDENTIFIER for name in names)
-    if not colon or not is_named:
-        raise ValueError(
-            f"`{text}` is not of the form `module:name`; write `a.b:c` for c in a/b.py"
-        )
-    return module, attribute
-
-
-def _own_file(module: str, base: Path) -> Path | None:
-    path = base.joinpath(*module.split(".")).with_suffix(".py")
-    other = other_than_a_file(path)
-    if other is not None and not path.is_dir():
-        raise ValueError(f"`{path.name}` is {other}, not a file; {COPY_IT}")
-    return path if path.is_file() else None
-
-
-def _installed(module: str) -> ModuleSpec | None:
-    """Find an installed module without importing its parents, as find_spec("a.b") would."""
-    first, *rest = module.split(".")
-    try:
-        spec = find_spec(first)
-    except ValueError:  # a module made by hand, such as __main__
-        return None
-    for name in rest:
-        if spec is None or spec.submodule_search_locations is None:
-            return None
-        spec = PathFinder.find_spec(f"{spec.name}.{name}", spec.submodule_search_locations)
-    return spec
-
-
-class _Uncached(SourceFileLoader):
-    """Reads the source each time: no __pycache__ beside a recipe, none that a quick edit leaves."""
-
-    def get_code(self, fullname: str) -> CodeType:
-        return self.source_to_code(self.get_data(self.path), self.path)
-
-
-def _loaded(path: Path) -> ModuleType:
-    """Load a user's file once for each content it has."""
-    identity = str(path.resolve()).encode() + b"\0" + path.read_bytes()
-    name = f"_posttrain_user_{hashlib.sha256(identity).hexdigest()[:16]}"
-    if name in sys.modules:
-        return sys.modules[name]
-    spec = spec_from_file_location(name, path, loader=_Uncached(name, str(path)))
-    assert spec is not None
-    assert spec.loader is not None
-    module = module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses and pickle look their module up
-    is_whole = False
-    try:
-        spec.loader.exec_module(module)
-        is_whole = True
-    finally:
-        if not is_whole:
-            del sys.modules[name]
-    return module
-
-
-@dataclass(frozen=True)
-class _UserCode:
-    """Makes of whatever a user's module raises one ValueError that names the line."""
-
-    text: str
-    base: Path
-    path: Path | None
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
-    ) -> None:
-        if not isinstance(error, Exception | SystemExit):
-            return
-        said = " ".join(str(error).split())
-        if isinstance(error, SyntaxError):
-            place, said = f"{Path(error.filename or '?').name}:{error.lineno}", error.msg
-        else:
-            place = self._place(error)
-        message = f"`{self.text}` cannot be imported: {place}: {type(error).__name__}: {said}"
-        if isinstance(error, ModuleNotFoundError) and self._is_beside(error.name or ""):
-            message += "; files beside a recipe cannot import each other: make one file of them"
-        raise ValueError(message) from error
-
-    def _place(self, error: BaseException) -> str:
-        if self.path is None:
-            return "its module"
-        frames = walk_tb(error.__traceback__)
-        lines = [line for frame, line in frames if frame.f_code.co_filename == str(self.path)]
-        return f"{self.path.name}:{lines[-1]}" if lines else self.path.name
-
-    def _is_beside(self, module: str) -> bool:
-        return _own_file(module, self.base) is not None if module else False

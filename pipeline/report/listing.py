@@ -5,13 +5,14 @@ from collections.abc import Iterator
 from eval import tasks
 from eval.tasks.benchmark import BenchmarkTask
 from pipeline.errors import PosttrainError, closest
+from pipeline.recipe.shipped import shipped_recipes, summary_of
 from pipeline.stages import kinds, stage_of
 from pipeline.stages.pretrain import SIZES
 
 
 def listing(what: str) -> list[str]:
     """Return one line for each thing of the kind asked for."""
-    listings = {"tasks": _tasks, "stages": _stages, "sizes": _sizes}
+    listings = {"tasks": _tasks, "stages": _stages, "sizes": _sizes, "recipes": _recipes}
     if what not in listings:
         hint = closest(what, listings) or f"there are {', '.join(listings)}"
         raise PosttrainError("list", f"cannot list `{what}`", hint)
@@ -42,6 +43,14 @@ def _stages() -> Iterator[str]:
         upstream = f"training_args: {stage.trainer}" if stage.trainer else ""
         makes = "model" if stage.produces == "policy" else stage.produces
         yield f"{kind:<14} makes: {makes:<12} {upstream}".rstrip()
+
+
+def _recipes() -> Iterator[str]:
+    recipes = shipped_recipes()
+    width = max(map(len, recipes), default=0)
+    for name, path in recipes.items():
+        yield f"{name:<{width}}  {summary_of(path)}"
+        yield f"{'':<{width}}  {path.resolve()}"
 
 
 def _sizes() -> Iterator[str]:

@@ -1,7 +1,7 @@
 """The recipe's lock: hub ids without a revision, resolved once to a commit.
 
-It lies beside the recipe. `plan` reads it and makes no call; `run` resolves what is missing and
-writes it.
+It lies beside the recipe, in the current folder of one that came with posttrain. `plan` reads it
+and makes no call; `run` resolves what is missing and writes it.
 """
 
 import json
@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from pipeline.errors import InfrastructureError, PosttrainError
+from pipeline.recipe.shipped import is_shipped
 from pipeline.run.manifest import write_json
 
 UNRESOLVED = "unresolved"
@@ -16,7 +17,8 @@ UNRESOLVED = "unresolved"
 
 def lock_path(recipe: Path) -> Path:
     """Return `my.lock` for `my.yaml`."""
-    return recipe.with_suffix(".lock")
+    lock = recipe.with_suffix(".lock")
+    return Path(lock.name) if is_shipped(recipe) else lock
 
 
 def read_lock(recipe: Path) -> dict[str, str]:

@@ -35,8 +35,8 @@ from pipeline.recipe.references import (
     StageOutput,
     adapter_base,
     model_source,
-    object_source,
 )
+from pipeline.recipe.user_code import files_beside, object_source
 from pipeline.run.hub_lock import UNRESOLVED
 from pipeline.run.lineage import verify_closure
 from pipeline.run.manifest import sha256_file
@@ -74,6 +74,7 @@ class Identifier:
         return {
             "stage": config.stage,
             "version": stage.version,
+            **(self._own_code(self._source(config.stage, location)) if ":" in config.stage else {}),
             "seed": seed if stage.is_seeded else None,
             **{key: value for key, value in described.items() if key != "stage"},
         }
@@ -163,8 +164,7 @@ class Identifier:
             hint = "" if "; " in str(error) else "`posttrain list tasks` says what there is"
             raise self.recipe.error(location, str(error), hint) from error
         described: dict[str, Any] = {"task": name, "version": task.version}
-        if source is not None:
-            described["source"] = self._file(source)
+        described |= self._own_code(source)
         if rows:
             described["task"] = task.name
             described["rows"] = {split: self._rows(each, location) for split, each in rows.items()}
@@ -172,13 +172,23 @@ class Identifier:
 
     def _object(self, text: str, location: Location) -> dict[str, Any]:
         """Return what stands for a user's own code: the source of its file, beside the name."""
+        return {"object": text, **self._own_code(self._source(text, location))}
+
+    def _source(self, text: str, location: Location) -> Path | None:
         try:
-            source = object_source(text, self.recipe.places.base)
+            return object_source(text, self.recipe.places.base)
         except ValueError as error:
             raise self.recipe.error(location, str(error)) from error
-        return (
-            {"object": text} if source is None else {"object": text, "source": self._file(source)}
-        )
+
+    def _own_code(self, source: Path | None) -> dict[str, Any]:
+        """Return what stands for a user's file, and for those beside it that it imports."""
+        if source is None:
+            return {}
+        beside = files_beside(source, self.recipe.places.base)
+        described: dict[str, Any] = {"source": self._file(source)}
+        if beside:
+            described["beside"] = {name: self._file(path) for name, path in beside.items()}
+        return described
 
     def _rows(self, source: FileRows | HubRows, location: Location) -> dict[str, Any]:
         """Return what stands for a split of a benchmark."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from pipeline.errors import PosttrainError, closest
 from pipeline.recipe.load import load
 from pipeline.recipe.references import HubModel, LocalModel, Places, model_source
+from pipeline.recipe.shipped import shipped_recipes
 from pipeline.run.lineage import as_input, verify_closure
 from pipeline.run.plan import Plan, make
 from pipeline.run.store import Artifact, Store, check_finished, is_finished, read
@@ -25,12 +26,12 @@ def named_model(text: str, store: Store, *, roots: Mapping[str, Path] | None = N
     """Return the policy that a command line names; imports no torch.
 
     text: a folder with a model or an adapter (a stage's folder below runs/ included), a hub id
-    `owner/name` or `owner/name@revision`, or a finished stage, `recipes/quickstart.yaml:sft`.
+    `owner/name` or `owner/name@revision`, or a finished stage, `mine.yaml:sft` or `quickstart:sft`.
     store: where stages' results are. roots: data folders by name, as `--root` gives them.
     The input is named by `text`. Raises PosttrainError that says what was looked for.
     """
     recipe, colon, stage = text.rpartition(":")
-    if colon and recipe.endswith(_RECIPE_FILES):
+    if colon and (recipe.endswith(_RECIPE_FILES) or recipe in shipped_recipes()):
         return _stage_output(text, Path(recipe), stage, store, roots or {})
     if text.endswith(_RECIPE_FILES):
         plan = make(load(Path(text), roots=roots), store)

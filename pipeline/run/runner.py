@@ -292,6 +292,7 @@ def _write_request(
             "seed": seed,
             "outputs": outputs,
             "base": str(recipe.places.base),
+            "elsewhere": str(recipe.places.elsewhere) if recipe.places.elsewhere else None,
             "roots": {name: str(path) for name, path in recipe.places.roots.items()},
             "revisions": {
                 key.partition("/")[2]: commit

@@ -134,11 +134,11 @@ class Store:
 
     def folder(self, kind: str, fingerprint: str) -> Path:
         """Return where the artifact of this fingerprint is, or would be."""
-        return self.root / f"{kind}-{fingerprint[:SHORT]}"
+        return self.root / folder_name(kind, fingerprint)
 
     def working(self, kind: str, fingerprint: str) -> Working:
         """Return the working folder of this fingerprint, there or not."""
-        return Working(self.root / ".working" / f"{kind}-{fingerprint[:SHORT]}")
+        return Working(self.root / ".working" / folder_name(kind, fingerprint))
 
     def find(self, kind: str, fingerprint: str) -> Artifact | None:
         """Return the finished artifact; files that changed since they were hashed are hashed anew.
@@ -214,6 +214,11 @@ class Store:
     def lock_path(self, name: str) -> Path:
         """Return the lock file of a folder of the store, or of a run's record."""
         return self.root / LOCKS / f"{name}.lock"
+
+
+def folder_name(kind: str, fingerprint: str) -> str:
+    """Return the name of an artifact's folder; a user's `soup:STAGE` is `soup_stage` there."""
+    return f"{re.sub(r'[^a-z_]', '_', kind.lower())}-{fingerprint[:SHORT]}"
 
 
 def is_finished(folder: Path) -> bool:
@@ -301,7 +306,7 @@ def _described(folder: Path) -> Artifact:
     if own != artifact.fingerprint:
         message = f"its fingerprint {artifact.fingerprint[:SHORT]} is not that of its identity"
         raise CorruptArtifactError(str(manifest), message, _RERUN)
-    there, name = folder.resolve().name, f"{artifact.kind}-{own[:SHORT]}"
+    there, name = folder.resolve().name, folder_name(artifact.kind, own)
     if _NAMED.fullmatch(there) and there != name:
         message = f"holds the result {name}, which is not what its name says"
         raise CorruptArtifactError(str(folder), message, _RENAME)

@@ -36,7 +36,7 @@ from pipeline.run.manifest import write_json, write_sealed
 from pipeline.run.stage_log import LOG, logged
 from pipeline.run.store import Working
 from pipeline.stage import Progress, StageContext, StageInput
-from pipeline.stages import stage_of
+from pipeline.stages import stage_for
 
 ERRORS = "error-*.json"
 PARENT = "POSTTRAIN_PARENT"  # in the environment of a worker: the process that it must not outlive
@@ -72,7 +72,7 @@ class _Place:
 def execute(working: Working, *, show: Progress, should_stop: Callable[[], bool]) -> None:
     """Run the stage that the working folder describes and leave its result.json there."""
     request = json.loads(working.request.read_text(encoding="utf-8"))
-    stage = stage_of(request["kind"])
+    stage = stage_for(request["kind"], Path(request["base"]))
     config = stage.config.model_validate_json(json.dumps(request["config"]))
     processes: int = request["processes"]
     _check_processes(request["name"], processes)
@@ -97,6 +97,7 @@ def execute(working: Working, *, show: Progress, should_stop: Callable[[], bool]
             Path(request["base"]),
             {name: Path(path) for name, path in request["roots"].items()},
             request["revisions"],
+            Path(request["elsewhere"]) if request["elsewhere"] else None,
         ),
         progress=place,
         should_stop=should_stop,

@@ -1,4 +1,8 @@
-"""One file a stage kind: what may be asked (its StageConfig) and how it is done (its `run`)."""
+"""One file a stage kind: what may be asked (its StageConfig) and how it is done (its `run`).
+
+A kind is built in, of an installed package (entry points `posttrain.stages`), or a user's own:
+`module:STAGE` in a file beside the recipe.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +11,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from pipeline.errors import closest
+from pipeline.recipe.config import StageConfig
+from pipeline.recipe.user_code import load_object, object_source
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
+    from pathlib import Path
 
     from pipeline.stage import Stage
 
@@ -18,6 +25,7 @@ BUILT_IN = (
     *("evaluate", "compare"),
 )
 _GROUP = "posttrain.stages"
+_own: dict[str, tuple[Path | None, Stage]] = {}  # by `module:STAGE`, with the file that it is in
 
 
 def kinds() -> tuple[str, ...]:
@@ -25,9 +33,45 @@ def kinds() -> tuple[str, ...]:
     return (*BUILT_IN, *sorted(entry.name for entry in _installed()))
 
 
-@cache
 def stage_of(kind: str) -> Stage:
-    """Return a stage kind by name; ValueError says which there are."""
+    """Return a stage kind by name, a user's own if `stage_for` has loaded it.
+
+    ValueError says which there are.
+    """
+    return _own[kind][1] if kind in _own else _stage_of(kind)
+
+
+def stage_for(kind: str, base: Path) -> Stage:
+    """Return a stage kind as a recipe names it; of the user's own, the file as it is now.
+
+    base: the recipe's folder. Raises ValueError for a name that is none, or code that is wrong.
+    """
+    if ":" not in kind:
+        return stage_of(kind)
+    source = object_source(kind, base)
+    known, _ = _own.get(kind, (source, None))
+    if known != source:
+        raise ValueError(f"`{kind}` is another stage in {known} already; rename one of the two")
+    _own[kind] = source, _checked(kind, load_object(kind, base))
+    return _own[kind][1]
+
+
+def _checked(kind: str, found: object) -> Stage:
+    """Return a user's stage, if it is one."""
+    from pipeline.stage import Stage
+
+    if not isinstance(found, Stage):
+        what = type(found).__name__
+        raise ValueError(  # noqa: TRY004  a mistake in a recipe
+            f"`{kind}` is of type {what}, not a Stage; write `STAGE = Stage(...)` (pipeline.stage)"
+        )
+    if not (isinstance(found.config, type) and issubclass(found.config, StageConfig)):
+        raise ValueError(f"`{kind}`: its `config` is not a subclass of StageConfig")  # noqa: TRY004
+    return found
+
+
+@cache
+def _stage_of(kind: str) -> Stage:
     if kind in BUILT_IN:
         return import_module(f"pipeline.stages.{kind}").STAGE
     for entry in _installed():

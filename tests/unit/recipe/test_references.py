@@ -1,16 +1,11 @@
-"""What names in a recipe stand for: files, models, stages, a user's own code."""
+"""What names in a recipe stand for: files, models, stages."""
 
-import pickle
-import re
-import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Annotated
 
 import pytest
 from pydantic import Field
 
-import reward
 from pipeline.recipe.config import Block, LaunchBlock, ModelRef, RefersTo, TokenizerRef
 from pipeline.recipe.references import (
     HubModel,
@@ -18,9 +13,7 @@ from pipeline.recipe.references import (
     Places,
     Reference,
     StageOutput,
-    load_object,
     model_source,
-    object_source,
     stage_references,
 )
 
@@ -171,73 +164,3 @@ def test_a_model_that_is_nothing_says_what_to_write(places, tmp_path, text, mess
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("")
     assert message in message_of(model_source, text, places)
-
-
-def test_a_users_module_never_stands_for_one_of_ours(tmp_path):
-    (tmp_path / "reward.py").write_text("def brevity(): return 'mine'\n")
-    (tmp_path / "json.py").write_text("name = __name__\n")
-    path_before = list(sys.path)
-    assert load_object("reward:brevity", tmp_path)() == "mine"
-    assert load_object("json:name", tmp_path).startswith("_posttrain_user_")
-    assert sys.modules["reward"] is reward
-    assert sys.path == path_before
-    assert not (tmp_path / "__pycache__").exists()
-
-
-def test_code_comes_from_the_recipes_folder_or_what_is_installed(tmp_path):
-    (tmp_path / "inner").mkdir()
-    file = tmp_path / "inner" / "mine.py"
-    file.write_text("from dataclasses import dataclass\n@dataclass\nclass Own:\n    x: int = 1\n")
-    own = load_object("inner.mine:Own", tmp_path)
-    assert object_source("inner.mine:Own", tmp_path) == file
-    assert load_object("inner.mine:Own", tmp_path) is own
-    assert pickle.loads(pickle.dumps(own())) == own()
-    file.write_text("Own = 2\n")
-    assert load_object("inner.mine:Own", tmp_path) == 2
-    assert load_object("json.decoder:JSONDecoder", tmp_path).__module__ == "json.decoder"
-    assert object_source("json.decoder:x", tmp_path) == Path(sys.modules["json.decoder"].__file__)
-    assert object_source("sys:x", tmp_path) is None
-
-
-@pytest.mark.parametrize(
-    ("source", "message"),
-    [
-        ("x = (\n", "mine.py:1: SyntaxError"),
-        ("x = 1\nif x:\ny = 2\n", "mine.py:3: IndentationError"),
-        ("def f():\n    1 / 0\nf()\n", "mine.py:2: ZeroDivisionError"),
-        ("import no_such_module_here\n", "mine.py:1: ModuleNotFoundError: No module"),
-        ("import beside\n", "files beside a recipe cannot import each other"),
-        ("import sys\nsys.exit(3)\n", "mine.py:2: SystemExit: 3"),
-        ("raise Exception('two\\nlines')\n", "mine.py:1: Exception: two lines"),
-        ("import json\njson.loads('{')\n", "mine.py:2: JSONDecodeError"),
-        ("brevity = 1\n", "has no `brevty`; did you mean `brevity`?"),
-        ("", "has no `brevty`; it has nothing"),
-    ],
-)
-def test_what_a_users_module_does_wrong_is_one_line(tmp_path, source, message):
-    (tmp_path / "mine.py").write_text(source)
-    (tmp_path / "beside.py").write_text("")
-    assert message in message_of(load_object, "mine:brevty", tmp_path)
-    assert not [name for name in sys.modules if name == "beside"]
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("mine", "not of the form `module:name`"),
-        ("mine.py:f", "no file mine/py.py beside the recipe"),
-        ("../mine:f", "not of the form"),
-        ("a/mine:f", "not of the form"),
-        (":f", "not of the form"),
-        ("mine:", "not of the form"),
-        ("x" * 300 + ":f", "not of the form"),
-        ("mone:f", "no installed module `mone`; did you mean `mine`?"),
-        ("json.nothing:f", "no installed module `json.nothing`"),
-        ("made_by_hand:f", "no installed module"),
-    ],
-)
-def test_code_that_is_not_there_is_named(tmp_path, monkeypatch, text, message):
-    monkeypatch.setitem(sys.modules, "made_by_hand", ModuleType("made_by_hand"))
-    (tmp_path / "mine.py").write_text("")
-    for call in (load_object, object_source):
-        assert re.search(re.escape(message), message_of(call, text, tmp_path))

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from pipeline.errors import PosttrainError
-from pipeline.recipe.references import load_object
+from pipeline.recipe.user_code import load_object
 from pipeline.rewards.composition import RewardComposition
 from pipeline.rewards.responses import Responses
 from pipeline.rewards.terms import function_term

@@ -51,7 +51,9 @@ def run_failing(tiny_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
                 fail()
             return StageResult()
 
-        monkeypatch.setattr(worker, "stage_of", lambda kind: replace(stage_of(kind), run=run))
+        monkeypatch.setattr(
+            worker, "stage_for", lambda kind, base: replace(stage_of(kind), run=run)
+        )
         return run_forked(tiny_recipe, tmp_path / "runs", overrides=overrides, until=failing)
 
     return call

@@ -1,0 +1,50 @@
+"""The recipes that come with posttrain: `posttrain run quickstart` works from anywhere.
+
+Such a recipe is named without a path and without an ending. What it names itself lies beside it;
+what the command line names (`--set`), and the lock that it gets, lie in the current folder.
+"""
+
+from pathlib import Path
+
+from pipeline.errors import PosttrainError, closest
+
+FOLDER = Path(__file__).parents[1] / "shipped"
+
+
+def shipped_recipes() -> dict[str, Path]:
+    """Return the path of each recipe that comes with posttrain, by name."""
+    return {path.stem: path for path in sorted(FOLDER.glob("*.yaml"))}
+
+
+def is_shipped(recipe: Path) -> bool:
+    """Whether a recipe is one that came with posttrain and was named without a path."""
+    return recipe.parent == FOLDER
+
+
+def recipe_path(given: Path) -> Path:
+    """Return the file of a recipe that may be given by name.
+
+    Raises PosttrainError for a name that neither a file here nor a recipe of ours has.
+    """
+    is_name = len(given.parts) == 1 and not given.suffix and given.name not in ("", "..")
+    if not is_name or given.is_file():
+        return given
+    recipes = shipped_recipes()
+    if given.name not in recipes:
+        if given.exists():
+            return given
+        message = "there is no such file here, and no recipe of this name comes with posttrain"
+        hint = closest(given.name, recipes) or f"there are {', '.join(recipes)}"
+        raise PosttrainError(given.name, message, f"{hint}; write a file as `name.yaml`")
+    return recipes[given.name]
+
+
+def summary_of(recipe: Path) -> str:
+    """Return the first sentence of the comment that a recipe begins with."""
+    lines: list[str] = []
+    for line in recipe.read_text(encoding="utf-8").splitlines():
+        if not line.startswith("#"):
+            break
+        lines.append(line.lstrip("# ").rstrip())
+    text = " ".join(lines)
+    return text[: text.find(". ")] if ". " in text else text.rstrip(".")
