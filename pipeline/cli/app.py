@@ -24,7 +24,30 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe file (YAML).")]
+
+def _print_version(is_asked: bool) -> None:
+    if is_asked:
+        from importlib.metadata import version
+
+        typer.echo(f"posttrain {version('posttrain')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    *,
+    version: Annotated[
+        bool,
+        typer.Option("--version", is_eager=True, callback=_print_version, help="Print it."),
+    ] = False,
+) -> None:
+    """From a recipe to an aligned model and an honest comparison with its base."""
+
+
+RecipePath = Annotated[
+    Path,
+    typer.Argument(metavar="RECIPE", help="A recipe: a YAML file, or the name of one of ours."),
+]
 StageName = Annotated[str, typer.Argument(metavar="STAGE", help="A stage of the recipe.")]
 Overrides = Annotated[
     list[str] | None,

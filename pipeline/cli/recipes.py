@@ -185,7 +185,7 @@ def check(
 
 @app.command("list")
 def list_(
-    what: Annotated[str, typer.Argument(metavar="WHAT", help="tasks | stages | sizes")],
+    what: Annotated[str, typer.Argument(metavar="WHAT", help="recipes | tasks | stages | sizes")],
 ) -> None:
     """List what a recipe can name."""
     from pipeline.report.listing import listing

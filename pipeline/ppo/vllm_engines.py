@@ -159,7 +159,7 @@ class ColocatedEngine:
 def require_vllm() -> None:
     """Raise PosttrainError where vLLM is not installed."""
     if find_spec("vllm") is None:
-        hint = "pip install vllm, or write `rollout_engine: own`"
+        hint = "pip install 'posttrain[vllm]', or write `rollout_engine: own`"
         raise PosttrainError("rollout_engine", "vLLM is not installed", hint)
 
 

@@ -64,8 +64,9 @@ class Places:
         if rooted:
             return self._below_root(rooted[1], rooted[2])
         path = self.base / _home(text)
-        is_here = self.elsewhere is None or path.exists()
-        return path if is_here else self.elsewhere / _home(text)
+        if self.elsewhere is None or path.exists():
+            return path
+        return self.elsewhere / _home(text)
 
     def _below_root(self, root: str, rest: str) -> Path:
         if root not in self.roots:

@@ -105,6 +105,11 @@ def confine(*, parent_pid: int, cpu_s: int, memory_bytes: int) -> None:
     _filter_system_calls()
 
 
+def landlock_version() -> int:
+    """Return which version (ABI) of Landlock the kernel offers; below 1 for none."""
+    return _syscall(_LANDLOCK_CREATE_RULESET, 0, 0, _LANDLOCK_CREATE_RULESET_VERSION)
+
+
 def _limit_resources(cpu_s: int, memory_bytes: int) -> None:
     for limited, wanted in (
         (resource.RLIMIT_CPU, cpu_s),
@@ -140,7 +145,7 @@ def _drop_privileges() -> None:
 
 def _deny_files_and_network() -> None:
     """Enter a Landlock domain that handles every right its version knows and grants none."""
-    version = _syscall(_LANDLOCK_CREATE_RULESET, 0, 0, _LANDLOCK_CREATE_RULESET_VERSION)
+    version = landlock_version()
     if version < 1:
         raise _refused("the kernel offers no Landlock (Linux 5.13 or later, enabled)")
     bits = _LANDLOCK_FILE_BITS_BY_ABI[min(version, max(_LANDLOCK_FILE_BITS_BY_ABI))]
