@@ -24,7 +24,7 @@ class AdoptConfig(StageConfig):
 
     stage: Literal["adopt"]
     model: ModelRef
-    form: Literal["document", "chat"] | None = None
+    form: Literal["chat", "document"] | None = None
 
 
 def run(config: AdoptConfig, context: StageContext) -> StageResult:
