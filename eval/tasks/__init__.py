@@ -35,6 +35,7 @@ BUILT_IN: dict[str, str] = {
 
 # Published ones, made of rows that lie in a file or on the hub.
 BENCHMARKS: dict[str, str] = {
+    "blimp": "eval.tasks.blimp:Blimp",
     "gsm8k": "eval.tasks.gsm8k:Gsm8k",
     "humaneval": "eval.tasks.humaneval:HumanEval",
     "ifeval": "eval.tasks.ifeval:IfEval",

@@ -29,6 +29,15 @@ def export(
         bool | None,
         typer.Option("--merged/--adapter", help="Merge an adapter into its base, or leave it."),
     ] = None,
+    types: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--gguf", metavar="TYPE", help="Write a GGUF and a Modelfile too: f16, q8_0, bf16, ..."
+        ),
+    ] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Hold llama.cpp against transformers on 200 prompts.")
+    ] = False,
     push: Annotated[
         str | None, typer.Option(metavar="OWNER/NAME", help="Upload it to the hub as well.")
     ] = None,
@@ -42,6 +51,7 @@ def export(
     from functools import partial
 
     from pipeline.report.card import model_card
+    from pipeline.run import gguf
     from pipeline.run.export import prepare, write
     from pipeline.run.push import check_repository
     from pipeline.run.push import push as upload
@@ -50,11 +60,15 @@ def export(
         check_repository(push)
     elif private:
         raise PosttrainError("--private", "has a meaning with --push only", "leave it out")
+    as_gguf = gguf.wanted(types or (), is_verified=verify)
     store = store_at(runs)
-    found = prepare(plan_of(recipe, overrides, roots, runs, stage), stage, merged=merged)
+    plan = plan_of(recipe, overrides, roots, runs, stage)
+    found = prepare(plan, stage, merged=merged, as_gguf=as_gguf)
     card = partial(model_card, found, repository=push)
-    written = write(found, store, folder, force=force, card=card)
+    written, files = write(found, store, folder, force=force, card=card, as_gguf=as_gguf)
     echo(f"{stage}: exported to {written} ({found.form})")
+    for each in files:
+        echo(f"{stage}: {each.said()}")
     if push is not None:
         message = f"posttrain export: {stage} {found.planned.fingerprint[:16]}"
         echo(f"{stage}: {upload(written, push, private=private, message=message)}")

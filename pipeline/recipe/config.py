@@ -53,6 +53,11 @@ class NamesObject:
 
 
 @dataclass(frozen=True)
+class NamesFile:
+    """Marks a string that is a file, which is part of what is computed."""
+
+
+@dataclass(frozen=True)
 class NamesFolder:
     """Marks a string that is a folder, whose files are part of what is computed."""
 
@@ -117,6 +122,7 @@ RewardModelRef = Annotated[str, RefersTo(("reward_model",)), Field(min_length=1)
 TokenizerRef = Annotated[str, RefersTo(("tokenizer", "policy")), Field(min_length=1)]
 TaskName = Annotated[str, NamesTask(), Field(min_length=1)]
 ObjectName = Annotated[str, NamesObject(), Field(min_length=1)]
+FileName = Annotated[str, NamesFile(), Field(min_length=1)]
 FolderName = Annotated[str, NamesFolder(), Field(min_length=1)]
 Launcher = Literal["in_process", "python", "accelerate"]
 Precision = Literal["fp32", "bf16", "fp16"]

@@ -16,6 +16,7 @@ from pydantic import BaseModel
 
 from pipeline.errors import closest
 from pipeline.recipe.config import RefersTo
+from pipeline.recipe.packages import PACKAGE, packaged_file
 from pipeline.recipe.plain_files import other_than_a_file
 
 Location = tuple[str | int, ...]
@@ -31,6 +32,8 @@ _HUB_DATA = re.compile(rf"{_HUB_PART}(?:/{_HUB_PART})?")  # the oldest have no o
 BASE_FOLDER = "base_folder"
 _MODEL_FILES = ("config.json", "adapter_config.json")
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
+_NO_BASE = "does not say which model it adapts; save the adapter anew"
+_FOLDER = "name the folder that holds the model (a GGUF is taken in by `stage: adopt`, as `gguf:`)"
 _MAX_NAME_BYTES = 255
 _MAX_PATH_CHARACTERS = 2000
 
@@ -50,7 +53,7 @@ class Places:
     elsewhere: Path | None = None
 
     def file(self, text: str) -> Path:
-        """Return the path for `root:rest`, `/absolute`, `~/home` or one relative to the recipe."""
+        """Return the path for `root:rest`, `package:name/file`, `/absolute`, `~/home` or beside."""
         if not text or not text.isprintable():
             raise ValueError(f"{text!r} is not a path; write the name of a file or folder")
         if _URL.match(text):
@@ -70,6 +73,8 @@ class Places:
 
     def _below_root(self, root: str, rest: str) -> Path:
         if root not in self.roots:
+            if root == PACKAGE:
+                return packaged_file(rest)
             known = ", ".join(sorted(self.roots)) or "none"
             hint = closest(root, self.roots) or f"known: {known}; write `./` before a file name"
             raise ValueError(f"there is no root `{root}:`; {hint}")
@@ -157,8 +162,8 @@ def dataset_problem(name: str, revision: str | None) -> tuple[str, str, str] | N
 def adapter_base(folder: Path) -> LocalModel | HubModel | None:
     """Return the whole model that a saved adapter belongs to; None for a folder without adapter.
 
-    A relative path in the adapter's config is meant from the adapter's folder. An adapter that a
-    stage made of a folder's model names that folder only; where it is stands in artifact.json.
+    A relative path in the adapter's config is meant from the adapter's folder. A stage's adapter
+    names its base's folder only; where that is stands in artifact.json.
     """
     path = folder / "adapter_config.json"
     if not path.is_file() or other_than_a_file(path) is not None:
@@ -167,11 +172,9 @@ def adapter_base(folder: Path) -> LocalModel | HubModel | None:
         config = json.loads(path.read_text(encoding="utf-8"))
         name = config["base_model_name_or_path"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ValueError(
-            f"`{path}` does not say which model it adapts; save the adapter anew"
-        ) from error
+        raise ValueError(f"`{path}` {_NO_BASE}") from error
     if not isinstance(name, str) or not name:
-        raise ValueError(f"`{path}` does not say which model it adapts; save the adapter anew")
+        raise ValueError(f"`{path}` {_NO_BASE}")
     for local in (*_recorded_bases(folder), folder / _home(name)):
         if local.is_dir():
             return LocalModel(local.resolve())
@@ -206,7 +209,7 @@ def _model_folder(text: str, path: Path, kinds: tuple[str, ...]) -> Path:
     if not path.exists():
         raise ValueError(f"there is no folder `{text}`; looked for {path}")
     if not path.is_dir():
-        raise ValueError(f"`{text}` is a file; name the folder that holds the model")
+        raise ValueError(f"`{text}` is a file; {_FOLDER}")
     wanted = (*_MODEL_FILES, *(_TOKENIZER_FILES if "tokenizer" in kinds else ()))
     if not any((path / name).is_file() for name in wanted):
         message = f"the folder `{text}` holds no model: it has no {' or '.join(wanted)}"

@@ -10,7 +10,6 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-import yaml
 from jinja2 import Environment, StrictUndefined
 
 from pipeline.data.lengths import account
@@ -18,6 +17,7 @@ from pipeline.errors import CorruptArtifactError
 from pipeline.recipe.config import TRAINED_ON
 from pipeline.recipe.references import HubModel
 from pipeline.recipe.training_args import settings_in_use
+from pipeline.report.card_data import card_data, eval_results
 from pipeline.report.plain import visible
 from pipeline.report.rollouts import KIND, in_a_line, read_rollouts
 from pipeline.run.export import without_places
@@ -29,7 +29,8 @@ from pipeline.stages.compare import COMPARISON
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from pipeline.run.export import Asked, Export
+    from pipeline.run.exported import Asked, Export
+    from pipeline.run.gguf import GgufFile
     from pipeline.run.plan import Plan, PlannedStage
     from pipeline.run.store import Artifact
 
@@ -43,8 +44,15 @@ _BLOCK_SETTINGS = ("tokens", "sequence_length", "batch_size", "precision", "voca
 _RESULTS = ("steps", "rows", "trained_tokens", "parameters", "trained_parameters")
 
 
-def model_card(export: Export, asked: Asked, *, repository: str | None) -> str:
-    """Return README.md of an export; repository: on the hub, where it goes there."""
+def model_card(
+    export: Export, asked: Asked, files: Sequence[GgufFile] = (), *, repository: str | None
+) -> str:
+    """Return README.md of an export, with what the hub reads of it.
+
+    files: the GGUF files in it. repository: its name on the hub, where it goes there.
+    """
+    from huggingface_hub import ModelCard
+
     artifact, base = export.artifact, export.base
     is_policy = artifact.produces == "policy"
     environment = Environment(
@@ -52,8 +60,8 @@ def model_card(export: Export, asked: Asked, *, repository: str | None) -> str:
     )
     environment.filters["text"] = text
     template = environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
-    card = template.render(
-        front_matter=_front_matter(export),
+    comparisons = list(_comparisons(export.plan, export.planned.name))
+    body = template.render(
         name=export.planned.name,
         kind=artifact.kind,
         produces=artifact.produces,
@@ -74,10 +82,15 @@ def model_card(export: Export, asked: Asked, *, repository: str | None) -> str:
         lineage=[_lineage(each) for each in _chain(export.plan, export.planned.name)],
         template_sha256=artifact.properties.get("template_sha256"),
         measures=[*_measures(artifact.metrics), *_training(artifact)],
-        comparisons=list(_comparisons(export.plan, export.planned.name)),
+        comparisons=comparisons,
+        files=[_gguf_row(each) for each in files],
         versions=_versions(artifact.provenance),
     )
-    return re.sub(r"\n{3,}", "\n\n", card)
+    results = eval_results(artifact, [each["own"] for each in comparisons])
+    data = card_data(export, results, chain=_chain(export.plan, export.planned.name),
+                     repository=repository, has_gguf=bool(files))  # fmt: skip
+    card = ModelCard(f"---\n{data.to_yaml()}\n---\n\n{body}")
+    return re.sub(r"\n{3,}", "\n\n", str(card))
 
 
 def text(value: Any) -> str:
@@ -85,37 +98,6 @@ def text(value: Any) -> str:
     line = " ".join(visible(str(value)).split())
     shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
     return _SPECIAL.sub(lambda found: "\\" + found[0], shown)
-
-
-def _front_matter(export: Export) -> str:
-    is_policy, is_adapter = export.artifact.produces == "policy", export.form == "adapter"
-    root = _root(export.plan, export.planned)
-    if isinstance(export.base, HubModel):
-        root = export.base
-    fields = {
-        "library_name": "peft" if is_adapter else "transformers",
-        "pipeline_tag": "text-generation" if is_policy else "text-classification",
-        **({"base_model": root.id} if root else {}),
-        "tags": [
-            *("posttrain", export.artifact.kind.replace("_", "-")),
-            *(["lora"] if export.base is not None else []),
-        ],
-    }
-    return yaml.safe_dump(fields, sort_keys=False, allow_unicode=True)
-
-
-def _root(plan: Plan, planned: PlannedStage) -> HubModel | None:
-    """Return the hub model that a chain of stages begins with, if it does."""
-    model = planned.identity.get("model")
-    while isinstance(model, dict):
-        named = cast("dict[str, Any]", model)
-        if "base" in named and "hub" in named["base"]:  # an adapter's folder
-            named = named["base"]
-        if "hub" in named:
-            return HubModel(str(named["hub"]), str(named["revision"]))
-        below = [each for each in plan.stages if each.fingerprint == named.get("artifact")]
-        model = below[0].identity.get("model") if below else None
-    return None
 
 
 def _base_call(export: Export, asked: Asked) -> str:
@@ -264,6 +246,7 @@ def _comparisons(plan: Plan, name: str) -> Iterator[dict[str, Any]]:
             "stage": planned.name,
             "baseline": without_places(found["baseline"]),
             "rows": [_row(row) for row in rows],
+            "own": [row for row in rows if row["model"] == ours],
         }
 
 
@@ -275,6 +258,20 @@ def _asked_stage(plan: Plan, entrant: str) -> str | None:
         return planned.name if planned else None
     model: str = cast("Any", planned.config).model
     return model.removeprefix("$") if model.startswith("$") else None
+
+
+def _gguf_row(file: GgufFile) -> Sequence[str]:
+    found = file.agreement
+    size = f"{file.written.size_bytes / 1e6:,.1f} MB"
+    if found is None:
+        return [f"`{file.name}`", size, "not tried", "", ""]
+    return [
+        f"`{file.name}`",
+        size,
+        f"{found.equal} of {found.prompts} [{found.equal_low:.3f}, {found.equal_high:.3f}]",
+        f"{found.same_tokens:,} of {found.tokens:,}",
+        _figure(found.loss, found.loss_low, found.loss_high, digits=4),
+    ]
 
 
 def _row(row: Mapping[str, Any]) -> Sequence[str]:

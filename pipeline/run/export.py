@@ -8,23 +8,25 @@ on a model from the hub keeps its id, any other base is exported with it, in `ba
 import json
 import shutil
 import warnings
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from pipeline.disk import one_line
 from pipeline.errors import CorruptArtifactError, PosttrainError
 from pipeline.recipe.references import BASE_FOLDER, HubModel, LocalModel, adapter_base
-from pipeline.run import progress
+from pipeline.run import gguf, progress
+from pipeline.run.exported import Asked, Export
 from pipeline.run.lineage import as_input, base_artifact, verify_closure
 from pipeline.run.manifest import describe_files, write_json
-from pipeline.run.plan import Plan, PlannedStage
+from pipeline.run.plan import Plan
 from pipeline.run.staging import put, staging
 from pipeline.run.store import Artifact, Store
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+    from pipeline.stage import Progress
 
 RECORD = "posttrain.json"
 CARD = "README.md"
@@ -44,38 +46,13 @@ _KEPT = (
 _PLACES = frozenset({"_name_or_path", "name_or_path", "tokenizer_file", "special_tokens_map_file"})
 
 
-@dataclass(frozen=True)
-class Export:
-    """What is exported.
-
-    form: whole (its files as they are), adapter (likewise), or merged (an adapter, with its base).
-    base: what an adapter belongs to, None for a whole model.
-    """
-
-    plan: Plan
-    planned: PlannedStage
-    artifact: Artifact
-    form: Literal["whole", "adapter", "merged"]
-    base: LocalModel | HubModel | None
-
-
-@dataclass(frozen=True)
-class Asked:
-    """How the exported model is asked.
-
-    is_chat: through its chat template. end_ids: the tokens that end a response, sorted.
-    pad_token_id: of its tokenizer.
-    """
-
-    is_chat: bool
-    end_ids: tuple[int, ...]
-    pad_token_id: int | None
-
-
-def prepare(plan: Plan, name: str, *, merged: bool | None) -> Export:
+def prepare(
+    plan: Plan, name: str, *, merged: bool | None, as_gguf: gguf.Wanted | None = None
+) -> Export:
     """Find a stage's model and decide its form: as it lies on disk, unless `merged` says so.
 
-    Raises PosttrainError for a stage that has not run or makes no model, and CorruptArtifactError
+    A GGUF holds a whole model, so that an adapter is merged for it. Raises PosttrainError for a
+    stage that has not run or makes no model, or none that llama.cpp runs, and CorruptArtifactError
     when a file is not what was published. Imports no torch.
     """
     planned, recipe = plan.stage(name), plan.recipe.path
@@ -95,17 +72,31 @@ def prepare(plan: Plan, name: str, *, merged: bool | None) -> Export:
     if base is None and merged is False:
         message = f"`{name}` is a whole model: it has no adapter"
         raise PosttrainError(str(recipe), message, "leave out --adapter")
-    form = "whole" if base is None else "merged" if merged else "adapter"
-    return Export(plan, planned, artifact, form, base)
+    is_merged = merged or (merged is None and as_gguf is not None)
+    form = "whole" if base is None else "merged" if is_merged else "adapter"
+    export = Export(plan, planned, artifact, form, base)
+    if as_gguf is not None:
+        gguf.check(export)
+    return export
+
+
+Card = Callable[[Asked, Sequence[gguf.GgufFile]], str]
 
 
 def write(
-    export: Export, store: Store, folder: Path, *, force: bool, card: Callable[[Asked], str]
-) -> Path:
-    """Write the export into a folder that appears whole or not at all; returns the folder.
+    export: Export,
+    store: Store,
+    folder: Path,
+    *,
+    force: bool,
+    card: Card,
+    as_gguf: gguf.Wanted | None = None,
+) -> tuple[Path, list[gguf.GgufFile]]:
+    """Write the export into a folder that appears whole or not at all.
 
-    force: replace what an earlier export wrote there. card: gives README.md. Raises PosttrainError
-    for a folder that is in use, CorruptArtifactError for another chat template than was trained.
+    force: replace what an earlier export wrote there. card: gives README.md. Returns the folder and
+    the GGUF files in it. Raises PosttrainError for a folder that is in use, CorruptArtifactError
+    for another chat template than was trained.
     """
     folder = folder.absolute()
     _check_place(folder, store)
@@ -116,9 +107,9 @@ def write(
         out.mkdir()
         with progress.shown(export.planned.name) as show:
             show("loading libraries", 0, 1)
-            _fill(export, out, card)
+            files = _fill(export, out, card, as_gguf, show)
         put(out, folder)
-    return folder
+    return folder, files
 
 
 def without_places(value: Any) -> Any:
@@ -184,7 +175,9 @@ def _check_folder(folder: Path, *, force: bool) -> None:
         raise PosttrainError(where, message, "move it away, or name another folder")
 
 
-def _fill(export: Export, out: Path, card: Callable[[Asked], str]) -> None:
+def _fill(
+    export: Export, out: Path, card: Card, as_gguf: gguf.Wanted | None, show: "Progress"
+) -> list[gguf.GgufFile]:
     """Write everything into an empty folder: model, tokenizer, card, and last the record."""
     from pipeline.models.load import load_tokenizer
     from pipeline.stage import StageInput
@@ -203,9 +196,13 @@ def _fill(export: Export, out: Path, card: Callable[[Asked], str]) -> None:
     asked = _asked(tokenizer, export.artifact)
     if export.form != "adapter" and export.artifact.produces == "policy" and asked.is_chat:
         _end_generation_at(asked, tokenizer, out / _GENERATION)
-    (out / CARD).write_text(card(asked), encoding="utf-8")
-    record = _record(export)
+    files: list[gguf.GgufFile] = []
+    if as_gguf is not None:
+        files = gguf.write_files(export, out, tokenizer, asked, as_gguf, show)
+    (out / CARD).write_text(card(asked, files), encoding="utf-8")
+    record = {**_record(export), "gguf": [each.record() for each in files]}
     write_json(out / RECORD, {**record, "files": describe_files(out, manifest=RECORD)})
+    return files
 
 
 def _copy_model(folder: Path, out: Path) -> None:

@@ -20,6 +20,7 @@ from pipeline.recipe import train_checks, training_args
 from pipeline.recipe.config import (
     DataBlock,
     Execution,
+    NamesFile,
     NamesFolder,
     NamesObject,
     NamesTask,
@@ -115,6 +116,8 @@ class Identifier:
                 return self._task(value, location)
             if any(isinstance(marker, NamesFolder) for marker in markers):
                 return self._folder(value, location)
+            if any(isinstance(marker, NamesFile) for marker in markers):
+                return self._named_file(value, location)
         return value
 
     def _model(self, reference: str, location: Location, refers: RefersTo) -> dict[str, Any]:
@@ -223,15 +226,26 @@ class Identifier:
             raise self.recipe.error(location, f"`{name}` {what}", _file_hint(name, path))
         return {"files": self._tree(path)}
 
+    def _named_file(self, name: str, location: Location) -> dict[str, str]:
+        try:
+            path = self.recipe.places.file(name)
+        except ValueError as error:
+            raise self.recipe.error(location, str(error)) from error
+        self._check_file(name, path, location)
+        return {"name": path.name, "sha256": self._file(path)}
+
     def _data_file(self, name: str, path: Path, location: Location) -> dict[str, str]:
+        self._check_file(name, path, location)
+        look_at(path, name)  # before all of it is hashed
+        return {"name": path.name, "sha256": self._file(path)}
+
+    def _check_file(self, name: str, path: Path, location: Location) -> None:
         other = other_than_a_file(path)
         if other is not None and not path.is_dir():
             raise self.recipe.error(location, f"`{name}` is {other}, not a file", COPY_IT)
         if not path.is_file():
             what = "is a folder, not a file" if path.is_dir() else "does not exist"
             raise self.recipe.error(location, f"`{name}` {what}", _file_hint(name, path))
-        look_at(path, name)  # before all of it is hashed
-        return {"name": path.name, "sha256": self._file(path)}
 
     def _file(self, path: Path) -> str:
         if path not in self._hashes:

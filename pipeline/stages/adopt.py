@@ -2,7 +2,7 @@
 
 The files are copied, so that the chain below does not change when the folder does; pickled weights
 and code in the folder are refused, and the model is loaded once to see that every tensor is there
-and finite.
+and finite. A GGUF file is dequantised, once.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ import shutil
 from pathlib import Path
 from typing import Literal
 
+from pydantic import model_validator
+
 from pipeline.errors import PosttrainError
-from pipeline.recipe.config import ModelRef, StageConfig
+from pipeline.recipe.config import FileName, ModelRef, StageConfig
 from pipeline.stage import Stage, StageContext, StageInput, StageResult
 
 KEPT = (".json", ".safetensors", ".model", ".txt", ".jinja", ".md")
@@ -20,15 +22,29 @@ _PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".h5")
 
 
 class AdoptConfig(StageConfig):
-    """model: a local folder or hub id. form: how it expects to be asked, if that cannot be told."""
+    """One of `model` and `gguf`.
+
+    model: a local folder or hub id. gguf: a GGUF file. form: how it expects to be asked, if that
+    cannot be told.
+    """
 
     stage: Literal["adopt"]
-    model: ModelRef
+    model: ModelRef | None = None
+    gguf: FileName | None = None
     form: Literal["chat", "document"] | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> AdoptConfig:
+        if (self.model is None) == (self.gguf is None):
+            said = "neither of them" if self.model is None else "both"
+            raise ValueError(f"one of `model` and `gguf` is taken in; this has {said}")
+        return self
 
 
 def run(config: AdoptConfig, context: StageContext) -> StageResult:
-    """Copy (or, from the hub, save) the model and check it."""
+    """Copy (or, from the hub or a GGUF, save) the model and check it."""
+    if config.model is None:
+        return _adopted_gguf(config, context)
     source = context.model(config.model)
     folder = Path(source.path)
     if (folder / "adapter_config.json").is_file():
@@ -50,6 +66,26 @@ def run(config: AdoptConfig, context: StageContext) -> StageResult:
     return StageResult(
         metrics={"parameters": sum(parameter.numel() for parameter in module.parameters())},
         properties={"form": form, "adopted_from": config.model},
+    )
+
+
+def _adopted_gguf(config: AdoptConfig, context: StageContext) -> StageResult:
+    from pipeline.llamacpp.read import read_gguf
+    from pipeline.models.load import load_policy
+    from pipeline.models.save import save_policy
+
+    assert config.gguf is not None
+    try:
+        path = context.places.file(config.gguf)
+    except ValueError as error:
+        raise PosttrainError(context.name, str(error)) from error
+    module, tokenizer = read_gguf(path)
+    save_policy(module, tokenizer, context.out)
+    load_policy(StageInput(context.name, "policy", str(context.out)))
+    form = config.form or ("chat" if tokenizer.chat_template else "document")
+    return StageResult(
+        metrics={"parameters": sum(parameter.numel() for parameter in module.parameters())},
+        properties={"form": form, "adopted_from": config.gguf},
     )
 
 

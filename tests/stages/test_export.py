@@ -275,6 +275,7 @@ def test_another_template_than_it_was_trained_with_is_refused(
         (("sft", "runs", "--force"), "is not empty, and no export wrote it"),
         (("sft", "tiny.yaml"), "is there, and is no folder"),
         (("sft", "tiny.yaml/new"), "cannot be written: `"),
+        (("rm", "out", "--gguf", "f16"), "`rm` is a reward model, and a GGUF here is a language"),
         (("sft", "out", "--private"), "--private: has a meaning with --push only"),
         (("sft", "out", "--push", "name"), "--push: `name` has no owner; write OWNER/NAME"),
         (("sft", "out", "--push", "a b/c"), "--push: `a b/c` is no name on the hub"),

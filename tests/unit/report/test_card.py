@@ -2,15 +2,22 @@
 
 import json
 import re
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from huggingface_hub import ModelCard
 
+from pipeline.llamacpp.agreement import Agreement
+from pipeline.llamacpp.write import Written
 from pipeline.recipe.load import load
 from pipeline.report.card import model_card, text
-from pipeline.run.export import Asked, prepare
+from pipeline.run.export import prepare
+from pipeline.run.exported import Asked
+from pipeline.run.gguf import GgufFile
 from pipeline.run.plan import make
 from pipeline.run.store import Store
 
@@ -85,10 +92,17 @@ def _published(folder: Path, name: str, kind: str, files: dict[str, str], **reco
     store.publish(working, record=fields)
 
 
-def _card(folder: Path, name: str, *, repository: str | None = None, is_chat: bool = True) -> str:
+def _card(
+    folder: Path,
+    name: str,
+    *,
+    repository: str | None = None,
+    is_chat: bool = True,
+    files: Sequence[GgufFile] = (),
+) -> str:
     store = Store(folder / "runs")
     export = prepare(make(load(folder / "mine.yaml"), store), name, merged=None)
-    return model_card(export, Asked(is_chat, (3, 7), 1), repository=repository)
+    return model_card(export, Asked(is_chat, (3, 7), 1), files, repository=repository)
 
 
 @pytest.fixture
@@ -117,10 +131,13 @@ def _tables(card: str) -> list[list[str]]:
 
 def test_the_front_matter_is_what_the_hub_reads(made: Path) -> None:
     _, front, body = _card(made, "dpo").split("---\n", 2)
-    assert yaml.safe_load(front) == {
+    given = yaml.safe_load(front)
+    assert given.pop("model-index")[0]["name"] == "mine-dpo"
+    assert given == {
         "library_name": "peft",
         "pipeline_tag": "text-generation",
         "base_model": "Qwen/Qwen3-0.6B-Base",
+        "datasets": ["ann/chats"],
         "tags": ["posttrain", "dpo", "lora"],
     }
     assert body.startswith("\n# dpo\n")
@@ -210,3 +227,42 @@ def test_no_name_of_a_file_can_break_a_table_or_add_a_link(made: Path) -> None:
 )
 def test_a_text_is_one_line_that_shows_it_as_it_is(given: str, shown: str) -> None:
     assert text(given) == shown
+
+
+def test_the_hub_reads_what_was_measured_of_this_model(made: Path) -> None:
+    data = ModelCard(_card(made, "dpo", repository="ann/mine")).data
+    assert data.model_name == "ann/mine"
+    found = {(each.dataset_name, each.metric_type): each for each in data.eval_results}
+    assert set(found) == {
+        *(("x|y", "accuracy"), ("x|y", "win_rate"), ("held-out preference pairs", "accuracy")),
+    }
+    own = found["x|y", "accuracy"]
+    assert own.metric_value == 0.7  # not the baseline's 0.5
+    assert own.metric_args == {"low": 0.6, "high": 0.8, "n": 12}
+    assert own.metric_name == "verified accuracy (chat)"
+    assert own.task_type == "text-generation"
+    assert data.datasets == ["ann/chats"]
+    unmeasured = ModelCard(_card(made, "sft")).data
+    assert {each.metric_value for each in unmeasured.eval_results} == {0.5}
+
+
+def test_gguf_files_stand_in_the_card_with_what_llama_cpp_made_of_them(made: Path) -> None:
+    written = Written(Path("dpo-q8_0.gguf"), "q8_0", 1_234_567, kept_f16=0)
+    agreement = Agreement(
+        type="q8_0", prompts=200, same_ids=200, equal=183, equal_low=0.871, equal_high=0.947,
+        tokens=6000, same_tokens=5980, loss=0.0123, loss_low=0.0057, loss_high=0.0189, unlike=4,
+    )  # fmt: skip
+    files = [
+        GgufFile("dpo-q8_0.gguf", written, agreement),
+        GgufFile("dpo-f16.gguf", replace(written, type="f16"), None),
+    ]
+    card = _card(made, "dpo", files=files)
+    rows = [row for row in _tables(card) if "gguf" in row[0]]
+    assert rows == [
+        ["`dpo-q8_0.gguf`", "1.2 MB", "183 of 200 [0.871, 0.947]", "5,980 of 6,000",
+         "0.0123 [0.0057, 0.0189]"],
+        ["`dpo-f16.gguf`", "1.2 MB", "not tried", "", ""],
+    ]  # fmt: skip
+    assert "ollama create dpo -f Modelfile" in card
+    assert "gguf" in ModelCard(card).data.tags
+    assert "llama.cpp" not in _card(made, "dpo")

@@ -1,0 +1,119 @@
+"""What the hub reads of a model card: its front matter, figures included (`model-index`)."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, cast
+
+from huggingface_hub import EvalResult, ModelCardData
+
+from pipeline.recipe.config import TRAINED_ON
+from pipeline.recipe.references import HubModel
+from pipeline.run.export import without_places
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from pipeline.run.exported import Export
+    from pipeline.run.plan import Plan, PlannedStage
+    from pipeline.run.store import Artifact
+
+# The hub's own names where it has one; others stay what they are here.
+_METRICS = {"choice_accuracy": "accuracy", "verified_accuracy": "accuracy"}
+_TASK = {"policy": "text-generation", "reward_model": "text-classification"}
+
+
+def card_data(
+    export: Export,
+    results: Sequence[EvalResult],
+    *,
+    chain: Sequence[PlannedStage],
+    repository: str | None,
+    has_gguf: bool,
+) -> ModelCardData:
+    """Return the front matter of a card. chain: the stages it is built on, and its own."""
+    is_adapter = export.form == "adapter"
+    root = export.base if isinstance(export.base, HubModel) else _root(export.plan, export.planned)
+    tags = ["posttrain", export.artifact.kind.replace("_", "-")]
+    tags += ["lora"] if export.base is not None else []
+    tags += ["gguf"] if has_gguf else []
+    return ModelCardData(
+        library_name="peft" if is_adapter else "transformers",
+        pipeline_tag=_TASK[export.artifact.produces],
+        base_model=root.id if root else None,
+        datasets=list(dict.fromkeys(_datasets(chain))) or None,
+        tags=tags,
+        model_name=repository or f"{export.plan.recipe.name}-{export.planned.name}",
+        eval_results=list(results) or None,
+    )
+
+
+def eval_results(
+    artifact: Artifact, comparisons: Sequence[Sequence[Mapping[str, Any]]]
+) -> list[EvalResult]:
+    """Return what was measured of a model: in comparisons, of a reward model on held-out pairs.
+
+    comparisons: of each the rows that are about the model.
+    """
+    task = _TASK[artifact.produces]
+    found = [
+        _result(task, row) for rows in comparisons for row in rows if row.get("score") is not None
+    ]
+    metrics = artifact.metrics
+    if metrics.get("held_out_accuracy") is not None:
+        interval = {
+            "low": metrics.get("held_out_low"),
+            "high": metrics.get("held_out_high"),
+            "n": metrics.get("held_out_pairs"),
+        }
+        found.append(
+            EvalResult(
+                task_type=task,
+                dataset_type="held-out-preferences",
+                dataset_name="held-out preference pairs",
+                metric_type="accuracy",
+                metric_name="held-out pairs ranked as preferred",
+                metric_value=metrics["held_out_accuracy"],
+                metric_args=interval,
+            )
+        )
+    return found
+
+
+def _result(task: str, row: Mapping[str, Any]) -> EvalResult:
+    """Return a row of a comparison as the hub has it; the interval stands in its arguments."""
+    name, metric = str(without_places(row["task"])), str(row["metric"])
+    asked = row["form"] if row["style"] == "none" else f"{row['form']}, {row['style']}"
+    given = {"low": row.get("low"), "high": row.get("high"), "n": row.get("n")}
+    return EvalResult(
+        task_type=task,
+        dataset_type=re.sub(r"[^\w.-]+", "-", name).strip("-").lower() or "texts",
+        dataset_name=name,
+        metric_type=_METRICS.get(metric, metric),
+        metric_name=f"{metric.replace('_', ' ')} ({asked})",
+        metric_value=row["score"],
+        metric_args=given,
+    )
+
+
+def _datasets(chain: Sequence[PlannedStage]) -> Iterator[str]:
+    """Yield the hub's data sets that were trained on."""
+    for planned in chain:
+        for field in TRAINED_ON:
+            for block in planned.identity.get(field) or ():
+                if block.get("hub"):
+                    yield block["hub"]
+
+
+def _root(plan: Plan, planned: PlannedStage) -> HubModel | None:
+    """Return the hub model that a chain of stages begins with, if it does."""
+    model = planned.identity.get("model")
+    while isinstance(model, dict):
+        named = cast("dict[str, Any]", model)
+        if "base" in named and "hub" in named["base"]:  # an adapter's folder
+            named = named["base"]
+        if "hub" in named:
+            return HubModel(str(named["hub"]), str(named["revision"]))
+        below = [each for each in plan.stages if each.fingerprint == named.get("artifact")]
+        model = below[0].identity.get("model") if below else None
+    return None
