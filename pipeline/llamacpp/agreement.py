@@ -181,13 +181,14 @@ class _LlamaCpp:
         import xllamacpp
 
         threads = torch.get_num_threads()
-        params: Any = xllamacpp.CommonParams()
+        library: Any = xllamacpp  # which has no types
+        params = library.CommonParams()
         params.model.path = str(path)
         params.n_ctx, params.n_parallel, params.n_gpu_layers = context, 1, 0
         params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
         params.warmup, params.verbosity = False, -1
         try:
-            self._server: Any = xllamacpp.Server(params)
+            self._server: Any = library.Server(params)
         except RuntimeError as error:
             message = f"llama.cpp cannot load it ({error})"
             raise InfrastructureError(str(path), message) from error

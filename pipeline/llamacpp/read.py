@@ -67,7 +67,8 @@ def _loaded(folder: Path, name: str, where: str) -> tuple[Any, Any, dict[str, An
     tokenizer = AutoTokenizer.from_pretrained(folder, **given)
     if _text(fields, "tokenizer.ggml.model") == "gpt2":
         _cut_as_llama_cpp(tokenizer, _text(fields, "tokenizer.ggml.pre"), where)
-    read, report = AutoModelForCausalLM.from_pretrained(
+    auto: Any = AutoModelForCausalLM
+    read, report = auto.from_pretrained(
         folder,
         dtype="float32",
         output_loading_info=True,
@@ -78,7 +79,7 @@ def _loaded(folder: Path, name: str, where: str) -> tuple[Any, Any, dict[str, An
     config = read.config
     if hasattr(config, "quantization_config"):
         del config.quantization_config
-    plain = AutoModelForCausalLM.from_config(config, dtype="float32")
+    plain = auto.from_config(config, dtype="float32")
     plain.load_state_dict(read.state_dict())
     return plain, tokenizer, report
 

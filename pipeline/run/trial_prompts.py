@@ -67,7 +67,8 @@ def _prompt(record: Record, *, is_chat: bool) -> Prompt | None:
         return None
     if is_chat:
         text = record.text or ""
-        turns = tuple((each.role, each.content) for each in record.messages)
-        return Prompt(turns=turns or (("user", text),)) if turns or text else None
+        if record.messages:
+            return Prompt(turns=tuple(record.messages))
+        return Prompt(turns=(("user", text),)) if text else None
     text = record.text or (record.messages[-1].content if record.messages else "")
     return Prompt(text=text) if text else None
