@@ -141,6 +141,8 @@ def _lineage(planned: PlannedStage) -> dict[str, str]:
 def _source(planned: PlannedStage) -> str:
     """Return what a stage began with: stages by name, a hub id, a folder's name."""
     found = list(planned.inputs)
+    if planned.identity.get("gguf"):
+        found.append(f"the file {planned.identity['gguf']['name']}")
     model = planned.identity.get("model")
     if isinstance(model, dict):
         named = cast("dict[str, Any]", model)

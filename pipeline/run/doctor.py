@@ -29,6 +29,7 @@ TORCH_INDEX = "https://download.pytorch.org/whl"
 # What each extra of pyproject.toml is for; `dev` is for who works on posttrain itself.
 PURPOSES = {
     "harness": "tasks of lm-evaluation-harness (`harness:`)",
+    "gguf": "`export --gguf`, `--verify` by llama.cpp, and GGUF files taken in by `adopt`",
     "qlora": "4-bit weights below an adapter (`load_in_4bit`), on CUDA",
     "vllm": "rollouts of PPO by vLLM (`rollout_engine: vllm`), on CUDA",
     "tensorboard": "`report_to: tensorboard`",
