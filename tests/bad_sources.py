@@ -101,8 +101,8 @@ BAD = [
      r"a\.jsonl:2: `completion` is empty; fill it or drop the row"),
     ("blank", "a.jsonl", '{"text": " \\n"}', {}, r"a\.jsonl:1: `text` is only white space; "),
     ("empty in CSV", "a.csv", "text,n\n,1\n", {}, r"a\.csv:2: `text` is empty; "),
-    ("message lists", "a.jsonl", json.dumps({"prompt": [USER], "completion": [ANSWER]}), {},
-     r"a\.jsonl:1: `prompt` and `completion` are lists of messages; join .*`messages`"),
+    ("message lists", "a.jsonl", json.dumps({"prompt": [USER], "completion": [ANSWER, USER]}), {},
+     r"a\.jsonl:1: `completion` ends with a user turn; "),
     # chats
     ("no list", "a.jsonl", '{"messages": "Hi"}', {}, r"a\.jsonl:1: `messages` is a text, not a "),
     ("no turns", "a.jsonl", chat(), {}, r"a\.jsonl:2: `messages` is an empty list; "),
@@ -123,9 +123,9 @@ BAD = [
     ("late system", "a.jsonl", chat(USER, {"role": "system", "content": "x"}, ANSWER), {},
      r"a\.jsonl:2: `messages\[1\]` is a system turn; a system turn comes first"),
     ("tool call", "a.jsonl", chat(USER, {**ANSWER, "tool_calls": [{}]}), {},
-     r"a\.jsonl:2: `messages\[1\]` calls a tool; "),
+     r"a\.jsonl:2: `messages\[1\]\.tool_calls` calls something without a `name`; "),
     ("a turn of weight 0", "a.jsonl", chat(USER, {**ANSWER, "weight": 0}), {},
-     r"a\.jsonl:2: `messages\[1\]` asks not to be trained on, "),
+     r"a\.jsonl:2: no assistant turn of `messages` is to be trained on; "),
     ("unknown speaker", "a.jsonl", '{"conversations": [{"from": "bot", "value": "x"}]}', {},
      r"a\.jsonl:1: `conversations\[0\]` has the unknown role `bot`; "),
     # what the block asks

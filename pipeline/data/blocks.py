@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from pipeline.data.columns import NotUsed
 from pipeline.data.formats import Record, TextRow, read
 from pipeline.data.mixing import RowSource, TokenSource
 from pipeline.data.tasks import load_task, task_rows
@@ -33,13 +34,16 @@ def records(
     *,
     seed: int = 0,
     held_out: bool = False,
+    not_used: NotUsed | None = None,
 ) -> Iterator[Record]:
     """Yield a block's rows, checked, as one of the forms that the stage reads."""
     try:
         task = load_task(block.task, places) if block.task is not None else None
     except ValueError as error:
         raise PosttrainError(block.label, str(error)) from error
-    return read(block, places, forms=forms, task=task, seed=seed, held_out=held_out)
+    return read(
+        block, places, forms=forms, task=task, seed=seed, held_out=held_out, not_used=not_used
+    )
 
 
 def texts(block: DataBlock, places: Places, *, at_most: int) -> Iterator[str]:
@@ -147,8 +151,10 @@ def _kept(blocks: Sequence[DataBlock]) -> list[DataBlock]:
 def row_sources(
     blocks: Sequence[DataBlock], places: Places, forms: Sequence[DataForm]
 ) -> list[RowSource[Record]]:
-    """Return the blocks as sources of rows."""
-    return [
-        RowSource(block.label, list(records(block, places, forms)), block.weight)
-        for block in blocks
-    ]
+    """Return the blocks as sources of rows, which know the columns that were not used."""
+    found: list[RowSource[Record]] = []
+    for block in blocks:
+        not_used = NotUsed()
+        rows = list(records(block, places, forms, not_used=not_used))
+        found.append(RowSource(block.label, rows, block.weight, not_used.names))
+    return found

@@ -1,6 +1,6 @@
 """Conversations to token ids through a chat template, with the mask of what the assistant writes.
 
-Control tokens are read in the template's own text only (template.py tells it apart), so nobody's
+Control tokens are read in the template's own text only (frames.py tells it apart), so nobody's
 text can become one. Text between two control tokens is encoded in one go, as the tokenizer would do
 it, with one seam: where an assistant begins to write, because a model begins there too. Where the
 contents hold no control tokens the ids are those of `apply_chat_template`, but for that seam.
@@ -9,13 +9,13 @@ contents hold no control tokens the ids are those of `apply_chat_template`, but 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
-from pipeline.data.template import ChatTemplate, Roles
+from pipeline.data.frames import MOST_KEPT, Frames
+from pipeline.data.records import NO_SETTINGS, Message
 from pipeline.data.tokens import Stretch, TextEncoder, Tokens
-from pipeline.errors import PosttrainError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from eval.model import Turn
     from pipeline.data.formats import ChatRow
+    from pipeline.data.frames import Filled, Frame
+    from pipeline.data.records import ChatSettings
 
 # Control tokens and stretches of text, each with whether it is trained.
 _Sequence = list[tuple[Stretch | int, bool]]
@@ -31,60 +33,80 @@ _Sequence = list[tuple[Stretch | int, bool]]
 
 @dataclass(frozen=True)
 class _Part:
-    """Template text, a control token, or (content) the place of a message's content."""
+    """Template text, a control token, or (leaf) the place of what somebody wrote."""
 
     trained: bool
     text: str = ""
     token: int | None = None
-    content: int | None = None
-
-
-@dataclass(frozen=True)
-class _Frame:
-    """A conversation without its contents; forgeable: added tokens in it that are not special."""
-
-    parts: tuple[_Part, ...]
-    forgeable: re.Pattern[str] | None
+    leaf: int | None = None
 
 
 class ChatEncoder:
     """Encodes conversations with one tokenizer's chat template.
 
     Of each assistant turn these are trained: what the template writes between generation prompt and
-    content (the space of Llama 2, the empty `<think>` block of Qwen 3), the content, and what
-    follows up to and including the first added token. Where a template writes none after the final
-    turn, EOS is put there and trained; earlier turns then have no end to learn.
+    content (the space of Llama 2, the `<think>` block of Qwen 3), reasoning, content, calls of
+    tools, and what follows up to and including the token that ends the turn. Where a template
+    writes none after the final turn, EOS is put there and trained; earlier turns then have no end
+    to learn.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self.text = TextEncoder(tokenizer)
-        self._template = ChatTemplate(tokenizer)
-        added = sorted(self.text.added_ids, key=len, reverse=True)
-        self._added = re.compile("|".join(map(re.escape, added)) or "(?!)")
-        self._frames: dict[tuple[Roles, bool], _Frame] = {}
+        self._frames = Frames(tokenizer, self.text.added_ids, self.text.control_ids)
+        self._structure: str | None = None
+        self._kept: dict[tuple[str, tuple[tuple[int, int], ...], bool], list[_Part]] = {}
 
-    def encode(self, chats: Sequence[ChatRow]) -> list[Tokens]:
-        """Encode conversations for training; many at once is much faster."""
-        return self._encoded([self._sequence(each.messages, each.where) for each in chats])
+    def encode(self, chats: Sequence[ChatRow]) -> list[list[Tokens]]:
+        """Encode conversations for training, each as one example or more (frames.py).
 
-    def prompt_ids(self, turns: Sequence[Turn]) -> list[int]:
+        Many at once is much faster.
+        """
+        examples = [
+            [
+                self._sequence(filled, each.where)
+                for filled in self._frames.examples(each.messages, each.settings, each.where)
+            ]
+            for each in chats
+        ]
+        encoded = iter(self._encoded([one for sequences in examples for one in sequences]))
+        return [[next(encoded) for _ in sequences] for sequences in examples]
+
+    def answers(self, chats: Sequence[ChatRow]) -> list[Tokens]:
+        """Encode conversations of which the last turn alone is to be learnt."""
+        rows = [
+            replace(
+                each,
+                messages=(
+                    *(replace(turn, is_trained=False) for turn in each.messages[:-1]),
+                    replace(each.messages[-1], is_trained=True),
+                ),
+            )
+            for each in chats
+        ]
+        return [tokens for found in self.encode(rows) for tokens in found]
+
+    def prompt_ids(self, turns: Sequence[Message | Turn]) -> list[int]:
         """The ids of a conversation up to where the assistant begins to write, as in training."""
-        return self.prompts([(turns, "the conversation")])[0]
+        return self.prompts([(turns, "the conversation", NO_SETTINGS)])[0]
 
-    def prompts(self, conversations: Sequence[tuple[Sequence[Turn], str]]) -> list[list[int]]:
+    def prompts(
+        self, conversations: Sequence[tuple[Sequence[Message | Turn], str, ChatSettings]]
+    ) -> list[list[int]]:
         """`prompt_ids` of several conversations, each with the row it stands in; much faster."""
-        found = self._encoded([self._sequence(*each, prompt=True) for each in conversations])
-        return [each.ids for each in found]
+        sequences: list[_Sequence] = []
+        for turns, where, settings in conversations:
+            messages = [each if isinstance(each, Message) else Message(*each) for each in turns]
+            sequences.append(self._sequence(self._frames.prompt(messages, settings, where), where))
+        return [each.ids for each in self._encoded(sequences)]
 
     def end_ids(self) -> frozenset[int]:
-        """The ids that end an assistant's turn: the template's end-of-turn token, and EOS."""
-        match = self._added.search(self._final(("user", "assistant"), "the chat template"))
-        if match is None:
+        """The ids that end an assistant's turn: the template's end-of-turn tokens, and EOS."""
+        found = {self.text.added_ids[name] for name in self._frames.endings()}
+        if not found:
             return frozenset((self.text.eos_token_id,))
         eos = self.text.tokenizer.eos_token_id
-        return frozenset(
-            each for each in (self.text.added_ids[match[0]], eos) if isinstance(each, int)
-        )
+        return frozenset({*found, eos} if isinstance(eos, int) else found)
 
     def _encoded(self, sequences: Sequence[_Sequence]) -> list[Tokens]:
         stretches = [
@@ -102,17 +124,18 @@ class ChatEncoder:
             found.append(Tokens(ids, trained))
         return found
 
-    def _sequence(self, turns: Sequence[Turn], where: str, *, prompt: bool = False) -> _Sequence:
-        roles = tuple(role for role, _ in turns)
-        frame = self._frame(roles, where, prompt=prompt)
-        contents = self._template.contents(turns, where, prompt=prompt)
+    def _sequence(self, filled: Filled, where: str) -> _Sequence:
+        roles = [message["role"] for message in filled.marked.given]
+        theirs = self._forgeable(filled.frame.text)
+        ours = self._forgeable(self._structural())
         sequence: _Sequence = []
         text, is_trained = "", False
         follows: Literal["nothing", "control", "text"] = "nothing"
-        for part in frame.parts:
+        for part in self._parts_of(filled.frame):
             bits = [part.text]
-            if part.content is not None:
-                bits = _broken(contents[part.content], frame.forgeable)
+            if part.leaf is not None:
+                is_answer = roles[filled.marked.leaves[part.leaf].message] == "assistant"
+                bits = _broken(filled.texts[part.leaf], ours if is_answer else theirs)
             for number, bit in enumerate(bits):
                 if text and (number > 0 or part.trained != is_trained or part.token is not None):
                     sequence.append((Stretch(text, follows, where), is_trained))
@@ -125,93 +148,54 @@ class ChatEncoder:
             sequence.append((Stretch(text, follows, where), is_trained))
         return sequence
 
-    def _frame(self, roles: Roles, where: str, *, prompt: bool) -> _Frame:
-        if (roles, prompt) not in self._frames:
-            self._frames[roles, prompt] = self._made_frame(roles, where, prompt=prompt)
-        return self._frames[roles, prompt]
+    def _parts_of(self, frame: Frame) -> list[_Part]:
+        key = frame.text, tuple(frame.spans), frame.ends
+        if key not in self._kept:
+            if len(self._kept) >= MOST_KEPT:
+                self._kept.clear()
+            self._kept[key] = list(self._parts(frame))
+        return self._kept[key]
 
-    def _made_frame(self, roles: Roles, where: str, *, prompt: bool) -> _Frame:
-        rendering = self._template.rendering(roles, where, prompt=prompt)
-        if prompt and rendering == self._template.rendering(roles, where):
-            # The template knows no generation prompt: what it writes before an assistant is one.
-            whole = self._frame((*roles, "assistant"), where, prompt=False)
-            answer = [part.content for part in whole.parts].index(len(roles))
-            parts = list(whole.parts[:answer])
-            while parts and parts[-1].trained:
-                parts.pop()
-            return _Frame(tuple(parts), whole.forgeable)
-        parts, not_opening = list[_Part](), list[str]()
-        for number, piece in enumerate(rendering.pieces):
-            closing = (
-                self._closing(roles, rendering.order[number - 1], piece, where) if number else 0
-            )
-            is_last = number == len(rendering.order)
-            opening = 0 if is_last else self._opening(roles, rendering.order[number], piece)
-            opening_at = max(closing, len(piece) - opening)
-            parts += self._template_parts(piece, closing, opening_at)
-            not_opening.append(piece[:opening_at])
-            if not is_last:
-                message = rendering.order[number]
-                parts.append(_Part(roles[message] == "assistant", content=message))
-        if (
-            not prompt
-            and roles[-1] == "assistant"
-            and not self._added.search(self._final(roles, where))
-        ):
-            parts.append(_Part(trained=True, token=self.text.eos_token_id))
-        used = [name for name in self.text.vocabulary if any(name in each for each in not_opening)]
-        forgeable = re.compile("|".join(map(re.escape, used))) if used else None
-        return _Frame(tuple(parts), forgeable)
+    def _parts(self, frame: Frame) -> Iterator[_Part]:
+        """Template text and control tokens, each trained or not, and the places of leaves."""
+        at = 0
+        for leaf, (begin, end) in self._frames.marks.places(frame.text).items():
+            yield from self._template_parts(frame, at, begin)
+            yield _Part(frame.trains(begin), leaf=leaf)
+            at = end
+        yield from self._template_parts(frame, at, len(frame.text))
+        if frame.spans and not frame.ends:
+            yield _Part(trained=True, token=self.text.eos_token_id)
 
-    def _template_parts(self, piece: str, closing: int, opening_at: int) -> Iterator[_Part]:
-        """Template text and control tokens; trained before `closing` and from `opening_at` on."""
-        for at, found in self.text.split(piece):
+    def _template_parts(self, frame: Frame, begin: int, end: int) -> Iterator[_Part]:
+        edges = sorted({edge for span in frame.spans for edge in span})
+        for offset, found in self.text.split(frame.text[begin:end]):
+            at = begin + offset
             if isinstance(found, int):
-                yield _Part(at < closing or at >= opening_at, token=found)
+                yield _Part(frame.trains(at), token=found)
                 continue
-            end = at + len(found)
-            cuts = sorted({at, end, *(cut for cut in (closing, opening_at) if at < cut < end)})
-            for begin, stop in pairwise(cuts):
-                yield _Part(begin < closing or begin >= opening_at, piece[begin:stop])
+            stop = at + len(found)
+            for one, other in pairwise([at, *(cut for cut in edges if at < cut < stop), stop]):
+                yield _Part(frame.trains(one), frame.text[one:other])
 
-    def _opening(self, roles: Roles, message: int, before: str) -> int:
-        """How many characters at the end of `before` the assistant must write itself."""
-        if roles[message] != "assistant" or message == 0:
-            return 0
-        try:
-            prompted = self._template.rendering(roles[:message], "", prompt=True).pieces[-1]
-            closed = self._template.rendering(roles[:message], "").pieces[-1]
-        except PosttrainError:  # it takes no conversation that ends here, so nobody is asked here
-            return 0
-        if not before.startswith(prompted):
-            return 0
-        opening = before[len(prompted) :]
-        # Where a template has no generation prompt, all but white space is the assistant's header.
-        is_header = prompted == closed and opening.strip() != ""
-        return 0 if is_header else len(opening)
+    def _structural(self) -> str:
+        """What the template writes around a question and its answer, but for the answer's opening.
 
-    def _closing(self, roles: Roles, message: int, after: str, where: str) -> int:
-        """How many characters at the start of `after` belong to the assistant's turn."""
-        if roles[message] != "assistant":
-            return 0
-        end = self._added.search(self._final(roles[: message + 1], where))
-        if end is None:
-            return len(after) if message == len(roles) - 1 else 0
-        found = self._added.search(after)
-        if found is None:
-            return 0
-        is_next_header = found[0] != end[0] and found[0] in self._user_header()
-        return 0 if is_next_header else found.end()
+        An added token in there that is not special (`<think>` is not in there) parts turns.
+        """
+        if self._structure is None:
+            plain = self._frames.plain()
+            self._structure = ""
+            if plain is not None:
+                begin = plain.spans[0][0]
+                answer = max(self._frames.marks.places(plain.text).values(), default=(begin, begin))
+                self._structure = plain.text[:begin] + plain.text[answer[0] :]
+        return self._structure
 
-    def _user_header(self) -> str:
-        try:
-            return self._template.rendering(("user",), "").pieces[0]
-        except PosttrainError:  # it takes no conversation of one user turn
-            return ""
-
-    def _final(self, roles: Roles, where: str) -> str:
-        """What the template writes after the last content."""
-        return self._template.rendering(roles, where).pieces[-1]
+    def _forgeable(self, written: str) -> re.Pattern[str] | None:
+        """A pattern of the tokens in a template's text that any text could spell."""
+        used = [name for name in self.text.vocabulary if name in written]
+        return re.compile("|".join(map(re.escape, used))) if used else None
 
 
 def _broken(content: str, forgeable: re.Pattern[str] | None) -> list[str]:

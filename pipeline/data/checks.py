@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from eval.task import Task
+from pipeline.data.columns import NotUsed, said_of
 from pipeline.data.formats import (
     ChatRow,
     DroppedRow,
@@ -29,6 +30,7 @@ class DataCounts:
     size_bytes: of the texts of the rest in UTF-8, without names and quotes.
     num_duplicates: rows that say the same as an earlier one.
     num_dropped_by_reason: rows that nothing can be learnt from.
+    not_used: columns and keys that nothing is made of.
     """
 
     label: str
@@ -37,16 +39,18 @@ class DataCounts:
     size_bytes: int
     num_duplicates: int
     num_dropped_by_reason: Mapping[str, int]
+    not_used: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         line = (
             f"{self.label}: {self.num_rows} rows ({self.form}), "
             f"{self.size_bytes} bytes, {self.num_duplicates} duplicates"
         )
-        if not self.num_dropped_by_reason:
-            return line
-        reasons = ", ".join(f"{why}: {n}" for why, n in self.num_dropped_by_reason.items())
-        return f"{line}, {sum(self.num_dropped_by_reason.values())} dropped ({reasons})"
+        if self.num_dropped_by_reason:
+            reasons = ", ".join(f"{why}: {n}" for why, n in self.num_dropped_by_reason.items())
+            line = f"{line}, {sum(self.num_dropped_by_reason.values())} dropped ({reasons})"
+        left = said_of(self.not_used)
+        return f"{line}; {left}" if left else line
 
 
 def check_data(
@@ -66,7 +70,8 @@ def check_data(
     dropped: Counter[str] = Counter()
     form: DataForm = "text"
     seen: set[bytes] = set()
-    for record in read(block, places, forms=forms, task=task, held_out=held_out):
+    not_used = NotUsed()
+    for record in read(block, places, forms=forms, task=task, held_out=held_out, not_used=not_used):
         if isinstance(record, DroppedRow):
             dropped[record.why] += 1
             continue
@@ -84,7 +89,10 @@ def check_data(
         )
     num_rows = num_kept + dropped.total()
     by_reason = dict(dropped.most_common())
-    return DataCounts(block.label, form, num_rows, size_bytes, num_kept - len(seen), by_reason)
+    num_duplicates = num_kept - len(seen)
+    return DataCounts(
+        block.label, form, num_rows, size_bytes, num_duplicates, by_reason, not_used.names
+    )
 
 
 def _texts(record: Record) -> tuple[DataForm, list[str]]:
@@ -93,12 +101,14 @@ def _texts(record: Record) -> tuple[DataForm, list[str]]:
     if isinstance(record, PromptCompletionRow):
         return "prompt_completion", [record.prompt, record.completion]
     if isinstance(record, PreferenceRow):
-        prompt = [part for message in record.prompt for part in message]
+        prompt = [part for message in record.prompt for part in message.texts]
         if not record.prompt and record.text is not None:
             prompt = [record.text[0]]
-        return "preference", [*prompt, record.chosen, record.rejected]
+        answers = [part for message in record.turns for part in message.texts[1:]]
+        return "preference", [*prompt, *answers]
     if isinstance(record, PromptRow):
-        said = [part for message in record.messages for part in message]
+        said = [part for message in record.messages for part in message.texts]
         return "prompt", said or [record.text or " ".join(map(str, record.ids or ()))]
     assert isinstance(record, ChatRow)
-    return "chat", [part for message in record.messages for part in message]
+    said = [part for message in record.messages for part in message.texts]
+    return "chat", [*said, *filter(None, (record.settings.tools,))]

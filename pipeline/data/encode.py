@@ -43,14 +43,20 @@ class EncodedExample:
 
 @dataclass(frozen=True, kw_only=True)
 class EncodingReport(RowCounts):
-    """What became of a source's rows; token counts are of the kept ones."""
+    """What became of a source's rows; token counts are of the kept ones.
+
+    What is counted as a row is an example: of a chat several, where its template writes an answer
+    otherwise once others follow it. num_source_rows: of the data.
+    """
 
     num_trained_tokens: int
+    num_source_rows: int
 
     def metrics(self) -> dict[str, Any]:
         """The report as a stage's metrics."""
         return {
             **self.length_metrics(),
+            **({} if self.num_source_rows == self.num_rows else {"chats": self.num_source_rows}),
             "tokens": self.num_tokens,
             "trained_tokens": self.num_trained_tokens,
             "trained_share": self.num_trained_tokens / self.num_tokens,
@@ -74,10 +80,11 @@ def encode_records(
     """
     kept: list[EncodedExample] = []
     lengths: list[int] = []
-    num_cut = 0
+    num_cut, num_source_rows = 0, 0
     where = ""
-    for row, whole in _encoded(records, tokenizer):
+    for row, whole, is_first in _encoded(records, tokenizer):
         where, tokens = row.where, whole
+        num_source_rows += is_first
         _check_mask(row, tokens)
         lengths.append(len(tokens.ids))
         if limit.is_exceeded(len(tokens.ids)):
@@ -106,6 +113,7 @@ def encode_records(
         longest_tokens=max(kept_lengths),
         lengths=lengths,
         num_trained_tokens=sum(label != IGNORED for each in kept for label in each.labels),
+        num_source_rows=num_source_rows,
     )
 
 
@@ -138,7 +146,8 @@ def mask_segments(
 
 def _encoded(
     records: Iterable[Record], tokenizer: PreTrainedTokenizerBase
-) -> Iterator[tuple[Record, Tokens]]:
+) -> Iterator[tuple[Record, Tokens, bool]]:
+    """Yield examples with the rows that they are of, and whether they are the first of these."""
     text = TextEncoder(tokenizer)
     chat: ChatEncoder | None = None
     has_template = bool(tokenizer.chat_template)
@@ -155,14 +164,17 @@ def _encoded(
         for row in batch:
             if isinstance(row, ChatRow):
                 plain = as_text(row)
-                tokens = text.prompt_completion(*plain, row.where) if plain else next(encoded_chats)
-                yield row, tokens
+                if plain:
+                    yield row, text.prompt_completion(*plain, row.where), True
+                    continue
+                for number, tokens in enumerate(next(encoded_chats)):
+                    yield row, tokens, number == 0
             elif isinstance(row, PromptCompletionRow):
-                yield row, text.prompt_completion(row.prompt, row.completion, row.where)
+                yield row, text.prompt_completion(row.prompt, row.completion, row.where), True
             else:
                 assert isinstance(row, TextRow)
                 ids = [*text.documents([row.text], [row.where])[0], text.eos_token_id]
-                yield row, Tokens(ids, [True] * len(ids))
+                yield row, Tokens(ids, [True] * len(ids)), True
 
 
 def _check_mask(row: Record, tokens: Tokens) -> None:

@@ -3,15 +3,17 @@
 The form is read off the first row's columns and holds for the whole source:
 
     text                      -> TextRow
-    prompt, completion        -> PromptCompletionRow: the completion continues it, no template
-    messages                  -> ChatRow: [{role, content}], roles system, user, assistant
-    conversations             -> ChatRow: ShareGPT's [{from, value}], human, gpt, system
-    instruction, output       -> ChatRow: Alpaca's, `input` (if any) after a blank line; only a
-                                 template tells the instruction from the answer
-    chosen, rejected          -> PreferenceRow: preferences.py has its five ways
+    prompt, completion        -> PromptCompletionRow: the completion continues it, no template; or
+                                 ChatRow: two lists of messages, of which the second is learnt
+    messages                  -> ChatRow: [{role, content}], roles system, user, assistant, tool
+    conversations             -> ChatRow: ShareGPT's [{from, value}], human, gpt, function_call, ...
+    instruction, output       -> ChatRow: Alpaca's, `input` (if any) after a blank line, `history`
+                                 before it; only a template tells the instruction from the answer
+    chosen, rejected          -> PreferenceRow: preferences.py has its six ways
 
-A stage that reads prompts takes those of any of these as PromptRow (prompts.py). Other columns are
-left alone. Imports no torch.
+Beside a conversation `system`, `tools` and `chat_template_kwargs` are used (columns.py). A stage
+that reads prompts takes those of any of these as PromptRow (prompts.py). Columns that are not used
+are named. Imports no torch.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,15 +22,17 @@ from typing import Any
 
 from eval.task import Task
 from pipeline.data import preferences, prompts
-from pipeline.data.fields import (
-    FROM_VALUE,
-    ROLE_CONTENT,
-    MessageStyle,
-    names_found,
-    text_of,
-    turns_of,
+from pipeline.data.alpaca import HISTORY, instruction_turns
+from pipeline.data.columns import (
+    OF_CHATS,
+    NotUsed,
+    check_meaning,
+    settings_of,
+    with_system,
 )
+from pipeline.data.fields import is_nothing, names_found, text_of
 from pipeline.data.files import Row
+from pipeline.data.messages import FROM_VALUE, ROLE_CONTENT, MessageStyle, turns_of
 from pipeline.data.records import (
     ChatRow,
     DroppedRow,
@@ -60,11 +64,12 @@ __all__ = [
 
 @dataclass(frozen=True)
 class _Layout:
-    """Columns that make up a form, and how they are read."""
+    """Columns that make up a form, how they are read, and which are used `beside` them."""
 
     form: DataForm
     columns: tuple[str, ...]
     read: Callable[[Row], Record]
+    beside: tuple[str, ...] = ()
 
 
 def read(
@@ -75,12 +80,13 @@ def read(
     task: Task | None = None,
     seed: int = 0,
     held_out: bool = False,
+    not_used: NotUsed | None = None,
 ) -> Iterator[Record]:
     """Yield a source's rows, checked, as one of the forms that the stage reads (`sources.rows`).
 
     A task gives documents where text is all that is wanted or asked for, pairs where preferences
-    are, prompts with references where prompts are, else demonstrations as chats. Of a prompt, the
-    column `source` is the block's label.
+    are, prompts with references where prompts are, else demonstrations as chats. not_used: takes
+    note of columns that nothing is made of.
     """
     if block.form == "text" and "prompt_completion" in forms:
         forms = (*forms, "text")  # asked for, never guessed: all of it is trained on
@@ -96,10 +102,15 @@ def read(
     found = rows(block, places, task, asked=asked, seed=seed, held_out=held_out)
     if block.task is not None:
         return (_sourced(_TASK_READERS[asked](row), block) for row in found)
-    return records(found, block, forms)
+    return records(found, block, forms, not_used)
 
 
-def records(found: Iterable[Row], block: DataBlock, forms: Sequence[DataForm]) -> Iterator[Record]:
+def records(
+    found: Iterable[Row],
+    block: DataBlock,
+    forms: Sequence[DataForm],
+    not_used: NotUsed | None = None,
+) -> Iterator[Record]:
     """Yield rows as checked records of the form that the first row's columns show."""
     layout: _Layout | None = None
     for row in found:
@@ -113,14 +124,38 @@ def records(found: Iterable[Row], block: DataBlock, forms: Sequence[DataForm]) -
             others = [form for form in others if form != layout.form]
             hint = f"one source has one form, and this row is {others[0]}" if others else ""
             raise PosttrainError(row.where, message, hint or names_found("columns", renamed.fields))
-        yield _sourced(layout.read(renamed), block)
+        check_meaning(renamed, layout.form)
+        record = layout.read(renamed)
+        _check_surroundings(renamed, record, layout)
+        if not_used is not None and layout.form != "prompt":  # whose columns rewards are handed
+            not_used.add(renamed, (*layout.columns, *layout.beside))
+        yield _sourced(record, block)
 
 
 def _sourced(record: Record, block: DataBlock) -> Record:
     """A prompt with the source that it is from; any other record as it is."""
-    if not isinstance(record, PromptRow):
-        return record
-    return replace(record, columns={**record.columns, "source": block.label})
+    return replace(record, source=block.label) if isinstance(record, PromptRow) else record
+
+
+def _check_surroundings(row: Row, record: Record, layout: _Layout) -> None:
+    """Raise PosttrainError for what belongs to a chat beside a text, which has no place for it."""
+    turns: Sequence[Message] = ()
+    if isinstance(record, PreferenceRow):
+        turns = record.prompt
+    elif isinstance(record, PromptRow):
+        turns = record.messages
+    elif not isinstance(record, PromptCompletionRow):
+        return
+    if turns:
+        return
+    for name in ("system", "tools", HISTORY):
+        if not is_nothing(row.fields.get(name)):
+            message = f"`{name}` belongs to a chat, and `{layout.columns[0]}` is a text to go on"
+            ours = {"prompt": "instruction", "completion": "output"}
+            renamed = ", ".join(f"{ours[each]}: {each}" for each in layout.columns if each in ours)
+            raise PosttrainError(
+                row.where, message, f"`columns: {{{renamed}}}` makes a chat of it; or take it out"
+            )
 
 
 def _renamed(row: Row, columns: dict[str, str]) -> Row:
@@ -204,21 +239,28 @@ def _text_row(row: Row) -> TextRow:
     return TextRow(row.where, text_of(row.fields["text"], "text", row.where))
 
 
-def _prompt_completion_row(row: Row) -> PromptCompletionRow:
+def _prompt_completion_row(row: Row) -> PromptCompletionRow | ChatRow:
     fields = row.fields
     if isinstance(fields["prompt"], list) and isinstance(fields["completion"], list):
-        hint = "join both lists in a column `messages`"
-        raise PosttrainError(row.where, "`prompt` and `completion` are lists of messages", hint)
+        return _turns_row(row)
     prompt = text_of(fields["prompt"], "prompt", row.where)
     return PromptCompletionRow(
         row.where, prompt, text_of(fields["completion"], "completion", row.where)
     )
 
 
+def _turns_row(row: Row) -> ChatRow:
+    """A conversation in two lists (TRL's conversational form), of which the second is learnt."""
+    asked = turns_of(row.fields["prompt"], "prompt", row.where, ROLE_CONTENT)
+    given = turns_of(row.fields["completion"], "completion", row.where, ROLE_CONTENT)
+    asked = tuple(replace(each, is_trained=False) for each in asked)
+    return _as_chat(row, (*asked, *given), "completion")
+
+
 def _instruction_row(row: Row) -> ChatRow:
-    prompt = prompts.instruction_of(row)
     answer = text_of(row.fields["output"], "output", row.where)
-    return ChatRow(row.where, (Message("user", prompt), Message("assistant", answer)))
+    turns = (*instruction_turns(row), Message("assistant", answer))
+    return ChatRow(row.where, turns, settings=settings_of(row))
 
 
 def _messages_row(row: Row) -> ChatRow:
@@ -240,32 +282,44 @@ def _demonstration_row(row: Row) -> ChatRow:
 
 
 def _chat_row(row: Row, column: str, style: MessageStyle) -> ChatRow:
-    found = turns_of(row.fields[column], column, row.where, style)
-    if all(each.role != "assistant" for each in found):
+    return _as_chat(row, turns_of(row.fields[column], column, row.where, style), column)
+
+
+def _as_chat(row: Row, turns: tuple[Message, ...], column: str) -> ChatRow:
+    if all(each.role != "assistant" for each in turns):
         message = f"`{column}` has no assistant turn"
         raise PosttrainError(row.where, message, "there is nothing to learn from it; drop the row")
-    if found[-1].role != "assistant":
-        message = f"`{column}` ends with a {found[-1].role} turn"
+    if turns[-1].role != "assistant":
+        message = f"`{column}` ends with a {turns[-1].role} turn"
         hint = "the last turn is the assistant's; cut the rest off"
         raise PosttrainError(row.where, message, hint)
-    return ChatRow(row.where, found)
+    if not any(each.role == "assistant" and each.is_trained for each in turns):
+        message = f"no assistant turn of `{column}` is to be trained on"
+        raise PosttrainError(row.where, message, "there is nothing to learn from it; drop the row")
+    return ChatRow(row.where, with_system(row, turns), settings=settings_of(row))
 
 
+_JUDGED = ("margin", "probability")
+_ALPACA = ("input", HISTORY, *OF_CHATS)
 _PAIRS = (
-    (("conversations", "chosen", "rejected"), preferences.conversations_row),
-    (("prompt", "chosen", "rejected"), preferences.prompt_row),
-    (("chosen", "rejected"), preferences.whole_row),
+    (("conversations", "chosen", "rejected"), preferences.conversations_row, OF_CHATS),
+    (("prompt", "chosen", "rejected"), preferences.prompt_row, OF_CHATS),
+    (("instruction", "chosen", "rejected"), preferences.instruction_row, _ALPACA),
+    (("chosen", "rejected"), preferences.whole_row, OF_CHATS),
 )
 _LAYOUTS = (
     _Layout("text", ("text",), _text_row),
-    _Layout("prompt_completion", ("prompt", "completion"), _prompt_completion_row),
-    _Layout("chat", ("messages",), _messages_row),
-    _Layout("chat", ("conversations",), _conversations_row),
-    _Layout("chat", ("instruction", "output"), _instruction_row),
-    *(_Layout("preference", columns, read_pair) for columns, read_pair in _PAIRS),
+    _Layout("prompt_completion", ("prompt", "completion"), _prompt_completion_row, OF_CHATS),
+    _Layout("chat", ("messages",), _messages_row, OF_CHATS),
+    _Layout("chat", ("conversations",), _conversations_row, OF_CHATS),
+    _Layout("chat", ("instruction", "output"), _instruction_row, _ALPACA),
+    *(
+        _Layout("preference", columns, read_pair, (*beside, *_JUDGED))
+        for columns, read_pair, beside in _PAIRS
+    ),
 )
 _PROMPT_LAYOUTS = (
-    *(_Layout("prompt", columns, prompts.of_pairs(read_pair)) for columns, read_pair in _PAIRS),
+    *(_Layout("prompt", columns, prompts.of_pairs(read_pair)) for columns, read_pair, _ in _PAIRS),
     _Layout("prompt", ("prompt",), prompts.prompt_row),
     _Layout("prompt", ("messages",), prompts.messages_row),
     _Layout("prompt", ("conversations",), prompts.conversations_row),

@@ -202,6 +202,10 @@ def account(metrics: Mapping[str, Any]) -> str:
         held_out.append(f"{metrics['held_out_cut']} cut to {metrics.get('row_limit')} tokens")
     if held_out:
         parts.append(f"of the held-out ones {', '.join(held_out)}")
+    if metrics.get("chats"):
+        parts.append(f"made of {metrics['chats']} chats: each answer as it is written when given")
+    if metrics.get("not_used"):
+        parts.append(f"not used: {'; '.join(metrics['not_used'])}")
     return "; ".join(parts)
 
 

@@ -6,7 +6,7 @@ Everything is decided by the seed and the order of the sources. Imports no torch
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import count
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,11 +47,12 @@ class TokenShare:
 
 @dataclass(frozen=True)
 class RowSource(Generic[RowType]):
-    """Rows to mix; weight None: it was not said."""
+    """Rows to mix; weight None: it was not said. not_used: columns that nothing was made of."""
 
     label: str
     rows: Sequence[RowType]
     weight: float | None = None
+    not_used: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,16 @@ class RowShare:
     label: str
     num_rows: int
     num_available: int
+    not_used: tuple[str, ...] = ()
+
+
+def share_metrics(shares: Sequence[RowShare], noun: str) -> dict[str, Any]:
+    """Return what is in a mix as a stage's metrics, with the columns that nothing was made of."""
+    not_used = [f"{', '.join(each.not_used)} ({each.label})" for each in shares if each.not_used]
+    return {
+        "sources": [f"{each.label}: {each.num_rows} {noun}" for each in shares],
+        **({"not_used": not_used} if not_used else {}),
+    }
 
 
 def token_mixture(
@@ -106,7 +117,7 @@ def row_mixture(
         wanted = min(available, max(1, round(epoch * weight))) if is_weighted else available
         chosen = sorted(generator.permutation(available)[:wanted].tolist())
         mixed += [source.rows[number] for number in chosen]
-        shares.append(RowShare(source.label, wanted, available))
+        shares.append(RowShare(source.label, wanted, available, source.not_used))
     return mixed, shares
 
 

@@ -17,7 +17,7 @@ from pipeline.data.blocks import held_out_records
 from pipeline.data.chat import ChatEncoder
 from pipeline.data.labels import MARGIN, PROBABILITY
 from pipeline.data.lengths import NO_LIMIT, Limit, RowCounts
-from pipeline.data.records import EQUAL, ChatRow, DroppedRow, Message, PreferenceRow
+from pipeline.data.records import EQUAL, ChatRow, DroppedRow, PreferenceRow
 from pipeline.data.tokens import TextEncoder, Tokens
 from pipeline.errors import PosttrainError
 
@@ -240,11 +240,11 @@ class _PairEncoder:
             return []
         if self._chat is None:
             self._chat = ChatEncoder(self._text.tokenizer)
-        answers = [(row, answer) for row in rows for answer in (row.chosen, row.rejected)]
-        return self._chat.encode(
+        return self._chat.answers(
             [
-                ChatRow(row.where, (*row.prompt, Message("assistant", answer)))
-                for row, answer in answers
+                ChatRow(row.where, (*row.prompt, answer), settings=row.settings)
+                for row in rows
+                for answer in row.turns
             ]
         )
 

@@ -9,6 +9,7 @@ r"""Rows of the form preference: two responses to one prompt, of which `chosen` 
     chosen, rejected                 transcripts, "\n\nHuman: ...\n\nAssistant: ..." (Bai et al.
                                      2022, Anthropic's hh-rlhf)
     conversations, chosen, rejected  ShareGPT's: a list and two objects {from, value}
+    instruction, chosen, rejected    Alpaca's: `input` (if any) after a blank line, `history` before
 
 `margin` and `probability` may stand beside each. What only published data has (an empty response,
 two that are equal, transcripts of two prompts) is a DroppedRow; what is of a wrong kind an error.
@@ -19,16 +20,17 @@ import re
 import sys
 from typing import Any, cast
 
-from pipeline.data.fields import (
+from pipeline.data.alpaca import instruction_turns
+from pipeline.data.columns import settings_of, with_system
+from pipeline.data.fields import names_found, text_of
+from pipeline.data.files import Row, kind_of
+from pipeline.data.messages import (
     FROM_VALUE,
     ROLE_CONTENT,
     MessageStyle,
     message_of,
-    names_found,
-    text_of,
     turns_of,
 )
-from pipeline.data.files import Row, kind_of
 from pipeline.data.records import EQUAL, DroppedRow, DropReason, Message, PreferenceRow
 from pipeline.errors import PosttrainError, closest
 
@@ -43,8 +45,8 @@ def prompt_row(row: Row) -> Pair:
     prompt, chosen, rejected = (row.fields[name] for name in ("prompt", "chosen", "rejected"))
     if isinstance(prompt, str) and isinstance(chosen, str) and isinstance(rejected, str):
         prompt = text_of(prompt, "prompt", row.where)
-        chosen, rejected = _responses(row, ROLE_CONTENT)
-        return _pair(row, (), chosen, rejected, (prompt, chosen, rejected))
+        answers = _responses(row, ROLE_CONTENT)
+        return _pair(row, (), answers, (prompt, *(each.content for each in answers)))
     if isinstance(prompt, list):
         messages = turns_of(prompt, "prompt", row.where, ROLE_CONTENT)
     elif _is_conversation(chosen) and _is_conversation(rejected):
@@ -52,7 +54,7 @@ def prompt_row(row: Row) -> Pair:
     else:
         messages = (Message("user", text_of(prompt, "prompt", row.where)),)
     _check_prompt(messages, "prompt", row.where)
-    return _pair(row, messages, *_responses(row, ROLE_CONTENT))
+    return _pair(row, messages, _responses(row, ROLE_CONTENT))
 
 
 def conversations_row(row: Row) -> Pair:
@@ -60,7 +62,12 @@ def conversations_row(row: Row) -> Pair:
     turns = row.fields["conversations"]
     messages = turns_of(turns, "conversations", row.where, FROM_VALUE)
     _check_prompt(messages, "conversations", row.where)
-    return _pair(row, messages, *_responses(row, FROM_VALUE))
+    return _pair(row, messages, _responses(row, FROM_VALUE))
+
+
+def instruction_row(row: Row) -> Pair:
+    """Read Alpaca's `instruction` (`input`, `history`) with `chosen` and `rejected`."""
+    return _pair(row, instruction_turns(row), _responses(row, ROLE_CONTENT))
 
 
 def whole_row(row: Row) -> Pair:
@@ -83,10 +90,10 @@ def whole_row(row: Row) -> Pair:
 def task_row(row: Row) -> Pair:
     """Read a task's pair: a user's turn and two responses; in running text a space parts them."""
     prompt = text_of(row.fields["prompt"], "prompt", row.where)
-    chosen, rejected = _responses(row, ROLE_CONTENT)
+    answers = _responses(row, ROLE_CONTENT)
     flaw = text_of(row.fields["flaw"], "flaw", row.where, may_be_blank=True)
-    text = (prompt, f" {chosen}", f" {rejected}")
-    return _pair(row, (Message("user", prompt),), chosen, rejected, text, flaw=flaw)
+    text = (prompt, *(f" {each.content}" for each in answers))
+    return _pair(row, (Message("user", prompt),), answers, text, flaw=flaw)
 
 
 def _implicit_row(row: Row) -> Pair:
@@ -109,12 +116,12 @@ def _implicit_row(row: Row) -> Pair:
         message = "`chosen` and `rejected` hold one turn, and there is no `prompt`"
         raise PosttrainError(row.where, message, _how_to_prompt(row))
     _check_prompt(tuple(prompt), "chosen", row.where)
-    return _pair(row, tuple(prompt), last_chosen.content, last_rejected.content)
+    return _pair(row, tuple(prompt), (last_chosen, last_rejected))
 
 
 def _transcript_row(row: Row) -> Pair:
     starts: list[str] = []
-    answers: list[str] = []
+    said: list[str] = []
     _numbers(row)  # of a wrong type, they are an error in a row that is dropped too
     for name in ("chosen", "rejected"):
         transcript = text_of(row.fields[name], name, row.where)
@@ -122,10 +129,10 @@ def _transcript_row(row: Row) -> Pair:
         if not mark or _HUMAN in answer:
             return DroppedRow(row.where, "the last turn is not the assistant's")
         starts.append(start + mark)
-        answers.append(answer.strip())
+        said.append(answer.strip())
     if starts[0] != starts[1]:
         return DroppedRow(row.where, "the prompts differ")
-    start, (chosen, rejected) = starts[0], answers
+    start, (chosen, rejected) = starts[0], said
     turns = [each.strip() for each in _SPEAKER.split(start)[1:-1]]
     speakers = _SPEAKER.findall(start)
     if speakers != [(_HUMAN, _ASSISTANT)[number % 2] for number in range(len(speakers))]:
@@ -136,12 +143,13 @@ def _transcript_row(row: Row) -> Pair:
         Message("user" if speaker == _HUMAN else "assistant", turn)
         for speaker, turn in zip(speakers[:-1], turns, strict=True)
     )
-    return _pair(row, prompt, chosen, rejected, (start, f" {chosen}", f" {rejected}"))
+    answers = Message("assistant", chosen), Message("assistant", rejected)
+    return _pair(row, prompt, answers, (start, f" {chosen}", f" {rejected}"))
 
 
-def _responses(row: Row, style: MessageStyle) -> tuple[str, str]:
-    """What both responses say: of a text, a message or a list of one message of the assistant's."""
-    said: list[str] = []
+def _responses(row: Row, style: MessageStyle) -> tuple[Message, Message]:
+    """Both responses: of a text, a message or a list of one message of the assistant's."""
+    said: list[Message] = []
     for name in ("chosen", "rejected"):
         value = row.fields[name]
         if isinstance(value, list):
@@ -152,33 +160,47 @@ def _responses(row: Row, style: MessageStyle) -> tuple[str, str]:
                 raise PosttrainError(row.where, message, hint)
             value = turns[0]
         if isinstance(value, str):
-            said.append(text_of(value, name, row.where, may_be_blank=True))
+            content = text_of(value, name, row.where, may_be_blank=True)
+            said.append(Message("assistant", content))
             continue
         found = message_of(value, name, row.where, style, may_be_blank=True)
         if found.role != "assistant":
             message = f"`{name}` is a {found.role} turn"
             raise PosttrainError(row.where, message, "it is the assistant's")
-        said.append(found.content)
+        said.append(found)
     return said[0], said[1]
 
 
 def _pair(
     row: Row,
     prompt: tuple[Message, ...],
-    chosen: str,
-    rejected: str,
-    text: tuple[str, str, str] | None = None,
+    answers: tuple[Message, Message],
+    text: tuple[str, ...] = (),
     flaw: str = "",
 ) -> Pair:
+    """Return a pair; text: prompt, chosen and rejected in running text, where the row has that."""
     margin, probability = _numbers(row)
+    chosen, rejected = answers
     why: DropReason | None = None
-    if not chosen.strip() or not rejected.strip():
+    if any(not each.content.strip() and not each.calls for each in answers):
         why = "a response is empty"
     elif chosen == rejected:
         why = EQUAL
     if why is not None:
         return DroppedRow(row.where, why)
-    return PreferenceRow(row.where, prompt, chosen, rejected, text, margin, probability, flaw)
+    is_text_alone = not any(each.calls or each.reasoning for each in answers)
+    return PreferenceRow(
+        row.where,
+        with_system(row, prompt) if prompt else (),
+        chosen.content,
+        rejected.content,
+        (text[0], text[1], text[2]) if text else None,
+        margin,
+        probability,
+        flaw,
+        None if is_text_alone else answers,
+        settings_of(row),
+    )
 
 
 def _numbers(row: Row) -> tuple[float | None, float | None]:
@@ -200,9 +222,9 @@ def _number(row: Row, name: str, lowest: float, highest: float, hint: str) -> fl
 
 
 def _check_prompt(messages: tuple[Message, ...], column: str, where: str) -> None:
-    if messages[-1].role != "user":
+    if messages[-1].role not in ("user", "tool"):
         message = f"the prompt in `{column}` ends with a turn of the {messages[-1].role}"
-        raise PosttrainError(where, message, "both responses answer a user's turn")
+        raise PosttrainError(where, message, "both responses answer a user's turn, or a tool's")
 
 
 def _is_conversation(value: Any) -> bool:

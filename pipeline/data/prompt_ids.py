@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.data.chat import ChatEncoder
 from pipeline.data.lengths import NO_LIMIT, Limit, RowCounts
+from pipeline.data.marked import shown_turn
 from pipeline.data.records import DroppedRow, PromptRow
 from pipeline.data.tokens import TextEncoder
 from pipeline.errors import PosttrainError
@@ -34,14 +35,15 @@ _ROWS_AT_ONCE = 256
 class EncodedPrompt:
     """A prompt as the policy is asked with it, and as reward functions see it.
 
-    prompt: a list of {role, content} where a chat template was applied, else a text. columns: as
-    PromptRow has them.
+    prompt: a list of {role, content} where a chat template was applied, else a text. columns,
+    source: as PromptRow has them.
     """
 
     where: str
     ids: list[int]
-    prompt: str | list[dict[str, str]]
+    prompt: str | list[dict[str, Any]]
     columns: Mapping[str, Any]
+    source: str = ""
 
     @property
     def is_chat(self) -> bool:
@@ -163,12 +165,12 @@ class _PromptEncoder:
         prompts: list[EncodedPrompt] = []
         for row, is_chat in zip(rows, are_chats, strict=True):
             if is_chat:
-                shown, ids = [message._asdict() for message in row.messages], next(chat_ids)
+                shown, ids = [shown_turn(each) for each in row.messages], next(chat_ids)
             elif row.ids is None:
                 shown, ids = self._text_of(row), next(text_ids)
             else:
                 shown, ids = self._decoded(row), list(row.ids)
-            prompts.append(EncodedPrompt(row.where, ids, shown, row.columns))
+            prompts.append(EncodedPrompt(row.where, ids, shown, row.columns, row.source))
         return prompts
 
     def _chats(self, rows: Sequence[PromptRow]) -> list[list[int]]:
@@ -176,7 +178,7 @@ class _PromptEncoder:
             return []
         if self._chat is None:
             self._chat = ChatEncoder(self._text.tokenizer)
-        return self._chat.prompts([(row.messages, row.where) for row in rows])
+        return self._chat.prompts([(row.messages, row.where, row.settings) for row in rows])
 
     def _texts(self, rows: Sequence[PromptRow]) -> list[list[int]]:
         texts = [self._text_of(row) for row in rows]

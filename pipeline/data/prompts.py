@@ -3,21 +3,25 @@
     prompt                    a text, which the response continues (TRL's standard form, no
                               template), or a list of messages that ends with a user's turn
     messages, conversations   a chat; the assistant's answer at its end is left out
-    instruction               Alpaca's, `input` (if any) after a blank line: a user's turn
+    instruction               Alpaca's, `input` (if any) after a blank line: a user's turn, what is
+                              in `history` before it
     input_ids                 token ids, taken as they are
     chosen, rejected          a preference set in any of its forms (preferences.py): its prompts
 
-All other columns are handed to reward functions as they are, but for those whose names have a
-meaning in TRL's calling convention (`completions`, say). Not the way to token ids (prompt_ids.py).
-Imports no torch.
+Beside a chat `system`, `tools` and `chat_template_kwargs` are used. All columns, these too, are
+handed to reward functions as they are, except those whose names have a meaning in TRL's calling
+convention (`completions`, say). Not the way to token ids (prompt_ids.py). Imports no torch.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from pipeline.data.fields import FROM_VALUE, ROLE_CONTENT, MessageStyle, text_of, turns_of
+from pipeline.data.alpaca import HISTORY, instruction_turns
+from pipeline.data.columns import settings_of, with_system
+from pipeline.data.fields import text_of
 from pipeline.data.files import kind_of
+from pipeline.data.messages import FROM_VALUE, ROLE_CONTENT, MessageStyle, turns_of
 from pipeline.data.records import DroppedRow, Message, PromptRow
 from pipeline.errors import PosttrainError
 from pipeline.recipe.own_code import HANDED_TO_REWARDS
@@ -37,7 +41,7 @@ def prompt_row(row: Row) -> PromptRow:
     value = row.fields["prompt"]
     if isinstance(value, list):
         messages = turns_of(value, "prompt", row.where, ROLE_CONTENT)
-        return PromptRow(row.where, _asking(messages, "prompt", row.where), None, _others(row))
+        return _asked(row, _asking(messages, "prompt", row.where))
     text = text_of(value, "prompt", row.where)
     return PromptRow(row.where, (), text, _others(row))
 
@@ -54,8 +58,7 @@ def conversations_row(row: Row) -> PromptRow:
 
 def instruction_row(row: Row) -> PromptRow:
     """Read Alpaca's `instruction` and `input`."""
-    messages = (Message("user", instruction_of(row)),)
-    return PromptRow(row.where, messages, None, _others(row, "instruction", "input"))
+    return _asked(row, instruction_turns(row), "instruction", "input", HISTORY)
 
 
 def ids_row(row: Row) -> PromptRow:
@@ -80,7 +83,8 @@ def of_pairs(read: Callable[[Row], Pair]) -> Callable[[Row], PromptRow | Dropped
         if isinstance(pair, DroppedRow):
             return pair
         text = None if pair.text is None else pair.text[0]
-        return PromptRow(row.where, pair.prompt, text, _others(row, "conversations"))
+        others = _others(row, "conversations", "instruction", "input", HISTORY)
+        return PromptRow(row.where, pair.prompt, text, others, settings=pair.settings)
 
     return prompt_of_pair
 
@@ -91,28 +95,25 @@ def task_row(row: Row) -> PromptRow:
     return PromptRow(row.where, (Message("user", prompt),), prompt, _others(row))
 
 
-def instruction_of(row: Row) -> str:
-    """Return Alpaca's instruction, its `input` below it."""
-    prompt = text_of(row.fields["instruction"], "instruction", row.where)
-    context = row.fields.get("input")
-    if context is not None:
-        context = text_of(context, "input", row.where, may_be_blank=True)
-    return f"{prompt}\n\n{context}" if context and context.strip() else prompt
-
-
 def _chat_row(row: Row, column: str, style: MessageStyle) -> PromptRow:
     messages = turns_of(row.fields[column], column, row.where, style)
     if messages[-1].role == "assistant":
         messages = messages[:-1]
-    return PromptRow(row.where, _asking(messages, column, row.where), None, _others(row, column))
+    return _asked(row, _asking(messages, column, row.where), column)
+
+
+def _asked(row: Row, turns: tuple[Message, ...], *used: str) -> PromptRow:
+    """Return a conversation as a prompt; a system turn from its column, where it has one."""
+    messages = with_system(row, turns)
+    return PromptRow(row.where, messages, None, _others(row, *used), settings=settings_of(row))
 
 
 def _asking(messages: tuple[Message, ...], column: str, where: str) -> tuple[Message, ...]:
     if not messages:
         raise PosttrainError(where, f"`{column}` has no user turn", "drop the row")
-    if messages[-1].role != "user":
+    if messages[-1].role not in ("user", "tool"):
         message = f"the prompt in `{column}` ends with a turn of the {messages[-1].role}"
-        raise PosttrainError(where, message, "a response answers a user's turn")
+        raise PosttrainError(where, message, "a response answers a user's turn, or a tool's")
     return messages
 
 

@@ -5,9 +5,9 @@ formats.py, preferences.py and prompts.py make them of a source's columns. Impor
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
-Role = Literal["system", "user", "assistant"]
+Role = Literal["system", "user", "assistant", "tool"]
 DropReason = Literal[
     "chosen and rejected are equal",
     "a response is empty",
@@ -19,11 +19,52 @@ DropReason = Literal[
 EQUAL: DropReason = "chosen and rejected are equal"
 
 
-class Message(NamedTuple):
-    """One turn; also a `Turn` as eval/model.py has it."""
+@dataclass(frozen=True)
+class ToolCall:
+    """A function that an assistant calls; arguments: JSON text, an object in all good data."""
+
+    name: str
+    arguments: str
+    call_id: str = ""
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn.
+
+    reasoning: what an assistant thinks before it answers. calls: what it calls, after `content`.
+    name, call_id: of a tool's answer, which tool it is from and which call it answers.
+    is_trained: False for an assistant's turn that the data wants read and not learnt.
+    """
 
     role: Role
     content: str
+    reasoning: str = ""
+    calls: tuple[ToolCall, ...] = ()
+    name: str = ""
+    call_id: str = ""
+    is_trained: bool = True
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Everything that it says."""
+        called = (part for call in self.calls for part in (call.name, call.arguments))
+        return self.role, *filter(None, (self.reasoning,)), self.content, *called
+
+
+@dataclass(frozen=True)
+class ChatSettings:
+    """What a chat template is given beside the turns, as JSON text; empty: nothing.
+
+    tools: the functions that an assistant may call. variables: of the template, as TRL's column
+    `chat_template_kwargs` has them.
+    """
+
+    tools: str = ""
+    variables: str = ""
+
+
+NO_SETTINGS = ChatSettings()
 
 
 @dataclass(frozen=True)
@@ -54,18 +95,21 @@ class ChatRow:
     where: str
     messages: tuple[Message, ...]
     text: tuple[str, str] | None = None
+    settings: ChatSettings = NO_SETTINGS
 
 
 @dataclass(frozen=True)
 class PreferenceRow:
     """Two responses to one prompt, of which `chosen` is the better.
 
-    prompt: the conversation that they answer, a user's turn last; empty where there is only `text`.
+    prompt: the conversation that they answer, a user's or a tool's turn last; empty where there is
+        only `text`.
     text: the same as (prompt, chosen, rejected) in running text, for a model without a chat
         template, or because the source has plain texts; None where only a template will do.
     margin: by how much the chosen one's reward should at least be higher (Llama 2); None if not
         said. probability: that the chosen one is really preferred (soft label); None if not said.
     flaw: what is wrong with the rejected one; empty if not said.
+    answers: both responses as turns, where they are more than their text.
     """
 
     where: str
@@ -76,18 +120,29 @@ class PreferenceRow:
     margin: float | None = None
     probability: float | None = None
     flaw: str = ""
+    answers: tuple[Message, Message] | None = None
+    settings: ChatSettings = NO_SETTINGS
+
+    @property
+    def turns(self) -> tuple[Message, Message]:
+        """Both responses as turns of an assistant."""
+        if self.answers is not None:
+            return self.answers
+        return Message("assistant", self.chosen), Message("assistant", self.rejected)
 
 
 @dataclass(frozen=True)
 class PromptRow:
     """A prompt to sample responses for.
 
-    messages: a conversation, a user's turn last; empty where the source has only a text or ids.
+    messages: a conversation, a user's or a tool's turn last; empty where the source has only a text
+        or ids.
     text: what a response continues, for a model without a chat template, or because the source has
         plain texts; None where only a template will do, and beside `ids`.
-    columns: what else reward functions are handed; `source` is the block's label, of a task's
-        prompts `reference` what its verifier compares a response with.
+    columns: what else reward functions are handed; of a task's prompts `reference` is what its
+        verifier compares a response with.
     ids: the prompt as token ids, where the source has those.
+    source: the label of the block that it is from.
     """
 
     where: str
@@ -95,6 +150,8 @@ class PromptRow:
     text: str | None
     columns: Mapping[str, Any]
     ids: tuple[int, ...] | None = None
+    settings: ChatSettings = NO_SETTINGS
+    source: str = ""
 
 
 @dataclass(frozen=True)

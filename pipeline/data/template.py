@@ -1,19 +1,16 @@
-"""Chat templates: what a template writes, told apart from what people wrote.
+"""A tokenizer's chat template, run: conversations as the dictionaries that templates read, to text.
 
-A template is rendered with a mark in the place of each content, so its own text is known without
-anybody's. It is foreign code: it runs in the sandbox of transformers, with little time and memory
+A template is foreign code: it runs in the sandbox of transformers, with little time and memory
 (bounded.py) and with a clock that stands still: some templates write the date, and a data set must
-not change overnight.
-Tokens are chat.py's subject.
+not change overnight. What of the text is whose is frames.py's subject, tokens are chat.py's.
 """
 
 from __future__ import annotations
 
 import hashlib
-import re
-from dataclasses import dataclass
+import json
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from jinja2 import TemplateError
 
@@ -26,79 +23,63 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedTokenizerBase
 
-    from eval.model import Turn
+    from pipeline.data.records import ChatSettings
 
 RENDER_LIMIT_S = 2.0
 _MOST_WRITTEN = 1_000_000  # characters around the contents; the longest of TRL's writes 5,000
 _TODAY = datetime(2024, 7, 26, tzinfo=UTC)  # the default date of Llama 3.1's template
-
-Roles = tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Rendering:
-    """What a template writes around contents.
-
-    pieces: its texts, one more than there are contents.
-    order: the message whose content follows each piece; some templates move the system message.
-    """
-
-    pieces: tuple[str, ...]
-    order: tuple[int, ...]
+# Of what `apply_chat_template` takes these are decided here, so they are no variables of a row's.
+_DECIDED = frozenset(
+    {
+        *("conversation", "tools", "documents", "chat_template", "add_generation_prompt"),
+        *("continue_final_message", "tokenize", "padding", "truncation", "max_length"),
+        *("return_tensors", "return_dict", "return_assistant_tokens_mask", "tokenizer_kwargs"),
+        *("sanitize_control_tokens", "messages"),
+    }
+)
 
 
 class ChatTemplate:
-    """A tokenizer's chat template; renderings are kept by the roles of a conversation."""
+    """A tokenizer's chat template; text: as it is run, with a clock that stands still."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self._tokenizer = tokenizer
-        text = chat_template(tokenizer)
-        problem = template_problem(text)
+        written = chat_template(tokenizer)
+        problem = template_problem(written)
         if problem:
             name = str(tokenizer.name_or_path or "tokenizer")
             raise PosttrainError(name, problem, "give another template")
-        self._text = _with_fixed_clock(text)
-        self._mark = "qzx"
-        while self._mark in self._text:
-            self._mark += "q"
-        self._renderings: dict[tuple[Roles, bool], Rendering] = {}
+        self.text = _with_fixed_clock(written)
 
-    def contents(self, turns: Sequence[Turn], where: str, *, prompt: bool = False) -> list[str]:
-        """The contents of a conversation as the template writes them; an error if it changes them.
+    def render(
+        self,
+        messages: Sequence[dict[str, Any]],
+        settings: ChatSettings,
+        where: str,
+        *,
+        prompt: bool = False,
+    ) -> str:
+        """What the template writes; prompt: with what an assistant's turn begins with at the end.
 
-        White space around a content may go. `prompt`: with the generation prompt.
+        Raises PosttrainError for a conversation that it refuses and for what takes too long.
         """
-        rendering = self.rendering(tuple(role for role, _ in turns), where, prompt=prompt)
-        return _aligned(rendering, turns, self._render(turns, where, prompt=prompt), where)
-
-    def rendering(self, roles: Roles, where: str, *, prompt: bool = False) -> Rendering:
-        """What the template writes around the contents of a conversation with these roles."""
-        if (roles, prompt) not in self._renderings:
-            mark = self._mark
-            turns = [(role, f"{mark}{number}{mark}") for number, role in enumerate(roles)]
-            rendered = self._render(turns, where, prompt=prompt)
-            pieces = re.split(f"{mark}([0-9]+){mark}", rendered)
-            order = tuple(int(number) for number in pieces[1::2])
-            for number, role in enumerate(roles):
-                if order.count(number) != 1:
-                    verb = "repeats" if number in order else "drops or rewrites"
-                    what = f"the chat template {verb} the content of turn {number + 1} ({role})"
-                    hint = "use a template that takes this order of roles, or change the data"
-                    raise PosttrainError(where, what, hint)
-            self._renderings[roles, prompt] = Rendering(tuple(pieces[0::2]), order)
-        return self._renderings[roles, prompt]
-
-    def _render(self, turns: Sequence[tuple[str, str]], where: str, *, prompt: bool) -> str:
-        messages = [{"role": role, "content": content} for role, content in turns]
+        variables: dict[str, Any] = json.loads(settings.variables) if settings.variables else {}
+        if taken := sorted(_DECIDED & variables.keys()):
+            message = (
+                f"`chat_template_kwargs` gives `{taken[0]}`, which is no variable of a template"
+            )
+            raise PosttrainError(where, message, "take it out")
         try:
             with time_limit(RENDER_LIMIT_S), memory_limit():
                 rendered = cast(
                     "str",
                     self._tokenizer.apply_chat_template(
-                        messages,
-                        chat_template=self._text,
+                        list(messages),
+                        tools=json.loads(settings.tools) if settings.tools else None,
+                        chat_template=self.text,
                         tokenize=False,
                         add_generation_prompt=prompt,
+                        **variables,
                     ),
                 )
         except TooSlowError as error:
@@ -108,8 +89,8 @@ class ChatTemplate:
             said = str(error) or type(error).__name__
             message = f"the chat template refuses this conversation ({said})"
             raise PosttrainError(where, message) from error
-        num_written = len(rendered) - 10 * sum(len(content) for _, content in turns)
-        if num_written > _MOST_WRITTEN:
+        num_given = sum(len(str(message)) for message in messages) + len(settings.tools)
+        if len(rendered) - 10 * num_given > _MOST_WRITTEN:
             message = f"the chat template writes {len(rendered)} characters"
             raise PosttrainError(where, message, "give another template")
         return rendered
@@ -143,30 +124,6 @@ def _with_fixed_clock(template: str) -> str:
     )
     macro = "{%- macro strftime_now(format) -%}{{ format" + filters + " }}{%- endmacro %}"
     return f"{macro}\n{template}"
-
-
-def _aligned(
-    rendering: Rendering, turns: Sequence[tuple[str, str]], rendered: str, where: str
-) -> list[str]:
-    """The contents as the template wrote them: whole, or without the white space around them."""
-    contents = [content for _, content in turns]
-    at = len(rendering.pieces[0])
-    is_whole = rendered.startswith(rendering.pieces[0])
-    for message, piece in zip(rendering.order, rendering.pieces[1:], strict=True):
-        content = contents[message]
-        kept = (content, content.strip(), content.rstrip(), content.lstrip())
-        newlines = (content.strip("\n"), content.rstrip("\n"), content.lstrip("\n"))
-        fitting = [each for each in kept + newlines if rendered.startswith(each + piece, at)]
-        if not fitting or not is_whole:
-            role = turns[message][0]
-            what = f"the chat template drops or rewrites the content of turn {message + 1} ({role})"
-            hint = "some templates cut reasoning out; change the content or give another template"
-            raise PosttrainError(where, what, hint)
-        contents[message] = fitting[0]
-        at += len(fitting[0]) + len(piece)
-    if at != len(rendered):
-        raise PosttrainError(where, "the chat template adds text that depends on the contents")
-    return contents
 
 
 # What Python code that somebody else wrote may raise.

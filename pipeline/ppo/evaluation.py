@@ -24,7 +24,7 @@ from pipeline.errors import PosttrainError
 from pipeline.ppo import checkpoint
 from pipeline.ppo.experience import kl_per_sequence, of_sampling
 from pipeline.ppo.prompts import prompts_of
-from pipeline.rewards.responses import SOURCE
+from pipeline.rewards.responses import source_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
@@ -102,7 +102,7 @@ def evaluated(trainer: PPOTrainer, prompts: Sequence[Prompt], prefix: str) -> di
     if not len(scores):
         message = "no response to the held-out prompts got a reward"
         raise PosttrainError("evaluation", message, "do all rewards return None?")
-    sources = [prompt.columns.get(SOURCE) for prompt in asked]
+    sources = [source_in(prompt.columns) for prompt in asked]
     found = {
         "objective/scores": float(scores.mean()),
         "objective/scores_std": float(scores.std(correction=0)),

@@ -15,7 +15,7 @@ from eval.model import positions_of
 from pipeline import adapters
 from pipeline.data.blocks import held_out_prompts, held_out_records, row_sources, tasks_of
 from pipeline.data.lengths import prompt_limit
-from pipeline.data.mixing import row_mixture
+from pipeline.data.mixing import row_mixture, share_metrics
 from pipeline.data.prompt_ids import encode_prompts
 from pipeline.errors import PosttrainError
 from pipeline.models.frozen import keep_frozen
@@ -33,6 +33,7 @@ from pipeline.ppo.trainer import PPOTrainer
 from pipeline.ppo.watch import Watch
 from pipeline.recipe.user_code import load_object
 from pipeline.rewards.composition import RewardComposition
+from pipeline.rewards.responses import ORIGIN
 from pipeline.rewards.terms import RewardTerm, function_term, model_term, verifier_term
 from pipeline.stage import StageInput
 from pipeline.stages.ppo import ALL_TASKS
@@ -136,18 +137,23 @@ def staged(config: PpoConfig, context: StageContext, stage: Stage) -> Staged:
         source,
         tokenizer,
         form,
-        [Prompt(each.ids, each.prompt, dict(each.columns)) for each in held_out],
+        [Prompt(each.ids, each.prompt, _columns(each)) for each in held_out],
         tasks,
         {
             **report.metrics(),
             **left_out.held_out_metrics(),
-            "sources": [f"{one.label}: {one.num_rows} prompts" for one in shares],
+            **share_metrics(shares, "prompts"),
         },
     )
 
 
 def _rows(prompts: Sequence[EncodedPrompt]) -> list[dict[str, Any]]:
-    return [{**each.columns, "input_ids": each.ids, "prompt": each.prompt} for each in prompts]
+    return [{**_columns(each), "input_ids": each.ids, "prompt": each.prompt} for each in prompts]
+
+
+def _columns(prompt: EncodedPrompt) -> dict[str, Any]:
+    """Return what reward functions are handed of a prompt, and where that is from."""
+    return {**prompt.columns, ORIGIN: prompt.source}
 
 
 def _actor(

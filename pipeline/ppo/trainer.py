@@ -48,7 +48,7 @@ from pipeline.ppo.precision import keep_as_multiplied
 from pipeline.ppo.progress import StepTotals
 from pipeline.ppo.prompts import prompts_of
 from pipeline.recipe.ppo_defaults import default_learning_rate
-from pipeline.rewards.responses import SOURCE
+from pipeline.rewards.responses import source_in
 from pipeline.training.precision import autocast_of
 
 if TYPE_CHECKING:
@@ -254,7 +254,7 @@ class PPOTrainer(EvaluatesPrompts, Trainer):
             torch.stack([row.rewards for row in rows]),
             torch.tensor([row.has_eos for row in rows]),
             gather_object([logged]),
-            sources=[self.prompts[row.prompt].columns.get(SOURCE) for row in rows],
+            sources=[source_in(self.prompts[row.prompt].columns) for row in rows],
         )
         if rollout == 0:
             rows = on_the_scale_of_scores(self.model, rows, self.rewards)

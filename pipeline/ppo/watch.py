@@ -15,7 +15,7 @@ import torch
 from pipeline.ppo.experience import kl_per_sequence
 from pipeline.ppo.gate import check_scores
 from pipeline.ppo.prompts import plain
-from pipeline.rewards.responses import REFERENCE, SOURCE, text_of
+from pipeline.rewards.responses import REFERENCE, source_in, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -103,7 +103,7 @@ class Watch:
                     "score": _or_none(float(combined.scores[number])),
                     "kl": kl[number],
                     "gold": gold[number],
-                    "source": prompts[number].columns.get(SOURCE),
+                    "source": source_in(prompts[number].columns),
                     **({"logged": _as_json(row.logged)} if row.logged else {}),
                 }
                 for number, row in enumerate(rows[:_ROWS])
@@ -137,7 +137,7 @@ def gold_scores(
     """Return the gold score of each response; None where its prompt is of no task."""
     found: list[float | None] = []
     for prompt, text in zip(prompts, texts, strict=True):
-        task = tasks.get(prompt.columns.get(SOURCE, ""))
+        task = tasks.get(source_in(prompt.columns) or "")
         reference = prompt.columns.get(REFERENCE)
         found.append(task.gold_score(text, reference) if task and reference is not None else None)
     return found
@@ -148,7 +148,7 @@ def gold_metrics(gold: Sequence[float | None], prompts: Sequence[Prompt]) -> dic
     by_source: dict[str, list[float]] = {}
     for score, prompt in zip(gold, prompts, strict=True):
         if score is not None:
-            by_source.setdefault(f"gold/{prompt.columns[SOURCE]}", []).append(score)
+            by_source.setdefault(f"gold/{source_in(prompt.columns)}", []).append(score)
     if not by_source:
         return {}
     every = [score for scores in by_source.values() for score in scores]

@@ -134,8 +134,9 @@ COLUMNS = (
     "text",
     *("prompt", "completion"),
     *("messages", "conversations"),
-    *("instruction", "input", "output"),
+    *("instruction", "input", "output", "history"),
     *("chosen", "rejected", "margin", "probability"),
+    *("system", "tools", "chat_template_kwargs"),
     "input_ids",
 )
 # What can be read and measured without training on it; data/passages.py says what of it is.

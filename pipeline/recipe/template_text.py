@@ -18,12 +18,13 @@ LARGEST = 1_000_000  # characters; the longest that TRL ships has 17,000
 _DEEPEST = 100  # blocks and brackets in each other: Python's compiler gives up soon after
 
 
-class _Generation(ext.Extension):
+class Generation(ext.Extension):
     """Reads `{% generation %}`, which transformers adds to Jinja."""
 
     tags: ClassVar[set[str]] = {"generation"}  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def parse(self, parser: Parser) -> list[nodes.Node]:
+        """Return what the block holds."""
         next(parser.stream)
         return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
@@ -33,7 +34,7 @@ def template_problem(text: str) -> str | None:
     if len(text) > LARGEST:
         return f"the chat template has {len(text)} characters"
     try:
-        tree = Environment(extensions=[_Generation, ext.loopcontrols]).parse(text)
+        tree = Environment(extensions=[Generation, ext.loopcontrols]).parse(text)
         if _depth(tree) > _DEEPEST:
             return "the chat template is nested too deeply"
         if next(tree.find_all(nodes.Pow), None) is not None:

@@ -20,7 +20,7 @@ import torch
 from pipeline.errors import PosttrainError
 from pipeline.ppo.core import RunningMoments
 from pipeline.rewards import event_loop
-from pipeline.rewards.responses import SOURCE
+from pipeline.rewards.responses import SOURCE, source_in
 from pipeline.rewards.user_function import finite
 
 if TYPE_CHECKING:
@@ -284,10 +284,11 @@ def _rows(term: RewardTerm, responses: Responses) -> list[int]:
     """Return which responses a term is for."""
     if term.on is None:
         return list(range(len(responses)))
-    if SOURCE not in responses.columns:
+    sources = source_in(responses.columns)
+    if sources is None:
         message = f"is for some sources only, but the prompts have no column `{SOURCE}`"
         raise PosttrainError(f"reward `{term.name}`", message)
-    return [row for row, source in enumerate(responses.columns[SOURCE]) if source in term.on]
+    return [row for row, source in enumerate(sources) if source in term.on]
 
 
 def _numbers(name: str, found: Any, responses: Responses) -> list[float]:

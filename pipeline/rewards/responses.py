@@ -19,7 +19,18 @@ Text = str | list[dict[str, Any]]  # running text, or messages with `role` and `
 
 SOURCE = "source"
 REFERENCE = "reference"
+# Where a recipe's prompts keep which block they are from; no data can have a column of this name
+# that a function could be handed.
+ORIGIN = ".source"
 _SHOWN_CHARACTERS = 60
+
+
+def source_in(columns: Mapping[str, Any]) -> Any:
+    """Return which source a prompt is from, or those of several: what a recipe says, else its data.
+
+    None where neither does.
+    """
+    return columns.get(ORIGIN, columns.get(SOURCE))
 
 
 def text_of(
@@ -58,7 +69,7 @@ class Responses:
         then one message of the assistant's); without control tokens.
     prompt_ids, completion_ids: as they were sampled, the stop token included.
     has_eos: whether the response ended itself; by which of the stop tokens is no matter.
-    columns: the other columns of the prompts' rows, such as `reference` and `source`.
+    columns: the other columns of the prompts' rows, such as `reference`.
     """
 
     prompts: Sequence[Text]
@@ -96,6 +107,16 @@ class Responses:
             is_chat = not isinstance(prompt, str)
             completions.append([{"role": "assistant", "content": text}] if is_chat else text)
         return cls(prompts, completions, prompt_ids, completion_ids, has_eos, columns)
+
+    @property
+    def handed(self) -> dict[str, Sequence[Any]]:
+        """The columns as functions are handed them: `source` is the data's own where it has one."""
+        found = {name: values for name, values in self.columns.items() if name != ORIGIN}
+        if ORIGIN in self.columns:
+            own = found.get(SOURCE, [None] * len(self))
+            pairs = zip(own, self.columns[ORIGIN], strict=True)
+            found[SOURCE] = [origin if each is None else each for each, origin in pairs]
+        return found
 
     def text(self, row: int) -> str:
         """Return a completion as running text."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import InfrastructureError, PosttrainError
-from pipeline.rewards.responses import REFERENCE, SOURCE
+from pipeline.rewards.responses import REFERENCE, source_in
 from pipeline.rewards.user_function import GIVEN, UserFunction
 from pipeline.rewards.vocabulary import check_ids, check_vocabulary
 from reward.model import scores
@@ -104,14 +104,14 @@ def model_term(
 def verifier_term(tasks: Mapping[str, Task], name: str, weight: float = 1.0) -> RewardTerm:
     """Make a term of the tasks' own verifiers: `Task.verify`, None where it cannot grade.
 
-    tasks: by the column `source`; responses of other sources get None. What is expected stands in
+    tasks: by the prompts' source; responses of other sources get None. What is expected stands in
     the column `reference`. Raises InfrastructureError where programs cannot be run confined.
     """
 
     def score(responses: Responses, _: TrainerState | None) -> list[float | None]:
         references = responses.columns.get(REFERENCE, [None] * len(responses))
         found: list[float | None] = []
-        for row, source in enumerate(responses.columns[SOURCE]):
+        for row, source in enumerate(source_in(responses.columns)):
             reference = references[row]
             if not isinstance(reference, str):
                 message = f"{responses.shown(row)} of `{source}` has no `{REFERENCE}` to verify"

@@ -80,7 +80,7 @@ class UserFunction:
                 prompts=copy.deepcopy(list(responses.prompts)),
                 completions=copy.deepcopy(list(responses.completions)),
                 completion_ids=[list(ids) for ids in responses.completion_ids],
-                **copy.deepcopy(dict(responses.columns)),
+                **copy.deepcopy(responses.handed),
                 trainer_state=state,
                 log_extra=logs.extra,
                 log_metric=logs.metric,

@@ -162,8 +162,8 @@ def _print_prompts(
     prompts, report = encode_prompts(islice(usable, rows), tokenizer, limit=limit, form=form)
     for prompt in prompts:
         counts = f"{len(prompt.ids)} tokens, a {'chat' if prompt.is_chat else 'text to continue'}"
-        columns = ", ".join(prompt.columns)
-        _print(f"{prompt.where}: {counts}; columns: {columns}", console, style="bold")
+        columns = f"; columns: {', '.join(prompt.columns)}" if prompt.columns else ""
+        _print(f"{prompt.where}: {counts}{columns}", console, style="bold")
         asked = str(tokenizer.decode(prompt.ids, skip_special_tokens=False))
         segments = [(asked, False), (_TO_BE_WRITTEN, True)]
         console.print(_marked(segments, is_terminal=console.is_terminal), soft_wrap=True)

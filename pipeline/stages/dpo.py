@@ -56,7 +56,7 @@ def run(config: DpoConfig, context: StageContext) -> StageResult:
     from eval.model import positions_of
     from pipeline.data.blocks import row_sources
     from pipeline.data.lengths import limit_of
-    from pipeline.data.mixing import row_mixture
+    from pipeline.data.mixing import row_mixture, share_metrics
     from pipeline.data.records import PreferenceRow
     from pipeline.data.template import template_sha256
     from pipeline.models.dropout import without_dropout
@@ -122,7 +122,7 @@ def run(config: DpoConfig, context: StageContext) -> StageResult:
             **reports[1].held_out_metrics(),
             "rows_left_out_per_epoch": len(pairs) % config.batch_size,
             "reference_precomputed": bool(args.precompute_ref_log_probs),
-            "sources": [f"{share.label}: {share.num_rows} pairs" for share in shares],
+            **share_metrics(shares, "pairs"),
         },
         properties={
             "form": form,

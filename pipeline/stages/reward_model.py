@@ -40,7 +40,7 @@ def run(config: RewardModelConfig, context: StageContext) -> StageResult:
     from eval.model import positions_of
     from pipeline.data.blocks import row_sources
     from pipeline.data.lengths import limit_of
-    from pipeline.data.mixing import row_mixture
+    from pipeline.data.mixing import row_mixture, share_metrics
     from pipeline.data.pairs import encode_pairs, held_out_pairs
     from pipeline.models.dropout import without_dropout
     from pipeline.models.load import load_tokenizer
@@ -103,7 +103,7 @@ def run(config: RewardModelConfig, context: StageContext) -> StageResult:
             **report.metrics(),
             **left_out.held_out_metrics(),
             "rows_left_out_per_epoch": len(pairs) % config.batch_size,
-            "sources": [f"{share.label}: {share.num_rows} pairs" for share in shares],
+            **share_metrics(shares, "pairs"),
         },
         properties=properties,
     )

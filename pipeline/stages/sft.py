@@ -51,7 +51,7 @@ def run(config: SftConfig, context: StageContext) -> StageResult:
     from pipeline.data.blocks import held_out_records, row_sources
     from pipeline.data.encode import encode_records
     from pipeline.data.lengths import limit_of
-    from pipeline.data.mixing import row_mixture
+    from pipeline.data.mixing import row_mixture, share_metrics
     from pipeline.data.records import ChatRow
     from pipeline.data.template import template_sha256
     from pipeline.models.load import load_tokenizer
@@ -111,7 +111,7 @@ def run(config: SftConfig, context: StageContext) -> StageResult:
             **report.metrics(),
             **left_out,
             **layout.metrics,
-            "sources": [f"{share.label}: {share.num_rows} rows" for share in shares],
+            **share_metrics(shares, "rows"),
         },
         properties={
             "form": "chat" if is_chat else "document",

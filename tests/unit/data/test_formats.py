@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.data.checks import check_data
 from pipeline.data.files import Row
-from pipeline.data.formats import ChatRow, PromptCompletionRow, TextRow, records
+from pipeline.data.formats import ChatRow, Message, PromptCompletionRow, TextRow, records
 from pipeline.errors import PosttrainError
 from pipeline.recipe.config import DataBlock
 from pipeline.recipe.references import Places
@@ -24,7 +24,7 @@ def read_one(fields: dict, forms=ALL, **asked):
 def test_the_columns_show_the_form() -> None:
     assert read_one({"text": "a", "id": 3}) == TextRow("f:1", "a")
     assert read_one({"prompt": "a", "completion": " b"}) == PromptCompletionRow("f:1", "a", " b")
-    chat = ChatRow("f:1", (("user", "Hi"), ("assistant", "Hello.")))  # type: ignore[arg-type]
+    chat = ChatRow("f:1", (Message("user", "Hi"), Message("assistant", "Hello.")))
     assert read_one({"messages": TURNS, "source": None}) == chat
     sharegpt = [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello."}]
     assert read_one({"conversations": sharegpt}) == chat
@@ -34,7 +34,7 @@ def test_an_instruction_is_a_user_turn_with_its_input_below() -> None:
     alpaca = {"instruction": "Translate.", "input": "Guten Tag", "output": "Good day"}
     assert read_one(alpaca).messages[0].content == "Translate.\n\nGuten Tag"
     assert read_one({**alpaca, "input": ""}).messages[0].content == "Translate."
-    assert read_one({**alpaca, "input": None}).messages[1] == ("assistant", "Good day")
+    assert read_one({**alpaca, "input": None}).messages[1] == Message("assistant", "Good day")
 
 
 def test_columns_are_renamed_first_and_may_swap() -> None:

@@ -8,11 +8,13 @@ import time
 import pytest
 
 from pipeline.data import template as template_module
+from pipeline.data.records import NO_SETTINGS
 from pipeline.data.template import ChatTemplate
 from pipeline.errors import PosttrainError
 from pipeline.recipe.template_text import template_problem
 from tests.small_folders import TEMPLATE, small_tokenizer
 
+TALK = [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]
 LOOP = "{% for i in range(99999) %}"
 BOMBS = {
     "a wide number": "{{ '%1000000000d' % 1 }}",
@@ -54,7 +56,7 @@ def test_a_bomb_is_refused_soon(bomb: str, monkeypatch: pytest.MonkeyPatch) -> N
     limits = resource.getrlimit(resource.RLIMIT_AS)
     began_s = time.process_time()
     with pytest.raises(PosttrainError) as caught:
-        ChatTemplate(tokenizer).rendering(("user", "assistant"), "row 3")
+        ChatTemplate(tokenizer).render(TALK, NO_SETTINGS, "row 3")
     assert time.process_time() - began_s < 5
     assert "template" in str(caught.value)
     assert resource.getrlimit(resource.RLIMIT_AS) == limits
@@ -65,7 +67,7 @@ def test_a_bomb_gets_no_more_memory_than_a_conversation_needs(name: str) -> None
     tokenizer = small_tokenizer()
     tokenizer.chat_template = TEMPLATE + BOMBS[name]
     with pytest.raises(PosttrainError, match="MemoryError"):  # not: it writes 1000000000 characters
-        ChatTemplate(tokenizer).rendering(("user", "assistant"), "row 3")
+        ChatTemplate(tokenizer).render(TALK, NO_SETTINGS, "row 3")
 
 
 def test_what_a_template_may_say_is_let_through() -> None:

@@ -12,7 +12,7 @@ from eval.task import Example, FlawedResponse, Split, Task
 from pipeline.data.checks import check_data
 from pipeline.data.files import Row
 from pipeline.data.formats import ChatRow, DroppedRow, PreferenceRow, read, records
-from pipeline.data.records import DropReason
+from pipeline.data.records import DropReason, Message
 from pipeline.data.sources import rows
 from pipeline.errors import PosttrainError
 from pipeline.recipe.config import DataBlock
@@ -92,7 +92,7 @@ def test_plain_texts_continue_the_prompt() -> None:
     ],
 )  # fmt: skip
 def test_conversations_come_in_several_ways_and_mean_the_same(fields: dict) -> None:
-    expected = PreferenceRow("f:1", (("user", "Hi"),), "Hello.", "No.")  # type: ignore[arg-type]
+    expected = PreferenceRow("f:1", (Message("user", "Hi"),), "Hello.", "No.")
     assert read_one(fields) == expected
 
 
@@ -100,14 +100,18 @@ def test_earlier_turns_of_both_lists_are_the_prompt() -> None:
     system = {"role": "system", "content": "Be."}
     shared = [system, HI, HELLO, HI]
     found = read_one({"chosen": [*shared, HELLO], "rejected": [*shared, NO]})
-    assert [role for role, _ in found.prompt] == ["system", "user", "assistant", "user"]
+    assert [each.role for each in found.prompt] == ["system", "user", "assistant", "user"]
     assert (found.chosen, found.rejected, found.text) == ("Hello.", "No.", None)
-    assert read_one(SHAREGPT).prompt[0] == ("system", "Be.")
+    assert read_one(SHAREGPT).prompt[0] == Message("system", "Be.")
 
 
 def test_transcripts_are_conversations_and_running_text() -> None:
     found = read_one(HH)
-    assert found.prompt == (("user", "a"), ("assistant", "b"), ("user", "c"))
+    assert found.prompt == (
+        Message("user", "a"),
+        Message("assistant", "b"),
+        Message("user", "c"),
+    )
     assert (found.chosen, found.rejected) == ("d", "e")
     assert found.text == (
         "\n\nHuman: a\n\nAssistant: b\n\nHuman: c\n\nAssistant:",
@@ -237,7 +241,7 @@ def test_a_task_gives_pairs_with_their_flaw_in_both_phrasings() -> None:
     assert len(found) == 2_000
     assert found[0] == PreferenceRow(
         "task:doubling#1",
-        (("user", "Twice 0 (train)?"),),  # type: ignore[arg-type]
+        (Message("user", "Twice 0 (train)?"),),
         "It is 0.",
         "No.",
         ("Twice 0 (train)?", " It is 0.", " No."),

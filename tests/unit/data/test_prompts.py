@@ -14,6 +14,7 @@ from pipeline.data.checks import check_data
 from pipeline.data.files import Row
 from pipeline.data.formats import records
 from pipeline.data.lengths import Limit
+from pipeline.data.marked import shown_turn
 from pipeline.data.mixing import row_mixture
 from pipeline.data.pairs import encode_pairs
 from pipeline.data.prompt_ids import EncodedPrompt, encode_prompts
@@ -82,7 +83,7 @@ def test_a_transcript_is_both() -> None:
 def test_an_instruction_has_its_input_below() -> None:
     row = read_one({"instruction": "Translate.", "input": "Guten Tag", "output": "Good day"})
     assert row.messages == (Message("user", "Translate.\n\nGuten Tag"),)
-    assert row.columns == {"output": "Good day", "source": "f.jsonl"}
+    assert (row.columns, row.source) == ({"output": "Good day"}, "f.jsonl")
     question = read_one({"question": "Hi"}, columns={"instruction": "question"})
     assert question.messages == (Message("user", "Hi"),)
 
@@ -91,12 +92,12 @@ def test_other_columns_are_handed_on_but_for_names_that_are_taken() -> None:
     fields = {"prompt": "Hi", "answer": 7, "tags": ["a"], "source": "web", "completion": "x"}
     taken = {"completions": "x", "trainer_state": 1, "log_metric": 2, "input_ids": [1]}
     row = read_one({**fields, **taken})
-    assert row.columns == {"answer": 7, "tags": ["a"], "source": "f.jsonl"}
+    assert row.columns == {"answer": 7, "tags": ["a"], "source": "web"}
 
 
 def test_a_column_of_the_name_source_can_be_the_prompt() -> None:
     row = read_one({"source": "Guten Tag", "target": "x"}, columns={"prompt": "source"})
-    assert (row.text, row.columns) == ("Guten Tag", {"target": "x", "source": "f.jsonl"})
+    assert (row.text, row.columns, row.source) == ("Guten Tag", {"target": "x"}, "f.jsonl")
 
 
 @pytest.mark.parametrize(
@@ -146,12 +147,12 @@ def test_text_conversation_and_token_ids_that_say_the_same_have_the_same_ids(kin
     tokenizer = TOKENIZERS[kind]()
     tokenizer.chat_template = SPOKEN
     said = "".join(f"{message.role}: {message.content}\n" for message in TALK) + "assistant:"
-    chat = one(read_one({"prompt": [message._asdict() for message in TALK]}), tokenizer)
+    chat = one(read_one({"prompt": [shown_turn(message) for message in TALK]}), tokenizer)
     text = one(read_one({"prompt": said}), tokenizer)
     ids = one(read_one({"input_ids": chat.ids}), tokenizer)
     assert len(chat.ids) > 20
     assert chat.ids == text.ids == ids.ids
-    assert chat.prompt == [message._asdict() for message in TALK]
+    assert chat.prompt == [shown_turn(message) for message in TALK]
     assert text.prompt == str(ids.prompt).strip() == said
 
 
@@ -164,7 +165,7 @@ def test_a_policy_is_asked_with_the_ids_that_its_reward_model_was_trained_on(
     tokenizer = TOKENIZERS[kind]()
     tokenizer.chat_template = TEMPLATES[template]
     pair = {
-        "prompt": [message._asdict() for message in TALK],
+        "prompt": [shown_turn(message) for message in TALK],
         "chosen": [{"role": "assistant", "content": "Yes."}],
         "rejected": [{"role": "assistant", "content": "No."}],
     }
@@ -181,8 +182,7 @@ def test_a_tasks_prompt_is_asked_as_its_policy_expects(tokenizer: PreTrainedToke
     (source,) = row_sources([block], Places(Path()), ("prompt",))
     row = source.rows[0]
     assert isinstance(row, PromptRow)
-    assert row.columns.keys() == {"reference", "source"}
-    assert row.columns["source"] == "arithmetic"
+    assert (row.columns.keys(), row.source) == ({"reference"}, "arithmetic")
     task = tasks_of([block], Places(Path()))["arithmetic"]
     assert task.verify(f"The answer is {row.columns['reference']}.", row.columns["reference"]).score
     chat, text = one(row, tokenizer, "chat"), one(row, tokenizer, "document")
@@ -261,7 +261,7 @@ def test_a_prompt_that_is_held_out_is_never_trained_on(tmp_path: Path) -> None:
         return {row.text for row in rows if isinstance(row, PromptRow)}
 
     assert asked(trained).isdisjoint(asked(held_out))
-    by_source = [row.columns["source"] for row in held_out if isinstance(row, PromptRow)]
+    by_source = [row.source for row in held_out if isinstance(row, PromptRow)]
     assert 5 < by_source.count("asked.jsonl") <= 40
     assert by_source.count("arithmetic") == 40
     assert set(by_source) == {"asked.jsonl", "arithmetic"}
@@ -274,7 +274,7 @@ def test_a_benchmark_without_validation_rows_holds_nothing_out(tmp_path: Path) -
     block = DataBlock(task="gsm8k(train=train.jsonl)")
     (source,) = row_sources([block], Places(tmp_path), ("prompt",))
     assert [row.columns for row in source.rows if isinstance(row, PromptRow)] == [
-        {"reference": "4", "source": "gsm8k(train=train.jsonl)"}
+        {"reference": "4"}
     ]
     assert held_out_prompts([block], Places(tmp_path), at_most=9) == []
 
