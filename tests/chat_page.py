@@ -19,7 +19,7 @@ class Running:
         bound = bound_socket(0)
         self.port = bound.getsockname()[1]
         self.page = web.ChatPage(Session(models, Settings()), port=self.port, say=self.links.append)
-        self.token = self.page._token
+        self.token = self.page.door.token
         self.model = models[0]
         self.uvicorn = server_of(self.page.app)
         self.page.is_closing = lambda: self.uvicorn.should_exit

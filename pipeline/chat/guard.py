@@ -1,4 +1,4 @@
-"""Who may ask the chat's page for something, how much and how long, and what the page may do.
+"""Who may ask a page for something, how much and how long, and what the page may do.
 
 What is answered is web.py's subject.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from base64 import b64encode
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -17,12 +16,12 @@ from starlette.responses import JSONResponse
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Set
+    from pathlib import Path
 
     from starlette.requests import Request
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 BODY_LIMIT_S = 10.0
-_PAGE = Path(__file__).with_name("page.html")
 _HEADERS = {
     "Cache-Control": "no-store",
     "Connection": "close",
@@ -111,9 +110,9 @@ async def unless_gone(receive: Receive, work: Coroutine[Any, Any, None]) -> None
         working.result()
 
 
-def read_page() -> tuple[bytes, str]:
-    """Return the page and the policy that lets its own script and style run and nothing else."""
-    page = _PAGE.read_text(encoding="utf-8")
+def read_page(path: Path) -> tuple[bytes, str]:
+    """Return a page and the policy that lets its own script and style run and nothing else."""
+    page = path.read_text(encoding="utf-8")
     hashes: dict[str, str] = {}
     for tag in ("script", "style"):
         inner = page.partition(f"<{tag}>")[2].partition(f"</{tag}>")[0]

@@ -19,8 +19,8 @@ from rich.text import Text
 from pipeline.chat.commands import take
 from pipeline.chat.layout import Column, lines
 from pipeline.errors import PosttrainError
+from pipeline.report.amounts import count
 from pipeline.report.plain import visible
-from pipeline.report.terminal import count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Sequence

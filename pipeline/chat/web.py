@@ -1,25 +1,22 @@
 """The chat as a page on this machine: one page, three calls, no state but the models.
 
-The page keeps the conversations and sends them along. It can be reached from this machine alone. A
-link lets one browser tab in, once: the tab changes the code behind its `#`, which a browser sends
-to nobody, for a token that it keeps to itself. No cookie: a browser would show it to whatever
-listens on another port. Other sites in the same browser are kept out by the token and by the Host
-and Origin headers. What a model writes goes to the page as it is, which shows it as text.
-Connections are connections.py's subject.
+The page keeps the conversations and sends them along. It can be reached from this machine alone,
+and a link lets one browser tab in, once (door.py). Other sites in the same browser are kept out by
+the token and by the Host and Origin headers. What a model writes goes to the page as it is, which
+shows it as text. Connections are connections.py's subject.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hmac
 import json
-import secrets
 import threading
 import time
 import webbrowser
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -30,6 +27,7 @@ from starlette.routing import Route
 
 from pipeline.chat.apart import GivenUpError
 from pipeline.chat.connections import server_of
+from pipeline.chat.door import Door
 from pipeline.chat.guard import Guard, read_body, read_page, refused, unless_gone
 from pipeline.chat.session import begin_answer
 from pipeline.chat.settings import Settings, said
@@ -46,15 +44,12 @@ if TYPE_CHECKING:
     from pipeline.chat.session import Session, Side
     from pipeline.chat.writing import Answer
 
+_PAGE = Path(__file__).with_name("page.html")
 MAX_BODY_BYTES = 1 << 20
 MAX_EXCHANGES = 1000
 MAX_ASKING = 8  # answers being written or waited for
 ANSWER_LIMIT_S = 600.0
 TURN_LIMIT_S = 10.0  # for a model that is still answering
-_VOID = (
-    "this link is void, since each lets one tab in: open the newest that the terminal shows. "
-    "If it was not you who used this one, end the chat"
-)
 T = TypeVar("T")
 
 
@@ -108,15 +103,12 @@ class ChatPage:
         self.voices = [Voice(side) for side in session.sides]
         self.is_closing: Callable[[], bool] = lambda: False
         self._settings = session.settings
-        self._token = secrets.token_urlsafe(24)
-        self._code = secrets.token_urlsafe(24)
-        self._say = say
+        self.door = Door(port, what="chat", say=say)
         self._num_asking = 0
-        self._page, policy = read_page()
-        self._place = f"http://127.0.0.1:{port}"
+        self._page, policy = read_page(_PAGE)
         routes = [
             Route("/", self._get_page),
-            Route("/api/enter", self._enter, methods=["POST"]),
+            Route("/api/enter", self.door.enter, methods=["POST"]),
             Route("/api/chat", self._describe),
             Route("/api/answer", self._answer, methods=["POST"]),
         ]
@@ -127,19 +119,10 @@ class ChatPage:
     @property
     def address(self) -> str:
         """The link that lets the next tab in."""
-        return f"{self._place}/#{self._code}"
+        return self.door.address
 
     async def _get_page(self, _request: Request) -> Response:
         return Response(self._page, media_type="text/html")
-
-    async def _enter(self, request: Request) -> Response:
-        """Change the link's code for the token, once."""
-        given = await read_body(request, max_bytes=1000)
-        if not hmac.compare_digest(given, self._code.encode()):
-            raise HTTPException(401, _VOID)
-        self._code = secrets.token_urlsafe(24)
-        self._say(f"opened; another tab gets in by {self.address}")
-        return JSONResponse({"token": self._token})
 
     @contextmanager
     def one_more_asking(self) -> Iterator[None]:
@@ -152,13 +135,8 @@ class ChatPage:
         finally:
             self._num_asking -= 1
 
-    def _check_token(self, request: Request) -> None:
-        given = request.headers.get("Authorization", "").encode("utf-8", "replace")
-        if not hmac.compare_digest(given, f"Bearer {self._token}".encode()):
-            raise HTTPException(401, "open the link that the terminal shows")
-
     async def _describe(self, request: Request) -> Response:
-        self._check_token(request)
+        self.door.check(request)
         models = [
             {
                 "name": voice.side.name,
@@ -173,7 +151,7 @@ class ChatPage:
 
     async def _answer(self, request: Request) -> Response:
         """Give a JSON object a line, the text of a token in each, and at last how it ended."""
-        self._check_token(request)
+        self.door.check(request)
         if request.headers.get("Content-Type", "").partition(";")[0] != "application/json":
             raise HTTPException(415, "this is no JSON")
         asked = _asked(await read_body(request, max_bytes=MAX_BODY_BYTES), len(self.voices))

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline.cli.app import RUNS, Roots, Runs, app, console, roots_by_name, store_at
+from pipeline.cli.app import RUNS, Roots, Runs, app, console, plan_of, roots_by_name, store_at
 from pipeline.errors import PosttrainError
 from pipeline.report.plain import visible
 
@@ -20,7 +20,8 @@ def compare(
             metavar="A B [C ...]",
             help="Models: folders, hub ids, or stages as recipe.yaml:stage; or logs of "
             "lm-evaluation-harness, inspect_ai or AlpacaEval: folders or files. "
-            "A is what the others are measured against.",
+            "A is what the others are measured against. "
+            "One finished compare stage alone: what it found.",
         ),
     ],
     tasks: Annotated[
@@ -53,6 +54,10 @@ def compare(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print comparison.json instead of tables.")
     ] = False,
+    is_full: Annotated[
+        bool,
+        typer.Option("--full", help="Every way of asking, p-values, flips, lengths, divergence."),
+    ] = False,
     roots: Roots = None,
     runs: Runs = RUNS,
 ) -> None:
@@ -60,17 +65,20 @@ def compare(
     from pipeline.run.compare_logs import compare_logs, read_logs
     from pipeline.run.comparisons import short_names
 
+    if len(models) == 1 and (stored := _of_stage(models[0], roots, runs)) is not None:
+        _show(models[0].rpartition(":")[2], stored, as_json=as_json, is_full=is_full)
+        return
     short_names(models)
     store = store_at(runs, writes=out is None)
     logs = read_logs(models)
     if logs is not None:
         _refuse_settings(logs[0].program, texts=texts, styles=styles, separator=separator)
-        _show(compare_logs(models, logs, store, tasks=_parts(tasks), out=out), as_json=as_json)
+        folder = compare_logs(models, logs, store, tasks=_parts(tasks), out=out)
+        _show_folder(folder, as_json=as_json, is_full=is_full)
         return
     from pipeline.run.versus import compare_models
 
     gc.enable()
-
     settings: dict[str, Any] = {
         "tasks": _parts(tasks),
         "texts": [_text(file, separator) for file in texts or ()],
@@ -89,21 +97,47 @@ def compare(
         seed=seed,
         roots=roots_by_name(roots),
     )
-    _show(folder, as_json=as_json)
+    _show_folder(folder, as_json=as_json, is_full=is_full)
 
 
-def _show(folder: Path, *, as_json: bool) -> None:
-    """Print the comparison in a folder."""
-    from pipeline.report.compared import print_comparison
+def _show_folder(folder: Path, *, as_json: bool, is_full: bool) -> None:
+    """Print the comparison in a folder, and where it is."""
     from pipeline.run.comparisons import read_comparison
 
     found = read_comparison(folder)
+    _show("compare", found, as_json=as_json, is_full=is_full)
+    if not as_json:
+        console().print(visible(f"results: {folder}"), markup=False, highlight=False)
+
+
+def _show(name: str, found: dict[str, Any], *, as_json: bool, is_full: bool) -> None:
+    """Print what a comparison says: as JSON, in a screen, or all of it."""
+    from pipeline.report.compared import print_comparison
+    from pipeline.report.glance import print_glance
+
     if as_json:
         typer.echo(json.dumps(found, indent=1))
-        return
-    screen = console()
-    print_comparison(found, screen)
-    screen.print(visible(f"results: {folder}"), markup=False, highlight=False)
+    elif is_full:
+        print_comparison(found, console())
+    else:
+        print_glance(name, found, console())
+
+
+def _of_stage(text: str, roots: list[str] | None, runs: Path) -> dict[str, Any] | None:
+    """Return the finished comparison that `recipe.yaml:stage` names; None for anything else."""
+    from pipeline.run.store import read_json
+    from pipeline.stages.compare import COMPARISON
+
+    recipe, colon, stage = text.rpartition(":")
+    if not colon or not recipe.endswith((".yaml", ".yml")):
+        return None
+    planned = plan_of(Path(recipe), None, roots, runs, stage).stage(stage)
+    if planned.kind != "compare":
+        return None
+    if planned.artifact is None:
+        hint = f"`posttrain run {recipe} --until {stage}` makes it"
+        raise PosttrainError(text, f"has no result ({planned.because})", hint)
+    return read_json(planned.artifact, COMPARISON)
 
 
 def _refuse_settings(program: str, **given: Any) -> None:

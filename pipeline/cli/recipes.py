@@ -3,8 +3,9 @@
 import gc
 import json
 import sys
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -62,6 +63,9 @@ def run(
         str | None,
         typer.Option(metavar="N,N,...", help="Run once a seed, and pool the comparisons."),
     ] = None,
+    live: Annotated[
+        bool, typer.Option("--live", help="Serve a page on this machine that follows the run.")
+    ] = False,
     writes_report: Annotated[
         bool,
         typer.Option(
@@ -73,51 +77,28 @@ def run(
     runs: Runs = RUNS,
 ) -> None:
     """Run what is missing; killed stages go on from their newest whole checkpoint."""
-    from pipeline.cli.report import write_run_report
-    from pipeline.report.compared import print_comparison
-    from pipeline.report.html import REPORT
-    from pipeline.report.pooled import print_pooled
-    from pipeline.report.terminal import print_outcomes
-    from pipeline.run.gates import check_gates
+    from pipeline.cli.report import followed
+    from pipeline.cli.running import run_and_tell
     from pipeline.run.runner import Selection
-    from pipeline.run.runner import run as run_stages
-    from pipeline.run.seeds import parse_seeds, run_seeds
-    from pipeline.run.store import read_json
-    from pipeline.stages.compare import COMPARISON
+    from pipeline.run.seeds import parse_seeds
 
     several = None if seeds is None else parse_seeds(seeds)
+    if live and several is not None:
+        hint = f"leave it out, and follow a seed: `posttrain report {recipe} --watch --set seed=N`"
+        raise PosttrainError("--live", "cannot follow several seeds", hint)
     loaded = load_recipe(recipe, overrides, roots)
-    screen = console()
     gc.enable()
-    options: dict[str, Any] = {
-        "selection": Selection(only=stage, start=start, until=until, force=force),
-        "resume_anyway": resume_anyway,
-        "say": lambda line: screen.print(visible(line), markup=False, highlight=False),
-    }
+    selection = Selection(only=stage, start=start, until=until, force=force)
     store = store_at(runs, writes=True)
-    is_new = True
-    if several is not None:
-        comparisons = run_seeds(loaded, store, several, **options)
-        for name, pooled in comparisons.items():
-            print_pooled(name, pooled, screen)
-    else:
-        outcomes = run_stages(loaded, store, **options)
-        print_outcomes(outcomes, screen)
-        is_new = any(outcome.status != "cached" for outcome in outcomes)
-        comparisons = {
-            outcome.name: read_json(outcome.artifact, COMPARISON)
-            for outcome in outcomes
-            if outcome.artifact.produces == "comparison"
-        }
-        for comparison in comparisons.values():
-            print_comparison(comparison, screen)
-    page = store.runs / loaded.name / REPORT
-    if writes_report and (is_new or not page.exists()):
-        page = write_run_report(loaded, store, None if several is None else min(several))
-    screen.print(visible(f"results: {runs / loaded.name}"), markup=False, highlight=False)
-    if page.exists():
-        screen.print(visible(f"report:  {page}"), markup=False, highlight=False)
-    check_gates(comparisons)
+    with followed(recipe, overrides, roots, runs) if live else nullcontext():
+        run_and_tell(
+            loaded,
+            store,
+            selection,
+            seeds=several,
+            resume_anyway=resume_anyway,
+            writes_report=writes_report,
+        )
 
 
 @app.command()
@@ -198,20 +179,32 @@ def list_(
 def logs(
     recipe: RecipePath,
     stage: StageName,
-    metrics: Annotated[bool, typer.Option("--metrics", help="metrics.jsonl instead.")] = False,
+    metrics: Annotated[
+        bool, typer.Option("--metrics", help="Every number, as metrics.jsonl has it.")
+    ] = False,
     overrides: Overrides = None,
     roots: Roots = None,
     runs: Runs = RUNS,
 ) -> None:
-    """Print what a stage logged, finished or not."""
+    """Print how a stage's training went and what libraries logged, finished or not."""
+    from pipeline.report.training_log import training_log
+
     made = plan_of(recipe, overrides, roots, runs, stage)
     planned = made.stage(stage)
     working = store_at(runs).working(planned.kind, planned.fingerprint)
-    folder = planned.path if planned.artifact is not None else working.out
-    path = folder / ("metrics.jsonl" if metrics else "log.txt")
-    if not path.exists():
-        raise PosttrainError(str(recipe), f"`{stage}` has written no {path.name} yet")
-    sys.stdout.write(visible(path.read_text(encoding="utf-8", errors="replace")))
+    is_finished = planned.artifact is not None
+    folder = planned.path if is_finished else working.out
+    if metrics:
+        path = folder / "metrics.jsonl"
+        if not path.exists():
+            raise PosttrainError(str(recipe), f"`{stage}` has written no {path.name} yet")
+        sys.stdout.write(visible(path.read_text(encoding="utf-8", errors="replace")))
+        return
+    lines = list(training_log(folder, is_finished=is_finished))
+    if not lines:
+        raise PosttrainError(str(recipe), f"`{stage}` has logged nothing yet")
+    for line in lines:
+        echo(line)
 
 
 @app.command()
@@ -243,7 +236,7 @@ def clean(
 
     On a terminal it asks first; elsewhere it says what --yes would remove.
     """
-    from pipeline.report.terminal import size
+    from pipeline.report.amounts import size
     from pipeline.run.clean import remove, survey
 
     store = store_at(runs, writes=yes)

@@ -1,5 +1,8 @@
 """The command `posttrain report`."""
 
+import subprocess
+import sys
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,6 +12,8 @@ from pipeline.cli.app import RUNS, Overrides, Roots, Runs, app, echo, load_recip
 from pipeline.errors import CorruptArtifactError, PosttrainError
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from pipeline.recipe.load import Recipe
     from pipeline.report.html import ReportedRun
     from pipeline.run.store import Store
@@ -23,21 +28,78 @@ def report(
         Path | None, typer.Option(help="The file to write; else report.html beside the results.")
     ] = None,
     is_opened: Annotated[bool, typer.Option("--open", help="Show it in a browser.")] = False,
+    watch: Annotated[
+        bool,
+        typer.Option("--watch", help="Serve a page on this machine that follows the run instead."),
+    ] = False,
+    port: Annotated[
+        int | None,
+        typer.Option(min=1, max=65535, help="Of that page; without it 8000 or the next free one."),
+    ] = None,
     overrides: Overrides = None,
     roots: Roots = None,
     runs: Runs = RUNS,
 ) -> None:
-    """Write what came of a run as one self-contained HTML page."""
+    """Write what came of a run, or has come of it so far, as one self-contained HTML page."""
     import webbrowser
 
     from pipeline.report.html import REPORT, write
 
+    if port is not None and not watch:
+        raise PosttrainError("--port", "has a meaning with --watch only", "add --watch")
+    if watch:
+        if out is not None:
+            raise PosttrainError("--out", "a page that follows a run is no file", "leave it out")
+        _watch(run, overrides, roots, runs, port=port, opens=is_opened)
+        return
     reported = _of_folder(run, overrides, roots) if run.is_dir() else None
     reported = reported or _of_recipe(run, overrides, roots, runs)
     written = write(reported, out or (run if run.is_dir() else reported.folder) / REPORT)
     echo(f"{reported.name}: report written to {written}")
     if is_opened:
         webbrowser.open(written.resolve().as_uri())
+
+
+def _watch(
+    run: Path,
+    overrides: list[str] | None,
+    roots: list[str] | None,
+    runs: Path,
+    *,
+    port: int | None,
+    opens: bool,
+) -> None:
+    """Serve the page that follows a run until Ctrl-C."""
+    from pipeline.chat.connections import bound_socket
+    from pipeline.live.state import Follower
+    from pipeline.live.web import serve
+    from pipeline.report.html import recorded_recipe, runs_of
+    from pipeline.run.plan import make
+
+    seed = None
+    if run.is_dir():
+        recipe_path, recorded_seed, is_of_several = recorded_recipe(run)
+        run, runs, seed = recipe_path, runs_of(run), recorded_seed if is_of_several else None
+    recipe, store = load_recipe(run, overrides, roots), store_at(runs)
+    plan = make(recipe if seed is None else recipe.with_seed(seed), store)
+    serve(Follower(plan, store), bound_socket(port), opens=opens, say=echo)
+
+
+@contextmanager
+def followed(
+    recipe: Path, overrides: list[str] | None, roots: list[str] | None, runs: Path
+) -> "Generator[None]":
+    """Have a process of its own serve the page that follows a run, as long as the run takes."""
+    command = [sys.executable, "-P", "-m", "pipeline.cli", "report", str(recipe), "--watch"]
+    for option, values in (("--set", overrides), ("--root", roots)):
+        for value in values or ():
+            command += [option, value]
+    server = subprocess.Popen([*command, "--runs", str(runs)], stdin=subprocess.DEVNULL)
+    try:
+        yield
+    finally:
+        server.terminate()
+        server.wait()
 
 
 def write_run_report(recipe: "Recipe", store: "Store", first: int | None) -> Path:
@@ -52,6 +114,17 @@ def write_run_report(recipe: "Recipe", store: "Store", first: int | None) -> Pat
         return write(run_of_plan(make(recipe, store), store), store.runs / recipe.name / REPORT)
     folder = store.runs / recipe.name
     return write(run_of_folder(folder, plan=make(recipe.with_seed(first), store)), folder / REPORT)
+
+
+def write_partial_report(recipe: "Recipe", store: "Store") -> Path | None:
+    """Write what there is of a run that did not come to its end; None if nothing was begun."""
+    from pipeline.report.html import REPORT, run_of_plan, write
+    from pipeline.run.plan import make
+
+    reported = run_of_plan(make(recipe, store), store, may_be_empty=True)
+    if not reported.begun:
+        return None
+    return write(reported, store.runs / recipe.name / REPORT)
 
 
 def _of_recipe(

@@ -209,7 +209,7 @@ def _json_beside(recipe: Recipe, model: str, file: str) -> Mapping[str, Any] | N
 
 def settings(recipe: Recipe, config: TrainingStage) -> dict[str, Any]:
     """Return a stage's arguments over our defaults."""
-    return {**defaults(recipe, config), **config.training_args}
+    return {**defaults(recipe, config), **training_args.with_new_names(config.training_args)}
 
 
 def defaults(recipe: Recipe, config: TrainingStage) -> dict[str, Any]:

@@ -15,7 +15,16 @@ from pipeline.recipe import ppo_arguments
 from pipeline.recipe.argument_values import together_problem, value_problem
 from pipeline.recipe.trainer_fields import fields
 
-__all__ = ["EXECUTION_KEYS", "OURS", "identity", "ours", "problem", "together_problem"]
+__all__ = [
+    "EXECUTION_KEYS",
+    "OURS",
+    "RENAMED",
+    "identity",
+    "ours",
+    "problem",
+    "together_problem",
+    "with_new_names",
+]
 
 EXECUTION_KEYS = frozenset(
     {
@@ -87,7 +96,12 @@ FINE_TUNING_DEFAULTS: Mapping[str, Any] = {
     "num_train_epochs": 1,
     "max_length": None,  # as many as the model has positions
     "logging_steps": 10,
-    "gradient_checkpointing": False,
+    "activation_checkpointing": False,
+}
+# Names that upstream takes for a while yet, with a warning, and what it calls them now.
+RENAMED = {
+    "gradient_checkpointing": "activation_checkpointing",
+    "gradient_checkpointing_kwargs": "activation_checkpointing_kwargs",
 }
 # Of a mixture of experts. Upstream adds it unasked, but it depends on which rows share a forward
 # pass: 8 rows at once and 4 x 2 would train differently, and the padding would count.
@@ -218,6 +232,12 @@ def place_of(key: str, class_name: str | None) -> str:
         return ""
     below = f"write it below `training_args:`, it is a field of {class_name}"
     return ours(class_name).get(key, below)
+
+
+def with_new_names(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return arguments under the names that upstream has for them now; a new name goes first."""
+    renamed = {RENAMED[key]: value for key, value in given.items() if key in RENAMED}
+    return renamed | {key: value for key, value in given.items() if key not in RENAMED}
 
 
 def problem(key: str, value: Any, class_name: str) -> tuple[str, str] | None:

@@ -1,4 +1,6 @@
-"""What a comparison looks like on a terminal: scores, what each style unlocks, the gate's verdict.
+"""All of a comparison on a terminal: scores, what each style unlocks, the gate's verdict.
+
+What a run ends with is glance.py's subject.
 
 Reads comparison.json as it is. Groups, calibration and examples of flipped answers take more room
 than a terminal has: they are in the file and in the report.
@@ -8,18 +10,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from rich.table import Table
-
 from pipeline.report.plain import escape
+from pipeline.report.tables import Column, print_table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from rich.console import Console
 
-# Columns of a terminal beside the models' names: for scores and differences, and for all figures.
-_FEW_FIGURES, _ALL_FIGURES = 56, 84
-_LONGEST_NAME = 60
+_EXPLAINED = {
+    "p": "p: adjusted for all of them",
+    "right, wrong": "right, wrong: answers that became so",
+    "finds": "finds: the difference that as many items show four times out of five",
+}
 _NAMES = {"win_rate": "win rate", "win_rate_length_controlled": "length-controlled win rate"}
 
 
@@ -88,41 +91,39 @@ def difference(
 
 def _print_rows(comparison: Mapping[str, Any], console: Console) -> None:
     baseline = comparison["baseline"]
-    rows: Sequence[Mapping[str, Any]] = comparison["rows"]
-    names = [text for row in rows for text in (asked(row), heading(row, baseline)[6:-3])]
-    longest = min(_LONGEST_NAME, max(map(len, names), default=0))
-    is_wide = console.width >= longest + _ALL_FIGURES
-    table = Table(box=None, pad_edge=False, title_justify="left", title="95% intervals")
-    room = max(12, min(longest, console.width - _FEW_FIGURES))
-    table.add_column("model, asked by", overflow="fold", min_width=room)
-    table.add_column("n", justify="right")
-    table.add_column("score", no_wrap=True)
-    table.add_column(f"against the best of {escape(baseline)}", no_wrap=True)
-    if is_wide:
-        table.add_column("p", justify="right")
-        table.add_column("right, wrong", justify="right")
-        table.add_column("finds", justify="right")
-        table.add_column("tokens", justify="right")
+    rows: list[Sequence[str] | str] = []
     last = None
     for row in comparison["rows"]:
         subject = (row["task"], row["metric"])
         if subject != last:
-            table.add_row(heading(row, baseline))
+            rows.append(heading(row, baseline))
         last = subject
         delta = (row["delta"], row["delta_low"], row["delta_high"])
-        table.add_row(
-            asked(row),
-            str(row["n"]),
-            scored(row, row["score"], row["low"], row["high"]),
-            difference(row, *delta),
-            *(_more(row) if is_wide else ()),
+        rows.append(
+            (
+                asked(row),
+                str(row["n"]),
+                scored(row, row["score"], row["low"], row["high"]),
+                difference(row, *delta),
+                *_more(row),
+            )
         )
-    console.print(table)
-    if is_wide and any(row["delta"] is not None for row in comparison["rows"]):
-        console.print(
-            "[dim]p: adjusted for all of them; right, wrong: answers that became so; finds: the "
-            "difference that as many items show four times out of five[/]"
-        )
+    columns = (
+        Column("model, asked by", is_text=True),
+        Column("n", is_right=True),
+        Column("score"),
+        Column(f"against the best of {escape(baseline)}"),
+        Column("p", is_right=True, rank=1),
+        Column("right, wrong", is_right=True, rank=2),
+        Column("finds", is_right=True, rank=3),
+        Column("tokens", is_right=True, rank=4),
+    )
+    hidden = print_table(console, columns, rows, title="95% intervals")
+    explained = [text for name, text in _EXPLAINED.items() if name not in hidden]
+    if explained and any(row["delta"] is not None for row in comparison["rows"]):
+        console.print(f"[dim]{'; '.join(explained)}[/]", highlight=False)
+    if hidden:
+        console.print(f"[dim]no room for: {'; '.join(hidden)}[/]", highlight=False)
 
 
 def _more(row: Mapping[str, Any]) -> Sequence[str]:
@@ -145,15 +146,7 @@ def _print_styles(styles: Mapping[str, Any], console: Console) -> None:
         metrics_by_task.setdefault(row["task"], []).append(row["metric"])
     if not metrics_by_task:
         return
-    table = Table(
-        box=None,
-        pad_edge=False,
-        title_justify="left",
-        title="what each style unlocks (over zero-shot)",
-    )
-    table.add_column("task, model", overflow="fold")
-    for column in styles["columns"]:
-        table.add_column(_way(column)[2:], no_wrap=True)
+    table: list[Sequence[str] | str] = []
     last = None
     for row in styles["rows"]:
         metrics = metrics_by_task[row["task"]]
@@ -161,13 +154,16 @@ def _print_styles(styles: Mapping[str, Any], console: Console) -> None:
         if row["metric"] != (written if written in metrics else metrics[0]):
             continue
         if row["task"] != last:
-            table.add_row(
-                f"[bold]{escape(row['task'])}: {escape(row['metric'].replace('_', ' '))}[/]"
-            )
+            metric = escape(row["metric"].replace("_", " "))
+            table.append(f"[bold]{escape(row['task'])}: {metric}[/]")
         last = row["task"]
         cells = [_unlocked(row, cell) for cell in row["cells"]]
-        table.add_row(f"  {escape(row['model'])}, {row['form']}", *cells)
-    console.print(table)
+        table.append((f"  {escape(row['model'])}, {row['form']}", *cells))
+    columns = [
+        Column("task, model", is_text=True),
+        *(Column(_way(column)[2:]) for column in styles["columns"]),
+    ]
+    print_table(console, columns, table, title="what each style unlocks (over zero-shot)")
 
 
 def _unlocked(row: Mapping[str, Any], cell: Mapping[str, Any] | None) -> str:
@@ -186,26 +182,29 @@ def _unlocked(row: Mapping[str, Any], cell: Mapping[str, Any] | None) -> str:
 def _print_divergence(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
     if not rows:
         return
-    table = Table(
-        box=None,
-        pad_edge=False,
-        title_justify="left",
-        title="divergence from what it was trained from, nats a response",
-    )
-    for column in ("task, model", "from", "n", "KL", "tokens"):
-        table.add_column(column, justify="right" if column in ("n", "tokens") else "left")
+    table: list[Sequence[str]] = []
     for row in rows:
         said = f"{row['kl']:.2f}"
         if row["low"] is not None:
             said += f" \\[{row['low']:.2f}, {row['high']:.2f}]"
-        table.add_row(
-            f"{escape(row['task'])}, {escape(row['model'])}{_way(row)}",
-            escape(row["trained_from"]),
-            str(row["n"]),
-            said,
-            f"{row['tokens']:.0f}",
+        table.append(
+            (
+                f"{escape(row['task'])}, {escape(row['model'])}{_way(row)}",
+                escape(row["trained_from"]),
+                str(row["n"]),
+                said,
+                f"{row['tokens']:.0f}",
+            )
         )
-    console.print(table)
+    columns = (
+        Column("task, model", is_text=True),
+        Column("from", is_text=True),
+        Column("n", is_right=True),
+        Column("KL"),
+        Column("tokens", is_right=True, rank=1),
+    )
+    title = "divergence from what it was trained from, nats per response"
+    print_table(console, columns, table, title=title)
 
 
 def _way(row: Mapping[str, Any]) -> str:

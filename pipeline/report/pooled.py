@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from rich.table import Table
-
 from pipeline.report.compared import asked, difference, heading, print_gate, scored
 from pipeline.report.plain import escape
+from pipeline.report.tables import Column, print_table
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from rich.console import Console
 
@@ -18,32 +17,32 @@ if TYPE_CHECKING:
 def print_pooled(name: str, pooled: Mapping[str, Any], console: Console) -> None:
     """Print a file of runs/<recipe>/seeds/: means over seeds, what each seed gave, intervals."""
     baseline, seeds = pooled["baseline"], ", ".join(map(str, pooled["seeds"]))
-    table = Table(
-        box=None,
-        pad_edge=False,
-        title_justify="left",
-        title=f"{escape(name)}: means over the seeds {seeds}, with 95% intervals over items",
-    )
-    table.add_column("model, asked by", overflow="fold")
-    table.add_column("n", justify="right")
-    table.add_column("score", no_wrap=True)
-    table.add_column("each seed", overflow="fold")
-    table.add_column(f"against the best of {escape(baseline)}", no_wrap=True)
+    rows: list[Sequence[str] | str] = []
     last = None
     for row in pooled["rows"]:
         subject = (row["task"], row["metric"])
         if subject != last:
-            table.add_row(heading(row, baseline))
+            rows.append(heading(row, baseline))
         last = subject
         score, delta = row["score"], row["delta"]
-        table.add_row(
-            asked(row),
-            "/".join(str(n) for n in dict.fromkeys(row["n"])),
-            scored(row, score["mean"], score["low"], score["high"]),
-            _each(row, score),
-            difference(row, delta["mean"], delta["low"], delta["high"]) if delta else "",
+        rows.append(
+            (
+                asked(row),
+                "/".join(str(n) for n in dict.fromkeys(row["n"])),
+                scored(row, score["mean"], score["low"], score["high"]),
+                _each(row, score),
+                difference(row, delta["mean"], delta["low"], delta["high"]) if delta else "",
+            )
         )
-    console.print(table)
+    columns = (
+        Column("model, asked by", is_text=True),
+        Column("n", is_right=True),
+        Column("score"),
+        Column("each seed", is_text=True),
+        Column(f"against the best of {escape(baseline)}"),
+    )
+    title = f"{escape(name)}: means over the seeds {seeds}, with 95% intervals over items"
+    print_table(console, columns, rows, title=title)
     if pooled.get("gate") is not None:
         print_gate(pooled["gate"], console)
 

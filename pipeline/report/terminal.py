@@ -1,15 +1,16 @@
-"""What a plan and a run look like on a terminal; comparisons are compared.py's subject."""
+"""What a plan and a run look like on a terminal; comparisons are glance.py's and compared.py's."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from rich.table import Table
-
 from pipeline.data.lengths import account, is_worth_a_warning
 from pipeline.recipe.remarks import remarks
 from pipeline.report import rollouts
+from pipeline.report.amounts import count, size
+from pipeline.report.headline import headline
 from pipeline.report.plain import escape
+from pipeline.report.tables import Column, print_table
 from pipeline.run.plan import Plan, training_summary
 
 if TYPE_CHECKING:
@@ -31,44 +32,29 @@ _STATUS_STYLE = {
 }
 
 
-def size(size_bytes: int) -> str:
-    """Return `1.2 MB` and the like."""
-    value = float(size_bytes)
-    for unit in ("B", "kB", "MB", "GB"):
-        if value < 1000:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1000
-    return f"{value:.1f} TB"
-
-
-def count(number: int) -> str:
-    """Return `910k`, `1.2M` and the like, to three digits."""
-    value = float(number)
-    for unit in ("", "k", "M", "B"):
-        if value < 999.5:
-            return f"{value:.3g}{unit}"
-        value /= 1000
-    return f"{value:.3g}T"
-
-
 def print_plan(plan: Plan, console: Console) -> None:
     """Print what will be done, why, how big it is, and our defaults below the user's settings."""
     from pipeline.run.disk_space import disk_space  # a run's summary has no use for either
     from pipeline.run.estimate import estimates
 
-    table = Table(title=f"{plan.recipe.name}: plan", title_justify="left", box=None, pad_edge=False)
-    for column in ("stage", "kind", "", "fingerprint", "because"):
-        table.add_column(column, overflow="fold")
-    for planned in plan.stages:
-        style = _STATUS_STYLE[planned.status]
-        table.add_row(
-            planned.name,
+    columns = (
+        Column("stage", is_text=True),
+        Column("kind"),
+        Column(""),
+        Column("fingerprint", rank=1),
+        Column("because", is_text=True),
+    )
+    rows = [
+        (
+            escape(planned.name),
             planned.kind,
-            f"[{style}]{planned.status}[/]",
+            _status(planned.status),
             planned.fingerprint[:16],
             escape(planned.because or planned.although),
         )
-    console.print(table)
+        for planned in plan.stages
+    ]
+    print_table(console, columns, rows, title=f"{escape(plan.recipe.name)}: plan")
     for planned in plan.stages:
         for remark in remarks(planned.config):
             console.print(f"[yellow]{planned.name}: {escape(remark)}[/]")
@@ -112,25 +98,32 @@ def print_outcomes(outcomes: Sequence[Outcome], console: Console) -> None:
     """Print the summary at the end of a run."""
     from pipeline.run.progress import clock  # its bars take long to import
 
-    table = Table(box=None, pad_edge=False)
-    for column in ("stage", "", "time", "size", "result"):
-        table.add_column(column, overflow="fold")
-    for outcome in outcomes:
-        style = _STATUS_STYLE[outcome.status]
-        table.add_row(
+    columns = (
+        Column("stage", is_text=True),
+        Column(""),
+        Column("time", is_right=True),
+        Column("size", is_right=True, rank=1),
+        Column("result", is_text=True),
+    )
+    rows = [
+        (
             escape(outcome.name),
-            f"[{style}]{outcome.status}[/]",
+            _status(outcome.status),
             clock(outcome.artifact.provenance["seconds"]),
             size(outcome.artifact.size_bytes),
-            escape(headline(outcome.artifact.metrics)),
+            escape(headline(outcome.artifact)),
         )
-    console.print(table)
+        for outcome in outcomes
+    ]
+    print_table(console, columns, rows)
     for outcome in outcomes:
         if outcome.status != "cached":
             print_account(outcome.name, outcome.artifact.metrics, console)
-        _print_packing(outcome.name, outcome.artifact.metrics, console)
-        if outcome.artifact.kind == rollouts.KIND:
-            _print_rollouts(outcome.name, outcome.artifact.path, console, is_finished=True)
+            _print_packing(outcome.name, outcome.artifact.metrics, console)
+
+
+def _status(status: str) -> str:
+    return f"[{_STATUS_STYLE[status]}]{status}[/]"
 
 
 def print_account(name: str, metrics: Mapping[str, Any], console: Console) -> None:
@@ -152,20 +145,25 @@ def _print_packing(name: str, metrics: Mapping[str, Any], console: Console) -> N
 
 def print_states(states: Sequence[StageState], console: Console) -> None:
     """Print what is there of each stage."""
-    table = Table(box=None, pad_edge=False)
-    for column in ("stage", "kind", "state", "size", "folder"):
-        table.add_column(column, overflow="fold", justify="right" if column == "size" else "left")
-    for state in states:
-        table.add_row(
+    columns = (
+        Column("stage", is_text=True),
+        Column("kind", rank=1),
+        Column("state", is_text=True),
+        Column("size", is_right=True),
+        Column("folder", is_text=True),
+    )
+    rows = [
+        (
             escape(state.name),
             escape(state.kind),
             escape(state.state),
             size(state.size_bytes) if state.size_bytes else "",
             escape(str(state.folder or "")),
         )
-    table.add_section()
-    table.add_row("", "", "in all", size(sum(state.size_bytes for state in states)), "")
-    console.print(table)
+        for state in states
+    ]
+    rows.append(("", "", "in all", size(sum(state.size_bytes for state in states)), ""))
+    print_table(console, columns, rows)
     for state in states:
         if state.kind == rollouts.KIND and state.folder is not None:
             out = state.folder / "out"
@@ -178,11 +176,3 @@ def _print_rollouts(name: str, folder: Path, console: Console, *, is_finished: b
     said = rollouts.in_a_line(rollouts.read_rollouts(folder, is_finished=is_finished))
     if said:
         console.print(f"[dim]{escape(name)}: {escape(said)}[/]", highlight=False)
-
-
-def headline(metrics: Mapping[str, Any], *, at_most: int = 3) -> str:
-    """Return the first few plain numbers of a stage's metrics."""
-    numbers = [
-        f"{key} {value:.4g}" for key, value in metrics.items() if isinstance(value, int | float)
-    ]
-    return ", ".join(numbers[:at_most])

@@ -202,7 +202,7 @@ def _kept_floats(job: _Job, shape: Shape, tokens: int) -> float:
     """Return what a forward pass keeps for its backward pass, in floats; see _memory_bytes."""
     layer = 12 * shape.width + 4 * shape.inner
     kept = (shape.num_layers + _LAYERS_IN_FLIGHT) * layer
-    if job.given.get("gradient_checkpointing"):
+    if job.given.get("activation_checkpointing"):
         kept = shape.num_layers * shape.width + (1 + _LAYERS_IN_FLIGHT) * layer
     return tokens * kept * (1.0 if job.config.precision == "fp32" else _SHARE_OF_16_BIT)
 

@@ -30,7 +30,7 @@ def launch(
     request = json.loads(working.request.read_text(encoding="utf-8"))
     name, threads = request["name"], request["execution"]["threads"]
     if block.launcher == "in_process":
-        with progress.shown(name) as show:
+        with progress.shown(name, course=worker.course_in(request)) as show:
             worker.execute(working, show=show, should_stop=stop)
         return
     group = Group(processes.count, threads, processes.environment)

@@ -1,4 +1,4 @@
-"""How far a stage is, with rate and time left: a bar on a terminal, else a line now and then."""
+"""How far a stage and its run are, with rate and time left: a bar on a terminal, else lines."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ if TYPE_CHECKING:
 
     from rich.progress import Progress, TaskID
 
+    from pipeline.run.course import Course
     from pipeline.stage import Progress as ProgressProtocol
 
 _LINE_EVERY_S = 10.0
+_WIDE = 110  # columns of a terminal that has room for the note, too
 
 
 def silent(label: str, done: int, total: int, note: str = "") -> None:
@@ -22,30 +24,37 @@ def silent(label: str, done: int, total: int, note: str = "") -> None:
 
 
 @contextmanager
-def shown(name: str, stream: TextIO | None = None) -> Generator[ProgressProtocol]:
-    """Yield a progress function for the stage of this name, shown on stderr or `stream`."""
+def shown(
+    name: str, stream: TextIO | None = None, *, course: Course | None = None
+) -> Generator[ProgressProtocol]:
+    """Yield a progress function for the stage of this name, shown on stderr or `stream`.
+
+    course: where it stands in its run; None for work that is no stage of a run.
+    """
     shown_on = stream or sys.stderr
     if not shown_on.isatty():
-        yield _Lines(name, shown_on)
+        yield _Lines(name, shown_on, course)
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn
 
+    console = Console(file=shown_on)
     columns = (
         TextColumn("[bold]{task.fields[stage]}[/] {task.description}"),
-        BarColumn(bar_width=24),
+        BarColumn(bar_width=24 if console.width >= _WIDE else 10),
         TextColumn("{task.completed:.0f}/{task.total:.0f}"),
         TextColumn("[cyan]{task.fields[rate]}[/]"),
-        TextColumn("[dim]{task.fields[note]}[/]"),
+        *([TextColumn("[dim]{task.fields[note]}[/]")] if console.width >= _WIDE else []),
     )
-    with Progress(*columns, console=Console(file=shown_on), transient=True) as bars:
-        yield _Bars(name, bars)
+    with Progress(*columns, console=console, transient=True) as bars:
+        yield _Bars(name, bars, course)
 
 
 class _Rate:
-    """Rate and time left of one label, measured from its first step on."""
+    """Rate and time left of one label, measured from its first step on, and of the whole run."""
 
-    def __init__(self) -> None:
+    def __init__(self, course: Course | None) -> None:
+        self._course = course
         self._label = ""
         self._started_s = 0.0
         self._started_at = 0
@@ -59,15 +68,19 @@ class _Rate:
         if steps <= 0 or passed_s <= 0:
             return ""
         rate = steps / passed_s
-        return f"{_rate(rate)}, {clock((total - done) / rate)} left"
+        left_s = (total - done) / rate
+        said = f"{_rate(rate)}, {clock(left_s)} left"
+        if self._course is None or self._course.of == 1 or self._course.later_s is None:
+            return said
+        return f"{said}, {clock(left_s + self._course.later_s)} for all"
 
 
 class _Bars:
-    def __init__(self, name: str, bars: Progress) -> None:
-        self._name = name
+    def __init__(self, name: str, bars: Progress, course: Course | None) -> None:
+        self._name = _numbered(name, course)
         self._bars = bars
         self._tasks: dict[str, TaskID] = {}
-        self._rate = _Rate()
+        self._rate = _Rate(course)
 
     def __call__(self, label: str, done: int, total: int, note: str = "") -> None:
         if label not in self._tasks:
@@ -83,10 +96,10 @@ class _Bars:
 
 
 class _Lines:
-    def __init__(self, name: str, stream: TextIO) -> None:
-        self._name = name
+    def __init__(self, name: str, stream: TextIO, course: Course | None) -> None:
+        self._name = _numbered(name, course)
         self._stream = stream
-        self._rate = _Rate()
+        self._rate = _Rate(course)
         self._last_s = time.monotonic()
 
     def __call__(self, label: str, done: int, total: int, note: str = "") -> None:
@@ -98,6 +111,10 @@ class _Lines:
         parts = [f"{self._name} {label} {done}/{total}", rate, note]
         self._stream.write("  " + ", ".join(part for part in parts if part) + "\n")
         self._stream.flush()
+
+
+def _numbered(name: str, course: Course | None) -> str:
+    return name if course is None or course.of == 1 else f"{course.number}/{course.of} {name}"
 
 
 def _rate(per_s: float) -> str:

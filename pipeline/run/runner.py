@@ -8,8 +8,8 @@ library versions) has changed since.
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -23,7 +23,9 @@ from pipeline.recipe.load import Recipe
 from pipeline.recipe.references import BASE_FOLDER
 from pipeline.recipe.remarks import remarks
 from pipeline.run import hub_lock
+from pipeline.run.attempt import end_attempt, forget_attempt
 from pipeline.run.check import check_recipe_data, check_trackers
+from pipeline.run.course import Course, course_of
 from pipeline.run.disk_space import disk_space
 from pipeline.run.interrupt import StopRequest, stop_requests
 from pipeline.run.launch import launch
@@ -34,7 +36,7 @@ from pipeline.run.manifest import read_sealed, write_json
 from pipeline.run.model_checks import check_models
 from pipeline.run.plan import Plan, PlannedStage, make, schedule_of
 from pipeline.run.question_checks import check_questions
-from pipeline.run.record import record_run
+from pipeline.run.record import last_run, record_run
 from pipeline.run.resume import Start, execution_of, installed_version, prepare
 from pipeline.run.room import check_room
 from pipeline.run.row_checks import UncheckedRows, check_rows
@@ -132,6 +134,7 @@ def run(
     done = {planned.name: planned.artifact for planned in plan.stages}
     check_models(plan, pending, done, fetches=True)
     unchecked = _check_rows(plan, pending, done, say=say)
+    last = last_run(store, recipe.run_name)
     if pending and any(done.values()):
         record_run(plan, outcomes, done, store)  # `clean` keeps what this run builds on
     with stop_requests() as stop:
@@ -153,6 +156,7 @@ def run(
                 resume_anyway=resume_anyway,
                 stop=stop,
                 say=say,
+                course=course_of(name, pending, last) if name in pending else None,
             )
             done[name] = outcome.artifact
             outcomes.append(outcome)
@@ -187,6 +191,7 @@ def _one(
     resume_anyway: bool,
     stop: StopRequest,
     say: Say,
+    course: Course | None,
 ) -> Outcome:
     """Bring one stage about, or find it there."""
     name, kind, key = planned.name, planned.kind, planned.fingerprint
@@ -220,14 +225,38 @@ def _one(
         start = prepare(working, key, execution, resume_anyway=resume_anyway)
         for note in start.notes:
             say(f"{name:<14} {note}")
-        _write_request(plan.recipe, planned, inputs, working, execution, processes.count, start)
-        say(f"{name:<14} {_starting(planned, start)}")
+        _write_request(
+            plan.recipe, planned, inputs, working, execution, processes.count, start, course
+        )
+        say(f"{name:<14} {_starting(planned, start)}{_place(course)}")
         started_s = time.monotonic()
-        launch(working, block, processes, stop=stop, lock=lock)
+        with _told(working):
+            launch(working, block, processes, stop=stop, lock=lock)
         seconds = time.monotonic() - started_s
         artifact = _publish(planned, inputs, working, store, execution, seconds, start)
     say(f"{name:<14} done in {seconds:.0f} s")
     return Outcome(name, "resumed" if start.checkpoint else "ran", artifact, seconds)
+
+
+@contextmanager
+def _told(working: Working) -> Generator[None]:
+    """Leave word in the working folder of how an attempt ended that does not come to its end."""
+    forget_attempt(working)
+    try:
+        yield
+    except InterruptedRunError as error:
+        end_attempt(working, "stopped", error.message)
+        raise
+    except PosttrainError as error:
+        end_attempt(working, "failed", str(error))
+        raise
+    except Exception as error:
+        end_attempt(working, "failed", f"{type(error).__name__}: {error}")
+        raise
+
+
+def _place(course: Course | None) -> str:
+    return f", {course.number} of {course.of}" if course is not None and course.of > 1 else ""
 
 
 def _sweep(store: Store, kind: str, key: str) -> None:
@@ -267,6 +296,7 @@ def _write_request(
     execution: Mapping[str, Any],
     processes: int,
     start: Start,
+    course: Course | None,
 ) -> None:
     """Write stage.json: everything the worker needs to know."""
     outputs = {
@@ -302,6 +332,7 @@ def _write_request(
             "processes": processes,
             "resume_from": str(start.checkpoint) if start.checkpoint else None,
             "is_exact": start.is_exact,
+            "course": None if course is None else course.to_json(),
         },
     )
 

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import warnings
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +10,8 @@ from pathlib import Path
 from pipeline.disk import disk_failure
 
 LOG = "log.txt"
+# What one library tells another one: PEFT and TRL still read this name of transformers'.
+_BETWEEN_LIBRARIES = ("`is_gradient_checkpointing` is deprecated",)
 
 
 @contextmanager
@@ -19,13 +22,16 @@ def logged(path: Path) -> Generator[None]:
     root = logging.getLogger()
     others = root.handlers[:]
     root.handlers[:] = [handler]
-    logging.captureWarnings(True)
-    try:
-        yield
-    finally:
-        logging.captureWarnings(False)
-        root.handlers[:] = others
-        handler.close()
+    with warnings.catch_warnings():
+        for message in _BETWEEN_LIBRARIES:
+            warnings.filterwarnings("ignore", message=message, category=FutureWarning)
+        logging.captureWarnings(True)
+        try:
+            yield
+        finally:
+            logging.captureWarnings(False)
+            root.handlers[:] = others
+            handler.close()
 
 
 class _LogFile(logging.FileHandler):

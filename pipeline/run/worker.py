@@ -18,6 +18,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,10 @@ from pipeline.errors import InfrastructureError, InterruptedRunError, PosttrainE
 from pipeline.recipe.batch import split_batch
 from pipeline.recipe.config import StageConfig, TrainingStage
 from pipeline.recipe.references import Places
+from pipeline.recipe.training_args import with_new_names
 from pipeline.run import checkpoints, progress
+from pipeline.run.attempt import Recorder
+from pipeline.run.course import Course
 from pipeline.run.interrupt import stop_requests
 from pipeline.run.lineage import parent_of
 from pipeline.run.manifest import write_json, write_sealed
@@ -85,7 +89,7 @@ def execute(working: Working, *, show: Progress, should_stop: Callable[[], bool]
         metrics = working.out / checkpoints.METRICS
         checkpoints.seal(folder, step, max_steps, made=made, metrics=metrics, best=best)
 
-    place = _Place(show if is_main else progress.silent)
+    place = _Place(Recorder(working, show) if is_main else progress.silent)
     resume_from = request["resume_from"]
     context = StageContext(
         name=request["name"],
@@ -196,7 +200,7 @@ def _memory_advice(config: StageConfig, defaults: Mapping[str, Any]) -> str:
         batch_size = getattr(config, "batch_size", None)
         has_batches = isinstance(batch_size, int) and batch_size > 1
         return f"lower `batch_size` ({batch_size} now)" if has_batches else "give it less data"
-    given = {**defaults, **config.training_args}
+    given = {**defaults, **with_new_names(config.training_args)}
     advice: list[str] = []
     try:
         per_device, _ = split_batch(
@@ -211,8 +215,8 @@ def _memory_advice(config: StageConfig, defaults: Mapping[str, Any]) -> str:
             f"lower `training_args.per_device_train_batch_size` ({per_device} now; the mathematics "
             "stay those of `batch_size`)"
         )
-    if not given.get("gradient_checkpointing"):
-        advice.append("set `training_args.gradient_checkpointing: true`")
+    if not given.get("activation_checkpointing"):
+        advice.append("set `training_args.activation_checkpointing: true`")
     advice.append(f"shorten `{_length_setting(config)}`")
     if config.lora is None and isinstance(getattr(config, "model", None), str):
         advice.append("train an adapter with `lora:`")
@@ -278,7 +282,7 @@ def main() -> int:
         with (
             one_line(str(working.path)),
             stop_requests(is_silent=True) as should_stop,
-            progress.shown(_name(working)) as show,
+            _shown(working) as show,
         ):
             execute(working, show=show, should_stop=should_stop)
     except KeyboardInterrupt:
@@ -302,8 +306,14 @@ def _end_with_parent() -> None:
         sys.exit(InterruptedRunError.exit_code)
 
 
-def _name(working: Working) -> str:
-    return json.loads(working.request.read_text(encoding="utf-8"))["name"]
+def _shown(working: Working) -> AbstractContextManager[Progress]:
+    request = json.loads(working.request.read_text(encoding="utf-8"))
+    return progress.shown(request["name"], course=course_in(request))
+
+
+def course_in(request: Mapping[str, Any]) -> Course | None:
+    """Return where a request's stage stands in its run; None for work outside of one."""
+    return Course(**request["course"]) if request.get("course") else None
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from contextlib import contextmanager
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,6 +13,7 @@ from torch import distributed
 
 from pipeline.errors import InfrastructureError, PosttrainError
 from pipeline.recipe.batch import split_batch
+from pipeline.recipe.training_args import RENAMED, with_new_names
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
@@ -37,7 +39,11 @@ def arguments(
 
     Raises PosttrainError for values that upstream refuses.
     """
-    given = {**defaults, **config.training_args}
+    given = {
+        **with_new_names(_renamed_defaults(config_class)),
+        **with_new_names(defaults),
+        **with_new_names(config.training_args),
+    }
     # Else below the checkpoints, which are gone when the stage is done.
     os.environ[_TENSORBOARD] = _OF_THE_USER or str(context.out / "tensorboard")
     is_on_cpu = not _has_accelerator() or bool(given.get("use_cpu"))
@@ -47,6 +53,8 @@ def arguments(
     if is_on_cpu and (config.precision == "bf16" or context.processes > 1):
         # Else upstream refuses bf16, and Accelerate takes each process for the only one.
         given["use_cpu"] = True
+    if is_on_cpu:
+        given.setdefault("dataloader_pin_memory", False)  # else torch warns that it is in vain
     try:
         per_device, accumulation = split_batch(
             config.batch_size,
@@ -79,6 +87,12 @@ def arguments(
     _check_joined(found, context)
     _check_precision(found, config, context)
     return found
+
+
+def _renamed_defaults(config_class: type[TrainingArguments]) -> dict[str, Any]:
+    """Return the defaults that TRL still has under names of which transformers warns."""
+    found = {each.name: each.default for each in fields(config_class) if each.name in RENAMED}
+    return {name: default for name, default in found.items() if default is not None}
 
 
 def _check_joined(args: TrainingArguments, context: StageContext) -> None:

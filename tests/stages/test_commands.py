@@ -58,9 +58,21 @@ def test_a_run_with_everything_there_runs_nothing_and_shows_the_comparison(call)
     said = call("run", "tiny.yaml")
     assert said.code == 0, said.err
     assert said.out.count("cached") == 10  # a line and a row for each of five stages
+    assert re.search(r"^task +base +sft$", said.out, re.MULTILINE)
+    assert "arithmetic: preferred to base's" in said.out
+    assert "results: runs/tiny" in said.out
+    assert "posttrain compare tiny.yaml:compare --full" in said.out
+    assert len(said.out.splitlines()) < 24, "it ends in one screen"
+
+
+def test_all_of_a_finished_comparison_is_printed_when_it_is_asked_for(call) -> None:
+    said = call("compare", "tiny.yaml:compare", "--full")
+    assert said.code == 0, said.err
     assert "arithmetic: verified accuracy" in said.out
     assert "arithmetic: win rate over base" in said.out
-    assert "results: runs/tiny" in said.out
+    short = call("compare", "tiny.yaml:compare")
+    assert "arithmetic: preferred to base's" in short.out
+    assert "win rate over" not in short.out
 
 
 def test_comparison_json_holds_a_row_for_each_model_and_the_items_lie_beside_it(
@@ -122,6 +134,19 @@ def test_why_names_the_key_or_says_that_nothing_changed(call) -> None:
         "answers: is built on sft, which changed",
         "sft: training_args.learning_rate: 0.001 -> 0.0009",
     ]
+
+
+def test_logs_print_the_training_step_by_step(call) -> None:
+    logged = [
+        json.loads(line) for line in call("logs", "tiny.yaml", "sft", "--metrics").out.splitlines()
+    ]
+    lines = [
+        line for line in call("logs", "tiny.yaml", "sft").out.splitlines() if line[:5] == "step "
+    ]
+    assert len(lines) == len(logged) > 1
+    for line, said in zip(logged, lines, strict=True):
+        assert re.match(rf"step +{line['step']}  loss {line['loss']:.4g}  token accuracy ", said)
+    assert "has logged nothing yet" in call("logs", "tiny.yaml", "sft", "--set", "seed=99").err
 
 
 def test_logs_print_metrics(call) -> None:

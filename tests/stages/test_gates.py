@@ -103,8 +103,11 @@ def test_a_gate_that_fails_ends_a_whole_run_with_code_1_each_time(finished: Path
     assert again.err == first.splitlines()[-1].removeprefix("1: ") + "\n"
     assert again.out.count("cached") == 2 * 7
     assert "sft: DO NOT SHIP" in again.out
-    assert re.search(r"fails  arithmetic verified_accuracy zero-shot delta_low: 0\.9; ", again.out)
-    assert re.search(r"holds  arithmetic choice_accuracy score_high: 1; ", again.out)
+    failed = (
+        r"fails  arithmetic verified_accuracy, zero-shot: the lower end of the difference, .* 0\.9"
+    )
+    assert re.search(failed, again.out)
+    assert re.search(r"conditions hold \(.*arithmetic choice_accuracy: score at most 1", again.out)
 
 
 def test_a_gate_that_holds_ships_with_code_0(call, finished: Path) -> None:

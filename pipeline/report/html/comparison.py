@@ -71,18 +71,18 @@ class ScoreRow:
 
     @property
     def verdict(self) -> Verdict:
-        """A gain or a loss where the interval is clear of no difference, and p where it is given.
-
-        p is adjusted for the number of differences tested.
-        """
+        """A gain or a loss where the interval that is shown is clear of no difference."""
         if self.is_win_rate:
             side = self.score.side_of(0.5) if self.score else 0
         else:
             side = self.delta.side_of(0.0) if self.delta else 0
             side = -side if self.lower_is_better else side
-        if side == 0 or (self.p_adjusted is not None and self.p_adjusted >= _SIGNIFICANT):
-            return ""
-        return "gain" if side > 0 else "loss"
+        return "" if side == 0 else "gain" if side > 0 else "loss"
+
+    @property
+    def is_firm(self) -> bool:
+        """Whether a gain or loss stands when p is adjusted for all differences that were tested."""
+        return self.p_adjusted is None or self.p_adjusted < _SIGNIFICANT
 
     @property
     def goodness(self) -> float:
@@ -168,12 +168,30 @@ class Divergence:
 
 
 @dataclass(frozen=True)
+class Condition:
+    """One bound of the gate on one row; reason: what was found."""
+
+    key: str
+    bound: str
+    limit: float
+    task: str
+    metric: str
+    holds: bool
+    reason: str
+
+
+@dataclass(frozen=True)
 class GateVerdict:
-    """Whether a candidate ships, and its conditions: (holds, reason)."""
+    """Whether a candidate ships, and the conditions that this rests on."""
 
     model: str
     ships: bool
-    conditions: tuple[tuple[bool, str], ...]
+    conditions: tuple[Condition, ...]
+
+    @property
+    def failed(self) -> tuple[Condition, ...]:
+        """The conditions that do not hold."""
+        return tuple(condition for condition in self.conditions if not condition.holds)
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,12 @@ One table of known names serves every kind of training; what a stage does not lo
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from pipeline.errors import CorruptArtifactError
+from pipeline.report.lines import read_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -21,6 +20,8 @@ METRICS = "metrics.jsonl"
 _MOST_POINTS = 300
 
 _TRAINING, _HELD_OUT = "training", "held out"
+# What ppo.py adds to a rollout's metrics.
+LESS_KL, LESS_ENDS = "reward less KL", "reward less KL and missing ends"
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,8 @@ KNOWN = (
             "gold_score": "gold score",
             "objective/scores_raw": "reward",
             "objective/scores": "reward",
-            "objective/rlhf_reward": "reward less KL",
+            LESS_KL: "less KL",
+            LESS_ENDS: "less KL and missing ends",
             "eval_reward": "reward, held out",
             "eval_gold_score": "gold score, held out",
         },
@@ -149,19 +151,12 @@ class Panel:
     series: tuple[Series, ...]
 
 
-def panels(folder: Path) -> tuple[Panel, ...]:
+def panels(folder: Path, *, is_finished: bool = True) -> tuple[Panel, ...]:
     """Return the panels of a stage's metrics.jsonl, in the order of KNOWN; none without one.
 
     A long series is shown as means of equal stretches. Raises CorruptArtifactError.
     """
-    path = folder / METRICS
-    if not path.is_file():
-        return ()
-    try:
-        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        return drawn(lines, KNOWN)
-    except (OSError, ValueError, AttributeError) as error:
-        raise CorruptArtifactError(str(path), f"is not readable ({error})") from error
+    return drawn(read_lines(folder / METRICS, is_finished=is_finished), KNOWN)
 
 
 def drawn(lines: Sequence[Mapping[str, Any]], table: Iterable[Known]) -> tuple[Panel, ...]:

@@ -20,6 +20,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from pipeline.report.html.palette import COLOURS
 from pipeline.report.plain import visible
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
 
-COLOURS = 6  # series colours of the page, taken in turn
 _WIDTH_PT, _HEIGHT_PT = 330.0, 186.0
 _WIDE_PT, _TALL_PT = 420.0, 262.0
 _AGES = 5  # shades that dots have by their time
@@ -35,6 +35,7 @@ _ROOT_TICKS = (
     *(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500),
     *(1000, 2000, 5000, 10_000),
 )
+_DASHES = ((4, 2.5), (1.2, 1.8), (6, 2, 1.2, 2))
 _INK, _GRID = "#010101", "#020202"
 _SERIES = tuple(f"#1{number}0000" for number in range(COLOURS))
 _CLASS = {_INK: "ink", _GRID: "grid"} | {c: f"s{number}" for number, c in enumerate(_SERIES)}
@@ -58,7 +59,8 @@ _KEPT = frozenset(
 class Drawn:
     """A line: x and y of the same length; low and high likewise, or None without a band.
 
-    colour: number of a series colour. is_dashed: to be told apart without colours.
+    colour: number of a series colour. dash: number of a pattern, 0 a whole line, by which lines are
+    told apart that have one colour, or by whoever sees none.
     """
 
     colour: int
@@ -66,7 +68,7 @@ class Drawn:
     y: Sequence[float]
     low: Sequence[float | None] = field(default_factory=tuple[float, ...])
     high: Sequence[float | None] = field(default_factory=tuple[float, ...])
-    is_dashed: bool = False
+    dash: int = 0
 
 
 def lines(
@@ -184,7 +186,7 @@ def _set_root_ticks(axes: Axes) -> None:
 
 
 def _draw_compared(axes: Axes, compared: Marked) -> None:
-    line = Drawn(compared.colour, compared.x, compared.y, compared.low, compared.high, True)
+    line = Drawn(compared.colour, compared.x, compared.y, compared.low, compared.high, dash=1)
     _draw(axes, line, with_points=True)
     for x, y, number in zip(compared.x, compared.y, compared.numbers, strict=True):
         axes.annotate(
@@ -228,8 +230,8 @@ def _draw(axes: Axes, line: Drawn, *, with_points: bool) -> None:
     (drawn,) = axes.plot(
         line.x, line.y, color=colour, linewidth=1.6, solid_capstyle="round", clip_on=False
     )
-    if line.is_dashed:
-        drawn.set_dashes((4, 2.5))
+    if line.dash:
+        drawn.set_dashes(_DASHES[(line.dash - 1) % len(_DASHES)])
     if not with_points:
         return
     axes.plot(line.x, line.y, "o", color=colour, markersize=4.5, markeredgewidth=0, clip_on=False)

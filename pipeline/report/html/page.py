@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from pipeline.report.amounts import size
 from pipeline.report.html import words
 from pipeline.report.html.chain import HEIGHT, WIDTH, Picture, picture
 from pipeline.report.html.comparison import Comparison, best_ways, blocks
+from pipeline.report.html.palette import Palette, palette_of
 from pipeline.report.html.plots import (
     Figure,
     chart_figure,
@@ -30,28 +32,34 @@ from pipeline.report.html.ppo import PpoStage, ppo_stages
 from pipeline.report.html.provenance import Provenance, provenance
 from pipeline.report.html.read import read_comparison
 from pipeline.report.html.rows import StageRows, training_rows
-from pipeline.report.html.samples import Sample, read_samples, room
+from pipeline.report.html.samples import Sample, few_of, read_samples, room
 from pipeline.report.html.summary import Summary, summarise
 from pipeline.report.html.training import StageTraining, stage_trainings
 from pipeline.report.plain import visible
-from pipeline.report.terminal import size
 
 if TYPE_CHECKING:
-    from pipeline.report.html.source import ReportedRun
+    from collections.abc import Sequence
+
+    from pipeline.report.html.source import ReportedRun, ReportedStage
 
 _HERE = Path(__file__).parent
 
 
 @dataclass(frozen=True)
 class Contents:
-    """Everything that the templates show."""
+    """Everything that the templates show. few: items to be seen at once, of the first comparison.
+
+    figures of `ppos` are drawn already; colours: of every model, in all sections.
+    """
 
     run: ReportedRun
+    colours: Palette
     picture: Picture
     summaries: tuple[Summary, ...]
     trainings: tuple[StageTraining, ...]
     ppos: tuple[PpoStage, ...]
     samples: tuple[Sample, ...]
+    few: tuple[Sample, ...]
     rows: tuple[StageRows, ...]
     provenance: Provenance
 
@@ -66,20 +74,37 @@ def gather(run: ReportedRun) -> Contents:
             found = read_comparison(folder, stage.name, pooled=run.pooled.get(stage.name))
             compared.append((folder, found))
     within = room([comparison for _, comparison in compared])
+    colours = _colours(run, [comparison for _, comparison in compared])
+    samples = [
+        sample
+        for folder, comparison in compared
+        for sample in read_samples(folder, comparison, within=within)
+    ]
+    first = compared[0][1].stage if compared else ""
     return Contents(
         run=run,
+        colours=colours,
         picture=picture(run.stages),
         summaries=tuple(summarise(comparison, run) for _, comparison in compared),
         trainings=stage_trainings(run),
-        ppos=ppo_stages(run),
-        samples=tuple(
-            sample
-            for folder, comparison in compared
-            for sample in read_samples(folder, comparison, within=within)
-        ),
+        ppos=ppo_stages(run, colours),
+        samples=tuple(samples),
+        few=few_of([sample for sample in samples if sample.stage == first]),
         rows=training_rows(run),
         provenance=provenance(run),
     )
+
+
+def _colours(run: ReportedRun, comparisons: Sequence[Comparison]) -> Palette:
+    """Return a colour for each model that is compared, then for the others that stages make."""
+    compared = [model for comparison in comparisons for model in comparison.models]
+    trained = [stage.name for stage in run.stages if _makes_model(stage)]
+    return palette_of([*compared, *trained])
+
+
+def _makes_model(stage: ReportedStage) -> bool:
+    """Whether a stage makes a model, or may: one that is not there yet does not say."""
+    return stage.artifact is None or stage.artifact.produces in ("policy", "reward_model")
 
 
 def render(contents: Contents) -> str:
@@ -95,6 +120,7 @@ def render(contents: Contents) -> str:
             style_hash=_hash(style),
             script_hash=_hash(script),
             figures=_figures(contents),
+            colour=contents.colours,
             box=(WIDTH, HEIGHT),
         )
     )
@@ -117,7 +143,13 @@ def _figures(contents: Contents) -> Figures:
     def charts(kind: str) -> tuple[tuple[Figure, ...], ...]:
         return tuple(
             tuple(
-                chart_figure(f"{kind}{number}-{place}", chart, comparison, kind=kind)
+                chart_figure(
+                    f"{kind}{number}-{place}",
+                    chart,
+                    comparison,
+                    kind=kind,
+                    colours=contents.colours,
+                )
                 for place, chart in enumerate(getattr(comparison, kind))
             )
             for number, comparison in enumerate(comparisons)
@@ -125,11 +157,15 @@ def _figures(contents: Contents) -> Figures:
 
     return Figures(
         training={
-            training.stage: training_figures(f"t{number}", training.panels)
+            training.stage: training_figures(
+                f"t{number}", training.panels, colour=contents.colours(training.stage)
+            )
             for number, training in enumerate(contents.trainings)
         },
         held_out={
-            training.stage: held_out_figure(f"h{number}", training.held_out)
+            training.stage: held_out_figure(
+                f"h{number}", training.held_out, colour=contents.colours(training.stage)
+            )
             for number, training in enumerate(contents.trainings)
             if training.held_out is not None
         },

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pipeline.report.html.figures import COLOURS, Drawn, lines
+from pipeline.report.html.figures import Drawn, lines
 from pipeline.report.html.words import estimate, metric_label, number, short
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from pipeline.report.html.comparison import Chart, Comparison, Estimate
     from pipeline.report.html.curves import Panel, Series
+    from pipeline.report.html.palette import Palette
     from pipeline.report.html.training import HeldOut
 
 MARK_WIDTH = 180.0
@@ -27,11 +28,15 @@ _TABLE_ROWS = 12  # of a long series
 
 @dataclass(frozen=True)
 class Legend:
-    """What a colour stands for, and a figure worth reading at once."""
+    """What a colour, and a line's pattern, stand for, and a figure worth reading at once.
+
+    dash: as of the line; None where it is told by its colour alone.
+    """
 
     colour: int
     label: str
     note: str = ""
+    dash: int | None = None
 
 
 @dataclass(frozen=True)
@@ -75,15 +80,19 @@ def mark(found: Estimate, axis: tuple[float, float], reference: float | None = N
 
 
 def training_figures(
-    name: str, panels: Sequence[Panel], *, unit: str = "step"
+    name: str, panels: Sequence[Panel], *, colour: int, unit: str = "step"
 ) -> tuple[Figure, ...]:
-    """Return a small figure a panel; `name` makes their ids unlike others', unit is that of x."""
+    """Return a small figure a panel, all of them in the colour of the model that is trained.
+
+    name: makes their ids unlike others'. unit: of x.
+    """
     return tuple(
-        _training_figure(f"{name}-{place}", panel, unit) for place, panel in enumerate(panels)
+        _training_figure(f"{name}-{place}", panel, colour, unit)
+        for place, panel in enumerate(panels)
     )
 
 
-def _training_figure(name: str, panel: Panel, unit: str) -> Figure:
+def _training_figure(name: str, panel: Panel, colour: int, unit: str) -> Figure:
     said = "; ".join(
         f"{series.label} from {short(series.values[0])} to {short(series.values[-1])}"
         for series in panel.series
@@ -95,7 +104,7 @@ def _training_figure(name: str, panel: Panel, unit: str) -> Figure:
         svg=lines(
             name,
             [
-                Drawn(number + 1, series.steps, series.values, is_dashed=number > 0)
+                Drawn(colour, series.steps, series.values, dash=number)
                 for number, series in enumerate(panel.series)
             ],
             described=f"{panel.title} over {unit}s {short(first.steps[0])} to "
@@ -103,7 +112,7 @@ def _training_figure(name: str, panel: Panel, unit: str) -> Figure:
             unit=unit,
         ),
         legend=tuple(
-            Legend((number + 1) % COLOURS, series.label, short(series.values[-1]))
+            Legend(colour, series.label, short(series.values[-1]), dash=number)
             for number, series in enumerate(panel.series)
         ),
         head=(unit, *(series.label for series in panel.series)),
@@ -126,7 +135,9 @@ def _thinned(series: Sequence[Series]) -> tuple[tuple[str, ...], ...]:
     )
 
 
-def chart_figure(name: str, chart: Chart, comparison: Comparison, *, kind: str) -> Figure:
+def chart_figure(
+    name: str, chart: Chart, comparison: Comparison, *, kind: str, colours: Palette
+) -> Figure:
     """Return a chart of models: a sweep, a curve over groups, or a calibration."""
     is_calibration = kind == "calibration"
     title, note = chart.title, chart.note
@@ -147,12 +158,12 @@ def chart_figure(name: str, chart: Chart, comparison: Comparison, *, kind: str) 
             name,
             [
                 Drawn(
-                    comparison.models.index(line.model),
+                    colours(line.model),
                     line.x,
                     [found.value for found in line.estimates],
                     [found.low for found in line.estimates],
                     [found.high for found in line.estimates],
-                    is_dashed=line.model == comparison.baseline,
+                    dash=int(line.model == comparison.baseline),
                 )
                 for line in chart.lines
             ],
@@ -162,10 +173,7 @@ def chart_figure(name: str, chart: Chart, comparison: Comparison, *, kind: str) 
             with_points=True,
             with_diagonal=is_calibration,
         ),
-        legend=tuple(
-            Legend(comparison.models.index(line.model) % COLOURS, line.model, line.note)
-            for line in chart.lines
-        ),
+        legend=tuple(Legend(colours(line.model), line.model, line.note) for line in chart.lines),
         head=(chart.unit, *(line.model for line in chart.lines)),
         rows=_chart_rows(chart),
     )
@@ -179,7 +187,7 @@ def _chart_rows(chart: Chart) -> tuple[tuple[str, ...], ...]:
     )
 
 
-def held_out_figure(name: str, held_out: HeldOut) -> Figure:
+def held_out_figure(name: str, held_out: HeldOut, *, colour: int) -> Figure:
     """Return how often the surer response is the preferred one, by how sure the model is."""
     confidence, accuracy, counts = zip(*held_out.bins, strict=True)
     error = held_out.calibration_error
@@ -190,14 +198,14 @@ def held_out_figure(name: str, held_out: HeldOut) -> Figure:
         note="" if error is None else f"expected calibration error {number(error)}",
         svg=lines(
             name,
-            [Drawn(1, confidence, accuracy)],
+            [Drawn(colour, confidence, accuracy)],
             described=f"Calibration on {sum(counts)} held-out pairs: {said}",
             unit="confidence",
             is_share=True,
             with_points=True,
             with_diagonal=True,
         ),
-        legend=(Legend(1, "held-out pairs"),),
+        legend=(Legend(colour, "held-out pairs"),),
         head=("confidence", "right", "pairs"),
         rows=rows,
     )

@@ -5,19 +5,30 @@ Reads metrics.jsonl, best_of_n.json and samples.jsonl; what is not there is not 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pipeline.data.lengths import account, is_worth_a_warning
 from pipeline.report.html.best_of_n import read_best_of_n
-from pipeline.report.html.curves import KNOWN, Known, drawn
+from pipeline.report.html.curves import KNOWN, LESS_ENDS, LESS_KL, Known, drawn
 from pipeline.report.html.plots import Figure, training_figures
-from pipeline.report.html.ppo_figures import against_kl
+from pipeline.report.html.ppo_figures import PolicyColours, against_kl
 from pipeline.report.html.ppo_samples import PromptInTime, read_samples
 from pipeline.report.html.ppo_verdict import Said, verdicts
 from pipeline.report.html.training import facts, measured
 from pipeline.report.html.words import number
-from pipeline.report.rollouts import GOLD, KIND, KL, SCORE, ends, read_rollouts, score_key, values
+from pipeline.report.rollouts import (
+    GOLD,
+    KIND,
+    KL,
+    SCORE,
+    ends,
+    in_a_line,
+    read_rollouts,
+    score_key,
+    values,
+)
 from pipeline.run.export import without_places
 
 if TYPE_CHECKING:
@@ -26,6 +37,7 @@ if TYPE_CHECKING:
     from pipeline.report.html.best_of_n import BestOfN
     from pipeline.report.html.comparison import Estimate
     from pipeline.report.html.curves import Panel
+    from pipeline.report.html.palette import Palette
     from pipeline.report.html.source import ReportedRun, ReportedStage
     from pipeline.report.rollouts import Rollout
 
@@ -42,7 +54,7 @@ ADVICE = {
     "Clipped": "share of tokens whose ratio was clipped; above 0.2 or so: steps too big",
 }
 _TERM, _MEAN, _GOLD_OF = "rewards/", "/mean", "gold/"
-_LESS_KL = "objective/rlhf_reward"
+_OF_KL, _PAID = "objective/non_score_reward", "objective/rlhf_reward"
 # metric, label, digits
 _TILES = (
     (GOLD, "gold score", 2),
@@ -66,13 +78,14 @@ class Tile:
 class PpoStage:
     """A `ppo` stage as the report shows it.
 
-    against_kl: the figures of scores against KL. curves: those to look at first; parts: each
-    reward, and the gold score of each source; others: the rest that is known. account: what became
-    of its prompts; is_warning: whether more than a few of them were lost.
+    line: what came of it, in a line. against_kl: the figures of scores against KL. curves: those to
+    look at first; parts: each reward, and the gold score of each source; others: the rest that is
+    known. account: what became of its prompts; is_warning: whether more than a few were lost.
     """
 
     stage: str
     kind: str
+    line: str
     facts: tuple[tuple[str, float, str], ...]
     account: str
     is_warning: bool
@@ -98,21 +111,25 @@ class PpoStage:
         return tuple(dict.fromkeys(each.source for each in self.samples))
 
 
-def ppo_stages(run: ReportedRun) -> tuple[PpoStage, ...]:
-    """Return every finished `ppo` stage; raises CorruptArtifactError for a broken file."""
-    found = [stage for stage in run.present if stage.kind == KIND]
-    return tuple(_stage(f"ppo{place}", stage) for place, stage in enumerate(found))
+def ppo_stages(run: ReportedRun, colours: Palette) -> tuple[PpoStage, ...]:
+    """Return every `ppo` stage that was begun; raises CorruptArtifactError for a broken file."""
+    found = [stage for stage in run.begun if stage.kind == KIND]
+    return tuple(_stage(f"ppo{place}", stage, colours) for place, stage in enumerate(found))
 
 
-def _stage(name: str, stage: ReportedStage) -> PpoStage:
-    assert stage.artifact is not None
-    folder = stage.artifact.path
-    rollouts, best, samples = read_rollouts(folder), read_best_of_n(folder), read_samples(folder)
+def _stage(name: str, stage: ReportedStage, palette: Palette) -> PpoStage:
+    assert stage.folder is not None
+    folder, is_finished = stage.folder, stage.is_finished
+    rollouts = read_rollouts(folder, is_finished=is_finished)
+    best = read_best_of_n(folder) if is_finished else None
+    samples = read_samples(folder, is_finished=is_finished)
     score = score_key(rollouts)
+    colours = PolicyColours(palette(stage.name), palette(next(iter(stage.inputs), "")))
     known, others = _panels(rollouts)
     return PpoStage(
         stage=stage.name,
         kind=stage.kind,
+        line=in_a_line(rollouts),
         facts=(*_counted(rollouts), *facts(stage.metrics)),
         account=account(stage.metrics),
         is_warning=is_worth_a_warning(stage.metrics),
@@ -120,13 +137,17 @@ def _stage(name: str, stage: ReportedStage) -> PpoStage:
         measured=measured(stage.metrics),
         tiles=tuple(_tiles(rollouts)),
         said=verdicts(rollouts, score, best),
-        against_kl=_against_kl(name, rollouts, score, best),
+        against_kl=_against_kl(name, rollouts, score, best, colours),
         has_best_of_n=best is not None and bool(best.rows),
-        curves=training_figures(f"{name}-c", known, unit="rollout"),
-        parts=training_figures(f"{name}-p", _parts(rollouts), unit="rollout"),
-        others=training_figures(f"{name}-o", others, unit="rollout"),
+        curves=_figures(f"{name}-c", known, colours),
+        parts=_figures(f"{name}-p", _parts(rollouts), colours),
+        others=_figures(f"{name}-o", others, colours),
         samples=samples,
     )
+
+
+def _figures(name: str, panels: Sequence[Panel], colours: PolicyColours) -> tuple[Figure, ...]:
+    return training_figures(name, panels, colour=colours.trained, unit="rollout")
 
 
 def _counted(rollouts: Sequence[Rollout]) -> Iterator[tuple[str, float, str]]:
@@ -138,7 +159,11 @@ def _counted(rollouts: Sequence[Rollout]) -> Iterator[tuple[str, float, str]]:
 
 
 def _against_kl(
-    name: str, rollouts: Sequence[Rollout], score: str, best: BestOfN | None
+    name: str,
+    rollouts: Sequence[Rollout],
+    score: str,
+    best: BestOfN | None,
+    colours: PolicyColours,
 ) -> tuple[Figure, ...]:
     gold = against_kl(
         f"{name}-gold",
@@ -148,6 +173,7 @@ def _against_kl(
         note="What is wanted. Higher is better, further left is cheaper.",
         best=best,
         of=lambda row: row.gold,
+        colours=colours,
     )
     own = against_kl(
         f"{name}-score",
@@ -157,6 +183,7 @@ def _against_kl(
         note="What is paid for. Still rising where the gold score falls: over-optimisation.",
         best=best,
         of=lambda row: row.score,
+        colours=colours,
     )
     return tuple(figure for figure in (gold, own) if figure is not None)
 
@@ -172,11 +199,27 @@ def _tiles(rollouts: Sequence[Rollout]) -> Iterator[Tile]:
 def _panels(rollouts: Sequence[Rollout]) -> tuple[list[Panel], list[Panel]]:
     """Return the panels to look at first, with what to look for, and the others."""
     lines = _lines(rollouts)
-    if score_key(rollouts) != SCORE:  # then less KL it is on another scale
-        lines = [{k: v for k, v in line.items() if k != _LESS_KL} for line in lines]
+    if score_key(rollouts) == SCORE:  # else the penalty for KL is on another scale
+        lines = [_with_less_kl(line) for line in lines]
     found = {panel.title: panel for panel in drawn(lines, KNOWN)}
     first = [replace(found[title], note=note) for title, note in ADVICE.items() if title in found]
     return first, [panel for title, panel in found.items() if title not in ADVICE]
+
+
+def _with_less_kl(line: dict[str, float]) -> dict[str, float]:
+    """Return a rollout's line with the reward less KL, which has no penalty for a missing end.
+
+    What PPO maximises has that penalty, too (`objective/rlhf_reward`): a line of its own where it
+    differs.
+    """
+    if SCORE not in line or _OF_KL not in line:
+        return line
+    less_kl = line[SCORE] + line[_OF_KL]
+    found = line | {LESS_KL: less_kl}
+    paid = line.get(_PAID)
+    if paid is not None and not math.isclose(paid, less_kl, rel_tol=1e-6, abs_tol=1e-6):
+        found[LESS_ENDS] = paid
+    return found
 
 
 def _parts(rollouts: Sequence[Rollout]) -> tuple[Panel, ...]:

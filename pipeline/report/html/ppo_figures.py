@@ -23,8 +23,15 @@ if TYPE_CHECKING:
     from pipeline.report.rollouts import Rollout
 
 _MOST_DOTS, _MOST_STRETCHES = 200, 16
-_ROLLOUTS, _BEST_OF_N, _FINAL = 1, 2, 3  # colours
 _UNIT = "KL to the first policy, nats a response (root scale)"
+
+
+@dataclass(frozen=True)
+class PolicyColours:
+    """The colours of the policy that is trained, and of the one that it began as."""
+
+    trained: int
+    first: int
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,7 @@ def against_kl(
     note: str,
     best: BestOfN | None,
     of: Callable[[HeldOut], Estimate | None],
+    colours: PolicyColours,
 ) -> Figure | None:
     """Return a metric against KL, a dot a rollout, with best-of-n; None where neither is known.
 
@@ -66,12 +74,12 @@ def against_kl(
     mean_of = max((each.last - each.first + 1 for each in way), default=1)
     legend = [
         *(
-            [Legend(_ROLLOUTS, "rollouts", _dots_note(len(told), len(dots), mean_of))]
+            [Legend(colours.trained, "rollouts", _dots_note(len(told), len(dots), mean_of))]
             if told
             else []
         ),
-        *([Legend(_BEST_OF_N, "best-of-n", "n beside it")] if rows else []),
-        *([Legend(_FINAL, "final policy", "held-out prompts")] if final else []),
+        *([Legend(colours.first, "best-of-n", "n beside it")] if rows else []),
+        *([Legend(colours.trained, "final policy", "diamond: held-out prompts")] if final else []),
     ]
     table = [
         *((each.label, number(each.kl), short(each.value)) for each in way),
@@ -83,10 +91,10 @@ def against_kl(
         note=note,
         svg=path(
             name,
-            Drawn(_ROLLOUTS, [each.kl for each in dots], [each.value for each in dots]),
-            Drawn(_ROLLOUTS, [each.kl for each in way], [each.value for each in way]),
-            compared=_marked(_BEST_OF_N, rows, numbers=[row.n for row, _ in rows]),
-            final=_marked(_FINAL, final),
+            Drawn(colours.trained, [each.kl for each in dots], [each.value for each in dots]),
+            Drawn(colours.trained, [each.kl for each in way], [each.value for each in way]),
+            compared=_marked(colours.first, rows, numbers=[row.n for row, _ in rows]),
+            final=_marked(colours.trained, final),
             described=f"{title}. " + "; ".join(f"{a}: KL {b}, {c}" for a, b, c in table),
             unit=_UNIT,
         ),

@@ -6,7 +6,6 @@ The first completion of every rollout comes first, so that the first few show th
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from itertools import accumulate, islice, zip_longest
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.errors import CorruptArtifactError
 from pipeline.report.html.samples import cut
+from pipeline.report.lines import read_lines
 from pipeline.run.export import without_places
 
 if TYPE_CHECKING:
@@ -65,24 +65,15 @@ class PromptInTime:
         return tuple(kind for kind, is_so in is_there.items() if is_so)
 
 
-def read_samples(folder: Path) -> tuple[PromptInTime, ...]:
+def read_samples(folder: Path, *, is_finished: bool = True) -> tuple[PromptInTime, ...]:
     """Return prompts with their completions; raises CorruptArtifactError."""
     path = folder / SAMPLES
-    if not path.is_file():
-        return ()
     try:
-        numbers = sorted({_rollout(line) for line in _lines(path)})
-        chosen = frozenset(_spread(numbers, _MOST_ROLLOUTS))
-        lines = [line for line in _lines(path) if _rollout(line) in chosen]
-        return tuple(_by_prompt(_within(lines)))
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        lines = read_lines(path, is_finished=is_finished)
+        chosen = frozenset(_spread(sorted({_rollout(line) for line in lines}), _MOST_ROLLOUTS))
+        return tuple(_by_prompt(_within([line for line in lines if _rollout(line) in chosen])))
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise CorruptArtifactError(str(path), f"is not readable ({error})") from error
-
-
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    with path.open(encoding="utf-8") as stream:
-        for line in stream:
-            yield json.loads(line)
 
 
 def _rollout(line: Mapping[str, Any]) -> int:

@@ -9,10 +9,12 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
+from eval.gate import resolve
 from pipeline.errors import CorruptArtifactError
 from pipeline.report.html.comparison import (
     Chart,
     Comparison,
+    Condition,
     Divergence,
     Estimate,
     Gate,
@@ -45,12 +47,15 @@ def read_comparison(
     path = folder / COMPARISON
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
-        return _comparison(raw, stage, pooled)
+        return comparison_of(raw, stage, pooled=pooled)
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise CorruptArtifactError(str(path), f"is not readable ({error})") from error
 
 
-def _comparison(raw: Mapping[str, Any], stage: str, pooled: Mapping[str, Any] | None) -> Comparison:
+def comparison_of(
+    raw: Mapping[str, Any], stage: str, *, pooled: Mapping[str, Any] | None = None
+) -> Comparison:
+    """Return what comparison.json says; raises as a look into a dict does where it is not whole."""
     rows = tuple(_row(row) for row in raw["rows"])
     best = {(row.task, row.metric, row.model): row.asked for row in best_ways(rows)}
     styles = raw.get("styles") or {"columns": [], "rows": []}
@@ -76,7 +81,7 @@ def _comparison(raw: Mapping[str, Any], stage: str, pooled: Mapping[str, Any] | 
         calibration=_calibration(calibration),
         divergence=tuple(_divergence(row) for row in raw.get("divergence") or []),
         notes=tuple(str(note) for note in raw.get("notes") or []),
-        gate=_gate(raw["gate"]) if raw.get("gate") else None,
+        gate=_gate(raw["gate"], rows) if raw.get("gate") else None,
     )
 
 
@@ -250,15 +255,31 @@ def _divergence(row: Mapping[str, Any]) -> Divergence:
     )
 
 
-def _gate(raw: Mapping[str, Any]) -> Gate:
+def _gate(raw: Mapping[str, Any], rows: Sequence[ScoreRow]) -> Gate:
+    metrics_by_task: dict[str, list[str]] = {}
+    for row in rows:
+        metrics_by_task.setdefault(row.task, []).append(row.metric)
     return Gate(
         bool(raw["ships"]),
         tuple(
             GateVerdict(
                 _name(verdict["model"]),
                 bool(verdict["ships"]),
-                tuple((bool(c["holds"]), str(c["reason"])) for c in verdict["conditions"]),
+                tuple(_condition(each, metrics_by_task) for each in verdict["conditions"]),
             )
             for verdict in raw["verdicts"]
         ),
+    )
+
+
+def _condition(raw: Mapping[str, Any], metrics_by_task: Mapping[str, Sequence[str]]) -> Condition:
+    key = _name(raw["key"])
+    return Condition(
+        key=key,
+        bound=str(raw["bound"]),
+        limit=float(raw["limit"]),
+        task=resolve(key, metrics_by_task).task,
+        metric=str(raw["metric"]),
+        holds=bool(raw["holds"]),
+        reason=str(raw["reason"]),
     )

@@ -40,7 +40,6 @@ class Response:
     """What one model answered. prompt: as it was asked. times: `2 of 4 right`, of several."""
 
     model: str
-    index: int
     asked: str
     prompt: str
     text: str
@@ -99,6 +98,32 @@ def read_samples(folder: Path, comparison: Comparison, *, within: Room) -> list[
         ]
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise CorruptArtifactError(str(path), f"is not readable ({error})") from error
+
+
+def few_of(samples: Sequence[Sample], number: int = 3) -> tuple[Sample, ...]:
+    """Return a few items that show the difference: a gained one, a lost one, another gained one.
+
+    Of each kind the first one that all models answered in words, of a task not shown yet.
+    """
+    chosen: list[Sample] = []
+    most = max((len(sample.responses) for sample in samples), default=0)
+    kinds: tuple[Kind, ...] = ("gained", "lost", "gained", "right", "wrong")
+    for kind in kinds:
+        tasks = {sample.task for sample in chosen}
+        fitting = [
+            sample
+            for sample in samples
+            if sample.kind == kind and len(sample.responses) == most
+            if sample not in chosen
+        ]
+        fresh = [sample for sample in fitting if sample.task not in tasks] or fitting
+        if fresh and len(chosen) < number:
+            chosen.append(min(fresh, key=_says_nothing))
+    return tuple(chosen)
+
+
+def _says_nothing(sample: Sample) -> bool:
+    return not all(response.text for response in sample.responses)
 
 
 def cut(text: str) -> str:
@@ -182,8 +207,7 @@ def _samples(
             gold=cut(str(first["gold"])),
             kind=_kind({model: _is_right(r) for model, r in found.items()}, comparison),
             responses=tuple(
-                _response(model, comparison.models.index(model), results, ways[task, model][1])
-                for model, results in found.items()
+                _response(model, results, ways[task, model][1]) for model, results in found.items()
             ),
         )
 
@@ -204,13 +228,12 @@ def _kind(is_right_by_model: Mapping[str, bool], comparison: Comparison) -> Kind
     return "gained" if True in after else "wrong"
 
 
-def _response(model: str, index: int, results: Sequence[_Result], way: _Way) -> Response:
+def _response(model: str, results: Sequence[_Result], way: _Way) -> Response:
     shown = results[0]
     right = sum(result["score"] is not None and result["score"] > 0.5 for result in results)
     answer = shown["answer"]
     return Response(
         model=model,
-        index=index,
         asked=asking_label(*way),
         prompt=cut(str(shown["prompt"])),
         text=cut(str(shown["response"]).strip()),

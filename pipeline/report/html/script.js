@@ -75,5 +75,30 @@
     update();
   }
 
+  // A link to a folded section opens it; so does printing, for all but the long lists.
+  function open(id) {
+    const section = document.getElementById(id);
+    const fold = section?.querySelector(":scope > details");
+    if (fold) fold.open = true;
+    section?.scrollIntoView();
+  }
+  for (const link of document.querySelectorAll("nav a")) {
+    link.addEventListener("click", () => open(link.hash.slice(1)));
+  }
+  if (location.hash) open(location.hash.slice(1));
+  addEventListener("beforeprint", () => {
+    for (const fold of document.querySelectorAll("details.fold")) fold.open = true;
+  });
+
+  // A table that goes on to the right says so.
+  function hint(box) {
+    const left = box.scrollWidth - box.clientWidth - box.scrollLeft;
+    box.classList.toggle("goes-on", left > 8);
+  }
+  for (const box of document.querySelectorAll(".scroll")) {
+    new ResizeObserver(() => hint(box)).observe(box);
+    box.addEventListener("scroll", () => hint(box), { passive: true });
+  }
+
   for (const root of document.querySelectorAll("[data-browse]")) browse(root);
 })();

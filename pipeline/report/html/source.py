@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from pipeline.errors import CorruptArtifactError, PosttrainError
+from pipeline.run.attempt import attempt_at
 from pipeline.run.manifest import read_sealed
 from pipeline.run.record import RECORD, last_run, read_record
 from pipeline.run.store import Artifact, Store, is_finished, read
@@ -20,9 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from pipeline.recipe.yamlfile import Document
-    from pipeline.run.plan import Plan
+    from pipeline.run.attempt import Attempt
+    from pipeline.run.plan import Plan, PlannedStage
 
-Status = Literal["ran", "resumed", "cached", "missing"]
+Status = Literal["ran", "resumed", "cached", "running", "stopped", "failed", "missing"]
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,8 @@ class ReportedStage:
     """One stage of the run.
 
     inputs: names of the stages it is built on. status: what the last run did about it. artifact:
-    None where it is `missing`, `because` then says why.
+    None where there is no result, `because` then says why. attempt, begun_in: of a stage that was
+    begun and has no result yet: how far it is, and the folder that it writes into.
     """
 
     name: str
@@ -40,6 +43,18 @@ class ReportedStage:
     status: Status
     artifact: Artifact | None
     because: str = ""
+    attempt: Attempt | None = None
+    begun_in: Path | None = None
+
+    @property
+    def folder(self) -> Path | None:
+        """Where its files are, of a result or of what is there so far."""
+        return self.begun_in if self.artifact is None else self.artifact.path
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether its files are a result, which must be whole."""
+        return self.artifact is not None
 
     @property
     def metrics(self) -> Mapping[str, Any]:
@@ -73,9 +88,22 @@ class ReportedRun:
         """The stages whose results are there."""
         return tuple(stage for stage in self.stages if stage.artifact is not None)
 
+    @property
+    def begun(self) -> tuple[ReportedStage, ...]:
+        """The stages that have written something: finished, running, stopped or failed."""
+        return tuple(stage for stage in self.stages if stage.folder is not None)
 
-def run_of_plan(plan: Plan, store: Store) -> ReportedRun:
-    """Return the run of a recipe as it is now; PosttrainError when nothing of it is there."""
+    @property
+    def under_way(self) -> tuple[ReportedStage, ...]:
+        """The stages that were begun and are not finished."""
+        return tuple(stage for stage in self.stages if stage.attempt is not None)
+
+
+def run_of_plan(plan: Plan, store: Store, *, may_be_empty: bool = False) -> ReportedRun:
+    """Return the run of a recipe as it is now, stages that are under way included.
+
+    Raises PosttrainError when nothing of it was begun, unless it may be empty.
+    """
     recipe = plan.recipe
     folder = store.runs / recipe.run_name
     last = last_run(store, recipe.run_name)
@@ -84,19 +112,29 @@ def run_of_plan(plan: Plan, store: Store) -> ReportedRun:
         before = last.get(name, {})
         return before["status"] if before.get("fingerprint") == fingerprint else "cached"
 
-    stages = tuple(
-        ReportedStage(
+    def stage(planned: PlannedStage) -> ReportedStage:
+        attempt = begun_in = None
+        if planned.artifact is None:
+            attempt = attempt_at(store, planned.kind, planned.fingerprint)
+            begun_in = store.working(planned.kind, planned.fingerprint).out if attempt else None
+        return ReportedStage(
             name=planned.name,
             kind=planned.kind,
             fingerprint=planned.fingerprint,
             inputs=planned.inputs,
-            status=status(planned.name, planned.fingerprint) if planned.artifact else "missing",
+            status=status(planned.name, planned.fingerprint)
+            if planned.artifact
+            else attempt.state
+            if attempt
+            else "missing",
             artifact=planned.artifact,
             because=planned.because,
+            attempt=attempt,
+            begun_in=begun_in,
         )
-        for planned in plan.stages
-    )
-    if all(stage.artifact is None for stage in stages):
+
+    stages = tuple(map(stage, plan.stages))
+    if not may_be_empty and all(stage.folder is None for stage in stages):
         raise PosttrainError(
             str(recipe.path),
             "there is nothing to report: no stage of this recipe has run",

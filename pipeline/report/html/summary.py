@@ -6,13 +6,17 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING
 
+from pipeline.report.board import board, loss_text, rests_on, unguarded_losses
 from pipeline.report.html.comparison import Estimate, best_ways
-from pipeline.report.html.words import digits_of, estimate, listed, metric_label, number, plural
+from pipeline.report.html.forest import forest
+from pipeline.report.html.words import digits_of, estimate, listed, metric_label, number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from pipeline.report.html.comparison import Comparison, ScoreRow, Verdict
+    from pipeline.report.board import Board, ModelMean
+    from pipeline.report.html.comparison import Comparison, GateVerdict, ScoreRow, Verdict
+    from pipeline.report.html.forest import Forest
     from pipeline.report.html.source import ReportedRun
 
 _SHOWN = 3
@@ -34,18 +38,33 @@ class Finding:
 
 @dataclass(frozen=True)
 class Tally:
-    """How a candidate's differences fall out; unclear: their interval includes none."""
+    """How a candidate's differences fall out, by the intervals that the tables show.
+
+    unclear: their interval includes none. weak: gains and losses that do not stand when p is
+    adjusted for all differences that were tested.
+    """
 
     model: str
     gains: int
     losses: int
     unclear: int
+    weak: int
 
-    @property
-    def said(self) -> str:
-        """The counts as words."""
-        parts = [plural(self.gains, "gain"), plural(self.losses, "loss")]
-        return ", ".join([*parts, f"{self.unclear} unclear"] if self.unclear else parts)
+
+@dataclass(frozen=True)
+class ModelLine:
+    """A model in the table of the result; what is not known of it is None or empty.
+
+    mean: over tasks. verdict: of the gate; rests_on: what it looks at; passed_over: the losses that
+    it does not look at.
+    """
+
+    model: str
+    mean: ModelMean | None
+    tally: Tally | None
+    verdict: GateVerdict | None
+    rests_on: str
+    passed_over: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -70,6 +89,9 @@ class Summary:
 
     comparison: Comparison
     question: str
+    board: Board
+    forest: Forest | None
+    lines: tuple[ModelLine, ...]
     tallies: tuple[Tally, ...]
     gains: tuple[Finding, ...]
     losses: tuple[Finding, ...]
@@ -92,24 +114,43 @@ def summarise(comparison: Comparison, run: ReportedRun) -> Summary:
         found.sort(key=lambda row: -abs(row.delta.value if row.delta else 0.0))
         return tuple(Finding(row, before.get((row.task, row.metric))) for row in found[:_SHOWN])
 
+    found = board(comparison)
+    tallies = tuple(
+        _tally(model, [row for row in scored if row.model == model])
+        for model in comparison.candidates
+        if any(row.model == model for row in scored)
+    )
     return Summary(
         comparison=comparison,
         question=_question(comparison),
-        tallies=tuple(
-            Tally(
-                model,
-                *(
-                    sum(row.model == model and row.verdict == verdict for row in scored)
-                    for verdict in ("gain", "loss", "")
-                ),
-            )
-            for model in comparison.candidates
-            if any(row.model == model for row in scored)
-        ),
+        board=found,
+        forest=forest(found),
+        lines=tuple(_line(model, comparison, found, tallies) for model in comparison.models),
+        tallies=tallies,
         gains=biggest("gain"),
         losses=biggest("loss"),
         preferred=tuple(row for row in best if row.is_win_rate and row.score is not None),
         price=tuple(_price(comparison, best, run)),
+    )
+
+
+def _tally(model: str, rows: Sequence[ScoreRow]) -> Tally:
+    told = [row.verdict for row in rows]
+    weak = sum(bool(row.verdict) and not row.is_firm for row in rows)
+    return Tally(model, told.count("gain"), told.count("loss"), told.count(""), weak)
+
+
+def _line(model: str, comparison: Comparison, found: Board, tallies: Sequence[Tally]) -> ModelLine:
+    verdicts = comparison.gate.verdicts if comparison.gate else ()
+    verdict = next((each for each in verdicts if each.model == model), None)
+    losses = unguarded_losses(verdict, comparison) if verdict else ()
+    return ModelLine(
+        model=model,
+        mean=next((mean for mean in found.means if mean.model == model), None),
+        tally=next((tally for tally in tallies if tally.model == model), None),
+        verdict=verdict,
+        rests_on=rests_on(verdict) if verdict else "",
+        passed_over=tuple(loss_text(row, digits_of(row.metric)) for row in losses),
     )
 
 
@@ -153,7 +194,7 @@ def _price(
     trained = {stage.name: _kl(stage.metrics) for stage in run.stages}
     told = [divergence.get(model) or trained.get(model, "") for model in models]
     if any(told):
-        yield PriceRow("KL, nats a response", tuple(PriceCell(text) for text in told))
+        yield PriceRow("KL, nats per response", tuple(PriceCell(text) for text in told))
     yield from _lengths(best, models)
 
 
@@ -187,7 +228,7 @@ def _lengths(best: Sequence[ScoreRow], models: Sequence[str]) -> Iterator[PriceR
         for task in tasks:
             cells = (written.get((task, model)) for model in models)
             yield PriceRow(
-                f"tokens a response, {task}",
+                f"tokens per response, {task}",
                 tuple(PriceCell("" if found is None else number(found, 0)) for found in cells),
             )
         return
@@ -195,6 +236,6 @@ def _lengths(best: Sequence[ScoreRow], models: Sequence[str]) -> Iterator[PriceR
         [written[task, model] for task in tasks if (task, model) in written] for model in models
     )
     yield PriceRow(
-        f"tokens a response, mean of {len(tasks)} tasks",
+        f"tokens per response, mean of {len(tasks)} tasks",
         tuple(PriceCell(number(fmean(found), 0) if found else "") for found in means),
     )

@@ -77,13 +77,13 @@ class StageTraining:
 
 def stage_trainings(run: ReportedRun) -> tuple[StageTraining, ...]:
     """Return the stages that left curves or a held-out ranking, in order."""
-    found = (_training(stage) for stage in run.present if stage.kind != KIND)
+    found = (_training(stage) for stage in run.begun if stage.kind != KIND)
     return tuple(each for each in found if each.panels or each.held_out)
 
 
 def _training(stage: ReportedStage) -> StageTraining:
-    assert stage.artifact is not None
-    folder, metrics = stage.artifact.path, stage.metrics
+    assert stage.folder is not None
+    folder, metrics = stage.folder, stage.metrics
     return StageTraining(
         stage=stage.name,
         kind=stage.kind,
@@ -93,9 +93,9 @@ def _training(stage: ReportedStage) -> StageTraining:
         packing=packing(metrics),
         account=account(metrics),
         is_warning=is_worth_a_warning(metrics),
-        panels=panels(folder),
-        held_out=_held_out(folder / HELD_OUT),
-        changes=_changes(folder / SAMPLES),
+        panels=panels(folder, is_finished=stage.is_finished),
+        held_out=_held_out(folder / HELD_OUT) if stage.is_finished else None,
+        changes=read_changes(folder) if stage.is_finished else (),
     )
 
 
@@ -146,7 +146,9 @@ def _held_out(path: Path) -> HeldOut | None:
         raise CorruptArtifactError(str(path), f"is not readable ({error})") from error
 
 
-def _changes(path: Path) -> tuple[Change, ...]:
+def read_changes(folder: Path) -> tuple[Change, ...]:
+    """Return the responses before and after training that a finished stage kept, if it did."""
+    path = folder / SAMPLES
     if not path.is_file():
         return ()
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pipeline.report.terminal import count
+from pipeline.report.amounts import count
 
 if TYPE_CHECKING:
     from pipeline.report.html.comparison import Estimate

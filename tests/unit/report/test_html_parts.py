@@ -67,7 +67,7 @@ def test_a_chain_without_branches_is_a_straight_line():
         ({"delta": Estimate(-0.2, -0.3, -0.1)}, "loss"),
         ({"delta": Estimate(0.2, -0.1, 0.5)}, ""),
         ({"delta": Estimate(0.2)}, ""),
-        ({"delta": Estimate(0.2, 0.1, 0.3), "p_adjusted": 0.2}, ""),
+        ({"delta": Estimate(0.2, 0.1, 0.3), "p_adjusted": 0.2}, "gain"),
         ({"delta": Estimate(0.2, 0.1, 0.3), "p_adjusted": 0.01}, "gain"),
         ({"delta": Estimate(-0.2, -0.3, -0.1), "lower_is_better": True}, "gain"),
         ({"metric": "win_rate", "score": Estimate(0.6, 0.51, 0.7)}, "gain"),
@@ -75,8 +75,13 @@ def test_a_chain_without_branches_is_a_straight_line():
         ({"metric": "win_rate", "score": Estimate(0.6, 0.5, 0.7)}, ""),
     ],
 )
-def test_a_gain_is_what_is_clear_of_no_difference_and_of_chance(given, verdict):
+def test_a_gain_is_what_the_interval_beside_it_says(given, verdict):
     assert row(**given).verdict == verdict
+
+
+@pytest.mark.parametrize(("p_adjusted", "is_firm"), [(None, True), (0.049, True), (0.05, False)])
+def test_a_gain_is_firm_where_p_adjusted_for_all_tests_says_so_too(p_adjusted, is_firm):
+    assert row(delta=Estimate(0.2, 0.1, 0.3), p_adjusted=p_adjusted).is_firm == is_firm
 
 
 def test_the_best_way_of_asking_has_the_best_score_on_its_own_scale():

@@ -68,7 +68,7 @@ def test_it_is_one_line_that_says_where_and_what_to_do(run_failing, tmp_path: Pa
     assert ended.output.splitlines()[-1] == (
         "base: memory ran out at step 3 of 20; lower `training_args.per_device_train_batch_size` "
         "(8 now; the mathematics stay those of `batch_size`), or set "
-        "`training_args.gradient_checkpointing: true`, or shorten `sequence_length`"
+        "`training_args.activation_checkpointing: true`, or shorten `sequence_length`"
     )
     assert "Traceback" not in ended.output
     log = next((tmp_path / "runs/store/.working").glob("pretrain-*/out/log.txt"))

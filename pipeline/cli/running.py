@@ -1,0 +1,116 @@
+"""What the command `posttrain run` does, and what it says at its end: one screen."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pipeline.cli.app import console
+from pipeline.cli.report import write_partial_report, write_run_report
+from pipeline.errors import PosttrainError
+from pipeline.report.plain import visible
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from rich.console import Console
+
+    from pipeline.recipe.load import Recipe
+    from pipeline.run.runner import Selection
+    from pipeline.run.store import Store
+
+
+def run_and_tell(
+    recipe: Recipe,
+    store: Store,
+    selection: Selection,
+    *,
+    seeds: Sequence[int] | None,
+    resume_anyway: bool,
+    writes_report: bool,
+) -> None:
+    """Run a recipe and print what came of it; raises GateError where a candidate does not ship.
+
+    A run that fails or is stopped leaves a report of what there is, and raises as `run` does.
+    """
+    from pipeline.report.html import REPORT
+    from pipeline.run.gates import check_gates
+
+    screen = console()
+    options: dict[str, Any] = {
+        "selection": selection,
+        "resume_anyway": resume_anyway,
+        "say": lambda line: _say(screen, line),
+    }
+    if seeds is not None:
+        comparisons, is_new = _run_seeds(recipe, store, seeds, options, screen), True
+    else:
+        try:
+            comparisons, is_new = _run_once(recipe, store, options, screen)
+        except PosttrainError:
+            if writes_report:
+                _leave_partial(recipe, store, screen)
+            raise
+    page = store.runs / recipe.name / REPORT
+    if writes_report and (is_new or not page.exists()):
+        page = write_run_report(recipe, store, None if seeds is None else min(seeds))
+    _say(screen, f"results: {store.runs / recipe.name}")
+    if page.exists():
+        _say(screen, f"report:  {page}")
+    if comparisons and seeds is None:
+        first = next(iter(comparisons))
+        _say(screen, f"all of it: posttrain compare {recipe.path}:{first} --full")
+    check_gates(comparisons)
+
+
+def _run_once(
+    recipe: Recipe, store: Store, options: Mapping[str, Any], screen: Console
+) -> tuple[dict[str, dict[str, Any]], bool]:
+    """Run a recipe; return its comparisons by name, and whether anything is new."""
+    from pipeline.report.glance import print_glance
+    from pipeline.report.terminal import print_outcomes
+    from pipeline.run.runner import run
+    from pipeline.run.store import read_json
+    from pipeline.stages.compare import COMPARISON
+
+    outcomes = run(recipe, store, **options)
+    print_outcomes(outcomes, screen)
+    comparisons = {
+        outcome.name: read_json(outcome.artifact, COMPARISON)
+        for outcome in outcomes
+        if outcome.artifact.produces == "comparison"
+    }
+    for name, comparison in comparisons.items():
+        screen.print()
+        print_glance(name, comparison, screen)
+    return comparisons, any(outcome.status != "cached" for outcome in outcomes)
+
+
+def _run_seeds(
+    recipe: Recipe,
+    store: Store,
+    seeds: Sequence[int],
+    options: Mapping[str, Any],
+    screen: Console,
+) -> dict[str, dict[str, Any]]:
+    from pipeline.report.pooled import print_pooled
+    from pipeline.run.seeds import run_seeds
+
+    comparisons = run_seeds(recipe, store, seeds, **options)
+    for name, pooled in comparisons.items():
+        print_pooled(name, pooled, screen)
+    return comparisons
+
+
+def _leave_partial(recipe: Recipe, store: Store, screen: Console) -> None:
+    """Write a report of what there is; what cannot be told now must not hide why the run ended."""
+    try:
+        page = write_partial_report(recipe, store)
+    except PosttrainError as error:
+        _say(screen, f"no report of what there is: {error}")
+        return
+    if page is not None:
+        _say(screen, f"report of what there is so far:  {page}")
+
+
+def _say(screen: Console, line: str) -> None:
+    screen.print(visible(line), markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,149 @@
+"""A comparison in one screen: scores by task and model, their mean, what a gate rests on.
+
+The terminal's table and the report's forest plot show this; prints and draws nothing. A task is
+told by one metric, its verified accuracy if it has one; every other row is in the full tables.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from eval.task_mean import Figure, mean_over_tasks
+from pipeline.report.html.comparison import Estimate, best_ways
+from pipeline.report.html.words import estimate, metric_label, number
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from pipeline.report.html.comparison import Comparison, GateVerdict, ScoreRow, Verdict
+
+_VERIFIED = "verified_accuracy"
+_BOUNDS = {
+    "delta_low": "difference at least",
+    "delta_high": "difference at most",
+    "score_low": "score at least",
+    "score_high": "score at most",
+    "win_rate_low": "win rate at least",
+}
+
+
+@dataclass(frozen=True)
+class TaskRow:
+    """What models score on a task by one metric, each asked in its best way; by model."""
+
+    task: str
+    metric: str
+    rows: Mapping[str, ScoreRow]
+
+
+@dataclass(frozen=True)
+class ModelMean:
+    """A model's mean score over tasks, and of its differences to the baseline."""
+
+    model: str
+    score: Estimate
+    delta: Estimate | None
+
+    @property
+    def verdict(self) -> Verdict:
+        """A gain or a loss where the interval is clear of none."""
+        side = self.delta.side_of(0) if self.delta else 0
+        return "" if side == 0 else "gain" if side > 0 else "loss"
+
+
+@dataclass(frozen=True)
+class Board:
+    """tasks: told by their main metric. texts: where less is better. preferred: win rates.
+
+    means: over `num_meant` tasks, those that every model has a score on; empty for fewer than two.
+    """
+
+    baseline: str
+    models: tuple[str, ...]
+    tasks: tuple[TaskRow, ...]
+    texts: tuple[TaskRow, ...]
+    preferred: tuple[TaskRow, ...]
+    means: tuple[ModelMean, ...]
+    num_meant: int
+
+
+def board(comparison: Comparison) -> Board:
+    """Return the few rows that a comparison is told by."""
+    best = best_ways(comparison.told)
+    told = [row for row in best if _is_score(row)]
+    main = {task: _main_metric(task, told) for task in dict.fromkeys(row.task for row in told)}
+    tasks = _by_subject([row for row in told if row.metric == main[row.task]])
+    meant = [
+        row
+        for row in tasks
+        if all((found := row.rows.get(model)) and found.score for model in comparison.models)
+    ]
+    return Board(
+        baseline=comparison.baseline,
+        models=comparison.models,
+        tasks=tasks,
+        texts=_by_subject([row for row in best if row.lower_is_better]),
+        preferred=_by_subject([row for row in best if row.metric == "win_rate"]),
+        means=tuple(_mean(model, meant) for model in comparison.models) if len(meant) > 1 else (),
+        num_meant=len(meant),
+    )
+
+
+def _is_score(row: ScoreRow) -> bool:
+    return not (row.lower_is_better or row.is_win_rate or row.metric.startswith("pass@"))
+
+
+def _main_metric(task: str, rows: Sequence[ScoreRow]) -> str:
+    metrics = [row.metric for row in rows if row.task == task]
+    return _VERIFIED if _VERIFIED in metrics else metrics[0]
+
+
+def _by_subject(rows: Sequence[ScoreRow]) -> tuple[TaskRow, ...]:
+    by_subject: dict[tuple[str, str], dict[str, ScoreRow]] = {}
+    for row in rows:
+        by_subject.setdefault((row.task, row.metric), {})[row.model] = row
+    return tuple(TaskRow(task, metric, found) for (task, metric), found in by_subject.items())
+
+
+def _mean(model: str, tasks: Sequence[TaskRow]) -> ModelMean:
+    rows = [task.rows[model] for task in tasks]
+    score, delta = _mean_of(rows, lambda row: row.score), _mean_of(rows, lambda row: row.delta)
+    assert score is not None
+    return ModelMean(model, score, delta)
+
+
+def _mean_of(
+    rows: Sequence[ScoreRow], of: Callable[[ScoreRow], Estimate | None]
+) -> Estimate | None:
+    found = [each for row in rows if (each := of(row)) is not None]
+    if len(found) < len(rows):
+        return None
+    mean = mean_over_tasks([Figure(each.value, each.low, each.high) for each in found])
+    return None if mean is None else Estimate(mean.value, mean.low, mean.high)
+
+
+def rests_on(verdict: GateVerdict) -> str:
+    """Return what a verdict looks at: `code, sql: difference at least 0; facts_bpb: ...`."""
+    by_bound: dict[str, dict[str, None]] = {}
+    for condition in verdict.conditions:
+        bound = f"{_BOUNDS[condition.bound]} {number(condition.limit, 4).rstrip('0').rstrip('.')}"
+        by_bound.setdefault(bound, {})[condition.key] = None
+    return "; ".join(f"{', '.join(keys)}: {bound}" for bound, keys in by_bound.items())
+
+
+def unguarded_losses(verdict: GateVerdict, comparison: Comparison) -> tuple[ScoreRow, ...]:
+    """Return a model's losses, the biggest first, that no condition of the gate looks at."""
+    guarded = {(condition.task, condition.metric) for condition in verdict.conditions}
+    found = [
+        row
+        for row in best_ways(comparison.told)
+        if (row.model, row.verdict) == (verdict.model, "loss")
+        if (row.task, row.metric) not in guarded and row.delta is not None
+    ]
+    return tuple(sorted(found, key=lambda row: -abs(row.delta.value if row.delta else 0.0)))
+
+
+def loss_text(row: ScoreRow, digits: int) -> str:
+    """Return `translation, answers that verify: -0.12 [-0.22, -0.02]`."""
+    return f"{row.task}, {metric_label(row.metric)}: {estimate(row.delta, digits, sign=True)}"

@@ -1,0 +1,129 @@
+"""The one figure of a finished stage that matters, by its kind, for the table at a run's end."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from eval.results import STYLES
+from pipeline.report import rollouts
+from pipeline.report.amounts import count
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from pipeline.run.store import Artifact
+
+_VERIFIED = "verified_accuracy"
+_ASKED = re.compile(rf"(?P<task>.+) (?P<metric>\S+) (?:{'|'.join(STYLES)})(?: \d+)?")
+_READ = re.compile(r"(?P<text>.+) bits_per_byte window \d+")
+_OF_HELD_OUT = "bits_per_byte "
+
+
+def headline(artifact: Artifact) -> str:
+    """Return what came of a stage in a few words; "" where it measured nothing."""
+    say = _BY_KIND.get(artifact.kind)
+    said = "" if say is None else say(artifact.metrics, artifact.path)
+    return said or _first_figure(artifact.metrics)
+
+
+def _tokenizer(metrics: Mapping[str, Any], _: Path) -> str:
+    size = metrics.get("vocab_size")
+    return f"{size:,} tokens" if isinstance(size, int) else ""
+
+
+def _pretrained(metrics: Mapping[str, Any], _: Path) -> str:
+    texts = [
+        value
+        for key, value in metrics.items()
+        if key.startswith(_OF_HELD_OUT) and isinstance(value, float)
+    ]
+    if texts:
+        each = " and ".join(f"{value:.3f}" for value in texts[:2])
+        return f"{each} bits per byte of held-out text"
+    return _loss(metrics)
+
+
+def _tuned(metrics: Mapping[str, Any], _: Path) -> str:
+    return _loss(metrics)
+
+
+def _loss(metrics: Mapping[str, Any]) -> str:
+    """Return the loss: before and after on held-out rows where both are known, else what is."""
+    before, after = metrics.get("held_out_loss_before"), metrics.get("held_out_loss")
+    if before is not None and after is not None:
+        return f"held-out loss {before:.3f} -> {after:.3f}"
+    for key, label in (("eval_loss", "held-out loss"), ("loss", "loss")):
+        if metrics.get(key) is not None:
+            return f"{label} {metrics[key]:.3f}"
+    return ""
+
+
+def _ranked(metrics: Mapping[str, Any], _: Path) -> str:
+    found = metrics.get("held_out_accuracy")
+    if found is None:
+        return _loss(metrics)
+    low, high = metrics.get("held_out_low"), metrics.get("held_out_high")
+    within = "" if low is None or high is None else f" [{low:.2f}, {high:.2f}]"
+    return f"{found:.2f}{within} of held-out pairs ranked right"
+
+
+def _preferring(metrics: Mapping[str, Any], path: Path) -> str:
+    said = _ranked(metrics, path)
+    kl = metrics.get("kl")
+    return f"{said}, KL {kl:.1f} nats" if kl is not None else said
+
+
+def _reinforced(_: Mapping[str, Any], path: Path) -> str:
+    return rollouts.in_a_line(rollouts.read_rollouts(path))
+
+
+def _evaluated(metrics: Mapping[str, Any], _: Path) -> str:
+    """Return the mean over tasks of a model's best score on each, or the only one."""
+    best: dict[str, dict[str, float]] = {}
+    for key, value in metrics.items():
+        found = _ASKED.fullmatch(key)
+        if found and isinstance(value, int | float) and not found["metric"].startswith("pass@"):
+            scores = best.setdefault(found["task"], {})
+            scores[found["metric"]] = max(value, scores.get(found["metric"], value))
+    scores = [each.get(_VERIFIED, next(iter(each.values()))) for each in best.values()]
+    if len(scores) == 1:
+        return f"{next(iter(best))} {scores[0]:.2f}"
+    if scores:
+        return f"{sum(scores) / len(scores):.2f}, mean of {len(scores)} tasks"
+    read = [(m["text"], v) for k, v in metrics.items() if (m := _READ.fullmatch(k)) and v]
+    return f"{read[0][1]:.3f} bits per byte of {read[0][0]}" if read else ""
+
+
+def _compared(metrics: Mapping[str, Any], _: Path) -> str:
+    if "ships" not in metrics:
+        return "see below"
+    return "SHIP" if metrics["ships"] else "DO NOT SHIP"
+
+
+def _parameters(metrics: Mapping[str, Any], _: Path) -> str:
+    found = metrics.get("parameters")
+    return f"{count(int(found))} parameters" if found else ""
+
+
+def _first_figure(metrics: Mapping[str, Any]) -> str:
+    """Return the first number of a kind of stage that is not ours."""
+    for key, value in metrics.items():
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return f"{key} {value:.4g}"
+    return ""
+
+
+_BY_KIND: dict[str, Callable[[Mapping[str, Any], Path], str]] = {
+    "tokenizer": _tokenizer,
+    "adopt": _parameters,
+    "pretrain": _pretrained,
+    "sft": _tuned,
+    "reward_model": _ranked,
+    "dpo": _preferring,
+    rollouts.KIND: _reinforced,
+    "merge": _parameters,
+    "evaluate": _evaluated,
+    "compare": _compared,
+}
