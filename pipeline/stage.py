@@ -14,10 +14,12 @@ from pipeline.errors import InterruptedRunError, PosttrainError
 from pipeline.recipe.references import HubModel, Places, StageOutput, model_source
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
-    from pipeline.recipe.config import DataForm, StageConfig
+    from pipeline.recipe.config import DataBlock, DataForm, StageConfig
+
+    Screens = Callable[[DataBlock, Iterable[Any]], Iterator[Any]]
 
 # `files`: of a user's own stage, whatever it writes; RefersTo(("files",)) names one.
 ArtifactKind = Literal["tokenizer", "policy", "reward_model", "evaluation", "comparison", "files"]
@@ -64,6 +66,8 @@ class StageContext:
     revisions: commit by hub id, from the recipe's lock.
     is_main: False on all ranks but the first of a distributed stage; only the first writes.
     processes: how many share the work.
+    screen: passes on the rows of a source that may be trained on (pipeline/data/screening.py);
+    without one all may.
     """
 
     name: str
@@ -80,6 +84,7 @@ class StageContext:
     revisions: Mapping[str, str] = field(default_factory=dict[str, str])
     is_main: bool = True
     processes: int = 1
+    screen: Screens | None = None
 
     def stop_if_asked(self) -> None:
         """Raise InterruptedRunError when the user asked to stop; for work without checkpoints."""

@@ -147,6 +147,7 @@ def check(
     from pipeline.recipe.remarks import remarks
     from pipeline.run.check import check_all
     from pipeline.run.machine import check_machine
+    from pipeline.run.overlaps import check_overlaps
     from pipeline.run.room import check_room
 
     made = plan_of(recipe, overrides, roots, runs, show_mask)
@@ -156,6 +157,8 @@ def check(
         for remark in remarks(config):
             echo(f"{name}: {remark}")
     for line in check_all(made):
+        echo(line)
+    for line in check_overlaps(made.recipe, list(made.recipe.stages)):
         echo(line)
     echo(f"{recipe}: nothing wrong found in {len(made.stages)} stages and their local data")
     if show_mask is not None:

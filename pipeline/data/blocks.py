@@ -6,14 +6,15 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from pipeline.data.columns import NotUsed
-from pipeline.data.formats import Record, TextRow, read
+from pipeline.data.dedup import read_marked, without_repeats
+from pipeline.data.formats import Record, TextRow
 from pipeline.data.mixing import RowSource, TokenSource
 from pipeline.data.tasks import load_task, task_rows
 from pipeline.errors import PosttrainError
 from pipeline.recipe.config import READ_FORMS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from eval.task import Task
     from pipeline.recipe.config import DataBlock, DataForm, TrainingStage
     from pipeline.recipe.references import Places
+
+    Screens = Callable[[DataBlock, Iterable[Record]], Iterator[Record]]
 
 # Documents of a generated task that no training pass asks for: passes count up from the seed.
 _UNSEEN_SEED = 2**40
@@ -37,11 +40,25 @@ def records(
     not_used: NotUsed | None = None,
 ) -> Iterator[Record]:
     """Yield a block's rows, checked, as one of the forms that the stage reads."""
+    found = marked_records(block, places, forms, seed=seed, held_out=held_out, not_used=not_used)
+    return without_repeats(found)
+
+
+def marked_records(
+    block: DataBlock,
+    places: Places,
+    forms: Sequence[DataForm],
+    *,
+    seed: int = 0,
+    held_out: bool = False,
+    not_used: NotUsed | None = None,
+) -> Iterator[Record]:
+    """Yield a block's rows with a DroppedRow for each that `dedup` leaves out, to be counted."""
     try:
         task = load_task(block.task, places) if block.task is not None else None
     except ValueError as error:
         raise PosttrainError(block.label, str(error)) from error
-    return read(
+    return read_marked(
         block, places, forms=forms, task=task, seed=seed, held_out=held_out, not_used=not_used
     )
 
@@ -121,14 +138,20 @@ def tasks_of(blocks: Sequence[DataBlock], places: Places) -> dict[str, Task]:
 
 
 def token_sources(
-    blocks: Sequence[DataBlock], places: Places, tokenizer: PreTrainedTokenizerBase, *, seed: int
+    blocks: Sequence[DataBlock],
+    places: Places,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    seed: int,
+    screen: Screens | None = None,
 ) -> list[TokenSource]:
-    """Return the blocks as sources of documents in token ids."""
+    """Return the blocks as sources of documents in token ids; screen: passes those trained on."""
     from pipeline.data.encode import document_tokens
 
     def source(block: DataBlock) -> TokenSource:
         def open_pass(number: int) -> Iterator[NDArray[np.int32]]:
-            return document_tokens(records(block, places, ("text",), seed=seed + number), tokenizer)
+            found = _screened(block, places, ("text",), screen, seed=seed + number)
+            return document_tokens(found, tokenizer)
 
         return TokenSource(
             block.label, open_pass, block.weight or 1.0, varies=block.task is not None
@@ -149,12 +172,31 @@ def _kept(blocks: Sequence[DataBlock]) -> list[DataBlock]:
 
 
 def row_sources(
-    blocks: Sequence[DataBlock], places: Places, forms: Sequence[DataForm]
+    blocks: Sequence[DataBlock],
+    places: Places,
+    forms: Sequence[DataForm],
+    screen: Screens | None = None,
 ) -> list[RowSource[Record]]:
-    """Return the blocks as sources of rows, which know the columns that were not used."""
+    """Return the blocks as sources of rows, which know the columns that were not used.
+
+    screen: passes the rows that are trained on.
+    """
     found: list[RowSource[Record]] = []
     for block in blocks:
         not_used = NotUsed()
-        rows = list(records(block, places, forms, not_used=not_used))
+        rows = list(_screened(block, places, forms, screen, not_used=not_used))
         found.append(RowSource(block.label, rows, block.weight, not_used.names))
     return found
+
+
+def _screened(
+    block: DataBlock,
+    places: Places,
+    forms: Sequence[DataForm],
+    screen: Screens | None,
+    *,
+    seed: int = 0,
+    not_used: NotUsed | None = None,
+) -> Iterator[Record]:
+    found = marked_records(block, places, forms, seed=seed, not_used=not_used)
+    return without_repeats(found if screen is None else screen(block, found))

@@ -4,19 +4,13 @@ import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from eval.task import Task
 from pipeline.data.columns import NotUsed, said_of
-from pipeline.data.formats import (
-    ChatRow,
-    DroppedRow,
-    PreferenceRow,
-    PromptCompletionRow,
-    PromptRow,
-    Record,
-    TextRow,
-    read,
-)
+from pipeline.data.dedup import read_marked
+from pipeline.data.records import DroppedRow
+from pipeline.data.said import said
 from pipeline.errors import PosttrainError
 from pipeline.recipe.config import DataBlock, DataForm
 from pipeline.recipe.references import Places
@@ -71,16 +65,17 @@ def check_data(
     form: DataForm = "text"
     seen: set[bytes] = set()
     not_used = NotUsed()
-    for record in read(block, places, forms=forms, task=task, held_out=held_out, not_used=not_used):
+    settings: dict[str, Any] = {"forms": forms, "task": task}
+    for record in read_marked(block, places, held_out=held_out, not_used=not_used, **settings):
         if isinstance(record, DroppedRow):
             dropped[record.why] += 1
             continue
-        form, texts = _texts(record)
+        form, texts = said(record)
         num_kept += 1
         size_bytes += sum(len(text.encode()) for text in texts)
         seen.add(hashlib.sha256("\0".join(texts).encode()).digest()[:16])
     if block.holdout is not None:
-        for _ in read(block, places, forms=forms, task=task, held_out=not held_out):
+        for _ in read_marked(block, places, held_out=not held_out, **settings):
             pass
     if not num_kept:
         reasons = ", ".join(f"{why}: {n}" for why, n in dropped.items())
@@ -93,22 +88,3 @@ def check_data(
     return DataCounts(
         block.label, form, num_rows, size_bytes, num_duplicates, by_reason, not_used.names
     )
-
-
-def _texts(record: Record) -> tuple[DataForm, list[str]]:
-    if isinstance(record, TextRow):
-        return "text", [record.text]
-    if isinstance(record, PromptCompletionRow):
-        return "prompt_completion", [record.prompt, record.completion]
-    if isinstance(record, PreferenceRow):
-        prompt = [part for message in record.prompt for part in message.texts]
-        if not record.prompt and record.text is not None:
-            prompt = [record.text[0]]
-        answers = [part for message in record.turns for part in message.texts[1:]]
-        return "preference", [*prompt, *answers]
-    if isinstance(record, PromptRow):
-        said = [part for message in record.messages for part in message.texts]
-        return "prompt", said or [record.text or " ".join(map(str, record.ids or ()))]
-    assert isinstance(record, ChatRow)
-    said = [part for message in record.messages for part in message.texts]
-    return "chat", [*said, *filter(None, (record.settings.tools,))]

@@ -81,8 +81,11 @@ def read(
     seed: int = 0,
     held_out: bool = False,
     not_used: NotUsed | None = None,
+    on_row: Callable[[Row], None] = lambda row: None,
 ) -> Iterator[Record]:
     """Yield a source's rows, checked, as one of the forms that the stage reads (`sources.rows`).
+
+    on_row: called with each row as it stands, before what is made of it.
 
     A task gives documents where text is all that is wanted or asked for, pairs where preferences
     are, prompts with references where prompts are, else demonstrations as chats. not_used: takes
@@ -99,7 +102,7 @@ def read(
     if block.task is not None and asked == "documents" and "text" not in forms:
         message = "`form: text` is not what this stage reads"
         raise PosttrainError(block.label, message, f"it reads {_either(forms)}")
-    found = rows(block, places, task, asked=asked, seed=seed, held_out=held_out)
+    found = _shown(rows(block, places, task, asked=asked, seed=seed, held_out=held_out), on_row)
     if block.task is not None:
         return (_sourced(_TASK_READERS[asked](row), block) for row in found)
     return records(found, block, forms, not_used)
@@ -130,6 +133,12 @@ def records(
         if not_used is not None and layout.form != "prompt":  # whose columns rewards are handed
             not_used.add(renamed, (*layout.columns, *layout.beside))
         yield _sourced(record, block)
+
+
+def _shown(found: Iterable[Row], on_row: Callable[[Row], None]) -> Iterator[Row]:
+    for row in found:
+        on_row(row)
+        yield row
 
 
 def _sourced(record: Record, block: DataBlock) -> Record:

@@ -15,8 +15,10 @@ DropReason = Literal[
     "the prompts differ",
     "the turns do not alternate",
     "the last turn is not the assistant's",
+    "it repeats an earlier row",
 ]
 EQUAL: DropReason = "chosen and rejected are equal"
+REPEATS: DropReason = "it repeats an earlier row"
 
 
 @dataclass(frozen=True)

@@ -66,11 +66,17 @@ def rows(
         is_empty = False
         yield row
     if is_empty:
-        side = "holds out every row" if not held_out else "holds out no row"
-        why = f"`holdout: {block.holdout}` {side}" if block.holdout else "no rows"
         if asked == "preferences" and block.task is not None:
-            why = "the task has no preference pairs"
-        raise PosttrainError(block.label, why, "name data that has some")
+            message = "the task has no preference pairs"
+            raise PosttrainError(block.label, message, "name data that has some")
+        raise no_rows(block, held_out=held_out)
+
+
+def no_rows(block: DataBlock, *, held_out: bool) -> PosttrainError:
+    """Return what is said of a source that has no row, or none on this side of its `holdout`."""
+    side = "holds out every row" if not held_out else "holds out no row"
+    why = f"`holdout: {block.holdout}` {side}" if block.holdout else "no rows"
+    return PosttrainError(block.label, why, "name data that has some")
 
 
 def _task_rows(
@@ -182,10 +188,12 @@ def _cut(text: str, share: float) -> int:
 
 
 def _side(found: Iterable[Row], share: float, *, held_out: bool) -> Iterator[Row]:
-    for row in found:
-        is_held = int.from_bytes(row_digest(_asked(row.fields))[:8]) / 2**64 < share
-        if is_held == held_out:
-            yield row
+    return (row for row in found if is_held_out(row, share) == held_out)
+
+
+def is_held_out(row: Row, share: float) -> bool:
+    """Return whether a row is in the share that is kept out of training."""
+    return int.from_bytes(row_digest(_asked(row.fields))[:8]) / 2**64 < share
 
 
 def _asked(fields: dict[str, Any]) -> dict[str, Any]:

@@ -86,7 +86,7 @@ def staged(config: PpoConfig, context: StageContext, stage: Stage) -> Staged:
         forced=config.trainer_fields(),
     )
     form = _form(source, tokenizer)
-    sources = row_sources(config.prompts, context.places, stage.data_forms)
+    sources = row_sources(config.prompts, context.places, stage.data_forms, context.screen)
     rows, shares = row_mixture(sources, seed=context.seed)
     # What leaves no room for a response is dropped and counted, unless the recipe says more.
     actor, modules = _actor(config, context, source, args)

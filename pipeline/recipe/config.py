@@ -128,6 +128,8 @@ Launcher = Literal["in_process", "python", "accelerate"]
 Precision = Literal["fp32", "bf16", "fp16"]
 TooLong = Literal["drop", "truncate", "error"]
 TruncationSide = Literal["left", "right"]
+Dedup = Literal["exact", "near"]
+Decontaminate = Literal["warn", "drop", "error"]
 DataForm = Literal["text", "prompt_completion", "chat", "preference", "prompt"]
 # Our names of columns, which `columns:` maps to those of a file; formats.py says what they mean.
 COLUMNS = (
@@ -205,6 +207,7 @@ class DataBlock(Block):
     holdout: share of a file kept out of training; evaluation of the same file with the same share
     sees only that part.
     separator: what divides a text file into documents; without it the file is one document.
+    dedup: leave out rows that repeat an earlier one, `exact` or `near` (pipeline/data/dedup.py).
     subset, revision: of a hub data set.
     """
 
@@ -218,6 +221,7 @@ class DataBlock(Block):
     split: str | None = None
     holdout: Annotated[float, Field(gt=0, lt=1)] | None = None
     separator: Annotated[str, Field(min_length=1)] | None = None
+    dedup: Dedup | None = None
     subset: str | None = None
     revision: str | None = None
 
@@ -325,6 +329,7 @@ class TrainingStage(StageConfig):
     never trained on; without it the held-out part of what is trained on (`holdout`; a task's
     validation split).
     early_stopping: when evaluations during training do not improve any more.
+    decontaminate: as the recipe's, for this stage.
     """
 
     best_metric: ClassVar[str] = "loss"  # by which the best checkpoint is told
@@ -335,6 +340,8 @@ class TrainingStage(StageConfig):
     training_args: dict[str, Any] = {}
     eval_data: Annotated[tuple[DataBlock, ...], OR_ONE] = ()
     early_stopping: EarlyStoppingBlock | None = None
+    # `drop` is part of what is computed, with what is then held against (run/identity.py).
+    decontaminate: Annotated[Decontaminate | None, EXECUTION] = None
 
     @property
     def sources(self) -> tuple[DataBlock, ...]:

@@ -14,6 +14,7 @@ from typing import Annotated, Any, TypeVar, cast
 
 from pydantic import BaseModel, Field, ValidationError
 
+from pipeline.data.text_files import TEXT_ENDINGS, ending
 from pipeline.errors import PosttrainError, closest
 from pipeline.recipe.argument_values import number_problem
 from pipeline.recipe.config import (
@@ -24,6 +25,7 @@ from pipeline.recipe.config import (
     TRAINED_ON,
     Block,
     DataBlock,
+    Decontaminate,
     Launch,
     LaunchBlock,
     StageConfig,
@@ -64,11 +66,14 @@ class RecipeFile(Block):
     launch: how the processes of stages are started. roots: data folders by name, for `name:file` in
     the recipe; `--root name=DIR` goes before.
     stages: by name; each `$name` in one refers to another.
+    decontaminate: what becomes of training rows that hold items of the recipe's own evaluations:
+    they are named (warn), left out (drop) or refused (error).
     """
 
     name: Annotated[str, Field(pattern=NAME, max_length=100)]
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     launch: Launch = LaunchBlock.model_validate({})
+    decontaminate: Decontaminate = "warn"
     roots: dict[Annotated[str, Field(pattern=ROOT_NAME)], str] = {}  # noqa: RUF012  pydantic copies it
     stages: Annotated[
         dict[Annotated[str, Field(pattern=NAME)], dict[str, Any]], Field(min_length=1)
@@ -90,6 +95,7 @@ class Recipe:
     places: Places
     document: Document
     is_of_several: bool = False
+    decontaminate: Decontaminate = "warn"
 
     @property
     def run_name(self) -> str:
@@ -125,7 +131,16 @@ def load(
     _refuse_taken_names(top, document)
     stages = {name: _stage(name, given, document) for name, given in top.stages.items()}
     places = _places(path, top, document, roots or {})
-    recipe = Recipe(path, top.name, top.seed, top.launch, stages, places, document)
+    recipe = Recipe(
+        path,
+        top.name,
+        top.seed,
+        top.launch,
+        stages,
+        places,
+        document,
+        decontaminate=top.decontaminate,
+    )
     check_launch(recipe, top.launch, ("launch",))
     for name, config in stages.items():
         _check_data(recipe, name, config)
@@ -137,7 +152,7 @@ def load(
         check_ppo(recipe, name)
         check_gate(recipe, name)
         check_measuring(recipe, name)
-    return Recipe(path, top.name, top.seed, top.launch, ordered, places, document)
+    return replace(recipe, stages=ordered)
 
 
 def _refuse_values(document: Document) -> None:
@@ -245,6 +260,10 @@ def _check_data(recipe: Recipe, name: str, config: StageConfig) -> None:
                 problem = dataset_problem(block.hub, block.revision)
             if problem:
                 raise recipe.error((*location, problem[0]), *problem[1:])
+            if block.dedup is not None and _is_one_document(block):
+                message = "`dedup` compares rows, and this file is one document"
+                hint = "say with `separator` what divides it"
+                raise recipe.error((*location, "dedup"), message, hint)
             if block.weight is not None and field in MEASURED_ON:
                 message = "`weight` is a share of a mix that is trained on, and this is measured"
                 hint = "leave it out; `rows` says how many of a source are read"
@@ -258,6 +277,12 @@ def _check_data(recipe: Recipe, name: str, config: StageConfig) -> None:
                 hint = closest(str(block.split), ("train", "validation"))
                 message = f"a task has no split `{block.split}`"
                 raise recipe.error((*location, "split"), message, hint or "use train or validation")
+
+
+def _is_one_document(block: DataBlock) -> bool:
+    if block.file is None or block.separator is not None:
+        return False
+    return ending(Path(block.file)) in TEXT_ENDINGS
 
 
 def _in_order(recipe: Recipe) -> dict[str, StageConfig]:

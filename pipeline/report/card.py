@@ -20,6 +20,7 @@ from pipeline.recipe.training_args import settings_in_use
 from pipeline.report.card_data import card_data, eval_results
 from pipeline.report.plain import visible
 from pipeline.report.rollouts import KIND, in_a_line, read_rollouts
+from pipeline.report.screened import test_items_found
 from pipeline.run.export import without_places
 from pipeline.run.fingerprint import SHORT
 from pipeline.run.plan import schedule_of
@@ -81,7 +82,11 @@ def model_card(
         ends_argument=_ends_argument(export, asked),
         lineage=[_lineage(each) for each in _chain(export.plan, export.planned.name)],
         template_sha256=artifact.properties.get("template_sha256"),
-        measures=[*_measures(artifact.metrics), *_training(artifact)],
+        measures=[
+            *_measures(artifact.metrics),
+            *_training(artifact),
+            *_screened(_chain(export.plan, export.planned.name)),
+        ],
         comparisons=comparisons,
         files=[_gguf_row(each) for each in files],
         versions=_versions(artifact.provenance),
@@ -221,6 +226,14 @@ def _training(artifact: Artifact) -> Iterator[tuple[str, str]]:
     said = in_a_line(read_rollouts(artifact.path)) if artifact.kind == KIND else ""
     if said:
         yield "rollouts of PPO, first to last", said
+
+
+def _screened(chain: Sequence[PlannedStage]) -> Iterator[tuple[str, str]]:
+    """Yield whether test items were among the rows of each stage, where that was looked into."""
+    for planned in chain:
+        said = "" if planned.artifact is None else test_items_found(planned.artifact.metrics)
+        if said:
+            yield f"test items in the data of {planned.name}", said
 
 
 def _comparisons(plan: Plan, name: str) -> Iterator[dict[str, Any]]:

@@ -38,6 +38,7 @@ from pipeline.recipe.references import (
     model_source,
 )
 from pipeline.recipe.user_code import files_beside, object_source
+from pipeline.run.followers import ASKED, decontaminate_of, measured_by
 from pipeline.run.hub_lock import UNRESOLVED
 from pipeline.run.lineage import verify_closure
 from pipeline.run.manifest import sha256_file
@@ -72,12 +73,29 @@ class Identifier:
             described["training_args"] = training_args.identity(
                 config.training_args, train_checks.defaults(self.recipe, config)
             )
+            if decontaminate_of(self.recipe, name) == "drop":
+                measured = measured_by(self.recipe, name)
+                described["leaves_out"] = [self._asked(each) for each in measured]
         return {
             "stage": config.stage,
             "version": stage.version,
             **(self._own_code(self._source(config.stage, location)) if ":" in config.stage else {}),
             "seed": seed if stage.is_seeded else None,
             **{key: value for key, value in described.items() if key != "stage"},
+        }
+
+    def _asked(self, name: str) -> dict[str, Any]:
+        """Return what decides which items a measuring stage asks."""
+        config = self.recipe.stages[name]
+        fields = type(config).model_fields
+        return {
+            key: self._value(
+                getattr(config, key),
+                [*fields[key].metadata, *_markers(fields[key].annotation)],
+                ("stages", name, key),
+            )
+            for key in ASKED
+            if key in fields
         }
 
     def _block(self, block: BaseModel, location: Location) -> dict[str, Any]:

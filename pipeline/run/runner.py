@@ -27,6 +27,7 @@ from pipeline.run.attempt import end_attempt, forget_attempt
 from pipeline.run.check import check_recipe_data, check_trackers
 from pipeline.run.course import Course, course_of
 from pipeline.run.disk_space import disk_space
+from pipeline.run.followers import decontaminate_of
 from pipeline.run.interrupt import StopRequest, stop_requests
 from pipeline.run.launch import launch
 from pipeline.run.lineage import verify_closure
@@ -34,6 +35,7 @@ from pipeline.run.locks import held_if_free
 from pipeline.run.machine import check_machine
 from pipeline.run.manifest import read_sealed, write_json
 from pipeline.run.model_checks import check_models
+from pipeline.run.overlaps import as_json, check_overlaps, evaluations_of, to_hold_against
 from pipeline.run.plan import Plan, PlannedStage, make, schedule_of
 from pipeline.run.question_checks import check_questions
 from pipeline.run.record import last_run, record_run
@@ -129,6 +131,8 @@ def run(
     check_trackers(recipe, pending)
     for _ in check_recipe_data(recipe, pending):
         pass  # a bad row is found before the first stage runs; only `check` counts the good ones
+    for line in check_overlaps(recipe, to_hold_against(recipe, pending)):
+        say(line)
     check_questions(recipe, pending)
     outcomes: list[Outcome] = []
     done = {planned.name: planned.artifact for planned in plan.stages}
@@ -235,6 +239,8 @@ def _one(
         seconds = time.monotonic() - started_s
         artifact = _publish(planned, inputs, working, store, execution, seconds, start)
     say(f"{name:<14} done in {seconds:.0f} s")
+    for line in artifact.metrics.get("overlaps", ()):
+        say(f"{name:<14} {line}")
     return Outcome(name, "resumed" if start.checkpoint else "ran", artifact, seconds)
 
 
@@ -330,6 +336,8 @@ def _write_request(
             },
             "execution": execution,
             "processes": processes,
+            "decontaminate": decontaminate_of(recipe, planned.name),
+            "measured_by": [as_json(each) for each in evaluations_of(recipe, planned.name)],
             "resume_from": str(start.checkpoint) if start.checkpoint else None,
             "is_exact": start.is_exact,
             "course": None if course is None else course.to_json(),

@@ -37,6 +37,7 @@ from pipeline.run.course import Course
 from pipeline.run.interrupt import stop_requests
 from pipeline.run.lineage import parent_of
 from pipeline.run.manifest import write_json, write_sealed
+from pipeline.run.overlaps import screen_of
 from pipeline.run.stage_log import LOG, logged
 from pipeline.run.store import Working
 from pipeline.stage import Progress, StageContext, StageInput
@@ -91,18 +92,20 @@ def execute(working: Working, *, show: Progress, should_stop: Callable[[], bool]
 
     place = _Place(Recorder(working, show) if is_main else progress.silent)
     resume_from = request["resume_from"]
+    places = Places(
+        Path(request["base"]),
+        {name: Path(path) for name, path in request["roots"].items()},
+        request["revisions"],
+        Path(request["elsewhere"]) if request["elsewhere"] else None,
+    )
+    screen = screen_of(request, config, places) if isinstance(config, TrainingStage) else None
     context = StageContext(
         name=request["name"],
         out=working.out,
         checkpoints=working.checkpoints,
         outputs={name: StageInput(**given) for name, given in request["outputs"].items()},
         seed=request["seed"],
-        places=Places(
-            Path(request["base"]),
-            {name: Path(path) for name, path in request["roots"].items()},
-            request["revisions"],
-            Path(request["elsewhere"]) if request["elsewhere"] else None,
-        ),
+        places=places,
         progress=place,
         should_stop=should_stop,
         seal=seal,
@@ -111,6 +114,7 @@ def execute(working: Working, *, show: Progress, should_stop: Callable[[], bool]
         revisions=request["revisions"],
         is_main=is_main,
         processes=processes,
+        screen=screen,
     )
     with logged(working.out / LOG):
         show("loading libraries", 0, 1)
@@ -128,7 +132,11 @@ def execute(working: Working, *, show: Progress, should_stop: Callable[[], bool]
                 raise
             raise told from error
     if is_main:
-        write_sealed(working.result, {**asdict(result), "world_size": _world_size()})
+        said = asdict(result)
+        if screen is not None:
+            said["metrics"] |= screen.metrics()
+            screen.write(working.out)
+        write_sealed(working.result, {**said, "world_size": _world_size()})
 
 
 def _as_told(

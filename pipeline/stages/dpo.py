@@ -76,7 +76,7 @@ def run(config: DpoConfig, context: StageContext) -> StageResult:
 
     source = context.model(config.model)
     tokenizer, module = load_tokenizer(source), load_for_training(source, config)
-    sources = row_sources(config.data, context.places, STAGE.data_forms)
+    sources = row_sources(config.data, context.places, STAGE.data_forms, context.screen)
     rows, shares = row_mixture(sources, seed=context.seed)
     args = arguments(
         DPOConfig, config, context, defaults=within_positions(STAGE.defaults(config), module)

@@ -232,7 +232,9 @@ def run(config: PretrainConfig, context: StageContext) -> StageResult:
     tokenizer, module, source = _model(config, context)
     context.progress("packing documents", 0, 1)
     packs = keeps_rows_apart(module, line_length=config.sequence_length)
-    sources = token_sources(config.data, context.places, tokenizer, seed=context.seed)
+    sources = token_sources(
+        config.data, context.places, tokenizer, seed=context.seed, screen=context.screen
+    )
     documents, shares = token_mixture(sources, tokens=config.tokens, seed=context.seed)
     rows = _rows(documents, config, tokenizer, packs=packs)
     args = arguments(TrainingArguments, config, context, defaults=TRAINING_DEFAULTS)

@@ -60,7 +60,7 @@ def run(config: RewardModelConfig, context: StageContext) -> StageResult:
     tokenizer = load_tokenizer(source)
     tokenizer.pad_token = padding_for_rewards(tokenizer)
     module = as_reward_model(load_for_training(source, config), tokenizer)
-    sources = row_sources(config.data, context.places, STAGE.data_forms)
+    sources = row_sources(config.data, context.places, STAGE.data_forms, context.screen)
     rows, shares = row_mixture(sources, seed=context.seed)
     args = arguments(
         RewardConfig, config, context, defaults=within_positions(STAGE.defaults(config), module)

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 
 from tests.benchmarks.align_against_trl import align_against_trl, align_throughput_against_trl
+from tests.benchmarks.planted_items import overlap_megabytes, planted_items_found
 from tests.benchmarks.ppo_against_trl import ppo_full_length, ppo_spread_lengths
 from tests.benchmarks.ppo_memory import ppo_shared_lora_memory, ppo_vocabulary_memory
 from tests.benchmarks.precision_speed import bf16_training, head_in_chunks
@@ -23,6 +24,8 @@ BENCHMARKS: dict[str, Callable[[], Result]] = {
     "verification_seconds": verification_seconds,
     "sandbox_calls_seconds": sandbox_calls_seconds,
     "sandbox_tests_seconds": sandbox_tests_seconds,
+    "planted_items_found": planted_items_found,
+    "overlap_megabytes": overlap_megabytes,
     "pretrain_throughput": pretrain_throughput,
     "rollout_speed": rollout_speed,
     "ppo_full_length": ppo_full_length,

@@ -29,6 +29,7 @@ from pipeline.report.rollouts import (
     score_key,
     values,
 )
+from pipeline.report.screened import screened
 from pipeline.run.export import without_places
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ def _stage(name: str, stage: ReportedStage, palette: Palette) -> PpoStage:
         facts=(*_counted(rollouts), *facts(stage.metrics)),
         account=account(stage.metrics),
         is_warning=is_worth_a_warning(stage.metrics),
-        sources=tuple(str(source) for source in stage.metrics.get("sources", ())),
+        sources=(*map(str, stage.metrics.get("sources", ())), *screened(stage.metrics)),
         measured=measured(stage.metrics),
         tiles=tuple(_tiles(rollouts)),
         said=verdicts(rollouts, score, best),

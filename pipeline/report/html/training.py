@@ -15,6 +15,7 @@ from pipeline.report.html.comparison import Estimate
 from pipeline.report.html.curves import Panel, panels
 from pipeline.report.html.samples import cut
 from pipeline.report.rollouts import KIND
+from pipeline.report.screened import screened
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -89,7 +90,7 @@ def _training(stage: ReportedStage) -> StageTraining:
         kind=stage.kind,
         facts=facts(metrics),
         measured=measured(metrics),
-        sources=tuple(str(source) for source in metrics.get("sources", ())),
+        sources=(*map(str, metrics.get("sources", ())), *screened(metrics)),
         packing=packing(metrics),
         account=account(metrics),
         is_warning=is_worth_a_warning(metrics),
