@@ -84,10 +84,10 @@ def _missed(model: Any, config: LoraConfig, block: LoraBlock) -> tuple[str, str]
     extra = block.model_extra or {}
     for each in extra.get("modules_to_save") or ():
         if not any(f".{each}." in f".{name}." for name in everything):
-            return f"`modules_to_save`: the model has no module `{each}`", _there(model)
+            return f"`modules_to_save`: the model has no module `{each}`", there(model)
     for key, each in asked:
         if not any(name == each or name.endswith(f".{each}") for name in names):
-            return f"`{key}`: the model has no layer `{each}`", _there(model)
+            return f"`{key}`: the model has no layer `{each}`", there(model)
     layers = extra.get("layers_to_transform")
     for each in [layers] if isinstance(layers, int) else layers or ():
         if not any(f".{each}." in name for name in names):
@@ -103,7 +103,8 @@ def _is_match(pattern: str, name: str) -> bool:
     return re.match(rf"(.*\.)?({pattern})$", name) is not None
 
 
-def _there(model: Any) -> str:
+def there(model: Any) -> str:
+    """Return which layers a model has that an adapter can be put on, as a hint."""
     linear = [name for name, each in model.named_modules() if isinstance(each, torch.nn.Linear)]
     ends = {
         name.removesuffix(".base_layer").rpartition(".")[2]

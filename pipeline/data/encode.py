@@ -100,8 +100,7 @@ def encode_records(
         labels = [number if trained else IGNORED for number, trained in pairs]
         kept.append(EncodedExample(tokens.ids, labels, row.where))
     if not kept:
-        message = f"all {len(lengths)} {name} are longer than max_length {limit.max_length}"
-        raise PosttrainError(where, message, f"{limit.remedy}, or shorten the rows")
+        raise PosttrainError(where, *limit.most_are_lost(f"all {len(lengths)} {name}", lengths))
     kept_lengths = [len(each.input_ids) for each in kept]
     return kept, EncodingReport(
         noun="rows",

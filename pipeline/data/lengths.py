@@ -44,6 +44,17 @@ class Limit:
             hint = f"shorten it, {self.remedy}, or write `too_long: truncate` or `drop`"
             raise PosttrainError(where, message, hint)
 
+    def most_are_lost(self, which: str, lengths: Sequence[int]) -> tuple[str, str]:
+        """Return what is wrong, and what to do, where such rows are dropped: `3 of 4 rows`."""
+        message = f"{which} are longer than {self.max_length} tokens"
+        hint = f"{self.remedy} (the longest has {max(lengths, default=0)})"
+        if self.too_long != "truncate":
+            hint += ", or write `too_long: truncate`"
+        elif self.side == "right":
+            message += " and leave no room for a response"
+            hint += ", or write `truncation_side: left`"
+        return message, hint
+
     def kept(self, ids: _Sequence, *, has_bos: bool) -> _Sequence | None:
         """Return a sequence as long as may be; None where it is dropped.
 
@@ -164,15 +175,8 @@ class RowCounts:
         num = self.num_dropped_too_long
         if not self.num_rows or num <= REFUSED_SHARE * self.num_rows:
             return None
-        limit, most = self.limit, max(self.lengths, default=0)
-        message = f"{num} of {self.num_rows} {self.noun} are longer than {limit.max_length} tokens"
-        hint = f"{limit.remedy} (the longest has {most})"
-        if limit.too_long != "truncate":
-            hint += ", or write `too_long: truncate`"
-        elif limit.side == "right":
-            message += ", and leave no room for a response"
-            hint += ", or write `truncation_side: left`"
-        return message, hint
+        which = f"{num} of {self.num_rows} {self.noun}"
+        return self.limit.most_are_lost(which, self.lengths)
 
     def refuse(self, name: str) -> None:
         """Raise PosttrainError where most rows would be dropped, naming the stage."""

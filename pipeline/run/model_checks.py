@@ -152,8 +152,9 @@ def _try_adapter(shape: Shape, kind: str, block: LoraBlock) -> None:
     try:
         adapted = get_peft_model(module, adapter)
     except ValueError as error:
-        hint = "name other layers in `target_modules`, or leave some out by `exclude_modules`"
-        raise PosttrainError("lora", str(error).splitlines()[0].rstrip("."), hint) from error
+        said = str(error).splitlines()[0].partition(". ")[0].rstrip(".")
+        hint = f"name others in `target_modules`: {adapter_checks.there(module)}"
+        raise PosttrainError("lora", said, hint) from error
     adapter_checks.check_new(adapted, block, shape.adapter, loss=loss_of(kind))
 
 

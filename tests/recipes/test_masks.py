@@ -101,7 +101,7 @@ def test_a_local_folder_is_a_model_too(posttrain: Command) -> None:
     [
         (
             (LONG, LONG),
-            "chats.jsonl:2: all 2 rows are longer than max_length 64; raise `max_length`, or ...",
+            "chats.jsonl:2: all 2 rows are longer than 64 tokens and leave...; raise ...",
         ),
     ],
 )

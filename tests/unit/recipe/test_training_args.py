@@ -47,7 +47,7 @@ def test_our_own_defaults_are_what_a_recipe_may_set(kind: str) -> None:
     stage = stage_of(kind)
     for key, value in stage.training_defaults.items():
         assert stage.trainer is not None
-        assert problem(key, value, stage.trainer) is None
+        assert value is None or problem(key, value, stage.trainer) is None  # None: the model says
 
 
 def test_a_default_of_ours_counts_like_the_same_value_in_a_recipe() -> None:

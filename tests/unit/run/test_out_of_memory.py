@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from pipeline.errors import PosttrainError
+from pipeline.recipe.config import StageConfig
 from pipeline.run import worker
 from pipeline.stage import StageContext, StageResult
 from pipeline.stages import stage_of
@@ -45,11 +46,11 @@ def run_failing(tiny_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     """Return a function that runs the tiny recipe up to a stage that fails, in a child."""
 
     def call(failing: str, fail: Callable[[], None], *overrides: str) -> Ended:
-        def run(config: object, context: StageContext) -> StageResult:
+        def run(config: StageConfig, context: StageContext) -> StageResult:
             if context.name == failing:
                 context.progress("step", 3, 20)
                 fail()
-            return StageResult()
+            return stage_of(config.stage).run(config, context)
 
         monkeypatch.setattr(
             worker, "stage_for", lambda kind, base: replace(stage_of(kind), run=run)
