@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from pipeline.errors import CorruptArtifactError
 from pipeline.report.headline import headline
 from pipeline.report.html import run_of_plan
-from pipeline.report.html.curves import panels
-from pipeline.report.html.palette import palette_of
+from pipeline.report.html.curves import METRICS, panels
+from pipeline.report.html.palette import palette_of_run
 from pipeline.report.html.ppo_samples import read_samples
 from pipeline.report.html.training import read_changes
 from pipeline.report.plain import visible
@@ -38,15 +38,14 @@ class Follower:
 
     def __init__(self, plan: Plan, store: Store) -> None:
         self._plan, self._store = plan, store
-        names = [planned.name for planned in plan.stages]
-        self._colours = palette_of(names)
 
     def look(self, chosen: str = "") -> dict[str, Any]:
         """Return the state of the run; chosen: the stage whose curves are asked for, if any."""
         run = run_of_plan(self._newest(), self._store, may_be_empty=True)
         last = last_run(self._store, self._plan.recipe.run_name)
         shown = _stage_to_show(run, chosen)
-        stages = [self._stage(stage, last) for stage in run.stages]
+        colours = palette_of_run(run.stages)
+        stages = [_stage(stage, last, colours(stage.name)) for stage in run.stages]
         return {
             "name": visible(run.name),
             "time_s": time.time(),
@@ -69,22 +68,28 @@ class Follower:
         self._plan = replace(self._plan, stages=tuple(found))
         return self._plan
 
-    def _stage(self, stage: ReportedStage, last: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-        attempt = None if stage.attempt is None else asdict(stage.attempt)
-        seconds = None if stage.artifact is None else stage.artifact.provenance.get("seconds")
-        return {
-            "name": visible(stage.name),
-            "kind": stage.kind,
-            "colour": self._colours(stage.name),
-            "status": stage.status,
-            "inputs": [visible(name) for name in stage.inputs],
-            "seconds": seconds,
-            "earlier_s": last.get(stage.name, {}).get("seconds"),
-            "left_s": None if stage.attempt is None else stage.attempt.left_s,
-            "result": "" if stage.artifact is None else visible(headline(stage.artifact)),
-            "attempt": attempt and {key: _plain(value) for key, value in attempt.items()},
-            "has_curves": stage.folder is not None and (stage.folder / "metrics.jsonl").is_file(),
-        }
+
+def _stage(
+    stage: ReportedStage, last: Mapping[str, Mapping[str, Any]], colour: int
+) -> dict[str, Any]:
+    attempt = None if stage.attempt is None else asdict(stage.attempt)
+    seconds = None if stage.artifact is None else stage.artifact.provenance.get("seconds")
+    return {
+        "name": visible(stage.name),
+        "kind": stage.kind,
+        "colour": colour,
+        "status": stage.status,
+        "seconds": seconds,
+        "earlier_s": last.get(stage.name, {}).get("seconds"),
+        "left_s": None if stage.attempt is None else stage.attempt.left_s,
+        "result": "" if stage.artifact is None else visible(headline(stage.artifact)),
+        "attempt": attempt and {key: _plain(value) for key, value in attempt.items()},
+        "has_curves": _has_curves(stage),
+    }
+
+
+def _has_curves(stage: ReportedStage) -> bool:
+    return stage.folder is not None and (stage.folder / METRICS).is_file()
 
 
 def _plain(value: Any) -> Any:
@@ -120,7 +125,7 @@ def _stage_to_show(run: ReportedRun, chosen: str) -> ReportedStage | None:
         if stage.name == chosen:
             return stage
     running = [stage for stage in run.begun if stage.status == "running"]
-    with_curves = [s for s in run.begun if s.folder and (s.folder / "metrics.jsonl").is_file()]
+    with_curves = [stage for stage in run.begun if _has_curves(stage)]
     found = [stage for stage in running if stage in with_curves] or with_curves[-1:]
     return found[0] if found else None
 

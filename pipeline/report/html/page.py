@@ -20,7 +20,7 @@ from pipeline.report.amounts import size
 from pipeline.report.html import words
 from pipeline.report.html.chain import HEIGHT, WIDTH, Picture, picture
 from pipeline.report.html.comparison import Comparison, best_ways, blocks
-from pipeline.report.html.palette import Palette, palette_of
+from pipeline.report.html.palette import Palette, palette_of_run
 from pipeline.report.html.plots import (
     Figure,
     chart_figure,
@@ -38,9 +38,7 @@ from pipeline.report.html.training import StageTraining, stage_trainings
 from pipeline.report.plain import visible
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from pipeline.report.html.source import ReportedRun, ReportedStage
+    from pipeline.report.html.source import ReportedRun
 
 _HERE = Path(__file__).parent
 
@@ -74,7 +72,7 @@ def gather(run: ReportedRun) -> Contents:
             found = read_comparison(folder, stage.name, pooled=run.pooled.get(stage.name))
             compared.append((folder, found))
     within = room([comparison for _, comparison in compared])
-    colours = _colours(run, [comparison for _, comparison in compared])
+    colours = palette_of_run(run.stages, (m for _, found in compared for m in found.models))
     samples = [
         sample
         for folder, comparison in compared
@@ -93,18 +91,6 @@ def gather(run: ReportedRun) -> Contents:
         rows=training_rows(run),
         provenance=provenance(run),
     )
-
-
-def _colours(run: ReportedRun, comparisons: Sequence[Comparison]) -> Palette:
-    """Return a colour for each model that is compared, then for the others that stages make."""
-    compared = [model for comparison in comparisons for model in comparison.models]
-    trained = [stage.name for stage in run.stages if _makes_model(stage)]
-    return palette_of([*compared, *trained])
-
-
-def _makes_model(stage: ReportedStage) -> bool:
-    """Whether a stage makes a model, or may: one that is not there yet does not say."""
-    return stage.artifact is None or stage.artifact.produces in ("policy", "reward_model")
 
 
 def render(contents: Contents) -> str:

@@ -5,9 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pipeline.stages import stage_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from pipeline.report.html.source import ReportedStage
+
+_MODELS = ("policy", "reward_model")
 COLOURS = 8  # colours of the page (style.css), taken in turn where there are more models
 
 
@@ -22,10 +27,22 @@ class Palette:
         return self.by_name.get(name, 0)
 
 
-def palette_of(names: Iterable[str]) -> Palette:
-    """Return the colours of models in the order in which they are given, the first one's grey.
+def palette_of_run(stages: Iterable[ReportedStage], others: Iterable[str] = ()) -> Palette:
+    """Return the colours of the models that a run makes, in its order, and of others after them.
 
-    Names may come again: a model of several comparisons has its colour in all of them.
+    A stage has its colour before it has run: the page that follows a run shows the report's.
     """
+    return palette_of([*(stage.name for stage in stages if _makes_model(stage)), *others])
+
+
+def _makes_model(stage: ReportedStage) -> bool:
+    try:
+        return stage_of(stage.kind).produces in _MODELS
+    except ValueError:  # made by a package that is not installed here
+        return stage.artifact is not None and stage.artifact.produces in _MODELS
+
+
+def palette_of(names: Iterable[str]) -> Palette:
+    """Return the colours of models in the order in which they are given, the first one's grey."""
     once = dict.fromkeys(names)
     return Palette({name: number % COLOURS for number, name in enumerate(once)})
