@@ -96,7 +96,7 @@ def execute(working: Working, *, show: Progress, should_stop: Callable[[], bool]
         Path(request["base"]),
         {name: Path(path) for name, path in request["roots"].items()},
         request["revisions"],
-        Path(request["elsewhere"]) if request["elsewhere"] else None,
+        Path(elsewhere) if (elsewhere := request.get("elsewhere")) else None,
     )
     screen = screen_of(request, config, places) if isinstance(config, TrainingStage) else None
     context = StageContext(
