@@ -7,6 +7,7 @@ there is something to try.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -162,5 +163,5 @@ def _empty(auto: Any, config: PretrainedConfig) -> Any:
     """Return a model whose parameters have shapes alone."""
     import torch
 
-    with torch.device("meta"):
+    with torch.device("meta"), warnings.catch_warnings(action="ignore", category=FutureWarning):
         return auto.from_config(config)

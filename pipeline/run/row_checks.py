@@ -12,15 +12,18 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pipeline.data.lengths import account, is_worth_a_warning
+from pipeline.data.screening import Screen
 from pipeline.data.tasks import FileRows, task_rows
 from pipeline.errors import PosttrainError
 from pipeline.recipe.config import TrainingOnRows
 from pipeline.recipe.references import HubModel, LocalModel, model_source
 from pipeline.recipe.row_limit import row_limit
 from pipeline.recipe.train_checks import settings
+from pipeline.run.followers import decontaminate_of
 from pipeline.run.hub_lock import read_lock
 from pipeline.run.lineage import as_input
 from pipeline.run.model_checks import shape_of
+from pipeline.run.overlaps import evaluations_of
 from pipeline.stage import StageInput
 from pipeline.stages import stage_of
 from pipeline.stages.ppo import PpoConfig
@@ -202,7 +205,8 @@ class _Checks:
         recipe = self.plan.recipe
         forms, limit = stage_of(config.stage).data_forms, row_limit(recipe, config)
         seed = recipe.seed if config.seed is None else config.seed
-        rows, _ = row_mixture(row_sources(config.sources, recipe.places, forms), seed=seed)
+        sources = row_sources(config.sources, recipe.places, forms, self._screen(name, config))
+        rows, _ = row_mixture(sources, seed=seed)
         if isinstance(config, PpoConfig):
             form = self._form(config.model, tokenizer)
             _, report = encode_prompts(rows, tokenizer, limit=limit, form=form)
@@ -225,6 +229,15 @@ class _Checks:
             config, recipe.places, forms, tokenizer, limit=limit, may_be_none=not evaluates
         )
         return report, report.metrics() | kept_out.held_out_metrics()
+
+    def _screen(self, name: str, config: TrainingStage) -> Screen | None:
+        """Return what takes copies and test items out of the rows; None where nothing is."""
+        recipe = self.plan.recipe
+        policy = decontaminate_of(recipe, name)
+        if policy != "drop" and not any(block.dedup for block in config.sources):
+            return None
+        evaluations = evaluations_of(recipe, name) if policy == "drop" else []
+        return Screen(policy, evaluations, config.sources, recipe.places, reads_hub=False)
 
     def _set_form(self, name: str, tokenizer: Any, *, is_chat: bool) -> None:
         self.forms[name] = "chat" if tokenizer.chat_template and is_chat else "document"
