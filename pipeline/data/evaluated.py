@@ -29,7 +29,8 @@ _BUILT_IN = frozenset(BUILT_IN.values())
 class Evaluation:
     """What one stage asks.
 
-    limit: items of a task, rows of a text.
+    limit: items of a task, rows of a text. harness: tasks of lm-evaluation-harness, whose items
+    only it knows.
     """
 
     stage: str
@@ -37,6 +38,7 @@ class Evaluation:
     texts: tuple[DataBlock, ...] = ()
     prompts: tuple[DataBlock, ...] = ()
     limit: int = 200
+    harness: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,8 @@ def evaluated(
     found: dict[tuple[str, str], Item] = {}
     missing: dict[str, None] = {}
     for evaluation in evaluations:
+        for name in evaluation.harness:
+            missing[f"{name}: lm-evaluation-harness asks it"] = None
         for source in _sources(evaluation, generated=generated):
             try:
                 if not reads_hub and source.is_on_hub(places):

@@ -16,7 +16,7 @@ _UNSPACED = (
     r"\uf900-\ufaff\U00020000-\U0003ffff"
 )
 _WORD = re.compile(rf"[^\W_{_UNSPACED}]+|[{_UNSPACED}]")
-_SIGN = re.compile(rf"{_WORD.pattern}|[-+*/=<>^%\u00d7\u00f7\u2212]")
+_SIGN = re.compile(rf"{_WORD.pattern}|[-+*/=<>^%()\[\]{{}}\u00d7\u00f7\u2212]")
 _ASCII_WORD = re.compile(r"[a-z0-9]+")
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")  # 1,200 is 1200
 # They stand within words and cannot be seen: soft hyphen, zero-width space and joiners, BOM.

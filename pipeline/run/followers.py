@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from pipeline.recipe.config import Decontaminate
     from pipeline.recipe.load import Recipe
 
-# What of a measuring stage's settings says which items it asks.
+# What of a measuring stage's settings says which items it asks, and how many of each.
 ASKED = ("tasks", "texts", "prompts", "limit")
+_NAMES = (*ASKED[:-1], "harness")
 
 
 def measured_by(recipe: Recipe, name: str) -> list[str]:
@@ -36,4 +37,4 @@ def decontaminate_of(recipe: Recipe, name: str) -> Decontaminate:
 
 
 def _asks(config: Any) -> bool:
-    return any(getattr(config, field, ()) for field in ASKED[:-1])
+    return any(getattr(config, field, ()) for field in _NAMES)

@@ -37,6 +37,7 @@ def as_json(evaluation: Evaluation) -> dict[str, Any]:
         "tasks": list(evaluation.tasks),
         **blocks,
         "limit": evaluation.limit,
+        "harness": list(evaluation.harness),
     }
 
 
@@ -49,6 +50,7 @@ def screen_of(request: Mapping[str, Any], config: TrainingStage, places: Places)
             texts=tuple(DataBlock.model_validate(block) for block in given["texts"]),
             prompts=tuple(DataBlock.model_validate(block) for block in given["prompts"]),
             limit=given["limit"],
+            harness=tuple(given["harness"]),
         )
         for given in request["measured_by"]
     ]
@@ -102,4 +104,5 @@ def _evaluation(name: str, config: Any) -> Evaluation:
         texts=blocks("texts"),
         prompts=blocks("prompts"),
         limit=config.limit,
+        harness=tuple(getattr(config, "harness", ())),
     )

@@ -2,7 +2,7 @@
 
 With POSTTRAIN_REAL_DATA items and rows are published ones: GSM8K, HumanEval, MBPP and IFEval,
 planted in and held against GSM8K's training rows, Alpaca and HH. Without it they are those of our
-tasks.
+tasks, and nothing is edited: items of one template are an edit away from each other.
 """
 
 import gzip
@@ -16,14 +16,15 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from pipeline.data.overlaps import Item, Overlaps
+from pipeline.data.overlaps import FEWEST_WORDS, Item, Overlaps
 from pipeline.data.words import words_of
 from tests.benchmarks.result import Result
 
 _MEGABYTES_A_SECOND = 4.0  # on one core; half of what two machines gave
 _FOUND = 0.99
 _CLEAN_ROWS = 10_000
-_FEWEST_WORDS_EDITED = 13  # an edit of a shorter item leaves a part that others may have by chance
+# A shorter item is found where it is a whole text; edited, it leaves what others have by chance.
+_FEWEST_WORDS = {"edited": 13, "filler": FEWEST_WORDS}
 _BATCH = 2_000
 _EDIT = 0.05  # of the words, one at least
 
@@ -36,11 +37,13 @@ def planted_items_found() -> Result:
     rng = random.Random(1)
     recalls: dict[str, float] = {}
     for name, plant in _WAYS.items():
-        is_edited = "edited" in name
+        if "edited" in name and _real_data() is None:
+            continue
+        fewest = next((words for way, words in _FEWEST_WORDS.items() if way in name), 0)
         planted = [
             (number, [plant(text, rng, rows)])
             for number, text in enumerate(items)
-            if not is_edited or len(words_of(text)) >= _FEWEST_WORDS_EDITED
+            if len(words_of(text)) >= fewest
         ]
         found = index.find([row for _, row in planted])
         same = [

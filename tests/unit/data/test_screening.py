@@ -166,6 +166,14 @@ def test_what_cannot_be_read_is_said_and_refused_where_test_items_are(tmp_path: 
         screened(tmp_path, block, evaluation, "drop")
 
 
+def test_tasks_of_the_harness_are_said_not_to_be_compared(tmp_path: Path):
+    block = chats(tmp_path, *CLEAN)
+    _, screen = screened(tmp_path, block, Evaluation("e", harness=("arc_easy",)), "drop")
+    assert screen.metrics()["overlaps"] == [
+        "not compared with arc_easy: lm-evaluation-harness asks it"
+    ]
+
+
 def test_rows_that_repeat_are_counted(tmp_path: Path):
     chats(tmp_path, *CLEAN, *CLEAN)
     block = DataBlock.model_validate({"file": "mine.jsonl", "dedup": "exact"})

@@ -20,7 +20,12 @@ def test_each_character_is_a_word_where_words_are_not_parted():
 
 @pytest.mark.parametrize(
     ("one", "other"),
-    [("What is 3 + 4?", "What is 3 - 4?"), ("-5", "5 > 4"), ("x < 0", "x > 0")],
+    [
+        ("What is 3 + 4?", "What is 3 - 4?"),
+        ("-5", "5 > 4"),
+        ("x < 0", "x > 0"),
+        ("(a or b) and c", "a or (b and c)"),
+    ],
 )
 def test_signs_tell_short_texts_apart_that_have_the_same_words(one: str, other: str):
     assert signs_of(one) != signs_of(other)
