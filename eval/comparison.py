@@ -14,6 +14,7 @@ from eval.moved import DivergenceRow, divergences
 from eval.results import ItemResult
 from eval.rows import WIN_RATE, row_items
 from eval.unlocked import Unlocked, unlocked
+from eval.written import Prompt, side_by_side
 
 _LEVEL = 0.05  # of all intervals and tests here
 
@@ -30,6 +31,7 @@ class Comparison:
     flips: tuple[FlipRow, ...]
     calibration: tuple[CalibrationRow, ...]
     divergence: tuple[DivergenceRow, ...]
+    written: tuple[Prompt, ...]
     notes: tuple[str, ...]
 
 
@@ -57,6 +59,7 @@ def comparison(
         flips=tuple(flips(items)),
         calibration=tuple(calibrations(items)),
         divergence=tuple(divergences(items, trained_from or {})),
+        written=tuple(side_by_side(results)),
         notes=(
             *_many_comparisons(rows, baseline),
             *_other_windows(results),

@@ -15,6 +15,8 @@ STYLES: tuple[Style, ...] = ("zero-shot", "few-shot", "chain-of-thought", "none"
 CHOICE = "choice_accuracy"
 VERIFIED = "verified_accuracy"
 BITS_PER_BYTE = "bits_per_byte"
+REWARD = "reward"  # of an answer to a free-form prompt, by what judges it
+WRITTEN = "written"  # an answer that nothing judges
 RANKING = "ranking_accuracy"  # of pairs: whether the chosen response is the likelier
 
 

@@ -16,7 +16,7 @@ from eval.model import Form
 from eval.pass_at_k import pass_at_k
 from eval.power import minimum_detectable_difference
 from eval.preference import Preference, preferences
-from eval.results import CHOICE, STYLES, VERIFIED, ItemResult, Style
+from eval.results import CHOICE, REWARD, STYLES, VERIFIED, ItemResult, Style
 from eval.statistics import (
     Interval,
     mcnemar_exact,
@@ -208,10 +208,10 @@ def row_items(
             if subject[1] == VERIFIED:
                 for k in counts(_samples(by_model), pass_at):
                     rows += _scored(by_model, baseline, f"pass@{k}", partial(_passed, k=k))
-        written: Subject = (task, VERIFIED)
-        if written in grouped[baseline]:
-            rates = _preferred({m: found[written] for m, found in grouped.items()}, baseline)
-            rows += sorted(rates, key=lambda row: row.metric == CONTROLLED)
+        for judged in ((task, VERIFIED), (task, REWARD)):
+            if judged in grouped[baseline]:
+                rates = _preferred({m: found[judged] for m, found in grouped.items()}, baseline)
+                rows += sorted(rates, key=lambda row: row.metric == CONTROLLED)
     return rows
 
 

@@ -130,6 +130,28 @@ def questions(
             yield Question(task, metric, style, shown)
 
 
+def check_questions(
+    task: Task,
+    *,
+    limit: int,
+    styles: Sequence[Style],
+    shots: Sequence[int],
+    seed: int,
+    form: Form,
+    needs_few_shot: bool,
+) -> None:
+    """Raise ValueError for a task without items, or with too little to show in a prompt.
+
+    needs_few_shot: it is no good to leave few-shot prompts out where there is nothing to show.
+    """
+    task.test_items(limit)
+    if needs_few_shot and not can_show(task):
+        demonstrations(task, 1, seed)  # says what is missing
+    for metric in task.metrics:
+        for _ in questions(task, metric, styles, shots, seed, form):
+            pass
+
+
 def demonstrations(task: Task, shots: int, seed: int, *, worked: bool = False) -> list[Example]:
     """Return the examples shown in a prompt, the same for every model and item.
 

@@ -35,7 +35,18 @@ def compare(
         str | None,
         typer.Option(help=r"What divides a text file into documents, as '\n\n'."),
     ] = None,
-    limit: Annotated[int, typer.Option(help="Items of a task, documents of a text.")] = 200,
+    prompts: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FILE", help="Prompts that are answered freely, side by side."),
+    ] = None,
+    rewards: Annotated[
+        list[str] | None,
+        typer.Option("--reward", metavar="MODULE:NAME", help="A function that judges the answers."),
+    ] = None,
+    max_new_tokens: Annotated[int, typer.Option(help="Of an answer to a prompt.")] = 256,
+    limit: Annotated[
+        int, typer.Option(help="Items of a task, rows of a text, prompts of a file.")
+    ] = 200,
     styles: Annotated[
         str | None,
         typer.Option(metavar="NAME,...", help="zero-shot, few-shot, chain-of-thought."),
@@ -72,7 +83,7 @@ def compare(
     store = store_at(runs, writes=out is None)
     logs = read_logs(models)
     if logs is not None:
-        _refuse_settings(logs[0].program, texts=texts, styles=styles, separator=separator)
+        _refuse_settings(logs[0].program, texts=texts, styles=styles, prompts=prompts)
         folder = compare_logs(models, logs, store, tasks=_parts(tasks), out=out)
         _show_folder(folder, as_json=as_json, is_full=is_full)
         return
@@ -82,6 +93,9 @@ def compare(
     settings: dict[str, Any] = {
         "tasks": _parts(tasks),
         "texts": [_text(file, separator) for file in texts or ()],
+        "prompts": [{"file": file} for file in prompts or ()],
+        "rewards": [{"use": name} for name in rewards or ()],
+        "max_new_tokens": max_new_tokens,
         "limit": limit,
         "shots": [_number("--shots", part) for part in _parts(shots)],
         "temperature": temperature,
@@ -114,13 +128,20 @@ def _show(name: str, found: dict[str, Any], *, as_json: bool, is_full: bool) -> 
     """Print what a comparison says: as JSON, in a screen, or all of it."""
     from pipeline.report.compared import print_comparison
     from pipeline.report.glance import print_glance
+    from pipeline.report.written import print_written
 
     if as_json:
         typer.echo(json.dumps(found, indent=1))
-    elif is_full:
-        print_comparison(found, console())
+        return
+    screen = console()
+    if is_full:
+        print_comparison(found, screen)
     else:
-        print_glance(name, found, console())
+        print_glance(name, found, screen)
+    print_written(found, screen)
+    if not is_full:
+        for note in found["notes"]:
+            screen.print(visible(note), style="dim", markup=False, highlight=False)
 
 
 def _of_stage(text: str, roots: list[str] | None, runs: Path) -> dict[str, Any] | None:

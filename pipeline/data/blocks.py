@@ -98,6 +98,14 @@ def held_out_rows(block: DataBlock, places: Places, *, at_most: int) -> list[Rec
     return list(islice(found, at_most))
 
 
+def held_out_asked(block: DataBlock, places: Places, *, at_most: int) -> list[Record]:
+    """Return prompts to be answered and measured, that training on the block never sees.
+
+    Of a file its held-out part, or all of it; of a task its validation split.
+    """
+    return list(islice(records(block, places, ("prompt",), held_out=True), at_most))
+
+
 def held_out_records(
     config: TrainingStage,
     places: Places,

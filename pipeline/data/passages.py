@@ -23,7 +23,6 @@ from pipeline.data.chat import ChatEncoder
 from pipeline.data.records import (
     ChatRow,
     DroppedRow,
-    Message,
     PreferenceRow,
     PromptCompletionRow,
     TextRow,
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from eval.model import LanguageModel
-    from pipeline.data.records import Record
+    from pipeline.data.records import Message, Record
 
 _SPEAKERS = {"user": "User", "assistant": "Assistant", "system": "System", "tool": "Tool"}
 
@@ -49,7 +48,7 @@ class _Turn:
 
     @property
     def text(self) -> str:
-        return self.chat.messages[-1].content
+        return _said(self.chat.messages[-1])
 
 
 def passages_of(rows: Sequence[Record], model: LanguageModel) -> list[Passage]:
@@ -67,8 +66,13 @@ def passages_of(rows: Sequence[Record], model: LanguageModel) -> list[Passage]:
 
 def transcript(messages: Sequence[Message]) -> str:
     """Return a conversation as text, up to where the assistant's next words begin."""
-    said = [f"{_SPEAKERS[each.role]}: {each.content}\n\n" for each in messages]
+    said = [f"{_SPEAKERS[each.role]}: {_said(each)}\n\n" for each in messages]
     return "".join([*said, f"{_SPEAKERS['assistant']}:"])
+
+
+def _said(message: Message) -> str:
+    """Return all that a turn says: what was thought, the text, calls of tools."""
+    return "\n".join(filter(None, message.texts[1:]))
 
 
 def is_transcribed(rows: Sequence[Record], model: LanguageModel) -> bool:
@@ -90,11 +94,13 @@ def _turns(row: Record, index: int, model: LanguageModel) -> Iterator[_Turn]:
     if isinstance(row, ChatRow):
         answers = [at for at, each in enumerate(row.messages) if each.role == "assistant"]
         for number, at in enumerate(answers, 1):
+            if not row.messages[at].is_trained:
+                continue  # the data wants it read and not learnt
             begun = replace(row, messages=row.messages[: at + 1], text=None)
             yield _Turn(f"{index}.{number}", begun, group=str(number))
     elif isinstance(row, PreferenceRow) and row.prompt and not _as_text(row, model):
-        for response, is_rival in ((row.chosen, False), (row.rejected, True)):
-            chat = ChatRow(row.where, (*row.prompt, Message("assistant", response)))
+        for turn, is_rival in zip(row.turns, (False, True), strict=True):
+            chat = ChatRow(row.where, (*row.prompt, turn), settings=row.settings)
             yield _Turn(str(index), chat, "", is_rival)
 
 
@@ -137,7 +143,7 @@ class _Reader:
         encoder = self._encoder
         ends = encoder.end_ids() | set(encoder.text.control_ids.values())
         found: list[Passage] = []
-        for turn, tokens in zip(turns, encoder.encode([each.chat for each in turns]), strict=True):
+        for turn, tokens in zip(turns, encoder.answers([each.chat for each in turns]), strict=True):
             end = len(tokens.ids) - tokens.trained[::-1].index(True)
             start = end
             while start and tokens.trained[start - 1]:

@@ -31,12 +31,12 @@ from pipeline.ppo.gate import check_ranking
 from pipeline.ppo.shared_lora import SharedLoraActorCritic
 from pipeline.ppo.trainer import PPOTrainer
 from pipeline.ppo.watch import Watch
+from pipeline.recipe.reward_terms import ALL_TASKS
 from pipeline.recipe.user_code import load_object
 from pipeline.rewards.composition import RewardComposition
 from pipeline.rewards.responses import ORIGIN
 from pipeline.rewards.terms import RewardTerm, function_term, model_term, verifier_term
 from pipeline.stage import StageInput
-from pipeline.stages.ppo import ALL_TASKS
 from pipeline.training.arguments import arguments, refusals
 from pipeline.training.precision import autocast_of, dtype_of
 
@@ -50,8 +50,9 @@ if TYPE_CHECKING:
     from eval.task import Task
     from pipeline.data.prompt_ids import EncodedPrompt
     from pipeline.ppo.actor_critic import ActorCritic
+    from pipeline.recipe.reward_terms import RewardBlock
     from pipeline.stage import Stage, StageContext
-    from pipeline.stages.ppo import PpoConfig, RewardBlock
+    from pipeline.stages.ppo import PpoConfig
 
 _HELD_OUT_PROMPTS = 128  # of all sources together
 

@@ -268,6 +268,9 @@ class StageConfig(Block):
     launch: how its process is started; without it the recipe's.
     """
 
+    trained_on: ClassVar[tuple[str, ...]] = TRAINED_ON
+    measured_on: ClassVar[tuple[str, ...]] = MEASURED_ON
+
     stage: str
     seed: Annotated[int, Field(ge=0, lt=2**32)] | None = None
     launch: Launch | None = None

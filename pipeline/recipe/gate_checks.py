@@ -11,8 +11,8 @@ from pipeline.errors import PosttrainError
 
 if TYPE_CHECKING:
     from pipeline.recipe.load import Recipe
+    from pipeline.recipe.measuring import MeasuringStage
     from pipeline.stages.compare import CompareConfig
-    from pipeline.stages.evaluate import MeasuringStage
 
 
 def check_gate(recipe: "Recipe", name: str) -> None:
@@ -55,9 +55,10 @@ def _asking(recipe: "Recipe", name: str, config: "CompareConfig") -> "MeasuringS
 def _metrics_by_task(
     recipe: "Recipe", asking: "MeasuringStage", pass_at: Sequence[int]
 ) -> dict[str, list[str]]:
-    from eval.results import BITS_PER_BYTE, RANKING, VERIFIED
+    from eval.results import BITS_PER_BYTE, RANKING, REWARD, VERIFIED
     from eval.rows import WIN_RATE, counts
     from eval.tasks import parse
+    from eval.written import ALL_REWARDS, judged_task
 
     found: dict[str, list[str]] = {}
     passing = counts(asking.samples, [k for k in pass_at if k <= asking.samples])
@@ -70,6 +71,11 @@ def _metrics_by_task(
         if VERIFIED in metrics:
             metrics += [WIN_RATE, *(f"pass@{k}" for k in passing)]
         found[task.name] = metrics
+    of_tasks = [block.label for block in asking.prompts if block.task is not None]
+    for block in asking.prompts:
+        named = [each.label for each in asking.rewards if each.is_for(block.label, of_tasks)]
+        for reward in [*named, ALL_REWARDS] if len(named) > 1 else named:
+            found[judged_task(block.label, reward)] = [REWARD, WIN_RATE]
     for name in asking.harness:
         found.setdefault(parse(name)[0], [])  # only the harness knows what it measures of it
     for block in asking.texts:

@@ -19,10 +19,8 @@ from pipeline.errors import PosttrainError, closest
 from pipeline.recipe.argument_values import number_problem
 from pipeline.recipe.config import (
     COLUMNS,
-    MEASURED_ON,
     NAME,
     ROOT_NAME,
-    TRAINED_ON,
     Block,
     DataBlock,
     Decontaminate,
@@ -150,8 +148,8 @@ def load(
         if isinstance(config, TrainingStage):
             check_training(recipe, name, config)
         check_ppo(recipe, name)
-        check_gate(recipe, name)
         check_measuring(recipe, name)
+        check_gate(recipe, name)
     return replace(recipe, stages=ordered)
 
 
@@ -246,7 +244,7 @@ def _validate(
 
 def _check_data(recipe: Recipe, name: str, config: StageConfig) -> None:
     """Check what a data block asks for by name: its split, and our names in `columns`."""
-    for field in (*TRAINED_ON, *MEASURED_ON):
+    for field in (*config.trained_on, *config.measured_on):
         blocks: tuple[DataBlock, ...] = getattr(config, field, ())
         for number, block in enumerate(blocks):
             location: Location = ("stages", name, field, number)
@@ -264,12 +262,12 @@ def _check_data(recipe: Recipe, name: str, config: StageConfig) -> None:
                 message = "`dedup` compares rows, and this file is one document"
                 hint = "say with `separator` what divides it"
                 raise recipe.error((*location, "dedup"), message, hint)
-            if block.weight is not None and field in MEASURED_ON:
+            if block.weight is not None and field in config.measured_on:
                 message = "`weight` is a share of a mix that is trained on, and this is measured"
                 hint = "leave it out; `rows` says how many of a source are read"
                 raise recipe.error((*location, "weight"), message, hint)
             is_test = re.match(r"test\b", block.split or "") is not None
-            if is_test and (block.task is not None or field in TRAINED_ON):
+            if is_test and (block.task is not None or field in config.trained_on):
                 message = f"the split `{block.split}` is for evaluation only"
                 hint = "use train or validation"
                 raise recipe.error((*location, "split"), message, hint)

@@ -2,6 +2,10 @@
 
 from typing import TYPE_CHECKING
 
+from pipeline.errors import closest
+from pipeline.recipe.measuring import MeasuringStage
+from pipeline.recipe.own_code import check_reward_function
+from pipeline.recipe.reward_terms import ALL_TASKS
 from pipeline.recipe.train_checks import positions
 from pipeline.stages import stage_of
 
@@ -16,6 +20,8 @@ def check_measuring(recipe: "Recipe", name: str) -> None:
     """
     config = recipe.stages[name]
     _check_entrants(recipe, name)
+    if isinstance(config, MeasuringStage):
+        _check_rewards(recipe, name, config)
     window = getattr(config, "window", None)
     if not isinstance(window, int):
         return
@@ -26,6 +32,32 @@ def check_measuring(recipe: "Recipe", name: str) -> None:
         if limit is not None and window > limit:
             message = f"`window` {window} is beyond the {limit} positions of `{each}`"
             raise recipe.error(("stages", name, "window"), message, "lower it")
+
+
+def _check_rewards(recipe: "Recipe", name: str, config: MeasuringStage) -> None:
+    """Refuse a reward that is for none of the prompts, is not there, or is named like another."""
+    sources = [block.label for block in config.prompts]
+    tasks = [block.label for block in config.prompts if block.task is not None]
+    for number, reward in enumerate(config.rewards):
+        location = ("stages", name, "rewards", number)
+        if reward.use is not None:
+            try:
+                check_reward_function(reward.use, recipe.places.base)
+            except ValueError as error:
+                raise recipe.error((*location, "use"), str(error)) from error
+        known, named = (tasks, reward.verify) if reward.verify else (sources, reward.on)
+        for each in named:
+            if each not in known and each != ALL_TASKS:
+                what = "task" if reward.verify else "source"
+                hint = closest(each, known) or f"there are {', '.join(known) or 'none'}"
+                message = f"`{each}` is no {what} of these prompts"
+                raise recipe.error((*location, "verify" if reward.verify else "on"), message, hint)
+        if not any(reward.is_for(source, tasks) for source in sources):
+            message = "none of the prompts is a task's, so there is nothing to verify"
+            raise recipe.error((*location, "verify"), message, "write `{task: NAME}` in `prompts`")
+        if reward.label in [each.label for each in config.rewards[:number]]:
+            message = f"two rewards are called `{reward.label}`"
+            raise recipe.error(location, message, "give one of them another `name`")
 
 
 def _check_entrants(recipe: "Recipe", name: str) -> None:

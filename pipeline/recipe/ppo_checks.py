@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pipeline.recipe.load import Recipe
+    from pipeline.recipe.reward_terms import RewardBlock
     from pipeline.recipe.wording import Location
-    from pipeline.stages.ppo import PpoConfig, RewardBlock
+    from pipeline.stages.ppo import PpoConfig
 
 _HEAD = "value_head.safetensors"  # of a critic; pipeline/ppo/actor_critic.py, which imports torch
 _VERIFIED = "verified_accuracy"
@@ -98,7 +99,7 @@ class _Checks:
             raise self._error(place, f"`{source}` is no source of these prompts", hint)
 
     def _check_verified(self, place: Location, term: RewardBlock) -> None:
-        from pipeline.stages.ppo import ALL_TASKS
+        from pipeline.recipe.reward_terms import ALL_TASKS
 
         if term.verify and not self._tasks:
             message = "none of the prompts is a task's, so there is nothing to verify"
@@ -231,7 +232,7 @@ class _Checks:
 
 def _rewards(term: RewardBlock, source: str, task: str | None) -> bool:
     """Whether a term is for the prompts of a source."""
-    from pipeline.stages.ppo import ALL_TASKS
+    from pipeline.recipe.reward_terms import ALL_TASKS
 
     if term.verify:
         return task is not None and (term.verify == (ALL_TASKS,) or task in term.verify)

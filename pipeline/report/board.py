@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from eval.results import REWARD, VERIFIED
 from eval.task_mean import Figure, mean_over_tasks
 from pipeline.report.html.comparison import Estimate, best_ways
 from pipeline.report.html.words import estimate, metric_label, number
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
     from pipeline.report.html.comparison import Comparison, GateVerdict, ScoreRow, Verdict
 
-_VERIFIED = "verified_accuracy"
 _BOUNDS = {
     "delta_low": "difference at least",
     "delta_high": "difference at most",
@@ -77,7 +77,8 @@ def board(comparison: Comparison) -> Board:
     meant = [
         row
         for row in tasks
-        if all((found := row.rows.get(model)) and found.score for model in comparison.models)
+        if row.metric != REWARD  # which has a scale of its own
+        and all((found := row.rows.get(model)) and found.score for model in comparison.models)
     ]
     return Board(
         baseline=comparison.baseline,
@@ -96,7 +97,7 @@ def _is_score(row: ScoreRow) -> bool:
 
 def _main_metric(task: str, rows: Sequence[ScoreRow]) -> str:
     metrics = [row.metric for row in rows if row.task == task]
-    return _VERIFIED if _VERIFIED in metrics else metrics[0]
+    return VERIFIED if VERIFIED in metrics else metrics[0]
 
 
 def _by_subject(rows: Sequence[ScoreRow]) -> tuple[TaskRow, ...]:

@@ -96,7 +96,7 @@ def model_term(
         sequences = [[*asked, *given] for asked, given in pairs]
         check_ids(f"reward `{name}`", sequences, num_embeddings)
         with autocast():
-            return _model_scores(module, sequences, batch_size)
+            return model_scores(module, sequences, batch_size)
 
     return RewardTerm(name, weight, score, on)
 
@@ -128,7 +128,7 @@ def verifier_term(tasks: Mapping[str, Task], name: str, weight: float = 1.0) -> 
     return RewardTerm(name, weight, confined, frozenset(tasks))
 
 
-def _model_scores(
+def model_scores(
     module: PreTrainedModel, sequences: list[list[int]], batch_size: int
 ) -> list[float]:
     """Score token ids, whatever their last one is.

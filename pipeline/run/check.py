@@ -14,8 +14,6 @@ from pipeline.data.records import PreferenceRow
 from pipeline.data.tasks import check_task
 from pipeline.errors import PosttrainError
 from pipeline.recipe.config import (
-    MEASURED_ON,
-    TRAINED_ON,
     DataBlock,
     DataForm,
     StageConfig,
@@ -122,15 +120,15 @@ def _check_labels(recipe: Recipe, name: str, source: _Source) -> None:
 def _sources(config: StageConfig) -> Iterator[_Source]:
     """Yield a stage's data blocks, the forms it reads and whether it reads the held-out part."""
     stage = stage_of(config.stage)
-    for field in (*TRAINED_ON, *MEASURED_ON):
+    for field in (*config.trained_on, *config.measured_on):
         forms = stage.measured_forms.get(field, stage.data_forms)
         for block in getattr(config, field, ()):
-            yield block, forms, field in MEASURED_ON and block.holdout is not None
+            yield block, forms, field in config.measured_on and block.holdout is not None
 
 
 def _tasks(config: StageConfig) -> Iterator[str]:
     """Yield the names of the tasks that a stage trains on or asks, each once."""
-    fields = (*TRAINED_ON, *MEASURED_ON)
+    fields = (*config.trained_on, *config.measured_on)
     blocks = [block for field in fields for block in getattr(config, field, ())]
     named = [*getattr(config, "tasks", ()), *(block.task for block in blocks)]
     yield from dict.fromkeys(name for name in named if name is not None)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pipeline.data.tasks import FileRows, load_task, task_rows
+from pipeline.recipe.measuring import MeasuringStage
 from pipeline.recipe.references import StageOutput, model_source
-from pipeline.stages.evaluate import MeasuringStage
 from pipeline.stages.pretrain import PretrainConfig
 
 if TYPE_CHECKING:
@@ -37,13 +37,19 @@ def check_questions(recipe: Recipe, names: Iterable[str]) -> None:
 
 
 def _ask(recipe: Recipe, config: MeasuringStage, name: str, seed: int) -> None:
-    from eval.run import questions
+    from eval.run import check_questions
 
     task = load_task(name, recipe.places)
-    task.test_items(config.limit)
     form = "document" if _is_base(recipe, config) else "chat"
-    for metric in task.metrics:
-        list(questions(task, metric, config.styles, config.shots, seed, form))
+    check_questions(
+        task,
+        limit=config.limit,
+        styles=config.styles,
+        shots=config.shots,
+        seed=seed,
+        form=form,
+        needs_few_shot=config.names_few_shot,
+    )
 
 
 def _is_base(recipe: Recipe, config: MeasuringStage) -> bool:

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 from pipeline.recipe.config import TRAINED_ON, DataBlock, StageConfig, TrainingStage
 from pipeline.recipe.machine import may_have_gpu, memory_bytes
+from pipeline.recipe.measuring import MeasuringStage
 from pipeline.recipe.trainer_fields import architecture_fields
 from pipeline.run.machine import PROCESSES_A_CORE, num_cores
 from pipeline.run.sizes import EXPERTS, begins_with, lora_parameters, shape_of, vocab_size
 from pipeline.stages import stage_of
-from pipeline.stages.evaluate import MeasuringStage
 from pipeline.stages.ppo import PpoConfig
 from pipeline.stages.pretrain import NewModelBlock, PretrainConfig
 from pipeline.stages.tokenizer import TokenizerConfig

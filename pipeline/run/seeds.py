@@ -15,12 +15,12 @@ from typing import Any
 from eval.gate import judge
 from eval.pool import as_row, pool
 from pipeline.errors import PosttrainError
+from pipeline.measuring.measure import read_items
 from pipeline.recipe.load import Recipe
 from pipeline.run.manifest import write_sealed
 from pipeline.run.runner import Outcome, Selection, run
 from pipeline.run.store import Artifact, Store, read_json, verify
 from pipeline.stages.compare import COMPARISON, CompareConfig, bounds
-from pipeline.stages.evaluate import read_items
 
 _SEEDS_BELOW = 2**32  # as of a recipe's `seed`
 _OF_SEEDS = re.compile(r"seeds|seed-\d+")

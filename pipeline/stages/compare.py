@@ -17,23 +17,23 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field, model_validator
 
 from pipeline.errors import PosttrainError
-from pipeline.recipe.config import OR_ONE, Block, RefersTo
-from pipeline.stage import Stage, StageContext, StageInput, StageResult
-from pipeline.stages.evaluate import (
-    MEASURED_FORMS,
+from pipeline.measuring.measure import (
     Measured,
-    MeasuringStage,
+    free_form_of,
     measure,
-    metric_name,
-    model_name,
     read_items,
     write_items,
 )
+from pipeline.recipe.config import OR_ONE, Block, RefersTo
+from pipeline.recipe.measuring import MEASURED_FORMS, MeasuringStage
+from pipeline.stage import Stage, StageContext, StageInput, StageResult
+from pipeline.stages.evaluate import metric_name, model_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from eval.gate import Bounds
+    from pipeline.measuring.free_form import FreeForm
 
 COMPARISON = "comparison.json"
 Entrant = Annotated[str, RefersTo(("policy", "evaluation")), Field(min_length=1)]
@@ -84,15 +84,16 @@ def run(config: CompareConfig, context: StageContext) -> StageResult:
     sources = [context.model(reference) for reference in (config.baseline, *config.candidates)]
     if not config.asks and any(source.kind != "evaluation" for source in sources):
         raise PosttrainError(
-            context.name, "there is nothing to ask the models", "name `tasks`, `texts` or `harness`"
+            context.name, "there is nothing to ask the models", "name `tasks`, `texts`, `prompts`"
         )
     window = config.window or _common_window(config, sources)
+    asked = free_form_of(config, context)
     measured: dict[str, Measured] = {}
     for source in sources:
         name = model_name(source)
         if name in measured:
             raise PosttrainError(context.name, f"`{name}` is named twice", "name each model once")
-        measured[name] = _measured(config, context, source, name, window)
+        measured[name] = _measured(config, context, source, name, window, asked)
         write_items(measured[name].results, name, context)
     try:
         found = comparison(
@@ -142,10 +143,11 @@ def _measured(
     source: StageInput,
     name: str,
     window: int | None,
+    asked: FreeForm | None,
 ) -> Measured:
     """Return the results of a finished evaluation, or ask a model now."""
     if source.kind != "evaluation":
-        return measure(config, context, source, None, window=window)
+        return measure(config, context, source, None, window=window, free_form=asked)
     return Measured(
         results=read_items(Path(source.path)).get(name, []),
         trained_from=source.properties.get("trained_from"),

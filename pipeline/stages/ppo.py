@@ -19,19 +19,17 @@ from pydantic import (
 )
 
 from pipeline.recipe.config import (
-    NAME,
     OR_ONE,
     Block,
     DataBlock,
     DataBlocks,
     ModelRef,
-    ObjectName,
     RefersTo,
-    RewardModelRef,
     TooLong,
     TrainingStage,
 )
 from pipeline.recipe.ppo_defaults import ADAPTER_LEARNING_RATE, LEARNING_RATE, default_critic
+from pipeline.recipe.reward_terms import RewardBlock
 from pipeline.stage import Stage, StageContext, StageResult
 
 if TYPE_CHECKING:
@@ -46,13 +44,11 @@ TRAINING_DEFAULTS: dict[str, Any] = {
     "num_mini_batches": 1,
     "max_completion_length": 128,
 }
-ALL_TASKS = "all"
 _HORIZON = 10_000.0  # Ziegler et al. 2019
 
 CriticRef = Annotated[
     str, RefersTo(("policy", "reward_model"), words=("reward", "policy")), Field(min_length=1)
 ]
-SourceNames = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], OR_ONE]
 
 
 def _pair(value: Any) -> Any:
@@ -79,46 +75,6 @@ class KlBlock(Block):
         if self.target is not None and self.coef == 0:
             raise ValueError("`coef` 0 stays 0 however it is steered; write one above 0")
         return self
-
-
-class RewardBlock(Block):
-    """One term of the reward: exactly one of `model`, `use` and `verify`.
-
-    model: a reward model; it reads prompt and response as token ids, EOS included.
-    use: a function of yours, `module:function` beside the recipe, in TRL's calling convention.
-    verify: tasks among the prompts, whose verifiers grade the responses; `all` for each of them.
-    weight: what it counts in the sum; one of weight 0 is only shown.
-    on: the prompts it is for, by their source as `prompts` names it; without it all.
-    name: in the metrics; without it that of the stage, the model or the function, or `verify`.
-    """
-
-    model: RewardModelRef | None = None
-    use: ObjectName | None = None
-    verify: SourceNames = ()
-    weight: float = 1.0
-    on: SourceNames = ()
-    name: Annotated[str, Field(pattern=NAME, max_length=100)] | None = None
-
-    @model_validator(mode="after")
-    def _one_kind(self) -> RewardBlock:
-        given = [name for name in ("model", "use", "verify") if getattr(self, name)]
-        if len(given) != 1:
-            said = "none of them" if not given else " and ".join(f"`{name}`" for name in given)
-            raise ValueError(
-                f"a reward is exactly one of `model`, `use`, `verify`; this has {said}"
-            )
-        if self.verify and self.on:
-            raise ValueError("`on` has no meaning beside `verify`, which names its tasks")
-        return self
-
-    @property
-    def label(self) -> str:
-        """What it is called in metrics and samples."""
-        if self.name is not None:
-            return self.name
-        if self.model is not None:
-            return self.model.removeprefix("$").partition("@")[0].rstrip("/").rpartition("/")[2]
-        return "verify" if self.use is None else self.use.rpartition(":")[2]
 
 
 class PpoConfig(TrainingStage):

@@ -12,10 +12,10 @@ from itertools import accumulate, islice, zip_longest
 from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.errors import CorruptArtifactError
+from pipeline.measuring.measure import ITEMS
 from pipeline.report.html.comparison import best_ways
 from pipeline.report.html.words import asking_label
 from pipeline.run.export import without_places
-from pipeline.stages.evaluate import ITEMS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

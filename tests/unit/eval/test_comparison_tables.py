@@ -242,5 +242,5 @@ def test_a_comparison_goes_through_json():
     text = json.dumps(asdict(comparison({"base": base, "sft": base}, "base")), allow_nan=False)
     assert set(json.loads(text)) == {
         *("baseline", "models", "rows", "styles", "groups", "flips", "calibration"),
-        *("divergence", "notes"),
+        *("divergence", "written", "notes"),
     }

@@ -13,9 +13,9 @@ from eval.comparison import comparison
 from eval.gate import Bounds, judge
 from eval.pool import pool
 from pipeline.errors import CorruptArtifactError, PosttrainError
+from pipeline.measuring.measure import read_items
 from pipeline.report.html import run_of_folder, write
 from pipeline.run.manifest import describe_files, read_sealed, write_sealed
-from pipeline.stages.evaluate import read_items
 from tests.hostile_texts import HOSTILE, hostile
 from tests.report_page import Page
 from tests.report_runs import write_run

@@ -1,0 +1,157 @@
+"""Prompts answered freely by a model that is measured, and what rewards make of the answers.
+
+A chat model is asked through its template; one without reads a conversation as a transcript and
+stops where the user would speak again (see data/passages.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from eval.passages import passage_id
+from eval.results import REWARD, WRITTEN, ItemResult
+from eval.sampler import generate
+from eval.written import judged_task
+from pipeline.data.blocks import held_out_asked
+from pipeline.data.passages import transcript
+from pipeline.data.prompt_ids import encode_prompts
+from pipeline.data.records import PromptRow
+from pipeline.measuring.judges import Answers, Judges
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from eval.ask import Progress
+    from eval.model import LanguageModel
+    from eval.sampler import Generation
+    from pipeline.recipe.config import DataBlock
+    from pipeline.recipe.measuring import MeasuringStage
+    from pipeline.stage import StageContext
+
+_NEXT_TURN = ("\nUser:", "\n\nUser")  # where a transcript goes on with somebody else
+
+
+class FreeForm:
+    """The prompts of a stage that measures, and its judges; for one model after the other."""
+
+    def __init__(self, config: MeasuringStage, context: StageContext) -> None:
+        self._config = config
+        self._context = context
+        self._rows: dict[str, list[PromptRow]] = {}
+        self._notes: list[str] = []
+        for block in config.prompts:
+            self._rows[block.label] = self._read(block)
+        self._judges = Judges(config.rewards, config.prompts, context)
+
+    def ask(self, model: LanguageModel, show: Progress) -> tuple[list[ItemResult], list[str]]:
+        """Return a result for each prompt, sample and reward, and what is to be said of them."""
+        results: list[ItemResult] = []
+        notes = list(self._notes)
+        for source, rows in self._rows.items():
+            is_transcribed = model.form == "document" and any(row.text is None for row in rows)
+            if is_transcribed:
+                notes.append(
+                    f"`{model.name}` has no chat template: it was asked the chats of `{source}` as "
+                    "transcripts (User: ... Assistant: ...)."
+                )
+            results += self._asked(model, source, rows, show)
+        return results, notes
+
+    def _read(self, block: DataBlock) -> list[PromptRow]:
+        found = held_out_asked(block, self._context.places, at_most=self._config.limit)
+        rows = [row for row in found if isinstance(row, PromptRow)]
+        if len(rows) < len(found):
+            left = len(found) - len(rows)
+            self._notes.append(f"`{block.label}`: {left} of {len(found)} rows were unusable.")
+        return rows
+
+    def _asked(
+        self, model: LanguageModel, source: str, rows: Sequence[PromptRow], show: Progress
+    ) -> list[ItemResult]:
+        config = self._config
+        asked = [_as_text(row) for row in rows] if model.form == "document" else list(rows)
+        encoded, _ = encode_prompts(asked, model.tokenizer, form=model.form)
+        room = None if model.max_length is None else model.max_length - config.max_new_tokens
+        fits = [room is None or len(each.ids) <= room for each in encoded]
+        kept = [number for number, fit in enumerate(fits) if fit] * config.samples
+        written = generate(
+            model,
+            [encoded[number].ids for number in kept],
+            max_new_tokens=config.max_new_tokens,
+            temperature=config.temperature,
+            batch_size=config.batch_size,
+            seed=self._context.seed,
+            stop=_NEXT_TURN if model.form == "document" else (),
+            on_progress=lambda done: show(f"{source}, answers", done, len(kept)),
+            should_stop=self._context.should_stop,
+        )
+        answers = Answers(
+            source,
+            [rows[number] for number in kept],
+            [encoded[number].prompt for number in kept],
+            [each.text for each in written],
+            [encoded[number].ids for number in kept],
+            [list(each.token_ids) for each in written],
+            [each.ended != "length" for each in written],
+        )
+        judged = self._judges.judge(answers)
+        items = [_item(model, source, number, row) for number, row in enumerate(rows)]
+        results: list[ItemResult] = []
+        for reward in judged or {"": []}:
+            task, metric = (judged_task(source, reward), REWARD) if reward else (source, WRITTEN)
+            for place, number in enumerate(kept):
+                item = replace(items[number], task=task, metric=metric)
+                sample = place // (len(kept) // config.samples)
+                score = judged[reward][place] if reward else None
+                results.append(self._result(item, written[place], sample, score))
+            for number, each in enumerate(encoded):
+                if not fits[number]:
+                    item = replace(items[number], task=task, metric=metric)
+                    why = f"not asked: {len(each.ids)} tokens leave no room for an answer"
+                    results += [
+                        replace(item, sample=sample, reason=why) for sample in range(config.samples)
+                    ]
+        return results
+
+    def _result(
+        self, item: ItemResult, answer: Generation, sample: int, score: float | None
+    ) -> ItemResult:
+        is_cut = answer.ended == "length"
+        return replace(
+            item,
+            response=answer.text,
+            sample=sample,
+            score=score,
+            gold_score=score,
+            num_tokens=len(answer.token_ids),
+            reason=f"cut off after {self._config.max_new_tokens} tokens" if is_cut else "",
+        )
+
+
+def _as_text(row: PromptRow) -> PromptRow:
+    """Return a prompt as a model that continues documents is asked it."""
+    if row.text is not None or row.ids is not None:
+        return row
+    return replace(row, text=transcript(row.messages))
+
+
+def _item(model: LanguageModel, source: str, number: int, row: PromptRow) -> ItemResult:
+    """Return what is known of a prompt before it is answered; its name is that for every model."""
+    shown = _shown(row)
+    return ItemResult(
+        task=source,
+        item=passage_id(str(number), shown),
+        metric=WRITTEN,
+        style="zero-shot",
+        form=model.form,
+        prompt=shown,
+        gold="",
+    )
+
+
+def _shown(row: PromptRow) -> str:
+    if row.messages:
+        said = [f"{each.role}: {each.content}" for each in row.messages]
+        return row.messages[0].content if len(said) == 1 else "\n".join(said)
+    return row.text if row.text is not None else " ".join(map(str, row.ids or ()))

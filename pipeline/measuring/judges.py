@@ -1,0 +1,176 @@
+"""Reward terms as judges of answers that nobody learns from: functions, models, verifiers.
+
+A reward model reads prompt and answer in its own template and tokens, whatever the policy's are: it
+judges a text here. (In training it reads what was sampled: see pipeline/rewards/terms.py.)
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from eval.written import ALL_REWARDS
+from pipeline.data.chat import ChatEncoder
+from pipeline.data.passages import transcript
+from pipeline.data.records import ChatRow, Message, PromptRow
+from pipeline.data.tasks import load_task
+from pipeline.data.tokens import TextEncoder
+from pipeline.errors import InfrastructureError, PosttrainError
+from pipeline.models.load import load_tokenizer, on_device
+from pipeline.models.reward import load_reward_model
+from pipeline.recipe.user_code import load_object
+from pipeline.rewards.composition import RewardComposition
+from pipeline.rewards.responses import REFERENCE, Responses
+from pipeline.rewards.terms import function_term, model_scores
+from reward.sandbox import SandboxUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from eval.task import Task
+    from pipeline.recipe.config import DataBlock
+    from pipeline.recipe.reward_terms import RewardBlock
+    from pipeline.stage import StageContext
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Answers to the prompts of one source, each with the row that it answers.
+
+    prompts: as the model was asked, a text or messages. prompt_ids, token_ids: as it read and wrote
+    them. has_ended: whether the answer ended itself.
+    """
+
+    source: str
+    rows: Sequence[PromptRow]
+    prompts: Sequence[str | list[dict[str, Any]]]
+    texts: Sequence[str]
+    prompt_ids: Sequence[list[int]]
+    token_ids: Sequence[list[int]]
+    has_ended: Sequence[bool]
+
+
+class Judges:
+    """The rewards of a stage that measures; models are loaded once, when they are first asked."""
+
+    def __init__(
+        self, rewards: Sequence[RewardBlock], prompts: Sequence[DataBlock], context: StageContext
+    ) -> None:
+        self._rewards = rewards
+        self._context = context
+        self._tasks = {
+            block.label: load_task(block.task, context.places)
+            for block in prompts
+            if block.task is not None
+        }
+        self._made: dict[str, Callable[[Answers], list[float | None]]] = {}
+
+    def judge(self, answers: Answers) -> dict[str, list[float | None]]:
+        """Return what each reward that is for these prompts makes of each answer, by its name.
+
+        Of several rewards their weighted sum, too. None where a reward has no say.
+        """
+        found: dict[str, list[float | None]] = {}
+        totals = [math.nan] * len(answers.texts)
+        asked = [reward for reward in self._rewards if reward.is_for(answers.source, self._tasks)]
+        for reward in asked:
+            found[reward.label] = self._judge(reward)(answers)
+            for number, value in enumerate(found[reward.label]):
+                if value is not None and (reward.weight or len(asked) == 1):
+                    before = 0.0 if math.isnan(totals[number]) else totals[number]
+                    totals[number] = before + reward.weight * value
+        if len(asked) > 1:
+            found[ALL_REWARDS] = [None if math.isnan(total) else total for total in totals]
+        return found
+
+    def _judge(self, reward: RewardBlock) -> Callable[[Answers], list[float | None]]:
+        if reward.label not in self._made:
+            self._made[reward.label] = self._loaded(reward)
+        return self._made[reward.label]
+
+    def _loaded(self, reward: RewardBlock) -> Callable[[Answers], list[float | None]]:
+        if reward.verify:
+            return lambda answers: _verified(self._tasks[answers.source], answers, self._context)
+        if reward.model is not None:
+            return _ByModel(reward.model, self._context)
+        try:
+            function = load_object(reward.use or "", self._context.places.base)
+            term = function_term(function, reward.label)
+        except ValueError as error:
+            raise PosttrainError(self._context.name, str(error)) from error
+        composition = RewardComposition([term])
+
+        def by_function(answers: Answers) -> list[float | None]:
+            values = composition.raw(_responses(answers))[:, 0].tolist()
+            return [None if math.isnan(value) else value for value in values]
+
+        return by_function
+
+
+class _ByModel:
+    """A reward model that reads texts."""
+
+    def __init__(self, reference: str, context: StageContext) -> None:
+        source = context.model(reference)
+        self._tokenizer = load_tokenizer(source)
+        self._module = on_device(load_reward_model(source)).eval()
+        self._text = TextEncoder(self._tokenizer)
+        self._chat = ChatEncoder(self._tokenizer) if self._tokenizer.chat_template else None
+
+    def __call__(self, answers: Answers) -> list[float | None]:
+        ids = [self._ids(row, text) for row, text in zip(answers.rows, answers.texts, strict=True)]
+        limit = self._module.config.get_text_config().max_position_embeddings
+        fitting = [
+            number
+            for number, each in enumerate(ids)
+            if each and (not isinstance(limit, int) or len(each) <= limit)
+        ]
+        scores = model_scores(self._module, [ids[number] for number in fitting], 32)
+        found: list[float | None] = [None] * len(ids)
+        for number, score in zip(fitting, scores, strict=True):
+            found[number] = score
+        return found
+
+    def _ids(self, row: PromptRow, text: str) -> list[int]:
+        """Return prompt and answer as the reward model was trained on them; none if it cannot."""
+        if self._chat is None or not row.messages:
+            before = row.text if row.text is not None else transcript(row.messages)
+            return self._text.prompt_completion(before, text, row.where).ids
+        turns = (*row.messages, Message("assistant", text))
+        try:
+            return self._chat.answers([ChatRow(row.where, turns, settings=row.settings)])[0].ids
+        except PosttrainError:  # the template does not take this answer
+            return []
+
+
+def _verified(task: Task, answers: Answers, context: StageContext) -> list[float | None]:
+    found: list[float | None] = []
+    try:
+        for row, text in zip(answers.rows, answers.texts, strict=True):
+            reference = row.columns.get(REFERENCE)
+            is_known = isinstance(reference, str)
+            found.append(task.verify(text, reference).score if is_known else None)
+    except SandboxUnavailable as error:
+        raise InfrastructureError(context.name, str(error)) from error
+    return found
+
+
+def _responses(answers: Answers) -> Responses:
+    """Return answers as reward functions get them; a column that a row lacks is None."""
+    names = list(dict.fromkeys(name for row in answers.rows for name in row.columns))
+    columns: Mapping[str, list[Any]] = {
+        name: [row.columns.get(name) for row in answers.rows] for name in names
+    }
+    completions = [
+        text if isinstance(prompt, str) else [{"role": "assistant", "content": text}]
+        for prompt, text in zip(answers.prompts, answers.texts, strict=True)
+    ]
+    return Responses(
+        answers.prompts,
+        completions,
+        answers.prompt_ids,
+        answers.token_ids,
+        answers.has_ended,
+        columns,
+    )
