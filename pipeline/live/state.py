@@ -19,6 +19,7 @@ from pipeline.report.html.ppo_samples import read_samples
 from pipeline.report.html.training import read_changes
 from pipeline.report.plain import visible
 from pipeline.report.rollouts import KIND
+from pipeline.run.course import likely_seconds
 from pipeline.run.record import last_run
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def _stage(
         "colour": colour,
         "status": stage.status,
         "seconds": seconds,
-        "earlier_s": last.get(stage.name, {}).get("seconds"),
+        "likely_s": likely_seconds(stage.name, stage.kind, last),
         "left_s": None if stage.attempt is None else stage.attempt.left_s,
         "result": "" if stage.artifact is None else visible(headline(stage.artifact)),
         "attempt": attempt and {key: _plain(value) for key, value in attempt.items()},
@@ -112,7 +113,7 @@ def _left_s(stages: Sequence[Mapping[str, Any]]) -> float | None:
     for stage in stages:
         if stage["status"] in _OVER:
             continue
-        left_s = stage["left_s"] if stage["status"] == "running" else stage["earlier_s"]
+        left_s = stage["left_s"] if stage["status"] == "running" else stage["likely_s"]
         if left_s is None:
             return None
         total += left_s

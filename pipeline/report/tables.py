@@ -92,9 +92,18 @@ def _shown(columns: Sequence[Column], natural: Sequence[int], width: int) -> lis
         )
         return sum(sizes) + _GAP * (len(shown) - 1)
 
-    while needed(_EASY_TEXT) > width and any(columns[place].rank for place in shown):
+    def drop_least() -> None:
         shown.remove(max(shown, key=lambda place: (columns[place].rank, place)))
-    return shown if needed(_LEAST_TEXT) <= width else None
+
+    while needed(_EASY_TEXT) > width and any(columns[place].rank for place in shown):
+        drop_least()
+    if needed(_LEAST_TEXT) > width:
+        return None
+    everything = max(natural, default=0)
+    least = sum(natural[place] + _GAP for place in shown if not columns[place].rank) - _GAP
+    while needed(everything) > width >= least and any(columns[place].rank for place in shown):
+        drop_least()  # then no text is wrapped
+    return shown
 
 
 def _widths(columns: Sequence[Column], natural: Sequence[int], width: int) -> list[int]:

@@ -1,12 +1,13 @@
 """Where a stage stands in its run: the how manieth of how many, and how long those after it take.
 
-How long is known from the last time: of the stage of this name in the same run, whatever has
-changed since. A stage that never ran has no time; then none is given for all.
+How long is guessed from the last time: of the stage of this name in the same run, whatever has
+changed since, else of its other stages of that kind. Without either no time is given for all.
 """
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -21,17 +22,42 @@ class Course:
     of: int
     later_s: float | None
 
+    @property
+    def place(self) -> str:
+        """Return `, 2 of 5`; empty for the only one."""
+        return f", {self.number} of {self.of}" if self.of > 1 else ""
+
     def to_json(self) -> dict[str, Any]:
         """Return it as a request holds it."""
         return asdict(self)
 
 
-def course_of(name: str, pending: Sequence[str], last: Mapping[str, Mapping[str, Any]]) -> Course:
-    """Return where a stage stands among those that are run.
+def course_of(
+    name: str,
+    pending: Sequence[str],
+    kinds: Mapping[str, str],
+    last: Mapping[str, Mapping[str, Any]],
+) -> Course | None:
+    """Return where a stage stands among those that are run; None where it is not.
 
-    last: what run.json says of each stage's last result.
+    kinds: by stage. last: what run.json says of each stage's last result.
     """
+    if name not in pending:
+        return None
     number = pending.index(name)
-    later = [last.get(other, {}).get("seconds") for other in pending[number + 1 :]]
-    known = [seconds for seconds in later if isinstance(seconds, int | float)]
+    later = [likely_seconds(other, kinds[other], last) for other in pending[number + 1 :]]
+    known = [seconds for seconds in later if seconds is not None]
     return Course(number + 1, len(pending), sum(known) if len(known) == len(later) else None)
+
+
+def likely_seconds(name: str, kind: str, last: Mapping[str, Mapping[str, Any]]) -> float | None:
+    """Return how long a stage may take, as last time or as others of its kind; None if unknown."""
+    own = last.get(name, {}).get("seconds")
+    if isinstance(own, int | float):
+        return float(own)
+    alike = [
+        float(each["seconds"])
+        for each in last.values()
+        if each.get("kind") == kind and isinstance(each.get("seconds"), int | float)
+    ]
+    return fmean(alike) if alike else None

@@ -138,9 +138,9 @@ def run(
     done = {planned.name: planned.artifact for planned in plan.stages}
     check_models(plan, pending, done, fetches=True)
     unchecked = _check_rows(plan, pending, done, say=say)
-    last = last_run(store, recipe.run_name)
     if pending and any(done.values()):
         record_run(plan, outcomes, done, store)  # `clean` keeps what this run builds on
+    kinds = {planned.name: planned.kind for planned in plan.stages}
     with stop_requests() as stop:
         for name in selected:
             planned = plan.stage(name)
@@ -160,7 +160,7 @@ def run(
                 resume_anyway=resume_anyway,
                 stop=stop,
                 say=say,
-                course=course_of(name, pending, last) if name in pending else None,
+                course=course_of(name, pending, kinds, last_run(store, recipe.run_name)),
             )
             done[name] = outcome.artifact
             outcomes.append(outcome)
@@ -232,7 +232,7 @@ def _one(
         _write_request(
             plan.recipe, planned, inputs, working, execution, processes.count, start, course
         )
-        say(f"{name:<14} {_starting(planned, start)}{_place(course)}")
+        say(f"{name:<14} {_starting(planned, start)}{course.place if course else ''}")
         started_s = time.monotonic()
         with _told(working):
             launch(working, block, processes, stop=stop, lock=lock)
@@ -259,10 +259,6 @@ def _told(working: Working) -> Generator[None]:
     except Exception as error:
         end_attempt(working, "failed", f"{type(error).__name__}: {error}")
         raise
-
-
-def _place(course: Course | None) -> str:
-    return f", {course.number} of {course.of}" if course is not None and course.of > 1 else ""
 
 
 def _sweep(store: Store, kind: str, key: str) -> None:

@@ -93,7 +93,11 @@ def test_the_time_left_is_told_by_the_rate_of_the_present_label():
 
 
 def test_the_time_for_all_is_told_where_every_later_stage_was_timed():
-    last = {"b": {"seconds": 5.0}, "c": {"seconds": 7.0}}
-    assert course_of("a", ["a", "b", "c"], last) == Course(1, 3, 12.0)
-    assert course_of("c", ["a", "b", "c"], last) == Course(3, 3, 0.0)
-    assert course_of("a", ["a", "b", "d"], last) == Course(1, 3, None)
+    last = {"b": {"kind": "sft", "seconds": 5.0}, "c": {"kind": "evaluate", "seconds": 7.0}}
+    kinds = {"a": "pretrain", "b": "sft", "c": "evaluate", "d": "dpo", "e": "evaluate"}
+    assert course_of("a", ["a", "b", "c"], kinds, last) == Course(1, 3, 12.0)
+    assert course_of("c", ["a", "b", "c"], kinds, last) == Course(3, 3, 0.0)
+    assert course_of("a", ["a", "b", "d"], kinds, last) == Course(1, 3, None)
+    assert course_of("a", ["a", "b", "e"], kinds, last) == Course(1, 3, 12.0), (
+        "as others of its kind"
+    )
