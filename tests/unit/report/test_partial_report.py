@@ -1,17 +1,22 @@
 """A report of a run that is not over: what is there is shown, what is under way says how far."""
 
 import json
+import re
 
 import pytest
 
 from pipeline.errors import PosttrainError
 from pipeline.recipe.load import load
-from pipeline.report.html import run_of_plan, write
-from pipeline.run.attempt import ATTEMPT, Recorder, end_attempt
+from pipeline.report.html import ReportedRun, run_of_folder, run_of_plan, write
+from pipeline.report.html.palette import palette_of
+from pipeline.report.html.ppo import ppo_stages
+from pipeline.report.html.source import ReportedStage
+from pipeline.run.attempt import ATTEMPT, Attempt, Recorder, end_attempt
 from pipeline.run.plan import make
 from pipeline.run.progress import silent
 from pipeline.run.store import Store
 from tests.report_page import Page
+from tests.report_runs import write_run
 
 
 @pytest.fixture
@@ -68,3 +73,38 @@ def test_nothing_begun_is_nothing_to_report_unless_that_is_allowed(plan_and_stor
     with pytest.raises(PosttrainError, match="there is nothing to report"):
         run_of_plan(plan, store)
     assert run_of_plan(plan, store, may_be_empty=True).begun == ()
+
+
+def test_reward_less_kl_is_that_and_what_a_missing_end_costs_is_a_line_of_its_own(tmp_path):
+    for name, penalty in (("all ended", 0.0), ("some did not", 0.15)):
+        out = tmp_path / name
+        out.mkdir()
+        lines = (
+            {
+                **{"step": step, "episode": 8 * step, "objective/scores": 0.5 + step / 10},
+                "objective/non_score_reward": -0.2,
+                "objective/rlhf_reward": 0.5 + step / 10 - 0.2 - penalty,
+            }
+            for step in range(1, 4)
+        )
+        (out / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        stage = ReportedStage(
+            *("ppo", "ppo", "0" * 64, (), "running", None), attempt=Attempt("running"), begun_in=out
+        )
+        run = ReportedRun("rl", 1, tmp_path, (stage,), tmp_path / "rl.yaml", "")
+        (found,) = ppo_stages(run, palette_of(["ppo"]))
+        reward = next(figure for figure in found.curves if figure.title == "Reward")
+        assert reward.rows[0][1:3] == ("0.6", "0.4")
+        assert ("less KL and missing ends" in reward.head) == (penalty > 0)
+        if penalty:
+            assert reward.rows[0][3] == "0.25"
+
+
+def test_a_model_has_one_colour_in_all_of_a_report_and_the_baseline_is_grey(tmp_path):
+    html = write(run_of_folder(write_run(tmp_path / "runs")), tmp_path / "r.html").read_text()
+    chips = re.findall(r'<span class="chip c(\d)"><svg [^>]*><circle [^>]*></svg>([^<]+)<', html)
+    colours = {name: {number for number, other in chips if other == name} for _, name in chips}
+    assert colours["base"] == {"0"}
+    assert colours["tuned"] == {"1"}
+    assert len(colours["ppo"]) == 1
+    assert len(chips) > 40
