@@ -154,6 +154,9 @@ def _try_adapter(shape: Shape, kind: str, block: LoraBlock) -> None:
         adapted = get_peft_model(module, adapter)
     except ValueError as error:
         said = str(error).splitlines()[0].partition(". ")[0].rstrip(".")
+        layers = block.fields().get("layers_to_transform")
+        if layers is not None and "not found" in said:
+            said += f" among the layers {layers} (`layers_to_transform`)"
         hint = f"name others in `target_modules`: {adapter_checks.there(module)}"
         raise PosttrainError("lora", said, hint) from error
     adapter_checks.check_new(adapted, block, shape.adapter, loss=loss_of(kind))

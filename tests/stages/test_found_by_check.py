@@ -64,7 +64,7 @@ def test_a_recipe_without_faults_passes(posttrain: Command) -> None:
         ),
         (
             "stages.later.lora={target_modules: [q_proj], layers_to_transform: [7]}",
-            "`layers_to_transform`: the model has no layer 7 to adapt",
+            "not found in the base model among the layers [7] (`layers_to_transform`); name others",
         ),
         (
             "stages.later.training_args.report_to=wandb",
