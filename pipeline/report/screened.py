@@ -9,14 +9,21 @@ if TYPE_CHECKING:
 
 
 def screened(metrics: Mapping[str, Any]) -> list[str]:
-    """Return a sentence for each thing that was found; nothing was looked for without any."""
+    """Return a sentence for each thing that was found, sources and items by name."""
+    said = counted(metrics)
+    if metrics.get("test_items_compared") and not metrics["test_items_overlapping"]:
+        said.append(f"held against test items: {test_items_found(metrics)}")
+    return [*said, *map(str, metrics.get("overlaps", ()))]
+
+
+def counted(metrics: Mapping[str, Any]) -> list[str]:
+    """Return a sentence for copies and one for test items, each where there were any."""
     said: list[str] = []
     if metrics.get("rows_repeated"):
         said.append(f"{metrics['rows_repeated']} rows that repeat earlier ones were left out")
-    counts = test_items_found(metrics)
-    if counts:
-        said.append(f"held against test items: {counts}")
-    return [*said, *map(str, metrics.get("overlaps", ()))]
+    if metrics.get("test_items_overlapping"):
+        said.append(f"test items: {test_items_found(metrics)}")
+    return said
 
 
 def test_items_found(metrics: Mapping[str, Any]) -> str:

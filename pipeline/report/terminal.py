@@ -10,7 +10,7 @@ from pipeline.report import rollouts
 from pipeline.report.amounts import count, size
 from pipeline.report.headline import headline
 from pipeline.report.plain import escape
-from pipeline.report.screened import screened
+from pipeline.report.screened import counted
 from pipeline.report.tables import Column, print_table
 from pipeline.run.plan import Plan, training_summary
 
@@ -120,7 +120,7 @@ def print_outcomes(outcomes: Sequence[Outcome], console: Console) -> None:
     for outcome in outcomes:
         if outcome.status != "cached":
             print_account(outcome.name, outcome.artifact.metrics, console)
-            for line in screened(outcome.artifact.metrics):
+            for line in counted(outcome.artifact.metrics):
                 console.print(f"[yellow]{escape(f'{outcome.name}: {line}')}[/]", highlight=False)
             _print_packing(outcome.name, outcome.artifact.metrics, console)
 

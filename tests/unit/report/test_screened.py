@@ -1,0 +1,32 @@
+"""What terminal, report and card say of copies and of test items among training rows."""
+
+from pipeline.report.screened import counted, screened
+from pipeline.report.screened import test_items_found as items_found
+
+FOUND = {
+    "rows_repeated": 2,
+    "rows_overlapping": 3,
+    "test_items_overlapping": 1,
+    "test_items_compared": 40,
+    "overlaps": ["x.jsonl: 3 of 9 rows hold test items"],
+}
+
+
+def test_rows_that_were_trained_on_are_told_from_rows_that_were_left_out():
+    dropped = {**FOUND, "rows_dropped_overlapping": 3}
+    del dropped["rows_overlapping"]
+    assert items_found(FOUND) == "3 rows, which were trained on, hold 1 of 40"
+    assert items_found(dropped) == "3 rows held 1 of 40 and were left out"
+    assert len(counted(FOUND)) == 2
+    assert screened(FOUND)[-1] == FOUND["overlaps"][0]
+
+
+def test_that_none_was_found_is_said_where_one_was_looked_for():
+    none = {"test_items_compared": 40, "test_items_overlapping": 0, "rows_overlapping": 0}
+    assert screened(none) == ["held against test items: no row holds any of 40"]
+    assert counted(none) == []
+
+
+def test_nothing_is_said_where_nothing_was_looked_for():
+    assert screened({"rows": 9}) == counted({"rows": 9}) == []
+    assert items_found({"rows": 9}) == ""
