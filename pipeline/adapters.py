@@ -86,6 +86,8 @@ def quantization(precision: Precision) -> Any:
 def attached(module: PreTrainedModel, folder: Path) -> PeftModel:
     """Put a saved adapter on its base; every tensor of it must find its place and be finite."""
     saved = tensors_of(folder)
+    if described(folder).get("ensure_weight_tying") or len(_whole_ends(module, saved)) > 1:
+        _fit_rows(module, saved)
     try:
         with torch.random.fork_rng(devices=[]):  # PEFT draws what it then overwrites
             model = PeftModel.from_pretrained(module, str(folder), autocast_adapter_dtype=False)
@@ -105,6 +107,24 @@ def attached(module: PreTrainedModel, folder: Path) -> PeftModel:
         said = "is missing from it" if name in there else "has no place in its base model"
         raise CorruptArtifactError(str(folder), f"tensor `{name}` {said}")
     return model
+
+
+def _fit_rows(module: PreTrainedModel, saved: Mapping[str, Tensor]) -> None:
+    """Give the embeddings the rows of tokens that were added where an adapter was trained.
+
+    It holds the embeddings whole then, so what the new rows hold before is no matter.
+    """
+    rows = max((tensor.shape[0] for tensor in _whole_ends(module, saved)), default=0)
+    end: Any = module.get_input_embeddings()
+    if rows > end.weight.shape[0]:
+        module.resize_token_embeddings(rows, mean_resizing=False)
+
+
+def _whole_ends(module: PreTrainedModel, saved: Mapping[str, Tensor]) -> list[Tensor]:
+    """Return the input and output embeddings that an adapter holds whole."""
+    ends = (module.get_input_embeddings(), module.get_output_embeddings())
+    names = [name for name, each in module.named_modules() if any(each is end for end in ends)]
+    return [saved[key] for name in names if (key := f"{PREFIX}{name}.weight") in saved]
 
 
 def merged(module: PreTrainedModel, folder: Path) -> PreTrainedModel:

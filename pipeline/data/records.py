@@ -169,3 +169,12 @@ class DroppedRow:
 
 
 Record = TextRow | PromptCompletionRow | ChatRow | PreferenceRow | PromptRow | DroppedRow
+
+
+def needs_template(record: Record) -> bool:
+    """Whether only a chat template can write a row."""
+    if isinstance(record, ChatRow):
+        return record.text is None
+    if isinstance(record, PreferenceRow):
+        return bool(record.prompt) and record.text is None
+    return isinstance(record, PromptRow) and bool(record.messages) and record.text is None

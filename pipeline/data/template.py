@@ -85,7 +85,7 @@ class ChatTemplate:
         except TooSlowError as error:
             message = f"the chat template did not end within {RENDER_LIMIT_S:g} s"
             raise PosttrainError(where, message, "give another template") from error
-        except _TEMPLATE_ERRORS as error:
+        except TEMPLATE_ERRORS as error:
             said = str(error) or type(error).__name__
             message = f"the chat template refuses this conversation ({said})"
             raise PosttrainError(where, message) from error
@@ -127,7 +127,7 @@ def _with_fixed_clock(template: str) -> str:
 
 
 # What Python code that somebody else wrote may raise.
-_TEMPLATE_ERRORS = (
+TEMPLATE_ERRORS = (
     TemplateError,
     ArithmeticError,
     AttributeError,

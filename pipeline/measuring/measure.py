@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pipeline.errors import InfrastructureError, PosttrainError
@@ -59,6 +60,7 @@ def measure(
     from eval.run import evaluate
     from pipeline.data.blocks import held_out_rows
     from pipeline.data.tasks import load_task
+    from pipeline.models.chat_templates import give_known_template
     from pipeline.models.language import language_model
     from reward.sandbox import SandboxUnavailable
 
@@ -68,7 +70,8 @@ def measure(
         block.label: held_out_rows(block, context.places, at_most=config.limit)
         for block in config.texts
     }
-    model = language_model(source, form=form, precision=config.precision)
+    prepare = partial(give_known_template, config=config, context=context)
+    model = language_model(source, form=form, precision=config.precision, prepare=prepare)
     _check_questions(config, context, tasks, model.form)
     if window is not None and model.max_length is not None and window > model.max_length:
         message = f"`window` {window} is beyond the {model.max_length} positions of {source.name}"

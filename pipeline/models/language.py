@@ -14,19 +14,29 @@ from pipeline.models.load import base_of, load_policy, load_tokenizer, on_device
 from pipeline.models.save import TRAINED_LENGTH
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from pipeline.recipe.config import Precision
     from pipeline.stage import StageInput
 
 
-def language_model(source: StageInput, *, form: Form | None, precision: Precision) -> LanguageModel:
+def language_model(
+    source: StageInput,
+    *,
+    form: Form | None,
+    precision: Precision,
+    prepare: Callable[[PreTrainedTokenizerBase], object] | None = None,
+) -> LanguageModel:
     """Load a model for evaluation.
 
     form: how it is asked; without it, as the stage that made it says, else by whether its tokenizer
-    has a chat template.
+    has a chat template. prepare: puts another template on the tokenizer.
     """
     tokenizer = load_tokenizer(source)
+    if prepare is not None:
+        prepare(tokenizer)
     module = on_device(load_policy(source, precision=precision))
     chosen: Form = form or source.properties.get("form") or _guessed_form(tokenizer)
     model = wrap(module, tokenizer, name=source.name, form=chosen)

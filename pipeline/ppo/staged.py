@@ -18,6 +18,7 @@ from pipeline.data.lengths import prompt_limit
 from pipeline.data.mixing import row_mixture, share_metrics
 from pipeline.data.prompt_ids import encode_prompts
 from pipeline.errors import PosttrainError
+from pipeline.models.chat_templates import give_known_template
 from pipeline.models.frozen import keep_frozen
 from pipeline.models.load import base_of, load_policy, load_tokenizer, on_device
 from pipeline.models.reward import load_reward_model, padding_for_rewards
@@ -79,6 +80,7 @@ def staged(config: PpoConfig, context: StageContext, stage: Stage) -> Staged:
     """Load and check everything; raises PosttrainError before any step is trained."""
     source = context.model(config.model)
     tokenizer = load_tokenizer(source)
+    template = give_known_template(tokenizer, config, context)
     args: PPOConfig = arguments(
         PPOConfig,
         config,
@@ -144,6 +146,7 @@ def staged(config: PpoConfig, context: StageContext, stage: Stage) -> Staged:
             **report.metrics(),
             **left_out.held_out_metrics(),
             **share_metrics(shares, "prompts"),
+            **template.metrics(),
         },
     )
 

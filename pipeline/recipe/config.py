@@ -58,6 +58,11 @@ class NamesFile:
 
 
 @dataclass(frozen=True)
+class NamesTemplate:
+    """Marks a string that names a chat template, whose text is part of what is computed."""
+
+
+@dataclass(frozen=True)
 class NamesFolder:
     """Marks a string that is a folder, whose files are part of what is computed."""
 
@@ -282,6 +287,20 @@ class StageConfig(Block):
         return None
 
 
+class WithTemplate(StageConfig):
+    """What a stage may be asked that reads conversations.
+
+    chat_template: what they are written with, instead of the model's own: `chatml`, one that TRL
+    ships (`qwen3`), a file (`mine.jinja`), or a folder or hub model that has one. A model without
+    one is given `chatml` where it learns conversations. Tokens that are new to it are trained.
+    chat_template_kwargs: values for variables of the template, as `{enable_thinking: false}`; they
+    stay with the model.
+    """
+
+    chat_template: Annotated[str, NamesTemplate(), Field(min_length=1)] | None = None
+    chat_template_kwargs: dict[str, Any] = {}
+
+
 class LoraBlock(Block):
     """Train a low-rank adapter instead of all weights (Hu et al. 2021), through PEFT.
 
@@ -366,7 +385,7 @@ class TrainingOnData(TrainingStage):
         return self.data
 
 
-class TrainingOnRows(TrainingOnData):
+class TrainingOnRows(WithTemplate, TrainingOnData):
     """What every stage that learns from rows of `data`, each as it is, may be asked.
 
     too_long: what becomes of a row of more than `max_length` tokens (of `training_args`; without

@@ -41,6 +41,10 @@ WITH_NEW_TOKENS = (
     "was it trained with added tokens? Merge it where it was trained, into the resized model, and"
     " name the merged model"
 )
+_EMBEDDINGS = (
+    *("embed_tokens.weight", "wte.weight", "word_embeddings.weight", "embed_in.weight"),
+    *("lm_head.weight", "embed_out.weight"),
+)
 _IDS = "take the file that belongs to the model, or remove it"
 _CODE = "that is never done; take a model that transformers knows without"
 
@@ -192,10 +196,18 @@ def _saved_whole(config: Mapping[str, Any]) -> list[str]:
 
 def _check_whole_tensors(folder: Path, base: Path) -> None:
     """Raise PosttrainError for a tensor that an adapter replaces by one of another shape."""
-    below = folder_tensors(base)
-    for name, tensor in adapter_tensors(folder).items():
+    below, own = folder_tensors(base), adapter_tensors(folder)
+    # Rows of added tokens can be told only where both ends of the model have them.
+    ends = [name for name in own if name.endswith(_EMBEDDINGS)]
+    has_both = len(ends) > 1 or bool(
+        read_object(folder / ADAPTER_CONFIG).get("ensure_weight_tying")
+    )
+    for name, tensor in own.items():
         there = below.get(name.removeprefix("base_model.model."))
-        if there is not None and there.shape != tensor.shape:
+        if there is None or there.shape == tensor.shape:
+            continue
+        is_embedding = name.endswith(_EMBEDDINGS) and there.shape[1:] == tensor.shape[1:]
+        if not has_both or not is_embedding or there.shape[0] > tensor.shape[0]:
             sizes = f"{list(tensor.shape)}, and {list(there.shape)} in its base model"
             raise PosttrainError(str(folder), f"its tensor `{name}` is {sizes}", WITH_NEW_TOKENS)
 

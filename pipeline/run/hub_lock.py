@@ -35,6 +35,13 @@ def read_lock(recipe: Path) -> dict[str, str]:
         ) from error
 
 
+def model_commits(recipe: Path) -> dict[str, str]:
+    """Return commit by the id of a hub model."""
+    kind = "models/"
+    found = read_lock(recipe)
+    return {key.removeprefix(kind): each for key, each in found.items() if key.startswith(kind)}
+
+
 def resolve(recipe: Path, wanted: Iterable[str], known: Mapping[str, str]) -> dict[str, str]:
     """Ask the hub for the commit of each `models/<id>` or `datasets/<id>`; write the lock."""
     missing = [key for key in wanted if key not in known]

@@ -8,6 +8,7 @@ commit: so that renaming a stage or moving a folder changes nothing, and editing
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, get_args
 
@@ -17,6 +18,7 @@ from pipeline.data.tasks import FileRows, HubRows, load_task, task_file, task_ro
 from pipeline.data.text_files import look_at
 from pipeline.errors import PosttrainError, closest
 from pipeline.recipe import train_checks, training_args
+from pipeline.recipe.chat_templates import template_text
 from pipeline.recipe.config import (
     DataBlock,
     Execution,
@@ -24,6 +26,7 @@ from pipeline.recipe.config import (
     NamesFolder,
     NamesObject,
     NamesTask,
+    NamesTemplate,
     RefersTo,
     TrainingStage,
 )
@@ -132,6 +135,8 @@ class Identifier:
                 return self._object(value, location)
             if any(isinstance(marker, NamesTask) for marker in markers):
                 return self._task(value, location)
+            if any(isinstance(marker, NamesTemplate) for marker in markers):
+                return self._template(value, location)
             if any(isinstance(marker, NamesFolder) for marker in markers):
                 return self._folder(value, location)
             if any(isinstance(marker, NamesFile) for marker in markers):
@@ -233,6 +238,17 @@ class Identifier:
             source = HubModel(block.hub or "", block.revision)
             described["revision"] = self._commit("datasets", source)
         return described
+
+    def _template(self, name: str, location: Location) -> dict[str, Any]:
+        """Return what stands for a chat template: its text, wherever that lies."""
+        try:
+            found = template_text(name, self.recipe.places)
+        except ValueError as error:
+            message, _, hint = str(error).partition("; ")
+            raise self.recipe.error(location, message, hint) from error
+        if isinstance(found, HubModel):
+            return {"hub": found.id, "revision": self._commit("models", found)}
+        return {"sha256": sha256(found.encode()).hexdigest()}
 
     def _folder(self, name: str, location: Location) -> dict[str, Any]:
         try:

@@ -13,17 +13,18 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from pipeline.data.lengths import account
+from pipeline.data.records import needs_template
 from pipeline.errors import printable
-from pipeline.recipe.config import TrainingStage
+from pipeline.recipe.config import TrainingStage, WithTemplate
 from pipeline.recipe.references import LocalModel, StageOutput, model_source
 from pipeline.recipe.row_limit import row_limit
-from pipeline.run.hub_lock import read_lock
+from pipeline.run.hub_lock import model_commits, read_lock
 from pipeline.run.lineage import as_input, verify_closure
 from pipeline.stage import StageInput
 from pipeline.stages import stage_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from rich.console import Console
     from rich.text import Text
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
     from eval.model import Form
     from pipeline.data.lengths import Limit
     from pipeline.data.pairs import EncodedPair
-    from pipeline.recipe.config import DataBlock, StageConfig
+    from pipeline.data.records import Record
+    from pipeline.recipe.config import DataBlock, DataForm, StageConfig
     from pipeline.run.plan import Plan
 
 _Segments = list[tuple[str, bool]]
@@ -58,6 +60,12 @@ def print_masks(plan: Plan, stage_name: str, *, rows: int, console: Console) -> 
 
     tokenizer = load_tokenizer(source)
     stage = stage_of(config.stage)
+    if isinstance(config, WithTemplate):
+        from pipeline.models.chat_templates import give_template
+
+        is_chat = any(map(needs_template, _first(plan, config, stage.data_forms, rows)))
+        commits = model_commits(plan.recipe.path)
+        give_template(tokenizer, config, plan.recipe.places, commits, is_chat=is_chat)
     show: Callable[..., None] = _print_examples
     if "prompt" in stage.data_forms:
         guessed: Form = "chat" if tokenizer.chat_template else "document"
@@ -67,6 +75,16 @@ def print_masks(plan: Plan, stage_name: str, *, rows: int, console: Console) -> 
     limit = row_limit(plan.recipe, config)
     for block in config.sources:
         show(plan, block, tokenizer, rows=rows, limit=limit, console=console)
+
+
+def _first(
+    plan: Plan, config: TrainingStage, forms: tuple[DataForm, ...], rows: int
+) -> Iterator[Record]:
+    """Yield the rows of each source that are shown."""
+    from pipeline.data.blocks import records
+
+    for block in config.sources:
+        yield from islice(records(block, plan.recipe.places, forms), rows)
 
 
 def _reads_prompts(config: StageConfig) -> bool:

@@ -8,19 +8,21 @@ or data is to be fetched, nothing can be said yet.
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pipeline.data.lengths import account, is_worth_a_warning
+from pipeline.data.records import needs_template
 from pipeline.data.screening import Screen
 from pipeline.data.tasks import FileRows, task_rows
 from pipeline.errors import PosttrainError
-from pipeline.recipe.config import TrainingOnRows
+from pipeline.recipe.config import TrainingOnRows, WithTemplate
 from pipeline.recipe.references import HubModel, LocalModel, model_source
 from pipeline.recipe.row_limit import row_limit
 from pipeline.recipe.train_checks import settings
 from pipeline.run.followers import decontaminate_of
-from pipeline.run.hub_lock import read_lock
+from pipeline.run.hub_lock import model_commits, read_lock
 from pipeline.run.lineage import as_input
 from pipeline.run.model_checks import shape_of
 from pipeline.run.overlaps import evaluations_of
@@ -31,10 +33,11 @@ from pipeline.stages.pretrain import NewModelBlock
 from pipeline.stages.sft import SftConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from eval.model import Form
     from pipeline.data.lengths import RowCounts
+    from pipeline.data.records import Record
     from pipeline.recipe.config import DataBlock, TrainingStage
     from pipeline.recipe.references import Places
     from pipeline.run.plan import Plan
@@ -111,8 +114,9 @@ class _Checks:
 
             logging.disable_progress_bar()
             self._tokenizers[source.path] = load_tokenizer(source)
-        tokenizer = self._tokenizers[source.path]
-        counts, metrics = self._encoded(name, config, tokenizer)
+        rows = self._mixed(name, config)
+        tokenizer = self._with_templates(name, config, source.path, rows)
+        counts, metrics = self._encoded(name, config, tokenizer, rows)
         problem = counts.problem()
         if problem:
             field_name = "prompts" if isinstance(config, PpoConfig) else "data"
@@ -127,6 +131,63 @@ class _Checks:
                 raise self.plan.recipe.error(location, message, "lower `batch_size`")
             metrics["rows_left_out_per_epoch"] = counts.num_kept % config.batch_size
         return CheckedRows(name, counts, metrics)
+
+    def _mixed(self, name: str, config: TrainingOnRows | PpoConfig) -> list[Record]:
+        from pipeline.data.blocks import row_sources
+        from pipeline.data.mixing import row_mixture
+
+        recipe = self.plan.recipe
+        forms = stage_of(config.stage).data_forms
+        seed = recipe.seed if config.seed is None else config.seed
+        sources = row_sources(config.sources, recipe.places, forms, self._screen(name, config))
+        return row_mixture(sources, seed=seed)[0]
+
+    def _with_templates(
+        self, name: str, config: TrainingOnRows | PpoConfig, path: str, rows: Iterable[Record]
+    ) -> Any:
+        """Return the tokenizer with the chat templates of the stages before and of this one."""
+        tokenizer = self._tokenizers[path]
+        is_trained = isinstance(config, TrainingOnRows)
+        asked = [(each, self.forms.get(each) == "chat") for each in self._before(_model(config))]
+        asked.append((name, is_trained and any(map(needs_template, rows))))
+        if tokenizer.chat_template and not any(self._asks(each) for each, _ in asked):
+            return tokenizer
+        from pipeline.models.chat_templates import give_template
+
+        recipe, tokenizer = self.plan.recipe, deepcopy(tokenizer)
+        commits = model_commits(recipe.path)
+        for each, is_chat in asked:
+            stage = recipe.stages[each]
+            if not isinstance(stage, WithTemplate):
+                continue
+            try:
+                given = give_template(tokenizer, stage, recipe.places, commits, is_chat=is_chat)
+            except PosttrainError as error:
+                location = ("stages", each, error.where)
+                raise recipe.error(location, error.message, error.hint) from error
+            if given.new_tokens and not isinstance(stage, TrainingOnRows):
+                message = f"the model has no token `{given.new_tokens[0]}` of the chat template"
+                hint = "`stage: sft` with this template adds and trains it"
+                raise recipe.error(("stages", each), message, hint)
+        return tokenizer
+
+    def _asks(self, name: str) -> bool:
+        stage = self.plan.recipe.stages[name]
+        return isinstance(stage, WithTemplate) and bool(
+            stage.chat_template or stage.chat_template_kwargs
+        )
+
+    def _before(self, reference: str) -> list[str]:
+        """Return the stages that a model will have gone through, which have no result yet."""
+        found: list[str] = []
+        before: Any = reference
+        while isinstance(before, str) and before.startswith("$"):
+            name = before.removeprefix("$")
+            if self.made.get(name) is not None:
+                break
+            found.insert(0, name)
+            before = getattr(self.plan.recipe.stages[name], "model", None)
+        return found
 
     def _check_packing(self, name: str, config: SftConfig, counts: RowCounts) -> None:
         """Raise PosttrainError where the model would see the other rows of a line.
@@ -193,20 +254,20 @@ class _Checks:
         return self._tokenizer(before) if isinstance(before, str) else f"`{source.name}` has run"
 
     def _encoded(
-        self, name: str, config: TrainingOnRows | PpoConfig, tokenizer: Any
+        self,
+        name: str,
+        config: TrainingOnRows | PpoConfig,
+        tokenizer: Any,
+        rows: Sequence[Record],
     ) -> tuple[RowCounts, dict[str, Any]]:
-        from pipeline.data.blocks import held_out_records, row_sources
+        from pipeline.data.blocks import held_out_records
         from pipeline.data.encode import encode_records
-        from pipeline.data.mixing import row_mixture
         from pipeline.data.pairs import encode_pairs, held_out_pairs
         from pipeline.data.prompt_ids import encode_prompts
         from pipeline.data.records import ChatRow, PreferenceRow
 
         recipe = self.plan.recipe
         forms, limit = stage_of(config.stage).data_forms, row_limit(recipe, config)
-        seed = recipe.seed if config.seed is None else config.seed
-        sources = row_sources(config.sources, recipe.places, forms, self._screen(name, config))
-        rows, _ = row_mixture(sources, seed=seed)
         if isinstance(config, PpoConfig):
             form = self._form(config.model, tokenizer)
             _, report = encode_prompts(rows, tokenizer, limit=limit, form=form)

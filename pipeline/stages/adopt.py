@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import model_validator
 
 from pipeline.errors import PosttrainError
-from pipeline.recipe.config import FileName, ModelRef, StageConfig
+from pipeline.recipe.config import FileName, ModelRef, WithTemplate
 from pipeline.stage import Stage, StageContext, StageInput, StageResult
 
 KEPT = (".json", ".safetensors", ".model", ".txt", ".jinja", ".md")
 _PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".h5")
 
 
-class AdoptConfig(StageConfig):
+class AdoptConfig(WithTemplate):
     """One of `model` and `gguf`.
 
     model: a local folder or hub id. gguf: a GGUF file. form: how it expects to be asked, if that
@@ -62,6 +62,7 @@ def run(config: AdoptConfig, context: StageContext) -> StageResult:
 
         module, tokenizer = load_policy(source), load_tokenizer(source)
         save_policy(module, tokenizer, context.out)
+    _give_template(tokenizer, config, context)
     form = config.form or ("chat" if tokenizer.chat_template else "document")
     return StageResult(
         metrics={"parameters": sum(parameter.numel() for parameter in module.parameters())},
@@ -81,12 +82,21 @@ def _adopted_gguf(config: AdoptConfig, context: StageContext) -> StageResult:
         raise PosttrainError(context.name, str(error)) from error
     module, tokenizer = read_gguf(path)
     save_policy(module, tokenizer, context.out)
+    _give_template(tokenizer, config, context)
     load_policy(StageInput(context.name, "policy", str(context.out)))
     form = config.form or ("chat" if tokenizer.chat_template else "document")
     return StageResult(
         metrics={"parameters": sum(parameter.numel() for parameter in module.parameters())},
         properties={"form": form, "adopted_from": config.gguf},
     )
+
+
+def _give_template(tokenizer: Any, config: AdoptConfig, context: StageContext) -> None:
+    if config.chat_template or config.chat_template_kwargs:
+        from pipeline.models.chat_templates import give_known_template
+
+        give_known_template(tokenizer, config, context)
+        tokenizer.save_pretrained(context.out)
 
 
 def copy_model(folder: Path, out: Path, *, needs_weights: bool = True) -> None:

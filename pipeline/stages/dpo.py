@@ -59,12 +59,11 @@ def run(config: DpoConfig, context: StageContext) -> StageResult:
     from pipeline.data.mixing import row_mixture, share_metrics
     from pipeline.data.records import PreferenceRow
     from pipeline.data.template import template_sha256
+    from pipeline.models.chat_templates import begun
     from pipeline.models.dropout import without_dropout
-    from pipeline.models.load import load_tokenizer
     from pipeline.models.save import save_trained
     from pipeline.models.training import (
         check_length,
-        load_for_training,
         load_reference,
         peft_config,
         within_positions,
@@ -75,9 +74,10 @@ def run(config: DpoConfig, context: StageContext) -> StageResult:
     from pipeline.training.preference import EncodedDpoTrainer
 
     source = context.model(config.model)
-    tokenizer, module = load_tokenizer(source), load_for_training(source, config)
     sources = row_sources(config.data, context.places, STAGE.data_forms, context.screen)
     rows, shares = row_mixture(sources, seed=context.seed)
+    start = begun(source, config, rows, context.places, context.revisions)
+    tokenizer, module = start.tokenizer, start.module
     args = arguments(
         DPOConfig, config, context, defaults=within_positions(STAGE.defaults(config), module)
     )
@@ -98,18 +98,20 @@ def run(config: DpoConfig, context: StageContext) -> StageResult:
         trainer = EncodedDpoTrainer(
             model=module,
             # Else upstream reads the reference from disk by the model's name, without adapters.
-            ref_model=load_reference(named or source, config) if named or needs_copy else None,
+            ref_model=start.with_new_tokens(load_reference(named or source, config))
+            if named or needs_copy
+            else None,
             args=args,
             train_dataset=_dataset(pairs),
             eval_dataset=_dataset(held_out) if held_out and args.eval_strategy != "no" else None,
             processing_class=tokenizer,
-            peft_config=peft_config(config, "CAUSAL_LM"),
+            peft_config=peft_config(start.config, "CAUSAL_LM"),
             on_reference=lambda done: context.progress("reference", done, len(pairs)),
         )
     names = [pair.where for pair in pairs]
     aligned = Aligned(trainer, tokenizer, form, named or source, named is not None)
     metrics: dict[str, Any] = {"initial_kl": initial_kl(aligned, pairs) if context.is_main else 0.0}
-    metrics |= train(trainer, config, context, rows=names, carried=_CARRIED)
+    metrics |= train(trainer, start.config, context, rows=names, carried=_CARRIED)
     properties: dict[str, Any] = {}
     if context.is_main:
         metrics = measured(aligned, held_out, pairs, context) | metrics
@@ -123,6 +125,7 @@ def run(config: DpoConfig, context: StageContext) -> StageResult:
             "rows_left_out_per_epoch": len(pairs) % config.batch_size,
             "reference_precomputed": bool(args.precompute_ref_log_probs),
             **share_metrics(shares, "pairs"),
+            **start.template.metrics(),
         },
         properties={
             "form": form,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import model_validator
 
 from pipeline.measuring.measure import free_form_of, measure, write_items
-from pipeline.recipe.config import ModelRef
+from pipeline.recipe.config import ModelRef, WithTemplate
 from pipeline.recipe.measuring import MEASURED_FORMS, Form, MeasuringStage
 from pipeline.stage import Stage, StageContext, StageInput, StageResult
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from eval.compare import Row
 
 
-class EvaluateConfig(MeasuringStage):
+class EvaluateConfig(WithTemplate, MeasuringStage):
     """model: what is asked. form: how, when its own stage does not say or says it wrong."""
 
     stage: Literal["evaluate"]

@@ -27,6 +27,7 @@ from pipeline.recipe.config import (
     RefersTo,
     TooLong,
     TrainingStage,
+    WithTemplate,
 )
 from pipeline.recipe.ppo_defaults import ADAPTER_LEARNING_RATE, LEARNING_RATE, default_critic
 from pipeline.recipe.reward_terms import RewardBlock
@@ -77,7 +78,7 @@ class KlBlock(Block):
         return self
 
 
-class PpoConfig(TrainingStage):
+class PpoConfig(WithTemplate, TrainingStage):
     """model: the policy to train; as it comes in, it is also the reference.
 
     prompts: what it is asked; tasks, files or the hub, as `data` elsewhere.

@@ -42,13 +42,12 @@ def run(config: RewardModelConfig, context: StageContext) -> StageResult:
     from pipeline.data.lengths import limit_of
     from pipeline.data.mixing import row_mixture, share_metrics
     from pipeline.data.pairs import encode_pairs, held_out_pairs
+    from pipeline.models.chat_templates import begun
     from pipeline.models.dropout import without_dropout
-    from pipeline.models.load import load_tokenizer
     from pipeline.models.reward import as_reward_model, padding_for_rewards
     from pipeline.models.save import save_trained
     from pipeline.models.training import (
         check_length,
-        load_for_training,
         peft_config,
         within_positions,
     )
@@ -57,11 +56,12 @@ def run(config: RewardModelConfig, context: StageContext) -> StageResult:
     from pipeline.training.reward import SoftRewardTrainer, collator
 
     source = context.model(config.model)
-    tokenizer = load_tokenizer(source)
-    tokenizer.pad_token = padding_for_rewards(tokenizer)
-    module = as_reward_model(load_for_training(source, config), tokenizer)
     sources = row_sources(config.data, context.places, STAGE.data_forms, context.screen)
     rows, shares = row_mixture(sources, seed=context.seed)
+    start = begun(source, config, rows, context.places, context.revisions)
+    tokenizer = start.tokenizer
+    tokenizer.pad_token = padding_for_rewards(tokenizer)
+    module = as_reward_model(start.module, tokenizer)
     args = arguments(
         RewardConfig, config, context, defaults=within_positions(STAGE.defaults(config), module)
     )
@@ -87,10 +87,10 @@ def run(config: RewardModelConfig, context: StageContext) -> StageResult:
             eval_dataset=_dataset(held_out) if held_out and args.eval_strategy != "no" else None,
             data_collator=collator(tokenizer, args.pad_to_multiple_of),
             processing_class=tokenizer,
-            peft_config=peft_config(config, "SEQ_CLS"),
+            peft_config=peft_config(start.config, "SEQ_CLS"),
         )
     names = [pair.where for pair in pairs]
-    metrics = train(trainer, config, context, rows=names, carried=_CARRIED)
+    metrics = train(trainer, start.config, context, rows=names, carried=_CARRIED)
     properties: dict[str, Any] = {}
     if context.is_main:
         if held_out:
@@ -104,6 +104,7 @@ def run(config: RewardModelConfig, context: StageContext) -> StageResult:
             **left_out.held_out_metrics(),
             "rows_left_out_per_epoch": len(pairs) % config.batch_size,
             **share_metrics(shares, "pairs"),
+            **start.template.metrics(),
         },
         properties=properties,
     )

@@ -54,11 +54,10 @@ def run(config: SftConfig, context: StageContext) -> StageResult:
     from pipeline.data.mixing import row_mixture, share_metrics
     from pipeline.data.records import ChatRow
     from pipeline.data.template import template_sha256
-    from pipeline.models.load import load_tokenizer
+    from pipeline.models.chat_templates import begun
     from pipeline.models.save import save_trained
     from pipeline.models.training import (
         check_length,
-        load_for_training,
         peft_config,
         within_positions,
     )
@@ -67,9 +66,10 @@ def run(config: SftConfig, context: StageContext) -> StageResult:
     from pipeline.training.supervised import EncodedSftTrainer
 
     source = context.model(config.model)
-    tokenizer, module = load_tokenizer(source), load_for_training(source, config)
     sources = row_sources(config.data, context.places, STAGE.data_forms, context.screen)
     rows, shares = row_mixture(sources, seed=context.seed)
+    start = begun(source, config, rows, context.places, context.revisions)
+    tokenizer, module = start.tokenizer, start.module
     args = arguments(
         SFTConfig,
         config,
@@ -95,11 +95,11 @@ def run(config: SftConfig, context: StageContext) -> StageResult:
             train_dataset=layout.train,
             eval_dataset=layout.held_out,
             processing_class=tokenizer,
-            peft_config=peft_config(config, "CAUSAL_LM"),
+            peft_config=peft_config(start.config, "CAUSAL_LM"),
         )
     if layout.collate is not None:
         trainer.data_collator = layout.collate
-    metrics = train(trainer, config, context, rows=layout.names, carried=_CARRIED)
+    metrics = train(trainer, start.config, context, rows=layout.names, carried=_CARRIED)
     properties: dict[str, Any] = {}
     if context.is_main:
         saved, properties = save_trained(trainer.model, tokenizer, source, context.out)
@@ -112,6 +112,7 @@ def run(config: SftConfig, context: StageContext) -> StageResult:
             **left_out,
             **layout.metrics,
             **share_metrics(shares, "rows"),
+            **start.template.metrics(),
         },
         properties={
             "form": "chat" if is_chat else "document",

@@ -1,0 +1,240 @@
+"""The chat template that a stage asks for, put on a tokenizer, and the tokens that it needs.
+
+A base model without a template is given one where conversations are to be learnt: its control
+tokens are added to the vocabulary, and their rows of the embeddings trained. What a template may be
+named by is recipe/chat_templates.py's subject.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+from pipeline.data.records import needs_template
+from pipeline.data.template import TEMPLATE_ERRORS
+from pipeline.data.tokens import Stretch, TextEncoder
+from pipeline.errors import PosttrainError, closest
+from pipeline.models.foreign import Loading
+from pipeline.models.load import base_of, load_tokenizer
+from pipeline.models.training import load_for_training
+from pipeline.recipe.chat_templates import (
+    DEFAULT,
+    control_tokens,
+    template_text,
+    variables,
+    with_variables,
+)
+from pipeline.recipe.config import WithTemplate
+from pipeline.recipe.references import HubModel
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from pipeline.data.records import Record
+    from pipeline.recipe.config import TrainingOnRows, TrainingStage
+    from pipeline.recipe.references import Places
+    from pipeline.stage import StageContext, StageInput
+
+_TOOL = {"type": "function", "function": {"name": "f", "description": "d", "parameters": {}}}
+_CALL = {"id": "c12345678", "type": "function", "function": {"name": "f", "arguments": {}}}
+_ASKED: dict[str, Any] = {"role": "user", "content": "x"}
+_ANSWER: dict[str, Any] = {"role": "assistant", "content": "x"}
+_CALLS: dict[str, Any] = {"role": "assistant", "content": "", "tool_calls": [_CALL]}
+_SEEN = {"role": "tool", "name": "f", "tool_call_id": "c12345678", "content": "x"}
+# Between them these have a template write the tokens that it parts turns with.
+_TALKS: tuple[tuple[list[dict[str, Any]], list[Any] | None], ...] = (
+    ([_ASKED, _ANSWER], None),
+    ([{"role": "system", "content": "x"}, _ASKED, _ANSWER], None),
+    ([_ASKED, _CALLS, _SEEN, _ANSWER], [_TOOL]),
+)
+
+
+@dataclass(frozen=True)
+class GivenTemplate:
+    """What was done to a tokenizer.
+
+    name: of the template, if another one than its own. new_tokens: added to its vocabulary.
+    """
+
+    name: str | None = None
+    new_tokens: tuple[str, ...] = ()
+
+    def metrics(self) -> dict[str, Any]:
+        """What is said of it among a stage's metrics."""
+        said: dict[str, Any] = {} if self.name is None else {"chat_template": self.name}
+        return said | ({"new_tokens": list(self.new_tokens)} if self.new_tokens else {})
+
+
+@dataclass(frozen=True)
+class Begun:
+    """What a stage begins with: a tokenizer with its template, and a model that has its tokens.
+
+    config: the stage's; with `lora`, the adapter trains the embeddings too where there are tokens
+    new to the model.
+    """
+
+    config: TrainingStage
+    tokenizer: PreTrainedTokenizerBase
+    module: PreTrainedModel
+    template: GivenTemplate
+
+    def with_new_tokens(self, module: PreTrainedModel) -> PreTrainedModel:
+        """Give another model of the same vocabulary the same new tokens."""
+        grow(module, self.tokenizer, self.template.new_tokens)
+        return module
+
+
+def begun(
+    source: StageInput,
+    config: TrainingOnRows,
+    rows: Iterable[Record],
+    places: Places,
+    commits: Mapping[str, str],
+) -> Begun:
+    """Load what a stage trains, with the chat template that it asks for or needs for its rows."""
+    tokenizer = load_tokenizer(source)
+    is_chat = any(map(needs_template, rows))
+    template = give_template(tokenizer, config, places, commits, is_chat=is_chat)
+    trained: TrainingStage = config
+    if template.new_tokens and config.lora is not None:
+        trained = _with_embeddings(config, source)
+    module = load_for_training(source, trained)
+    found = Begun(trained, tokenizer, module, template)
+    found.with_new_tokens(module)
+    return found
+
+
+def give_template(
+    tokenizer: PreTrainedTokenizerBase,
+    config: WithTemplate,
+    places: Places,
+    commits: Mapping[str, str],
+    *,
+    is_chat: bool,
+) -> GivenTemplate:
+    """Put the template that a stage asks for on a tokenizer, in place.
+
+    commits: of hub ids. is_chat: whether there are conversations, for which a tokenizer without a
+    template is given the default one. Raises PosttrainError for variables that the template does
+    not read.
+    """
+    name = config.chat_template
+    if name is None and is_chat and not tokenizer.chat_template:
+        name = DEFAULT
+    if name is not None:
+        tokenizer.chat_template = _text(name, places, commits)
+    if config.chat_template_kwargs:
+        text = tokenizer.chat_template
+        if not isinstance(text, str):
+            message = "is for a chat template, and the model has none"
+            hint = "name one with `chat_template:`"
+            raise PosttrainError("chat_template_kwargs", message, hint)
+        known = variables(text)
+        for key in config.chat_template_kwargs:
+            if key not in known:
+                message = f"the chat template reads no `{key}`"
+                hint = closest(key, known) or f"it reads {', '.join(sorted(known))}"
+                raise PosttrainError("chat_template_kwargs", message, hint)
+        tokenizer.chat_template = with_variables(text, config.chat_template_kwargs)
+    return GivenTemplate(name, _add_tokens(tokenizer) if name is not None else ())
+
+
+def give_known_template(
+    tokenizer: PreTrainedTokenizerBase, config: object, context: StageContext
+) -> GivenTemplate:
+    """Put the template that a stage asks for on a tokenizer, where no tokens can be added.
+
+    Raises PosttrainError for a template whose control tokens the model has not.
+    """
+    if not isinstance(config, WithTemplate):
+        return GivenTemplate()
+    asked = context.places, context.revisions
+    template = give_template(tokenizer, config, *asked, is_chat=False)
+    if template.new_tokens:
+        message = f"the model has no token `{template.new_tokens[0]}` of the chat template"
+        hint = "`stage: sft` with this template adds and trains it"
+        raise PosttrainError(context.name, message, hint)
+    return template
+
+
+def _with_embeddings(config: TrainingOnRows, source: StageInput) -> TrainingOnRows:
+    """Return a stage whose adapter trains and saves the embeddings whole."""
+    assert config.lora is not None
+    whole = base_of(source) or source
+    with torch.device("meta"):
+        model_config = AutoConfig.from_pretrained(
+            whole.path, revision=whole.revision, trust_remote_code=False
+        )
+        shape: Any = AutoModelForCausalLM.from_config(model_config)
+    ends = (shape.get_input_embeddings(), shape.get_output_embeddings())
+    is_tied = ends[0] is not None and ends[1] is not None and bool(model_config.tie_word_embeddings)
+    names = [
+        name.rpartition(".")[2]
+        for name, each in shape.named_modules()
+        if any(each is end for end in ends[: 1 if is_tied else 2])
+    ]
+    extra = dict(config.lora.model_extra or {})
+    extra["modules_to_save"] = sorted({*(extra.get("modules_to_save") or ()), *names})
+    if is_tied:
+        extra["ensure_weight_tying"] = True
+    lora = type(config.lora).model_validate({**dict(config.lora), **extra})
+    return config.model_copy(update={"lora": lora})
+
+
+def _text(name: str, places: Places, commits: Mapping[str, str]) -> str:
+    try:
+        found = template_text(name, places)
+    except ValueError as error:
+        message, _, hint = str(error).partition("; ")
+        raise PosttrainError("chat_template", message, hint) from error
+    if not isinstance(found, HubModel):
+        return found
+    revision = found.revision or commits.get(found.id)
+    with Loading(found.id, "a tokenizer", is_local=False):
+        other = AutoTokenizer.from_pretrained(found.id, revision=revision, trust_remote_code=False)
+    if not isinstance(other.chat_template, str):
+        raise PosttrainError("chat_template", f"`{name}` has no chat template", "name another")
+    return other.chat_template
+
+
+def _add_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
+    """Add the control tokens that the template writes and the tokenizer has not."""
+    written: dict[str, None] = {}
+    for messages, tools in _TALKS:
+        try:
+            text = tokenizer.apply_chat_template(
+                messages, tools=tools, tokenize=False, add_generation_prompt=False
+            )
+        except TEMPLATE_ERRORS:  # what it refuses it does not write
+            continue
+        written |= dict.fromkeys(control_tokens(str(text)))
+    there: Any = tokenizer.added_tokens_encoder
+    new = [token for token in written if token not in there]
+    tokenizer.add_tokens(new, special_tokens=True)  # pyright: ignore[reportArgumentType]
+    return tuple(new)
+
+
+@torch.no_grad()
+def grow(
+    module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, new_tokens: Sequence[str]
+) -> None:
+    """Give new tokens rows in the embeddings, each the mean of those of what it is spelled with.
+
+    Upstream draws them at random; so they begin among the words, each in a place of its own.
+    """
+    if not new_tokens:
+        return
+    encoder = TextEncoder(tokenizer)
+    spelled = encoder.encode([Stretch(token, "nothing", token) for token in new_tokens])
+    ends = [module.get_input_embeddings(), module.get_output_embeddings()]
+    if len(tokenizer) > ends[0].weight.shape[0]:
+        module.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+        ends = [module.get_input_embeddings(), module.get_output_embeddings()]
+    for weight in {id(end.weight): end.weight for end in ends if end is not None}.values():
+        for token, ids in zip(new_tokens, spelled, strict=True):
+            weight[tokenizer.convert_tokens_to_ids(token)] = weight[ids].mean(dim=0)
