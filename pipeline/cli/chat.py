@@ -38,7 +38,7 @@ def chat(
     max_new_tokens: Annotated[int, typer.Option(help="How long an answer may be.")] = 256,
     seed: Annotated[int, typer.Option(help="The same seed gives the same answers.")] = 0,
     form: Annotated[
-        Literal["chat", "document"] | None,
+        Literal["document", "chat"] | None,
         typer.Option(help="Answer, or continue a text; without it, what the model was made for."),
     ] = None,
     precision: Annotated[
@@ -90,7 +90,7 @@ def _bound(port: int | None) -> "socket":
 
 def _loaded(
     source: "StageInput",
-    form: Literal["chat", "document"] | None,
+    form: Literal["document", "chat"] | None,
     precision: Literal["fp32", "bf16", "fp16"],
 ) -> "LanguageModel":
     from rich.console import Console

@@ -31,7 +31,7 @@ class AdoptConfig(WithTemplate):
     stage: Literal["adopt"]
     model: ModelRef | None = None
     gguf: FileName | None = None
-    form: Literal["chat", "document"] | None = None
+    form: Literal["document", "chat"] | None = None
 
     @model_validator(mode="after")
     def _one_source(self) -> AdoptConfig:
