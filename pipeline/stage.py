@@ -68,6 +68,7 @@ class StageContext:
     processes: how many share the work.
     screen: passes on the rows of a source that may be trained on (pipeline/data/screening.py);
     without one all may.
+    run: the name of its run: the recipe's, of several seeds `name/seed-3`.
     """
 
     name: str
@@ -85,6 +86,7 @@ class StageContext:
     is_main: bool = True
     processes: int = 1
     screen: Screens | None = None
+    run: str = ""
 
     def stop_if_asked(self) -> None:
         """Raise InterruptedRunError when the user asked to stop; for work without checkpoints."""

@@ -48,11 +48,19 @@ def changed_execution(
     for key in sorted(EXECUTION_KEYS & {*now, *then}):
         values = [each.get(key, defaults.get(key, _NOT_SAID)) for each in (now, then)]
         if values[0] != values[1]:
-            changed.append(f"`{key}` is now {values[0]}, was {values[1]}")
+            told = _not_told(*values) if key == "report_to" else ""
+            changed.append(f"`{key}` is now {values[0]}, was {values[1]}{told}")
     launched = before.get("launch", {}).get("with")
     if config.launch is not None and launched not in (None, launch.launcher):
         changed.append(f"`launch` is now {launch.launcher}, was {launched}")
     return changed
+
+
+def _not_told(now: Any, then: Any) -> str:
+    """Return which trackers know nothing of a stage that ran before they were named."""
+    named = [{each} if isinstance(each, str) else set(each or ()) for each in (now, then)]
+    new = sorted(named[0] - named[1] - {"none"})
+    return f", so nothing was logged to {' and '.join(new)}" if new else ""
 
 
 def _of_rollouts(config: TrainingStage, given: Mapping[str, Any]) -> Iterator[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from contextlib import contextmanager
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from torch import distributed
 from pipeline.errors import InfrastructureError, PosttrainError
 from pipeline.recipe.batch import split_batch
 from pipeline.recipe.training_args import RENAMED, with_new_names
+from pipeline.training.trackers import run_names, write_into
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 
     from pipeline.recipe.config import TrainingStage
     from pipeline.stage import StageContext
-
-_TENSORBOARD = "TENSORBOARD_LOGGING_DIR"  # how upstream is told where its event files go
-_OF_THE_USER = os.environ.get(_TENSORBOARD)
 
 
 def arguments(
@@ -44,8 +41,8 @@ def arguments(
         **with_new_names(defaults),
         **with_new_names(config.training_args),
     }
-    # Else below the checkpoints, which are gone when the stage is done.
-    os.environ[_TENSORBOARD] = _OF_THE_USER or str(context.out / "tensorboard")
+    given = {**run_names(context), **given}
+    write_into(context, str(given.get("project", "posttrain")))
     is_on_cpu = not _has_accelerator() or bool(given.get("use_cpu"))
     if config.precision == "fp16" and is_on_cpu:  # upstream would train in fp32
         message = "`precision` fp16 needs a GPU, and torch finds none to train on"

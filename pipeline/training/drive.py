@@ -17,6 +17,7 @@ from pipeline.models.training import check_adapter
 from pipeline.training.arguments import refusals
 from pipeline.training.rows import NumberedRows
 from pipeline.training.supervisor import Supervisor, find_best
+from pipeline.training.trackers import completed, tell_again
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,9 +61,10 @@ def train(
     trainer.data_collator = NumberedRows(trainer.data_collator)
     finished = _finished(trainer, context)
     if finished is not None:
+        tell_again(trainer, context)
         return {"steps": finished, **_best(trainer), **supervisor.last_logged()}
     checkpoint = str(context.resume_from) if context.resume_from else None
-    with refusals(context):
+    with refusals(context), completed(trainer, context):
         output = trainer.train(resume_from_checkpoint=checkpoint)
     if supervisor.was_stopped:
         raise InterruptedRunError(

@@ -1,0 +1,151 @@
+"""What TensorBoard, trackio and wandb write lies in the stage's folder, and so in its artifact.
+
+`report_to` says who is told; how is upstream's. Each stage is a run of its own under its name, in
+the project named like the recipe, so that the stages of a run stand side by side. What the user has
+set in the environment or in `training_args` goes before.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import netrc
+import os
+import sys
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from transformers import TrainerCallback
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from transformers import Trainer, TrainerControl, TrainerState, TrainingArguments
+
+    from pipeline.stage import StageContext
+
+_WANDB_HOST = "api.wandb.ai"
+_FOLDERS = {
+    "tensorboard": "TENSORBOARD_LOGGING_DIR",
+    "trackio": "TRACKIO_DIR",
+    "wandb": "WANDB_DIR",
+}
+# What each reads from the environment, and what the user had there before any stage ran.
+_READ = (*_FOLDERS.values(), "WANDB_PROJECT", "WANDB_MODE", "WANDB_SILENT", "WANDB_CONSOLE")
+_OF_THE_USER = {name: os.environ[name] for name in _READ if name in os.environ}
+
+
+def run_names(context: StageContext) -> dict[str, str]:
+    """Return the names of a stage's run and project, as arguments of upstream's.
+
+    One of several seeds is named so: `sft-seed-3`.
+    """
+    project, _, seed = context.run.partition("/")
+    run_name = "-".join(filter(None, (context.name, seed)))
+    return {"run_name": run_name, **({"project": project} if project else {})}
+
+
+def write_into(context: StageContext, project: str) -> None:
+    """Have every tracker write into the stage's folder; called before a trainer is made."""
+    folder = context.out.absolute()
+    wanted = {
+        _FOLDERS["tensorboard"]: str(folder / "tensorboard"),
+        _FOLDERS["trackio"]: str(folder / "trackio"),
+        _FOLDERS["wandb"]: str(folder),  # wandb makes a folder `wandb` in it
+        "WANDB_PROJECT": project,
+        "WANDB_SILENT": "true",
+        "WANDB_CONSOLE": "off",
+        **({} if _has_wandb_key() else {"WANDB_MODE": "offline"}),
+    }
+    for name, value in wanted.items():
+        os.environ[name] = _OF_THE_USER.get(name, value)
+    # It reads its folder when it is imported; an earlier stage of this process may have done so.
+    for name in [name for name in sys.modules if name.partition(".")[0] == "trackio"]:
+        del sys.modules[name]
+
+
+@contextmanager
+def completed(trainer: Trainer, context: StageContext) -> Generator[None]:
+    """Have a resumed training's logs begin at its beginning; end the trackers' runs with it.
+
+    Else wandb would take the next stage for more of this one.
+    """
+    trackers = _trackers_of(trainer, context)
+    if trackers and context.resume_from is not None:
+        trainer.add_callback(_Replay(trackers, context.out / "metrics.jsonl"))
+    try:
+        yield
+    finally:
+        wandb: Any = sys.modules.get("wandb")
+        if wandb is not None and wandb.run is not None:
+            wandb.finish()
+            wandb.teardown()  # its settings, the folder among them, are those of the first run
+        _drop_links(context.out / "wandb")
+
+
+def tell_again(trainer: Trainer, context: StageContext) -> None:
+    """Tell the trackers all that was logged by a training that was over when it was stopped."""
+    handler = trainer.callback_handler
+    trackers = _trackers_of(trainer, context)
+    given = {"model": trainer.model, "processing_class": handler.processing_class}
+    with completed(trainer, context):
+        for tracker in trackers:
+            tracker.on_train_begin(trainer.args, trainer.state, trainer.control, **given)
+        replay = _Replay(trackers, context.out / "metrics.jsonl")
+        replay.on_train_begin(trainer.args, trainer.state, trainer.control, **given)
+        for tracker in trackers:
+            tracker.on_train_end(trainer.args, trainer.state, trainer.control, **given)
+
+
+class _Replay(TrainerCallback):
+    """Tells trackers what was logged before a stop: their files went back to the checkpoint too."""
+
+    def __init__(self, trackers: list[TrainerCallback], metrics: Path) -> None:
+        self._trackers = trackers
+        self._metrics = metrics
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
+    ) -> None:
+        """Log every line that metrics.jsonl has up to the checkpoint, at its step."""
+        if not state.is_world_process_zero or not self._metrics.exists():
+            return
+        for line in self._metrics.read_text(encoding="utf-8").splitlines():
+            logs = json.loads(line)
+            then = copy.copy(state)
+            then.global_step = logs.pop("step")
+            for tracker in self._trackers:
+                tracker.on_log(args, then, control, logs=dict(logs), **given)
+
+
+def _trackers_of(trainer: Trainer, context: StageContext) -> list[TrainerCallback]:
+    """Return the trackers that write into the stage's folder."""
+    folder = context.out.absolute()
+    here = {
+        INTEGRATION_TO_CALLBACK[name]
+        for name, variable in _FOLDERS.items()
+        if Path(os.environ.get(variable, "/")).is_relative_to(folder)
+    }
+    return [each for each in trainer.callback_handler.callbacks if type(each) in here]
+
+
+def _has_wandb_key() -> bool:
+    """Whether wandb can log in without asking; without, it writes files to be sent later."""
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    with suppress(OSError, netrc.NetrcParseError, RuntimeError):
+        return netrc.netrc(os.environ.get("NETRC")).authenticators(_WANDB_HOST) is not None
+    return False
+
+
+def _drop_links(folder: Path) -> None:
+    """Remove the links that wandb leaves beside its files; an artifact holds files alone."""
+    if not folder.is_dir():
+        return
+    for path in folder.rglob("*"):
+        if path.is_symlink():
+            path.unlink()
+    logging.getLogger(__name__).info("wandb's files are in %s; `wandb sync` sends them", folder)
