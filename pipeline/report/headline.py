@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from eval.results import STYLES
@@ -40,8 +41,8 @@ def _pretrained(metrics: Mapping[str, Any], _: Path) -> str:
         if key.startswith(_OF_HELD_OUT) and isinstance(value, float)
     ]
     if texts:
-        each = " and ".join(f"{value:.3f}" for value in texts[:2])
-        return f"{each} bits per byte of held-out text"
+        said = f"{fmean(texts):.3f} bits per byte of held-out text"
+        return said if len(texts) == 1 else f"{said}, mean of {len(texts)}"
     return _loss(metrics)
 
 
@@ -91,7 +92,7 @@ def _evaluated(metrics: Mapping[str, Any], _: Path) -> str:
     if len(scores) == 1:
         return f"{next(iter(best))} {scores[0]:.2f}"
     if scores:
-        return f"{sum(scores) / len(scores):.2f}, mean of {len(scores)} tasks"
+        return f"{fmean(scores):.2f}, mean of {len(scores)} tasks"
     read = [(m["text"], v) for k, v in metrics.items() if (m := _READ.fullmatch(k)) and v]
     return f"{read[0][1]:.3f} bits per byte of {read[0][0]}" if read else ""
 

@@ -1,0 +1,62 @@
+"""The one figure that a stage is told by at a run's end."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pipeline.report.headline import headline
+from pipeline.run.store import Artifact
+
+
+def told(kind, metrics, path=Path("nowhere")):
+    return headline(Artifact("s", kind, "policy", path, "0", {}, {}, {}, metrics, {}, {}))
+
+
+HELD_OUT = {"held_out_accuracy": 0.72, "held_out_low": 0.7, "held_out_high": 0.741}
+ASKED = {
+    "facts choice_accuracy zero-shot": 0.98,
+    "facts verified_accuracy zero-shot": 0.5,
+    "facts verified_accuracy few-shot 3": 0.75,
+    "of two words verified_accuracy chain-of-thought": 0.25,
+    "facts pass@4 zero-shot": 1.0,
+    "a text.txt bits_per_byte window 128": 1.25,
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "metrics", "said"),
+    [
+        ("tokenizer", {"vocab_size": 1280, "trained_on_bytes": 9}, "1,280 tokens"),
+        ("pretrain", {"steps": 9, "loss": 2.5}, "loss 2.500"),
+        ("pretrain", {"bits_per_byte a": 1.0}, "1.000 bits per byte of held-out text"),
+        (
+            "pretrain",
+            {"loss": 2.5, "bits_per_byte a": 1.0, "bits_per_byte b": 2.0},
+            "1.500 bits per byte of held-out text, mean of 2",
+        ),
+        ("sft", {"steps": 9, "loss": 2.5, "eval_loss": 2.25}, "held-out loss 2.250"),
+        ("reward_model", HELD_OUT, "0.72 [0.70, 0.74] of held-out pairs ranked right"),
+        (
+            "dpo",
+            {**HELD_OUT, "kl": 1.94},
+            "0.72 [0.70, 0.74] of held-out pairs ranked right, KL 1.9 nats",
+        ),
+        ("merge", {"parameters": 554_000}, "554k parameters"),
+        ("evaluate", ASKED, "0.50, mean of 2 tasks"),
+        ("evaluate", {"facts verified_accuracy zero-shot": 0.5}, "facts 0.50"),
+        ("evaluate", {"a.txt bits_per_byte window 128": 1.25}, "1.250 bits per byte of a.txt"),
+        ("compare", {"ships": False}, "DO NOT SHIP"),
+        ("compare", {"ppo facts": 0.1}, "see below"),
+        ("made elsewhere", {"exact": True, "hits": 3}, "hits 3"),
+        ("made elsewhere", {}, ""),
+    ],
+)
+def test_a_stage_is_told_by_the_figure_that_matters(kind, metrics, said):
+    assert told(kind, metrics) == said
+
+
+def test_ppo_is_told_by_its_score_and_what_it_costs(tmp_path):
+    lines = ({"objective/scores": score, "objective/kl": 3.2} for score in (0.31, 0.74))
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert told("ppo", {}, tmp_path) == "score 0.31 -> 0.74, KL 3.2 nats"
