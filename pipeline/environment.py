@@ -4,6 +4,7 @@ Only defaults: what the user has set stays. No library is imported here.
 """
 
 import os
+import warnings
 from collections.abc import Mapping
 
 DEFAULTS: Mapping[str, str] = {
@@ -15,9 +16,17 @@ DEFAULTS: Mapping[str, str] = {
     "TQDM_DISABLE": "1",  # bars of libraries; ours are not tqdm's
     "TRANSFORMERS_VERBOSITY": "warning",
 }
+# PEFT and TRL still read this name of transformers'.
+_BETWEEN_LIBRARIES = ("`is_gradient_checkpointing` is deprecated",)
 
 
 def set_environment() -> None:
     """Set what the user has not set, before any library reads it; child processes inherit it."""
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
+
+
+def ignore_talk_between_libraries() -> None:
+    """Pass over warnings by which one library tells another one what nobody else can mend."""
+    for message in _BETWEEN_LIBRARIES:
+        warnings.filterwarnings("ignore", message=message, category=FutureWarning)

@@ -11,7 +11,7 @@ import typer
 from pipeline.cli import chat, compare, doctor, export, init, recipes, report
 from pipeline.cli.app import app
 from pipeline.disk import disk_failure
-from pipeline.environment import set_environment
+from pipeline.environment import ignore_talk_between_libraries, set_environment
 from pipeline.errors import InfrastructureError, InterruptedRunError, PosttrainError, printable
 
 __all__ = ["app", "chat", "compare", "doctor", "export", "init", "main", "recipes", "report"]
@@ -26,6 +26,7 @@ def main() -> None:
     # Looking through all installed packages for plugins takes pydantic longer than a plan.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "1")
     set_environment()
+    ignore_talk_between_libraries()
     try:
         left_with = app(sys.argv[1:] or ["--help"], standalone_mode=False)
         sys.stdout.flush()  # at the interpreter's end it would be a traceback

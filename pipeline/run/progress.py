@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pipeline.stage import Progress as ProgressProtocol
 
 _LINE_EVERY_S = 10.0
+_LONGEST_LABEL = 36
 _WIDE = 110  # columns of a terminal that has room for the note, too
 
 
@@ -87,7 +88,7 @@ class _Bars:
             for task in self._tasks.values():
                 self._bars.update(task, visible=False)
             self._tasks[label] = self._bars.add_task(
-                label, total=total, stage=self._name, note="", rate=""
+                _fitting(label), total=total, stage=self._name, note="", rate=""
             )
         rate = self._rate.text(label, done, total)
         self._bars.update(
@@ -111,6 +112,13 @@ class _Lines:
         parts = [f"{self._name} {label} {done}/{total}", rate, note]
         self._stream.write("  " + ", ".join(part for part in parts if part) + "\n")
         self._stream.flush()
+
+
+def _fitting(label: str) -> str:
+    """Return a label that leaves room for the bar and the time."""
+    if len(label) <= _LONGEST_LABEL:
+        return label
+    return f"{label[: _LONGEST_LABEL - 1]}\N{HORIZONTAL ELLIPSIS}"
 
 
 def _numbered(name: str, course: Course | None) -> str:

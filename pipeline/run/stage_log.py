@@ -8,10 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.disk import disk_failure
+from pipeline.environment import ignore_talk_between_libraries
 
 LOG = "log.txt"
-# What one library tells another one: PEFT and TRL still read this name of transformers'.
-_BETWEEN_LIBRARIES = ("`is_gradient_checkpointing` is deprecated",)
 
 
 @contextmanager
@@ -23,8 +22,7 @@ def logged(path: Path) -> Generator[None]:
     others = root.handlers[:]
     root.handlers[:] = [handler]
     with warnings.catch_warnings():
-        for message in _BETWEEN_LIBRARIES:
-            warnings.filterwarnings("ignore", message=message, category=FutureWarning)
+        ignore_talk_between_libraries()
         logging.captureWarnings(True)
         try:
             yield

@@ -149,6 +149,12 @@ def test_logs_print_the_training_step_by_step(call) -> None:
     assert "has logged nothing yet" in call("logs", "tiny.yaml", "sft", "--set", "seed=99").err
 
 
+def test_libraries_have_nothing_to_warn_of(finished: Path) -> None:
+    logs = list(finished.glob("runs/store/*/log.txt"))
+    assert len(logs) > 2
+    assert [log.read_text() for log in logs] == [""] * len(logs)
+
+
 def test_logs_print_metrics(call) -> None:
     lines = call("logs", "tiny.yaml", "sft", "--metrics").out.splitlines()
     assert [json.loads(line)["step"] for line in lines] == list(range(1, 21))
