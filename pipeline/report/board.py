@@ -57,6 +57,7 @@ class Board:
     """tasks: told by their main metric. texts: where less is better. preferred: win rates.
 
     means: over `num_meant` tasks, those that every model has a score on; empty for fewer than two.
+    preferences: mean win rates over all tasks that have one, by model.
     """
 
     baseline: str
@@ -64,6 +65,7 @@ class Board:
     tasks: tuple[TaskRow, ...]
     texts: tuple[TaskRow, ...]
     preferred: tuple[TaskRow, ...]
+    preferences: Mapping[str, Estimate]
     means: tuple[ModelMean, ...]
     num_meant: int
 
@@ -80,12 +82,18 @@ def board(comparison: Comparison) -> Board:
         if row.metric != REWARD  # which has a scale of its own
         and all((found := row.rows.get(model)) and found.score for model in comparison.models)
     ]
+    preferred = _by_subject([row for row in best if row.metric == "win_rate"])
     return Board(
         baseline=comparison.baseline,
         models=comparison.models,
         tasks=tasks,
         texts=_by_subject([row for row in best if row.lower_is_better]),
-        preferred=_by_subject([row for row in best if row.metric == "win_rate"]),
+        preferred=preferred,
+        preferences={
+            model: found
+            for model in comparison.candidates
+            if (found := _preference(model, preferred)) is not None
+        },
         means=tuple(_mean(model, meant) for model in comparison.models) if len(meant) > 1 else (),
         num_meant=len(meant),
     )
@@ -112,6 +120,11 @@ def _mean(model: str, tasks: Sequence[TaskRow]) -> ModelMean:
     score, delta = _mean_of(rows, lambda row: row.score), _mean_of(rows, lambda row: row.delta)
     assert score is not None
     return ModelMean(model, score, delta)
+
+
+def _preference(model: str, preferred: Sequence[TaskRow]) -> Estimate | None:
+    rows = [task.rows[model] for task in preferred if model in task.rows]
+    return _mean_of([row for row in rows if row.score], lambda row: row.score)
 
 
 def _mean_of(

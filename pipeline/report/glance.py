@@ -7,19 +7,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pipeline.report.board import board, loss_text, rests_on, unguarded_losses
+from pipeline.report.board import board, rests_on, unguarded_losses
 from pipeline.report.html.read import comparison_of
 from pipeline.report.html.words import digits_of, metric_label
 from pipeline.report.plain import escape
 from pipeline.report.tables import Column, print_table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from rich.console import Console
 
     from pipeline.report.board import Board, ModelMean, TaskRow
-    from pipeline.report.html.comparison import Comparison, Estimate, ScoreRow
+    from pipeline.report.html.comparison import (
+        Comparison,
+        Condition,
+        Estimate,
+        GateVerdict,
+        ScoreRow,
+    )
 
 _COLOURS = {"gain": "green", "loss": "red"}
 _SHOWN_LOSSES = 3
@@ -40,22 +46,43 @@ def print_glance(name: str, raw: Mapping[str, Any], console: Console) -> None:
 
 def print_verdicts(comparison: Comparison, console: Console) -> None:
     """Print which candidates may ship, what that rests on, and the losses that it passes over."""
-    for verdict in comparison.gate.verdicts if comparison.gate else ():
+    verdicts = comparison.gate.verdicts if comparison.gate else ()
+    for rests, models in _by_conditions(verdicts).items():
+        of = "" if len(models) == len(verdicts) else f" of {', '.join(models)}"
+        console.print(f"SHIP{escape(of)} rests on {_ascii(rests)}", highlight=False)
+    for verdict in verdicts:
         said = "[green]SHIP[/]" if verdict.ships else "[red]DO NOT SHIP[/]"
-        num = len(verdict.conditions)
-        held = f"{num - len(verdict.failed)} of {num} conditions hold"
-        console.print(
-            f"[bold]{escape(verdict.model)}: {said}[/], {held} ({_ascii(rests_on(verdict))})",
-            highlight=False,
-        )
-        for condition in verdict.failed:
-            console.print(f"  [red]fails[/]  {_ascii(condition.reason)}", highlight=False)
+        parts = [f"{_condition(condition)} fails" for condition in verdict.failed]
         losses = unguarded_losses(verdict, comparison)
-        for row in losses[:_SHOWN_LOSSES]:
-            said = _ascii(loss_text(row, digits_of(row.metric)))
-            console.print(f"  [yellow]lost, no condition looks at it[/]  {said}", highlight=False)
-        if len(losses) > _SHOWN_LOSSES:
-            console.print(f"  [yellow]and {len(losses) - _SHOWN_LOSSES} more losses[/]")
+        if losses:
+            parts.append(f"lost, and no condition looks at it: {_losses(losses)}")
+        because = f": {'; '.join(parts)}" if parts else ""
+        console.print(f"[bold]{escape(verdict.model)} {said}[/]{because}", highlight=False)
+
+
+def _by_conditions(verdicts: Sequence[GateVerdict]) -> dict[str, list[str]]:
+    """Return the candidates by what is asked of them, which is the same of all as a rule."""
+    found: dict[str, list[str]] = {}
+    for verdict in verdicts:
+        found.setdefault(rests_on(verdict), []).append(verdict.model)
+    return found
+
+
+def _condition(condition: Condition) -> str:
+    end = "" if condition.value is None else f" ({condition.value:+.3f})"
+    return f"[red]{escape(condition.key)}{end}[/]"
+
+
+def _losses(losses: Sequence[ScoreRow]) -> str:
+    """Return the biggest losses, and how many more there are."""
+    said = [
+        f"{escape(row.task)}, {metric_label(row.metric)} "
+        f"[red]{row.delta.value:+.{digits_of(row.metric)}f}[/]"
+        for row in losses[:_SHOWN_LOSSES]
+        if row.delta is not None
+    ]
+    more = len(losses) - len(said)
+    return ", ".join(said) + (f" and {more} more" if more else "")
 
 
 def _rows(found: Board) -> Iterator[tuple[str, ...]]:
@@ -69,9 +96,11 @@ def _rows(found: Board) -> Iterator[tuple[str, ...]]:
     for task in found.texts:
         label = f"{metric_label(task.metric)}, {task.task}"
         yield (escape(label), *_cells(task, found))
-    for task in found.preferred:
-        label = f"{task.task}: preferred to {found.baseline}'s"
-        yield (escape(label), *(_preferred_cell(task, model) for model in found.models))
+    if found.preferences:
+        num = len(found.preferred)
+        where = found.preferred[0].task if num == 1 else f"mean of {num} tasks"
+        label = f"preferred to {found.baseline}'s, {where}"
+        yield (escape(label), *(_preference(found.preferences.get(m)) for m in found.models))
 
 
 def _cells(task: TaskRow, found: Board) -> Iterator[str]:
@@ -107,12 +136,12 @@ def _mean_cell(mean: ModelMean) -> str:
     return f"{said}\n[dim]{_interval(mean.delta, '+')}[/]"
 
 
-def _preferred_cell(task: TaskRow, model: str) -> str:
-    row = task.rows.get(model)
-    if row is None or row.score is None:
+def _preference(found: Estimate | None) -> str:
+    if found is None:
         return ""
-    said = f"{row.score.value:.2f} {_interval(row.score, '')}"
-    return f"[{_COLOURS[row.verdict]}]{said}[/]" if row.verdict else said
+    said = f"{found.value:.2f} {_interval(found, '')}"
+    side = found.side_of(0.5)
+    return f"[{'green' if side > 0 else 'red'}]{said}[/]" if side else said
 
 
 def _interval(found: Estimate, sign: str, digits: int = 2) -> str:

@@ -59,7 +59,7 @@ def test_a_run_with_everything_there_runs_nothing_and_shows_the_comparison(call)
     assert said.code == 0, said.err
     assert said.out.count("cached") == 10  # a line and a row for each of five stages
     assert re.search(r"^task +base +sft$", said.out, re.MULTILINE)
-    assert "arithmetic: preferred to base's" in said.out
+    assert "preferred to base's, arithmetic" in said.out
     assert "results: runs/tiny" in said.out
     assert "posttrain compare tiny.yaml:compare --full" in said.out
     assert len(said.out.splitlines()) < 24, "it ends in one screen"
@@ -71,7 +71,7 @@ def test_all_of_a_finished_comparison_is_printed_when_it_is_asked_for(call) -> N
     assert "arithmetic: verified accuracy" in said.out
     assert "arithmetic: win rate over base" in said.out
     short = call("compare", "tiny.yaml:compare")
-    assert "arithmetic: preferred to base's" in short.out
+    assert "preferred to base's, arithmetic" in short.out
     assert "win rate over" not in short.out
 
 

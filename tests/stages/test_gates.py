@@ -102,18 +102,16 @@ def test_a_gate_that_fails_ends_a_whole_run_with_code_1_each_time(finished: Path
     assert again.code == 1
     assert again.err == first.splitlines()[-1].removeprefix("1: ") + "\n"
     assert again.out.count("cached") == 2 * 7
-    assert "sft: DO NOT SHIP" in again.out
-    failed = (
-        r"fails  arithmetic verified_accuracy, zero-shot: the lower end of the difference, .* 0\.9"
-    )
-    assert re.search(failed, again.out)
-    assert re.search(r"conditions hold \(.*arithmetic choice_accuracy: score at most 1", again.out)
+    said = " ".join(again.out.split())
+    assert re.search(r"SHIP rests on .*arithmetic choice_accuracy: score at most 1", said)
+    failed = r"sft DO NOT SHIP: arithmetic verified_accuracy zero-shot \([-+.\d]+\) fails"
+    assert re.search(failed, said)
 
 
 def test_a_gate_that_holds_ships_with_code_0(call, finished: Path) -> None:
     said = call("run", "tiny.yaml", "--stage", "greedy")
     assert said.code == 0, said.err
-    assert "sft: SHIP" in said.out
+    assert "sft SHIP" in said.out
     assert _comparison(finished / "runs/tiny/greedy")["gate"]["ships"] is True
 
 

@@ -169,11 +169,12 @@ class Divergence:
 
 @dataclass(frozen=True)
 class Condition:
-    """One bound of the gate on one row; reason: what was found."""
+    """One bound of the gate on one row. value: the end that is bounded; reason: what was found."""
 
     key: str
     bound: str
     limit: float
+    value: float | None
     task: str
     metric: str
     holds: bool

@@ -278,6 +278,7 @@ def _condition(raw: Mapping[str, Any], metrics_by_task: Mapping[str, Sequence[st
         key=key,
         bound=str(raw["bound"]),
         limit=float(raw["limit"]),
+        value=raw.get("value"),
         task=resolve(key, metrics_by_task).task,
         metric=str(raw["metric"]),
         holds=bool(raw["holds"]),
