@@ -32,6 +32,10 @@ _EVALUATION: tuple[dict[str, Any], ...] = (
 )
 _REPORTS: tuple[Any, ...] = ("none", "none", "none", "tensorboard", "wandb", ["mlflow"])
 _WORDS = "Once upon a time there was a dog. "
+_REWARD = """\
+def longer(completions, **columns):
+    return [float(len(str(each))) for each in completions]
+"""
 MODELS = ("llama", "gpt2", "bloom")
 
 
@@ -45,7 +49,7 @@ class Drawn:
 
 def drawn_recipes() -> st.SearchStrategy[Drawn]:
     """Return recipes of one training stage, a random model of two layers and a few rows."""
-    return st.builds(_drawn, st.sampled_from(("sft", "reward_model", "dpo")), st.data())
+    return st.builds(_drawn, st.sampled_from(("sft", "reward_model", "dpo", "ppo")), st.data())
 
 
 def _drawn(kind: str, data: st.DataObject) -> Drawn:
@@ -67,18 +71,28 @@ def _drawn(kind: str, data: st.DataObject) -> Drawn:
     if pick(st.booleans()):
         targets = pick(st.sampled_from(_TARGETS))
         stage["lora"] = {"r": 2, "target_modules": targets, **pick(st.sampled_from(_LORA_FIELDS))}
-    args: dict[str, Any] = {"max_steps": 1, **pick(st.sampled_from(_EVALUATION))}
-    if pick(st.booleans()):
-        args["max_length"] = pick(st.sampled_from((2, 20, 60, 120, 256, 300)))
+    lengths = st.sampled_from((2, 20, 60, 120, 256, 300))
+    if kind == "ppo":
+        stage["prompts"] = stage.pop("data")
+        stage.pop("truncation_side", None)
+        stage |= {"reward": {"use": "longer:longer"}, "best_of": 0}
+        args: dict[str, Any] = {"total_episodes": 2, "num_ppo_epochs": 1}
+        args["max_completion_length"] = pick(st.sampled_from((4, 8, 250, 256)))
+        args |= {"max_prompt_length": pick(lengths)} if pick(st.booleans()) else {}
+    else:
+        args = {"max_steps": 1, **pick(st.sampled_from(_EVALUATION))}
+        args |= {"max_length": pick(lengths)} if pick(st.booleans()) else {}
     args["report_to"] = pick(st.sampled_from(_REPORTS))
-    lengths = pick(st.lists(st.integers(0, 5), min_size=4, max_size=12))
-    rows = [_row(kind, number, length) for number, length in enumerate(lengths)]
+    sizes = pick(st.lists(st.integers(0, 5), min_size=4, max_size=12))
+    rows = [_row(kind, number, size) for number, size in enumerate(sizes)]
     recipe = {"name": "tiny", "seed": 3, "stages": {"train": {**stage, "training_args": args}}}
     return Drawn(recipe, {"rows.jsonl": rows})
 
 
 def _row(kind: str, number: int, length: int) -> dict[str, Any]:
     asked, answer = f"{number}? {_WORDS * (number % 3)}", _WORDS * length + "The end."
+    if kind == "ppo":
+        return {"prompt": [{"role": "user", "content": f"{number}? {_WORDS * length}"}]}
     if kind != "sft":
         return {"prompt": asked, "chosen": answer, "rejected": "No."}
     turns = {"user": asked, "assistant": answer}
@@ -102,6 +116,7 @@ def checked_and_run(drawn: Drawn, models: Path, folder: Path) -> tuple[Ended, En
     shutil.rmtree(folder / "runs", ignore_errors=True)
     recipe = folder / "recipe.yaml"
     recipe.write_text(yaml.safe_dump(dict(drawn.recipe)))
+    (folder / "longer.py").write_text(_REWARD)
     for name, rows in drawn.files.items():
         (folder / name).write_text("".join(f"{json.dumps(row)}\n" for row in rows))
 

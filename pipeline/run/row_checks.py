@@ -18,7 +18,7 @@ from pipeline.data.screening import Screen
 from pipeline.data.tasks import FileRows, task_rows
 from pipeline.errors import PosttrainError
 from pipeline.recipe.config import TrainingOnRows, WithTemplate
-from pipeline.recipe.references import HubModel, LocalModel, model_source
+from pipeline.recipe.references import HubModel, LocalModel, StageOutput, model_source
 from pipeline.recipe.row_limit import row_limit
 from pipeline.recipe.train_checks import settings
 from pipeline.run.followers import decontaminate_of
@@ -97,6 +97,7 @@ class _Checks:
     fetches: bool
     forms: dict[str, Form] = field(default_factory=dict[str, "Form"])
     _tokenizers: dict[str, Any] = field(default_factory=dict[str, Any])
+    _by_stage: dict[str, Any] = field(default_factory=dict[str, Any])
 
     def rows(self, name: str, config: TrainingOnRows | PpoConfig) -> CheckedRows | UncheckedRows:
         """Return what a stage will make of its rows, or why that cannot be known yet."""
@@ -107,15 +108,11 @@ class _Checks:
         away = [block.label for block in _blocks(config) if not _is_here(block, places)]
         if away:
             return UncheckedRows(name, f"{', '.join(away)} is fetched from the hub")
-        if source.path not in self._tokenizers:
-            from transformers.utils import logging
-
-            from pipeline.models.load import load_tokenizer
-
-            logging.disable_progress_bar()
-            self._tokenizers[source.path] = load_tokenizer(source)
         rows = self._mixed(name, config)
-        tokenizer = self._with_templates(name, config, source.path, rows)
+        tokenizer = self._with_templates(name, config, self._loaded(source), rows)
+        self._by_stage[name] = tokenizer
+        if isinstance(config, PpoConfig):
+            self._check_rewards(name, config, tokenizer)
         counts, metrics = self._encoded(name, config, tokenizer, rows)
         problem = counts.problem()
         if problem:
@@ -143,10 +140,9 @@ class _Checks:
         return row_mixture(sources, seed=seed)[0]
 
     def _with_templates(
-        self, name: str, config: TrainingOnRows | PpoConfig, path: str, rows: Iterable[Record]
+        self, name: str, config: TrainingOnRows | PpoConfig, tokenizer: Any, rows: Iterable[Record]
     ) -> Any:
-        """Return the tokenizer with the chat templates of the stages before and of this one."""
-        tokenizer = self._tokenizers[path]
+        """Return a tokenizer with the chat templates of the stages before and of this one."""
         is_trained = isinstance(config, TrainingOnRows)
         asked = [(each, self.forms.get(each) == "chat") for each in self._before(_model(config))]
         asked.append((name, is_trained and any(map(needs_template, rows))))
@@ -188,6 +184,43 @@ class _Checks:
             found.insert(0, name)
             before = getattr(self.plan.recipe.stages[name], "model", None)
         return found
+
+    def _loaded(self, source: StageInput) -> Any:
+        """Return a tokenizer, loaded once."""
+        if source.path not in self._tokenizers:
+            from transformers.utils import logging
+
+            from pipeline.models.load import load_tokenizer
+
+            logging.disable_progress_bar()
+            self._tokenizers[source.path] = load_tokenizer(source)
+        return self._tokenizers[source.path]
+
+    def _known(self, reference: str) -> Any:
+        """Return the tokenizer of a reward model; None where it is not here yet."""
+        if reference.removeprefix("$") in self._by_stage and reference.startswith("$"):
+            return self._by_stage[reference.removeprefix("$")]
+        source = model_source(reference, self.plan.recipe.places)
+        if isinstance(source, LocalModel):
+            return self._loaded(StageInput(reference, "reward_model", str(source.path)))
+        artifact = self.made.get(source.name) if isinstance(source, StageOutput) else None
+        return None if artifact is None else self._loaded(as_input(artifact, artifact.name))
+
+    def _check_rewards(self, name: str, config: PpoConfig, policy: Any) -> None:
+        """Raise PosttrainError for a reward model to which the policy's tokens are others."""
+        from pipeline.rewards.vocabulary import check_vocabulary
+
+        for number, term in enumerate(config.reward):
+            own = None if term.model is None else self._known(term.model)
+            if own is None:
+                continue
+            rows = max(len(own), len(policy))  # of its embedding, which is looked at with it
+            try:
+                check_vocabulary(f"reward `{term.label}`", own, policy, rows)
+            except ValueError as error:
+                message, _, hint = str(error).partition("; ")
+                location = ("stages", name, "reward", number, "model")
+                raise self.plan.recipe.error(location, message, hint) from error
 
     def _check_packing(self, name: str, config: SftConfig, counts: RowCounts) -> None:
         """Raise PosttrainError where the model would see the other rows of a line.
