@@ -64,7 +64,8 @@ def check_models(
         shape = shape_of(plan, model, made, fetches=fetches)
         if shape is not None:
             try:
-                _try_adapter(shape, config.stage, config.lora)
+                with warnings.catch_warnings(action="ignore", category=FutureWarning):
+                    _try_adapter(shape, config.stage, config.lora)
             except PosttrainError as error:
                 location = ("stages", name, "lora")
                 raise plan.recipe.error(location, error.message, error.hint) from error
@@ -166,5 +167,5 @@ def _empty(auto: Any, config: PretrainedConfig) -> Any:
     """Return a model whose parameters have shapes alone."""
     import torch
 
-    with torch.device("meta"), warnings.catch_warnings(action="ignore", category=FutureWarning):
+    with torch.device("meta"):
         return auto.from_config(config)
