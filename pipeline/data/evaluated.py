@@ -8,12 +8,11 @@ no torch.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 from eval.task import Task
 from eval.tasks import BUILT_IN, parse
 from eval.tasks.benchmark import BenchmarkTask, RowsError
-from pipeline.data.blocks import held_out_rows, records
+from pipeline.data.blocks import held_out_asked, held_out_rows
 from pipeline.data.overlaps import Item
 from pipeline.data.records import DroppedRow, PreferenceRow, Record
 from pipeline.data.said import turns
@@ -150,11 +149,8 @@ def _test_items(name: str, limit: int, places: Places) -> Iterator[Item]:
 
 def _rows(block: DataBlock, limit: int, places: Places, *, are_prompts: bool) -> Iterator[Item]:
     origin = origin_of(load_task(block.task, places)) if block.task is not None else None
-    if are_prompts:
-        found = islice(records(block, places, ("prompt",), held_out=True), limit)
-    else:
-        found = held_out_rows(block, places, at_most=limit)
-    for record in found:
+    read = held_out_asked if are_prompts else held_out_rows
+    for record in read(block, places, at_most=limit):
         if not isinstance(record, DroppedRow) and (ways := _ways(record)):
             yield Item(block.label, record.where, ways, origin)
 
