@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.data.formats import read
+from pipeline.data.holdout import is_held_out
 from pipeline.data.records import REPEATS, DroppedRow, PreferenceRow
 from pipeline.data.said import parts, said
-from pipeline.data.sources import is_held_out, no_rows
+from pipeline.data.sources import no_rows
 from pipeline.data.words import ngram_keys, words_of
 
 if TYPE_CHECKING:
@@ -73,7 +74,8 @@ def read_marked(
         row = last[-1]
         last.clear()
         is_again = not isinstance(record, DroppedRow) and repeats(record)
-        if block.holdout is not None and is_held_out(row, block.holdout) != held_out:
+        share = block.holdout
+        if share is not None and is_held_out(row.fields, share, block.columns) != held_out:
             continue
         yield DroppedRow(record.where, REPEATS) if is_again else record
         num_kept += not is_again

@@ -4,10 +4,8 @@ Says which rows a stage sees (holdout, split, limit), not what their columns mea
 Imports no torch.
 """
 
-import hashlib
-import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -16,6 +14,7 @@ from typing import Any, Literal, cast
 from eval.task import Split, Task
 from eval.tasks.benchmark import BenchmarkTask, RowsError
 from pipeline.data.files import Row, file_rows, sha256
+from pipeline.data.holdout import is_held_out
 from pipeline.data.hub import hub_rows
 from pipeline.data.text_files import TEXT_ENDINGS, ending, file_documents, file_text
 from pipeline.errors import PosttrainError, closest
@@ -28,8 +27,6 @@ Asked = Literal["documents", "demonstrations", "preferences", "prompts"]
 
 # A generated task has no end of its own; a data block that says no `rows` gets this many of it.
 ROWS_PER_TASK = 2_000
-
-_JUDGED = frozenset({"chosen", "rejected", "margin", "probability"})
 
 
 def rows(
@@ -143,9 +140,10 @@ def _file_source(block: DataBlock, places: Places, *, held_out: bool) -> Iterato
         found = _documents(path, block.separator, name)
     else:
         found = file_rows(path, name)
-    if block.holdout is None:
+    share = block.holdout
+    if share is None:
         return found
-    return _side(found, block.holdout, held_out=held_out)
+    return (row for row in found if is_held_out(row.fields, share, block.columns) == held_out)
 
 
 def _documents(path: Path, separator: str, name: str) -> Iterator[Row]:
@@ -185,35 +183,6 @@ def _cut(text: str, share: float) -> int:
         if found:
             return min(found, key=lambda at: abs(at - goal))
     return goal
-
-
-def _side(found: Iterable[Row], share: float, *, held_out: bool) -> Iterator[Row]:
-    return (row for row in found if is_held_out(row, share) == held_out)
-
-
-def is_held_out(row: Row, share: float) -> bool:
-    """Return whether a row is in the share that is kept out of training."""
-    return int.from_bytes(row_digest(_asked(row.fields))[:8]) / 2**64 < share
-
-
-def _asked(fields: dict[str, Any]) -> dict[str, Any]:
-    """Return what a preference is about: pairs with one prompt must fall on one side."""
-    if "chosen" not in fields or "rejected" not in fields:
-        return fields
-    prompt = {key: value for key, value in fields.items() if key not in _JUDGED}
-    if prompt:
-        return prompt
-    chosen, rejected = str(fields["chosen"]), str(fields["rejected"])
-    pairs = enumerate(zip(chosen, rejected, strict=False))
-    shared = chosen[: next((at for at, (a, b) in pairs if a != b), len(chosen))]
-    # A transcript's last turn begins at its last marker; two answers may begin alike.
-    return {"shared": shared.rpartition("\n\nAssistant:")[0] or shared}
-
-
-def row_digest(fields: dict[str, Any]) -> bytes:
-    """The sha256 of a row's canonical JSON: equal for rows that hold the same."""
-    text = json.dumps(fields, sort_keys=True, ensure_ascii=True, separators=(",", ":"), default=str)
-    return hashlib.sha256(text.encode()).digest()
 
 
 def _hub_source(block: DataBlock, places: Places, *, held_out: bool) -> Iterator[Row]:
