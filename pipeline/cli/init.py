@@ -84,7 +84,7 @@ def _wish(
     from pipeline.recipe.machine import may_have_gpu
     from pipeline.run.first_recipe import Wish, goal_of
 
-    base = file.resolve().parent
+    base = Path(os.path.abspath(file)).parent  # noqa: PTH100
     if model is None and not asks:
         raise PosttrainError("--model", "is missing", "give a folder or a hub id `owner/name`")
     named = _model(model, base) if model is not None else _ask_model(base)
@@ -131,7 +131,7 @@ def _model(given: str, base: Path) -> str:
 
 def _from_recipe(path: Path, base: Path) -> str:
     """Return a path as a recipe in `base` names it, beginning with a dot unless it is absolute."""
-    absolute = path.resolve()
+    absolute = Path(os.path.abspath(path))  # noqa: PTH100  links, as those in runs/, stay
     if not absolute.is_relative_to(base.parent):
         return str(absolute)
     text = os.path.relpath(absolute, base)

@@ -138,7 +138,7 @@ def _sft(wish: Wish, model: str) -> Iterator[str]:
     yield f"    model: {model} # a hub id, or a folder from this file"
     yield from _data("data", data, holds_out=True)
     yield f"    batch_size: {_batch(data)} # rows per optimizer step over all devices"
-    yield from _training(wish, "num_train_epochs: 1, max_length: 1024")
+    yield from _training(wish, "num_train_epochs: 1")
     yield ""
 
 
@@ -194,6 +194,8 @@ def _training(wish: Wish, arguments: str = "") -> Iterator[str]:
 
 def _measured(wish: Wish, made: Sequence[str]) -> Iterator[str]:
     is_trained_on = wish.goal == "pretrain"
+    own = [*wish.of("demonstrations"), *wish.of("pairs")] if made else []
+    unseen = [each for each in own if _has_held_out(each)]
     texts = [
         each
         for each in wish.of("texts")
@@ -204,7 +206,10 @@ def _measured(wish: Wish, made: Sequence[str]) -> Iterator[str]:
     ]
     if is_trained_on and texts:
         measured = []
-    measured += _data("texts", texts, holds_out=is_trained_on) if texts else []
+    if unseen or texts:
+        measured.append("    texts: # bits per byte, of chats and pairs those of the answers")
+        measured += _rows(unseen, holds_out=True)
+        measured += _rows(texts, holds_out=is_trained_on)
     if not made:
         yield "  evaluate:"
         yield "    stage: evaluate"
@@ -221,6 +226,10 @@ def _measured(wish: Wish, made: Sequence[str]) -> Iterator[str]:
 
 def _data(key: str, sources: Sequence[OwnData], *, holds_out: bool = False) -> Iterator[str]:
     yield f"    {key}:"
+    yield from _rows(sources, holds_out=holds_out)
+
+
+def _rows(sources: Sequence[OwnData], *, holds_out: bool) -> Iterator[str]:
     for source in sources:
         parts = [f"{'hub' if source.is_on_hub else 'file'}: {_scalar(source.name)}"]
         comment = "" if source.num_rows is None else f" # {source.num_rows} rows"
@@ -232,7 +241,7 @@ def _data(key: str, sources: Sequence[OwnData], *, holds_out: bool = False) -> I
             parts.append(f"separator: {json.dumps(source.separator)}")
         if holds_out and _has_held_out(source):
             parts.append(f"holdout: {_SHARE_HELD_OUT}")
-            comment += f"{',' if comment else ' #'} a tenth is never trained on"
+            comment += f"{',' if comment else ' #'} a tenth is kept for measuring"
         yield f"      - {{{', '.join(parts)}}}{comment}"
 
 

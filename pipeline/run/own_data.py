@@ -91,18 +91,16 @@ def own_data(given: str, base: Path, *, kind: Kind | None = None) -> OwnData:
         message = f"there is no file `{given}`"
         raise PosttrainError("--data", message, closest(path.name, beside) or f"looked for {path}")
     kinds: list[Kind] = [kind] if kind else [*_FORMS]
+    columns = _columns_of(path, given)
     first: PosttrainError | None = None
     for each in kinds:
-        try:
-            return _read(given, each, {}, base)
-        except PosttrainError as error:
-            first = first or error
-    columns = _columns_of(path, given)
-    for each in kinds:
-        for wanted in _MAPPED[each]:
-            mapped = _guessed(wanted, columns)
-            if mapped:
+        # Guesses of answers go before prompts alone, which every row with an answer has as well.
+        guesses = [guess for wanted in _MAPPED[each] if (guess := _guessed(wanted, columns))]
+        for mapped in ({}, *guesses):
+            try:
                 return _read(given, each, mapped, base)
+            except PosttrainError as error:
+                first = first or error
     assert first is not None
     raise first if kind or not columns else _unreadable(given, columns)
 
@@ -137,7 +135,7 @@ def _columns_of(path: Path, given: str) -> list[str]:
 
 def _guessed(wanted: Sequence[str], columns: Sequence[str]) -> dict[str, str]:
     """Return their names for ours where other names are used; {} unless there is one for each."""
-    lowered = {column.lower(): column for column in columns}
+    lowered = {column.strip().lower(): column for column in columns}
     found: dict[str, str] = {}
     for ours in wanted:
         names = (ours, *_OTHER_NAMES[ours])

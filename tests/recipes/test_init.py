@@ -40,7 +40,7 @@ def model(tmp_path_factory) -> Path:
         intermediate_size=32,
         num_hidden_layers=2,
         num_attention_heads=2,
-        max_position_embeddings=1024,
+        max_position_embeddings=512,
     )
     LlamaForCausalLM(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -66,6 +66,8 @@ def here(tmp_path, monkeypatch) -> Path:
         ([TEXTS], "evaluate", ["evaluate"]),
         ([], None, ["evaluate"]),
         ([{"question": "1 + 2?", "answer": "3"}], None, ["sft", "compare"]),
+        ([{"prompt": "1 + 2?", "response ": "3"}], None, ["sft", "compare"]),
+        ([{"TEXT": "Once upon a time. " * 40}], None, ["pretrain", "compare"]),
         ([{"question": "1 + 2?", "preferred": "3", "dispreferred": "4"}], None, ["dpo", "compare"]),
     ],
 )
@@ -81,6 +83,9 @@ def test_what_it_writes_passes_check_and_plans(here, call, model, given, goal, s
     assert [planned.name for planned in plan.stages] == stages
     text = (here / "first.yaml").read_text()
     assert text.count("#") > 5
+    assert text.count("holdout: 0.1") == 2 * len(
+        [row for row in given if goal != "evaluate" and row != PROMPTS]
+    )
     assert max(map(len, text.splitlines())) < 200
     schema = json.loads((here / "recipe.schema.json").read_text())
     assert "$schema=recipe.schema.json" in text.splitlines()[0]
