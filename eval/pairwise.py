@@ -76,6 +76,21 @@ def accuracy(pairs: Sequence[ScoredPair]) -> dict[str, Any]:
     }
 
 
+def mean_loss(pairs: Sequence[ScoredPair]) -> float:
+    """Return the mean of -log sigmoid(margin): the loss of a Bradley-Terry model, in nats.
+
+    Where a label is not certain, of both ways round, weighed by it.
+    """
+    return fmean(
+        pair.probability * _softplus(-pair.margin) + (1 - pair.probability) * _softplus(pair.margin)
+        for pair in pairs
+    )
+
+
+def _softplus(value: float) -> float:
+    return max(value, 0.0) + math.log1p(math.exp(-abs(value)))
+
+
 def calibration(pairs: Sequence[ScoredPair]) -> tuple[list[Bin], float]:
     """Return bins of equal width over the confidence, and the expected calibration error.
 

@@ -70,13 +70,14 @@ def encode_records(
     *,
     limit: Limit = NO_LIMIT,
     name: str = "rows",
+    may_be_none: bool = False,
 ) -> tuple[list[EncodedExample], EncodingReport]:
     """Encode a source's rows for supervised training.
 
     A chat is encoded as its `text` where it has one and the tokenizer has no chat template.
     A row that is too long becomes what `limit` says; cut on the right it has no end to learn, and
     one that is left without a token to learn is dropped. A source, called `name`, of which nothing
-    is left is an error.
+    is left is an error, unless it `may_be_none`.
     """
     kept: list[EncodedExample] = []
     lengths: list[int] = []
@@ -99,7 +100,7 @@ def encode_records(
         pairs = zip(tokens.ids, tokens.trained, strict=True)
         labels = [number if trained else IGNORED for number, trained in pairs]
         kept.append(EncodedExample(tokens.ids, labels, row.where))
-    if not kept:
+    if not kept and not may_be_none:
         raise PosttrainError(where, *limit.most_are_lost(f"all {len(lengths)} {name}", lengths))
     kept_lengths = [len(each.input_ids) for each in kept]
     return kept, EncodingReport(
@@ -109,7 +110,7 @@ def encode_records(
         num_dropped_too_long=len(lengths) - len(kept),
         num_cut=num_cut,
         num_tokens=sum(kept_lengths),
-        longest_tokens=max(kept_lengths),
+        longest_tokens=max(kept_lengths, default=0),
         lengths=lengths,
         num_trained_tokens=sum(label != IGNORED for each in kept for label in each.labels),
         num_source_rows=num_source_rows,

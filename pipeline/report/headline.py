@@ -36,12 +36,14 @@ def _tokenizer(metrics: Mapping[str, Any], _: Path) -> str:
 
 def _pretrained(metrics: Mapping[str, Any], _: Path) -> str:
     texts = [
-        value
+        (metrics.get(key.replace("byte ", "byte_before ", 1)), value)
         for key, value in metrics.items()
         if key.startswith(_OF_HELD_OUT) and isinstance(value, float)
     ]
     if texts:
-        said = f"{fmean(texts):.3f} bits per byte of held-out text"
+        said = f"{fmean(value for _, value in texts):.3f} bits per byte of held-out text"
+        before = [value for value, _ in texts if value is not None]
+        said = f"{fmean(before):.3f} -> {said}" if len(before) == len(texts) else said
         return said if len(texts) == 1 else f"{said}, mean of {len(texts)}"
     return _loss(metrics)
 

@@ -310,12 +310,11 @@ class _Checks:
             _, report = encode_records(rows, tokenizer, limit=limit)
             is_chat = any(isinstance(row, ChatRow) for row in rows)
             self._set_form(name, tokenizer, is_chat=is_chat)
-            left_out: dict[str, Any] = {}
-            if evaluates:
-                unseen = held_out_records(config, recipe.places, forms)
-                _, kept_out = encode_records(unseen, tokenizer, limit=limit, name="held-out rows")
-                left_out = kept_out.held_out_metrics()
-            return report, report.metrics() | left_out
+            unseen = held_out_records(config, recipe.places, forms)
+            _, kept_out = encode_records(
+                unseen, tokenizer, limit=limit, name="held-out rows", may_be_none=not evaluates
+            )
+            return report, report.metrics() | kept_out.held_out_metrics()
         _, report = encode_pairs(rows, tokenizer, limit=limit)
         is_chat = any(isinstance(row, PreferenceRow) and row.prompt for row in rows)
         self._set_form(name, tokenizer, is_chat=is_chat)

@@ -71,7 +71,7 @@ def compare_models(
         "seed": seed,
         "outputs": {source.name: asdict(source) for source in sources},
         "base": str(Path.cwd()),
-        "elsewhere": None,
+        "run": "compare",
         "roots": {name: str(path.resolve()) for name, path in (roots or {}).items()},
         "revisions": {},
         "execution": execution_of(config),

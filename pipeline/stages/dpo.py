@@ -70,7 +70,7 @@ def run(config: DpoConfig, context: StageContext) -> StageResult:
     )
     from pipeline.training.arguments import arguments, refusals
     from pipeline.training.drive import train
-    from pipeline.training.measure import Aligned, initial_kl, measured
+    from pipeline.training.measure import Aligned, initial_kl, loss_before, measured
     from pipeline.training.preference import EncodedDpoTrainer
 
     source = context.model(config.model)
@@ -111,6 +111,8 @@ def run(config: DpoConfig, context: StageContext) -> StageResult:
     names = [pair.where for pair in pairs]
     aligned = Aligned(trainer, tokenizer, form, named or source, named is not None)
     metrics: dict[str, Any] = {"initial_kl": initial_kl(aligned, pairs) if context.is_main else 0.0}
+    if context.is_main:
+        metrics |= loss_before(aligned, held_out, context)
     metrics |= train(trainer, start.config, context, rows=names, carried=_CARRIED)
     properties: dict[str, Any] = {}
     if context.is_main:

@@ -57,6 +57,9 @@ SIZES: dict[str, dict[str, int]] = {
     "110M": {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12},
 }
 _HELD_OUT_DOCUMENTS = 200
+_WINDOW = "window"
+# How metrics of held-out text begin, and those that were measured before training.
+_BEFORE = ("bits_per_byte ", "bits_per_byte_before ")
 _COUNTS = (
     *("hidden_size", "intermediate_size", "head_dim", "num_hidden_layers"),
     *("num_attention_heads", "num_key_value_heads", "max_position_embeddings", "n_positions"),
@@ -247,12 +250,16 @@ def run(config: PretrainConfig, context: StageContext) -> StageResult:
         processing_class=tokenizer,
     )
     names = [f"{'packed' if packs else 'padded'} row {number}" for number in range(len(rows))]
+    length = _trained_length(config, source)
+    before: dict[str, float] = {}
+    if context.is_main:
+        read = _held_out(config, context, tokenizer, trainer.model, length)
+        before = {key.replace(*_BEFORE): value for key, value in read.items() if key != _WINDOW}
     metrics = train(trainer, config, context, rows=names)
     properties: dict[str, Any] = {}
     if context.is_main:
         saved, properties = save_trained(trainer.model, tokenizer, source, context.out)
-        length = _trained_length(config, source)
-        metrics |= saved | _held_out(config, context, tokenizer, trainer.model, length)
+        metrics |= saved | before | _held_out(config, context, tokenizer, trainer.model, length)
         properties |= {} if length is None else {TRAINED_LENGTH: length}
     return StageResult(
         metrics={
@@ -373,7 +380,7 @@ def _held_out(
     )
     rows = compare({context.name: results}, context.name)
     found = {f"bits_per_byte {row.task}": row.score for row in rows if row.score is not None}
-    return {**found, "window": model.window} if found else {}
+    return {**found, _WINDOW: model.window} if found else {}
 
 
 STAGE = Stage(

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from datasets import Dataset
 
+    from eval.pairwise import ScoredPair
     from pipeline.data.pairs import EncodedPair
 
 TRAINING_DEFAULTS: dict[str, Any] = {**FINE_TUNING_DEFAULTS, "learning_rate": 1e-5}
@@ -90,11 +91,12 @@ def run(config: RewardModelConfig, context: StageContext) -> StageResult:
             peft_config=peft_config(start.config, "SEQ_CLS"),
         )
     names = [pair.where for pair in pairs]
+    before = _scored(trainer.model, held_out, context) if context.is_main else []
     metrics = train(trainer, start.config, context, rows=names, carried=_CARRIED)
     properties: dict[str, Any] = {}
     if context.is_main:
         if held_out:
-            metrics = _measured(trainer.model, held_out, context) | metrics
+            metrics = _measured(trainer.model, held_out, before, context) | metrics
         saved, properties = save_trained(trainer.model, tokenizer, source, context.out)
         metrics |= saved
     return StageResult(
@@ -110,9 +112,8 @@ def run(config: RewardModelConfig, context: StageContext) -> StageResult:
     )
 
 
-def _measured(module: Any, pairs: Sequence[EncodedPair], context: StageContext) -> dict[str, Any]:
-    """Score held-out pairs, write held_out.json, return the figures that matter most."""
-    from eval.pairwise import report
+def _scored(module: Any, pairs: Sequence[EncodedPair], context: StageContext) -> list[ScoredPair]:
+    """Score held-out pairs."""
     from pipeline.data.pairs import scored_pairs
     from reward.model import scores
 
@@ -122,10 +123,21 @@ def _measured(module: Any, pairs: Sequence[EncodedPair], context: StageContext) 
     def show(done: int) -> None:
         context.progress("held-out responses", done, len(sequences))
 
-    found = scores(module, sequences, on_progress=show)
-    measured = report(scored_pairs(pairs, found))
+    return scored_pairs(pairs, scores(module, sequences, on_progress=show))
+
+
+def _measured(
+    module: Any, pairs: Sequence[EncodedPair], before: Sequence[ScoredPair], context: StageContext
+) -> dict[str, Any]:
+    """Score held-out pairs, write held_out.json, return the figures that matter most."""
+    from eval.pairwise import mean_loss, report
+
+    found = _scored(module, pairs, context)
+    measured = report(found)
     (context.out / HELD_OUT).write_text(json.dumps(measured, indent=1), encoding="utf-8")
     return {
+        "held_out_loss_before": mean_loss(before),
+        "held_out_loss": mean_loss(found),
         "held_out_accuracy": measured["accuracy"],
         "held_out_low": measured["low"],
         "held_out_high": measured["high"],

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from pipeline.data.encode import EncodedExample
     from pipeline.training.layouts import Layout
+    from pipeline.training.supervised import EncodedSftTrainer
 
 TRAINING_DEFAULTS: dict[str, Any] = {
     **FINE_TUNING_DEFAULTS,
@@ -81,13 +82,12 @@ def run(config: SftConfig, context: StageContext) -> StageResult:
     limit = limit_of(config, args.max_length, positions_of(module.config))
     examples, report = encode_records(rows, tokenizer, limit=limit)
     report.refuse(context.name)
-    held_out: list[EncodedExample] = []
-    left_out: dict[str, Any] = {}
-    if args.eval_strategy != "no":
-        found = held_out_records(config, context.places, STAGE.data_forms)
-        held_out, unseen = encode_records(found, tokenizer, limit=limit, name="held-out rows")
-        left_out = unseen.held_out_metrics()
-    layout = _laid_out(config, examples, held_out, module, tokenizer, context)
+    evaluates = args.eval_strategy != "no"
+    found = held_out_records(config, context.places, STAGE.data_forms)
+    held_out, unseen = encode_records(
+        found, tokenizer, limit=limit, name="held-out rows", may_be_none=not evaluates
+    )
+    layout = _laid_out(config, examples, held_out if evaluates else [], module, tokenizer, context)
     with refusals(context):
         trainer = EncodedSftTrainer(
             model=module,
@@ -99,9 +99,11 @@ def run(config: SftConfig, context: StageContext) -> StageResult:
         )
     if layout.collate is not None:
         trainer.data_collator = layout.collate
+    before = _loss(trainer, held_out, context)
     metrics = train(trainer, start.config, context, rows=layout.names, carried=_CARRIED)
     properties: dict[str, Any] = {}
     if context.is_main:
+        metrics |= _held_out(before, _loss(trainer, held_out, context), held_out)
         saved, properties = save_trained(trainer.model, tokenizer, source, context.out)
         metrics |= saved
     is_chat = tokenizer.chat_template is not None and any(isinstance(r, ChatRow) for r in rows)
@@ -109,7 +111,7 @@ def run(config: SftConfig, context: StageContext) -> StageResult:
         metrics={
             **metrics,
             **report.metrics(),
-            **left_out,
+            **unseen.held_out_metrics(),
             **layout.metrics,
             **share_metrics(shares, "rows"),
             **start.template.metrics(),
@@ -120,6 +122,34 @@ def run(config: SftConfig, context: StageContext) -> StageResult:
             **properties,
         },
     )
+
+
+def _loss(
+    trainer: EncodedSftTrainer, held_out: Sequence[EncodedExample], context: StageContext
+) -> float | None:
+    """Return the loss on held-out rows, on the first process; None where there are none."""
+    from pipeline.training.held_out import MOST_ROWS, supervised_loss
+
+    if not held_out or not context.is_main:
+        return None
+    module = trainer.accelerator.unwrap_model(trainer.model)
+    return supervised_loss(
+        module,
+        held_out[:MOST_ROWS],
+        on_progress=lambda done, total: context.progress("held-out rows", done, total),
+    )
+
+
+def _held_out(
+    before: float | None, after: float | None, held_out: Sequence[EncodedExample]
+) -> dict[str, float]:
+    """Return what was measured on held-out rows as metrics; empty where nothing was."""
+    from pipeline.training.held_out import MOST_ROWS
+
+    if before is None or after is None:
+        return {}
+    rows = min(len(held_out), MOST_ROWS)
+    return {"held_out_loss_before": before, "held_out_loss": after, "held_out_rows": rows}
 
 
 def _laid_out(

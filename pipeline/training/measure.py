@@ -6,6 +6,7 @@ Measured on pairs and prompts that training never saw, where the data keeps some
 from __future__ import annotations
 
 import json
+import math
 from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import fmean
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from accelerate.utils import is_peft_model
 
+from eval.pairwise import mean_loss, report
 from pipeline.models.language import wrap
 from pipeline.models.load import load_policy, on_device
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from eval.model import Form, LanguageModel
+    from eval.pairwise import ScoredPair
     from pipeline.data.pairs import EncodedPair
     from pipeline.stage import StageContext, StageInput
 
@@ -137,12 +140,11 @@ def measured(
     return _ranking(aligned, held_out[:_PAIRS], context) | found if held_out else found
 
 
-def _ranking(
+def _scored(
     aligned: Aligned, pairs: Sequence[EncodedPair], context: StageContext
-) -> dict[str, Any]:
-    """Rank held-out pairs by log p / q, the implicit reward over beta."""
+) -> list[ScoredPair]:
+    """Score pairs by beta log p / q, the implicit reward."""
     from eval.loglik import continuation_logprobs
-    from eval.pairwise import report
     from pipeline.data.pairs import scored_pairs
 
     sequences = [(pair.prompt_ids, pair.chosen_ids) for pair in pairs]
@@ -158,7 +160,15 @@ def _ranking(
         theirs = logprobs(reference)
     beta: float = aligned.trainer.args.beta
     rewards = [beta * (a - b) for a, b in zip(ours, theirs, strict=True)]
-    ranking = report(scored_pairs(pairs, rewards))
+    return scored_pairs(pairs, rewards)
+
+
+def _ranking(
+    aligned: Aligned, pairs: Sequence[EncodedPair], context: StageContext
+) -> dict[str, Any]:
+    """Rank held-out pairs by the implicit reward; write held_out.json."""
+    scored = _scored(aligned, pairs, context)
+    ranking = report(scored)
     (context.out / HELD_OUT).write_text(json.dumps(ranking, indent=1), encoding="utf-8")
     return {
         "held_out_accuracy": ranking["accuracy"],
@@ -166,4 +176,25 @@ def _ranking(
         "held_out_high": ranking["high"],
         "held_out_pairs": ranking["n"],
         "held_out_margin": ranking["scores"]["margin_mean"],
+        **({"held_out_loss": mean_loss(scored)} if is_sigmoid(aligned.trainer.args) else {}),
     }
+
+
+def loss_before(
+    aligned: Aligned, held_out: Sequence[EncodedPair], context: StageContext
+) -> dict[str, float]:
+    """Return the loss on held-out pairs before the first step, as a metric.
+
+    log 2 where the reference is the policy as it comes in. Empty where there are no pairs, or the
+    loss is another than -log sigmoid of beta times the difference.
+    """
+    if not held_out or not is_sigmoid(aligned.trainer.args):
+        return {}
+    if not aligned.has_own_reference:
+        return {"held_out_loss_before": math.log(2)}
+    return {"held_out_loss_before": mean_loss(_scored(aligned, held_out[:_PAIRS], context))}
+
+
+def is_sigmoid(args: Any) -> bool:
+    """Whether DPO's loss is the sigmoid one of Rafailov et al. 2023, with nothing added to it."""
+    return list(args.loss_type) == ["sigmoid"] and not args.label_smoothing

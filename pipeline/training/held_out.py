@@ -1,0 +1,79 @@
+"""The loss on rows that training never sees, before the first step and after the last.
+
+Measured by default wherever the data keeps something back, whether or not training evaluates. Draws
+no random number and leaves the trainer as it was: training goes on as if nothing had been measured.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from pipeline.data.encode import IGNORED
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from pipeline.data.encode import EncodedExample
+
+MOST_ROWS = 500  # that are measured, in the order of the data
+_BATCH_SIZE = 16
+_MOST_LOGITS = 2**26  # of one forward pass; fewer rows go through together where more would come
+
+
+@torch.no_grad()
+def supervised_loss(
+    module: Any,
+    examples: Sequence[EncodedExample],
+    *,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> float | None:
+    """Return the mean loss, in nats, of the tokens that are labels; None where there are none.
+
+    module: a causal model, with or without an adapter; put into evaluation mode and back.
+    """
+    was_training = module.training
+    module.eval()
+    device = next(module.parameters()).device
+    vocabulary: int = module.config.get_text_config().vocab_size
+    total, number, done = 0.0, 0, 0
+    try:
+        for batch in _batches(examples, vocabulary):
+            width = max(len(each.input_ids) for each in batch)
+            ids = torch.tensor([_filled(each.input_ids, 0, width) for each in batch], device=device)
+            mask = torch.tensor(
+                [_filled([1] * len(each.input_ids), 0, width) for each in batch], device=device
+            )
+            labels = torch.tensor([_filled(each.labels, IGNORED, width) for each in batch])
+            logits = module(input_ids=ids, attention_mask=mask, use_cache=False).logits
+            logits = logits[:, -width:][:, :-1].float()
+            targets = labels[:, 1:].to(device)
+            losses = torch.nn.functional.cross_entropy(
+                logits.transpose(1, 2), targets, ignore_index=IGNORED, reduction="none"
+            )
+            total += float(losses.double().sum())
+            number += int((targets != IGNORED).sum())
+            done += len(batch)
+            if on_progress is not None:
+                on_progress(done, len(examples))
+    finally:
+        module.train(was_training)
+    return total / number if number else None
+
+
+def _batches(examples: Sequence[EncodedExample], vocabulary: int) -> list[Sequence[EncodedExample]]:
+    """Return rows that go through the model together, longest first."""
+    ordered = sorted(examples, key=lambda each: len(each.input_ids), reverse=True)
+    batches: list[Sequence[EncodedExample]] = []
+    at = 0
+    while at < len(ordered):
+        fitting = _MOST_LOGITS // (len(ordered[at].input_ids) * vocabulary)
+        size = max(1, min(_BATCH_SIZE, fitting))
+        batches.append(ordered[at : at + size])
+        at += size
+    return batches
+
+
+def _filled(values: list[int], filler: int, width: int) -> list[int]:
+    return values + [filler] * (width - len(values))
