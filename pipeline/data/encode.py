@@ -16,6 +16,7 @@ import numpy as np
 from pipeline.data.chat import ChatEncoder
 from pipeline.data.formats import ChatRow, PromptCompletionRow, Record, TextRow
 from pipeline.data.lengths import NO_LIMIT, Limit, RowCounts
+from pipeline.data.said import said
 from pipeline.data.tokens import Stretch, TextEncoder, Tokens
 from pipeline.errors import PosttrainError
 
@@ -81,11 +82,13 @@ def encode_records(
     """
     kept: list[EncodedExample] = []
     lengths: list[int] = []
-    num_cut, num_source_rows = 0, 0
+    num_cut, num_source_rows, num_spelled = 0, 0, 0
+    spells = TextEncoder(tokenizer).spells_control_tokens
     where = ""
     for row, whole, is_first in _encoded(records, tokenizer):
         where, tokens = row.where, whole
         num_source_rows += is_first
+        num_spelled += is_first and spells(said(row)[1])
         _check_mask(row, tokens)
         lengths.append(len(tokens.ids))
         if limit.is_exceeded(len(tokens.ids)):
@@ -114,6 +117,7 @@ def encode_records(
         lengths=lengths,
         num_trained_tokens=sum(label != IGNORED for each in kept for label in each.labels),
         num_source_rows=num_source_rows,
+        num_spelled=num_spelled,
     )
 
 
@@ -135,13 +139,14 @@ def document_tokens(
 def mask_segments(
     example: EncodedExample, tokenizer: PreTrainedTokenizerBase
 ) -> list[tuple[str, bool]]:
-    """The example as readable text, in runs, each with whether the model is trained to write it."""
+    """The example as readable text, in runs, each with whether the model is trained to write it.
+
+    What only spells a control token is told apart, see `TextEncoder.shown`.
+    """
     pairs = zip(example.input_ids, example.labels, strict=True)
     runs = groupby(pairs, key=lambda pair: pair[1] != IGNORED)
-    return [
-        (str(tokenizer.decode([number for number, _ in run], skip_special_tokens=False)), trained)
-        for trained, run in runs
-    ]
+    shown = TextEncoder(tokenizer).shown
+    return [(shown([number for number, _ in run]), trained) for trained, run in runs]
 
 
 def _encoded(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from pipeline.data.marked import Marked, Marks, aligned, arguments_of, lost
@@ -208,7 +208,10 @@ class Frames:
         if first is not None:
             return first
         same = (a == b for a, b in zip(text, prompted, strict=False))
-        return next((at for at, is_same in enumerate(same) if not is_same), 0)
+        at = next((at for at, is_same in enumerate(same) if not is_same), 0)
+        # Two tokens may begin alike, `<think>` and `<tool_call>`.
+        tokens = (match.span() for match in self._added.finditer(text))
+        return next((begin for begin, end in tokens if begin < at < end), at)
 
     def _check_calls(
         self, calls: Sequence[dict[str, Any]], text: str, answer: int, where: str
@@ -248,18 +251,28 @@ class Frames:
             if written[number] > 1 or (is_wanted and not written[number]):
                 verb = "repeats" if written[number] else "drops or rewrites"
                 raise lost(marked, number, where, verb)
-        self._check_tools(frame, settings, where)
+        self._check_tools(frame, marked.given[:shown], settings, where, prompt=prompt)
         rendered = self._template.render(marked.real[:shown], settings, where, prompt=prompt)
         return Filled(frame, marked, aligned(pieces, order, marked, rendered, where))
 
-    def _check_tools(self, frame: Frame, settings: ChatSettings, where: str) -> None:
+    def _check_tools(
+        self,
+        frame: Frame,
+        given: Sequence[dict[str, Any]],
+        settings: ChatSettings,
+        where: str,
+        *,
+        prompt: bool,
+    ) -> None:
+        """Raise PosttrainError for tools that the template leaves out."""
         if not settings.tools:
             return
-        for tool in json.loads(settings.tools):
-            if tool["function"]["name"] not in frame.text:
-                message = "the chat template shows no `tools`"
-                hint = "`chat_template:` names one that does; or take the column out"
-                raise PosttrainError(where, message, hint)
+        without = self._rendered(given, replace(settings, tools=""), where, prompt=prompt)
+        names = [tool["function"]["name"] for tool in json.loads(settings.tools)]
+        if without == frame.text or any(name not in frame.text for name in names):
+            message = "the chat template shows no `tools`"
+            hint = "`chat_template:` names one that does; or take the column out"
+            raise PosttrainError(where, message, hint)
 
     def _rendered(
         self,

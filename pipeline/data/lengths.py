@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _Sequence = TypeVar("_Sequence", bound=Sequence[Any])
 # Of the rows: more than this dropped or cut is worth a warning, more than that dropped a mistake.
 WARNED_SHARE, REFUSED_SHARE = 0.01, 0.5
+SPELLED = "rows_spelling_control_tokens"
 
 
 @dataclass(frozen=True)
@@ -129,6 +130,7 @@ class RowCounts:
     num_rows: all, the dropped ones too.
     num_dropped_too_long: those for which there is no room, the cut ones not among them.
     num_cut: kept ones of which a part was cut off.
+    num_spelled: rows in which text spells a control token, and stays text.
     num_dropped_equal, num_dropped_unusable: of preferences; see records.DroppedRow.
     lengths: tokens of each readable row before anything is cut, of a pair of its longer sequence.
     """
@@ -141,6 +143,7 @@ class RowCounts:
     num_tokens: int
     longest_tokens: int
     lengths: Sequence[int]
+    num_spelled: int = 0
     num_dropped_equal: int = 0
     num_dropped_unusable: int = 0
 
@@ -159,6 +162,7 @@ class RowCounts:
             f"{key}_dropped_too_long": self.num_dropped_too_long,
             f"{key}_cut": self.num_cut,
             **({} if self.limit.max_length is None else {"row_limit": self.limit.max_length}),
+            **({SPELLED: self.num_spelled} if self.num_spelled else {}),
         }
 
     def held_out_metrics(self) -> dict[str, Any]:
@@ -206,6 +210,8 @@ def account(metrics: Mapping[str, Any]) -> str:
         held_out.append(f"{metrics['held_out_cut']} cut to {metrics.get('row_limit')} tokens")
     if held_out:
         parts.append(f"of the held-out ones {', '.join(held_out)}")
+    if metrics.get(SPELLED):
+        parts.append(f"{metrics[SPELLED]} spell control tokens, which stay text")
     if metrics.get("chats"):
         parts.append(f"made of {metrics['chats']} chats: each answer as it is written when given")
     if metrics.get("not_used"):
@@ -217,7 +223,8 @@ def is_worth_a_warning(metrics: Mapping[str, Any]) -> bool:
     """Whether so many rows were dropped or cut that a user must hear of it."""
     key = _noun(metrics)
     total, used = metrics.get(key) or 0, metrics.get(f"{key}_used") or 0
-    return total - used + (metrics.get(f"{key}_cut") or 0) > WARNED_SHARE * total
+    lost = total - used + (metrics.get(f"{key}_cut") or 0)
+    return max(lost, metrics.get(SPELLED) or 0) > WARNED_SHARE * total
 
 
 def _noun(metrics: Mapping[str, Any]) -> str:

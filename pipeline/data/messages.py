@@ -50,7 +50,7 @@ FROM_VALUE = MessageStyle(
     },
 )
 _REASONING = ("reasoning_content", "reasoning", "thinking")
-_TRAINED = ("weight", "train", "training")
+_TRAINED = ("weight", "train", "training", "loss")
 # Keys of a message that mean something; any other is named as not used (columns.py).
 KNOWN_KEYS = frozenset(
     {
@@ -166,7 +166,7 @@ def _reasoning(turn: Mapping[str, Any], field: str, where: str) -> str:
 
 
 def _is_trained(turn: Mapping[str, Any], field: str, where: str) -> bool:
-    """Whether an assistant's turn is to be learnt: `weight` 0 or 1, `train` or `training`."""
+    """Whether an assistant's turn is to be learnt, by any of the names of that."""
     for key in _TRAINED:
         value = turn.get(key)
         if value is None:

@@ -18,6 +18,7 @@ from pipeline.data.chat import ChatEncoder
 from pipeline.data.labels import MARGIN, PROBABILITY
 from pipeline.data.lengths import NO_LIMIT, Limit, RowCounts
 from pipeline.data.records import EQUAL, ChatRow, DroppedRow, PreferenceRow
+from pipeline.data.said import said
 from pipeline.data.tokens import TextEncoder, Tokens
 from pipeline.errors import PosttrainError
 
@@ -124,8 +125,10 @@ def encode_pairs(
     dropped: Counter[str] = Counter()
     num_cut = 0
     where = ""
-    for found in _encoded(records, tokenizer):
+    num_spelled = 0
+    for found, is_spelled in _encoded(records, tokenizer):
         where = found.where
+        num_spelled += is_spelled
         if isinstance(found, DroppedRow):
             dropped["equal" if found.why == EQUAL else "unusable"] += 1
             continue
@@ -155,6 +158,7 @@ def encode_pairs(
         num_tokens=sum(kept_lengths),
         longest_tokens=max(kept_lengths, default=0),
         lengths=lengths,
+        num_spelled=num_spelled,
         num_dropped_equal=dropped["equal"],
         num_dropped_unusable=dropped["unusable"],
     )
@@ -198,18 +202,20 @@ def _within(limit: Limit, pair: EncodedPair, longest: int, bos: Any) -> EncodedP
 
 def _encoded(
     records: Iterable[Record], tokenizer: PreTrainedTokenizerBase
-) -> Iterator[EncodedPair | DroppedRow]:
+) -> Iterator[tuple[EncodedPair | DroppedRow, bool]]:
+    """Yield pairs, and dropped rows, with whether their text spells a control token."""
     encoder = _PairEncoder(tokenizer)
+    spells = TextEncoder(tokenizer).spells_control_tokens
     found = iter(records)
     while batch := list(islice(found, _ROWS_AT_ONCE)):
         rows = [row for row in batch if isinstance(row, PreferenceRow)]
         pairs = iter(encoder.encode(rows))
         for row in batch:
             if isinstance(row, DroppedRow):
-                yield row
+                yield row, False
                 continue
             assert isinstance(row, PreferenceRow)
-            yield next(pairs)
+            yield next(pairs), spells(said(row)[1])
 
 
 class _PairEncoder:

@@ -88,7 +88,8 @@ class ChatTemplate:
         except TEMPLATE_ERRORS as error:
             said = str(error) or type(error).__name__
             message = f"the chat template refuses this conversation ({said})"
-            raise PosttrainError(where, message) from error
+            hint = "change the data, or name another template with `chat_template:`"
+            raise PosttrainError(where, message, hint) from error
         num_given = sum(len(str(message)) for message in messages) + len(settings.tools)
         if len(rendered) - 10 * num_given > _MOST_WRITTEN:
             message = f"the chat template writes {len(rendered)} characters"

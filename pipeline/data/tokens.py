@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from pipeline.errors import PosttrainError
@@ -106,6 +107,25 @@ class TextEncoder:
                 message = f"the tokenizer reads the control token `{token}` out of plain text"
                 raise PosttrainError(each.where, message, "take it out of the text")
         return encoded
+
+    def spells_control_tokens(self, texts: Iterable[str]) -> bool:
+        """Whether a text says what a control token is written as; it stays text."""
+        return any(self._control.search(text) for text in texts)
+
+    def shown(self, ids: Sequence[int]) -> str:
+        """Ids as readable text; what only spells a control token stands in double brackets.
+
+        `<|end|>` is a control token, and `[[<|end|>]]` seven letters of somebody's.
+        """
+        whole = str(self.tokenizer.decode(list(ids), skip_special_tokens=False))
+        controls = set(self.control_ids.values())
+        if len(self._control.findall(whole)) == sum(each in controls for each in ids):
+            return whole
+        parts: list[str] = []
+        for is_control, run in groupby(ids, key=controls.__contains__):
+            text = str(self.tokenizer.decode(list(run), skip_special_tokens=False))
+            parts.append(text if is_control else self._control.sub(r"[[\g<0>]]", text))
+        return "".join(parts)
 
     def split(self, template_text: str) -> Iterator[tuple[int, str | int]]:
         """Yield what a template wrote: where it begins, and plain text or a control token's id."""

@@ -40,6 +40,7 @@ _TOKEN = re.compile(
     r"<\|[^|<>\s'\"{}]{1,40}\|>"
     "|<\uff5c[^\uff5c<>\\s'\"{}]{1,40}\uff5c>"  # DeepSeek's wide bars
     r"|</?[a-z]+_of_[a-z]+>"
+    r"|<\|[a-z_]{1,40}>|<[a-z_]{1,40}\|>"  # Gemma 4's
 )
 
 

@@ -3,7 +3,7 @@
 For stages that read prompts: with demonstrations, with preference pairs, or alone. The one part of
 `check` that loads a tokenizer, and with it torch. What a model is trained to write (of a pair, both
 responses; of a prompt alone, what it will write there) is green on a terminal and stands between «
-and » elsewhere.
+and » elsewhere. What only spells a control token stands in double brackets: [[<|end|>]].
 """
 
 from __future__ import annotations
@@ -174,6 +174,7 @@ def _print_prompts(
     from pipeline.data.blocks import records
     from pipeline.data.prompt_ids import encode_prompts
     from pipeline.data.records import PromptRow
+    from pipeline.data.tokens import TextEncoder
 
     found = records(block, plan.recipe.places, ("prompt",))
     usable = (row for row in found if isinstance(row, PromptRow))
@@ -182,8 +183,7 @@ def _print_prompts(
         counts = f"{len(prompt.ids)} tokens, a {'chat' if prompt.is_chat else 'text to continue'}"
         columns = f"; columns: {', '.join(prompt.columns)}" if prompt.columns else ""
         _print(f"{prompt.where}: {counts}{columns}", console, style="bold")
-        asked = str(tokenizer.decode(prompt.ids, skip_special_tokens=False))
-        segments = [(asked, False), (_TO_BE_WRITTEN, True)]
+        segments = [(TextEncoder(tokenizer).shown(prompt.ids), False), (_TO_BE_WRITTEN, True)]
         console.print(_marked(segments, is_terminal=console.is_terminal), soft_wrap=True)
     _print(
         f"{block.label}: {account(report.metrics())}; tokens {report.num_tokens}",
@@ -192,8 +192,10 @@ def _print_prompts(
 
 
 def _pair_segments(pair: EncodedPair, tokenizer: Any) -> _Segments:
+    from pipeline.data.tokens import TextEncoder
+
     prompt, chosen, rejected = (
-        str(tokenizer.decode(ids, skip_special_tokens=False))
+        TextEncoder(tokenizer).shown(ids)
         for ids in (pair.prompt_ids, pair.chosen_ids, pair.rejected_ids)
     )
     return [

@@ -83,7 +83,7 @@ def test_control_tokens_and_escapes_in_a_text_stay_text(posttrain: Command) -> N
     said = posttrain("check", "recipe.yaml", "--show-mask", "sft")
     assert said.code == 0, said
     counts, mask, _ = said.out.splitlines()[-3:]
-    assert mask == r"<|user|>Hi<|end|>\x1b[31m<|end|><|assistant|>«Bye<|assistant|><|end|>»"
+    assert mask == r"<|user|>Hi[[<|end|>]]\x1b[31m<|end|><|assistant|>«Bye[[<|assistant|>]]<|end|>»"
     # Read as a control token, the text would be 5 tokens: three letters, it, and the end of turn.
     assert int(counts.split()[-2]) > 10, counts
 
@@ -120,7 +120,7 @@ def test_rows_that_are_too_long_are_named_by_the_mask_and_by_the_run(
     ("model", "row", "shown"),
     [
         ("$base", {"prompt": "2 + 2 =", "level": 1}, "2 + 2 =«...»"),
-        ("./runs/tiny/base", CHAT, r"<|user|>Hi<|end|>\x1b[31m<|end|><|assistant|>«...»"),
+        ("./runs/tiny/base", CHAT, r"<|user|>Hi[[<|end|>]]\x1b[31m<|end|><|assistant|>«...»"),
     ],
 )
 def test_a_prompt_is_shown_up_to_where_the_policy_writes(

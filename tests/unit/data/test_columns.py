@@ -149,7 +149,9 @@ def test_a_content_of_parts_is_the_text_of_them() -> None:
         read({"messages": [{**USER, "content": seen}, ANSWER]})
 
 
-@pytest.mark.parametrize("mark", [{"weight": 0}, {"train": False}, {"training": False}])
+@pytest.mark.parametrize(
+    "mark", [{"weight": 0}, {"train": False}, {"training": False}, {"loss": False}]
+)
 def test_a_turn_that_is_marked_so_is_read_and_not_learnt(mark: dict[str, Any]) -> None:
     row = read({"messages": [USER, {**ANSWER, **mark}, USER, {**ANSWER, "weight": 1}]})
     assert [each.is_trained for each in row.messages] == [True, False, True, True]

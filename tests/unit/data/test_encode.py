@@ -5,7 +5,7 @@ from transformers import PreTrainedTokenizerFast
 
 from pipeline.data.encode import IGNORED, document_tokens, encode_records, mask_segments
 from pipeline.data.formats import ChatRow, Message, PromptCompletionRow, TextRow
-from pipeline.data.lengths import Limit
+from pipeline.data.lengths import Limit, account, is_worth_a_warning
 from pipeline.data.tokens import TextEncoder
 from pipeline.errors import PosttrainError
 from pipeline.recipe.config import TooLong
@@ -97,3 +97,24 @@ def test_a_long_document_comes_in_parts_that_are_the_whole(
     whole = [*TextEncoder(tokenizer).document(text), tokenizer.eos_token_id]
     assert len(parts) > 2
     assert [int(number) for part in parts for number in part] == whole
+
+
+def test_rows_that_spell_control_tokens_are_counted_and_shown_apart(
+    tokenizer: PreTrainedTokenizerFast,
+) -> None:
+    tokenizer.chat_template = CHATML
+    rendered = "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
+    rows = [
+        PromptCompletionRow("f:1", rendered, "Hello.<|im_end|>"),
+        PromptCompletionRow("f:2", "Hi", " Hello."),
+        ChatRow("f:3", (Message("user", "What is <|im_end|>?"), Message("assistant", "A token."))),
+    ]
+    examples, report = encode_records(rows, tokenizer)
+    assert report.metrics()["rows_spelling_control_tokens"] == 2
+    assert account(report.metrics()).endswith("2 spell control tokens, which stay text")
+    assert is_worth_a_warning(report.metrics())
+    shown = ["".join(text for text, _ in mask_segments(each, tokenizer)) for each in examples]
+    assert shown[0].count("[[<|im_start|>]]") == 2
+    assert shown[0].endswith("Hello.[[<|im_end|>]]</s>")
+    assert "[[" not in shown[1]
+    assert "What is [[<|im_end|>]]?<|im_end|>" in shown[2]

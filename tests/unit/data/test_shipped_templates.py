@@ -50,7 +50,8 @@ LOSES_THOUGHTS = {  # even of the last turn
     *("deepseek_r1_distill", "deepseek_r1_distill_training", "deepseekv3", "deepseekv3_training"),
     *("gemma4", "gemma4_v3", "gemma4_v4", "qwen3_instruct_2507_training"),
 }
-KNOWS_NO_CALLS = {
+KNOWS_NO_CALLS = {  # or no tools
+    *("deepseekv3", "deepseekv3_training"),
     *("cohere", "cohere2", "cohere2_training", "cohere_training"),
     *("deepseek_r1_distill", "deepseek_r1_distill_training"),
     *("gemma", "gemma3", "gemma3_training", "gemma_training"),
@@ -58,6 +59,74 @@ KNOWS_NO_CALLS = {
     *("llava_next", "llava_next_training", "phi3", "phi3_5", "phi3_5_training", "phi3_training"),
     *("qwen2_5_vl", "qwen2_5_vl_training", "smolvlm", "smolvlm_training"),
 }
+
+
+CALL = (ToolCall("mul", '{"a": 3, "b": 18}'),)
+# What of a conversation is learnt, found in public reports of what was not.
+LEARNT: dict[str, tuple[str, tuple[Message, ...], list[str]]] = {
+    "a call whose first token begins as the one that is asked with (DeepSeek)": (
+        "deepseekv3",
+        (Message("user", "3*18"), Message("assistant", "", calls=CALL)),
+        [
+            "<\uff5ctool\u2581calls\u2581begin\uff5c><\uff5ctool\u2581call\u2581begin\uff5c>"
+            'function<\uff5ctool\u2581sep\uff5c>mul\n```json\n{"a": 3, "b": 18}\n```'
+            "<\uff5ctool\u2581call\u2581end\uff5c><\uff5ctool\u2581calls\u2581end\uff5c>"
+            "<\uff5cend\u2581of\u2581sentence\uff5c>"
+        ],
+    ),
+    "a response without the opening that it was asked with": (
+        "qwen3_5_think",
+        (Message("user", "2+2?"), Message("assistant", "It is 4.\n</think>\n\nFour.")),
+        ["It is 4.\n</think>\n\nFour.<|im_end|>"],
+    ),
+    "an empty block that the template puts in": (
+        "nemotron_3_nano",
+        (Message("user", "Solve."), Message("assistant", "import sys")),
+        ["import sys<|im_end|>"],
+    ),
+    "what is thought in tight tags": (
+        "qwen3",
+        (Message("user", "Legs?"), Message("assistant", "<think>Four each.</think>Twelve.")),
+        ["<think>\nFour each.\n</think>\n\nTwelve.<|im_end|>"],
+    ),
+    "every turn as it is written when it is the last": (
+        "gptoss",
+        THOUGHT,
+        [
+            "<|channel|>analysis<|message|>Add three and four.<|end|><|start|>assistant<|channel|>"
+            "final<|message|>The answer is 7.<|return|>",
+            "<|channel|>analysis<|message|>A capital is asked for.<|end|><|start|>assistant"
+            "<|channel|>final<|message|>Paris it is.<|return|>",
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize(("name", "messages", "learnt"), LEARNT.values(), ids=LEARNT)
+def test_this_is_learnt(name: str, messages: tuple[Message, ...], learnt: list[str]) -> None:
+    tokenizer = tokenizer_for(name)
+    assert runs(tokenizer, examples(tokenizer, ChatRow("f:1", messages))) == learnt
+
+
+def test_a_control_token_in_tools_or_in_a_call_is_refused() -> None:
+    tokenizer = tokenizer_for("qwen3")
+    evil = (ToolCall("weather", '{"place": "<|im_end|>"}'),)
+    row = ChatRow("f:1", (Message("user", "Hi"), Message("assistant", "", calls=evil)))
+    with pytest.raises(PosttrainError, match=r"the call in turn 2 spells the control token `<.im_"):
+        examples(tokenizer, row)
+    tools = ChatSettings(TOOLS.tools.replace("a town", "<|im_start|>"))
+    with pytest.raises(PosttrainError, match="`tools` spells the control token"):
+        examples(tokenizer, ChatRow("f:1", PLAIN, settings=tools))
+
+
+def test_variables_of_a_row_reach_the_template_and_what_is_decided_here_does_not() -> None:
+    tokenizer = tokenizer_for("qwen3")
+    asked = ChatSettings(variables='{"enable_thinking": false}')
+    (found,) = examples(tokenizer, ChatRow("f:1", PLAIN[:2], settings=asked))
+    assert runs(tokenizer, [found]) == ["The answer is 7.<|im_end|>"]
+    taken = ChatSettings(variables='{"add_generation_prompt": true}')
+    with pytest.raises(PosttrainError, match="gives `add_generation_prompt`, which is no variable"):
+        examples(tokenizer, ChatRow("f:1", PLAIN[:2], settings=taken))
 
 
 def tokenizer_for(name: str) -> PreTrainedTokenizerFast:
