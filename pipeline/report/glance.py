@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from eval.results import VERIFIED
 from pipeline.report.board import board, rests_on, unguarded_losses
 from pipeline.report.html.read import comparison_of
 from pipeline.report.html.words import digits_of, metric_label
@@ -52,10 +53,10 @@ def print_verdicts(comparison: Comparison, console: Console) -> None:
         console.print(f"SHIP{escape(of)} rests on {_ascii(rests)}", highlight=False)
     for verdict in verdicts:
         said = "[green]SHIP[/]" if verdict.ships else "[red]DO NOT SHIP[/]"
-        parts = [f"{_condition(condition)} fails" for condition in verdict.failed]
+        parts = [f"fails {', '.join(map(_condition, verdict.failed))}"] if verdict.failed else []
         losses = unguarded_losses(verdict, comparison)
         if losses:
-            parts.append(f"lost, and no condition looks at it: {_losses(losses)}")
+            parts.append(f"losses that no condition looks at: {_losses(losses)}")
         because = f": {'; '.join(parts)}" if parts else ""
         console.print(f"[bold]{escape(verdict.model)} {said}[/]{because}", highlight=False)
 
@@ -76,8 +77,7 @@ def _condition(condition: Condition) -> str:
 def _losses(losses: Sequence[ScoreRow]) -> str:
     """Return the biggest losses, and how many more there are."""
     said = [
-        f"{escape(row.task)}, {metric_label(row.metric)} "
-        f"[red]{row.delta.value:+.{digits_of(row.metric)}f}[/]"
+        f"{_subject(row.task, row.metric)} [red]{row.delta.value:+.{digits_of(row.metric)}f}[/]"
         for row in losses[:_SHOWN_LOSSES]
         if row.delta is not None
     ]
@@ -87,20 +87,22 @@ def _losses(losses: Sequence[ScoreRow]) -> str:
 
 def _rows(found: Board) -> Iterator[tuple[str, ...]]:
     for task in found.tasks:
-        is_usual = task.metric == "verified_accuracy"
-        label = task.task if is_usual else f"{task.task}, {metric_label(task.metric)}"
-        yield (escape(label), *_cells(task, found))
+        yield (_subject(task.task, task.metric), *_cells(task, found))
     if found.means:
         label = f"[bold]mean of {found.num_meant} tasks[/]"
         yield (label, *(_mean_cell(mean) for mean in found.means))
     for task in found.texts:
-        label = f"{metric_label(task.metric)}, {task.task}"
-        yield (escape(label), *_cells(task, found))
+        yield (_subject(task.task, task.metric), *_cells(task, found))
     if found.preferences:
         num = len(found.preferred)
         where = found.preferred[0].task if num == 1 else f"mean of {num} tasks"
         label = f"preferred to {found.baseline}'s, {where}"
         yield (escape(label), *(_preference(found.preferences.get(m)) for m in found.models))
+
+
+def _subject(task: str, metric: str) -> str:
+    """Return what was measured: the task alone where it is verified accuracy."""
+    return escape(task if metric == VERIFIED else f"{task} ({metric_label(metric)})")
 
 
 def _cells(task: TaskRow, found: Board) -> Iterator[str]:
@@ -132,16 +134,22 @@ def _mean_cell(mean: ModelMean) -> str:
     if mean.delta is None:
         return f"{said}\n[dim]{_interval(mean.score, '')}[/]"
     colour = _COLOURS.get(mean.verdict, "default")
-    said += f" [bold {colour}]{mean.delta.value:+.2f}[/]"
+    said += f" [bold {colour}]{_signed(mean.delta.value)}[/]"
     return f"{said}\n[dim]{_interval(mean.delta, '+')}[/]"
+
+
+def _signed(value: float) -> str:
+    """Return a difference with its sign; none where it rounds to nothing."""
+    said = f"{value:+.2f}"
+    return "0.00" if float(said) == 0 else said
 
 
 def _preference(found: Estimate | None) -> str:
     if found is None:
         return ""
-    said = f"{found.value:.2f} {_interval(found, '')}"
     side = found.side_of(0.5)
-    return f"[{'green' if side > 0 else 'red'}]{said}[/]" if side else said
+    colour = "green" if side > 0 else "red" if side else "default"
+    return f"[{colour}]{found.value:.2f}[/]\n[dim]{_interval(found, '')}[/]"
 
 
 def _interval(found: Estimate, sign: str, digits: int = 2) -> str:

@@ -171,7 +171,8 @@ def _print_stacked(
             if not cell.plain.strip():
                 continue
             name = Text(f"    {column.name} " if column.name else "    ", style="dim")
-            _print(console, _wrapped(console, Text.assemble(name, cell), width))
+            whole = Text(" ").join(cell.split("\n"))
+            _print(console, _wrapped(console, Text.assemble(name, whole), width))
 
 
 def _print(console: Console, lines: Iterable[Text]) -> None:

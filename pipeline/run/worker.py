@@ -115,7 +115,7 @@ def execute(working: Working, *, show: Progress, should_stop: Callable[[], bool]
         is_main=is_main,
         processes=processes,
         screen=screen,
-        run=request["run"],
+        run=request.get("run", ""),  # a comparison without a recipe is no run
     )
     with logged(working.out / LOG):
         show("loading libraries", 0, 1)

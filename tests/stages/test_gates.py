@@ -104,7 +104,7 @@ def test_a_gate_that_fails_ends_a_whole_run_with_code_1_each_time(finished: Path
     assert again.out.count("cached") == 2 * 7
     said = " ".join(again.out.split())
     assert re.search(r"SHIP rests on .*arithmetic choice_accuracy: score at most 1", said)
-    failed = r"sft DO NOT SHIP: arithmetic verified_accuracy zero-shot \([-+.\d]+\) fails"
+    failed = r"sft DO NOT SHIP: fails arithmetic verified_accuracy zero-shot \([-+.\d]+\)"
     assert re.search(failed, said)
 
 
