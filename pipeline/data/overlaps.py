@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, repeat
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -105,8 +105,7 @@ class Overlaps:
             if len(texts) > 1:
                 found[number].update(self._are_whole("\n".join(texts), words[starts[-1] :]))
             words.append("")  # no word: no n-gram goes over the end of a row
-        lookup = self._ids.get
-        ids = np.array([lookup(word, 0) for word in words], dtype=np.uint64)
+        ids = np.fromiter(map(self._ids.get, words, repeat(0)), np.uint64, len(words))
         for number, item, share in self._within(ids, np.array(starts, dtype=np.int64)):
             known = found[number].get(item)
             if known is None or known.share < share:
@@ -241,12 +240,17 @@ class Overlaps:
         begins = at[of] - self._place[posting]  # where the passage would begin
         width = 2 * _DRIFT_WORDS
         for shift in (0, _DRIFT_WORDS):  # what is near together is in one box of either grid
-            box = (begins + shift) // width
-            boxes, inverse = np.unique(np.stack([row, passage, box]), axis=1, return_inverse=True)
-            shared = np.bincount(inverse.reshape(-1), weights=weight)
-            enough = shared >= _SHARED * self._total[boxes[1]]
-            for one_row, number, place in boxes[:, enough].T.tolist():
-                yield one_row, number, place * width - shift
+            box = (begins + shift) // width + 1  # a passage may begin before its row
+            num_boxes = len(ids) // width + 3
+            # One number for each row, passage and box is sorted faster than three.
+            code, inverse = np.unique(
+                (row * len(self._passages) + passage) * num_boxes + box, return_inverse=True
+            )
+            shared = np.bincount(inverse, weights=weight)
+            number = code // num_boxes % len(self._passages)
+            for one in code[shared >= _SHARED * self._total[number]].tolist():
+                of_row, place = divmod(one, num_boxes)
+                yield *divmod(of_row, len(self._passages)), (place - 1) * width - shift
 
     def _aligned(self, number: int, ids: Iterable[int]) -> float:
         """Return the share of a passage's words that stand in the same order among others.

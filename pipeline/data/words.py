@@ -18,7 +18,7 @@ _UNSPACED = (
 _WORD = re.compile(rf"[^\W_{_UNSPACED}]+|[{_UNSPACED}]")
 _SIGN = re.compile(rf"{_WORD.pattern}|[-+*/=<>^%()\[\]{{}}\u00d7\u00f7\u2212]")
 _ASCII_WORD = re.compile(r"[a-z0-9]+")
-_THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")  # 1,200 is 1200
+_THOUSANDS = re.compile(r",(?<=\d,)(?=\d{3}(?!\d))")  # 1,200 is 1200
 # They stand within words and cannot be seen: soft hyphen, zero-width space and joiners, BOM.
 _UNSEEN = re.compile(r"[\u00ad\u200b-\u200d\u2060\ufeff]")
 _FACTOR = np.uint64(0x9E3779B97F4A7C15)  # odd, by the golden ratio: spreads over all 64 bits
