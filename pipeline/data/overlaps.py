@@ -29,7 +29,8 @@ N = 4  # words of an n-gram: a text of eight words with one of them changed stil
 FEWEST_WORDS = 8
 _PASSAGE_WORDS = 64  # longer items are found passage by passage
 _COMMON = 64  # an n-gram that more items have tells none of them apart
-_DRIFT_WORDS = 32  # by so many words passages may shift within a row: what was put in, left out
+_BOX_WORDS = 64  # n-grams of a passage that would begin within so many words of each other
+_DRIFT_WORDS = 32  # by so many words a passage may shift in a row: what was put in, left out
 _SHARED = 0.2  # of the weight of its n-grams a candidate shares at least
 _LOST = 0.25  # of a passage's words, weighed by how rare they are, so much may be missing
 _NUMBERS_LOST = 0.5  # of its numbers
@@ -208,8 +209,9 @@ class Overlaps:
         ends = np.append(starts[1:], len(ids))
         for row, number, lowest in self._candidates(ids, starts):
             length = len(self._passages[number].ids)
-            low, high = max(lowest, int(starts[row])), lowest + length + 3 * _DRIFT_WORDS
-            share = self._aligned(number, ids[low : min(high, int(ends[row]))].tolist())
+            low, high = lowest - _DRIFT_WORDS, lowest + _BOX_WORDS + length + _DRIFT_WORDS
+            within = slice(max(low, int(starts[row])), min(high, int(ends[row])))
+            share = self._aligned(number, ids[within].tolist())
             if share > best.get((row, number), 0.0):
                 best[row, number] = share
         for (row, number), share in best.items():
@@ -238,19 +240,19 @@ class Overlaps:
         passage, weight = self._passage[posting], self._weight[slot][of]
         row = np.searchsorted(starts, at[of], side="right") - 1
         begins = at[of] - self._place[posting]  # where the passage would begin
-        width = 2 * _DRIFT_WORDS
-        for shift in (0, _DRIFT_WORDS):  # what is near together is in one box of either grid
-            box = (begins + shift) // width + 1  # a passage may begin before its row
-            num_boxes = len(ids) // width + 3
-            # One number for each row, passage and box is sorted faster than three.
-            code, inverse = np.unique(
-                (row * len(self._passages) + passage) * num_boxes + box, return_inverse=True
-            )
-            shared = np.bincount(inverse, weights=weight)
-            number = code // num_boxes % len(self._passages)
-            for one in code[shared >= _SHARED * self._total[number]].tolist():
-                of_row, place = divmod(one, num_boxes)
-                yield *divmod(of_row, len(self._passages)), (place - 1) * width - shift
+        # What is near together falls into one box or two, and into one of them at least half of it.
+        box = (begins + _BOX_WORDS) // _BOX_WORDS  # a passage may begin before its row
+        num_boxes = len(ids) // _BOX_WORDS + 2
+        # One number for each row, passage and box is sorted faster than three.
+        code, inverse = np.unique(
+            (row * len(self._passages) + passage) * num_boxes + box, return_inverse=True
+        )
+        shared = np.bincount(inverse, weights=weight)
+        number = code // num_boxes % len(self._passages)
+        for one in code[shared >= _SHARED * self._total[number]].tolist():
+            both, place = divmod(one, num_boxes)
+            of_row, which = divmod(both, len(self._passages))
+            yield of_row, which, (place - 1) * _BOX_WORDS
 
     def _aligned(self, number: int, ids: Iterable[int]) -> float:
         """Return the share of a passage's words that stand in the same order among others.

@@ -92,7 +92,7 @@ def test_a_system_prompt_that_all_rows_share_makes_no_copies(tmp_path: Path):
             "messages": [
                 system,
                 {"role": "user", "content": f"What is number {name}?"},
-                {"role": "assistant", "content": f"The number {name}."},
+                {"role": "assistant", "content": "That I cannot say."},
             ]
         }
         for name in ("one", "two", "three", "two")

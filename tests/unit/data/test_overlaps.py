@@ -99,6 +99,26 @@ def test_what_all_items_of_a_template_share_is_no_overlap():
     assert all(index.find([[_wrapped(item)] for item in items]))
 
 
+def test_a_question_with_other_numbers_is_another_question():
+    question = (
+        "On a farm there are 48 goats and 17 horses. In spring 6 goats are sold at the market, and "
+        "a neighbour buys as many horses as he has stables. How many animals are left on the farm?"
+    )
+    other = question.replace("48", "52").replace("17", "31").replace(" 6 ", " 9 ")
+    index = Overlaps([Item("own", "1", (question,))])
+    assert index.find([[other], [question.replace("48", "52")]])[0] == []
+    assert len(index.find([[question.replace("48", "52")]])[0]) == 1
+
+
+@pytest.mark.parametrize("before", range(40, 104, 3))
+def test_an_item_is_found_wherever_it_stands_and_with_words_put_in(before: int):
+    words = QUESTIONS[0].split()
+    words[20:20] = ["as", "far", "as", "anybody", "knows", "today"]
+    filler = (FILLER.split() * 3)[:before]
+    (found,) = _overlaps().find([[" ".join([*filler, *words, *filler])]])
+    assert [each.item for each in found] == [0]
+
+
 def test_instructions_that_many_items_begin_with_are_no_overlap():
     shared = (
         "You are given a passage and a question about it. Read the passage with care and answer "
