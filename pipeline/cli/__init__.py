@@ -8,13 +8,24 @@ from typing import cast
 
 import typer
 
-from pipeline.cli import chat, compare, doctor, export, init, recipes, report
+from pipeline.cli import chat, compare, doctor, export, init, recipes, report, track
 from pipeline.cli.app import app
 from pipeline.disk import disk_failure
 from pipeline.environment import ignore_talk_between_libraries, set_environment
 from pipeline.errors import InfrastructureError, InterruptedRunError, PosttrainError, printable
 
-__all__ = ["app", "chat", "compare", "doctor", "export", "init", "main", "recipes", "report"]
+__all__ = [
+    "app",
+    "chat",
+    "compare",
+    "doctor",
+    "export",
+    "init",
+    "main",
+    "recipes",
+    "report",
+    "track",
+]
 
 # What every wrong command line raises; Typer has its class under a private name only.
 _UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__base__)

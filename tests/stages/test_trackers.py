@@ -8,6 +8,7 @@ from tensorboard.backend.event_processing.plugin_event_multiplexer import EventM
 
 from pipeline import load_recipe
 from pipeline.recipe.remarks import changed_execution
+from tests.command import command
 from tests.conftest import TINY
 from tests.forked import Ended, run_forked, warm
 
@@ -66,6 +67,27 @@ def test_a_training_that_was_killed_has_all_its_steps_once_and_stages_stand_side
         expected = logged(runs / "tiny" / Path(name).parent)
         assert [step for step, _ in points] == [step for step, _ in expected]
         assert [loss for _, loss in points] == pytest.approx([loss for _, loss in expected])
+
+
+def test_what_stages_logged_is_written_for_a_tracker_afterwards(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call = command(monkeypatch, capsys)
+    monkeypatch.chdir(recipe.parent)
+    said = call("track", "tiny.yaml")
+    assert said.code == 0, said.err
+    assert "tensorboard --logdir tensorboard" in said.out
+    shown = losses(recipe.parent / "tensorboard")
+    assert shown.keys() == {"base", "sft"}
+    for name, points in shown.items():
+        expected = logged(recipe.parent / "runs/tiny" / name)
+        assert points == [(step, pytest.approx(loss)) for step, loss in expected]
+    for arguments, message in (
+        (["--to", "tensorbord"], "did you mean `tensorboard`?"),
+        (["--runs", "none"], "no stage has logged anything yet"),
+    ):
+        refused = call("track", "tiny.yaml", *arguments)
+        assert (refused.code, message in refused.err) == (2, True)
 
 
 def test_a_tracker_that_is_named_after_a_stage_ran_was_told_nothing(recipe: Path) -> None:
