@@ -6,17 +6,19 @@ tools, half of a conversation. Imports no torch.
 
 from __future__ import annotations
 
+import json
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 from pipeline.data.fields import from_json, is_nothing, text_of, to_json
 from pipeline.data.files import kind_of
 from pipeline.data.messages import KNOWN_KEYS, NAME
-from pipeline.data.records import ChatSettings, Message
+from pipeline.data.records import ChatSettings, Message, ToolCall
 from pipeline.errors import PosttrainError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from pipeline.data.files import Row
     from pipeline.recipe.config import DataForm
@@ -94,6 +96,32 @@ def with_system(row: Row, messages: tuple[Message, ...]) -> tuple[Message, ...]:
 def settings_of(row: Row) -> ChatSettings:
     """Return what a row gives a chat template beside its turns: `tools`, `chat_template_kwargs`."""
     return ChatSettings(_tools(row), _variables(row))
+
+
+def without_filled(messages: tuple[Message, ...], settings: ChatSettings) -> tuple[Message, ...]:
+    """Return turns without arguments that are null and that their tool does not declare.
+
+    Of calls in a Parquet file Arrow gives each the arguments of all others.
+    """
+    if not settings.tools or not any(each.calls for each in messages):
+        return messages
+    declared = {
+        tool["function"]["name"]: tool["function"].get("parameters", {}).get("properties", {})
+        for tool in json.loads(settings.tools)
+    }
+    return tuple(
+        replace(each, calls=tuple(_without_filled(call, declared) for call in each.calls))
+        for each in messages
+    )
+
+
+def _without_filled(call: ToolCall, declared: Mapping[str, Any]) -> ToolCall:
+    known = declared.get(call.name)
+    if not known or "null" not in call.arguments:
+        return call
+    given = json.loads(call.arguments)
+    kept = {key: each for key, each in given.items() if each is not None or key in known}
+    return replace(call, arguments=to_json(kept))
 
 
 def _tools(row: Row) -> str:

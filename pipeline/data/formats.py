@@ -29,6 +29,7 @@ from pipeline.data.columns import (
     check_meaning,
     settings_of,
     with_system,
+    without_filled,
 )
 from pipeline.data.fields import is_nothing, names_found, text_of
 from pipeline.data.files import Row
@@ -305,7 +306,9 @@ def _as_chat(row: Row, turns: tuple[Message, ...], column: str) -> ChatRow:
     if not any(each.role == "assistant" and each.is_trained for each in turns):
         message = f"no assistant turn of `{column}` is to be trained on"
         raise PosttrainError(row.where, message, "there is nothing to learn from it; drop the row")
-    return ChatRow(row.where, with_system(row, turns), settings=settings_of(row))
+    settings = settings_of(row)
+    turns = with_system(row, without_filled(turns, settings))
+    return ChatRow(row.where, turns, settings=settings)
 
 
 _JUDGED = ("margin", "probability")

@@ -195,6 +195,12 @@ def is_local(source: StageInput) -> bool:
     return source.revision is None and is_there(Path(source.path))
 
 
+def tokens_are_new(source: StageInput, num_tokens: int) -> bool:
+    """Whether a tokenizer has more tokens than the whole model below has rows for."""
+    rows = _embedding_rows(base_of(source) or source)
+    return rows is not None and num_tokens > rows
+
+
 def _embedding_rows(source: StageInput) -> int | None:
     """Return the rows of the embedding that a tokenizer is for; None for a tokenizer alone.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from accelerate.utils import is_peft_model
 
-from pipeline.models.load import base_of, is_local
+from pipeline.models.load import base_of, is_local, tokens_are_new
 from pipeline.recipe.references import BASE_FOLDER
 
 if TYPE_CHECKING:
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from pipeline.stage import StageInput
 
+# Rows that the embeddings of an adapter's base must be given, where tokens are new to it.
+EMBEDDING_ROWS = "embedding_rows"
 TRAINED_LENGTH = "trained_length"  # tokens of a row that a model was pre-trained on
 
 
@@ -49,6 +51,8 @@ def save_trained(
     properties: dict[str, Any] = {"adapter": True, **inherited}
     metrics = {"parameters": total, "trained_parameters": trainable}
     metrics |= {"expert_parameters_without_adapter": without} if without else {}
+    if tokens_are_new(source, len(tokenizer)):
+        properties[EMBEDDING_ROWS] = len(tokenizer)
     return metrics, {**properties, **_place_of(base or source, _artifact_below(source, base))}
 
 

@@ -79,6 +79,7 @@ def model_card(
         auto="AutoModelForCausalLM" if is_policy else "AutoModelForSequenceClassification",
         base=base if isinstance(base, HubModel) else None,
         base_call=_base_call(export, asked),
+        embedding_rows=artifact.properties.get("embedding_rows"),
         ends_argument=_ends_argument(export, asked),
         lineage=[_lineage(each) for each in _chain(export.plan, export.planned.name)],
         template_sha256=artifact.properties.get("template_sha256"),

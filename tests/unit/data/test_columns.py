@@ -212,3 +212,13 @@ def test_columns_and_keys_that_nothing_is_made_of_are_named_once() -> None:
 def test_a_prompt_keeps_a_column_source_beside_the_source_that_it_is_from() -> None:
     row = read({"prompt": "Hi", "source": "exam"}, ("prompt",))
     assert (row.columns, row.source) == ({"source": "exam"}, "f.jsonl")
+
+
+def test_arguments_that_arrow_filled_in_are_left_out_where_the_tool_declares_others() -> None:
+    tools = [{"name": "area", "parameters": {"properties": {"w": {}, "unit": {}}}}]
+    call = {"name": "area", "arguments": {"w": 5, "unit": None, "place": None}}
+    turns = [USER, {"role": "assistant", "content": "", "tool_calls": [{"function": call}]}]
+    (found,) = read({"messages": turns, "tools": tools}).messages[1].calls
+    assert found.arguments == '{"w": 5, "unit": null}'
+    (untold,) = read({"messages": turns}).messages[1].calls
+    assert untold.arguments == '{"w": 5, "unit": null, "place": null}'

@@ -17,6 +17,7 @@ from pipeline.data.formats import (
 )
 from pipeline.data.lengths import Limit
 from pipeline.data.pairs import EncodedPair, encode_pairs
+from pipeline.data.records import ToolCall
 from pipeline.errors import PosttrainError
 from pipeline.recipe.config import DataBlock
 from pipeline.recipe.references import Places
@@ -262,3 +263,23 @@ def test_held_out_pairs_that_are_left_out_are_counted_and_may_be_all(
     }
     _, report = encode_pairs([], tokenizer, may_be_none=True)
     assert report.held_out_metrics() == {}
+
+
+def test_a_pair_answers_a_tool_and_may_call_one(tokenizer: PreTrainedTokenizerFast) -> None:
+    tokenizer.chat_template = (
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}"
+        "{% for c in m.tool_calls or [] %}{{ c.function | tojson }}{% endfor %}<|im_end|>\n"
+        "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    calls = (ToolCall("find", '{"q": "wren"}'),)
+    prompt = (
+        Message("user", "Find a wren."),
+        Message("assistant", "", calls=calls),
+        Message("tool", "A small bird."),
+    )
+    answers = Message("assistant", "", calls=calls), Message("assistant", "No.")
+    row = PreferenceRow("f:1", prompt, "", "No.", answers=answers)
+    asked, chosen, rejected = decoded(one(row, tokenizer), tokenizer)
+    assert "<|im_start|>tool\nA small bird.<|im_end|>" in asked
+    assert chosen == '{"name": "find", "arguments": {"q": "wren"}}<|im_end|>'
+    assert rejected == "No.<|im_end|>"

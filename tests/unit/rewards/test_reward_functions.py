@@ -13,7 +13,7 @@ import torch
 from pipeline.errors import PosttrainError
 from pipeline.recipe.user_code import load_object
 from pipeline.rewards.composition import RewardComposition
-from pipeline.rewards.responses import Responses
+from pipeline.rewards.responses import ORIGIN, Responses
 from pipeline.rewards.terms import function_term
 from tests.unit.rewards.responses import given_by, responses
 
@@ -40,6 +40,24 @@ def test_a_function_is_called_as_trl_calls_it() -> None:
     assert seen["completion_ids"] == [[5, 2], [6]]
     assert seen["level"] == [1, 2]
     assert seen["trainer_state"] is state
+
+
+def test_a_function_is_handed_the_datas_own_source_and_terms_go_by_the_prompts() -> None:
+    seen: dict[str, Any] = {}
+
+    def grade(completions: list[Any], **rest: Any) -> list[float]:
+        seen.update(rest)
+        return [1.0] * len(completions)
+
+    blocks = ["exams.jsonl", "exams.jsonl", "arithmetic"]
+    rows = responses("a", "b", "c", **{ORIGIN: blocks, "source": ["textbook", "exam", None]})
+    on_exams = function_term(grade, "own", on=frozenset({"exams.jsonl"}))
+    raw = RewardComposition([on_exams]).raw(rows)
+    assert raw[:, 0].tolist() == pytest.approx([1.0, 1.0, math.nan], nan_ok=True)
+    assert seen["source"] == ["textbook", "exam"]
+    assert ORIGIN not in seen
+    RewardComposition([function_term(grade, "own")]).raw(rows)
+    assert seen["source"] == ["textbook", "exam", "arithmetic"]
 
 
 def test_what_a_function_does_to_its_arguments_changes_nothing() -> None:
