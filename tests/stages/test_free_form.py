@@ -8,6 +8,8 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
 
+from pipeline.report.html.read import comparison_of
+from pipeline.report.html.samples import Room, read_samples
 from tests.command import command
 from tests.small_folders import small_tokenizer
 
@@ -119,6 +121,24 @@ def test_answers_stand_side_by_side_with_what_each_reward_makes_of_them(
         "it was asked the chats of `asked.jsonl` as transcripts" in n for n in found["notes"]
     )
     assert found["gate"]["ships"] is True
+
+
+def test_the_report_shows_rewards_for_what_they_are(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command(monkeypatch, capsys)("run", "own.yaml").code == 0
+    path = folder / "runs/own/answers"
+    comparison = comparison_of(json.loads((path / "comparison.json").read_text()), "answers")
+    samples = read_samples(path, comparison, within=Room(60, 10**6))
+    shown = [each for each in samples if each.task == "asked.jsonl by brevity"]
+    assert len(shown) == 5
+    for sample in shown:
+        base, chat = sample.responses
+        if base.times:  # the fifth prompt has no reward
+            better = float(chat.times.split()[1]) - float(base.times.split()[1])
+            assert sample.kind == ("gained" if better > 0 else "lost" if better < 0 else "right")
+    assert [bool(each.responses[0].times) for each in shown].count(True) == 4
+    assert {each.responses[0].mark for each in shown} == {"not graded"}
 
 
 def test_a_reward_model_reads_the_conversation_in_its_own_template(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import accumulate, islice, zip_longest
 from typing import TYPE_CHECKING, Any, Literal
 
+from eval.results import REWARD
 from pipeline.errors import CorruptArtifactError
 from pipeline.measuring.measure import ITEMS
 from pipeline.report.html.comparison import best_ways
@@ -205,11 +206,23 @@ def _samples(
             group=str(first.get("group", "")),
             question=cut(read.questions[task, item][1]),
             gold=cut(str(first["gold"])),
-            kind=_kind({model: _is_right(r) for model, r in found.items()}, comparison),
+            kind=_kind(_outcomes(found, comparison), comparison),
             responses=tuple(
                 _response(model, results, ways[task, model][1]) for model, results in found.items()
             ),
         )
+
+
+def _outcomes(found: Mapping[str, Sequence[_Result]], comparison: Comparison) -> dict[str, bool]:
+    """Return for each model whether it is right; of rewards, whether none is better than it."""
+    if any(results[0]["metric"] != REWARD for results in found.values()):
+        return {model: _is_right(results) for model, results in found.items()}
+    rewards = {model: results[0]["score"] for model, results in found.items()}
+    base = rewards[comparison.baseline]
+    known = {model: value for model, value in rewards.items() if None not in (value, base)}
+    outcomes = {model: model in known and known[model] >= base for model in found}
+    is_beaten = any(value > base for value in known.values()) and all(outcomes.values())
+    return {**outcomes, comparison.baseline: not is_beaten}
 
 
 def _is_right(results: Sequence[_Result]) -> bool:
@@ -232,6 +245,8 @@ def _response(model: str, results: Sequence[_Result], way: _Way) -> Response:
     shown = results[0]
     right = sum(result["score"] is not None and result["score"] > 0.5 for result in results)
     answer = shown["answer"]
+    is_reward = shown["metric"] == REWARD and shown["score"] is not None
+    times = f"{right} of {len(results)} right" if len(results) > 1 else ""
     return Response(
         model=model,
         asked=asking_label(*way),
@@ -239,8 +254,8 @@ def _response(model: str, results: Sequence[_Result], way: _Way) -> Response:
         text=cut(str(shown["response"]).strip()),
         answer="" if answer is None else cut(str(answer)),
         reason=cut(str(shown["reason"])),
-        mark=_mark(shown["score"]),
-        times=f"{right} of {len(results)} right" if len(results) > 1 else "",
+        mark="not graded" if is_reward else _mark(shown["score"]),
+        times=f"reward {shown['score']:.2f}" if is_reward else times,
     )
 
 
