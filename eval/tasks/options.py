@@ -67,7 +67,7 @@ def right_letters(row: Row, options: Options, column: str | None = None) -> str:
     column: the one that says so; without it the first of `ANSWERS` that there is. Raises RowsError
     for an answer that is none of the options, or that can be read in two ways.
     """
-    column = _answer_column(row, column)
+    column = answer_column(row, column)
     if column not in row.fields:
         row.value(column, str, "an answer")  # raises, naming the columns there are
     answer = row.fields[column]
@@ -83,10 +83,11 @@ def right_letters(row: Row, options: Options, column: str | None = None) -> str:
 def columns_of(row: Row, answer: str | None = None) -> set[str]:
     """Return the columns that a row's options and what is right of them are read from."""
     lists = {name for name in LISTS if row.fields.get(name) not in (None, "")}
-    return {*(lists or _lettered_columns(row)), _answer_column(row, answer)}
+    return {*(lists or _lettered_columns(row)), answer_column(row, answer)}
 
 
-def _answer_column(row: Row, column: str | None) -> str:
+def answer_column(row: Row, column: str | None = None) -> str:
+    """Return the column that says what is right: the one that was named, else a known one."""
     return column or next((each for each in ANSWERS if each in row.fields), ANSWERS[0])
 
 

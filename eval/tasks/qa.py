@@ -14,7 +14,7 @@ from typing import Any, cast
 from eval.task import Example, Split
 from eval.tasks.benchmark import BenchmarkTask, Row, Rows, RowsError, digest
 from eval.tasks.multiple_choice import lettered, offered
-from eval.tasks.options import columns_of
+from eval.tasks.options import answer_column, columns_of
 from reward import extract
 from reward.verdict import Verdict
 from reward.verifiers.choice import choice
@@ -89,6 +89,7 @@ class Qa(BenchmarkTask):
         if self.match == "choice":
             column = self._columns["answer"] or None
             self._used |= columns_of(row, column)
+            self._read_as.setdefault("answer", answer_column(row, column))
             return lettered(row, question, self.name, self.letters, answer=column, group=said)
         answers = self._answers(row, self._column(row, "answer", ANSWERS))
         return Example(
@@ -124,7 +125,7 @@ class Qa(BenchmarkTask):
     def _question(self, row: Row) -> str:
         """Return the question, below what it is about; of Alpaca's rows above its `input`."""
         asked = self._column(row, "question", QUESTIONS)
-        question = row.text(asked).strip()
+        question = _asked(row, asked).strip()
         if not question:
             raise RowsError(f"{row.where}: `{asked}` is empty")
         for name in CONTEXTS:
@@ -150,7 +151,11 @@ class Qa(BenchmarkTask):
     def _answers(self, row: Row, column: str) -> list[str]:
         if column not in row.fields:
             row.text(column)  # raises, naming the columns that there are
-        given = [each for each in _listed(row.fields[column]) if each]
+        value = row.fields[column]
+        if isinstance(value, list) and any(isinstance(each, list) for each in value):  # pyright: ignore[reportUnknownVariableType]
+            hint = "write what any of may be the answer in one list"
+            raise RowsError(f"{row.where}: `{column}` is a list of lists; {hint}")
+        given = [each for each in _listed(value) if each]
         if not given:
             raise RowsError(f"{row.where}: `{column}` has no answer; take the row out")
         return list(dict.fromkeys(self._comparable(row, column, each) for each in given))
@@ -169,6 +174,22 @@ class Qa(BenchmarkTask):
             hint = "give the number alone, or write match=contains"
             raise RowsError(f"{row.where}: `{column}` `{plain[:40]}` is not one number; {hint}")
         return number
+
+
+def _asked(row: Row, column: str) -> str:
+    """Return a question, which may be a user's message, after one of the system's."""
+    value = row.fields.get(column)
+    if not isinstance(value, list):
+        return row.text(column)
+    said: list[str] = []
+    for each in cast("list[Any]", value):
+        message = cast("dict[str, Any]", each) if isinstance(each, dict) else {}
+        content = message.get("content")
+        if not isinstance(content, str) or message.get("role") not in ("system", "user"):
+            hint = "a task asks one question; `prompts` takes conversations"
+            raise RowsError(f"{row.where}: `{column}` is no question of a user's; {hint}")
+        said.append(content)
+    return "\n\n".join(said)
 
 
 def _is_text(value: Any) -> bool:

@@ -97,4 +97,4 @@ def compare_logs(
 def _names(models: Sequence[str], logs: Sequence[Log]) -> list[str]:
     """Return what logs are called: as their models, or after their files where these are alike."""
     by_model = [log.model for log in logs]
-    return by_model if len(set(by_model)) == len(logs) else short_names(models)
+    return short_names(by_model if len(set(by_model)) == len(logs) else models)

@@ -32,15 +32,15 @@ def test_two_runs_of_the_harness_are_compared_item_by_item(said, tmp_path: Path)
         )
     ended = said("compare", "old", "new", "--tasks", "arc_easy")
     assert ended.code == 0, ended.err
-    found = json.loads((tmp_path / "runs/compare/org-old-vs-org-new/comparison.json").read_text())
-    assert found["models"] == ["org/old", "org/new"]
+    found = json.loads((tmp_path / "runs/compare/old-vs-new/comparison.json").read_text())
+    assert found["models"] == ["old", "new"]
     (_, row) = found["rows"]
     assert (row["task"], row["metric"], row["n"]) == ("arc_easy", "acc", 220)
     assert (row["gained"], row["lost"], round(row["p"], 3)) == (30, 12, 0.008)
     assert 0 < row["detectable"] < 0.15
     assert len(found["flips"][0]["gained_examples"]) == 5
     assert "+0.08" in ended.out
-    where = json.loads((tmp_path / "runs/compare/org-old-vs-org-new/logs.json").read_text())
+    where = json.loads((tmp_path / "runs/compare/old-vs-new/logs.json").read_text())
     assert [each["program"] for each in where["logs"]] == ["lm-evaluation-harness"] * 2
     again = said("compare", "old", "new", "--json", "--out", "there")
     assert (

@@ -130,6 +130,15 @@ def test_a_context_stands_above_its_question_and_an_input_below_its_instruction(
     )
 
 
+def test_a_question_may_be_a_message_as_in_openai_evals(tmp_path: Path):
+    asked = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "2 + 2?"}]
+    _, example = only(tmp_path, {"input": asked, "ideal": "4"}, "match=number")
+    assert (example.prompt, example.reference) == ("Be brief.\n\n2 + 2?", "4")
+    said = {"input": [*asked, {"role": "assistant", "content": "4"}], "ideal": "4"}
+    with pytest.raises(RowsError, match="a task asks one question; `prompts` takes conversations"):
+        only(tmp_path, said, "match=number")
+
+
 COLOURS = {"question": "Which is a colour?", "choices": ["dog", "red", "blue"]}
 
 
@@ -193,6 +202,7 @@ def test_check_says_how_many_questions_have_several_right_options(tmp_path: Path
         ({"question": "?", "a": "!"}, "match=exact", "no column is the answer"),
         ({"question": "?", "answer": "!"}, "match=contains", "has no letter or digit"),
         ({"question": "?", "answer": []}, "match=exact", "has no answer"),
+        ({"question": "?", "answer": [["x"], ["y", "z"]]}, "match=exact", "is a list of lists"),
         ({"question": " ", "answer": "x"}, "match=exact", "`question` is empty"),
         ({**COLOURS, "answer": "D"}, "match=choice", "`D` is none of the 3 choices"),
         ({**COLOURS, "answer": 3}, "match=choice", "3 is none of the 3 choices"),
