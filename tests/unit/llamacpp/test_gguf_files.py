@@ -16,7 +16,7 @@ from pipeline.errors import PosttrainError
 from pipeline.llamacpp import write
 from pipeline.llamacpp.agreement import Agreement, Prompt, agreement, reference
 from pipeline.llamacpp.architectures import context_length
-from pipeline.llamacpp.pretokenizers import PRE_TOKENIZERS
+from pipeline.llamacpp.pretokenizers import PRE_TOKENIZERS, named_pre_tokenizer
 from pipeline.llamacpp.read import read_gguf
 from pipeline.llamacpp.vocabulary import Controls, vocabulary_of
 from pipeline.llamacpp.write import check_types, write_gguf
@@ -137,6 +137,8 @@ def test_a_file_is_read_back_as_the_same_model_and_tokenizer(llama: Path) -> Non
         assert tokenizer(text)["input_ids"] == before(text)["input_ids"]
     assert tokenizer.chat_template == TEMPLATE
     assert tokenizer.eos_token == "</s>"
+    described = json.loads(tokenizer.backend_tokenizer.to_str())
+    assert named_pre_tokenizer(described).name == "smollm"  # to transformers this name says nothing
 
 
 def test_tensors_whose_rows_are_no_whole_blocks_stay_f16_and_are_counted(tmp_path: Path) -> None:
