@@ -7,9 +7,11 @@ template on others. A template that writes now this and now that is left to Olla
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pipeline.data.records import NO_SETTINGS
 from pipeline.data.template import ChatTemplate
 from pipeline.errors import PosttrainError
 
@@ -18,8 +20,7 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedTokenizerBase
 
-    from pipeline.data.template import Roles
-
+Roles = tuple[str, ...]
 _USER, _ASSISTANT, _SYSTEM = ("user",), ("assistant",), ("system",)
 _LONG = _USER + _ASSISTANT + _USER
 _OLLAMA_CONTEXT = 4096  # tokens, unless a Modelfile says otherwise
@@ -54,9 +55,19 @@ class Turns:
 def turns_of(tokenizer: PreTrainedTokenizerBase) -> Turns | None:
     """Return what the chat template writes around turns; None where that depends on the others."""
     template = ChatTemplate(tokenizer)
+    mark = "qzx"
+    while mark in template.text:
+        mark += "q"
 
     def pieces(roles: Roles, *, prompt: bool = False) -> tuple[str, ...]:
-        return template.rendering(roles, "", prompt=prompt).pieces
+        marks = [f"{mark}{number}{mark}" for number in range(len(roles))]
+        pairs = zip(roles, marks, strict=True)
+        messages = [{"role": role, "content": content} for role, content in pairs]
+        rendered = template.render(messages, NO_SETTINGS, "", prompt=prompt)
+        parts = re.split(f"({mark}[0-9]+{mark})", rendered)
+        if parts[1::2] != marks:
+            raise PosttrainError("", "the chat template moves, drops or repeats a turn")
+        return tuple(parts[::2])
 
     try:
         first, after_user = pieces(_USER)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from itertools import islice, zip_longest
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from pipeline.data.blocks import records
-from pipeline.data.records import PromptRow, TextRow
+from pipeline.data.records import NO_SETTINGS, PromptRow, TextRow
 from pipeline.errors import PosttrainError
 from pipeline.llamacpp.agreement import Prompt
 from pipeline.recipe.config import TRAINED_ON
@@ -16,6 +16,7 @@ from pipeline.stages import stage_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from eval.model import Turn
     from pipeline.data.records import Record
     from pipeline.recipe.config import DataBlock
     from pipeline.run.plan import Plan
@@ -68,7 +69,17 @@ def _prompt(record: Record, *, is_chat: bool) -> Prompt | None:
     if is_chat:
         text = record.text or ""
         if record.messages:
-            return Prompt(turns=tuple(record.messages))
+            turns = _plain_turns(record)
+            return Prompt(turns=turns) if turns else None
         return Prompt(turns=(("user", text),)) if text else None
     text = record.text or (record.messages[-1].content if record.messages else "")
     return Prompt(text=text) if text else None
+
+
+def _plain_turns(row: PromptRow) -> tuple[Turn, ...]:
+    """Return a conversation as roles and contents; empty for one with tools or reasoning."""
+    if row.settings != NO_SETTINGS:
+        return ()
+    if any(each.role == "tool" or each.calls or each.reasoning for each in row.messages):
+        return ()
+    return cast("tuple[Turn, ...]", tuple((each.role, each.content) for each in row.messages))

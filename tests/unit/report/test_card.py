@@ -233,6 +233,7 @@ def test_the_hub_reads_what_was_measured_of_this_model(made: Path) -> None:
     data = ModelCard(_card(made, "dpo", repository="ann/mine")).data
     assert data.model_name == "ann/mine"
     found = {(each.dataset_name, each.metric_type): each for each in data.eval_results}
+    assert len(data.eval_results) == len(found)
     assert set(found) == {
         *(("x|y", "accuracy"), ("x|y", "win_rate"), ("held-out preference pairs", "accuracy")),
     }
