@@ -139,9 +139,9 @@ def _mean_cell(mean: ModelMean) -> str:
 
 
 def _signed(value: float) -> str:
-    """Return a difference with its sign; none where it rounds to nothing."""
+    """Return a difference with its sign, which is a plus where it rounds to nothing."""
     said = f"{value:+.2f}"
-    return "0.00" if float(said) == 0 else said
+    return "+0.00" if float(said) == 0 else said
 
 
 def _preference(found: Estimate | None) -> str:

@@ -41,10 +41,10 @@ def _pretrained(metrics: Mapping[str, Any], _: Path) -> str:
         if key.startswith(_OF_HELD_OUT) and isinstance(value, float)
     ]
     if texts:
-        said = f"{fmean(value for _, value in texts):.3f} bits per byte of held-out text"
+        of = "held-out text" if len(texts) == 1 else f"{len(texts)} held-out texts"
+        said = f"{fmean(value for _, value in texts):.3f} bits per byte of {of}"
         before = [value for value, _ in texts if value is not None]
-        said = f"{fmean(before):.3f} -> {said}" if len(before) == len(texts) else said
-        return said if len(texts) == 1 else f"{said}, mean of {len(texts)}"
+        return f"{fmean(before):.3f} -> {said}" if len(before) == len(texts) else said
     return _loss(metrics)
 
 
@@ -69,7 +69,7 @@ def _ranked(metrics: Mapping[str, Any], _: Path) -> str:
         return _loss(metrics)
     low, high = metrics.get("held_out_low"), metrics.get("held_out_high")
     within = "" if low is None or high is None else f" [{low:.2f}, {high:.2f}]"
-    return f"{found:.2f}{within} of held-out pairs ranked right"
+    return f"{found:.2f}{within} of held-out pairs right"
 
 
 def _preferring(metrics: Mapping[str, Any], path: Path) -> str:
@@ -79,7 +79,7 @@ def _preferring(metrics: Mapping[str, Any], path: Path) -> str:
 
 
 def _reinforced(_: Mapping[str, Any], path: Path) -> str:
-    return rollouts.in_a_line(rollouts.read_rollouts(path))
+    return rollouts.in_a_line(rollouts.read_rollouts(path), with_gold=False)
 
 
 def _evaluated(metrics: Mapping[str, Any], _: Path) -> str:

@@ -87,13 +87,13 @@ def shares_without_reward(rollouts: Sequence[Rollout]) -> dict[str, float]:
     return found
 
 
-def in_a_line(rollouts: Sequence[Rollout]) -> str:
+def in_a_line(rollouts: Sequence[Rollout], *, with_gold: bool = True) -> str:
     """Return `score 0.31 -> 0.74, KL 3.2 nats, gold 0.28 -> 0.66`, as far as it was logged."""
     keys = (score_key(rollouts), GOLD, KL)
     score, gold, kl = (ends(values(rollouts, key)) for key in keys)
     parts = [f"score {score[0]:.2f} -> {score[1]:.2f}"] if score else []
     parts += [f"KL {kl[1]:.1f} nats"] if kl else []
-    parts += [f"gold {gold[0]:.2f} -> {gold[1]:.2f}"] if gold else []
+    parts += [f"gold {gold[0]:.2f} -> {gold[1]:.2f}"] if gold and with_gold else []
     parts += [
         f"no reward from {name} for {share:.1%} of responses"
         for name, share in shares_without_reward(rollouts).items()

@@ -33,14 +33,14 @@ ASKED = {
         (
             "pretrain",
             {"loss": 2.5, "bits_per_byte a": 1.0, "bits_per_byte b": 2.0},
-            "1.500 bits per byte of held-out text, mean of 2",
+            "1.500 bits per byte of 2 held-out texts",
         ),
         ("sft", {"steps": 9, "loss": 2.5, "eval_loss": 2.25}, "held-out loss 2.250"),
-        ("reward_model", HELD_OUT, "0.72 [0.70, 0.74] of held-out pairs ranked right"),
+        ("reward_model", HELD_OUT, "0.72 [0.70, 0.74] of held-out pairs right"),
         (
             "dpo",
             {**HELD_OUT, "kl": 1.94},
-            "0.72 [0.70, 0.74] of held-out pairs ranked right, KL 1.9 nats",
+            "0.72 [0.70, 0.74] of held-out pairs right, KL 1.9 nats",
         ),
         ("merge", {"parameters": 554_000}, "554k parameters"),
         ("evaluate", ASKED, "0.50, mean of 2 tasks"),
