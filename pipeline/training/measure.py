@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from accelerate.utils import is_peft_model
 
 from eval.pairwise import mean_loss, report
+from pipeline.data.lengths import cut
 from pipeline.models.language import wrap
 from pipeline.models.load import load_policy, on_device
 
@@ -93,6 +94,7 @@ def measured(
     """Return accuracy on held-out pairs and KL on samples; write held_out.json, samples.jsonl.
 
     Without held-out pairs the prompts of training ones are sampled from, and the metrics say so.
+    Prompts that leave no room for a response lose their beginning, and are counted.
     """
     from eval.divergence import sampled_kl
     from eval.sampler import generate
@@ -102,13 +104,17 @@ def measured(
     length = max(max(len(p.chosen_ids), len(p.rejected_ids)) for p in pairs)
     policy = aligned.policy()
     length = min(length, _MAX_NEW_TOKENS)
-    if policy.max_length is not None:
-        prompts = [each for each in prompts if len(each) + length <= policy.max_length]
+    room = None if policy.max_length is None else policy.max_length - length
+    long = [] if room is None else [each for each in prompts if len(each) > room]
+    if room is not None and long:
+        bos = aligned.tokenizer.bos_token_id
+        prompts = [cut(each, room, "left", has_bos=each[0] == bos) for each in prompts]
 
     def show(done: int) -> None:
         context.progress("samples", done, len(prompts))
 
     found: dict[str, Any] = {"kl_prompts": "held out" if held_out else "of training"}
+    found |= {"kl_prompts_cut": len(long)} if long else {}
     if prompts:
         divergence, responses = sampled_kl(
             policy,

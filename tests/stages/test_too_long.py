@@ -210,3 +210,14 @@ stages:
     assert ended.code == 2, ended.output
     assert "6 of 10 pairs are longer than 64 tokens" in ended.output.splitlines()[-1]
     assert not Path("runs/tiny/base").exists()
+
+
+def test_a_prompt_without_room_for_a_sample_is_cut_for_it_and_counted(posttrain: Command) -> None:
+    long = {"prompt": "A dog ran. " * 40, "chosen": "Yes.", "rejected": "No."}
+    write("pairs", [long, {"prompt": "A dog?", "chosen": LONG[:60], "rejected": "No."}])
+    settings = "{max_steps: 1, logging_steps: 1}"
+    sets = ["too_long=truncate", "truncation_side=left", f"training_args={settings}"]
+    ended = run(*(f"stages.dpo.{each}" for each in sets), only="dpo")
+    assert ended.code == 0, ended.output
+    assert metrics("dpo")["kl_prompts_cut"] == 1
+    assert metrics("dpo")["kl_samples"] == 2
