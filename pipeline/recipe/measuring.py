@@ -6,6 +6,8 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, NonNegativeFloat, PositiveInt, model_validator
 
+from eval.tasks import BENCHMARKS, parse
+from eval.tasks.benchmark import PLACES
 from pipeline.recipe.config import (
     EXECUTION,
     OR_ONE,
@@ -104,6 +106,23 @@ class MeasuringStage(StageConfig):
             raise ValueError("`harness_include` defines tasks; name those to ask in `harness`")
         return self
 
+    @model_validator(mode="after")
+    def _are_told_apart(self) -> MeasuringStage:
+        """Refuse what would be one row of results: both would be measured, or one of them."""
+        said: dict[str, list[str]] = {
+            "tasks": [_shown_name(name) for name in self.tasks],
+            "texts": [block.label for block in self.texts],
+            "prompts": [block.label for block in self.prompts],
+        }
+        for field, names in said.items():
+            twice = next((name for name in names if names.count(name) > 1), None)
+            if twice is not None:
+                raise ValueError(
+                    f"`{field}` has two of the name `{twice}`, whose results would be one; "
+                    "measure them in two stages"
+                )
+        return self
+
     @property
     def asks(self) -> bool:
         """Whether there is anything to ask."""
@@ -113,3 +132,15 @@ class MeasuringStage(StageConfig):
     def names_few_shot(self) -> bool:
         """Whether the recipe itself asks few-shot: else a task with nothing to show is not."""
         return "styles" in self.model_fields_set and "few-shot" in self.styles
+
+
+def _shown_name(task: str) -> str:
+    """Return a task's name in results, in which a benchmark does not say where its rows lie."""
+    try:
+        plain, settings = parse(task)
+    except ValueError:  # it is no task, which is said where tasks are looked up
+        return task
+    if plain not in BENCHMARKS or plain == "qa":  # questions of one's own are named by their file
+        return task
+    kept = (f"{key}={value}" for key, value in sorted(settings.items()) if key not in PLACES)
+    return ", ".join((plain, *kept))
