@@ -4,7 +4,6 @@ Says which rows a stage sees (holdout, split, limit), not what their columns mea
 Imports no torch.
 """
 
-import re
 from collections.abc import Iterator
 from dataclasses import asdict
 from itertools import islice
@@ -187,7 +186,7 @@ def _cut(text: str, share: float) -> int:
 
 def _hub_source(block: DataBlock, places: Places, *, held_out: bool) -> Iterator[Row]:
     name, split = block.hub or "", block.split or "train"
-    if re.match(r"test\b", split) and not held_out:
+    if block.reads_test_split and not held_out:
         hint = "a stage that trains reads another split"
         raise PosttrainError(name, f"split `{split}` is for evaluation only", hint)
     return hub_rows(name, block.subset, split, block.revision or places.revisions.get(name))

@@ -79,6 +79,8 @@ PATTERN_WORDS = {
 }
 
 _COUNT = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,18})?)([kKMBG]?)")
+# Also one of several that are read as one, `train+test`; `testimonials` is none.
+_TEST_SPLIT = re.compile(r"(?:^|\+)\s*test(?![A-Za-z])")
 _FACTOR = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "B": 10**9, "G": 10**9}
 
 
@@ -252,6 +254,11 @@ class DataBlock(Block):
             if getattr(self, name):
                 raise ValueError(f"`{name}` has no meaning for a `{given[0]}` source; leave it out")
         return self
+
+    @property
+    def reads_test_split(self) -> bool:
+        """Whether its split is one to test on: `test`, `test_sft`, `train+test[:10%]`."""
+        return _TEST_SPLIT.search(self.split or "") is not None
 
     @property
     def label(self) -> str:

@@ -266,8 +266,7 @@ def _check_data(recipe: Recipe, name: str, config: StageConfig) -> None:
                 message = "`weight` is a share of a mix that is trained on, and this is measured"
                 hint = "leave it out; `rows` says how many of a source are read"
                 raise recipe.error((*location, "weight"), message, hint)
-            is_test = re.match(r"test\b", block.split or "") is not None
-            if is_test and (block.task is not None or field in config.trained_on):
+            if block.reads_test_split and (block.task is not None or field in config.trained_on):
                 message = f"the split `{block.split}` is for evaluation only"
                 hint = "use train or validation"
                 raise recipe.error((*location, "split"), message, hint)

@@ -149,6 +149,8 @@ SOURCES = [
     (DATA, "{task: facts, columns: ‸{prompt: q}}", "`columns` has no meaning for a `task` source"),
     (DATA, "{task: facts, split: ‸test}", "the split `test` is for evaluation only; use train"),
     (DATA, "{hub: a/b, split: ‸'test[:5]'}", "the split `test[:5]` is for evaluation only"),
+    (DATA, "{hub: a/b, split: ‸train+test}", "the split `train+test` is for evaluation only"),
+    (DATA, "{hub: a/b, split: ‸test_sft}", "the split `test_sft` is for evaluation only"),
     (DATA, f"{DATA}\n    eval_data: {{task: facts, weight: ‸2.0}}", "this is measured; leave it"),
     (DATA, "{task: facts, split: ‸valid}", "no split `valid`; did you mean `validation`?"),
     (DATA, "{task: ‸fact}", "unknown task `fact`; did you mean `facts`? there are:"),
