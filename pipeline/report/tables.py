@@ -55,7 +55,7 @@ def print_table(
     cells = [row for row in texts if isinstance(row, list)]
     width = max(console.width, _LEAST_LINE)
     natural = [
-        max([len_of(Text(column.name)), *(len_of(row[place]) for row in cells)])
+        max([_least_name(column), *(len_of(row[place]) for row in cells)])
         for place, column in enumerate(columns)
     ]
     shown = _shown(columns, natural, width)
@@ -67,13 +67,20 @@ def print_table(
     widths = _widths([columns[place] for place in shown], [natural[p] for p in shown], width)
     head = [Text(columns[place].name, style="bold") for place in shown]
     kept = [columns[place] for place in shown]
-    _print(console, _lines(console, kept, widths, head))
+    headings = [Column(column.name, is_text=True, is_right=column.is_right) for column in kept]
+    _print(console, _lines(console, headings, widths, head))
     for row in texts:
         if isinstance(row, Text):
             _print(console, _wrapped(console, row, width))
         else:
             _print(console, _lines(console, kept, widths, [row[place] for place in shown]))
     return tuple(column.name for place, column in enumerate(columns) if place not in shown)
+
+
+def _least_name(column: Column) -> int:
+    """Return the width that a column's name needs: that of its longest word, if it has figures."""
+    words = [column.name] if column.is_text else column.name.split() or [""]
+    return max(len_of(Text(word)) for word in words)
 
 
 def len_of(text: Text) -> int:

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.run import checkpoints
+from pipeline.run.attempt import attempt_at
 from pipeline.run.clean import tree_bytes
 from pipeline.run.plan import Plan, PlannedStage, changes
 from pipeline.run.record import last_run
-from pipeline.run.store import Store
+from pipeline.run.store import Store, Working
 
 _INPUT = ".artifact: "
 
@@ -53,6 +54,19 @@ class StageState:
     folder: Path | None
 
 
+def _unfinished(store: Store, planned: PlannedStage, working: Working) -> str:
+    """Return how far a stage is that has no result: running, failed and why, or stopped."""
+    attempt = attempt_at(store, planned.kind, planned.fingerprint)
+    found = checkpoints.newest_whole(working.checkpoints)
+    safe = f"step {found.step} is safe" if found.path else ""
+    if attempt is not None and attempt.state == "running":
+        steps = f" {attempt.done} of {attempt.total}" if attempt.total > 1 else ""
+        return f"running, {attempt.label}{steps}" if attempt.label else "running"
+    if attempt is not None and attempt.state == "failed":
+        return ", ".join(filter(None, (f"failed ({attempt.error})", safe)))
+    return f"stopped, {safe}" if safe else "started"
+
+
 def status(plan: Plan, store: Store) -> list[StageState]:
     """Return what is there of each stage, unfinished work included."""
     states: list[StageState] = []
@@ -70,8 +84,7 @@ def status(plan: Plan, store: Store) -> list[StageState]:
                 )
             )
         elif working.path.exists():
-            found = checkpoints.newest_whole(working.checkpoints)
-            state = f"stopped, step {found.step} is safe" if found.path else "started"
+            state = _unfinished(store, planned, working)
             states.append(
                 StageState(
                     planned.name, planned.kind, state, tree_bytes(working.path), working.path

@@ -1,10 +1,13 @@
 """`posttrain report` on a run that really trained: rows as the model saw them, folders, files."""
 
 import re
+import subprocess
+import sys
 from html import unescape
 
 import pytest
 
+from pipeline.chat.connections import bound_socket
 from tests.command import command
 
 
@@ -40,3 +43,47 @@ def test_a_run_is_reported_by_its_recipe_and_by_its_folder(tiny_recipe, tmp_path
     page = (runs / "tiny" / "report.html").read_text(encoding="utf-8")
     assert "no such file" in page
     assert page.count("<mark>") == 1
+
+
+def test_a_run_that_fails_leaves_a_report_of_what_there_is_and_says_why_everywhere(
+    tiny_recipe, tmp_path, posttrain, monkeypatch
+):
+    monkeypatch.setenv("POSTTRAIN_REPORT", "1")
+    here = (str(tiny_recipe), "--runs", str(tmp_path / "runs"))
+    wrong = ("--set", "stages.sft.training_args.learning_rate=1e30")
+    ran = posttrain("run", *here, *wrong)
+    assert (ran.code, ran.out.count("report of what there is so far")) == (2, 1)
+    assert "is not finite at step" in ran.err
+    page = (tmp_path / "runs" / "tiny" / "report.html").read_text(encoding="utf-8")
+    text = " ".join(unescape(re.sub(r"<[^>]+>", " ", page)).split())
+    assert "sft failed : sft: the " in text
+    assert "is not finite at step" in text
+    assert "Not there yet: sft." in text
+    state = " ".join(posttrain("status", *here, *wrong).out.split())
+    assert "failed (sft: the " in state
+    assert posttrain("run", *here).code == 0
+    assert "failed" not in posttrain("status", *here).out
+
+
+_FOLLOWED = """
+import sys
+from pathlib import Path
+from pipeline.cli.report import followed
+with followed(Path(sys.argv[1]), ["seed=5"], None, Path(sys.argv[2])):
+    sys.stdin.read(1)
+"""
+
+
+@pytest.mark.enable_socket
+def test_a_run_is_followed_by_a_page_that_ends_with_it(tiny_recipe, tmp_path, posttrain):
+    command = [sys.executable, "-c", _FOLLOWED, str(tiny_recipe), str(tmp_path / "runs")]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as run:
+        line = run.stdout.readline()
+        port = re.fullmatch(r"the run can be followed at http://127\.0\.0\.1:(\d+)/#\S+\n", line)[1]
+        run.communicate("x")
+    assert run.returncode == 0
+    with bound_socket(int(port)) as free:
+        assert free.getsockname()[1] == int(port)
+    refused = posttrain("run", str(tiny_recipe), "--live", "--seeds", "1,2")
+    assert (refused.code, "cannot follow several seeds" in refused.err) == (2, True)

@@ -92,7 +92,7 @@ def test_a_wide_terminal_shows_p_flips_what_can_be_found_and_lengths():
     figures = {"p_adjusted": 0.0004, "gained": 12, "lost": 3, "detectable": 0.117, "tokens": 31.4}
     row = a_row(metric="verified_accuracy", score=0.5, low=0.4, high=0.6, delta=0.1, **figures)
     assert "0.50 [0.40, 0.60] +0.10 <0.001 +12 -3 0.12 31" in plain(printed([row], width=140))
-    narrow = plain(printed([row], width=70))
+    narrow = plain(printed([row], width=60))
     assert "<0.001" not in narrow
     assert "no room for: p; right, wrong; finds; tokens" in narrow
 
