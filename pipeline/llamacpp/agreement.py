@@ -46,6 +46,8 @@ class Agreement:
     prompts: asked. same_ids: of which llama.cpp made the same token ids. equal: responses with the
     same tokens to the end. tokens: compared, each after the same ones; same_tokens: of them equal.
     loss: nats that its other choices cost in a response, the mean; 95% intervals in low and high.
+    widest: nats between the two tokens where a choice costs most; rounding alone decides below
+    about 0.01, since llama.cpp rounds what it multiplies F16 weights with to F16, too.
     unlike: the first prompt with another response, None if all are equal.
     """
 
@@ -60,6 +62,7 @@ class Agreement:
     loss: float
     loss_low: float | None
     loss_high: float | None
+    widest: float
     unlike: int | None
 
     def record(self) -> dict[str, Any]:
@@ -79,6 +82,7 @@ class Agreement:
             line += f"; the others cost {self.loss:.4f} nats a response"
             if self.loss_low is not None:
                 line += f" [{self.loss_low:.4f}, {self.loss_high:.4f}]"
+            line += f", at most {self.widest:.4f} at once"
         return line
 
 
@@ -146,7 +150,10 @@ def agreement(
     unlike = sorted(changed | {each.prompt for each in others})
     count, tokens = len(expected.ids), sum(map(len, expected.responses))
     share = blaker(count - len(unlike), count)
-    losses = _losses(expected, others)
+    gaps = _gaps(expected, others)
+    losses = [0.0] * count
+    for each, gap in zip(others, gaps, strict=True):
+        losses[each.prompt] += gap
     loss = student_interval(losses)
     return Agreement(
         type=kind,
@@ -160,6 +167,7 @@ def agreement(
         loss=mean(losses),
         loss_low=None if loss is None else max(0.0, loss.low),
         loss_high=None if loss is None else loss.high,
+        widest=max(gaps, default=0.0),
         unlike=unlike[0] if unlike else None,
     )
 
@@ -234,18 +242,15 @@ def _other_choices(
                 break
 
 
-def _losses(expected: Reference, others: Sequence[_Choice]) -> list[float]:
-    """Return what the other choices take from the log-probability of each response, in nats."""
+def _gaps(expected: Reference, others: Sequence[_Choice]) -> list[float]:
+    """Return by how many nats each other choice is less likely than the token it stands for."""
     pairs: list[tuple[list[int], list[int]]] = []
     for each in others:
         response = expected.responses[each.prompt]
         context = [*expected.ids[each.prompt], *response[: each.place]]
         pairs += [(context, [response[each.place]]), (context, [each.token])]
     logprobs = continuation_logprobs(expected.model, pairs, batch_size=_ROWS_AT_ONCE)
-    losses = [0.0] * len(expected.ids)
-    for each, best, other in zip(others, logprobs[::2], logprobs[1::2], strict=True):
-        losses[each.prompt] += best - other
-    return losses
+    return [best - other for best, other in zip(logprobs[::2], logprobs[1::2], strict=True)]
 
 
 def _encoded(model: LanguageModel, prompt: Prompt) -> list[int]:

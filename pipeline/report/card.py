@@ -280,13 +280,14 @@ def _gguf_row(file: GgufFile) -> Sequence[str]:
     found = file.agreement
     size = f"{file.written.size_bytes / 1e6:,.1f} MB"
     if found is None:
-        return [f"`{file.name}`", size, "not tried", "", ""]
+        return [f"`{file.name}`", size, "not tried", "", "", ""]
     return [
         f"`{file.name}`",
         size,
         f"{found.equal} of {found.prompts} [{found.equal_low:.3f}, {found.equal_high:.3f}]",
         f"{found.same_tokens:,} of {found.tokens:,}",
         _figure(found.loss, found.loss_low, found.loss_high, digits=4),
+        _figure(found.widest, digits=4),
     ]
 
 

@@ -107,6 +107,7 @@ def test_what_llama_cpp_does_otherwise_is_counted_and_its_cost_measured(llama: P
     assert rounded.equal < 4
     assert 0 < rounded.tokens - rounded.same_tokens < rounded.tokens
     assert rounded.loss > 0
+    assert rounded.widest >= rounded.loss * 4 / (rounded.tokens - rounded.same_tokens) - 1e-6
     assert f"{rounded.equal} of 4 greedy responses equal" in rounded.said()
     other = shutil.copytree(llama, llama.with_name("other"))
     weights = load_file(other / "model.safetensors")

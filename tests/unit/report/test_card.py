@@ -251,7 +251,8 @@ def test_gguf_files_stand_in_the_card_with_what_llama_cpp_made_of_them(made: Pat
     written = Written(Path("dpo-q8_0.gguf"), "q8_0", 1_234_567, kept_f16=0)
     agreement = Agreement(
         type="q8_0", prompts=200, same_ids=200, equal=183, equal_low=0.871, equal_high=0.947,
-        tokens=6000, same_tokens=5980, loss=0.0123, loss_low=0.0057, loss_high=0.0189, unlike=4,
+        tokens=6000, same_tokens=5980, loss=0.0123, loss_low=0.0057, loss_high=0.0189,
+        widest=0.71, unlike=4,
     )  # fmt: skip
     files = [
         GgufFile("dpo-q8_0.gguf", written, agreement),
@@ -261,8 +262,8 @@ def test_gguf_files_stand_in_the_card_with_what_llama_cpp_made_of_them(made: Pat
     rows = [row for row in _tables(card) if "gguf" in row[0]]
     assert rows == [
         ["`dpo-q8_0.gguf`", "1.2 MB", "183 of 200 [0.871, 0.947]", "5,980 of 6,000",
-         "0.0123 [0.0057, 0.0189]"],
-        ["`dpo-f16.gguf`", "1.2 MB", "not tried", "", ""],
+         "0.0123 [0.0057, 0.0189]", "0.7100"],
+        ["`dpo-f16.gguf`", "1.2 MB", "not tried", "", "", ""],
     ]  # fmt: skip
     assert "ollama create dpo -f Modelfile" in card
     assert "gguf" in ModelCard(card).data.tags
