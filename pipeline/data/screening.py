@@ -39,12 +39,13 @@ _LISTED = 10_000  # rows; all are counted
 
 @dataclass
 class _Found:
-    """What was found in one source. items: which, by number."""
+    """What was found in one source. items: which, by number. first: a row and an item's text."""
 
     num_rows: int = 0
     num_repeated: int = 0
     num_overlapping: int = 0
     items: set[int] = field(default_factory=set[int])
+    first: tuple[str, str] = ("", "")
 
 
 class Screen:
@@ -119,10 +120,10 @@ class Screen:
         of = self._num_items_by_source
         items = ", ".join(f"{n} of {of[name]} of {name}" for name, n in by_source.items())
         did = ", left out" if self._decontaminate == "drop" else ""
-        first = next(each for each in self._listed if each["source"] == label)
+        row, text = found.first
         return (
             f"{found.num_overlapping} of {found.num_rows} rows hold test items{did}"
-            f" ({items}); the first is {first['row']}: {first['items'][0]['text']!r}"
+            f" ({items}); the first is {row}: {text!r}"
         )
 
     def write(self, folder: Path) -> None:
@@ -209,8 +210,13 @@ class Screen:
     ) -> None:
         counted.num_overlapping += 1
         counted.items.update(each.item for each in overlaps)
-        if len(self._listed) < _LISTED:
-            items = [self._described(each) for each in overlaps]
+        is_listed = len(self._listed) < _LISTED
+        if not is_listed and counted.num_overlapping > 1:
+            return
+        items = [self._described(each) for each in overlaps]
+        if counted.num_overlapping == 1:
+            counted.first = record.where, items[0]["text"]
+        if is_listed:
             self._listed.append({"row": record.where, "source": label, "items": items})
 
     def _described(self, overlap: Overlap) -> dict[str, Any]:

@@ -82,6 +82,24 @@ def test_rows_that_hold_test_items_are_counted_and_listed_and_stay(tmp_path: Pat
     assert listed[0]["items"][0]["text"].startswith("Which of the following")
 
 
+def test_each_source_is_told_of_however_many_rows_another_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("pipeline.data.screening._LISTED", 2)
+    evaluation = asked(tmp_path, *ASKED)
+    blocks = [chats(tmp_path, *[ASKED[0]] * 5)]
+    (tmp_path / "more.jsonl").write_text((tmp_path / "mine.jsonl").read_text())
+    blocks.append(DataBlock.model_validate({"file": "more.jsonl"}))
+    screen = Screen("warn", [evaluation], blocks, Places(tmp_path))
+    for block in blocks:
+        found = marked_records(block, Places(tmp_path), ("prompt_completion",))
+        assert len(list(screen(block, found))) == 5
+    lines = screen.metrics()["overlaps"]
+    assert ["mine.jsonl:1" in lines[0], "more.jsonl:1" in lines[1]] == [True, True]
+    screen.write(tmp_path)
+    assert len((tmp_path / OVERLAPS).read_text().splitlines()) == 2
+
+
 def test_rows_that_hold_test_items_are_dropped_where_the_recipe_says_so(tmp_path: Path):
     block = chats(tmp_path, CLEAN[0], ASKED[1], CLEAN[1])
     rows, screen = screened(tmp_path, block, asked(tmp_path, *ASKED), "drop")
