@@ -4,12 +4,13 @@ import json
 import os
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.cli.app import app, echo
+from pipeline.cli.app import RUNS, app, echo, plan_of
 from pipeline.errors import PosttrainError
 
 if TYPE_CHECKING:
@@ -45,9 +46,7 @@ def init(
     ] = False,
 ) -> None:
     """Write a first recipe that passes `check`. On a terminal it asks for what is not given."""
-    from pipeline.recipe.load import load
-    from pipeline.run.check import check_recipe_data
-    from pipeline.run.first_recipe import check_wish, recipe_text
+    from pipeline.run.first_recipe import check_wish
 
     if file.exists() and not force:
         raise PosttrainError(str(file), "is there already", "name another file, or add --force")
@@ -59,17 +58,33 @@ def init(
         from pipeline.recipe.schema import schema
 
         (file.parent / SCHEMA).write_text(json.dumps(schema(), indent=1), encoding="utf-8")
-    file.write_text(recipe_text(wish, schema=SCHEMA if writes_schema else None), encoding="utf-8")
-    recipe = load(file)
-    for line in check_recipe_data(recipe):
+    schema_name = SCHEMA if writes_schema else None
+    try:
+        lines = _written(file, wish, schema_name)
+    except PosttrainError as error:
+        if "too_long" not in error.hint:
+            raise
+        lines = _written(file, replace(wish, cuts_pairs=True), schema_name)
+    for line in lines:
         echo(line)
-    echo(f"{file}: written, and nothing wrong found in {len(recipe.stages)} stages")
+    echo(f"{file}: written, and nothing wrong found in it")
     for command, what in (
         ("plan", "what would run, with all defaults"),
         ("check", "every row of your data again, after a change"),
         ("run", "do it"),
     ):
         echo(f"  posttrain {command} {file}  # {what}")
+
+
+def _written(file: Path, wish: "Wish", schema: str | None) -> list[str]:
+    """Write the recipe and check it as `posttrain check` does; return what that says."""
+    from pipeline.run.check import check_all
+    from pipeline.run.first_recipe import recipe_text
+    from pipeline.run.overlaps import check_overlaps
+
+    file.write_text(recipe_text(wish, schema=schema), encoding="utf-8")
+    plan = plan_of(file, None, None, RUNS)
+    return [*check_all(plan), *check_overlaps(plan.recipe, list(plan.recipe.stages))]
 
 
 def _wish(

@@ -56,6 +56,11 @@ class Limit:
             hint += ", or write `truncation_side: left`"
         return message, hint
 
+    def room_hint(self, noun: str) -> str:
+        """Return what gives rows room that are all too long."""
+        cutting = "" if self.too_long == "truncate" else ", write `too_long: truncate`"
+        return f"{self.remedy}{cutting}, or shorten the {noun}"
+
     def kept(self, ids: _Sequence, *, has_bos: bool) -> _Sequence | None:
         """Return a sequence as long as may be; None where it is dropped.
 

@@ -146,7 +146,7 @@ def encode_pairs(
     if not kept and not may_be_none:
         counts = ", ".join(f"{count} {why}" for why, count in dropped.items())
         message = f"none of {num_rows} {name} is left for max_length {limit.max_length}: {counts}"
-        hint = f"{limit.remedy}, or shorten the rows" if dropped["too long"] else ""
+        hint = limit.room_hint("rows") if dropped["too long"] else ""
         raise PosttrainError(where, message, hint)
     kept_lengths = [length for pair in kept for length in _lengths(pair)]
     report = PairsReport(

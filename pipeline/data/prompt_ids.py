@@ -111,7 +111,7 @@ def encode_prompts(
     if not kept and not may_be_none:
         counts = ", ".join(f"{count} {why}" for why, count in dropped.items())
         message = f"none of {num_rows} prompts is left for {limit.max_length} tokens"
-        hint = f"{limit.remedy}, or shorten the prompts" if dropped["too long"] else ""
+        hint = limit.room_hint("prompts") if dropped["too long"] else ""
         raise PosttrainError(where, f"{message}: {counts}", hint)
     kept_lengths = [len(each.ids) for each in kept]
     return kept, PromptsReport(

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from pipeline.errors import PosttrainError
+from pipeline.run.own_data import SHARE_HELD_OUT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -35,8 +36,6 @@ _NEEDS: dict[Goal, tuple[Kind, ...]] = {
 }
 _PLAIN = re.compile(r"[A-Za-z0-9_./-][A-Za-z0-9_./@+-]*")
 _BYTES_PER_TOKEN = 4  # of English, by common tokenizers
-_SHARE_HELD_OUT = 0.1
-_FEW_ROWS = 50  # below, a tenth says nothing
 _SEQUENCE_LENGTH = 256
 
 
@@ -44,7 +43,8 @@ _SEQUENCE_LENGTH = 256
 class Wish:
     """What is wanted. reward: `module:function`, or a reward model, for ppo without pairs.
 
-    trains_adapter: LoRA, for what is not small. has_gpu: then bf16.
+    trains_adapter: LoRA, for what is not small. has_gpu: then bf16. cuts_pairs: pairs that are too
+    long are cut, since most of them are; else they are left out.
     """
 
     name: str
@@ -54,6 +54,7 @@ class Wish:
     reward: str | None = None
     trains_adapter: bool = True
     has_gpu: bool = False
+    cuts_pairs: bool = False
 
     def of(self, kind: Kind) -> list[OwnData]:
         """Return the sources of one kind."""
@@ -150,6 +151,7 @@ def _dpo(wish: Wish, model: str) -> Iterator[str]:
     yield f"    model: {model} # {where}"
     yield from _data("data", data, holds_out=True)
     yield f"    batch_size: {_batch(data)}"
+    yield from _too_long(wish)
     yield from _training(wish, "num_train_epochs: 1, beta: 0.1")
     yield ""
 
@@ -164,6 +166,7 @@ def _ppo(wish: Wish, model: str) -> Iterator[str]:
         yield f"    model: {model}"
         yield from _data("data", pairs, holds_out=True)
         yield f"    batch_size: {_batch(pairs)}"
+        yield from _too_long(wish)
         yield from _training(wish, "num_train_epochs: 1")
         yield ""
     prompts = wish.of("prompts") or pairs or wish.of("demonstrations")
@@ -177,6 +180,13 @@ def _ppo(wish: Wish, model: str) -> Iterator[str]:
     yield "    batch_size: 16 # responses per optimizer step"
     yield from _training(wish, "total_episodes: 512, max_completion_length: 64")
     yield ""
+
+
+def _too_long(wish: Wish) -> Iterator[str]:
+    if wish.cuts_pairs:
+        yield "    too_long: truncate # most pairs are longer than the model has positions"
+    else:
+        yield "    # too_long: truncate # pairs that are too long are cut, not left out"
 
 
 def _training(wish: Wish, arguments: str = "") -> Iterator[str]:
@@ -195,11 +205,11 @@ def _training(wish: Wish, arguments: str = "") -> Iterator[str]:
 def _measured(wish: Wish, made: Sequence[str]) -> Iterator[str]:
     is_trained_on = wish.goal == "pretrain"
     own = [*wish.of("demonstrations"), *wish.of("pairs")] if made else []
-    unseen = [each for each in own if _has_held_out(each)]
+    unseen = [each for each in own if each.can_hold_out]
     texts = [
         each
         for each in wish.of("texts")
-        if not each.is_on_hub and (_has_held_out(each) or not is_trained_on)
+        if not each.is_on_hub and (each.can_hold_out or not is_trained_on)
     ]
     measured = [
         "    tasks: [facts, arithmetic] # `posttrain list tasks`; one of yours: `file:Class`"
@@ -239,14 +249,10 @@ def _rows(sources: Sequence[OwnData], *, holds_out: bool) -> Iterator[str]:
             comment += f"{',' if comment else ' #'} columns guessed: ours: yours"
         if source.separator:
             parts.append(f"separator: {json.dumps(source.separator)}")
-        if holds_out and _has_held_out(source):
-            parts.append(f"holdout: {_SHARE_HELD_OUT}")
+        if holds_out and source.can_hold_out:
+            parts.append(f"holdout: {SHARE_HELD_OUT}")
             comment += f"{',' if comment else ' #'} a tenth is kept for measuring"
         yield f"      - {{{', '.join(parts)}}}{comment}"
-
-
-def _has_held_out(source: OwnData) -> bool:
-    return not source.is_on_hub and (source.num_rows or 0) >= _FEW_ROWS
 
 
 def _batch(sources: Sequence[OwnData]) -> int:

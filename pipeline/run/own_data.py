@@ -49,7 +49,8 @@ _MAPPED: Mapping[Kind, tuple[tuple[str, ...], ...]] = {
     "prompts": (("prompt",),),
 }
 _SEPARATORS = ("<|endoftext|>", "\n\n\n", "\n\n", "\n")
-_MANY = 50  # documents that a separator must make, to be taken for one
+_MANY = 50  # documents that a separator must make, rows of which a tenth says something
+SHARE_HELD_OUT = 0.1
 _HUB = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
@@ -59,7 +60,8 @@ class OwnData:
 
     name: a path from the recipe, or a hub id. num_rows, size_bytes: None where it is on the hub.
     columns: theirs by ours, where they had to be guessed. separator: what divides a text file into
-    documents, where something does.
+    documents, where something does. can_hold_out: whether a share of its rows can be kept out of
+    training: there are enough, and they are not all alike.
     """
 
     name: str
@@ -69,6 +71,7 @@ class OwnData:
     size_bytes: int | None = None
     columns: Mapping[str, str] = field(default_factory=dict[str, str])
     separator: str | None = None
+    can_hold_out: bool = False
 
 
 def own_data(given: str, base: Path, *, kind: Kind | None = None) -> OwnData:
@@ -111,7 +114,20 @@ def _read(given: str, kind: Kind, columns: dict[str, str], base: Path) -> OwnDat
             {"file": given, "columns": columns, "separator": separator}
         )
         counts = check_data(block, Places(base), _FORMS[kind])
-        return OwnData(given, kind, False, counts.num_rows, counts.size_bytes, columns, separator)
+        can_hold_out = False
+        if counts.num_rows >= _MANY:
+            with suppress(PosttrainError):  # none is held out, where all are alike
+                part = block.model_copy(update={"holdout": SHARE_HELD_OUT})
+                can_hold_out = check_data(part, Places(base), _FORMS[kind]).num_rows > 0
+        return OwnData(
+            given,
+            kind,
+            num_rows=counts.num_rows,
+            size_bytes=counts.size_bytes,
+            columns=columns,
+            separator=separator,
+            can_hold_out=can_hold_out,
+        )
 
     whole = read(None)
     if ending(base / given) in TEXT_ENDINGS and whole.num_rows == 1:

@@ -26,6 +26,12 @@ MESSAGES = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant"
 
 def rows(folder: Path, name: str, row: dict, count: int = 60) -> str:
     numbered = [{**row, "number": number} for number in range(count)]
+    for number, each in enumerate(numbered):
+        for key, value in each.items():
+            if isinstance(value, str):
+                each[key] = f"{number}. {value}"
+            elif isinstance(value, list):
+                each[key] = [{**turn, "content": f"{number}. {turn['content']}"} for turn in value]
     (folder / name).write_text("".join(json.dumps(each) + "\n" for each in numbered))
     return name
 
@@ -107,6 +113,21 @@ def test_a_text_file_is_divided_where_it_is_divided(here, call, model) -> None:
     recipe = (here / "recipe.yaml").read_text()
     assert 'separator: "\\n\\n"' in recipe
     assert recipe.count("holdout: 0.1") == 2  # trained without it, measured on it
+
+
+def test_pairs_that_are_longer_than_the_model_are_cut(here, call, model) -> None:
+    rows(here, "long.jsonl", {**PAIRS, "chosen": "Hello there! " * 400})
+    said = call("init", "--model", str(model), "--data", "long.jsonl")
+    assert said.code == 0, said.err
+    assert "\n    too_long: truncate #" in (here / "recipe.yaml").read_text()
+    assert call("check", "recipe.yaml").code == 0
+
+
+def test_nothing_is_held_out_where_all_rows_are_alike(here, call, model) -> None:
+    (here / "same.jsonl").write_text((json.dumps(DEMONSTRATIONS) + "\n") * 80)
+    said = call("init", "--model", str(model), "--data", "same.jsonl")
+    assert said.code == 0, said.err
+    assert "holdout" not in (here / "recipe.yaml").read_text()
 
 
 def test_data_and_models_of_the_hub_are_named_without_being_asked_for(here, call) -> None:
