@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from pipeline.llamacpp.agreement import Agreement, Prompt, agreement, reference
 from pipeline.llamacpp.architectures import context_length
 from pipeline.llamacpp.pretokenizers import PRE_TOKENIZERS, named_pre_tokenizer
 from pipeline.llamacpp.read import read_gguf
-from pipeline.llamacpp.vocabulary import Controls, vocabulary_of
+from pipeline.llamacpp.vocabulary import USER_DEFINED, Controls, vocabulary_of
 from pipeline.llamacpp.write import check_types, write_gguf
 from pipeline.models.language import language_model
 from pipeline.stage import StageInput
@@ -69,10 +70,12 @@ def _write(folder: Path, kind: str, *, is_chat: bool = True) -> Path:
     return path
 
 
-def _agreement(folder: Path, path: Path, *, is_chat: bool = True) -> Agreement:
+def _agreement(
+    folder: Path, path: Path, *, is_chat: bool = True, texts: Sequence[str] = TEXTS
+) -> Agreement:
     source = StageInput("model", "policy", str(folder))
     model = language_model(source, form="chat" if is_chat else "document", precision="fp32")
-    prompts = [Prompt(turns=(("user", text),)) if is_chat else Prompt(text=text) for text in TEXTS]
+    prompts = [Prompt(turns=(("user", text),)) if is_chat else Prompt(text=text) for text in texts]
     context = context_length(json.loads((folder / "config.json").read_text()))
     expected = reference(model, prompts, lambda *_: None, context=context)
     return agreement(path, path.stem, expected, lambda *_: None)
@@ -240,3 +243,16 @@ def test_an_added_token_without_a_row_is_left_out_and_rows_without_a_token_are_f
     assert found.tokens[409] == "[PAD409]"
     assert [found.types[number] for number in (0, 10, 409)] == [3, 1, 5]
     assert found.tokens[: len(SPECIAL)] == list(SPECIAL)
+
+
+def test_added_words_are_read_whole_by_both(tmp_path: Path) -> None:
+    tokenizer = byte_level(LLAMA3)
+    tokenizer.add_tokens(["<think>", "Section 5A"])
+    folder = save(tokenizer, tmp_path / "model", "llama")
+    path = _write(folder, "f32")
+    types = GGUFReader(path).fields["tokenizer.ggml.token_type"].contents()
+    ids = AutoTokenizer.from_pretrained(folder).convert_tokens_to_ids(["<think>", "Section 5A"])
+    assert [types[number] for number in ids] == [USER_DEFINED, USER_DEFINED]
+    texts = ("Under Section 5A of it, <think>12 Section 5</think>", " Section 5A<think>")
+    found = _agreement(folder, path, texts=texts)
+    assert found.same_ids == found.prompts == 2
