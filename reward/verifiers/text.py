@@ -15,7 +15,9 @@ _ARTICLE = re.compile(r"\b(?:a|an|the)\b")
 _NOT_WORDS = re.compile(r"[\W_]+")
 # Words as they are normalised: `isn't` is `isn t`.
 _DENIED = re.compile(
-    r"\b(?:not|never|nor|cannot be|can t be|anything but|(?:is|was|are|were|does|did)n t) $"
+    r"\b(?:not|never|nor|cannot|anything but"
+    r"|(?:is|was|are|were|do|does|did|ca|could|would|should|must|might|wo)n t)"
+    r"(?: (?:actually|really|truly|exactly|quite|necessarily|ever|at all|in fact|be|have been))* $"
 )
 _MAX_MARKS = 30
 _AROUND = " \"'`*_\u201c\u201d\u2018\u2019\u00ab\u00bb"

@@ -75,7 +75,10 @@ def test_within_the_leading_sentence_only_its_end_counts():
     assert text("It is Kalima.", "Lima", within="leading_sentence").score == 0.0
     for denial in ("It is not Lima.", "It isn't Lima", "It is never Lima", "Anything but Lima."):
         assert text(denial, "Lima", within="leading_sentence").score == 0.0
+    for denial in ("It isn't actually Lima.", "It could never have been Lima", "It can't be Lima"):
+        assert text(denial, "Lima", within="leading_sentence").score == 0.0
     assert text("It is John T Lima", "Lima", within="leading_sentence").score == 1.0
+    assert text("It is not Quito but actually Lima", "Lima", within="leading_sentence").score == 1.0
     assert text("It is not Not Lima.", "Not Lima", within="leading_sentence").score == 0.0
     assert text("Spinoza's is Not Lima.", "Not Lima", within="leading_sentence").score == 1.0
 
