@@ -130,6 +130,7 @@ def _console() -> tuple[Console, io.StringIO]:
 def terminal_tables(folder: Path, told: Told) -> Iterator[str]:
     """Give what `run`, `status` and `compare` print of results: tables, gates, notes."""
     from pipeline.report.compared import print_comparison
+    from pipeline.report.glance import print_glance
     from pipeline.report.pooled import print_pooled
     from pipeline.report.terminal import print_outcomes, print_states
     from pipeline.run.inspect import StageState
@@ -140,6 +141,7 @@ def terminal_tables(folder: Path, told: Told) -> Iterator[str]:
     with patch.multiple(report_runs, _ITEMS=3, WAYS=(("zero-shot", 0),)):
         found = report_runs._comparison(told)
     print_comparison(found, screen)
+    print_glance(told("compare"), found, screen)
     print_pooled(told("compare"), _pooled(told), screen)
     path = folder / _file_name(told("a folder"))
     print_states([StageState("sft", "sft", told("changed: "), 12, path)], screen)
