@@ -69,18 +69,30 @@ class Frames:
         self.marks = Marks(self._template)
         self._added, self._control = _either(added), _either(controls)
         self._kept: dict[str, str] = {}
+        self._learnt: dict[str, list[Frame]] = {}
 
     def examples(
         self, messages: Sequence[Message], settings: ChatSettings, where: str
     ) -> list[Filled]:
         """Return what is to be learnt from a conversation whose last turn is the assistant's."""
         marked = self._marked(messages, settings, where)
-        frames: list[Frame] = []
         answers = [
             number
             for number, each in enumerate(messages)
             if each.role == "assistant" and each.is_trained
         ]
+        key = json.dumps([marked.given, settings.tools, settings.variables, answers])
+        if key not in self._learnt:
+            if len(self._learnt) >= MOST_KEPT:
+                self._learnt.clear()
+            self._learnt[key] = self._frames(marked, answers, settings, where)
+        return [self._filled(frame, marked, settings, where) for frame in self._learnt[key]]
+
+    def _frames(
+        self, marked: Marked, answers: Sequence[int], settings: ChatSettings, where: str
+    ) -> list[Frame]:
+        """Return the frames that show each answer as it is to be learnt."""
+        frames: list[Frame] = []
         for answer in reversed(answers):
             frame, (begin, end) = self._answer(marked, answer, settings, where)
             home = next((one for one in frames if one.text.startswith(frame.text[:end])), None)
@@ -89,7 +101,10 @@ class Frames:
                 frames.append(frame)
                 end = end if frame.ends else len(frame.text)
             home.spans.append((begin, end))
-        return [self._filled(frame, marked, settings, where) for frame in reversed(frames)]
+        frames.reverse()
+        for frame in frames:
+            self._check(frame, marked, settings, where, prompt=False)
+        return frames
 
     def prompt(self, messages: Sequence[Message], settings: ChatSettings, where: str) -> Filled:
         """Return a conversation up to where the assistant begins to write."""
@@ -97,10 +112,12 @@ class Frames:
         text = self._rendered(marked.given, settings, where, prompt=True)
         if text != self._rendered(marked.given, settings, where):
             frame = Frame(text, len(messages))
+            self._check(frame, marked, settings, where, prompt=True)
             return self._filled(frame, marked, settings, where, prompt=True)
         # The template knows no generation prompt: what it writes before an assistant is one.
         whole = self._marked((*messages, _PLAIN[1]), settings, where)
         frame, (begin, _) = self._answer(whole, len(messages), settings, where)
+        self._check(frame, whole, settings, where, prompt=False)
         filled = self._filled(frame, whole, settings, where)
         return Filled(Frame(frame.text[:begin], len(messages)), whole, filled.texts)
 
@@ -241,7 +258,15 @@ class Frames:
         prompt: bool = False,
     ) -> Filled:
         pieces, order = self.marks.pieces(frame.text)
-        written = Counter(order)
+        given = marked.real[: frame.num_messages]
+        rendered = self._template.render(given, settings, where, prompt=prompt)
+        return Filled(frame, marked, aligned(pieces, order, marked, rendered, where))
+
+    def _check(
+        self, frame: Frame, marked: Marked, settings: ChatSettings, where: str, *, prompt: bool
+    ) -> None:
+        """Raise PosttrainError for what the template leaves out or writes twice."""
+        written = Counter(self.marks.pieces(frame.text)[1])
         shown = frame.num_messages
         for number, leaf in enumerate(marked.leaves):
             if leaf.message >= shown:
@@ -252,8 +277,6 @@ class Frames:
                 verb = "repeats" if written[number] else "drops or rewrites"
                 raise lost(marked, number, where, verb)
         self._check_tools(frame, marked.given[:shown], settings, where, prompt=prompt)
-        rendered = self._template.render(marked.real[:shown], settings, where, prompt=prompt)
-        return Filled(frame, marked, aligned(pieces, order, marked, rendered, where))
 
     def _check_tools(
         self,
