@@ -9,6 +9,7 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from pipeline.models.chat_templates import grow
 from pipeline.models.load import load_policy, load_tokenizer
 from pipeline.recipe.load import load
 from pipeline.run.plan import make
@@ -158,3 +159,26 @@ def test_a_changed_template_file_is_another_stage(posttrain: Command) -> None:
     first = identity()
     Path("mine.jinja").write_text("{{ messages[1].content }}")
     assert identity() != first
+
+
+@pytest.mark.parametrize("is_tied", [True, False])
+def test_new_rows_begin_as_the_mean_of_what_their_tokens_are_spelled_with(
+    tmp_path: Path, is_tied: bool
+) -> None:
+    save_model(tmp_path, tie_word_embeddings=is_tied)
+    module = AutoModelForCausalLM.from_pretrained(tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    spelled = [
+        tokenizer(token, split_special_tokens=True, add_special_tokens=False)["input_ids"]
+        for token in TOKENS
+    ]
+    ends = (module.get_input_embeddings(), module.get_output_embeddings())
+    before = [end.weight.detach().clone() for end in ends]
+    tokenizer.add_tokens(list(TOKENS), special_tokens=True)
+    grow(module, tokenizer, TOKENS)
+    ends = (module.get_input_embeddings(), module.get_output_embeddings())
+    for end, old in zip(ends, before, strict=True):
+        assert end.weight.shape[0] == len(old) + len(TOKENS) == module.config.vocab_size
+        assert torch.equal(end.weight[: len(old)], old)
+        for row, ids in enumerate(spelled, len(old)):
+            assert torch.allclose(end.weight[row], old[ids].mean(dim=0))
