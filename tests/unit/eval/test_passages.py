@@ -133,6 +133,7 @@ def test_every_token_is_scored_once_within_the_window(module, context: int, leng
     assert scored == (ids if context else ids[1:])
     at = context or 1
     for given, some in found:
+        assert given
         assert len(given) + len(some) <= 8
         assert whole[at - len(given) : at + len(some)] == given + some
         at += len(some)
