@@ -139,9 +139,10 @@ def test_a_template_is_named_or_in_a_file_and_its_variables_stay_with_the_model(
     ],
 )
 def test_what_is_no_template_is_said_before_anything_runs(
-    posttrain: Command, more: str, line: str
+    posttrain: Command, more: str, line: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     save_model(Path("base"))
+    capsys.readouterr()  # a progress bar of upstream's
     recipe(CHATS.format(more))
     said = the_line(posttrain("check", "recipe.yaml"))
     assert said.startswith("recipe.yaml:"), said
