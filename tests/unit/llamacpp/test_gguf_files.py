@@ -15,7 +15,7 @@ from transformers import AutoTokenizer
 
 from pipeline.errors import PosttrainError
 from pipeline.llamacpp import write
-from pipeline.llamacpp.agreement import Agreement, Prompt, agreement, reference
+from pipeline.llamacpp.agreement import Agreement, Prompt, agreement, check_installed, reference
 from pipeline.llamacpp.architectures import context_length
 from pipeline.llamacpp.pretokenizers import PRE_TOKENIZERS, named_pre_tokenizer
 from pipeline.llamacpp.read import read_gguf
@@ -228,8 +228,12 @@ def test_types_and_a_missing_package_are_told_before_anything_is_written(
     with pytest.raises(PosttrainError, match=r"`q4_k_m` is no type.*llama-quantize"):
         check_types(["q4_k_m"])
     monkeypatch.setattr(write, "find_spec", lambda _: None)
-    with pytest.raises(PosttrainError, match=r"pip install 'posttrain\[gguf\]'"):
+    with pytest.raises(PosttrainError, match=r"`gguf`, which is not.*'posttrain\[gguf\]'"):
         check_types(["f16"])
+    check_installed()
+    monkeypatch.setattr("pipeline.llamacpp.agreement.find_spec", lambda _: None)
+    with pytest.raises(PosttrainError, match=r"`xllamacpp` .* not installed.*'posttrain\[gguf\]'"):
+        check_installed()
 
 
 def test_an_added_token_without_a_row_is_left_out_and_rows_without_a_token_are_filled(
