@@ -94,6 +94,9 @@ def read(
     """
     if block.form == "text" and "prompt_completion" in forms:
         forms = (*forms, "text")  # asked for, never guessed: all of it is trained on
+    shows_chosen = block.form == "preference" and "chat" in forms and "preference" not in forms
+    if shows_chosen:  # asked for, too: the better response is a demonstration
+        forms = ("preference",)
     asked: Asked = "demonstrations"
     wanted: Sequence[DataForm] = forms
     if block.task is not None and block.form is not None:
@@ -106,7 +109,8 @@ def read(
     found = _shown(rows(block, places, task, asked=asked, seed=seed, held_out=held_out), on_row)
     if block.task is not None:
         return (_sourced(_TASK_READERS[asked](row), block) for row in found)
-    return records(found, block, forms, not_used)
+    made = records(found, block, forms, not_used)
+    return map(_chosen, made) if shows_chosen else made
 
 
 def records(
@@ -140,6 +144,16 @@ def _shown(found: Iterable[Row], on_row: Callable[[Row], None]) -> Iterator[Row]
     for row in found:
         on_row(row)
         yield row
+
+
+def _chosen(record: Record) -> Record:
+    """Return a pair's better response as a demonstration; any other record as it is."""
+    if not isinstance(record, PreferenceRow):
+        return record
+    text = None if record.text is None else record.text[:2]
+    if not record.prompt and text is not None:
+        return PromptCompletionRow(record.where, *text)
+    return ChatRow(record.where, (*record.prompt, record.turns[0]), text, record.settings)
 
 
 def _sourced(record: Record, block: DataBlock) -> Record:

@@ -205,7 +205,7 @@ class DataBlock(Block):
     recipe, or `root:path`. hub: a data set's id, `owner/name`.
     form: text | prompt_completion | chat | preference | prompt; guessed from the columns when
     absent. Of a task, `text` asks for its documents where a stage would read its demonstrations
-    (replay).
+    (replay). Where demonstrations are read, `preference` takes the chosen response of each pair.
     columns: their column names for ours, as in `{prompt: instruction, completion: output}`.
     weight: share of the mix (pre-training: of tokens; else of rows), relative to the other sources'
     weights.

@@ -7,7 +7,15 @@ import pytest
 
 from pipeline.data.checks import check_data
 from pipeline.data.files import Row
-from pipeline.data.formats import ChatRow, Message, PromptCompletionRow, TextRow, records
+from pipeline.data.formats import (
+    ChatRow,
+    Message,
+    PreferenceRow,
+    PromptCompletionRow,
+    TextRow,
+    read,
+    records,
+)
 from pipeline.errors import PosttrainError
 from pipeline.recipe.config import DataBlock
 from pipeline.recipe.references import Places
@@ -63,3 +71,18 @@ def test_counts_name_duplicates(tmp_path: Path) -> None:
     counts = check_data(DataBlock(file="a.jsonl"), Places(tmp_path, {}), ALL)
     assert (counts.form, counts.num_rows, counts.num_duplicates) == ("prompt_completion", 4, 2)
     assert counts.size_bytes == 3 * 3 + 2
+
+
+def test_asked_for_pairs_the_better_response_is_a_demonstration(tmp_path: Path) -> None:
+    question = [{"from": "human", "value": "Hi"}]
+    pair = {"chosen": {"from": "gpt", "value": "Hello."}, "rejected": {"from": "gpt", "value": "?"}}
+    path = tmp_path / "pairs.jsonl"
+    path.write_text(json.dumps({"conversations": question, **pair}) + "\n")
+    block = DataBlock(file=str(path), form="preference")
+    (found,) = read(block, Places(tmp_path), forms=("chat", "prompt_completion"))
+    assert isinstance(found, ChatRow)
+    assert found.messages == (Message("user", "Hi"), Message("assistant", "Hello."))
+    (kept,) = read(block, Places(tmp_path), forms=("preference",))
+    assert isinstance(kept, PreferenceRow)
+    with pytest.raises(PosttrainError, match="columns"):
+        list(read(DataBlock(file=str(path)), Places(tmp_path), forms=("chat",)))
