@@ -240,11 +240,36 @@ def save(
     fields = config.to_dict()
     if earlier is not None:
         new, fields = _combined(earlier, new, fields)
+        new, fields = _there(model.get_base_model(), new, fields)
     fields |= {"base_model_name_or_path": base, "revision": revision, "inference_mode": True}
     text = json.dumps(fields, indent=2, sort_keys=True, default=_plain)
     (out / CONFIG).write_text(text + "\n", encoding="utf-8")
     # Copies: tied embeddings come as one tensor under two names, which safetensors refuses.
     save_file({k: v.clone().contiguous() for k, v in new.items()}, out / WEIGHTS, {"format": "pt"})
+
+
+def _there(
+    network: Any, tensors: Mapping[str, Tensor], fields: Mapping[str, Any]
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return an adapter without what was saved whole of modules that a network does not have.
+
+    A reward model has no output embeddings; the adapter that it goes on from may hold them.
+    """
+    names = {name for name, _ in network.named_modules()}
+    lost = {
+        module
+        for name in tensors
+        if not name.endswith(MATRICES)
+        and (module := name.removeprefix(PREFIX).rpartition(".")[0]) not in names
+    }
+    kept = {
+        name: tensor
+        for name, tensor in tensors.items()
+        if name.removeprefix(PREFIX).rpartition(".")[0] not in lost
+    }
+    ends = {name.rpartition(".")[2] for name in lost}
+    whole = [each for each in fields.get("modules_to_save") or () if each not in ends]
+    return kept, {**fields, "modules_to_save": whole or None}
 
 
 def relative(folder: Path, to: Path | None) -> tuple[LoraConfig, dict[str, Tensor]]:
