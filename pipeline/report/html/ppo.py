@@ -201,26 +201,26 @@ def _panels(rollouts: Sequence[Rollout]) -> tuple[list[Panel], list[Panel]]:
     """Return the panels to look at first, with what to look for, and the others."""
     lines = _lines(rollouts)
     if score_key(rollouts) == SCORE:  # else the penalty for KL is on another scale
-        lines = [_with_less_kl(line) for line in lines]
+        lines = _with_less_kl(lines)
     found = {panel.title: panel for panel in drawn(lines, KNOWN)}
     first = [replace(found[title], note=note) for title, note in ADVICE.items() if title in found]
     return first, [panel for title, panel in found.items() if title not in ADVICE]
 
 
-def _with_less_kl(line: dict[str, float]) -> dict[str, float]:
-    """Return a rollout's line with the reward less KL, which has no penalty for a missing end.
+def _with_less_kl(lines: Sequence[dict[str, float]]) -> list[dict[str, float]]:
+    """Return rollouts with the reward less KL, which has no penalty for a missing end.
 
     What PPO maximises has that penalty, too (`objective/rlhf_reward`): a line of its own where it
-    differs.
+    ever differs.
     """
-    if SCORE not in line or _OF_KL not in line:
-        return line
-    less_kl = line[SCORE] + line[_OF_KL]
-    found = line | {LESS_KL: less_kl}
-    paid = line.get(_PAID)
-    if paid is not None and not math.isclose(paid, less_kl, rel_tol=1e-6, abs_tol=1e-6):
-        found[LESS_ENDS] = paid
-    return found
+    found = [
+        line | {LESS_KL: line[SCORE] + line[_OF_KL]} if SCORE in line and _OF_KL in line else line
+        for line in lines
+    ]
+    paid = [(line[_PAID], line[LESS_KL]) for line in found if _PAID in line and LESS_KL in line]
+    if all(math.isclose(*both, rel_tol=1e-6, abs_tol=1e-6) for both in paid):
+        return found
+    return [line | ({LESS_ENDS: line[_PAID]} if _PAID in line else {}) for line in found]
 
 
 def _parts(rollouts: Sequence[Rollout]) -> tuple[Panel, ...]:
