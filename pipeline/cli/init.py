@@ -59,12 +59,17 @@ def init(
 
         (file.parent / SCHEMA).write_text(json.dumps(schema(), indent=1), encoding="utf-8")
     schema_name = SCHEMA if writes_schema else None
-    try:
+    # Where most pairs would be left out, they are cut; where most prompts fill the model, there.
+    for setting, side in (("too_long", "right"), ("truncation_side", "left")):
+        try:
+            lines = _written(file, wish, schema_name)
+            break
+        except PosttrainError as error:
+            if setting not in error.hint:
+                raise
+            wish = replace(wish, cuts_pairs=side)
+    else:
         lines = _written(file, wish, schema_name)
-    except PosttrainError as error:
-        if "too_long" not in error.hint:
-            raise
-        lines = _written(file, replace(wish, cuts_pairs=True), schema_name)
     for line in lines:
         echo(line)
     echo(f"{file}: written, and nothing wrong found in it")

@@ -43,8 +43,8 @@ _SEQUENCE_LENGTH = 256
 class Wish:
     """What is wanted. reward: `module:function`, or a reward model, for ppo without pairs.
 
-    trains_adapter: LoRA, for what is not small. has_gpu: then bf16. cuts_pairs: pairs that are too
-    long are cut, since most of them are; else they are left out.
+    trains_adapter: LoRA, for what is not small. has_gpu: then bf16. cuts_pairs: at which end pairs
+    that are too long are cut, where most of them are; "" where they are left out.
     """
 
     name: str
@@ -54,7 +54,7 @@ class Wish:
     reward: str | None = None
     trains_adapter: bool = True
     has_gpu: bool = False
-    cuts_pairs: bool = False
+    cuts_pairs: str = ""
 
     def of(self, kind: Kind) -> list[OwnData]:
         """Return the sources of one kind."""
@@ -185,6 +185,7 @@ def _ppo(wish: Wish, model: str) -> Iterator[str]:
 def _too_long(wish: Wish) -> Iterator[str]:
     if wish.cuts_pairs:
         yield "    too_long: truncate # most pairs are longer than the model has positions"
+        yield f"    truncation_side: {wish.cuts_pairs} # the other end is kept"
     else:
         yield "    # too_long: truncate # pairs that are too long are cut, not left out"
 
