@@ -20,22 +20,22 @@ CHAIN = (
   rm:
     stage: reward_model
     model: $sft
-    data: [{task: arithmetic, rows: 60}]
+    data: {file: pairs.jsonl, holdout: 0.3}
     batch_size: 8
-    training_args: {learning_rate: 1e-3}
+    training_args: {learning_rate: 1e-3, num_train_epochs: 3}
   dpo:
     stage: dpo
     model: $sft
-    data: [{task: arithmetic, rows: 60}]
+    data: {file: pairs.jsonl, holdout: 0.3}
     batch_size: 8
-    training_args: {learning_rate: 1e-4}
+    training_args: {learning_rate: 1e-3, num_train_epochs: 3}
   mine:
     stage: sft
     model: $sft
     data: {file: mine.jsonl, holdout: 0.3}
     batch_size: 4
     lora: {r: 4}
-    training_args: {learning_rate: 1e-2, num_train_epochs: 8}
+    training_args: {learning_rate: 1e-2, num_train_epochs: 4}
 """
 )
 
@@ -47,6 +47,8 @@ def metrics(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any
     (folder / "tiny.yaml").write_text(CHAIN)
     rows = [{"instruction": f"Count to {n}.", "output": "1, 2, 3"} for n in range(40)]
     (folder / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    pairs = [{"prompt": f"Say {n}.", "chosen": " 1, 2", "rejected": " no"} for n in range(40)]
+    (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in pairs))
     warm()
     ended = run_forked(folder / "tiny.yaml", folder / "runs")
     assert ended.code == 0, ended.output
