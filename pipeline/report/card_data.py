@@ -43,7 +43,10 @@ def card_data(
         base_model=root.id if root else None,
         datasets=list(dict.fromkeys(_datasets(chain))) or None,
         tags=tags,
-        model_name=repository or f"{export.plan.recipe.name}-{export.planned.name}",
+        # The name of `model-index`, and nothing by itself.
+        model_name=(repository or f"{export.plan.recipe.name}-{export.planned.name}")
+        if results
+        else None,
         eval_results=list(results) or None,
     )
 
