@@ -58,7 +58,11 @@ class Limit:
 
     def room_hint(self, noun: str) -> str:
         """Return what gives rows room that are all too long."""
-        cutting = "" if self.too_long == "truncate" else ", write `too_long: truncate`"
+        cutting = ""
+        if self.too_long != "truncate":
+            cutting = ", write `too_long: truncate`"
+        elif self.side == "right":
+            cutting = ", write `truncation_side: left`"
         return f"{self.remedy}{cutting}, or shorten the {noun}"
 
     def kept(self, ids: _Sequence, *, has_bos: bool) -> _Sequence | None:
