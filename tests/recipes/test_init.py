@@ -116,12 +116,12 @@ def test_a_text_file_is_divided_where_it_is_divided(here, call, model) -> None:
 
 
 def test_pairs_that_are_longer_than_the_model_are_cut(here, call, model) -> None:
-    rows(here, "long.jsonl", {**PAIRS, "chosen": "Hello there! " * 400})
+    rows(here, "long.jsonl", {**PAIRS, "chosen": "Hello there! " * 60})
     said = call("init", "--model", str(model), "--data", "long.jsonl")
     assert said.code == 0, said.err
     assert "\n    too_long: truncate #" in (here / "recipe.yaml").read_text()
     assert "\n    truncation_side: right #" in (here / "recipe.yaml").read_text()
-    rows(here, "prompts.jsonl", {**PAIRS, "prompt": "Say hello, please. " * 400})
+    rows(here, "prompts.jsonl", {**PAIRS, "prompt": "Say hello, please. " * 60})
     said = call("init", "other.yaml", "--model", str(model), "--data", "prompts.jsonl")
     assert said.code == 0, said.err
     assert "\n    truncation_side: left #" in (here / "other.yaml").read_text()
