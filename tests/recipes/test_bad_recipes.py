@@ -230,7 +230,7 @@ COMMANDS = [
         "recipe.yaml: `sft` is built on `base`, which has not run; leave out --stage/...",
     ),
     ("why recipe.yaml stf", "recipe.yaml: there is no stage `stf`; did you mean `sft`?"),
-    ("logs recipe.yaml sft", "recipe.yaml: `sft` has written no log.txt yet"),
+    ("logs recipe.yaml sft", "recipe.yaml: `sft` has logged nothing yet"),
     ("adopt recipe.yaml sft folder", "folder: is empty; give the folder of a saved model"),
     ("adopt recipe.yaml answers folder", "folder: `answers` makes neither a model nor a tokenizer"),
     (

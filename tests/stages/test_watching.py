@@ -201,7 +201,7 @@ def test_four_bit_weights_without_cuda_are_refused_in_one_line(
 ) -> None:
     ended, _ = _sft(prepared, "stages.sft.lora={r: 4, load_in_4bit: true}")
     assert ended.code == 2
-    assert ended.output.splitlines()[-1].startswith("lora: `load_in_4bit` needs ")
+    assert ": `load_in_4bit` needs " in ended.output.splitlines()[-1]
 
 
 def test_a_tracker_that_is_not_installed_is_an_error_of_one_line(
@@ -259,6 +259,7 @@ def test_held_out_rows_that_are_evaluated_must_be_there(
         f"stages.{stage}.eval_data={{file: long.jsonl}}",
         f"stages.{stage}.training_args.eval_strategy=steps",
         f"stages.{stage}.training_args.max_length=256",
+        f"stages.{stage}.too_long=drop",
     ]
     ended = run_forked(recipe, runs, overrides=overrides, until=stage)
     assert ended.code == 2

@@ -159,7 +159,7 @@ def test_a_row_is_cut_after_its_first_stop_token() -> None:
 def test_without_vllm_the_error_says_what_to_install() -> None:
     assert find_spec("vllm") is None, "this machine has vLLM: test it for real"
     for mode in ("colocate", "server"):
-        with pytest.raises(PosttrainError, match=r"pip install vllm"):
+        with pytest.raises(PosttrainError, match=r"pip install 'posttrain\[vllm\]'"):
             VLLMSampler(sampling(), mode=mode)
 
 
