@@ -318,8 +318,8 @@ EVALUATION = [
     Mutation(
         "a reward model's score is read at the last token that is not padding",
         "reward/model.py",
-        "attention_mask=mask, use_cache=False",
-        "attention_mask=torch.ones_like(mask), use_cache=False",
+        "*[pad] * (width - len(sequences[i]))",
+        "*[pad + 1] * (width - len(sequences[i]))",
         ("tests/unit/rewards/test_reward_terms.py", "tests/unit/ppo/test_layouts.py"),
     ),
     Mutation(
