@@ -33,7 +33,7 @@ TRAINING = [
     Mutation(
         "a packed document's first token is not predicted from another's last",
         "pipeline/data/packing.py",
-        "labels.reshape(-1)[starts] = IGNORED",
+        "found.reshape(-1)[starts] = IGNORED",
         "pass",
         ("tests/unit/data/test_packing.py",),
     ),
@@ -68,8 +68,8 @@ TRAINING = [
     Mutation(
         "rows that are too long are counted",
         "pipeline/data/encode.py",
-        "num_dropped += 1",
-        "num_dropped += 0",
+        "num_dropped_too_long=len(lengths) - len(kept),",
+        "num_dropped_too_long=0,",
         ("tests/unit/data/test_encode.py",),
     ),
     Mutation(
@@ -297,8 +297,8 @@ EVALUATION = [
     Mutation(
         "what `holdout` keeps out is never trained on",
         "pipeline/data/sources.py",
-        "if is_held == held_out:",
-        "if True:",
+        "if is_held_out(row.fields, share, block.columns) == held_out)",
+        "if True)",
         ("tests/unit/data/test_sources.py",),
     ),
     Mutation(

@@ -55,7 +55,8 @@ def test_the_metrics_and_the_terminal_say_why_rows_are_padded(
     runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     posttrain = command(monkeypatch, capsys)
-    said = posttrain("run", str(runs.parents[1] / "tiny.yaml"), "--runs", str(runs.parent))
+    recipe, again = str(runs.parents[1] / "tiny.yaml"), ("--from", "base", "--force")
+    said = posttrain("run", recipe, "--runs", str(runs.parent), *again)
     for stage in ("base", "sft"):
         found = metrics(runs / stage)
         assert found["packing"] == "padded, since bloom does not keep packed rows apart"

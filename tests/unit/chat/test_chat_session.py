@@ -10,6 +10,7 @@ from pipeline.chat import shown as shown_module
 from pipeline.chat.session import Exchange, Session, begin_answer, sides_of
 from pipeline.chat.settings import Settings
 from pipeline.data.formats import read
+from pipeline.data.records import Message
 from pipeline.errors import PosttrainError
 from pipeline.recipe.config import DataBlock
 from pipeline.recipe.references import Places
@@ -185,7 +186,7 @@ def test_what_is_saved_a_recipe_can_read(make_model, document_model, tmp_path):
     path.with_name("messages.jsonl").write_text(lines[0] + "\n", encoding="utf-8")
     block = DataBlock(file="messages.jsonl")
     (row,) = read(block, Places(tmp_path), forms=("chat",))
-    assert row.messages[-1] == ("assistant", reply)
+    assert row.messages[-1] == Message("assistant", reply)
     with pytest.raises(PosttrainError, match="is there already; name another file"):
         session.save(path)
 
