@@ -1,4 +1,7 @@
-"""What the hub reads of a model card: its front matter, figures included (`model-index`)."""
+"""What the hub reads of a model card: its front matter, figures included (`model-index`).
+
+What a recipe can name stands there in one line, with nothing that cannot be seen.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from pipeline.recipe.config import TRAINED_ON
 from pipeline.recipe.references import HubModel
+from pipeline.report.plain import visible
 from pipeline.run.export import without_places
 
 if TYPE_CHECKING:
@@ -44,7 +48,7 @@ def card_data(
         datasets=list(dict.fromkeys(_datasets(chain))) or None,
         tags=tags,
         # The name of `model-index`, and nothing by itself.
-        model_name=(repository or f"{export.plan.recipe.name}-{export.planned.name}")
+        model_name=repository or _in_a_line(f"{export.plan.recipe.name}-{export.planned.name}")
         if results
         else None,
         eval_results=list(results) or None,
@@ -85,7 +89,7 @@ def eval_results(
 
 def _result(task: str, row: Mapping[str, Any]) -> EvalResult:
     """Return a row of a comparison as the hub has it; the interval stands in its arguments."""
-    name, metric = str(without_places(row["task"])), str(row["metric"])
+    name, metric = _in_a_line(without_places(row["task"])), _in_a_line(row["metric"])
     asked = row["form"] if row["style"] == "none" else f"{row['form']}, {row['style']}"
     given = {"low": row.get("low"), "high": row.get("high"), "n": row.get("n")}
     return EvalResult(
@@ -93,10 +97,14 @@ def _result(task: str, row: Mapping[str, Any]) -> EvalResult:
         dataset_type=re.sub(r"[^\w.-]+", "-", name).strip("-").lower() or "texts",
         dataset_name=name,
         metric_type=_METRICS.get(metric, metric),
-        metric_name=f"{metric.replace('_', ' ')} ({asked})",
+        metric_name=f"{metric.replace('_', ' ')} ({_in_a_line(asked)})",
         metric_value=row["score"],
         metric_args=given,
     )
+
+
+def _in_a_line(value: object) -> str:
+    return " ".join(visible(str(value)).split())
 
 
 def _datasets(chain: Sequence[PlannedStage]) -> Iterator[str]:

@@ -54,7 +54,7 @@ stages:
 """
 
 _TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
-_MODEL = (*_TOKENIZER, "metrics.jsonl", "log.txt")
+_MODEL = (*_TOKENIZER, "metrics.jsonl")
 # Every file of each result that has anything in it; one case holds this against the store.
 FILES: dict[str, tuple[str, ...]] = {
     "tokenizer": _TOKENIZER,
