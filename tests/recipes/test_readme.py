@@ -39,8 +39,9 @@ def test_the_recipe_of_the_readme_plans(tmp_path: Path) -> None:
 
 
 def test_the_stage_of_the_readme_is_one(tmp_path: Path) -> None:
-    (tmp_path / "soup.py").write_text(_block("python", "class SoupConfig"))
-    stages = "{soup: {stage: 'soup:STAGE', models: [o/a, o/b]}}"
+    # A name of its own: one process knows one stage by a name.
+    (tmp_path / "soup_of_the_readme.py").write_text(_block("python", "class SoupConfig"))
+    stages = "{soup: {stage: 'soup_of_the_readme:STAGE', models: [o/a, o/b]}}"
     (tmp_path / "mine.yaml").write_text(f"name: mine\nstages: {stages}\n")
     plan = make(load_recipe(tmp_path / "mine.yaml"), Store(tmp_path / "runs"))
     assert plan.unresolved == {"models/o/a", "models/o/b"}
