@@ -11,9 +11,13 @@ from pipeline.cli.app import RUNS, Roots, Runs, app, console, plan_of, roots_by_
 from pipeline.errors import PosttrainError
 from pipeline.report.plain import visible
 
+_OF_STORED = frozenset({"models", "as_json", "is_full", "roots", "runs"})  # what they depend on
+_OF_LOGS = _OF_STORED | {"tasks", "out"}
+
 
 @app.command()
 def compare(
+    context: typer.Context,
     models: Annotated[
         list[str],
         typer.Argument(
@@ -32,8 +36,7 @@ def compare(
         typer.Option(metavar="FILE", help="Text whose bits per byte are measured."),
     ] = None,
     separator: Annotated[
-        str | None,
-        typer.Option(help=r"What divides a text file into documents, as '\n\n'."),
+        str | None, typer.Option(help=r"What divides a text file into documents, as '\n\n'.")
     ] = None,
     prompts: Annotated[
         list[str] | None,
@@ -48,8 +51,7 @@ def compare(
         int, typer.Option(help="Items of a task, rows of a text, prompts of a file.")
     ] = 200,
     styles: Annotated[
-        str | None,
-        typer.Option(metavar="NAME,...", help="zero-shot, few-shot, chain-of-thought."),
+        str | None, typer.Option(metavar="NAME,...", help="zero-shot, few-shot, chain-of-thought.")
     ] = None,
     shots: Annotated[
         str, typer.Option(metavar="N,...", help="Demonstrations in a few-shot prompt.")
@@ -77,41 +79,35 @@ def compare(
     from pipeline.run.comparisons import short_names
 
     if len(models) == 1 and (stored := _of_stage(models[0], roots, runs)) is not None:
+        _refuse_options(context, "this comparison is there already", _OF_STORED)
         _show(models[0].rpartition(":")[2], stored, as_json=as_json, is_full=is_full)
         return
     short_names(models)
     store = store_at(runs, writes=out is None)
     logs = read_logs(models)
     if logs is not None:
-        _refuse_settings(logs[0].program, texts=texts, styles=styles, prompts=prompts)
+        _refuse_options(context, f"these are logs of {logs[0].program}", _OF_LOGS)
         folder = compare_logs(models, logs, store, tasks=_parts(tasks), out=out)
-        _show_folder(folder, as_json=as_json, is_full=is_full)
-        return
-    from pipeline.run.versus import compare_models
+    else:
+        from pipeline.run.versus import compare_models
 
-    gc.enable()
-    settings: dict[str, Any] = {
-        "tasks": _parts(tasks),
-        "texts": [_text(file, separator) for file in texts or ()],
-        "prompts": [{"file": file} for file in prompts or ()],
-        "rewards": [{"use": name} for name in rewards or ()],
-        "max_new_tokens": max_new_tokens,
-        "limit": limit,
-        "shots": [_number("--shots", part) for part in _parts(shots)],
-        "temperature": temperature,
-        "samples": samples,
-        "batch_size": batch_size,
-        **({"styles": _parts(styles)} if styles else {}),
-    }
-    folder = compare_models(
-        models,
-        store,
-        settings=settings,
-        out=out,
-        seed=seed,
-        roots=roots_by_name(roots),
-    )
+        gc.enable()
+        settings, given = _settings(context.params), roots_by_name(roots)
+        folder = compare_models(models, store, settings=settings, out=out, seed=seed, roots=given)
     _show_folder(folder, as_json=as_json, is_full=is_full)
+
+
+def _settings(asked: dict[str, Any]) -> dict[str, Any]:
+    """Return what models are asked, as the compare stage has it, of the command's options."""
+    same = ("max_new_tokens", "limit", "temperature", "samples", "batch_size")
+    settings = {name: asked[name] for name in same} | {
+        "tasks": _parts(asked["tasks"]),
+        "texts": [_text(file, asked["separator"]) for file in asked["texts"] or ()],
+        "prompts": [{"file": file} for file in asked["prompts"] or ()],
+        "rewards": [{"use": name} for name in asked["rewards"] or ()],
+        "shots": [_number("--shots", part) for part in _parts(asked["shots"])],
+    }
+    return settings | ({"styles": _parts(asked["styles"])} if asked["styles"] else {})
 
 
 def _show_folder(folder: Path, *, as_json: bool, is_full: bool) -> None:
@@ -161,12 +157,13 @@ def _of_stage(text: str, roots: list[str] | None, runs: Path) -> dict[str, Any] 
     return read_json(planned.artifact, COMPARISON)
 
 
-def _refuse_settings(program: str, **given: Any) -> None:
-    """Refuse what models are asked with, where there are only logs."""
-    for name, value in given.items():
-        if value:
-            message = f"asks models, and these are logs of {program}"
-            raise PosttrainError(f"--{name}", message, "leave it out")
+def _refuse_options(context: typer.Context, why: str, taken: frozenset[str]) -> None:
+    """Refuse an option that was given and would change nothing: models are not asked again."""
+    for option in context.command.params:
+        name = option.name or ""
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE" and name not in taken:
+            raise PosttrainError(option.opts[0], f"asks models, and {why}", "leave it out")
 
 
 def _parts(text: str | None) -> list[str]:

@@ -70,6 +70,9 @@ def test_all_of_a_finished_comparison_is_printed_when_it_is_asked_for(call) -> N
     assert said.code == 0, said.err
     assert "arithmetic: verified accuracy" in said.out
     assert "arithmetic: win rate over base" in said.out
+    again = call("compare", "tiny.yaml:compare", "--limit", "2")
+    assert again.code == 2
+    assert again.err.startswith("--limit: asks models, and this comparison is there already")
     short = call("compare", "tiny.yaml:compare")
     assert "preferred to base's, arithmetic" in short.out
     assert "win rate over" not in short.out

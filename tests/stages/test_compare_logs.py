@@ -62,6 +62,8 @@ def test_two_runs_of_one_model_are_called_after_their_files(said, tmp_path: Path
     ("arguments", "message"),
     [
         (("a.json", "b.json", "--texts", "x.txt"), "--texts: asks models, and these are logs of"),
+        (("a.json", "b.json", "--limit", "2"), "--limit: asks models, and these are logs of"),
+        (("a.json", "b.json", "--reward", "x:y"), "--reward: asks models, and these are logs of"),
         (
             ("a.json", "b.json", "--tasks", "gsm8k"),
             "no log has a task `gsm8k`; there are alpaca_eval",
