@@ -6,6 +6,7 @@ computed: it is never part of a fingerprint. Whatever is not marked is identity.
 """
 
 import re
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, cast
 
@@ -23,51 +24,16 @@ from pydantic import (
 )
 from pydantic_core import core_schema
 
+from pipeline.recipe.marks import (
+    EXECUTION,
+    NamesFile,
+    NamesFolder,
+    NamesObject,
+    NamesTask,
+    NamesTemplate,
+    RefersTo,
+)
 from pipeline.recipe.task_names import together
-
-
-@dataclass(frozen=True)
-class Execution:
-    """Marks a field that changes how a stage runs, never what it computes."""
-
-
-@dataclass(frozen=True)
-class RefersTo:
-    """Marks a string that may be `$stage`, and which kinds of artifact that stage may produce.
-
-    words: values that stand for no model by name, but for one that the stage has already.
-    """
-
-    kinds: tuple[str, ...]
-    words: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class NamesTask:
-    """Marks a string that names a task."""
-
-
-@dataclass(frozen=True)
-class NamesObject:
-    """Marks a string `module:name`: a user's own code, whose source is part of what is computed."""
-
-
-@dataclass(frozen=True)
-class NamesFile:
-    """Marks a string that is a file, which is part of what is computed."""
-
-
-@dataclass(frozen=True)
-class NamesTemplate:
-    """Marks a string that names a chat template, whose text is part of what is computed."""
-
-
-@dataclass(frozen=True)
-class NamesFolder:
-    """Marks a string that is a folder, whose files are part of what is computed."""
-
-
-EXECUTION = Execution()
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 ROOT_NAME = r"^[A-Za-z][A-Za-z0-9_-]+$"
@@ -373,9 +339,9 @@ class TrainingStage(StageConfig):
     decontaminate: Annotated[Decontaminate | None, EXECUTION] = None
 
     @property
+    @abstractmethod
     def sources(self) -> tuple[DataBlock, ...]:
         """The rows that it trains on."""
-        raise NotImplementedError
 
 
 class TrainingOnData(TrainingStage):

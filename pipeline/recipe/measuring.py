@@ -9,7 +9,6 @@ from pydantic import BeforeValidator, Field, NonNegativeFloat, PositiveInt, mode
 from eval.tasks import BENCHMARKS, parse
 from eval.tasks.benchmark import PLACES
 from pipeline.recipe.config import (
-    EXECUTION,
     OR_ONE,
     READ_FORMS,
     DataBlock,
@@ -19,6 +18,7 @@ from pipeline.recipe.config import (
     StageConfig,
     TaskName,
 )
+from pipeline.recipe.marks import EXECUTION
 from pipeline.recipe.reward_terms import RewardBlock
 from pipeline.recipe.task_names import task_name, task_names
 

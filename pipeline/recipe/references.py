@@ -15,7 +15,7 @@ from typing import Annotated, Any, Union, cast, get_args, get_origin
 from pydantic import BaseModel
 
 from pipeline.errors import closest
-from pipeline.recipe.config import RefersTo
+from pipeline.recipe.marks import RefersTo
 from pipeline.recipe.packages import PACKAGE, packaged_file
 from pipeline.recipe.plain_files import other_than_a_file
 

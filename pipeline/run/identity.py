@@ -21,6 +21,10 @@ from pipeline.recipe import train_checks, training_args
 from pipeline.recipe.chat_templates import template_text
 from pipeline.recipe.config import (
     DataBlock,
+    TrainingStage,
+)
+from pipeline.recipe.load import Location, Recipe
+from pipeline.recipe.marks import (
     Execution,
     NamesFile,
     NamesFolder,
@@ -28,9 +32,7 @@ from pipeline.recipe.config import (
     NamesTask,
     NamesTemplate,
     RefersTo,
-    TrainingStage,
 )
-from pipeline.recipe.load import Location, Recipe
 from pipeline.recipe.model_folder import check_folder
 from pipeline.recipe.plain_files import COPY_IT, other_than_a_file
 from pipeline.recipe.references import (

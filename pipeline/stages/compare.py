@@ -24,7 +24,11 @@ from pipeline.measuring.measure import (
     read_items,
     write_items,
 )
-from pipeline.recipe.config import OR_ONE, Block, RefersTo
+from pipeline.recipe.config import (
+    OR_ONE,
+    Block,
+)
+from pipeline.recipe.marks import RefersTo
 from pipeline.recipe.measuring import MEASURED_FORMS, MeasuringStage
 from pipeline.stage import Stage, StageContext, StageInput, StageResult
 from pipeline.stages.evaluate import metric_name, model_name

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from pipeline.data.lengths import Limit
     from pipeline.data.pairs import EncodedPair, PairsReport
     from pipeline.data.records import Record
+    from pipeline.models.chat_templates import Begun
+    from pipeline.training.preference import EncodedDpoTrainer
 
 TRAINING_DEFAULTS: dict[str, Any] = {
     **FINE_TUNING_DEFAULTS,
@@ -62,16 +64,10 @@ def run(config: DpoConfig, context: StageContext) -> StageResult:
     from pipeline.models.chat_templates import begun
     from pipeline.models.dropout import without_dropout
     from pipeline.models.save import save_trained
-    from pipeline.models.training import (
-        check_length,
-        load_reference,
-        peft_config,
-        within_positions,
-    )
+    from pipeline.models.training import check_length, load_reference, within_positions
     from pipeline.training.arguments import arguments, refusals
     from pipeline.training.drive import train
     from pipeline.training.measure import Aligned, initial_kl, loss_before, measured
-    from pipeline.training.preference import EncodedDpoTrainer
 
     source = context.model(config.model)
     sources = row_sources(config.data, context.places, STAGE.data_forms, context.screen)
@@ -95,19 +91,12 @@ def run(config: DpoConfig, context: StageContext) -> StageResult:
     if args.disable_dropout:  # upstream turns layers off, not rates that a network reads itself
         without_dropout(module, saved=[module])
     with refusals(context):
-        trainer = EncodedDpoTrainer(
-            model=module,
-            # Else upstream reads the reference from disk by the model's name, without adapters.
-            ref_model=start.with_new_tokens(load_reference(named or source, config))
-            if named or needs_copy
-            else None,
-            args=args,
-            train_dataset=_dataset(pairs),
-            eval_dataset=_dataset(held_out) if held_out and args.eval_strategy != "no" else None,
-            processing_class=tokenizer,
-            peft_config=peft_config(start.config, "CAUSAL_LM"),
-            on_reference=lambda done: context.progress("reference", done, len(pairs)),
+        # Else upstream reads the reference from disk by the model's name, without adapters.
+        is_apart = named or needs_copy
+        reference = (
+            start.with_new_tokens(load_reference(named or source, config)) if is_apart else None
         )
+        trainer = _trainer(start, reference, args, pairs, held_out, context)
     names = [pair.where for pair in pairs]
     aligned = Aligned(trainer, tokenizer, form, named or source, named is not None)
     metrics: dict[str, Any] = {"initial_kl": initial_kl(aligned, pairs) if context.is_main else 0.0}
@@ -134,6 +123,30 @@ def run(config: DpoConfig, context: StageContext) -> StageResult:
             "template_sha256": template_sha256(tokenizer) if is_chat else None,
             **properties,
         },
+    )
+
+
+def _trainer(
+    start: Begun,
+    reference: Any,
+    args: Any,
+    pairs: Sequence[EncodedPair],
+    held_out: Sequence[EncodedPair],
+    context: StageContext,
+) -> EncodedDpoTrainer:
+    """Return the trainer; reference: a model apart, None where the policy gives it itself."""
+    from pipeline.models.training import peft_config
+    from pipeline.training.preference import EncodedDpoTrainer
+
+    return EncodedDpoTrainer(
+        model=start.module,
+        ref_model=reference,
+        args=args,
+        train_dataset=_dataset(pairs),
+        eval_dataset=_dataset(held_out) if held_out and args.eval_strategy != "no" else None,
+        processing_class=start.tokenizer,
+        peft_config=peft_config(start.config, "CAUSAL_LM"),
+        on_reference=lambda done: context.progress("reference", done, len(pairs)),
     )
 
 

@@ -24,11 +24,11 @@ from pipeline.recipe.config import (
     DataBlock,
     DataBlocks,
     ModelRef,
-    RefersTo,
     TooLong,
     TrainingStage,
     WithTemplate,
 )
+from pipeline.recipe.marks import RefersTo
 from pipeline.recipe.ppo_defaults import ADAPTER_LEARNING_RATE, LEARNING_RATE, default_critic
 from pipeline.recipe.reward_terms import RewardBlock
 from pipeline.stage import Stage, StageContext, StageResult

@@ -6,7 +6,13 @@ from typing import Annotated
 import pytest
 from pydantic import Field
 
-from pipeline.recipe.config import Block, LaunchBlock, ModelRef, RefersTo, TokenizerRef
+from pipeline.recipe.config import (
+    Block,
+    LaunchBlock,
+    ModelRef,
+    TokenizerRef,
+)
+from pipeline.recipe.marks import RefersTo
 from pipeline.recipe.references import (
     HubModel,
     LocalModel,
