@@ -46,7 +46,7 @@ def init(
     ] = False,
 ) -> None:
     """Write a first recipe that passes `check`. On a terminal it asks for what is not given."""
-    from pipeline.run.first_recipe import check_wish
+    from pipeline.run.first_recipe import check_wish, unused
 
     if file.exists() and not force:
         raise PosttrainError(str(file), "is there already", "name another file, or add --force")
@@ -72,6 +72,8 @@ def init(
         lines = _written(file, wish, schema_name)
     for line in lines:
         echo(line)
+    if left_out := unused(wish, file.read_text(encoding="utf-8")):
+        echo(f"warning: not used for {wish.goal}: {', '.join(left_out)}")
     echo(f"{file}: written, and nothing wrong found in it")
     for command, what in (
         ("plan", "what would run, with all defaults"),

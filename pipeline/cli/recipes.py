@@ -138,7 +138,9 @@ def check(
             metavar="STAGE", help="Show rows of an SFT stage with the trained part marked."
         ),
     ] = None,
-    rows: Annotated[int, typer.Option(min=1, help="How many rows of each source to show.")] = 3,
+    rows: Annotated[
+        int | None, typer.Option(min=1, help="How many rows of each source to show; else 3.")
+    ] = None,
     overrides: Overrides = None,
     roots: Roots = None,
     runs: Runs = RUNS,
@@ -150,6 +152,10 @@ def check(
     from pipeline.run.overlaps import check_overlaps
     from pipeline.run.room import check_room
 
+    if rows is not None and show_mask is None:
+        raise PosttrainError(
+            "--rows", "has a meaning with --show-mask only", "add --show-mask STAGE"
+        )
     made = plan_of(recipe, overrides, roots, runs, show_mask)
     check_machine(made.recipe)
     check_room(made)
@@ -164,7 +170,7 @@ def check(
     if show_mask is not None:
         from pipeline.run.masks import print_masks
 
-        print_masks(made, show_mask, rows=rows, console=console())
+        print_masks(made, show_mask, rows=rows or 3, console=console())
 
 
 @app.command("list")

@@ -71,7 +71,7 @@ def goal_of(kinds: Sequence[Kind]) -> Goal:
 
 
 def check_wish(wish: Wish) -> None:
-    """Raise PosttrainError where the data is none for the goal."""
+    """Raise PosttrainError where the data is none for the goal, or a reward has no use there."""
     needs = _NEEDS[wish.goal]
     if needs and not any(wish.of(kind) for kind in needs):
         message = f"`{wish.goal}` needs {' or '.join(needs)}"
@@ -79,9 +79,17 @@ def check_wish(wish: Wish) -> None:
         raise PosttrainError(
             "--goal", f"{message}, and {given or 'no data is given'}", "give --data"
         )
+    if wish.reward is not None and wish.goal != "ppo":
+        message = f"`{wish.goal}` learns from no reward"
+        raise PosttrainError("--reward", message, "leave it out, or write --goal ppo")
     if wish.goal == "ppo" and not wish.of("pairs") and wish.reward is None:
         hint = "give pairs, of which a reward model is trained, or --reward MODULE:FUNCTION"
         raise PosttrainError("--goal", "`ppo` needs something that rewards", hint)
+
+
+def unused(wish: Wish, recipe: str) -> list[str]:
+    """Return the sources that a recipe's text does not name."""
+    return [each.name for each in wish.data if f": {_scalar(each.name)}" not in recipe]
 
 
 def recipe_text(wish: Wish, *, schema: str | None = None) -> str:
@@ -205,8 +213,8 @@ def _training(wish: Wish, arguments: str = "") -> Iterator[str]:
 
 def _measured(wish: Wish, made: Sequence[str]) -> Iterator[str]:
     is_trained_on = wish.goal == "pretrain"
-    own = [*wish.of("demonstrations"), *wish.of("pairs")] if made else []
-    unseen = [each for each in own if each.can_hold_out]
+    own = [*wish.of("demonstrations"), *wish.of("pairs")]
+    unseen = [each for each in own if each.can_hold_out or not made]
     texts = [
         each
         for each in wish.of("texts")
@@ -219,8 +227,10 @@ def _measured(wish: Wish, made: Sequence[str]) -> Iterator[str]:
         measured = []
     if unseen or texts:
         measured.append("    texts: # bits per byte, of chats and pairs those of the answers")
-        measured += _rows(unseen, holds_out=True)
+        measured += _rows(unseen, holds_out=bool(made))
         measured += _rows(texts, holds_out=is_trained_on)
+    if wish.of("prompts") and wish.goal != "ppo":
+        measured += _data("prompts", wish.of("prompts"))
     if not made:
         yield "  evaluate:"
         yield "    stage: evaluate"

@@ -243,6 +243,7 @@ COMMANDS = [
         "recipe.yaml:17:12: `base` has not run yet, so there is no tokenizer to show rows with; "
         "first `posttrain run recipe.yaml --until base`",
     ),
+    ("check recipe.yaml --rows 2", "--rows: has a meaning with --show-mask only; add ..."),
     ("check recipe.yaml --rows 0", "posttrain check: invalid value for '--rows': ..."),
     ("list taks", "list: cannot list `taks`; did you mean `tasks`?"),
     ("rnu recipe.yaml", "posttrain: no such command 'rnu'...'run'...; see `posttrain --help`"),

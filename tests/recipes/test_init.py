@@ -209,3 +209,36 @@ def test_on_a_terminal_it_asks_and_asks_again(here, model) -> None:
     assert "did you mean `dpo`?" in text
     assert "60 rows, demonstrations" in text
     assert [*load_recipe(here / "recipe.yaml").stages] == ["sft", "compare"]
+
+
+def test_all_data_is_used_where_nothing_is_trained(call, here, model) -> None:
+    given = {"chats.jsonl": DEMONSTRATIONS, "pairs.jsonl": PAIRS, "prompts.jsonl": PROMPTS}
+    arguments = [word for name, row in given.items() for word in ("--data", rows(here, name, row))]
+    said = call("init", "--model", str(model), "--goal", "evaluate", *arguments)
+    assert said.code == 0, said.err
+    asked = load_recipe(here / "recipe.yaml").stages["evaluate"]
+    used = (*asked.texts, *asked.prompts)
+    assert [(Path(block.file).name, block.holdout) for block in used] == [
+        ("chats.jsonl", None),
+        ("pairs.jsonl", None),
+        ("prompts.jsonl", None),
+    ]
+    assert "not used for" not in said.out
+
+
+def test_data_that_the_goal_has_no_use_for_is_named(call, here, model) -> None:
+    own = rows(here, "chats.jsonl", DEMONSTRATIONS)
+    said = call(
+        *("init", "--model", str(model), "--goal", "sft", "--data", own),
+        *("--data", "texts:owner/name"),
+    )
+    assert said.code == 0, said.err
+    assert "warning: not used for sft: owner/name" in said.out
+
+
+def test_a_reward_is_refused_where_nothing_learns_from_one(call, here, model) -> None:
+    own = rows(here, "chats.jsonl", DEMONSTRATIONS)
+    said = call("init", "--model", str(model), "--goal", "sft", "--data", own, "--reward", "a:b")
+    assert said.code == 2
+    assert said.err.startswith("--reward: `sft` learns from no reward")
+    assert not (here / "recipe.yaml").exists()
