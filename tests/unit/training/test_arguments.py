@@ -6,7 +6,7 @@ import pytest
 from transformers import TrainingArguments
 
 from pipeline.errors import InfrastructureError
-from pipeline.recipe.config import TrainingStage
+from pipeline.recipe.config import TrainingOnData
 from pipeline.recipe.references import Places
 from pipeline.run.progress import silent
 from pipeline.stage import StageContext
@@ -29,7 +29,8 @@ def _context(folder: Path, processes: int) -> StageContext:
 
 
 def test_a_process_that_finds_no_other_does_not_train_alone(tmp_path: Path) -> None:
-    config = TrainingStage(stage="pretrain", batch_size=8)
+    data = {"data": [{"file": "a.txt"}]}
+    config = TrainingOnData.model_validate({"stage": "pretrain", "batch_size": 8, **data})
     alone = arguments(TrainingArguments, config, _context(tmp_path, 1), defaults={})
     assert (alone.per_device_train_batch_size, alone.gradient_accumulation_steps) == (8, 1)
     with pytest.raises(InfrastructureError, match="1 of 2 processes found one another"):
