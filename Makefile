@@ -28,7 +28,7 @@ unit: $(READY)
 # The tests whose figures an instruction set or the number of threads could move, under each set that
 # torch and oneDNN have kernels for (one that the processor lacks is run with what it has). Those that
 # fork have one thread always: a child hangs where its parent has started more.
-ISA_TESTS := tests/unit/ppo tests/unit/models tests/unit/eval tests/unit/training tests/unit/reward \
+ISA_TESTS := tests/unit/rl tests/unit/models tests/unit/eval tests/unit/training tests/unit/reward \
   tests/unit/rewards
 ISA_TESTS_1 := $(ISA_TESTS) tests/invariants tests/stages/test_lineage.py \
   tests/stages/test_precision_of_stages.py
@@ -73,7 +73,7 @@ $(TRL112):
 	$(BIN)/pip install --quiet --no-deps --target $@ trl==1.12.0
 
 oracle: $(READY) $(TRL112)
-	POSTTRAIN_TRL112=$(abspath $(TRL112)) $(BIN)/pytest -m slow --timeout=1800 tests/unit/ppo/test_oracle.py
+	POSTTRAIN_TRL112=$(abspath $(TRL112)) $(BIN)/pytest -m slow --timeout=1800 tests/unit/rl/test_oracle.py
 
 # PPO against SFT in the quickstart, three seeds pooled, four samples an item (about 25 minutes).
 EIGHT := [facts,"translation(pairs=330)",logic,"space(max_steps=2)",code,diff,sql,stories]

@@ -1,6 +1,7 @@
 """What one model made of one item: the record that asking writes and comparing reads.
 
-Not how an item is asked (see `eval.ask`), nor what a set of results says (see `eval.compare`).
+Not how an item is asked (see `eval.asking.question`), nor what a set of results says (see
+`eval.comparison.score_rows`).
 """
 
 from dataclasses import dataclass

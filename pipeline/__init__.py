@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Mapping, Sequence
 
-    from pipeline.recipe.load import Recipe
-    from pipeline.run.runner import Outcome
+    from pipeline.recipe.recipe import Recipe
+    from pipeline.run.record import Outcome
 
 __all__ = ["load_recipe", "run_recipe"]
 
@@ -47,7 +47,7 @@ def run_recipe(
     """
     from pipeline.environment import set_environment
     from pipeline.run.runner import run
-    from pipeline.run.store import Store
+    from pipeline.store.store import Store
 
     set_environment()
     return run(recipe, Store(Path(runs)), **options)

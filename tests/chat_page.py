@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from pipeline.chat import web
-from pipeline.chat.connections import bound_socket, server_of
 from pipeline.chat.session import Session
 from pipeline.chat.settings import Settings
+from pipeline.web.connections import bound_socket, server_of
 
 
 class Running:

@@ -121,10 +121,10 @@ def checked_and_run(drawn: Drawn, models: Path, folder: Path) -> tuple[Ended, En
         (folder / name).write_text("".join(f"{json.dumps(row)}\n" for row in rows))
 
     def check() -> None:
+        from pipeline.checks.check import check_all
+        from pipeline.plan.plan import make
         from pipeline.recipe.load import load
-        from pipeline.run.check import check_all
-        from pipeline.run.plan import make
-        from pipeline.run.store import Store
+        from pipeline.store.store import Store
 
         for line in check_all(make(load(recipe), Store(folder / "runs"))):
             print(line)

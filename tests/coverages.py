@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from eval.statistics import Interval, blaker, tango, wilson
+from eval.statistics.intervals import Interval, blaker, tango, wilson
 
 Floats = NDArray[np.float64]
 SHARES = np.round(np.arange(0.05, 0.951, 0.01), 2)

@@ -23,8 +23,6 @@ def warm() -> None:
     from transformers import Trainer  # noqa: F401
     from trl import DPOTrainer, RewardTrainer, SFTTrainer  # noqa: F401
 
-    from pipeline import adapters, models  # noqa: F401
-
     torch.set_num_threads(1)
 
 

@@ -10,9 +10,9 @@ import random
 from pathlib import Path
 from typing import Any
 
-from pipeline.run.fingerprint import fingerprint as fingerprint_of
-from pipeline.run.manifest import write_sealed
-from pipeline.run.store import Store
+from pipeline.store.fingerprint import fingerprint as fingerprint_of
+from pipeline.store.manifest import write_sealed
+from pipeline.store.store import Store
 from tests.report_runs import Told, plain
 
 TERMS = ("preference", "verified")

@@ -1,6 +1,6 @@
 """Small tasks that PPO must learn, each with the figure it is judged by, and tiny models for them.
 
-Not tests: tests/unit/ppo runs the quick ones with one seed, tests/prove/test_ppo_learns.py all of
+Not tests: tests/unit/rl runs the quick ones with one seed, tests/prove/test_ppo_learns.py all of
 them with three, and what must not pass. Every task is solved by hand-made rewards on token ids, so
 that what is learnt is known: TARGET wherever it pays, the last token of the prompt, an early end, a
 distribution that can be written down.
@@ -22,10 +22,10 @@ from transformers import (
     TrainerCallback,
 )
 
-from pipeline.ppo.config import PPOConfig
-from pipeline.ppo.losses import Batch, Losses
-from pipeline.ppo.progress import StepTotals
-from pipeline.ppo.trainer import PPOTrainer
+from pipeline.rl.config import PPOConfig
+from pipeline.rl.losses import Batch, Losses
+from pipeline.rl.step_totals import StepTotals
+from pipeline.rl.trainer import PPOTrainer
 
 PAD, EOS, TARGET, SECOND = 0, 1, 7, 9
 BETA = 0.25  # of the task with a known optimum

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pipeline.run.fingerprint import fingerprint as fingerprint_of
-from pipeline.run.manifest import write_json, write_sealed
-from pipeline.run.store import Store
+from pipeline.store.fingerprint import fingerprint as fingerprint_of
+from pipeline.store.manifest import write_json, write_sealed
+from pipeline.store.store import Store
 
 Told = Callable[[str], str]
 STAGES = (  # name, kind, what it makes, built on, seconds

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from pipeline.recipe.trainer_fields import architecture_fields
+from pipeline.config.trainer_fields import architecture_fields
 
 VOCAB = 64
 PAD = 0

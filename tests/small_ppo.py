@@ -27,8 +27,8 @@ from transformers import (
     TrainerCallback,
 )
 
-from pipeline.ppo.config import PPOConfig
-from pipeline.ppo.trainer import PPOTrainer
+from pipeline.rl.config import PPOConfig
+from pipeline.rl.trainer import PPOTrainer
 
 STEPS = 36  # six rollouts of three epochs of two mini-batches
 ROLLOUT = 6  # steps

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from pipeline.ppo.sequences import Sequences
+from pipeline.rl.sequences import Sequences
 
 
 def to_rows(sequences: Sequences, flat: Tensor) -> Tensor:

@@ -3,7 +3,9 @@
 import json
 from pathlib import Path
 
-from eval.logs import alpaca, harness, inspect
+from eval.logs import alpaca_eval as alpaca
+from eval.logs import inspect_ai as inspect
+from eval.logs import lm_eval as harness
 from eval.logs.log import Log, LogError
 
 _MODEL_FILES = ("config.json", "adapter_config.json")

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from eval.small_talk import SmallTalkTask, chatty
 from eval.task import Example, FlawedResponse, Metric, Split, split_of
+from eval.tasks.small_talk import SmallTalkTask, chatty
 from reward.verdict import Verdict
 from reward.verifiers.numeric import numeric
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import ClassVar, Literal
 
-from eval.small_talk import SmallTalkTask, chatty
 from eval.task import Example, FlawedResponse, Metric, Split, split_of
+from eval.tasks.small_talk import SmallTalkTask, chatty
 from reward.verdict import Verdict
 from reward.verifiers.text import named
 

@@ -11,8 +11,8 @@ from pipeline.errors import PosttrainError, closest
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from pipeline.chat.generation import Answer
     from pipeline.chat.session import Session
-    from pipeline.chat.writing import Answer
 
 
 @dataclass(frozen=True)

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from pipeline.report.plain import visible
+from pipeline.text.visible import visible
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rich.console import Console
 
-    from pipeline.chat.writing import Answer
+    from pipeline.chat.generation import Answer
 
 SIDE_BY_SIDE_FROM = 80  # columns
 _MARGIN = 2

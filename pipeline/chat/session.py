@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.chat.apart import nobody_gives_up
-from pipeline.chat.shown import Exchange, shown_to
-from pipeline.chat.writing import Answer
+from pipeline.chat.child_process import nobody_gives_up
+from pipeline.chat.context_window import Exchange, shown_to
+from pipeline.chat.generation import Answer
 from pipeline.errors import PosttrainError
-from pipeline.run.whole_files import write_whole
+from pipeline.files.whole_files import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

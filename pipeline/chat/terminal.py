@@ -19,8 +19,8 @@ from rich.text import Text
 from pipeline.chat.commands import take
 from pipeline.chat.layout import Column, lines
 from pipeline.errors import PosttrainError
-from pipeline.report.amounts import count
-from pipeline.report.plain import visible
+from pipeline.text.amounts import count
+from pipeline.text.visible import visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Sequence
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from pipeline.chat.generation import Answer
     from pipeline.chat.session import Session, Side
-    from pipeline.chat.writing import Answer
 
 _REFRESH_S = 1 / 15
 

@@ -25,14 +25,14 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from pipeline.chat.apart import GivenUpError
-from pipeline.chat.connections import server_of
-from pipeline.chat.door import Door
-from pipeline.chat.guard import Guard, read_body, read_page, refused, unless_gone
+from pipeline.chat.child_process import GivenUpError
+from pipeline.chat.context_window import Exchange
 from pipeline.chat.session import begin_answer
 from pipeline.chat.settings import Settings, said
-from pipeline.chat.shown import Exchange
 from pipeline.errors import PosttrainError
+from pipeline.web.connections import server_of
+from pipeline.web.door import Door
+from pipeline.web.guard import Guard, read_body, read_page, refused, unless_gone
 
 if TYPE_CHECKING:
     import socket
@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.types import Receive, Scope, Send
 
+    from pipeline.chat.generation import Answer
     from pipeline.chat.session import Session, Side
-    from pipeline.chat.writing import Answer
 
 _PAGE = Path(__file__).with_name("page.html")
 MAX_BODY_BYTES = 1 << 20

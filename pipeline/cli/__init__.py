@@ -10,9 +10,9 @@ import typer
 
 from pipeline.cli import chat, compare, doctor, export, init, recipes, report, track
 from pipeline.cli.app import app
-from pipeline.disk import disk_failure
 from pipeline.environment import ignore_talk_between_libraries, set_environment
 from pipeline.errors import InfrastructureError, InterruptedRunError, PosttrainError, printable
+from pipeline.files.disk import disk_failure
 
 __all__ = [
     "app",

@@ -12,9 +12,9 @@ from pipeline.errors import InfrastructureError, PosttrainError, closest
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from pipeline.recipe.load import Recipe
-    from pipeline.run.plan import Plan
-    from pipeline.run.store import Store
+    from pipeline.plan.plan import Plan
+    from pipeline.recipe.recipe import Recipe
+    from pipeline.store.store import Store
 
 app = typer.Typer(
     name="posttrain",
@@ -72,7 +72,7 @@ def plan_of(
     stage: str | None = None,
 ) -> "Plan":
     """Load a recipe and plan it; `stage` must be one of its stages."""
-    from pipeline.run.plan import make
+    from pipeline.plan.plan import make
 
     made = make(load_recipe(path, overrides, roots), store_at(runs))
     if stage is not None and stage not in made.recipe.stages:
@@ -96,7 +96,7 @@ def roots_by_name(roots: list[str] | None) -> dict[str, Path]:
 
 def store_at(runs: Path, *, writes: bool = False) -> "Store":
     """Return the store in `runs`; writes: say at once if it cannot be written."""
-    from pipeline.run.store import Store
+    from pipeline.store.store import Store
 
     there = next(path for path in (runs.absolute(), *runs.absolute().parents) if path.exists())
     if not there.is_dir():
@@ -110,7 +110,7 @@ def store_at(runs: Path, *, writes: bool = False) -> "Store":
 
 def echo(line: str) -> None:
     """Print a line; what others wrote in it (names, files, values) cannot act on the terminal."""
-    from pipeline.report.plain import visible
+    from pipeline.text.visible import visible
 
     typer.echo(visible(line))
 
@@ -123,7 +123,7 @@ def console() -> "Console":
 
 
 def _root(text: str) -> tuple[str, Path]:
-    from pipeline.recipe.config import PATTERN_WORDS, ROOT_NAME
+    from pipeline.config.blocks import PATTERN_WORDS, ROOT_NAME
 
     name, equals, folder = text.partition("=")
     if not equals or not name or not folder:

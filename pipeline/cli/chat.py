@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from eval.model import LanguageModel
     from pipeline.chat.session import Session
-    from pipeline.stage import StageInput
+    from pipeline.config.stage import StageInput
 
 _WHAT = "A folder, a hub id, or a stage as recipe.yaml:stage."
 
@@ -52,7 +52,7 @@ def chat(
     From a pipe, each line is a prompt.
     """
     from pipeline.chat.settings import Settings
-    from pipeline.run.named_model import named_model
+    from pipeline.commands.named_model import named_model
 
     if not web and (port is not None or opens):
         option = "--open" if port is None else "--port"
@@ -83,7 +83,7 @@ def chat(
 
 
 def _bound(port: int | None) -> "socket":
-    from pipeline.chat.connections import bound_socket
+    from pipeline.web.connections import bound_socket
 
     return bound_socket(port)
 

@@ -9,7 +9,7 @@ import typer
 
 from pipeline.cli.app import RUNS, Roots, Runs, app, console, plan_of, roots_by_name, store_at
 from pipeline.errors import PosttrainError
-from pipeline.report.plain import visible
+from pipeline.text.visible import visible
 
 _OF_STORED = frozenset({"models", "as_json", "is_full", "roots", "runs"})  # what they depend on
 _OF_LOGS = _OF_STORED | {"tasks", "out"}
@@ -75,8 +75,8 @@ def compare(
     runs: Runs = RUNS,
 ) -> None:
     """Compare models on the same items, without a recipe."""
-    from pipeline.run.compare_logs import compare_logs, read_logs
-    from pipeline.run.comparisons import short_names
+    from pipeline.commands.compare_logs import compare_logs, read_logs
+    from pipeline.commands.comparison_folders import short_names
 
     if len(models) == 1 and (stored := _of_stage(models[0], roots, runs)) is not None:
         _refuse_options(context, "this comparison is there already", _OF_STORED)
@@ -89,7 +89,7 @@ def compare(
         _refuse_options(context, f"these are logs of {logs[0].program}", _OF_LOGS)
         folder = compare_logs(models, logs, store, tasks=_parts(tasks), out=out)
     else:
-        from pipeline.run.versus import compare_models
+        from pipeline.commands.compare_models import compare_models
 
         gc.enable()
         settings, given = _settings(context.params), roots_by_name(roots)
@@ -112,7 +112,7 @@ def _settings(asked: dict[str, Any]) -> dict[str, Any]:
 
 def _show_folder(folder: Path, *, as_json: bool, is_full: bool) -> None:
     """Print the comparison in a folder, and where it is."""
-    from pipeline.run.comparisons import read_comparison
+    from pipeline.commands.comparison_folders import read_comparison
 
     found = read_comparison(folder)
     _show("compare", found, as_json=as_json, is_full=is_full)
@@ -122,9 +122,9 @@ def _show_folder(folder: Path, *, as_json: bool, is_full: bool) -> None:
 
 def _show(name: str, found: dict[str, Any], *, as_json: bool, is_full: bool) -> None:
     """Print what a comparison says: as JSON, in a screen, or all of it."""
-    from pipeline.report.compared import print_comparison
-    from pipeline.report.glance import print_glance
-    from pipeline.report.written import print_written
+    from pipeline.report.terminal.comparison import print_glance
+    from pipeline.report.terminal.free_form import print_written
+    from pipeline.report.terminal.full_comparison import print_comparison
 
     if as_json:
         typer.echo(json.dumps(found, indent=1))
@@ -142,8 +142,8 @@ def _show(name: str, found: dict[str, Any], *, as_json: bool, is_full: bool) -> 
 
 def _of_stage(text: str, roots: list[str] | None, runs: Path) -> dict[str, Any] | None:
     """Return the finished comparison that `recipe.yaml:stage` names; None for anything else."""
-    from pipeline.run.store import read_json
     from pipeline.stages.compare import COMPARISON
+    from pipeline.store.store import read_json
 
     recipe, colon, stage = text.rpartition(":")
     if not colon or not recipe.endswith((".yaml", ".yml")):

@@ -14,7 +14,7 @@ def doctor(runs: Runs = RUNS) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from pipeline.run.doctor import examine
+    from pipeline.commands.doctor import examine
 
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True, style="bold")

@@ -50,11 +50,11 @@ def export(
     """Write a finished stage's model as a folder that other libraries load, with a model card."""
     from functools import partial
 
+    from pipeline.commands import gguf
+    from pipeline.commands.export import prepare, write
+    from pipeline.commands.push import check_repository
+    from pipeline.commands.push import push as upload
     from pipeline.report.card import model_card
-    from pipeline.run import gguf
-    from pipeline.run.export import prepare, write
-    from pipeline.run.push import check_repository
-    from pipeline.run.push import push as upload
 
     if push is not None:
         check_repository(push)

@@ -14,8 +14,8 @@ from pipeline.cli.app import RUNS, app, echo, plan_of
 from pipeline.errors import PosttrainError
 
 if TYPE_CHECKING:
-    from pipeline.run.first_recipe import Goal, Wish
-    from pipeline.run.own_data import OwnData
+    from pipeline.commands.data_files import OwnData
+    from pipeline.commands.first_recipe import Goal, Wish
 
 SCHEMA = "recipe.schema.json"
 _LARGE_BYTES = 400_000_000  # of weights: 100M parameters in fp32; above, an adapter is trained
@@ -46,7 +46,7 @@ def init(
     ] = False,
 ) -> None:
     """Write a first recipe that passes `check`. On a terminal it asks for what is not given."""
-    from pipeline.run.first_recipe import check_wish, unused
+    from pipeline.commands.first_recipe import check_wish, unused
 
     if file.exists() and not force:
         raise PosttrainError(str(file), "is there already", "name another file, or add --force")
@@ -85,9 +85,9 @@ def init(
 
 def _written(file: Path, wish: "Wish", schema: str | None) -> list[str]:
     """Write the recipe and check it as `posttrain check` does; return what that says."""
-    from pipeline.run.check import check_all
-    from pipeline.run.first_recipe import recipe_text
-    from pipeline.run.overlaps import check_overlaps
+    from pipeline.checks.check import check_all
+    from pipeline.checks.overlaps import check_overlaps
+    from pipeline.commands.first_recipe import recipe_text
 
     file.write_text(recipe_text(wish, schema=schema), encoding="utf-8")
     plan = plan_of(file, None, None, RUNS)
@@ -103,8 +103,8 @@ def _wish(
     *,
     asks: bool,
 ) -> "Wish":
-    from pipeline.recipe.machine import may_have_gpu
-    from pipeline.run.first_recipe import Wish, goal_of
+    from pipeline.commands.first_recipe import Wish, goal_of
+    from pipeline.machine import may_have_gpu
 
     base = Path(os.path.abspath(file)).parent  # noqa: PTH100
     if model is None and not asks:
@@ -136,7 +136,7 @@ def _wish(
 
 def _model(given: str, base: Path) -> str:
     """Return a model as the recipe names it: a folder from the recipe, or a hub id."""
-    from pipeline.recipe.references import LocalModel, Places, model_source
+    from pipeline.config.references import LocalModel, Places, model_source
 
     here = Path(given).expanduser()
     text = _from_recipe(here, base) if here.is_dir() else given
@@ -145,7 +145,7 @@ def _model(given: str, base: Path) -> str:
     except ValueError as error:
         raise PosttrainError("--model", str(error)) from error
     if isinstance(source, LocalModel):
-        from pipeline.recipe.model_folder import check_folder
+        from pipeline.model_files.folder import check_folder
 
         check_folder(source.path)
     return text
@@ -161,7 +161,7 @@ def _from_recipe(path: Path, base: Path) -> str:
 
 
 def _source(given: str, base: Path) -> "OwnData":
-    from pipeline.run.own_data import KINDS, Kind, own_data
+    from pipeline.commands.data_files import KINDS, Kind, own_data
 
     head, colon, rest = given.partition(":")
     kind: Kind | None = next((each for each in KINDS if each == head), None) if colon else None
@@ -171,8 +171,8 @@ def _source(given: str, base: Path) -> "OwnData":
 
 
 def _goal(given: str) -> "Goal":
+    from pipeline.commands.first_recipe import GOALS
     from pipeline.errors import closest
-    from pipeline.run.first_recipe import GOALS
 
     for goal in GOALS:
         if goal == given:
@@ -208,7 +208,7 @@ def _ask_data(base: Path) -> "list[OwnData]":
 
 
 def _ask_goal(likely: "Goal") -> "Goal":
-    from pipeline.run.first_recipe import GOALS
+    from pipeline.commands.first_recipe import GOALS
 
     for goal, what in GOALS.items():
         echo(f"  {goal:<9} {what}")
@@ -221,7 +221,7 @@ def _ask_goal(likely: "Goal") -> "Goal":
 
 def _is_large(model: str, base: Path) -> bool:
     """Whether a model's weights are many; those of the hub are taken to be."""
-    from pipeline.recipe.references import Places
+    from pipeline.config.references import Places
 
     folder = Places(base).file(model)
     if not folder.is_dir():

@@ -24,7 +24,7 @@ from pipeline.cli.app import (
     store_at,
 )
 from pipeline.errors import PosttrainError
-from pipeline.report.plain import visible
+from pipeline.text.visible import visible
 
 
 @app.command()
@@ -32,8 +32,8 @@ def plan(
     recipe: RecipePath, overrides: Overrides = None, roots: Roots = None, runs: Runs = RUNS
 ) -> None:
     """Show what would run and why, and what is there already. Imports no torch."""
-    from pipeline.report.terminal import print_plan
-    from pipeline.run.room import check_room
+    from pipeline.plan.room import check_room
+    from pipeline.report.terminal.run import print_plan
 
     made = plan_of(recipe, overrides, roots, runs)
     check_room(made)
@@ -79,8 +79,8 @@ def run(
     """Run what is missing; killed stages go on from their newest whole checkpoint."""
     from pipeline.cli.report import followed
     from pipeline.cli.running import run_and_tell
+    from pipeline.commands.seeds import parse_seeds
     from pipeline.run.runner import Selection
-    from pipeline.run.seeds import parse_seeds
 
     several = None if seeds is None else parse_seeds(seeds)
     if live and several is not None:
@@ -110,7 +110,7 @@ def why(
     runs: Runs = RUNS,
 ) -> None:
     """Name what changed since a stage's last result."""
-    from pipeline.run.inspect import why as causes
+    from pipeline.commands.status import why as causes
 
     made = plan_of(recipe, overrides, roots, runs, stage)
     for line in causes(made, store_at(runs), stage):
@@ -122,8 +122,8 @@ def status(
     recipe: RecipePath, overrides: Overrides = None, roots: Roots = None, runs: Runs = RUNS
 ) -> None:
     """Show what is there of each stage, with sizes."""
-    from pipeline.report.terminal import print_states
-    from pipeline.run.inspect import status as states
+    from pipeline.commands.status import status as states
+    from pipeline.report.terminal.run import print_states
 
     made = plan_of(recipe, overrides, roots, runs)
     print_states(states(made, store_at(runs)), console())
@@ -146,11 +146,11 @@ def check(
     runs: Runs = RUNS,
 ) -> None:
     """Check a recipe and every row of its local data, without running anything."""
+    from pipeline.checks.check import check_all
+    from pipeline.checks.overlaps import check_overlaps
+    from pipeline.plan.cores import check_machine
+    from pipeline.plan.room import check_room
     from pipeline.recipe.remarks import remarks
-    from pipeline.run.check import check_all
-    from pipeline.run.machine import check_machine
-    from pipeline.run.overlaps import check_overlaps
-    from pipeline.run.room import check_room
 
     if rows is not None and show_mask is None:
         raise PosttrainError(
@@ -168,7 +168,7 @@ def check(
         echo(line)
     echo(f"{recipe}: nothing wrong found in {len(made.stages)} stages and their local data")
     if show_mask is not None:
-        from pipeline.run.masks import print_masks
+        from pipeline.commands.preview import print_masks
 
         print_masks(made, show_mask, rows=rows or 3, console=console())
 
@@ -178,7 +178,7 @@ def list_(
     what: Annotated[str, typer.Argument(metavar="WHAT", help="recipes | tasks | stages | sizes")],
 ) -> None:
     """List what a recipe can name."""
-    from pipeline.report.listing import listing
+    from pipeline.report.terminal.listing import listing
 
     for line in listing(what):
         echo(line)
@@ -196,7 +196,7 @@ def logs(
     runs: Runs = RUNS,
 ) -> None:
     """Print how a stage's training went and what libraries logged, finished or not."""
-    from pipeline.report.training_log import training_log
+    from pipeline.report.terminal.training_log import training_log
 
     made = plan_of(recipe, overrides, roots, runs, stage)
     planned = made.stage(stage)
@@ -226,7 +226,7 @@ def adopt(
     runs: Runs = RUNS,
 ) -> None:
     """Register a model that was trained elsewhere as the result of a stage."""
-    from pipeline.run.adoption import adopt as register
+    from pipeline.commands.adopt import adopt as register
 
     made = plan_of(recipe, overrides, roots, runs, stage)
     artifact = register(made, store_at(runs, writes=True), stage, folder)
@@ -245,8 +245,8 @@ def clean(
 
     On a terminal it asks first; elsewhere it says what --yes would remove.
     """
-    from pipeline.report.amounts import size
-    from pipeline.run.clean import remove, survey
+    from pipeline.commands.clean import remove, survey
+    from pipeline.text.amounts import size
 
     store = store_at(runs, writes=yes)
     found = survey(store, unfinished=unfinished)

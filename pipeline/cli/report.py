@@ -14,9 +14,9 @@ from pipeline.errors import CorruptArtifactError, PosttrainError
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from pipeline.recipe.load import Recipe
+    from pipeline.recipe.recipe import Recipe
     from pipeline.report.html import ReportedRun
-    from pipeline.run.store import Store
+    from pipeline.store.store import Store
 
 
 @app.command()
@@ -70,11 +70,11 @@ def _watch(
     opens: bool,
 ) -> None:
     """Serve the page that follows a run until Ctrl-C."""
-    from pipeline.chat.connections import bound_socket
-    from pipeline.live.state import Follower
-    from pipeline.live.web import serve
+    from pipeline.plan.plan import make
     from pipeline.report.html import recorded_recipe, runs_of
-    from pipeline.run.plan import make
+    from pipeline.report.live.state import Follower
+    from pipeline.report.live.web import serve
+    from pipeline.web.connections import bound_socket
 
     seed = None
     if run.is_dir():
@@ -107,8 +107,8 @@ def write_run_report(recipe: "Recipe", store: "Store", first: int | None) -> Pat
 
     first: the smallest of several seeds, whose stages the report shows beside what is pooled.
     """
+    from pipeline.plan.plan import make
     from pipeline.report.html import REPORT, run_of_folder, run_of_plan, write
-    from pipeline.run.plan import make
 
     if first is None:
         return write(run_of_plan(make(recipe, store), store), store.runs / recipe.name / REPORT)
@@ -118,8 +118,8 @@ def write_run_report(recipe: "Recipe", store: "Store", first: int | None) -> Pat
 
 def write_partial_report(recipe: "Recipe", store: "Store") -> Path | None:
     """Write what there is of a run that did not come to its end; None if nothing was begun."""
+    from pipeline.plan.plan import make
     from pipeline.report.html import REPORT, run_of_plan, write
-    from pipeline.run.plan import make
 
     reported = run_of_plan(make(recipe, store), store, may_be_empty=True)
     if not reported.begun:
@@ -131,8 +131,8 @@ def _of_recipe(
     path: Path, overrides: list[str] | None, roots: list[str] | None, runs: Path
 ) -> "ReportedRun":
     """Return the run of a recipe; where it ran under several seeds only, of the first of them."""
+    from pipeline.plan.plan import make
     from pipeline.report.html import first_seed, run_of_plan
-    from pipeline.run.plan import make
 
     store, recipe = store_at(runs), load_recipe(path, overrides, roots)
     seed = first_seed(store.runs / recipe.name)
@@ -141,8 +141,8 @@ def _of_recipe(
 
 def _of_folder(folder: Path, overrides: list[str] | None, roots: list[str] | None) -> "ReportedRun":
     """Return the run that a folder recorded. The rows of data need the recipe; results do not."""
+    from pipeline.plan.plan import make
     from pipeline.report.html import recorded_recipe, run_of_folder, runs_of
-    from pipeline.run.plan import make
 
     path, seed, is_of_several = recorded_recipe(folder)
     try:

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 from pipeline.cli.app import console
 from pipeline.cli.report import write_partial_report, write_run_report
 from pipeline.errors import PosttrainError
-from pipeline.report.plain import visible
+from pipeline.text.visible import visible
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from rich.console import Console
 
-    from pipeline.recipe.load import Recipe
+    from pipeline.recipe.recipe import Recipe
     from pipeline.run.runner import Selection
-    from pipeline.run.store import Store
+    from pipeline.store.store import Store
 
 
 def run_and_tell(
@@ -32,8 +32,8 @@ def run_and_tell(
 
     A run that fails or is stopped leaves a report of what there is, and raises as `run` does.
     """
+    from pipeline.commands.gates import check_gates
     from pipeline.report.html import REPORT
-    from pipeline.run.gates import check_gates
 
     screen = console()
     options: dict[str, Any] = {
@@ -66,11 +66,11 @@ def _run_once(
     recipe: Recipe, store: Store, options: Mapping[str, Any], screen: Console
 ) -> tuple[dict[str, dict[str, Any]], bool]:
     """Run a recipe; return its comparisons by name, and whether anything is new."""
-    from pipeline.report.glance import print_glance
-    from pipeline.report.terminal import print_outcomes
+    from pipeline.report.terminal.comparison import print_glance
+    from pipeline.report.terminal.run import print_outcomes
     from pipeline.run.runner import run
-    from pipeline.run.store import read_json
     from pipeline.stages.compare import COMPARISON
+    from pipeline.store.store import read_json
 
     outcomes = run(recipe, store, **options)
     print_outcomes(outcomes, screen)
@@ -92,8 +92,8 @@ def _run_seeds(
     options: Mapping[str, Any],
     screen: Console,
 ) -> dict[str, dict[str, Any]]:
-    from pipeline.report.pooled import print_pooled
-    from pipeline.run.seeds import run_seeds
+    from pipeline.commands.seeds import run_seeds
+    from pipeline.report.terminal.pooled import print_pooled
 
     comparisons = run_seeds(recipe, store, seeds, **options)
     for name, pooled in comparisons.items():

@@ -31,7 +31,7 @@ def track(
     runs: Runs = RUNS,
 ) -> None:
     """Write what finished stages logged for a tracker, to be held side by side."""
-    from pipeline.run.tell_tracker import tell_tracker
+    from pipeline.commands.track import tell_tracker
 
     made = plan_of(recipe, overrides, roots, runs)
     folder = out or Path(to)

@@ -14,9 +14,9 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 from urllib.request import Request, urlopen
 
-from eval.loglik import continuation_logprobs
-from eval.sampler import generate
-from eval.statistics import blaker, mean, student_interval
+from eval.asking.loglik import continuation_logprobs
+from eval.asking.sampler import generate
+from eval.statistics.intervals import blaker, mean, student_interval
 from pipeline.errors import InfrastructureError, PosttrainError
 
 if TYPE_CHECKING:

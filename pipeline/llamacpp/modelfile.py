@@ -11,8 +11,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pipeline.data.records import NO_SETTINGS
-from pipeline.data.template import ChatTemplate
+from pipeline.data.encoding.template import ChatTemplate
+from pipeline.data.reading.records import NO_SETTINGS
 from pipeline.errors import PosttrainError
 
 if TYPE_CHECKING:

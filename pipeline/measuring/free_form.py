@@ -1,7 +1,7 @@
 """Prompts answered freely by a model that is measured, and what rewards make of the answers.
 
 A chat model is asked through its template; one without reads a conversation as a transcript and
-stops where the user would speak again (see data/passages.py).
+stops where the user would speak again (see data/encoding/passages.py).
 """
 
 from __future__ import annotations
@@ -9,25 +9,25 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from eval.passages import passage_id
+from eval.asking.passages import passage_id
+from eval.asking.sampler import generate
+from eval.comparison.free_form import judged_task
 from eval.results import REWARD, WRITTEN, ItemResult
-from eval.sampler import generate
-from eval.written import judged_task
-from pipeline.data.blocks import held_out_asked
-from pipeline.data.passages import transcript
-from pipeline.data.prompt_ids import encode_prompts
-from pipeline.data.records import PromptRow
+from pipeline.data.encoding.passages import transcript
+from pipeline.data.encoding.prompts import encode_prompts
+from pipeline.data.reading.blocks import held_out_asked
+from pipeline.data.reading.records import PromptRow
 from pipeline.measuring.judges import Answers, Judges
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from eval.ask import Progress
+    from eval.asking.question import Progress
+    from eval.asking.sampler import Generation
     from eval.model import LanguageModel
-    from eval.sampler import Generation
-    from pipeline.recipe.config import DataBlock
-    from pipeline.recipe.measuring import MeasuringStage
-    from pipeline.stage import StageContext
+    from pipeline.config.blocks import DataBlock
+    from pipeline.config.measuring import MeasuringStage
+    from pipeline.config.stage import StageContext
 
 _NEXT_TURN = ("\nUser:", "\n\nUser")  # where a transcript goes on with somebody else
 

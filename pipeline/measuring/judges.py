@@ -10,16 +10,16 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from eval.written import ALL_REWARDS
-from pipeline.data.chat import ChatEncoder
-from pipeline.data.passages import transcript
-from pipeline.data.records import ChatRow, Message, PromptRow
-from pipeline.data.tasks import load_task
-from pipeline.data.tokens import TextEncoder
+from eval.comparison.free_form import ALL_REWARDS
+from pipeline.config.user_code import load_object
+from pipeline.data.encoding.chat import ChatEncoder
+from pipeline.data.encoding.passages import transcript
+from pipeline.data.encoding.tokens import TextEncoder
+from pipeline.data.reading.records import ChatRow, Message, PromptRow
+from pipeline.data.reading.tasks import load_task
 from pipeline.errors import InfrastructureError, PosttrainError
 from pipeline.models.load import load_tokenizer, on_device
 from pipeline.models.reward import load_reward_model
-from pipeline.recipe.user_code import load_object
 from pipeline.rewards.composition import RewardComposition
 from pipeline.rewards.responses import REFERENCE, Responses
 from pipeline.rewards.terms import function_term, model_scores
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from eval.task import Task
-    from pipeline.recipe.config import DataBlock
-    from pipeline.recipe.reward_terms import RewardBlock
-    from pipeline.stage import StageContext
+    from pipeline.config.blocks import DataBlock
+    from pipeline.config.reward_terms import RewardBlock
+    from pipeline.config.stage import StageContext
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 A base model without a template is given one where conversations are to be learnt: its control
 tokens are added to the vocabulary, and their rows of the embeddings trained. What a template may be
-named by is recipe/chat_templates.py's subject.
+named by is model_files/chat_templates.py's subject.
 """
 
 from __future__ import annotations
@@ -13,32 +13,32 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from pipeline.data.records import needs_template
-from pipeline.data.template import TEMPLATE_ERRORS
-from pipeline.data.tokens import Stretch, TextEncoder
+from pipeline.config.blocks import WithTemplate
+from pipeline.config.references import HubModel
+from pipeline.data.encoding.template import TEMPLATE_ERRORS
+from pipeline.data.encoding.tokens import Stretch, TextEncoder
+from pipeline.data.reading.records import needs_template
 from pipeline.errors import PosttrainError, closest
-from pipeline.models.foreign import Loading
-from pipeline.models.load import base_of, load_tokenizer
-from pipeline.models.training import load_for_training
-from pipeline.recipe.chat_templates import (
+from pipeline.model_files.chat_templates import (
     DEFAULT,
     control_tokens,
     template_text,
     variables,
     with_variables,
 )
-from pipeline.recipe.config import WithTemplate
-from pipeline.recipe.references import HubModel
+from pipeline.models.foreign import Loading
+from pipeline.models.load import base_of, load_tokenizer
+from pipeline.models.training import load_for_training
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from pipeline.data.records import Record
-    from pipeline.recipe.config import TrainingOnRows, TrainingStage
-    from pipeline.recipe.references import Places
-    from pipeline.stage import StageContext, StageInput
+    from pipeline.config.blocks import TrainingOnRows, TrainingStage
+    from pipeline.config.references import Places
+    from pipeline.config.stage import StageContext, StageInput
+    from pipeline.data.reading.records import Record
 
 _TOOL = {"type": "function", "function": {"name": "f", "description": "d", "parameters": {}}}
 _CALL = {"id": "c12345678", "type": "function", "function": {"name": "f", "arguments": {}}}

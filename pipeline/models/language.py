@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from transformers import AutoConfig
 
 from eval.model import MAX_WINDOW, Form, LanguageModel, positions_of
-from pipeline.data.chat import ChatEncoder
-from pipeline.data.tokens import TextEncoder
+from pipeline.data.encoding.chat import ChatEncoder
+from pipeline.data.encoding.tokens import TextEncoder
 from pipeline.models.load import base_of, load_policy, load_tokenizer, on_device
 from pipeline.models.save import TRAINED_LENGTH
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from pipeline.recipe.config import Precision
-    from pipeline.stage import StageInput
+    from pipeline.config.blocks import Precision
+    from pipeline.config.stage import StageInput
 
 
 def language_model(

@@ -2,7 +2,7 @@
 
 Loading refuses what would silently give another model: missing, unexpected or non-finite tensors,
 code in the model's folder, pickled weights. What bytes alone tell about a folder is found by
-recipe/model_folder.py, before the libraries see it. adapters.py knows what an adapter is.
+model_files/folder.py, before the libraries see it. adapters.py knows what an adapter is.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
 )
 
+from pipeline.config.references import LocalModel, adapter_base
+from pipeline.config.stage import StageInput
 from pipeline.errors import CorruptArtifactError, PosttrainError
-from pipeline.models.foreign import Loading
-from pipeline.models.vocabulary import fit_vocabulary, stored_rows
-from pipeline.recipe.foreign_files import is_there, read_object
-from pipeline.recipe.model_folder import (
+from pipeline.files.foreign_files import is_there, read_object
+from pipeline.model_files.folder import (
     ADAPTER_CONFIG,
     CONFIG,
     check_adapter,
@@ -32,15 +32,15 @@ from pipeline.recipe.model_folder import (
     check_tokenizer,
     vocabulary_size,
 )
-from pipeline.recipe.references import LocalModel, adapter_base
-from pipeline.stage import StageInput
+from pipeline.models.foreign import Loading
+from pipeline.models.vocabulary import fit_vocabulary, stored_rows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from pipeline.recipe.config import Precision
+    from pipeline.config.blocks import Precision
 
 
 DTYPES: Mapping[str, torch.dtype] = {
@@ -103,7 +103,7 @@ def load_policy(
     base = base_of(source)
     if base is None:
         return load_whole(AutoModelForCausalLM, source, precision, quantization)
-    from pipeline import adapters
+    from pipeline.models import adapters
 
     module = load_whole(AutoModelForCausalLM, base, precision, quantization)
     folder = Path(source.path)

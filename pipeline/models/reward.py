@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from transformers import AutoModelForSequenceClassification
 
-from pipeline.data.chat import ChatEncoder
+from pipeline.data.encoding.chat import ChatEncoder
 from pipeline.errors import PosttrainError
 from pipeline.models.frozen import is_kept
 from pipeline.models.load import DTYPES, base_of, load_policy, load_tokenizer, load_whole
@@ -16,8 +16,8 @@ from pipeline.models.load import DTYPES, base_of, load_policy, load_tokenizer, l
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from pipeline.recipe.config import Precision
-    from pipeline.stage import StageInput
+    from pipeline.config.blocks import Precision
+    from pipeline.config.stage import StageInput
 
 
 def load_reward_model(source: StageInput, *, precision: Precision = "fp32") -> PreTrainedModel:
@@ -29,7 +29,7 @@ def load_reward_model(source: StageInput, *, precision: Precision = "fp32") -> P
             message = f"its head has {module.config.num_labels} outputs, and a reward is one number"
             raise PosttrainError(source.name, message, "train a reward model with `num_labels=1`")
         return module
-    from pipeline import adapters
+    from pipeline.models import adapters
 
     # In fp32: the head that the adapter brings replaces the new one made here.
     module = as_reward_model(load_policy(base), load_tokenizer(source))

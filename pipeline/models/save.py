@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from accelerate.utils import is_peft_model
 
+from pipeline.config.references import BASE_FOLDER
 from pipeline.models.load import base_of, is_local, tokens_are_new
-from pipeline.recipe.references import BASE_FOLDER
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from pipeline.stage import StageInput
+    from pipeline.config.stage import StageInput
 
 # Rows that the embeddings of an adapter's base must be given, where tokens are new to it.
 EMBEDDING_ROWS = "embedding_rows"
@@ -41,7 +41,7 @@ def save_trained(
     inherited: dict[str, Any] = {} if known is None else {TRAINED_LENGTH: known}
     if not is_peft_model(trained):
         return save_policy(trained, tokenizer, out), inherited
-    from pipeline.adapter_checks import frozen_experts
+    from pipeline.models.adapter_checks import frozen_experts
 
     save_adapter(trained, source, out)
     base = base_of(source)
@@ -65,7 +65,7 @@ def save_adapter(
     or of a folder elsewhere its name, see `adapter_base`. inside: where `out` is in what will be
     published.
     """
-    from pipeline import adapters
+    from pipeline.models import adapters
 
     base = base_of(source)
     whole, below = base or source, _artifact_below(source, base)

@@ -6,19 +6,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from eval.model import positions_of
+from pipeline.config.lora import loss_of
 from pipeline.errors import PosttrainError
+from pipeline.model_files.layer_patterns import adapter_patterns, pattern_problem
 from pipeline.models.frozen import keep_frozen
 from pipeline.models.load import DTYPES, base_of, load_policy
-from pipeline.recipe.lora import loss_of
-from pipeline.recipe.patterns import adapter_patterns, pattern_problem
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from transformers import PreTrainedModel
 
-    from pipeline.recipe.config import LoraBlock, Precision, TrainingStage
-    from pipeline.stage import StageContext, StageInput
+    from pipeline.config.blocks import LoraBlock, Precision, TrainingStage
+    from pipeline.config.stage import StageContext, StageInput
 
 
 def load_for_training(source: StageInput, config: TrainingStage) -> PreTrainedModel:
@@ -31,7 +31,7 @@ def load_for_training(source: StageInput, config: TrainingStage) -> PreTrainedMo
         return load_policy(source)
     if not config.lora.load_in_4bit:
         return _with_fitting_patterns(_load_frozen(source, config.lora, config.precision), config)
-    from pipeline import adapters
+    from pipeline.models import adapters
 
     if base_of(source) is not None:
         message = "is an adapter, which cannot be merged into 4-bit weights to go on from it"
@@ -70,7 +70,7 @@ def _load_frozen(source: StageInput, block: LoraBlock, precision: Precision) -> 
     if base is None:
         module, apart = load_policy(source), None
     else:
-        from pipeline import adapters
+        from pipeline.models import adapters
 
         module, apart = adapters.apart(load_policy(base), Path(source.path))
     # Copies of these are trained, or parts of them.
@@ -87,7 +87,7 @@ def peft_config(config: TrainingStage, task: Literal["CAUSAL_LM", "SEQ_CLS"]) ->
     """Return PEFT's config of the adapter that a stage trains; None when it trains all weights."""
     if config.lora is None:
         return None
-    from pipeline import adapters
+    from pipeline.models import adapters
 
     return adapters.lora_config(config.lora, task=task)
 
@@ -115,7 +115,7 @@ def check_adapter(trained: Any, config: TrainingStage, context: StageContext) ->
     """Raise PosttrainError, before the first step, for an adapter that could not be saved."""
     if config.lora is None:
         return
-    from pipeline import adapter_checks
+    from pipeline.models import adapter_checks
 
     model = getattr(config, "model", None)
     assert isinstance(model, str)

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pipeline.data.chat import ChatEncoder
+from pipeline.data.encoding.chat import ChatEncoder
 from pipeline.errors import PosttrainError
-from pipeline.recipe.foreign_files import is_there, read_object
-from pipeline.recipe.model_folder import ADAPTER_CONFIG, CONFIG, adapter_tensors, vocabulary_size
-from pipeline.recipe.stored_tokens import RESIZE
+from pipeline.files.foreign_files import is_there, read_object
+from pipeline.model_files.folder import ADAPTER_CONFIG, CONFIG, adapter_tensors, vocabulary_size
+from pipeline.model_files.tokens import RESIZE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -14,7 +14,7 @@ from itertools import zip_longest
 
 from pydantic import BaseModel
 
-from pipeline.recipe.trainer_fields import class_statements
+from pipeline.config.trainer_fields import class_statements
 
 # `lora_alpha (`int`, *optional*, defaults to 8):` and what stands below it.
 _PARAMETER = re.compile(r"^( *)(\w+) ?\(.*\):[ \n]*$")

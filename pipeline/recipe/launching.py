@@ -1,7 +1,7 @@
 """How many processes share a stage's work, and what of `launch` cannot be: known without torch.
 
 Not the starting of them (pipeline/run/ranks.py), nor what this machine has room for
-(pipeline/run/machine.py).
+(pipeline/plan/cores.py).
 """
 
 from __future__ import annotations
@@ -10,20 +10,20 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
+from pipeline.config.batch import split_batch
+from pipeline.config.blocks import TrainingStage
 from pipeline.errors import PosttrainError
-from pipeline.recipe import yamlfile
-from pipeline.recipe.batch import split_batch
-from pipeline.recipe.config import TrainingStage
-from pipeline.recipe.plain_files import other_than_a_file
-from pipeline.recipe.wording import shown
+from pipeline.files.plain_files import other_than_a_file
+from pipeline.recipe.yaml import document as yamlfile
 from pipeline.stages import stage_of
+from pipeline.text.values import shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pipeline.recipe.config import LaunchBlock, StageConfig
-    from pipeline.recipe.load import Recipe
-    from pipeline.recipe.wording import Location
+    from pipeline.config.blocks import LaunchBlock, StageConfig
+    from pipeline.recipe.messages import Location
+    from pipeline.recipe.recipe import Recipe
 
 _TOGETHER = ("NO", "MULTI_CPU", "MULTI_GPU")  # each process has the whole model
 _SHARDED = ("FSDP", "DEEPSPEED", "MEGATRON_LM")

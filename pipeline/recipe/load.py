@@ -7,45 +7,39 @@ take. Each error points at its line and column.
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, cast
+from typing import Any, TypeVar, cast
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, ValidationError
 
-from pipeline.data.text_files import TEXT_ENDINGS, ending
-from pipeline.errors import PosttrainError, closest
-from pipeline.recipe.argument_values import number_problem
-from pipeline.recipe.config import (
+from pipeline.config.argument_values import number_problem
+from pipeline.config.blocks import (
     COLUMNS,
-    NAME,
-    ROOT_NAME,
-    Block,
     DataBlock,
-    Decontaminate,
-    Launch,
-    LaunchBlock,
     StageConfig,
     TrainingStage,
 )
-from pipeline.recipe.gate_checks import check_gate
-from pipeline.recipe.launching import check_launch, check_launch_of
-from pipeline.recipe.measure_checks import check_measuring
-from pipeline.recipe.ppo_checks import check_ppo
-from pipeline.recipe.references import (
+from pipeline.config.references import (
     Places,
     Reference,
     dataset_problem,
-    stage_references,
 )
-from pipeline.recipe.shipped import is_shipped, recipe_path
-from pipeline.recipe.train_checks import check_training
-from pipeline.recipe.training_args import place_of
-from pipeline.recipe.wording import Location, first_error, shown
-from pipeline.recipe.yamlfile import Document, apply_overrides, read
-from pipeline.recipe.yamltext import shortened
+from pipeline.config.shipped_recipes import is_shipped, recipe_path
+from pipeline.config.training_args import place_of
+from pipeline.errors import PosttrainError, closest
+from pipeline.files.text_files import TEXT_ENDINGS, ending
+from pipeline.recipe.checks.gate import check_gate
+from pipeline.recipe.checks.measuring import check_measuring
+from pipeline.recipe.checks.ppo import check_ppo
+from pipeline.recipe.checks.training import check_training
+from pipeline.recipe.launching import check_launch, check_launch_of
+from pipeline.recipe.messages import Location, first_error
+from pipeline.recipe.recipe import Recipe, RecipeFile
+from pipeline.recipe.yaml.document import Document, apply_overrides, read
 from pipeline.stages import kinds, stage_for, stage_of
+from pipeline.text.values import shortened, shown
 
 # What access tokens look like: Hugging Face, OpenAI and Anthropic, GitHub, AWS.
 _SECRET = re.compile(
@@ -55,62 +49,6 @@ Model = TypeVar("Model", bound=BaseModel)
 # What lies in runs/ beside the runs, and in a run's folder beside the links to its stages.
 _IN_RUNS = ("store", "compare")
 _IN_A_RUN = ("run.json", "report.html")
-
-
-class RecipeFile(Block):
-    """The top of a recipe.
-
-    name: of the run; its results are found under it in runs/. seed: of every stage that has none.
-    launch: how the processes of stages are started. roots: data folders by name, for `name:file` in
-    the recipe; `--root name=DIR` goes before.
-    stages: by name; each `$name` in one refers to another.
-    decontaminate: what becomes of training rows that hold items of the recipe's own evaluations:
-    they are named (warn), left out (drop) or refused (error).
-    """
-
-    name: Annotated[str, Field(pattern=NAME, max_length=100)]
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    launch: Launch = LaunchBlock.model_validate({})
-    decontaminate: Decontaminate = "warn"
-    roots: dict[Annotated[str, Field(pattern=ROOT_NAME)], str] = {}  # noqa: RUF012  pydantic copies it
-    stages: Annotated[
-        dict[Annotated[str, Field(pattern=NAME)], dict[str, Any]], Field(min_length=1)
-    ]
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """A checked recipe; each of `stages` comes after what it is built on.
-
-    is_of_several: one of several seeds under which the same recipe is run.
-    """
-
-    path: Path
-    name: str
-    seed: int
-    launch: LaunchBlock
-    stages: Mapping[str, StageConfig]
-    places: Places
-    document: Document
-    is_of_several: bool = False
-    decontaminate: Decontaminate = "warn"
-
-    @property
-    def run_name(self) -> str:
-        """Where below runs/ its run is recorded: its name, or name/seed-3 as one of several."""
-        return f"{self.name}/seed-{self.seed}" if self.is_of_several else self.name
-
-    def with_seed(self, seed: int) -> "Recipe":
-        """Return the recipe as one of several seeds; a stage's own `seed` stays as it is."""
-        return replace(self, seed=seed, is_of_several=True)
-
-    def references(self, name: str) -> list[Reference]:
-        """Return which stages the stage of this name is built on, and where it says so."""
-        return stage_references(self.stages[name])
-
-    def error(self, location: Location, message: str, hint: str = "") -> PosttrainError:
-        """Return an error that points at a place in the file."""
-        return PosttrainError(self.document.where(location), message, hint)
 
 
 def load(

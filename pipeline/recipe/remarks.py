@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pipeline.recipe.config import TrainingStage
-from pipeline.recipe.training_args import EXECUTION_KEYS
+from pipeline.config.blocks import TrainingStage
+from pipeline.config.training_args import EXECUTION_KEYS
 from pipeline.stages import stage_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from pipeline.recipe.config import LaunchBlock, StageConfig
+    from pipeline.config.blocks import LaunchBlock, StageConfig
 
 _NOT_SAID = "not set"
 

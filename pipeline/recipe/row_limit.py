@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pipeline.data.lengths import Limit, limit_of, prompt_limit
-from pipeline.recipe.config import TrainingOnRows
-from pipeline.recipe.train_checks import positions, settings
-from pipeline.stages.ppo import PpoConfig
+from pipeline.config.blocks import TrainingOnRows
+from pipeline.data.encoding.lengths import Limit, limit_of, prompt_limit
+from pipeline.recipe.checks.training import positions, settings
+from pipeline.stages.ppo.config import PpoConfig
 
 if TYPE_CHECKING:
-    from pipeline.recipe.config import TrainingStage
-    from pipeline.recipe.load import Recipe
+    from pipeline.config.blocks import TrainingStage
+    from pipeline.recipe.recipe import Recipe
 
 
 def row_limit(recipe: Recipe, config: TrainingStage) -> Limit:

@@ -13,18 +13,18 @@ from typing import Any, get_args
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from pipeline.recipe import lora
-from pipeline.recipe.argument_values import json_schema
-from pipeline.recipe.config import COLUMNS, NAME
+from pipeline.config import lora
+from pipeline.config.argument_values import json_schema
+from pipeline.config.blocks import COLUMNS, NAME
+from pipeline.config.stage import Stage
+from pipeline.config.trainer_fields import fields
+from pipeline.config.training_args import ours
 from pipeline.recipe.descriptions import (
     argument_descriptions,
     field_descriptions,
     summary_of_block,
 )
-from pipeline.recipe.load import RecipeFile
-from pipeline.recipe.trainer_fields import fields
-from pipeline.recipe.training_args import ours
-from pipeline.stage import Stage
+from pipeline.recipe.recipe import RecipeFile
 from pipeline.stages import kinds, stage_of
 
 # Upstream's defaults of these are not ours: the batch is split, and saving has its own cadence.

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from eval.results import REWARD, VERIFIED
-from eval.task_mean import Figure, mean_over_tasks
-from pipeline.report.html.comparison import Estimate, best_ways
-from pipeline.report.html.words import estimate, metric_label, number
+from eval.statistics.task_mean import Figure, mean_over_tasks
+from pipeline.report.comparison import Estimate, best_ways
+from pipeline.report.formatting import estimate, metric_label, number
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from pipeline.report.html.comparison import Comparison, GateVerdict, ScoreRow, Verdict
+    from pipeline.report.comparison import Comparison, GateVerdict, ScoreRow, Verdict
 
 _BOUNDS = {
     "delta_low": "difference at least",

@@ -12,28 +12,28 @@ from typing import TYPE_CHECKING, Any, cast
 
 from jinja2 import Environment, StrictUndefined
 
-from pipeline.data.lengths import account
+from pipeline.commands.export import without_places
+from pipeline.config.blocks import TRAINED_ON
+from pipeline.config.references import HubModel
+from pipeline.config.training_args import settings_in_use
+from pipeline.data.encoding.lengths import account
 from pipeline.errors import CorruptArtifactError
-from pipeline.recipe.config import TRAINED_ON
-from pipeline.recipe.references import HubModel
-from pipeline.recipe.training_args import settings_in_use
+from pipeline.plan.plan import schedule_of
 from pipeline.report.card_data import card_data, eval_results
-from pipeline.report.plain import visible
 from pipeline.report.rollouts import KIND, in_a_line, read_rollouts
-from pipeline.report.screened import test_items_found
-from pipeline.run.export import without_places
-from pipeline.run.fingerprint import SHORT
-from pipeline.run.plan import schedule_of
-from pipeline.run.store import read_json
+from pipeline.report.screening import test_items_found
 from pipeline.stages.compare import COMPARISON
+from pipeline.store.fingerprint import SHORT
+from pipeline.store.store import read_json
+from pipeline.text.visible import visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from pipeline.run.exported import Asked, Export
-    from pipeline.run.gguf import GgufFile
-    from pipeline.run.plan import Plan, PlannedStage
-    from pipeline.run.store import Artifact
+    from pipeline.commands.export_contents import Asked, Export
+    from pipeline.commands.gguf import GgufFile
+    from pipeline.plan.plan import Plan, PlannedStage
+    from pipeline.store.store import Artifact
 
 _TEMPLATE = Path(__file__).with_name("model_card.md.j2")
 # `:` and `.` as well where a reader would make a link of a bare address.

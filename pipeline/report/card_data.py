@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any, cast
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from pipeline.recipe.config import TRAINED_ON
-from pipeline.recipe.references import HubModel
-from pipeline.report.plain import visible
-from pipeline.run.export import without_places
+from pipeline.commands.export import without_places
+from pipeline.config.blocks import TRAINED_ON
+from pipeline.config.references import HubModel
+from pipeline.text.visible import visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from pipeline.run.exported import Export
-    from pipeline.run.plan import Plan, PlannedStage
-    from pipeline.run.store import Artifact
+    from pipeline.commands.export_contents import Export
+    from pipeline.plan.plan import Plan, PlannedStage
+    from pipeline.store.store import Artifact
 
 # The hub's own names where it has one; others stay what they are here.
 _METRICS = {"choice_accuracy": "accuracy", "verified_accuracy": "accuracy"}

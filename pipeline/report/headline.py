@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from eval.results import STYLES
 from pipeline.report import rollouts
-from pipeline.report.amounts import count
+from pipeline.text.amounts import count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from pipeline.run.store import Artifact
+    from pipeline.store.store import Artifact
 
 _VERIFIED = "verified_accuracy"
 _ASKED = re.compile(rf"(?P<task>.+) (?P<metric>\S+) (?:{'|'.join(STYLES)})(?: \d+)?")

@@ -18,9 +18,9 @@ import numpy as np
 import torch
 
 from pipeline.errors import PosttrainError
-from pipeline.ppo.core import RunningMoments
 from pipeline.rewards import event_loop
 from pipeline.rewards.responses import SOURCE, source_in
+from pipeline.rewards.running_moments import RunningMoments
 from pipeline.rewards.user_function import finite
 
 if TYPE_CHECKING:

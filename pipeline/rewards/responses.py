@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from eval.sampler import response_text
+from eval.asking.sampler import response_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

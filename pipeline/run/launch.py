@@ -12,10 +12,10 @@ from pipeline.run import progress, worker
 from pipeline.run.ranks import Group, run_group
 
 if TYPE_CHECKING:
-    from pipeline.recipe.config import LaunchBlock
+    from pipeline.config.blocks import LaunchBlock
     from pipeline.recipe.launching import Processes
     from pipeline.run.interrupt import StopRequest
-    from pipeline.run.store import Working
+    from pipeline.store.store import Working
 
 
 def launch(

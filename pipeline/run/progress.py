@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
     from rich.progress import Progress, TaskID
 
+    from pipeline.config.stage import Progress as ProgressProtocol
     from pipeline.run.course import Course
-    from pipeline.stage import Progress as ProgressProtocol
 
 _LINE_EVERY_S = 10.0
 _LONGEST_LABEL = 36

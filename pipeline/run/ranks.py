@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from pipeline.run.interrupt import StopRequest
-    from pipeline.run.store import Working
+    from pipeline.store.store import Working
 
 _POLL_S = 0.05
 # What the others get to end by themselves, and to say why: after a failure, after a stop.

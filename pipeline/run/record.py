@@ -2,26 +2,32 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Literal
 
-from pipeline.errors import CorruptArtifactError
-from pipeline.run.locks import held
-from pipeline.run.manifest import read_sealed, write_sealed
-from pipeline.run.store import Artifact, Store
+from pipeline.store.locks import held
+from pipeline.store.manifest import write_sealed
+from pipeline.store.record import RECORD, last_run
+from pipeline.store.store import Artifact, Store
 
 if TYPE_CHECKING:
-    from pipeline.run.plan import Plan
-    from pipeline.run.runner import Outcome
+    from pipeline.plan.plan import Plan
 
-RECORD = "run.json"
-_TEXTS = ("kind", "fingerprint", "path", "status")
-_ANEW = "delete it and run the recipe again, which writes it anew; `clean` goes by the links then"
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one stage of a run."""
+
+    name: str
+    status: Literal["cached", "ran", "resumed"]
+    artifact: Artifact
+    seconds: float
 
 
 def record_run(
     plan: "Plan",
-    outcomes: "Sequence[Outcome]",
+    outcomes: Sequence[Outcome],
     done: Mapping[str, Artifact | None],
     store: Store,
 ) -> None:
@@ -36,7 +42,7 @@ def record_run(
 
 def _record_run(
     plan: "Plan",
-    outcomes: "Sequence[Outcome]",
+    outcomes: Sequence[Outcome],
     done: Mapping[str, Artifact | None],
     store: Store,
 ) -> None:
@@ -68,38 +74,6 @@ def _record_run(
             "seed": plan.recipe.seed,
             "stages": {name: stage for name, stage in stages.items() if name in names},
         },
-    )
-
-
-def last_run(store: Store, run_name: str) -> dict[str, dict[str, Any]]:
-    """Return what runs/<run>/run.json says of each stage; empty when there is none."""
-    path = store.runs / run_name / RECORD
-    return read_record(path)["stages"] if os.path.lexists(path) else {}
-
-
-def read_record(path: Path) -> dict[str, Any]:
-    """Return what a run.json says; CorruptArtifactError for one that is not as it was written."""
-    try:
-        record = read_sealed(path)
-    except OSError as error:
-        said = f"cannot be read ({error.strerror})"
-        raise CorruptArtifactError(str(path), said, _ANEW) from error
-    except ValueError as error:
-        raise CorruptArtifactError(str(path), str(error), _ANEW) from error
-    if not _is_record(record):
-        raise CorruptArtifactError(str(path), "is no record of a run", _ANEW)
-    return record
-
-
-def _is_record(record: Mapping[str, Any]) -> bool:
-    named = isinstance(record.get("name"), str) and isinstance(record.get("recipe"), str)
-    stages: Any = record.get("stages")
-    if not named or not isinstance(record.get("seed"), int) or not isinstance(stages, dict):
-        return False
-    each = cast("list[Any]", list(cast("dict[str, Any]", stages).values()))
-    return all(
-        isinstance(stage, dict) and all(isinstance(stage.get(key), str) for key in _TEXTS)
-        for stage in each
     )
 
 

@@ -12,15 +12,15 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from pipeline.config.blocks import Launcher, StageConfig
+from pipeline.config.training_args import EXECUTION_KEYS, HARMLESS_ON_RESUME
 from pipeline.errors import CorruptArtifactError
-from pipeline.recipe.config import Launcher, StageConfig
-from pipeline.recipe.training_args import EXECUTION_KEYS, HARMLESS_ON_RESUME
-from pipeline.run import checkpoints
-from pipeline.run.fingerprint import SHORT
-from pipeline.run.machine import threads_of
+from pipeline.files.whole_files import flush
+from pipeline.plan.cores import threads_of
 from pipeline.run.stage_log import LOG
-from pipeline.run.store import Working, drop
-from pipeline.run.whole_files import flush
+from pipeline.store import checkpoints
+from pipeline.store.fingerprint import SHORT
+from pipeline.store.store import Working, drop
 
 LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "tokenizers")
 

@@ -12,38 +12,39 @@ from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from pipeline.data.lengths import account
-from pipeline.disk import one_line
+from pipeline.checks.check import check_recipe_data, check_trackers
+from pipeline.checks.models import check_models
+from pipeline.checks.overlaps import as_json, check_overlaps, evaluations_of, to_hold_against
+from pipeline.checks.questions import check_questions
+from pipeline.checks.rows import UncheckedRows, check_rows
+from pipeline.config.blocks import LaunchBlock
+from pipeline.config.references import BASE_FOLDER
+from pipeline.data.encoding.lengths import account
 from pipeline.errors import CorruptArtifactError, InterruptedRunError, PosttrainError, closest
-from pipeline.recipe.config import LaunchBlock
+from pipeline.files.disk import one_line
+from pipeline.plan.cores import check_machine
+from pipeline.plan.disk_space import disk_space
+from pipeline.plan.followers import decontaminate_of
+from pipeline.plan.plan import Plan, PlannedStage, make, schedule_of
+from pipeline.plan.room import check_room
 from pipeline.recipe.launching import processes_of
-from pipeline.recipe.load import Recipe
-from pipeline.recipe.references import BASE_FOLDER
+from pipeline.recipe.recipe import Recipe
 from pipeline.recipe.remarks import remarks
-from pipeline.run import hub_lock
-from pipeline.run.attempt import end_attempt, forget_attempt
-from pipeline.run.check import check_recipe_data, check_trackers
 from pipeline.run.course import Course, course_of
-from pipeline.run.disk_space import disk_space
-from pipeline.run.followers import decontaminate_of
 from pipeline.run.interrupt import StopRequest, stop_requests
 from pipeline.run.launch import launch
-from pipeline.run.lineage import verify_closure
-from pipeline.run.locks import held_if_free
-from pipeline.run.machine import check_machine
-from pipeline.run.manifest import read_sealed, write_json
-from pipeline.run.model_checks import check_models
-from pipeline.run.overlaps import as_json, check_overlaps, evaluations_of, to_hold_against
-from pipeline.run.plan import Plan, PlannedStage, make, schedule_of
-from pipeline.run.question_checks import check_questions
-from pipeline.run.record import last_run, record_run
+from pipeline.run.record import Outcome, record_run
 from pipeline.run.resume import Start, execution_of, installed_version, prepare
-from pipeline.run.room import check_room
-from pipeline.run.row_checks import UncheckedRows, check_rows
-from pipeline.run.store import Artifact, Store, Working
 from pipeline.stages import stage_of
+from pipeline.store import hub_lock
+from pipeline.store.attempt import end_attempt, forget_attempt
+from pipeline.store.lineage import verify_closure
+from pipeline.store.locks import held_if_free
+from pipeline.store.manifest import read_sealed, write_json
+from pipeline.store.record import last_run
+from pipeline.store.store import Artifact, Store, Working
 
 Say = Callable[[str], None]
 
@@ -83,16 +84,6 @@ class Selection:
             needed = closure[self.until]
             names = [name for name in names if name == self.until or name in needed]
         return names
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one stage of a run."""
-
-    name: str
-    status: Literal["cached", "ran", "resumed"]
-    artifact: Artifact
-    seconds: float
 
 
 @one_line("posttrain run")

@@ -7,8 +7,8 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline.disk import disk_failure
 from pipeline.environment import ignore_talk_between_libraries
+from pipeline.files.disk import disk_failure
 
 LOG = "log.txt"
 

@@ -24,24 +24,25 @@ from pathlib import Path
 from typing import Any
 
 from eval.model import StopRequested
-from pipeline.disk import disk_failure, one_line
+from pipeline.checks.overlaps import screen_of
+from pipeline.config.batch import split_batch
+from pipeline.config.blocks import StageConfig, TrainingStage
+from pipeline.config.references import Places
+from pipeline.config.stage import Progress, StageContext, StageInput
+from pipeline.config.training_args import with_new_names
 from pipeline.environment import set_environment
 from pipeline.errors import InfrastructureError, InterruptedRunError, PosttrainError, printable
-from pipeline.recipe.batch import split_batch
-from pipeline.recipe.config import StageConfig, TrainingStage
-from pipeline.recipe.references import Places
-from pipeline.recipe.training_args import with_new_names
-from pipeline.run import checkpoints, progress
-from pipeline.run.attempt import Recorder
+from pipeline.files.disk import disk_failure, one_line
+from pipeline.run import progress
 from pipeline.run.course import Course
 from pipeline.run.interrupt import stop_requests
-from pipeline.run.lineage import parent_of
-from pipeline.run.manifest import write_json, write_sealed
-from pipeline.run.overlaps import screen_of
 from pipeline.run.stage_log import LOG, logged
-from pipeline.run.store import Working
-from pipeline.stage import Progress, StageContext, StageInput
 from pipeline.stages import stage_for
+from pipeline.store import checkpoints
+from pipeline.store.attempt import Recorder
+from pipeline.store.lineage import parent_of
+from pipeline.store.manifest import write_json, write_sealed
+from pipeline.store.store import Working
 
 ERRORS = "error-*.json"
 PARENT = "POSTTRAIN_PARENT"  # in the environment of a worker: the process that it must not outlive

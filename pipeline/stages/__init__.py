@@ -10,15 +10,15 @@ from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from pipeline.config.blocks import StageConfig
+from pipeline.config.user_code import load_object, object_source
 from pipeline.errors import closest
-from pipeline.recipe.config import StageConfig
-from pipeline.recipe.user_code import load_object, object_source
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
     from pathlib import Path
 
-    from pipeline.stage import Stage
+    from pipeline.config.stage import Stage
 
 BUILT_IN = (
     *("tokenizer", "adopt", "pretrain", "sft", "reward_model", "dpo", "ppo", "merge"),
@@ -58,12 +58,13 @@ def stage_for(kind: str, base: Path) -> Stage:
 
 def _checked(kind: str, found: object) -> Stage:
     """Return a user's stage, if it is one."""
-    from pipeline.stage import Stage
+    from pipeline.config.stage import Stage
 
     if not isinstance(found, Stage):
         what = type(found).__name__
         raise ValueError(  # noqa: TRY004  a mistake in a recipe
-            f"`{kind}` is of type {what}, not a Stage; write `STAGE = Stage(...)` (pipeline.stage)"
+            f"`{kind}` is of type {what}, not a Stage; "
+            "write `STAGE = Stage(...)` (pipeline.config.stage)"
         )
     if not (isinstance(found.config, type) and issubclass(found.config, StageConfig)):
         raise ValueError(f"`{kind}`: its `config` is not a subclass of StageConfig")  # noqa: TRY004

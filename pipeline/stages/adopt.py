@@ -13,9 +13,9 @@ from typing import Any, Literal
 
 from pydantic import model_validator
 
+from pipeline.config.blocks import FileName, ModelRef, WithTemplate
+from pipeline.config.stage import Stage, StageContext, StageInput, StageResult
 from pipeline.errors import PosttrainError
-from pipeline.recipe.config import FileName, ModelRef, WithTemplate
-from pipeline.stage import Stage, StageContext, StageInput, StageResult
 
 KEPT = (".json", ".safetensors", ".model", ".txt", ".jinja", ".md")
 _PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".h5")

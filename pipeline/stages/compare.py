@@ -3,8 +3,9 @@
 Scores, differences, win rates (how often a response is preferred to the baseline's) and, with a
 `gate`, whether the candidates may ship.
 
-Writes comparison.json (see `eval.comparison` and `eval.gate`) and items.jsonl. A model may be given
-as a finished `evaluate` stage, whose items are then taken as they are.
+Writes comparison.json (see `eval.comparison.comparison` and `eval.comparison.gate`) and
+items.jsonl. A model may be given as a finished `evaluate` stage, whose items are then taken as they
+are.
 """
 
 from __future__ import annotations
@@ -16,27 +17,27 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from pipeline.config.blocks import (
+    OR_ONE,
+    Block,
+)
+from pipeline.config.marks import RefersTo
+from pipeline.config.measuring import MEASURED_FORMS, MeasuringStage
+from pipeline.config.stage import Stage, StageContext, StageInput, StageResult
 from pipeline.errors import PosttrainError
-from pipeline.measuring.measure import (
+from pipeline.measuring.model_scores import (
     Measured,
     free_form_of,
     measure,
     read_items,
     write_items,
 )
-from pipeline.recipe.config import (
-    OR_ONE,
-    Block,
-)
-from pipeline.recipe.marks import RefersTo
-from pipeline.recipe.measuring import MEASURED_FORMS, MeasuringStage
-from pipeline.stage import Stage, StageContext, StageInput, StageResult
 from pipeline.stages.evaluate import metric_name, model_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from eval.gate import Bounds
+    from eval.comparison.gate import Bounds
     from pipeline.measuring.free_form import FreeForm
 
 COMPARISON = "comparison.json"
@@ -82,8 +83,8 @@ class CompareConfig(MeasuringStage):
 
 def run(config: CompareConfig, context: StageContext) -> StageResult:
     """Ask every model the same, pair the answers, write the tables and the gate's verdict."""
-    from eval.comparison import comparison
-    from eval.gate import judge
+    from eval.comparison.comparison import comparison
+    from eval.comparison.gate import judge
 
     sources = [context.model(reference) for reference in (config.baseline, *config.candidates)]
     if not config.asks and any(source.kind != "evaluation" for source in sources):
@@ -122,7 +123,7 @@ def run(config: CompareConfig, context: StageContext) -> StageResult:
 
 def bounds(gate: Mapping[str, GateBlock]) -> dict[str, Bounds]:
     """Return a recipe's gate as evaluation takes it."""
-    from eval.gate import Bounds
+    from eval.comparison.gate import Bounds
 
     return {key: Bounds(**block.model_dump()) for key, block in gate.items()}
 

@@ -3,7 +3,7 @@
 Rafailov et al. 2023, and every other loss of TRL's (`training_args: {loss_type: [ipo]}`; losses
 that sort or average over a forward pass, `aot`, `aot_unpaired` and `sft`, depend on the batch split
 by their nature). Where pairs have a `probability` or a `margin` the loss uses them, or refuses them
-(pipeline/training/preference.py). The reference is the policy as it came in, or the model that
+(pipeline/training/dpo_trainer.py). The reference is the policy as it came in, or the model that
 `reference` names; its log-probabilities are computed once beforehand where that saves time.
 Measured after training: ranking of held-out pairs by the implicit reward, and KL to the reference
 on the policy's own samples.
@@ -13,9 +13,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from pipeline.recipe.config import ModelRef, TrainingOnRows
-from pipeline.recipe.training_args import FINE_TUNING_DEFAULTS, WITHOUT_ROUTER_LOSS
-from pipeline.stage import Stage, StageContext, StageResult
+from pipeline.config.blocks import ModelRef, TrainingOnRows
+from pipeline.config.stage import Stage, StageContext, StageResult
+from pipeline.config.training_args import FINE_TUNING_DEFAULTS, WITHOUT_ROUTER_LOSS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from eval.model import Form
-    from pipeline.data.lengths import Limit
-    from pipeline.data.pairs import EncodedPair, PairsReport
-    from pipeline.data.records import Record
+    from pipeline.data.encoding.lengths import Limit
+    from pipeline.data.encoding.pairs import EncodedPair, PairsReport
+    from pipeline.data.reading.records import Record
     from pipeline.models.chat_templates import Begun
-    from pipeline.training.preference import EncodedDpoTrainer
+    from pipeline.training.dpo_trainer import EncodedDpoTrainer
 
 TRAINING_DEFAULTS: dict[str, Any] = {
     **FINE_TUNING_DEFAULTS,
@@ -56,18 +56,18 @@ def run(config: DpoConfig, context: StageContext) -> StageResult:
     from trl.trainer.dpo_config import DPOConfig
 
     from eval.model import positions_of
-    from pipeline.data.blocks import row_sources
-    from pipeline.data.lengths import limit_of
+    from pipeline.data.encoding.lengths import limit_of
+    from pipeline.data.encoding.template import template_sha256
     from pipeline.data.mixing import row_mixture, share_metrics
-    from pipeline.data.records import PreferenceRow
-    from pipeline.data.template import template_sha256
+    from pipeline.data.reading.records import PreferenceRow
+    from pipeline.data.training_sources import row_sources
     from pipeline.models.chat_templates import begun
     from pipeline.models.dropout import without_dropout
     from pipeline.models.save import save_trained
     from pipeline.models.training import check_length, load_reference, within_positions
     from pipeline.training.arguments import arguments, refusals
-    from pipeline.training.drive import train
-    from pipeline.training.measure import Aligned, initial_kl, loss_before, measured
+    from pipeline.training.loop import train
+    from pipeline.training.policy_metrics import Aligned, initial_kl, loss_before, measured
 
     source = context.model(config.model)
     sources = row_sources(config.data, context.places, STAGE.data_forms, context.screen)
@@ -136,7 +136,7 @@ def _trainer(
 ) -> EncodedDpoTrainer:
     """Return the trainer; reference: a model apart, None where the policy gives it itself."""
     from pipeline.models.training import peft_config
-    from pipeline.training.preference import EncodedDpoTrainer
+    from pipeline.training.dpo_trainer import EncodedDpoTrainer
 
     return EncodedDpoTrainer(
         model=start.module,
@@ -162,8 +162,8 @@ def _encoded(
 
     Raises PosttrainError for a label of a pair that the loss has no use for.
     """
-    from pipeline.data.labels import check_labels
-    from pipeline.data.pairs import encode_pairs, held_out_pairs
+    from pipeline.data.encoding.pair_labels import check_labels
+    from pipeline.data.encoding.pairs import encode_pairs, held_out_pairs
 
     pairs, report = encode_pairs(rows, tokenizer, limit=limit)
     report.refuse(context.name)
@@ -193,7 +193,7 @@ def _saves_time(config: DpoConfig, args: Any, num_pairs: int) -> bool:
 def _dataset(pairs: Sequence[EncodedPair]) -> Dataset:
     from datasets import Dataset
 
-    from pipeline.data.pairs import label_columns
+    from pipeline.data.encoding.pairs import label_columns
 
     columns: dict[str, Any] = {
         "prompt_ids": [pair.prompt_ids for pair in pairs],

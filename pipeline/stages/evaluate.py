@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import model_validator
 
-from pipeline.measuring.measure import free_form_of, measure, write_items
-from pipeline.recipe.config import ModelRef, WithTemplate
-from pipeline.recipe.measuring import MEASURED_FORMS, Form, MeasuringStage
-from pipeline.stage import Stage, StageContext, StageInput, StageResult
+from pipeline.config.blocks import ModelRef, WithTemplate
+from pipeline.config.measuring import MEASURED_FORMS, Form, MeasuringStage
+from pipeline.config.stage import Stage, StageContext, StageInput, StageResult
+from pipeline.measuring.model_scores import free_form_of, measure, write_items
 
 if TYPE_CHECKING:
-    from eval.compare import Row
+    from eval.comparison.score_rows import Row
 
 
 class EvaluateConfig(WithTemplate, MeasuringStage):
@@ -37,7 +37,7 @@ class EvaluateConfig(WithTemplate, MeasuringStage):
 
 def run(config: EvaluateConfig, context: StageContext) -> StageResult:
     """Ask, and write one line an item to items.jsonl."""
-    from eval.compare import compare
+    from eval.comparison.score_rows import compare
 
     source = context.model(config.model)
     asked = free_form_of(config, context)

@@ -10,9 +10,9 @@ import json
 from pathlib import Path
 from typing import Literal
 
+from pipeline.config.blocks import ModelRef, StageConfig
+from pipeline.config.stage import Stage, StageContext, StageResult
 from pipeline.errors import PosttrainError
-from pipeline.recipe.config import ModelRef, StageConfig
-from pipeline.stage import Stage, StageContext, StageResult
 
 
 class MergeConfig(StageConfig):

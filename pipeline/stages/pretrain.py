@@ -12,24 +12,24 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, PositiveInt, model_validator
 
-from pipeline.errors import PosttrainError, closest
-from pipeline.recipe.config import (
+from pipeline.config.blocks import (
     Block,
     Count,
     ModelRef,
     TokenizerRef,
     TrainingOnData,
 )
-from pipeline.recipe.model_fields import field_problem
-from pipeline.recipe.trainer_fields import (
+from pipeline.config.model_fields import field_problem
+from pipeline.config.stage import Stage, StageContext, StageInput, StageResult
+from pipeline.config.trainer_fields import (
     architecture_annotations,
     architecture_fields,
     architectures,
     has_causal_model,
     positions_field,
 )
-from pipeline.recipe.wording import shown
-from pipeline.stage import Stage, StageContext, StageInput, StageResult
+from pipeline.errors import PosttrainError, closest
+from pipeline.text.values import shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from pipeline.data.packing import PackedRows
-    from pipeline.data.padding import PaddedRows
+    from pipeline.data.encoding.packing import PackedRows
+    from pipeline.data.encoding.padding import PaddedRows
 
 TRAINING_DEFAULTS: dict[str, Any] = {
     "num_train_epochs": 1,
@@ -220,12 +220,12 @@ def run(config: PretrainConfig, context: StageContext) -> StageResult:
     """Pack the documents, train, measure bits per byte on held-out text, save."""
     from transformers import Trainer, TrainingArguments
 
-    from pipeline.data.blocks import token_sources
     from pipeline.data.mixing import token_mixture
+    from pipeline.data.training_sources import token_sources
     from pipeline.models.probe import keeps_rows_apart, sees_rows
     from pipeline.models.save import TRAINED_LENGTH, save_trained
     from pipeline.training.arguments import arguments
-    from pipeline.training.drive import train
+    from pipeline.training.loop import train
     from pipeline.training.rows import KnowsRows
     from pipeline.training.token_means import TokenMeans
 
@@ -312,8 +312,8 @@ def _rows(
     packs: bool,
 ) -> PackedRows | PaddedRows:
     """Lay documents out in rows: packed, or one to a row."""
-    from pipeline.data.packing import pack
-    from pipeline.data.padding import pad
+    from pipeline.data.encoding.packing import pack
+    from pipeline.data.encoding.padding import pad
 
     found = tokenizer.pad_token_id
     return (pack if packs else pad)(
@@ -333,8 +333,8 @@ def _eval_dataset(
     """Return held-out documents, in rows like the others; None unless training evaluates."""
     if config.training_args.get("eval_strategy", "no") == "no":
         return None
-    from pipeline.data.blocks import held_out_records
-    from pipeline.data.encode import document_tokens
+    from pipeline.data.encoding.examples import document_tokens
+    from pipeline.data.reading.blocks import held_out_records
 
     found = held_out_records(config, context.places, STAGE.data_forms, at_most=_HELD_OUT_DOCUMENTS)
     documents = list(document_tokens(found, tokenizer))
@@ -359,9 +359,9 @@ def _held_out(
     trained_length: int | None,
 ) -> dict[str, float]:
     """Return bits per byte on each source's text that no step trained on, and the window."""
-    from eval.compare import compare
-    from eval.run import evaluate_texts
-    from pipeline.data.blocks import held_out_texts, keeps_texts
+    from eval.asking.run import evaluate_texts
+    from eval.comparison.score_rows import compare
+    from pipeline.data.reading.blocks import held_out_texts, keeps_texts
     from pipeline.models.language import wrap
 
     held_out = {

@@ -10,17 +10,17 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Literal
 
-from pipeline.recipe.config import ModelRef, TrainingOnRows
-from pipeline.recipe.training_args import FINE_TUNING_DEFAULTS
-from pipeline.stage import Stage, StageContext, StageResult
+from pipeline.config.blocks import ModelRef, TrainingOnRows
+from pipeline.config.stage import Stage, StageContext, StageResult
+from pipeline.config.training_args import FINE_TUNING_DEFAULTS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from datasets import Dataset
 
-    from eval.pairwise import ScoredPair
-    from pipeline.data.pairs import EncodedPair
+    from eval.statistics.pairwise import ScoredPair
+    from pipeline.data.encoding.pairs import EncodedPair
 
 TRAINING_DEFAULTS: dict[str, Any] = {**FINE_TUNING_DEFAULTS, "learning_rate": 1e-5}
 HELD_OUT = "held_out.json"
@@ -39,10 +39,10 @@ def run(config: RewardModelConfig, context: StageContext) -> StageResult:
     from trl.trainer.reward_config import RewardConfig
 
     from eval.model import positions_of
-    from pipeline.data.blocks import row_sources
-    from pipeline.data.lengths import limit_of
+    from pipeline.data.encoding.lengths import limit_of
+    from pipeline.data.encoding.pairs import encode_pairs, held_out_pairs
     from pipeline.data.mixing import row_mixture, share_metrics
-    from pipeline.data.pairs import encode_pairs, held_out_pairs
+    from pipeline.data.training_sources import row_sources
     from pipeline.models.chat_templates import begun
     from pipeline.models.dropout import without_dropout
     from pipeline.models.reward import as_reward_model, padding_for_rewards
@@ -53,8 +53,8 @@ def run(config: RewardModelConfig, context: StageContext) -> StageResult:
         within_positions,
     )
     from pipeline.training.arguments import arguments, refusals
-    from pipeline.training.drive import train
-    from pipeline.training.reward import SoftRewardTrainer, collator
+    from pipeline.training.loop import train
+    from pipeline.training.reward_trainer import SoftRewardTrainer, collator
 
     source = context.model(config.model)
     sources = row_sources(config.data, context.places, STAGE.data_forms, context.screen)
@@ -114,7 +114,7 @@ def run(config: RewardModelConfig, context: StageContext) -> StageResult:
 
 def _scored(module: Any, pairs: Sequence[EncodedPair], context: StageContext) -> list[ScoredPair]:
     """Score held-out pairs."""
-    from pipeline.data.pairs import scored_pairs
+    from pipeline.data.encoding.pairs import scored_pairs
     from reward.model import scores
 
     sequences = [pair.prompt_ids + pair.chosen_ids for pair in pairs]
@@ -130,7 +130,7 @@ def _measured(
     module: Any, pairs: Sequence[EncodedPair], before: Sequence[ScoredPair], context: StageContext
 ) -> dict[str, Any]:
     """Score held-out pairs, write held_out.json, return the figures that matter most."""
-    from eval.pairwise import mean_loss, report
+    from eval.statistics.pairwise import mean_loss, report
 
     found = _scored(module, pairs, context)
     measured = report(found)
@@ -152,7 +152,7 @@ def _measured(
 def _dataset(pairs: Sequence[EncodedPair]) -> Dataset:
     from datasets import Dataset
 
-    from pipeline.data.pairs import label_columns
+    from pipeline.data.encoding.pairs import label_columns
 
     columns: dict[str, Any] = {
         "chosen_ids": [pair.prompt_ids + pair.chosen_ids for pair in pairs],

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from pipeline.recipe.config import ModelRef, TooLong, TrainingOnRows
-from pipeline.recipe.training_args import FINE_TUNING_DEFAULTS, WITHOUT_ROUTER_LOSS
-from pipeline.stage import Stage, StageContext, StageResult
+from pipeline.config.blocks import ModelRef, TooLong, TrainingOnRows
+from pipeline.config.stage import Stage, StageContext, StageResult
+from pipeline.config.training_args import FINE_TUNING_DEFAULTS, WITHOUT_ROUTER_LOSS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from pipeline.data.encode import EncodedExample
+    from pipeline.data.encoding.examples import EncodedExample
     from pipeline.training.layouts import Layout
-    from pipeline.training.supervised import EncodedSftTrainer
+    from pipeline.training.sft_trainer import EncodedSftTrainer
 
 TRAINING_DEFAULTS: dict[str, Any] = {
     **FINE_TUNING_DEFAULTS,
@@ -49,12 +49,13 @@ def run(config: SftConfig, context: StageContext) -> StageResult:
     from trl.trainer.sft_config import SFTConfig
 
     from eval.model import positions_of
-    from pipeline.data.blocks import held_out_records, row_sources
-    from pipeline.data.encode import encode_records
-    from pipeline.data.lengths import limit_of
+    from pipeline.data.encoding.examples import encode_records
+    from pipeline.data.encoding.lengths import limit_of
+    from pipeline.data.encoding.template import template_sha256
     from pipeline.data.mixing import row_mixture, share_metrics
-    from pipeline.data.records import ChatRow
-    from pipeline.data.template import template_sha256
+    from pipeline.data.reading.blocks import held_out_records
+    from pipeline.data.reading.records import ChatRow
+    from pipeline.data.training_sources import row_sources
     from pipeline.models.chat_templates import begun
     from pipeline.models.save import save_trained
     from pipeline.models.training import (
@@ -63,8 +64,8 @@ def run(config: SftConfig, context: StageContext) -> StageResult:
         within_positions,
     )
     from pipeline.training.arguments import arguments, refusals
-    from pipeline.training.drive import train
-    from pipeline.training.supervised import EncodedSftTrainer
+    from pipeline.training.loop import train
+    from pipeline.training.sft_trainer import EncodedSftTrainer
 
     source = context.model(config.model)
     sources = row_sources(config.data, context.places, STAGE.data_forms, context.screen)

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
+from pipeline.config.blocks import DataBlocks, StageConfig
+from pipeline.config.stage import Stage, StageContext, StageResult
 from pipeline.errors import PosttrainError
-from pipeline.recipe.config import DataBlocks, StageConfig
-from pipeline.stage import Stage, StageContext, StageResult
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -97,7 +97,7 @@ def run(config: TokenizerConfig, context: StageContext) -> StageResult:
 
 
 def _texts(config: TokenizerConfig, context: StageContext) -> Iterator[str]:
-    from pipeline.data.blocks import texts
+    from pipeline.data.reading.blocks import texts
 
     for block in config.data:
         yield from texts(block, context.places, at_most=_DOCUMENTS_A_SOURCE)

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import distributed
 
+from pipeline.config.batch import split_batch
+from pipeline.config.training_args import RENAMED, with_new_names
 from pipeline.errors import InfrastructureError, PosttrainError
-from pipeline.recipe.batch import split_batch
-from pipeline.recipe.training_args import RENAMED, with_new_names
 from pipeline.training.trackers import run_names, write_into
 
 if TYPE_CHECKING:
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from transformers import TrainingArguments
 
-    from pipeline.recipe.config import TrainingStage
-    from pipeline.stage import StageContext
+    from pipeline.config.blocks import TrainingStage
+    from pipeline.config.stage import StageContext
 
 
 def arguments(

@@ -2,7 +2,7 @@
 
 The rows do not see each other and the loss is the same, up to the order of a sum; rows of mixed
 lengths leave half of a padded batch empty. Not packing of a data set: `batch_size` still counts
-rows, and which rows make a batch does not change. Masks: see pipeline/data/packing.py.
+rows, and which rows make a batch does not change. Masks: see pipeline/data/encoding/packing.py.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from pipeline.data.encode import IGNORED
-from pipeline.data.packing import OWNER
+from pipeline.data.encoding.examples import IGNORED
+from pipeline.data.encoding.packing import OWNER
 from pipeline.models.probe import keeps_rows_apart, sees_rows
 
 if TYPE_CHECKING:

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from pipeline.data.encode import IGNORED
+from pipeline.data.encoding.examples import IGNORED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from pipeline.data.encode import EncodedExample
+    from pipeline.data.encoding.examples import EncodedExample
 
 MOST_ROWS = 500  # that are measured, in the order of the data
 _BATCH_SIZE = 16

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.data.encode import IGNORED
-from pipeline.data.packing import OWNER, pack
-from pipeline.data.padding import padding_share
+from pipeline.data.encoding.examples import IGNORED
+from pipeline.data.encoding.packing import OWNER, pack
+from pipeline.data.encoding.padding import padding_share
 from pipeline.errors import PosttrainError
 from pipeline.models.probe import keeps_rows_apart, sees_rows
 from pipeline.training.bins import Bins, why_padded
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedModel
 
-    from pipeline.data.encode import EncodedExample
-    from pipeline.data.packing import PackedRows
+    from pipeline.data.encoding.examples import EncodedExample
+    from pipeline.data.encoding.packing import PackedRows
 
 _LINE = 1024  # tokens of a packed line of which the recipe says no length; TRL's default
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils.data import Sampler
 
-from pipeline.data.encode import IGNORED
-from pipeline.data.packing import OWNER
+from pipeline.data.encoding.examples import IGNORED
+from pipeline.data.encoding.packing import OWNER
 from pipeline.errors import PosttrainError
 
 if TYPE_CHECKING:

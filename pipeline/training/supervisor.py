@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from transformers import Trainer, TrainerControl, TrainerState, TrainingArguments
 
-    from pipeline.stage import StageContext
+    from pipeline.config.stage import StageContext
 
 _CHECKPOINTS_A_STAGE = 10
 _CHECKPOINT_EVERY_S = 60.0

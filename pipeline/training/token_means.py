@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from pipeline.data.encode import IGNORED
+from pipeline.data.encoding.examples import IGNORED
 from pipeline.training.bins import OWNER
 from pipeline.training.rows import ROW
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from transformers import Trainer, TrainerControl, TrainerState, TrainingArguments
 
-    from pipeline.stage import StageContext
+    from pipeline.config.stage import StageContext
 
 _WANDB_HOST = "api.wandb.ai"
 _FOLDERS = {

@@ -14,7 +14,7 @@ import torch
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from pipeline.data.packing import PackedRows
+    from pipeline.data.encoding.packing import PackedRows
 
 LEARNING_RATE = 3e-3
 _BETAS = (0.9, 0.95)

@@ -1,4 +1,4 @@
-"""How surely and how fast test items are found in rows (pipeline/data/overlaps.py).
+"""How surely and how fast test items are found in rows (pipeline/data/screening/overlaps.py).
 
 With POSTTRAIN_REAL_DATA items and rows are published ones: GSM8K, HumanEval, MBPP and IFEval,
 planted in and held against GSM8K's training rows, Alpaca and HH. Without it they are those of our
@@ -16,8 +16,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from pipeline.data.overlaps import FEWEST_WORDS, Item, Overlaps
-from pipeline.data.words import words_of
+from pipeline.data.reading.words import words_of
+from pipeline.data.screening.overlaps import FEWEST_WORDS, Item, Overlaps
 from tests.benchmarks.result import Result
 
 _MEGABYTES_A_SECOND = 4.0  # on one core; half of what two machines gave

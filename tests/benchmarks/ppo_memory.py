@@ -92,11 +92,11 @@ def _pass_bytes(vocabulary: int) -> int:
     """Return the peak of one training pass beyond weights and gradients, which are there before."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from pipeline.ppo.build import Start, actor_critic
-    from pipeline.ppo.config import PPOConfig
-    from pipeline.ppo.losses import Batch, Losses
-    from pipeline.ppo.progress import StepTotals
-    from pipeline.ppo.sequences import Sequences
+    from pipeline.rl.build import Start, actor_critic
+    from pipeline.rl.config import PPOConfig
+    from pipeline.rl.losses import Batch, Losses
+    from pipeline.rl.sequences import Sequences
+    from pipeline.rl.step_totals import StepTotals
 
     torch.manual_seed(0)
     network = LlamaForCausalLM(
@@ -192,11 +192,11 @@ def _sft(folder: str) -> Any:
 def _ppo(folder: str) -> Any:
     from peft import get_peft_model
 
-    from pipeline.ppo.adapted import SharedReward
-    from pipeline.ppo.config import PPOConfig
-    from pipeline.ppo.policy_adapter import adapter_tensors
-    from pipeline.ppo.shared_lora import SharedLoraActorCritic
-    from pipeline.ppo.trainer import PPOTrainer
+    from pipeline.rl.config import PPOConfig
+    from pipeline.rl.layouts.shared_lora import SharedLoraActorCritic
+    from pipeline.rl.policy_adapter import adapter_tensors
+    from pipeline.rl.shared_rewards import SharedReward
+    from pipeline.rl.trainer import PPOTrainer
 
     args = PPOConfig(
         output_dir=folder,

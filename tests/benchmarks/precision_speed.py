@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, TrainerCallback
 
-from pipeline.ppo.logprobs import Head, head_of, hidden_gradient
+from pipeline.rl.logprobs import Head, head_of, hidden_gradient
 from tests.benchmarks.clocks import Clocks
 from tests.benchmarks.command import run
 from tests.benchmarks.result import Result
@@ -175,7 +175,7 @@ def _dpo(model: Any, ids: list[list[int]], usual: dict[str, Any]) -> Any:
     from datasets import Dataset
     from trl import DPOConfig
 
-    from pipeline.training.preference import EncodedDpoTrainer
+    from pipeline.training.dpo_trainer import EncodedDpoTrainer
     from pipeline.training.rows import NumberedRows
 
     rows = [
@@ -198,8 +198,8 @@ def _dpo(model: Any, ids: list[list[int]], usual: dict[str, Any]) -> Any:
 
 def _ppo(module: Any, lora: Any, ids: list[list[int]], usual: dict[str, Any]) -> Any:
     """Steps of it are whole iterations: a rollout, its scores, and an epoch of one step."""
-    from pipeline.ppo.config import PPOConfig
-    from pipeline.ppo.trainer import PPOTrainer
+    from pipeline.rl.config import PPOConfig
+    from pipeline.rl.trainer import PPOTrainer
 
     return PPOTrainer(
         module,

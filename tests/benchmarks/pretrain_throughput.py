@@ -28,7 +28,7 @@ from tests.benchmarks.result import Result
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from pipeline.stage import Progress, StageContext
+    from pipeline.config.stage import Progress, StageContext
     from pipeline.stages.pretrain import PretrainConfig
     from tests.benchmarks.bare_loop import BareLoop
 
@@ -107,11 +107,11 @@ def _config(folder: Path) -> PretrainConfig:
     """
     from transformers import set_seed
 
+    from pipeline.config.stage import StageInput
     from pipeline.models.load import load_tokenizer
     from pipeline.models.new import new_policy
     from pipeline.models.save import save_policy
     from pipeline.run import progress
-    from pipeline.stage import StageInput
     from pipeline.stages import tokenizer
     from pipeline.stages.pretrain import SIZES, PretrainConfig
     from tests.benchmarks.bare_loop import LEARNING_RATE
@@ -144,12 +144,12 @@ def _config(folder: Path) -> PretrainConfig:
 
 def _bare_loop(config: PretrainConfig, folder: Path) -> BareLoop:
     """Return the bare loop on the rows that the stage will pack."""
-    from pipeline.data.blocks import token_sources
+    from pipeline.config.references import Places
+    from pipeline.config.stage import StageInput
+    from pipeline.data.encoding.packing import pack
     from pipeline.data.mixing import token_mixture
-    from pipeline.data.packing import pack
+    from pipeline.data.training_sources import token_sources
     from pipeline.models.load import device, load_policy, load_tokenizer
-    from pipeline.recipe.references import Places
-    from pipeline.stage import StageInput
     from tests.benchmarks.bare_loop import BareLoop
 
     start = StageInput("start", "policy", str(config.model))
@@ -166,8 +166,8 @@ def _bare_loop(config: PretrainConfig, folder: Path) -> BareLoop:
 def _context(
     name: str, folder: Path, show: Progress, should_stop: Callable[[], bool] = lambda: False
 ) -> StageContext:
-    from pipeline.recipe.references import Places
-    from pipeline.stage import StageContext
+    from pipeline.config.references import Places
+    from pipeline.config.stage import StageContext
 
     out = folder / name
     out.mkdir()

@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from pipeline.run.fingerprint import fingerprint
-from pipeline.run.store import Store, verify
+from pipeline.store.fingerprint import fingerprint
+from pipeline.store.store import Store, verify
 from tests.benchmarks.result import Result
 
 _FILES = 11  # beside the weights: config, tokenizer, template, metrics, log

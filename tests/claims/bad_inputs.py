@@ -106,10 +106,10 @@ def _problems(answered: Answered, folder: Path, codes: tuple[int, ...] = (2,)) -
 
 def _loaded(case: Hostile, broken: Path) -> list[str]:
     """Load a folder as a stage would, which takes the libraries; return what is not as promised."""
+    from pipeline.config.stage import StageInput
     from pipeline.errors import PosttrainError
     from pipeline.models.load import load_policy, load_tokenizer
     from pipeline.models.reward import load_reward_model
-    from pipeline.stage import StageInput
 
     source = StageInput("the model", "policy", str(broken))
     try:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from random import Random
 
-    from pipeline.run.plan import PlannedStage
+    from pipeline.plan.plan import PlannedStage
 
 
 def changed(random: Random, times: int) -> Sequence[Case]:
@@ -41,7 +41,7 @@ def changed(random: Random, times: int) -> Sequence[Case]:
 
 def _asked(change: Change, folder: Path) -> Outcome:
     """Stop a stage, on paper: a sealed checkpoint lies there. Change something, and ask again."""
-    from pipeline.run.fingerprint import explain
+    from pipeline.store.fingerprint import explain
 
     project = _project(folder / "project")
     before, start = _planned(project, change.stage), None
@@ -99,9 +99,9 @@ def _project(folder: Path) -> Path:
 
 
 def _planned(project: Path, stage: str) -> PlannedStage:
+    from pipeline.plan.plan import make
     from pipeline.recipe.load import load
-    from pipeline.run.plan import make
-    from pipeline.run.store import Store
+    from pipeline.store.store import Store
 
     return make(load(project / "small.yaml"), Store(project / "runs")).stage(stage)
 
@@ -119,8 +119,8 @@ def _execution(project: Path, planned: PlannedStage) -> dict[str, Any]:
 
 def _leave_a_checkpoint(project: Path, planned: PlannedStage) -> None:
     """Leave what a stage that was stopped in its third step leaves."""
-    from pipeline.run import checkpoints
-    from pipeline.run.store import Store
+    from pipeline.store import checkpoints
+    from pipeline.store.store import Store
 
     working = Store(project / "runs").working(planned.kind, planned.fingerprint)
     saved = working.checkpoints / "checkpoint-3"
@@ -135,7 +135,7 @@ def _leave_a_checkpoint(project: Path, planned: PlannedStage) -> None:
 
 def _prepared(project: Path, planned: PlannedStage) -> Any:
     from pipeline.run.resume import prepare
-    from pipeline.run.store import Store
+    from pipeline.store.store import Store
 
     working = Store(project / "runs").working(planned.kind, planned.fingerprint)
     execution = _execution(project, planned)

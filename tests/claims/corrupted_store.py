@@ -18,8 +18,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.run.checkpoints import MANIFEST
-from pipeline.run.store import ARTIFACT, VERIFIED
+from pipeline.store.checkpoints import MANIFEST
+from pipeline.store.store import ARTIFACT, VERIFIED
 from tests.forked import run_forked
 
 if TYPE_CHECKING:
@@ -91,12 +91,22 @@ READERS: dict[str, tuple[str, ...]] = {
 _IMPORTED = (  # by the readers; once here, and not in each child
     *(
         "pipeline.cli",
-        "pipeline.report.terminal",
+        "pipeline.report.terminal.run",
         "pipeline.report.html.page",
-        "pipeline.run.seeds",
+        "pipeline.commands.seeds",
     ),
-    *("pipeline.run.versus", "pipeline.run.export", "pipeline.report.card", "pipeline.run.inspect"),
-    *("pipeline.run.clean", "pipeline.chat.session", "pipeline.chat.terminal", "eval.run"),
+    *(
+        "pipeline.commands.compare_models",
+        "pipeline.commands.export",
+        "pipeline.report.card",
+        "pipeline.commands.status",
+    ),
+    *(
+        "pipeline.commands.clean",
+        "pipeline.chat.session",
+        "pipeline.chat.terminal",
+        "eval.asking.run",
+    ),
     *("pipeline.models.language", "pipeline.models.reward", "rich.console", "rich.markdown"),
 )
 OF_MODELS = ("next stage", "export", "chat", "compare")  # they use `lora`, and `base` below it

@@ -14,8 +14,8 @@ from functools import partial
 from itertools import product
 from typing import TYPE_CHECKING
 
-from pipeline.run.checkpoints import MANIFEST
-from pipeline.run.store import ARTIFACT
+from pipeline.store.checkpoints import MANIFEST
+from pipeline.store.store import ARTIFACT
 from tests.claims.claim import Case, Claim, Outcome, fails
 from tests.claims.corrupted_store import (
     CHANGES,

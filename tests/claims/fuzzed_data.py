@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.data.checks import check_data
+from pipeline.config.blocks import DataBlock
+from pipeline.config.references import Places
+from pipeline.data.reading.checks import check_data
 from pipeline.errors import PosttrainError
-from pipeline.recipe.config import DataBlock
-from pipeline.recipe.references import Places
 from tests.bad_sources import BAD
 from tests.claims.claim import Claim
 from tests.claims.fuzzing import Reader, fuzzing_cases, mutate

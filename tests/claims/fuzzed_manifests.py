@@ -11,10 +11,10 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import CorruptArtifactError
-from pipeline.run.fingerprint import fingerprint
-from pipeline.run.manifest import write_sealed
-from pipeline.run.record import RECORD, read_record
-from pipeline.run.store import ARTIFACT, VERIFIED, Store
+from pipeline.store.fingerprint import fingerprint
+from pipeline.store.manifest import write_sealed
+from pipeline.store.record import RECORD, read_record
+from pipeline.store.store import ARTIFACT, VERIFIED, Store
 from tests.claims.claim import Claim
 from tests.claims.fuzzing import Reader, fuzzing_cases, mutate
 

@@ -6,10 +6,10 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import PosttrainError
+from pipeline.plan.plan import make
+from pipeline.plan.room import check_room
 from pipeline.recipe.load import load
-from pipeline.run.plan import make
-from pipeline.run.room import check_room
-from pipeline.run.store import Store
+from pipeline.store.store import Store
 from tests.claims.bad_recipes import GOOD, TEXTS, with_value, written
 from tests.claims.claim import Claim
 from tests.claims.fuzzing import Reader, fuzzing_cases, mutate

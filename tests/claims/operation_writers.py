@@ -19,17 +19,18 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.disk import one_line
 from pipeline.errors import PosttrainError
-from pipeline.run import checkpoints, resume
-from pipeline.run.checkpoints import Made, seal
-from pipeline.run.fingerprint import fingerprint
-from pipeline.run.hub_lock import lock_path
-from pipeline.run.manifest import first_problem, write_json, write_sealed
-from pipeline.run.record import read_record
-from pipeline.run.staging import put, staging
-from pipeline.run.store import ARTIFACT, Store, Working, read, verify
+from pipeline.files.disk import one_line
+from pipeline.run import resume
 from pipeline.run.worker import error_path
+from pipeline.store import checkpoints
+from pipeline.store.checkpoints import Made, seal
+from pipeline.store.fingerprint import fingerprint
+from pipeline.store.hub_lock import lock_path
+from pipeline.store.manifest import first_problem, write_json, write_sealed
+from pipeline.store.record import read_record
+from pipeline.store.staging import put, staging
+from pipeline.store.store import ARTIFACT, Store, Working, read, verify
 from tests.conftest import TINY
 from tests.forked import run_forked
 

@@ -47,11 +47,11 @@ _SCORES = ("score", "low", "high", "delta", "delta_low", "delta_high")
 
 def card_of(folder: Path, told: Told) -> str:
     """Return the model card of an adapter-free model with payloads in all that a card shows."""
+    from pipeline.commands.export import Asked, prepare
+    from pipeline.plan.plan import make
     from pipeline.recipe.load import load
     from pipeline.report.card import model_card
-    from pipeline.run.export import Asked, prepare
-    from pipeline.run.plan import make
-    from pipeline.run.store import Store
+    from pipeline.store.store import Store
 
     file = _file_name(told("rows"))
     (folder / file).write_text('{"prompt": "a", "completion": "b"}\n')
@@ -129,13 +129,13 @@ def _console() -> tuple[Console, io.StringIO]:
 
 def terminal_tables(folder: Path, told: Told) -> Iterator[str]:
     """Give what `run`, `status` and `compare` print of results: tables, gates, notes."""
-    from pipeline.report.compared import print_comparison
-    from pipeline.report.glance import print_glance
-    from pipeline.report.pooled import print_pooled
-    from pipeline.report.terminal import print_outcomes, print_states
-    from pipeline.run.inspect import StageState
-    from pipeline.run.runner import Outcome
-    from pipeline.run.store import Store
+    from pipeline.commands.status import StageState
+    from pipeline.report.terminal.comparison import print_glance
+    from pipeline.report.terminal.full_comparison import print_comparison
+    from pipeline.report.terminal.pooled import print_pooled
+    from pipeline.report.terminal.run import print_outcomes, print_states
+    from pipeline.run.record import Outcome
+    from pipeline.store.store import Store
 
     screen, written = _console()
     with patch.multiple(report_runs, _ITEMS=3, WAYS=(("zero-shot", 0),)):
@@ -187,12 +187,12 @@ def chat_lines(folder: Path, told: Told) -> Iterator[str]:
 
     from pipeline.chat import terminal
     from pipeline.chat.commands import take
+    from pipeline.chat.generation import Answer
     from pipeline.chat.layout import Column, lines
     from pipeline.chat.session import Exchange, Session
     from pipeline.chat.settings import Settings
-    from pipeline.chat.writing import Answer
     from pipeline.errors import PosttrainError
-    from pipeline.report.plain import visible
+    from pipeline.text.visible import visible
 
     screen, written = _console()
     settings = Settings(max_new_tokens=1, temperature=0)
@@ -222,11 +222,11 @@ def chat_lines(folder: Path, told: Told) -> Iterator[str]:
 
 def recipe_errors(folder: Path, told: Told) -> Iterator[str]:
     """Give the line that each wrong recipe and data file is refused with."""
+    from pipeline.checks.check import check_recipe_data
     from pipeline.errors import PosttrainError, printable
+    from pipeline.plan.plan import make
     from pipeline.recipe.load import load
-    from pipeline.run.check import check_recipe_data
-    from pipeline.run.plan import make
-    from pipeline.run.store import Store
+    from pipeline.store.store import Store
 
     for number, (text, overrides) in enumerate(_wrong_recipes(told)):
         path = folder / f"{number}.yaml"
@@ -303,9 +303,9 @@ def command_lines(folder: Path, told: Told) -> Iterator[str]:
     base = json.dumps({"file": f"./{file}"})
     recipe = folder / "mine.yaml"
     recipe.write_text(_sft(base), encoding="utf-8")
+    from pipeline.plan.plan import make
     from pipeline.recipe.load import load
-    from pipeline.run.plan import make
-    from pipeline.run.store import Store
+    from pipeline.store.store import Store
 
     store = Store(folder / "runs")
     planned = make(load(recipe), store).stage("sft")

@@ -126,7 +126,7 @@ def _plain_report(kind: str) -> list[tuple[str, ...]]:
 
 
 def _in_report(kind: str, payloads: Sequence[str], folder: Path) -> Outcome:
-    from pipeline.report.plain import visible
+    from pipeline.text.visible import visible
 
     fields = _Fields(payloads)
     html = _report(folder, kind, fields)

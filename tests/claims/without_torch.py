@@ -73,9 +73,7 @@ def _serve() -> None:
     """Answer commands, one JSON line each, until there are no more."""
     # What each command begins with; reading upstream's source is most of what a plan takes.
     from pipeline.cli import app  # noqa: F401
-    from pipeline.recipe.trainer_fields import architecture_annotations, fields
-    from pipeline.report import terminal  # noqa: F401
-    from pipeline.run import check, estimate, plan, room  # noqa: F401
+    from pipeline.config.trainer_fields import architecture_annotations, fields
 
     for name in ("TrainingArguments", "SFTConfig", "DPOConfig", "PPOConfig", "LoraConfig"):
         fields(name)

@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from pipeline.config.trainer_fields import fields
+from pipeline.config.training_args import EXECUTION_KEYS, ours
+from pipeline.plan.plan import make
 from pipeline.recipe.load import load
-from pipeline.recipe.trainer_fields import fields
-from pipeline.recipe.training_args import EXECUTION_KEYS, ours
-from pipeline.run.plan import make
-from pipeline.run.store import Store
 from pipeline.stages import BUILT_IN, stage_of
+from pipeline.store.store import Store
 
 REPOSITORY = Path(__file__).parents[2]
 FOLDER = Path(__file__).parent

@@ -163,8 +163,8 @@ def _sft(made: Bench, column: Column) -> Iterator[tuple[str, float]]:
 
 
 def _reward_model(made: Bench, column: Column) -> Iterator[tuple[str, float]]:
+    from pipeline.config.stage import StageInput
     from pipeline.models.reward import load_reward_model
-    from pipeline.stage import StageInput
     from reward.model import scores
 
     chosen, rejected = _whole(_chat_rows(made)), _whole(_chat_rows(made, REJECTED))
@@ -212,7 +212,7 @@ def _ppo(made: Bench, column: Column) -> Iterator[tuple[str, float]]:
 @contextmanager
 def _rollouts_kept(scored: list[Any]) -> Iterator[None]:
     """Keep the rows of every rollout."""
-    from pipeline.ppo import trainer
+    from pipeline.rl import trainer
 
     experience_of = trainer.experience_of
 
@@ -228,10 +228,10 @@ def _rollouts_kept(scored: list[Any]) -> Iterator[None]:
 
 
 def _evaluate(made: Bench, column: Column) -> Iterator[tuple[str, float]]:
-    from eval.loglik import continuation_logprobs
-    from eval.sampler import generate
+    from eval.asking.loglik import continuation_logprobs
+    from eval.asking.sampler import generate
+    from pipeline.config.stage import StageInput
     from pipeline.models.language import language_model
-    from pipeline.stage import StageInput
 
     folder = _ran(made, column, "evaluate")
     plain = made.began(column)
@@ -292,9 +292,9 @@ def _export(made: Bench, column: Column) -> Iterator[tuple[str, float]]:
 def _exported(
     made: Bench, column: Column, stage: str, out: Path, *, is_merged: bool | None
 ) -> None:
-    from pipeline.run.export import prepare, write
-    from pipeline.run.plan import make as plan_of
-    from pipeline.run.store import Store
+    from pipeline.commands.export import prepare, write
+    from pipeline.plan.plan import make as plan_of
+    from pipeline.store.store import Store
 
     store = Store(made.folder / "runs")
     plan = plan_of(load_recipe(made.recipe(column, stage)), store)

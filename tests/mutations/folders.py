@@ -11,14 +11,14 @@ _TOKENS = ("tests/unit/models/test_vocabulary.py",)
 FOLDERS = [
     Mutation(
         "an index never points outside its folder",
-        "pipeline/recipe/stored_tensors.py",
+        "pipeline/model_files/tensors.py",
         'if "/" in shard or',
         "if",
         _FOLDERS,
     ),
     Mutation(
         "a chat template gets little memory",
-        "pipeline/data/template.py",
+        "pipeline/data/encoding/template.py",
         "with time_limit(RENDER_LIMIT_S), memory_limit():",
         "with time_limit(RENDER_LIMIT_S):",
         _TEMPLATES,
@@ -39,7 +39,7 @@ FOLDERS = [
     ),
     Mutation(
         "padding without a row forbids no other token",
-        "pipeline/ppo/build.py",
+        "pipeline/rl/build.py",
         "is_known = isinstance(pad, int) and pad < rows",
         "is_known = isinstance(pad, int)",
         _TOKENS,

@@ -83,7 +83,7 @@ LAUNCHING = [
     ),
     Mutation(
         "two processes give the parameters of one: the reference of each pair",
-        "pipeline/training/preference.py",
+        "pipeline/training/dpo_trainer.py",
         "values = torch.cat(parts)[: len(dataset)]",
         "values = torch.cat(parts)[-len(dataset) :]",
         (f"{_LAUNCH}::test_two_processes_give_the_parameters_of_one[dpo_lora]",),
@@ -97,7 +97,7 @@ LAUNCHING = [
     ),
     Mutation(
         "what cannot be started is refused: more processes than the machine has room for",
-        "pipeline/run/machine.py",
+        "pipeline/plan/cores.py",
         "if processes.count <= limit:",
         "if processes.count <= limit + 99:",
         (_RECIPES,),
@@ -111,7 +111,7 @@ LAUNCHING = [
     ),
     Mutation(
         "PPO that would train no whole rollout is refused",
-        "pipeline/recipe/ppo_checks.py",
+        "pipeline/recipe/checks/ppo.py",
         "if 0 < steps < per_rollout:",
         "if False:",
         (_REMARKS,),

@@ -5,28 +5,28 @@ from tests.mutations.mutation import Mutation
 MODELS = [
     Mutation(
         "padding stands before a whole row, never within it",
-        "eval/decoding.py",
+        "eval/asking/decoding.py",
         "len(whole), paddings=paddings)",
         "len(whole))",
         ("tests/unit/eval/test_prefix.py",),
     ),
     Mutation(
         "a model that keeps a state is sampled from as it predicts",
-        "eval/decoding.py",
+        "eval/asking/decoding.py",
         "mask[:, -ids.shape[-1] :] if self.kept_as == _STATE else mask",
         "mask",
         ("tests/matrix/test_matrix.py",),
     ),
     Mutation(
         "a row's first token counts in no mean loss",
-        "pipeline/data/padding.py",
+        "pipeline/data/encoding/padding.py",
         "torch.cat([torch.tensor([IGNORED]), ids[1:]])",
         "ids",
         ("tests/matrix/test_matrix.py",),
     ),
     Mutation(
         "a mixture of experts trains without its router's loss unless asked",
-        "pipeline/recipe/training_args.py",
+        "pipeline/config/training_args.py",
         '{"router_aux_loss_coef": 0.0}',
         '{"router_aux_loss_coef": 0.01}',
         ("tests/matrix/test_matrix.py",),
@@ -40,7 +40,7 @@ MODELS = [
     ),
     Mutation(
         "a reward model without a scalar head is refused by plan",
-        "pipeline/recipe/train_checks.py",
+        "pipeline/recipe/checks/training.py",
         "    check_scalar_head(recipe, name, config)\n",
         "",
         ("tests/unit/recipe/test_reward_checks.py",),

@@ -2,9 +2,9 @@
 
 from tests.mutations.mutation import Mutation
 
-_UNSCORED = ("tests/unit/ppo/test_unscored.py",)
+_UNSCORED = ("tests/unit/rl/test_unscored.py",)
 _LABELS = ("tests/unit/training/test_pair_losses.py",)
-_EVALUATION = ("tests/unit/ppo/test_evaluation.py",)
+_EVALUATION = ("tests/unit/rl/test_evaluation.py",)
 
 PREFERENCES = [
     Mutation(
@@ -16,28 +16,28 @@ PREFERENCES = [
     ),
     Mutation(
         "a response that no reward scores is not trained on",
-        "pipeline/ppo/experience.py",
+        "pipeline/rl/experience.py",
         "is_scored = ~scores.isnan()",
         "scores = scores.nan_to_num()\n    is_scored = ~scores.isnan()",
         _UNSCORED,
     ),
     Mutation(
         "best-of-n never chooses a response without a score",
-        "pipeline/ppo/best_of_n.py",
+        "pipeline/rl/best_of_n.py",
         "below = len(scores) - len(order)",
         "below = 0",
         _UNSCORED,
     ),
     Mutation(
         "DPO uses the probability of each pair",
-        "pipeline/training/preference.py",
+        "pipeline/training/dpo_trainer.py",
         "return probability * right + (1 - probability) * wrong",
         "return right",
         _LABELS,
     ),
     Mutation(
         "DPO uses the margin of each pair",
-        "pipeline/training/preference.py",
+        "pipeline/training/dpo_trainer.py",
         "z = beta * delta - margin",
         "z = beta * delta",
         _LABELS,
@@ -51,28 +51,28 @@ PREFERENCES = [
     ),
     Mutation(
         "a reward model of the hub is checked by its own tokenizer",
-        "pipeline/ppo/build.py",
+        "pipeline/rl/build.py",
         "    if folder.is_dir() and not any(",
         "    if not any(",
-        ("tests/unit/ppo/test_trainer_errors.py",),
+        ("tests/unit/rl/test_trainer_errors.py",),
     ),
     Mutation(
         "training goes on as if nothing had been evaluated",
-        "pipeline/ppo/evaluation.py",
+        "pipeline/rl/evaluation.py",
         "np.random.set_state(states[1])  # noqa: NPY002",
         "pass",
         _EVALUATION,
     ),
     Mutation(
         "every evaluation has the same draws",
-        "pipeline/ppo/evaluation.py",
+        "pipeline/rl/evaluation.py",
         "first=_KEYS,",
         "first=_KEYS + trainer.state.global_step,",
         _EVALUATION,
     ),
     Mutation(
         "the best checkpoint is what is left, in ppo too",
-        "pipeline/ppo/evaluation.py",
+        "pipeline/rl/evaluation.py",
         "checkpoint.load_weights(self, Path(str(self.state.best_model_checkpoint)))",
         "pass",
         _EVALUATION,
@@ -86,28 +86,28 @@ PREFERENCES = [
     ),
     Mutation(
         "held-out pairs that are left out are counted",
-        "pipeline/data/lengths.py",
+        "pipeline/data/encoding/lengths.py",
         '"held_out_dropped_too_long": self.num_dropped_too_long',
         '"held_out_dropped_too_long": 0',
         ("tests/unit/data/test_pairs.py", "tests/stages/test_watching.py"),
     ),
     Mutation(
         "a reference with another adapter is another reference",
-        "pipeline/ppo/made_with.py",
+        "pipeline/rl/resume_settings.py",
         "is_in_checkpoint = is_own and (",
         "is_in_checkpoint = True and (",
-        ("tests/unit/ppo/test_made_with.py",),
+        ("tests/unit/rl/test_made_with.py",),
     ),
     Mutation(
         "a second adapter on fused experts is refused at plan",
-        "pipeline/recipe/lora.py",
+        "pipeline/config/lora.py",
         "if reaches_experts(model_type,",
         "if not model_type and reaches_experts(model_type,",
         ("tests/recipes/test_bad_lora.py", "tests/unit/recipe/test_experts.py"),
     ),
     Mutation(
         "a token without a row is found by check",
-        "pipeline/recipe/stored_tokens.py",
+        "pipeline/model_files/tokens.py",
         "    if not beyond:",
         "    if beyond is not None:",
         ("tests/unit/models/test_model_folders.py", "tests/unit/models/test_vocabulary.py"),

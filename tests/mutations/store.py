@@ -5,7 +5,7 @@ from tests.mutations.mutation import Mutation
 KEPT: list[Mutation] = [
     Mutation(
         "what counts as finished has reached the disk (fsync)",
-        "pipeline/run/whole_files.py",
+        "pipeline/files/whole_files.py",
         "    try:\n        os.fsync(descriptor)\n",
         "    try:\n        pass\n",
         ("G1", "--case", "sft 12, "),
@@ -13,7 +13,7 @@ KEPT: list[Mutation] = [
     ),
     Mutation(
         "a checkpoint's files are what its manifest says",
-        "pipeline/run/checkpoints.py",
+        "pipeline/store/checkpoints.py",
         'trouble = first_problem(path, record["files"], with_hashes=True)',
         "trouble = None",
         ("G3", "--case", "checkpoint/"),
@@ -21,7 +21,7 @@ KEPT: list[Mutation] = [
     ),
     Mutation(
         "metrics are in the checkpoint's manifest",
-        "pipeline/run/checkpoints.py",
+        "pipeline/store/checkpoints.py",
         "shutil.copyfile(metrics, folder / METRICS)",
         "pass",
         ("G1", "--case", "pretrain 2, "),
@@ -29,7 +29,7 @@ KEPT: list[Mutation] = [
     ),
     Mutation(
         "one run at a time writes a stage (lock)",
-        "pipeline/run/locks.py",
+        "pipeline/store/locks.py",
         "fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)",
         "pass",
         ("G1", "--case", "two runs at once"),
@@ -45,7 +45,7 @@ KEPT: list[Mutation] = [
     ),
     Mutation(
         "the model below an adapter is verified before use (base)",
-        "pipeline/run/lineage.py",
+        "pipeline/store/lineage.py",
         "        verify(below, trusts_record=trusts_record)",
         "        pass",
         ("G3", "--case", "base/model.safetensors changed unseen, next stage"),
@@ -53,7 +53,7 @@ KEPT: list[Mutation] = [
     ),
     Mutation(
         "a manifest carries its own sha256",
-        "pipeline/run/manifest.py",
+        "pipeline/store/manifest.py",
         "    if hashlib.sha256(body).hexdigest() != seal[1].decode():",
         "    if not body:",
         ("G3", "--case", "lora/artifact.json bit 1 flipped, same size, report"),
@@ -61,7 +61,7 @@ KEPT: list[Mutation] = [
     ),
     Mutation(
         "files of a result are hashed",
-        "pipeline/run/verified.py",
+        "pipeline/store/verified_files.py",
         'if not is_known and sha256_file(path) != expected["sha256"]:',
         "if not is_known and not sha256_file(path):",
         ("G3", "--case", "base/"),
@@ -69,7 +69,7 @@ KEPT: list[Mutation] = [
     ),
     Mutation(
         "a result stands in its own folder",
-        "pipeline/run/store.py",
+        "pipeline/store/store.py",
         "    if _NAMED.fullmatch(there) and there != name:",
         "    if not there:",
         ("G3", "--case", "base and lora swapped"),
@@ -77,7 +77,7 @@ KEPT: list[Mutation] = [
     ),
     Mutation(
         "files that no manifest names are named",
-        "pipeline/run/store.py",
+        "pipeline/store/store.py",
         "    if extra:",
         "    if not extra and extra:",
         ("G3", "--case", "base/model.safetensors.index.json added"),

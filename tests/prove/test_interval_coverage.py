@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 
-from eval.statistics import mean_interval, paired_difference
-from eval.win_rate import length_controlled_win_rate
+from eval.statistics.intervals import mean_interval, paired_difference
+from eval.statistics.win_rate import length_controlled_win_rate
 from tests.coverages import (
     PROPORTIONS,
     attainable,

@@ -13,7 +13,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from pipeline.recipe.load import load
 from pipeline.run.runner import run
-from pipeline.run.store import Store
+from pipeline.store.store import Store
 from tests.small_folders import small_tokenizer
 
 if TYPE_CHECKING:

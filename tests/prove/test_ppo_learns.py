@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline.ppo import core
-from pipeline.ppo.losses import Losses
-from pipeline.ppo.sequences import Sequences
+from pipeline.rl import core
+from pipeline.rl.losses import Losses
+from pipeline.rl.sequences import Sequences
 from tests.ppo_tasks import (
     BANDIT,
     COPY,

@@ -11,8 +11,8 @@ import pytest
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from pipeline import load_recipe
-from pipeline.run.plan import make
-from pipeline.run.store import Store
+from pipeline.plan.plan import make
+from pipeline.store.store import Store
 from tests.command import command
 from tests.small_folders import small_tokenizer
 

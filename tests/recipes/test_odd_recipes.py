@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import PosttrainError
+from pipeline.plan.plan import make
 from pipeline.recipe.load import load
-from pipeline.recipe.yamlfile import read
-from pipeline.run.plan import make
-from pipeline.run.store import Store
+from pipeline.recipe.yaml.document import read
+from pipeline.store.store import Store
 from tests.recipes.test_bad_recipes import RECIPE
 
 ODD_VALUES: tuple[Any, ...] = (

@@ -4,10 +4,10 @@ import re
 from pathlib import Path
 
 from pipeline import load_recipe
-from pipeline.data.tasks import load_task
-from pipeline.recipe.references import Places
-from pipeline.run.plan import make
-from pipeline.run.store import Store
+from pipeline.config.references import Places
+from pipeline.data.reading.tasks import load_task
+from pipeline.plan.plan import make
+from pipeline.store.store import Store
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from pipeline import load_recipe
+from pipeline.commands.doctor import PURPOSES
+from pipeline.config.shipped_recipes import recipe_path, shipped_recipes
 from pipeline.errors import PosttrainError
-from pipeline.recipe.shipped import recipe_path, shipped_recipes
-from pipeline.run.doctor import PURPOSES
-from pipeline.run.hub_lock import lock_path
-from pipeline.run.plan import make
-from pipeline.run.store import Store
+from pipeline.plan.plan import make
+from pipeline.store.hub_lock import lock_path
+from pipeline.store.store import Store
 from tests.command import command
 
 REPOSITORY = Path(__file__).parents[2]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.run.manifest import read_sealed, write_sealed
+from pipeline.store.manifest import read_sealed, write_sealed
 from tests.command import Said
 from tests.conftest import TINY
 from tests.forked import run_forked, warm

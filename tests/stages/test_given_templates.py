@@ -9,12 +9,12 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from pipeline.config.stage import StageInput
 from pipeline.models.chat_templates import grow
 from pipeline.models.load import load_policy, load_tokenizer
+from pipeline.plan.plan import make
 from pipeline.recipe.load import load
-from pipeline.run.plan import make
-from pipeline.run.store import Store
-from pipeline.stage import StageInput
+from pipeline.store.store import Store
 from tests.command import Command, command, the_line
 from tests.forked import run_forked, warm
 from tests.small_model import save_model

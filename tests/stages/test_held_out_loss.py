@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from eval.pairwise import ScoredPair, mean_loss
-from pipeline.data.encode import IGNORED, EncodedExample
+from eval.statistics.pairwise import ScoredPair, mean_loss
+from pipeline.data.encoding.examples import IGNORED, EncodedExample
 from pipeline.training.held_out import supervised_loss
 from tests.conftest import TINY
 from tests.forked import run_forked, warm

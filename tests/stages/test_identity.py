@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from pipeline import load_recipe
-from pipeline.run.inspect import why
-from pipeline.run.plan import Plan, make
-from pipeline.run.store import Store
+from pipeline.commands.status import why
+from pipeline.plan.plan import Plan, make
+from pipeline.store.store import Store
 from tests.conftest import TINY
 from tests.forked import run_forked, warm
 

@@ -11,9 +11,9 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
+from pipeline.config.stage import StageInput
 from pipeline.models.load import load_policy, load_tokenizer
 from pipeline.models.reward import load_reward_model
-from pipeline.stage import StageInput
 from reward.model import scores
 from tests.forked import run_forked, warm
 

@@ -9,8 +9,8 @@ from safetensors.torch import load_file
 
 from pipeline import load_recipe
 from pipeline.errors import PosttrainError
-from pipeline.run.plan import make
-from pipeline.run.store import Store
+from pipeline.plan.plan import make
+from pipeline.store.store import Store
 from tests.conftest import TINY
 from tests.forked import run_forked, warm
 
@@ -22,8 +22,8 @@ from typing import Annotated
 from pydantic import Field
 
 from means import mean_of
-from pipeline.recipe.config import ModelRef, StageConfig
-from pipeline.stage import Stage, StageContext, StageResult
+from pipeline.config.blocks import ModelRef, StageConfig
+from pipeline.config.stage import Stage, StageContext, StageResult
 
 
 class SoupConfig(StageConfig):

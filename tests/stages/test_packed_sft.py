@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.data.encode import IGNORED, EncodedExample
+from pipeline.config.stage import StageInput
+from pipeline.data.encoding.examples import IGNORED, EncodedExample
 from pipeline.models.load import load_policy
-from pipeline.stage import StageInput
 from pipeline.training.layouts import line_length, packed_in_lines
 from tests.command import command, the_line
 from tests.forked import run_forked, warm

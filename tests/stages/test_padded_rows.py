@@ -69,12 +69,12 @@ def test_the_metrics_and_the_terminal_say_why_rows_are_padded(
 def test_the_loss_of_a_padded_step_is_that_of_its_rows_alone(runs: Path) -> None:
     import torch
 
-    from pipeline.data.blocks import records
-    from pipeline.data.encode import IGNORED, encode_records
+    from pipeline.config.blocks import DataBlock
+    from pipeline.config.references import Places
+    from pipeline.config.stage import StageInput
+    from pipeline.data.encoding.examples import IGNORED, encode_records
+    from pipeline.data.reading.blocks import records
     from pipeline.models.load import load_policy, load_tokenizer
-    from pipeline.recipe.config import DataBlock
-    from pipeline.recipe.references import Places
-    from pipeline.stage import StageInput
 
     source = StageInput("base", "policy", str((runs / "base").resolve()))
     module = load_policy(source).eval()

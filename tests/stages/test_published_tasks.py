@@ -7,8 +7,8 @@ import pytest
 
 from pipeline import load_recipe
 from pipeline.errors import PosttrainError
-from pipeline.run.plan import make
-from pipeline.run.store import Store
+from pipeline.plan.plan import make
+from pipeline.store.store import Store
 from tests.forked import run_forked, warm
 from tests.harness_tasks import harness_tasks
 

@@ -3,9 +3,9 @@
 import json
 from pathlib import Path
 
-from eval.sampler import generate
+from eval.asking.sampler import generate
+from pipeline.config.stage import StageInput
 from pipeline.models.language import language_model
-from pipeline.stage import StageInput
 from tests.forked import run_forked, warm
 
 

@@ -7,7 +7,7 @@ from html import unescape
 
 import pytest
 
-from pipeline.chat.connections import bound_socket
+from pipeline.web.connections import bound_socket
 from tests.command import command
 
 

@@ -14,9 +14,9 @@ import pytest
 
 from pipeline import load_recipe
 from pipeline.cli import main
+from pipeline.commands.seeds import run_seeds
 from pipeline.errors import InterruptedRunError, PosttrainError
-from pipeline.run.seeds import run_seeds
-from pipeline.run.store import Store
+from pipeline.store.store import Store
 from tests.command import Command, command, is_like, the_line
 from tests.conftest import TINY
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.data.lengths import account
+from pipeline.data.encoding.lengths import account
 from tests.forked import Ended, run_forked, warm
 from tests.kills import kill_and_compare
 

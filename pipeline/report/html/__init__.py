@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pipeline.report.html.source import (
+from pipeline.files.whole_files import write_whole
+from pipeline.report.html.run_source import (
     ReportedRun,
     first_seed,
     recorded_recipe,
@@ -12,13 +13,12 @@ from pipeline.report.html.source import (
     run_of_plan,
     runs_of,
 )
-from pipeline.run.whole_files import write_whole
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pipeline.run.plan import Plan
-    from pipeline.run.store import Store
+    from pipeline.plan.plan import Plan
+    from pipeline.store.store import Store
 
 __all__ = [
     "REPORT",
@@ -47,7 +47,7 @@ def write_report(plan: Plan, store: Store, target: Path) -> Path:
 def write(run: ReportedRun, target: Path) -> Path:
     """Write the report of a run, of a plan or of a folder's record; raises as `write_report`."""
     from pipeline.report.html.page import gather, render
-    from pipeline.run.store import verify
+    from pipeline.store.store import verify
 
     for stage in run.present:
         if stage.artifact is not None:

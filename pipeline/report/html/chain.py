@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from pipeline.report.html.source import ReportedStage
+    from pipeline.report.html.run_source import ReportedStage
 
 WIDTH, HEIGHT = 147.0, 66.0
 _GAP_X, _GAP_Y = 36.0, 18.0

@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from pipeline.report.html.palette import COLOURS
-from pipeline.report.plain import visible
+from pipeline.text.visible import visible
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,11 +10,11 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pipeline.report.html.words import interval, metric_label, number
+from pipeline.report.formatting import interval, metric_label, number
 
 if TYPE_CHECKING:
     from pipeline.report.board import Board
-    from pipeline.report.html.comparison import Estimate, Verdict
+    from pipeline.report.comparison import Estimate, Verdict
 
 WIDTH = 400.0
 _MARGIN = 10.0

@@ -16,10 +16,9 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from pipeline.report.amounts import size
-from pipeline.report.html import words
+from pipeline.report import formatting as words
+from pipeline.report.comparison import Comparison, best_ways, blocks
 from pipeline.report.html.chain import HEIGHT, WIDTH, Picture, picture
-from pipeline.report.html.comparison import Comparison, best_ways, blocks
 from pipeline.report.html.palette import Palette, palette_of_run
 from pipeline.report.html.plots import (
     Figure,
@@ -28,17 +27,18 @@ from pipeline.report.html.plots import (
     mark,
     training_figures,
 )
-from pipeline.report.html.ppo import PpoStage, ppo_stages
+from pipeline.report.html.ppo.section import PpoStage, ppo_stages
 from pipeline.report.html.provenance import Provenance, provenance
 from pipeline.report.html.read import read_comparison
 from pipeline.report.html.rows import StageRows, training_rows
 from pipeline.report.html.samples import Sample, few_of, read_samples, room
 from pipeline.report.html.summary import Summary, summarise
 from pipeline.report.html.training import StageTraining, stage_trainings
-from pipeline.report.plain import visible
+from pipeline.text.amounts import size
+from pipeline.text.visible import visible
 
 if TYPE_CHECKING:
-    from pipeline.report.html.source import ReportedRun
+    from pipeline.report.html.run_source import ReportedRun
 
 _HERE = Path(__file__).parent
 

@@ -10,7 +10,7 @@ from pipeline.stages import stage_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from pipeline.report.html.source import ReportedStage
+    from pipeline.report.html.run_source import ReportedStage
 
 _MODELS = ("policy", "reward_model")
 COLOURS = 8  # colours of the page (style.css), taken in turn where there are more models

@@ -8,15 +8,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pipeline.report.formatting import estimate, metric_label, number, short
 from pipeline.report.html.figures import Drawn, lines
-from pipeline.report.html.words import estimate, metric_label, number, short
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from markupsafe import Markup
 
-    from pipeline.report.html.comparison import Chart, Comparison, Estimate
+    from pipeline.report.comparison import Chart, Comparison, Estimate
     from pipeline.report.html.curves import Panel, Series
     from pipeline.report.html.palette import Palette
     from pipeline.report.html.training import HeldOut

@@ -6,13 +6,13 @@ import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pipeline.run.export import without_places
-from pipeline.run.fingerprint import SHORT
+from pipeline.commands.export import without_places
+from pipeline.store.fingerprint import SHORT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from pipeline.report.html.source import ReportedRun, ReportedStage
+    from pipeline.report.html.run_source import ReportedRun, ReportedStage
 
 
 @dataclass(frozen=True)

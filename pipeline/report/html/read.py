@@ -9,9 +9,10 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-from eval.gate import resolve
+from eval.comparison.gate import resolve
+from pipeline.commands.export import without_places
 from pipeline.errors import CorruptArtifactError
-from pipeline.report.html.comparison import (
+from pipeline.report.comparison import (
     Chart,
     Comparison,
     Condition,
@@ -24,10 +25,10 @@ from pipeline.report.html.comparison import (
     ScoreRow,
     StyleCell,
     StyleRow,
+    asking_label,
     best_ways,
 )
-from pipeline.report.html.words import asking_label, number
-from pipeline.run.export import without_places
+from pipeline.report.formatting import number
 from pipeline.stages.compare import COMPARISON
 
 if TYPE_CHECKING:

@@ -10,22 +10,22 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from pipeline.commands.export import without_places
+from pipeline.config.blocks import TrainingOnData
+from pipeline.config.stage import StageInput
 from pipeline.errors import PosttrainError
-from pipeline.recipe.config import TrainingOnData
 from pipeline.recipe.row_limit import row_limit
 from pipeline.report.html.samples import cut
-from pipeline.run.export import without_places
-from pipeline.stage import StageInput
 from pipeline.stages import stage_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from pipeline.data.lengths import Limit
-    from pipeline.recipe.config import DataBlock
-    from pipeline.recipe.references import Places
-    from pipeline.report.html.source import ReportedRun, ReportedStage
-    from pipeline.run.plan import Plan, PlannedStage
+    from pipeline.config.blocks import DataBlock
+    from pipeline.config.references import Places
+    from pipeline.data.encoding.lengths import Limit
+    from pipeline.plan.plan import Plan, PlannedStage
+    from pipeline.report.html.run_source import ReportedRun, ReportedStage
 
 _PER_SOURCE = 2
 _LOOKED_AT = 32  # rows of a source; those that are too long are passed over, as in training
@@ -110,8 +110,8 @@ def _rows(plan: Plan, planned: PlannedStage, stage: ReportedStage) -> Iterator[R
 
 
 def _examples(block: DataBlock, places: Places, tokenizer: Any, limit: Limit) -> Iterator[Row]:
-    from pipeline.data.blocks import records
-    from pipeline.data.encode import encode_records, mask_segments
+    from pipeline.data.encoding.examples import encode_records, mask_segments
+    from pipeline.data.reading.blocks import records
 
     found = islice(records(block, places, stage_of("sft").data_forms), _LOOKED_AT)
     for example in encode_records(found, tokenizer, limit=limit)[0][:_PER_SOURCE]:
@@ -122,9 +122,9 @@ def _examples(block: DataBlock, places: Places, tokenizer: Any, limit: Limit) ->
 
 
 def _pairs(block: DataBlock, places: Places, tokenizer: Any, limit: Limit) -> Iterator[Row]:
-    from pipeline.data.blocks import records
-    from pipeline.data.formats import PreferenceRow
-    from pipeline.data.pairs import encode_pairs
+    from pipeline.data.encoding.pairs import encode_pairs
+    from pipeline.data.reading.blocks import records
+    from pipeline.data.reading.formats import PreferenceRow
 
     rows = (r for r in records(block, places, ("preference",)) if isinstance(r, PreferenceRow))
     found = islice(rows, _LOOKED_AT)
@@ -147,8 +147,8 @@ def _pairs(block: DataBlock, places: Places, tokenizer: Any, limit: Limit) -> It
 
 
 def _documents(block: DataBlock, places: Places, tokenizer: Any, _: object) -> Iterator[Row]:
-    from pipeline.data.blocks import records
-    from pipeline.data.encode import document_tokens
+    from pipeline.data.encoding.examples import document_tokens
+    from pipeline.data.reading.blocks import records
 
     for ids in document_tokens(islice(records(block, places, ("text",)), _PER_SOURCE), tokenizer):
         text = str(tokenizer.decode(ids.tolist(), skip_special_tokens=False))

@@ -12,17 +12,16 @@ from itertools import accumulate, islice, zip_longest
 from typing import TYPE_CHECKING, Any, Literal
 
 from eval.results import REWARD
+from pipeline.commands.export import without_places
 from pipeline.errors import CorruptArtifactError
-from pipeline.measuring.measure import ITEMS
-from pipeline.report.html.comparison import best_ways
-from pipeline.report.html.words import asking_label
-from pipeline.run.export import without_places
+from pipeline.measuring.model_scores import ITEMS
+from pipeline.report.comparison import asking_label, best_ways
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from pipeline.report.html.comparison import Comparison
+    from pipeline.report.comparison import Comparison
 
 Kind = Literal["gained", "lost", "wrong", "right"]
 Mark = Literal["right", "wrong", "partly right", "not graded"]

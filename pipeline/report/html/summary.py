@@ -7,17 +7,17 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from pipeline.report.board import board, loss_text, rests_on, unguarded_losses
-from pipeline.report.html.comparison import Estimate, best_ways
+from pipeline.report.comparison import Estimate, best_ways
+from pipeline.report.formatting import digits_of, estimate, listed, metric_label, number
 from pipeline.report.html.forest import forest
-from pipeline.report.html.words import digits_of, estimate, listed, metric_label, number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from pipeline.report.board import Board, ModelMean
-    from pipeline.report.html.comparison import Comparison, GateVerdict, ScoreRow, Verdict
+    from pipeline.report.comparison import Comparison, GateVerdict, ScoreRow, Verdict
     from pipeline.report.html.forest import Forest
-    from pipeline.report.html.source import ReportedRun
+    from pipeline.report.html.run_source import ReportedRun
 
 _SHOWN = 3
 _FEW_TASKS = 3

@@ -9,19 +9,19 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pipeline.data.lengths import account, is_worth_a_warning
+from pipeline.data.encoding.lengths import account, is_worth_a_warning
 from pipeline.errors import CorruptArtifactError
-from pipeline.report.html.comparison import Estimate
+from pipeline.report.comparison import Estimate
 from pipeline.report.html.curves import Panel, panels
 from pipeline.report.html.samples import cut
 from pipeline.report.rollouts import KIND
-from pipeline.report.screened import screened
+from pipeline.report.screening import screened
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from pipeline.report.html.source import ReportedRun, ReportedStage
+    from pipeline.report.html.run_source import ReportedRun, ReportedStage
 
 HELD_OUT, SAMPLES = "held_out.json", "samples.jsonl"
 # What is said of a stage in a line, by metric: label and how it is formatted.

@@ -15,13 +15,15 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from pipeline.chat import connections, guard, shown, web
-from pipeline.chat.connections import bound_socket
+from pipeline.chat import context_window as shown
+from pipeline.chat import web
 from pipeline.chat.session import Exchange, begin_answer
 from pipeline.chat.settings import Settings
-from pipeline.data import template
+from pipeline.data.encoding import template
 from pipeline.errors import PosttrainError
-from pipeline.report.plain import visible
+from pipeline.text.visible import visible
+from pipeline.web import connections, guard
+from pipeline.web.connections import bound_socket
 from tests.chat_page import Running
 from tests.unit.chat.conftest import ENDLESS_FROM_THIRD_TURN
 

@@ -6,14 +6,14 @@ import random
 
 import pytest
 
-from pipeline.chat import shown as shown_module
+from pipeline.chat import context_window as shown_module
 from pipeline.chat.session import Exchange, Session, begin_answer, sides_of
 from pipeline.chat.settings import Settings
-from pipeline.data.formats import read
-from pipeline.data.records import Message
+from pipeline.config.blocks import DataBlock
+from pipeline.config.references import Places
+from pipeline.data.reading.formats import read
+from pipeline.data.reading.records import Message
 from pipeline.errors import PosttrainError
-from pipeline.recipe.config import DataBlock
-from pipeline.recipe.references import Places
 from tests.unit.chat.conftest import ENDLESS_FROM_THIRD_TURN, POSITIONS
 from tests.unit.data.small_tokenizers import TEMPLATES
 

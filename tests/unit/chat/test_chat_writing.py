@@ -6,10 +6,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from eval.sampler import generate, response_text
+from eval.asking.sampler import generate, response_text
+from pipeline.chat.generation import TokenDecoder, pick
 from pipeline.chat.session import begin_answer
 from pipeline.chat.settings import Settings
-from pipeline.chat.writing import TokenDecoder, pick
 from pipeline.errors import PosttrainError
 from pipeline.models.language import wrap
 from tests.small_architectures import small

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.data import files, text_files
-from pipeline.data.checks import check_data
+from pipeline.config.blocks import DataBlock
+from pipeline.config.references import Places
+from pipeline.data.reading import files
+from pipeline.data.reading.checks import check_data
 from pipeline.errors import PosttrainError
-from pipeline.recipe.config import DataBlock
-from pipeline.recipe.references import Places
+from pipeline.files import text_files
 from tests.bad_sources import ANSWER, BAD, GOOD, USER, parquet
 
 ALL = ("text", "prompt_completion", "chat")
@@ -96,9 +97,9 @@ def test_checking_local_data_imports_neither_torch_nor_datasets(tmp_path: Path) 
     (tmp_path / "a.jsonl").write_text(GOOD)
     code = (
         "import sys, pathlib\n"
-        "from pipeline.data.checks import check_data\n"
-        "from pipeline.recipe.config import DataBlock\n"
-        "from pipeline.recipe.references import Places\n"
+        "from pipeline.data.reading.checks import check_data\n"
+        "from pipeline.config.blocks import DataBlock\n"
+        "from pipeline.config.references import Places\n"
         "places = Places(pathlib.Path(sys.argv[1]), {})\n"
         "check_data(DataBlock(file='a.jsonl'), places, ('text',))\n"
         "print({'torch', 'transformers', 'datasets', 'trl'} & set(sys.modules))\n"

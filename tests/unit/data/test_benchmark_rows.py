@@ -10,16 +10,16 @@ from typing import Any
 import pytest
 
 from pipeline import load_recipe
-from pipeline.data.blocks import held_out_texts, keeps_texts
-from pipeline.data.sources import rows
-from pipeline.data.tasks import FileRows, HubRows, load_task, task_rows
+from pipeline.checks.check import check_recipe_data
+from pipeline.config.blocks import DataBlock
+from pipeline.config.references import Places
+from pipeline.data.reading.blocks import held_out_texts, keeps_texts
+from pipeline.data.reading.sources import rows
+from pipeline.data.reading.tasks import FileRows, HubRows, load_task, task_rows
 from pipeline.errors import PosttrainError
-from pipeline.recipe.config import DataBlock
-from pipeline.recipe.references import Places
-from pipeline.run.check import check_recipe_data
-from pipeline.run.hub_lock import lock_path
-from pipeline.run.plan import Plan, make
-from pipeline.run.store import Store
+from pipeline.plan.plan import Plan, make
+from pipeline.store.hub_lock import lock_path
+from pipeline.store.store import Store
 
 RECIPE = """\
 name: benchmarks
@@ -172,11 +172,11 @@ import json, sys
 from pathlib import Path
 
 from datasets import load_dataset
-from pipeline.data.blocks import records
-from pipeline.data.tasks import load_task
+from pipeline.data.reading.blocks import records
+from pipeline.data.reading.tasks import load_task
 from pipeline.errors import InfrastructureError
-from pipeline.recipe.config import DataBlock
-from pipeline.recipe.references import Places
+from pipeline.config.blocks import DataBlock
+from pipeline.config.references import Places
 
 # A copy as a run with a network leaves it: owner___name/config/version/commit.
 cache, commit, file = Path(sys.argv[1]), sys.argv[2], sys.argv[3]

@@ -10,13 +10,13 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
-from pipeline.data import template as template_module
-from pipeline.data.bounded import TooSlowError, time_limit
-from pipeline.data.chat import ChatEncoder
-from pipeline.data.formats import ChatRow, Message
-from pipeline.data.marked import shown_turn
-from pipeline.data.template import template_sha256
-from pipeline.data.tokens import TextEncoder, Tokens
+from pipeline.data.encoding import template as template_module
+from pipeline.data.encoding.chat import ChatEncoder
+from pipeline.data.encoding.marked import shown_turn
+from pipeline.data.encoding.template import template_sha256
+from pipeline.data.encoding.time_limit import TooSlowError, time_limit
+from pipeline.data.encoding.tokens import TextEncoder, Tokens
+from pipeline.data.reading.formats import ChatRow, Message
 from pipeline.errors import PosttrainError
 from tests.unit.data.small_tokenizers import (
     CHATML,

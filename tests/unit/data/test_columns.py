@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 
-from pipeline.data.columns import NotUsed
-from pipeline.data.files import Row
-from pipeline.data.formats import records
-from pipeline.data.records import ChatRow, Message, PreferenceRow, PromptRow, ToolCall
+from pipeline.config.blocks import DataBlock, DataForm
+from pipeline.data.reading.columns import NotUsed
+from pipeline.data.reading.files import Row
+from pipeline.data.reading.formats import records
+from pipeline.data.reading.records import ChatRow, Message, PreferenceRow, PromptRow, ToolCall
 from pipeline.errors import PosttrainError
-from pipeline.recipe.config import DataBlock, DataForm
 
 SFT: tuple[DataForm, ...] = ("chat", "prompt_completion")
 ASKED, ANSWERED = {"from": "human", "value": "Sum?"}, {"from": "gpt", "value": "7"}

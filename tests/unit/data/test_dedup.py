@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from pipeline.data.blocks import records
-from pipeline.data.checks import check_data
-from pipeline.recipe.config import DataBlock, DataForm
-from pipeline.recipe.references import Places
+from pipeline.config.blocks import DataBlock, DataForm
+from pipeline.config.references import Places
+from pipeline.data.reading.blocks import records
+from pipeline.data.reading.checks import check_data
 
 STORY = (
     "Mira found a grey stone by the river. It was warm, although the morning was cold, and when "

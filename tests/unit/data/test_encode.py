@@ -3,12 +3,12 @@
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from pipeline.data.encode import IGNORED, document_tokens, encode_records, mask_segments
-from pipeline.data.formats import ChatRow, Message, PromptCompletionRow, TextRow
-from pipeline.data.lengths import Limit, account, is_worth_a_warning
-from pipeline.data.tokens import TextEncoder
+from pipeline.config.blocks import TooLong
+from pipeline.data.encoding.examples import IGNORED, document_tokens, encode_records, mask_segments
+from pipeline.data.encoding.lengths import Limit, account, is_worth_a_warning
+from pipeline.data.encoding.tokens import TextEncoder
+from pipeline.data.reading.formats import ChatRow, Message, PromptCompletionRow, TextRow
 from pipeline.errors import PosttrainError
-from pipeline.recipe.config import TooLong
 from tests.unit.data.small_tokenizers import CHATML, OWN
 
 

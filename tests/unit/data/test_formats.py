@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.data.checks import check_data
-from pipeline.data.files import Row
-from pipeline.data.formats import (
+from pipeline.config.blocks import DataBlock
+from pipeline.config.references import Places
+from pipeline.data.reading.checks import check_data
+from pipeline.data.reading.files import Row
+from pipeline.data.reading.formats import (
     ChatRow,
     Message,
     PreferenceRow,
@@ -17,8 +19,6 @@ from pipeline.data.formats import (
     records,
 )
 from pipeline.errors import PosttrainError
-from pipeline.recipe.config import DataBlock
-from pipeline.recipe.references import Places
 
 ALL = ("text", "prompt_completion", "chat")
 TURNS = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello."}]

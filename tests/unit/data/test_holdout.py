@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from pipeline.data.blocks import records
-from pipeline.data.records import PreferenceRow
-from pipeline.recipe.config import DataBlock
-from pipeline.recipe.references import Places
+from pipeline.config.blocks import DataBlock
+from pipeline.config.references import Places
+from pipeline.data.reading.blocks import records
+from pipeline.data.reading.records import PreferenceRow
 
 PAIRS = [(n, k) for n in range(60) for k in range(3)]
 

@@ -7,11 +7,11 @@ import time
 
 import pytest
 
-from pipeline.data import template as template_module
-from pipeline.data.records import NO_SETTINGS
-from pipeline.data.template import ChatTemplate
+from pipeline.data.encoding import template as template_module
+from pipeline.data.encoding.template import ChatTemplate
+from pipeline.data.reading.records import NO_SETTINGS
 from pipeline.errors import PosttrainError
-from pipeline.recipe.template_text import template_problem
+from pipeline.model_files.template_text import template_problem
 from tests.small_folders import TEMPLATE, small_tokenizer
 
 TALK = [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]

@@ -6,11 +6,11 @@ from statistics import fmean
 
 import pytest
 
-from eval.pairwise import ScoredPair, accuracy, calibration, report
-from pipeline.data.labels import check_labels
+from eval.statistics.pairwise import ScoredPair, accuracy, calibration, report
+from pipeline.checks.check import check_recipe_data
+from pipeline.data.encoding.pair_labels import check_labels
 from pipeline.errors import PosttrainError
 from pipeline.recipe.load import load
-from pipeline.run.check import check_recipe_data
 
 RECIPE = """\
 name: tiny

@@ -7,16 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
-from pipeline.data.encode import IGNORED, encode_records
-from pipeline.data.formats import ChatRow, Message, PreferenceRow, PromptRow, TextRow
-from pipeline.data.lengths import Limit, account, is_worth_a_warning
-from pipeline.data.pairs import EncodedPair, encode_pairs
-from pipeline.data.prompt_ids import encode_prompts
+from pipeline.data.encoding.examples import IGNORED, encode_records
+from pipeline.data.encoding.lengths import Limit, account, is_worth_a_warning
+from pipeline.data.encoding.pairs import EncodedPair, encode_pairs
+from pipeline.data.encoding.prompts import encode_prompts
+from pipeline.data.reading.formats import ChatRow, Message, PreferenceRow, PromptRow, TextRow
 from pipeline.errors import PosttrainError
 from tests.unit.data.small_tokenizers import CHATML, byte_level_tokenizer
 
 if TYPE_CHECKING:
-    from pipeline.recipe.config import TruncationSide
+    from pipeline.config.blocks import TruncationSide
 
 TALK = (Message("system", "Be kind."), Message("user", "Tell me a story of a dog."))
 

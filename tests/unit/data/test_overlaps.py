@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from pipeline.data.overlaps import Item, Overlaps
+from pipeline.data.screening.overlaps import Item, Overlaps
 
 # Invented for these tests; no benchmark's.
 QUESTIONS = (

@@ -9,8 +9,8 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from pipeline.data.encode import IGNORED
-from pipeline.data.packing import pack
+from pipeline.data.encoding.examples import IGNORED
+from pipeline.data.encoding.packing import pack
 from pipeline.errors import PosttrainError
 
 PAD = 0

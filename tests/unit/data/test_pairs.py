@@ -5,9 +5,13 @@ from pathlib import Path
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from pipeline.data.chat import ChatEncoder
-from pipeline.data.encode import encode_records, mask_segments
-from pipeline.data.formats import (
+from pipeline.config.blocks import DataBlock
+from pipeline.config.references import Places
+from pipeline.data.encoding.chat import ChatEncoder
+from pipeline.data.encoding.examples import encode_records, mask_segments
+from pipeline.data.encoding.lengths import Limit
+from pipeline.data.encoding.pairs import EncodedPair, encode_pairs
+from pipeline.data.reading.formats import (
     ChatRow,
     DroppedRow,
     Message,
@@ -15,12 +19,8 @@ from pipeline.data.formats import (
     PromptCompletionRow,
     read,
 )
-from pipeline.data.lengths import Limit
-from pipeline.data.pairs import EncodedPair, encode_pairs
-from pipeline.data.records import ToolCall
+from pipeline.data.reading.records import ToolCall
 from pipeline.errors import PosttrainError
-from pipeline.recipe.config import DataBlock
-from pipeline.recipe.references import Places
 from tests.unit.data.small_tokenizers import CHATML, OWN, SPECIAL, TEMPLATES, TOKENIZERS
 
 TALK = (

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pipeline.data.files import file_rows
-from pipeline.data.text_files import file_text
+from pipeline.data.reading.files import file_rows
 from pipeline.errors import PosttrainError
+from pipeline.files.text_files import file_text
 from tests.broken_folders import PAGE, POINTER
 
 if TYPE_CHECKING:

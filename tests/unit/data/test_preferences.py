@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 
 from eval.task import Example, FlawedResponse, Split, Task
-from pipeline.data.checks import check_data
-from pipeline.data.files import Row
-from pipeline.data.formats import ChatRow, DroppedRow, PreferenceRow, read, records
-from pipeline.data.records import DropReason, Message
-from pipeline.data.sources import rows
+from pipeline.checks.check import check_recipe_data
+from pipeline.config.blocks import DataBlock
+from pipeline.config.references import Places
+from pipeline.data.reading.checks import check_data
+from pipeline.data.reading.files import Row
+from pipeline.data.reading.formats import ChatRow, DroppedRow, PreferenceRow, read, records
+from pipeline.data.reading.records import DropReason, Message
+from pipeline.data.reading.sources import rows
 from pipeline.errors import PosttrainError
-from pipeline.recipe.config import DataBlock
 from pipeline.recipe.load import load
-from pipeline.recipe.references import Places
-from pipeline.run.check import check_recipe_data
 from reward.verdict import Verdict
 
 PREFERENCE, SFT = ("preference",), ("chat", "prompt_completion")

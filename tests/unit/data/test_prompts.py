@@ -8,20 +8,21 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from eval.model import Form
-from pipeline.data.blocks import held_out_prompts, row_sources, tasks_of
-from pipeline.data.chat import ChatEncoder
-from pipeline.data.checks import check_data
-from pipeline.data.files import Row
-from pipeline.data.formats import records
-from pipeline.data.lengths import Limit
-from pipeline.data.marked import shown_turn
+from pipeline.config.blocks import DataBlock
+from pipeline.config.references import Places
+from pipeline.data.encoding.chat import ChatEncoder
+from pipeline.data.encoding.lengths import Limit
+from pipeline.data.encoding.marked import shown_turn
+from pipeline.data.encoding.pairs import encode_pairs
+from pipeline.data.encoding.prompts import EncodedPrompt, encode_prompts
 from pipeline.data.mixing import row_mixture
-from pipeline.data.pairs import encode_pairs
-from pipeline.data.prompt_ids import EncodedPrompt, encode_prompts
-from pipeline.data.records import DroppedRow, Message, PreferenceRow, PromptRow
+from pipeline.data.reading.blocks import held_out_prompts, tasks_of
+from pipeline.data.reading.checks import check_data
+from pipeline.data.reading.files import Row
+from pipeline.data.reading.formats import records
+from pipeline.data.reading.records import DroppedRow, Message, PreferenceRow, PromptRow
+from pipeline.data.training_sources import row_sources
 from pipeline.errors import PosttrainError
-from pipeline.recipe.config import DataBlock
-from pipeline.recipe.references import Places
 from tests.unit.data.small_tokenizers import OWN, SPECIAL, TEMPLATES, TOKENIZERS
 
 USER, ANSWER = {"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello."}

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from pipeline.data.blocks import marked_records
-from pipeline.data.evaluated import Evaluation
-from pipeline.data.records import Record
-from pipeline.data.screening import OVERLAPS, Screen
+from pipeline.config.blocks import DataBlock
+from pipeline.config.references import Places
+from pipeline.data.reading.blocks import marked_records
+from pipeline.data.reading.records import Record
+from pipeline.data.screening.evaluation_items import Evaluation
+from pipeline.data.screening.screen import OVERLAPS, Screen
 from pipeline.errors import PosttrainError
-from pipeline.recipe.config import DataBlock
-from pipeline.recipe.references import Places
 
 ASKED = (
     "How many windows does a house of three floors have if each floor has four rooms and each "
@@ -85,7 +85,7 @@ def test_rows_that_hold_test_items_are_counted_and_listed_and_stay(tmp_path: Pat
 def test_each_source_is_told_of_however_many_rows_another_has(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("pipeline.data.screening._LISTED", 2)
+    monkeypatch.setattr("pipeline.data.screening.screen._LISTED", 2)
     evaluation = asked(tmp_path, *ASKED)
     blocks = [chats(tmp_path, *[ASKED[0]] * 5)]
     (tmp_path / "more.jsonl").write_text((tmp_path / "mine.jsonl").read_text())
@@ -155,7 +155,7 @@ def test_a_generated_task_is_not_held_against_its_own_items(tmp_path: Path, task
 
 
 def test_a_file_is_held_against_the_items_of_a_generated_task(tmp_path: Path):
-    from pipeline.data.tasks import load_task
+    from pipeline.data.reading.tasks import load_task
 
     items = load_task("logic", Places(tmp_path)).test_items(5)
     block = chats(tmp_path, CLEAN[0], f"Try this: {items[3].prompt}")

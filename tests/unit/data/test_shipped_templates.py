@@ -12,11 +12,11 @@ import trl
 from tokenizers import AddedToken
 from transformers import PreTrainedTokenizerFast
 
-from pipeline.data.chat import ChatEncoder
-from pipeline.data.records import ChatRow, ChatSettings, Message, ToolCall
-from pipeline.data.tokens import Tokens
+from pipeline.data.encoding.chat import ChatEncoder
+from pipeline.data.encoding.tokens import Tokens
+from pipeline.data.reading.records import ChatRow, ChatSettings, Message, ToolCall
 from pipeline.errors import PosttrainError
-from pipeline.recipe.chat_templates import control_tokens
+from pipeline.model_files.chat_templates import control_tokens
 from tests.unit.data.small_tokenizers import byte_level_tokenizer
 
 FOLDER = Path(trl.__file__).parent / "chat_templates"

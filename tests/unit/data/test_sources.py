@@ -14,10 +14,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from eval.task import Example, Split, Task
-from pipeline.data.sources import ROWS_PER_TASK, rows, sha256
+from pipeline.config.blocks import DataBlock
+from pipeline.config.references import Places
+from pipeline.data.reading.sources import ROWS_PER_TASK, rows, sha256
 from pipeline.errors import PosttrainError
-from pipeline.recipe.config import DataBlock
-from pipeline.recipe.references import Places
 from reward.verdict import Verdict
 
 
@@ -171,10 +171,10 @@ import sys
 from pathlib import Path
 
 from datasets import load_dataset
-from pipeline.data.sources import rows
+from pipeline.data.reading.sources import rows
 from pipeline.errors import InfrastructureError
-from pipeline.recipe.config import DataBlock
-from pipeline.recipe.references import Places
+from pipeline.config.blocks import DataBlock
+from pipeline.config.references import Places
 
 # A copy as a run with a network leaves it: owner___name/config/version/commit.
 cache, commit = Path(sys.argv[1]), sys.argv[2]

@@ -1,6 +1,6 @@
 import pytest
 
-from pipeline.data.words import signs_of, words_of
+from pipeline.data.reading.words import signs_of, words_of
 
 
 def test_words_are_the_same_however_a_text_is_wrapped_and_written():

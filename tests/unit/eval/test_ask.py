@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 from test_run import SETTINGS, Additions, of
 
-from eval.loglik import continuation_logprobs, split_continuation
-from eval.run import demonstrations, evaluate, is_worked
-from eval.sampler import generate
+from eval.asking.loglik import continuation_logprobs, split_continuation
+from eval.asking.run import demonstrations, evaluate, is_worked
+from eval.asking.sampler import generate
 from eval.task import Example
 
 SAMPLED = SETTINGS | {"temperature": 1.0}

@@ -5,9 +5,9 @@ from dataclasses import asdict
 
 import pytest
 
-from eval.compare import best_rows, compare
+from eval.comparison.score_rows import best_rows, compare
 from eval.results import ItemResult
-from eval.statistics import blaker, mean_interval, paired_difference
+from eval.statistics.intervals import blaker, mean_interval, paired_difference
 
 
 def results(scores, *, style="zero-shot", task="sums", metric="verified_accuracy", weights=None):

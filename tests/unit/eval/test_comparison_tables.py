@@ -7,10 +7,10 @@ from math import comb
 import pytest
 from scipy import stats
 
-from eval.compare import compare
-from eval.comparison import comparison
+from eval.comparison.comparison import comparison
+from eval.comparison.score_rows import compare
 from eval.results import ItemResult
-from eval.statistics import mean_interval, paired_difference
+from eval.statistics.intervals import mean_interval, paired_difference
 
 RIGHT, WRONG = 1.0, 0.0
 

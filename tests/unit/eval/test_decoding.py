@@ -4,8 +4,8 @@ import pytest
 import torch
 from transformers.cache_utils import DynamicLayer
 
-import eval.decoding as decoding
-from eval.decoding import Decoding, GrowingLayer, drawn, joined
+import eval.asking.decoding as decoding
+from eval.asking.decoding import Decoding, GrowingLayer, drawn, joined
 from tests.small_architectures import small
 
 PROMPTS = {7: [5, 6, 7], 3: [8], 9: [9, 10, 11, 12, 13], 1: [14, 15]}

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 from test_compare import results
 
-from eval.compare import compare
-from eval.gate import Bounds, Named, judge, resolve
+from eval.comparison.gate import Bounds, Named, judge, resolve
+from eval.comparison.score_rows import compare
 
 RIGHT, WRONG = 1.0, 0.0
 TEXT = "real:books/wikitext.txt"

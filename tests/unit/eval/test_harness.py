@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from eval.harness import Harness, HarnessError
+from eval.asking.harness import Harness, HarnessError
 from eval.model import LanguageModel, StopRequested
-from eval.statistics import mean
+from eval.statistics.intervals import mean
+from pipeline.config.stage import StageInput
 from pipeline.models.language import language_model, wrap
 from pipeline.models.load import load_tokenizer
-from pipeline.stage import StageInput
 from tests.harness_tasks import harness_tasks
 
 TEMPLATE = "{% for m in messages %}<{{ m.role }}>{{ m.content }}\n{% endfor %}<assistant>"

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-import eval.loglik as loglik
-from eval.loglik import (
+import eval.asking.loglik as loglik
+from eval.asking.loglik import (
     continuation_logprobs,
     first_token_bits,
     split_continuation,

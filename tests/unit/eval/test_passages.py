@@ -9,16 +9,16 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from eval.compare import compare
-from eval.loglik import continuation_logprobs, windows
+from eval.asking.loglik import continuation_logprobs, windows
+from eval.asking.passages import Passage, read
+from eval.comparison.score_rows import compare
 from eval.model import Form, LanguageModel
-from eval.passages import Passage, read
 from eval.results import ItemResult
-from pipeline.data.blocks import held_out_rows
-from pipeline.data.passages import passages_of
+from pipeline.config.blocks import DataBlock
+from pipeline.config.references import Places
+from pipeline.data.encoding.passages import passages_of
+from pipeline.data.reading.blocks import held_out_rows
 from pipeline.models.language import wrap
-from pipeline.recipe.config import DataBlock
-from pipeline.recipe.references import Places
 from tests.small_folders import small_tokenizer
 
 CHAT = [

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from eval.compare import compare
-from eval.gate import Bounds, judge
-from eval.pool import as_row, pool
+from eval.comparison.gate import Bounds, judge
+from eval.comparison.pool import as_row, pool
+from eval.comparison.score_rows import compare
 from eval.results import ItemResult
 
 

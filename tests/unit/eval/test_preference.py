@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import pytest
 
-from eval.compare import compare
-from eval.pool import pool
-from eval.preference import preferences
+from eval.comparison.pool import pool
+from eval.comparison.preference import preferences
+from eval.comparison.score_rows import compare
 from eval.results import ItemResult
-from eval.statistics import wilson
-from eval.win_rate import length_controlled_win_rate
+from eval.statistics.intervals import wilson
+from eval.statistics.win_rate import length_controlled_win_rate
 
 
 def written(gold_scores, *, style="zero-shot", metric="verified_accuracy", task="sums"):

@@ -4,10 +4,10 @@ import pytest
 import torch
 from transformers import MistralConfig, MistralForCausalLM, MptConfig, MptForCausalLM
 
-import eval.prefix as prefix
-from eval.loglik import continuation_logprobs
-from eval.prefix import shared_length
-from eval.sampler import generate
+import eval.asking.prefix as prefix
+from eval.asking.loglik import continuation_logprobs
+from eval.asking.prefix import shared_length
+from eval.asking.sampler import generate
 from tests.unit.eval.conftest import NUM_TOKENS, POSITIONS, language_model
 
 SHOTS = "2 + 2 = 4\n3 + 5 = 8\n1 + 7 = 8\n"

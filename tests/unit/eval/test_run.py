@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from eval.loglik import continuation_logprobs, split_continuation, text_bits
+from eval.asking.loglik import continuation_logprobs, split_continuation, text_bits
+from eval.asking.run import demonstrations, evaluate, evaluate_texts
+from eval.asking.sampler import generate
 from eval.model import StopRequested
-from eval.run import demonstrations, evaluate, evaluate_texts
-from eval.sampler import generate
 from eval.task import Example, Task
 from reward.verdict import Verdict
 
@@ -241,7 +241,7 @@ def test_the_id_of_a_document_changes_with_its_text(tiny):
 
 def test_importing_the_evaluation_does_not_import_torch():
     code = (
-        "import sys, eval.run, eval.comparison, eval.gate\n"
+        "import sys, eval.asking.run, eval.comparison.comparison, eval.comparison.gate\n"
         "heavy = {'torch', 'transformers', 'scipy', 'numpy'} & set(sys.modules)\n"
         "sys.exit(f'imported {heavy}' if heavy else 0)"
     )

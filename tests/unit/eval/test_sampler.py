@@ -5,8 +5,8 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+from eval.asking.sampler import generate, response_text
 from eval.model import StopRequested
-from eval.sampler import generate, response_text
 
 TEXTS = ["a", "Once upon a time", "2+2=", "x" * 40, "The end", "no", "Q: why?\nA:", "hello there"]
 

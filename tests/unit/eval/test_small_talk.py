@@ -5,9 +5,9 @@ from functools import cache
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
-from eval.small_talk import OPENINGS, SmallTalkTask, chatty, is_direct
 from eval.task import Example, Split
 from eval.tasks import BUILT_IN, load
+from eval.tasks.small_talk import OPENINGS, SmallTalkTask, chatty, is_direct
 
 task = cache(load)
 each_task = pytest.mark.parametrize(

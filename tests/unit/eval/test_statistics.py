@@ -9,7 +9,7 @@ from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
-from eval.statistics import (
+from eval.statistics.intervals import (
     Interval,
     blaker,
     clustered_interval,

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from eval.statistics import blaker, mean_interval, paired_difference, wilson
+from eval.statistics.intervals import blaker, mean_interval, paired_difference, wilson
 from tests.coverages import (
     difference_coverages,
     is_within,

@@ -9,13 +9,13 @@ from scipy import stats
 from statsmodels.genmod.families import Binomial
 from statsmodels.genmod.generalized_linear_model import GLM
 
-from eval.calibration import calibration
-from eval.pairwise import ScoredPair
-from eval.pairwise import calibration as calibration_of_pairs
-from eval.pass_at_k import mean_pass_at_k, pass_at_k
-from eval.power import minimum_detectable_difference
-from eval.statistics import blaker, mcnemar_exact, mean_interval, tango, wilson
-from eval.win_rate import length_controlled_win_rate, win_rate
+from eval.statistics.calibration import calibration
+from eval.statistics.intervals import blaker, mcnemar_exact, mean_interval, tango, wilson
+from eval.statistics.pairwise import ScoredPair
+from eval.statistics.pairwise import calibration as calibration_of_pairs
+from eval.statistics.pass_at_k import mean_pass_at_k, pass_at_k
+from eval.statistics.power import minimum_detectable_difference
+from eval.statistics.win_rate import length_controlled_win_rate, win_rate
 
 
 def test_a_win_rate_counts_ties_half_and_takes_the_interval_of_wins_minus_losses():

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from eval.compare import compare
-from eval.comparison import comparison
-from eval.run import evaluate_texts
+from eval.asking.run import evaluate_texts
+from eval.comparison.comparison import comparison
+from eval.comparison.score_rows import compare
 from tests.unit.eval.conftest import POSITIONS
 
 TEXTS = {"tale": ["Once upon a time a model could not write. " * 8]}

@@ -7,14 +7,14 @@ from contextlib import contextmanager
 
 import pytest
 
-from pipeline.chat.connections import bound_socket, server_of
-from pipeline.live.state import Follower
-from pipeline.live.web import LivePage
+from pipeline.plan.plan import make
 from pipeline.recipe.load import load
-from pipeline.run.attempt import Recorder, end_attempt
-from pipeline.run.plan import make
+from pipeline.report.live.state import Follower
+from pipeline.report.live.web import LivePage
 from pipeline.run.progress import silent
-from pipeline.run.store import Store
+from pipeline.store.attempt import Recorder, end_attempt
+from pipeline.store.store import Store
+from pipeline.web.connections import bound_socket, server_of
 
 pytestmark = pytest.mark.enable_socket
 

@@ -13,6 +13,7 @@ from gguf import GGUFReader, dequantize
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
+from pipeline.config.stage import StageInput
 from pipeline.errors import PosttrainError
 from pipeline.llamacpp import write
 from pipeline.llamacpp.agreement import Agreement, Prompt, agreement, check_installed, reference
@@ -22,7 +23,6 @@ from pipeline.llamacpp.read import read_gguf
 from pipeline.llamacpp.vocabulary import USER_DEFINED, Controls, vocabulary_of
 from pipeline.llamacpp.write import check_types, write_gguf
 from pipeline.models.language import language_model
-from pipeline.stage import StageInput
 from tests.small_llamas import SPECIAL, TEMPLATE, TEXTS, byte_level, save, sentence_pieces
 
 pytestmark = pytest.mark.enable_socket

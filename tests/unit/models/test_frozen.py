@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
-from pipeline import adapters
+from pipeline.models import adapters
 from pipeline.models.frozen import FrozenConv1D, FrozenLinear, keep_frozen, plain_copy
 
 IDS = torch.arange(3, 27).reshape(2, 12)

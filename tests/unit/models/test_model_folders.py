@@ -11,11 +11,11 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from pipeline.config.stage import StageInput
 from pipeline.errors import PosttrainError
+from pipeline.model_files.folder import check_folder
 from pipeline.models.load import load_policy, load_tokenizer
 from pipeline.models.reward import load_reward_model
-from pipeline.recipe.model_folder import check_folder
-from pipeline.stage import StageInput
 from tests import broken_folders as broken
 from tests.hostile_folders import HOSTILE, NEED_LIBRARIES
 from tests.small_folders import small_tokenizer

@@ -5,8 +5,8 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
-from pipeline.data.packing import pack
-from pipeline.data.padding import pad
+from pipeline.data.encoding.packing import pack
+from pipeline.data.encoding.padding import pad
 from pipeline.models.probe import keeps_rows_apart
 from pipeline.training.bins import Bins
 from tests.small_architectures import PAD, VOCAB, small

@@ -8,13 +8,13 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from pipeline.config.stage import StageInput
 from pipeline.errors import PosttrainError
+from pipeline.model_files.folder import check_folder
 from pipeline.models.load import load_policy, load_tokenizer
 from pipeline.models.new import new_policy
-from pipeline.ppo.build import sampling
-from pipeline.ppo.config import PPOConfig
-from pipeline.recipe.model_folder import check_folder
-from pipeline.stage import StageInput
+from pipeline.rl.build import sampling
+from pipeline.rl.config import PPOConfig
 from tests.small_folders import TEMPLATE, small_tokenizer
 
 if TYPE_CHECKING:

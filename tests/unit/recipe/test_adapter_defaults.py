@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from pipeline import load_recipe
-from pipeline.run.plan import make, training_summary
-from pipeline.run.store import Store
+from pipeline.plan.plan import make, training_summary
+from pipeline.store.store import Store
 
 RECIPE = """\
 name: rates

@@ -7,14 +7,14 @@ import pytest
 import trl
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from pipeline.recipe.chat_templates import (
+from pipeline.config.references import HubModel, Places
+from pipeline.model_files.chat_templates import (
     control_tokens,
     names,
     template_text,
     variables,
     with_variables,
 )
-from pipeline.recipe.references import HubModel, Places
 from tests.small_folders import TEMPLATE, small_tokenizer
 
 SHIPPED = Path(trl.__file__).parent / "chat_templates"

@@ -2,8 +2,8 @@
 
 from peft.utils import transformers_weight_conversion as peft
 
-from pipeline.recipe.experts import PROJECTIONS, reaches_experts
-from pipeline.recipe.trainer_fields import architectures
+from pipeline.config.experts import PROJECTIONS, reaches_experts
+from pipeline.config.trainer_fields import architectures
 
 
 def test_the_projections_of_experts_are_those_that_peft_makes_parameters_of() -> None:

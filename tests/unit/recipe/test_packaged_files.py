@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.recipe.references import Places
+from pipeline.config.references import Places
 
 
 def test_a_file_of_an_installed_package_is_found_without_importing_it(

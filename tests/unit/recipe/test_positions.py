@@ -8,11 +8,11 @@ import pytest
 from transformers import AutoConfig
 
 from eval.model import positions_of
+from pipeline.config.blocks import TrainingStage
+from pipeline.config.trainer_fields import positions_field
 from pipeline.errors import PosttrainError
-from pipeline.recipe.config import TrainingStage
+from pipeline.recipe.checks.training import settings
 from pipeline.recipe.load import load
-from pipeline.recipe.train_checks import settings
-from pipeline.recipe.trainer_fields import positions_field
 from pipeline.stages.pretrain import PretrainConfig
 
 if TYPE_CHECKING:

@@ -6,14 +6,14 @@ from typing import Annotated
 import pytest
 from pydantic import Field
 
-from pipeline.recipe.config import (
+from pipeline.config.blocks import (
     Block,
     LaunchBlock,
     ModelRef,
     TokenizerRef,
 )
-from pipeline.recipe.marks import RefersTo
-from pipeline.recipe.references import (
+from pipeline.config.marks import RefersTo
+from pipeline.config.references import (
     HubModel,
     LocalModel,
     Places,

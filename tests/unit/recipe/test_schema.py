@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from eval import tasks
+from pipeline.config.training_args import OURS, ours
 from pipeline.recipe.schema import schema
-from pipeline.recipe.training_args import OURS, ours
-from pipeline.recipe.yamlfile import read
-from pipeline.report.listing import listing
+from pipeline.recipe.yaml.document import read
+from pipeline.report.terminal.listing import listing
 from pipeline.stages import kinds, stage_of
 from pipeline.stages.pretrain import SIZES
 from tests.recipes.test_bad_recipes import RECIPE

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from pipeline.recipe.trainer_fields import architecture_fields, architectures, fields
+from pipeline.config.trainer_fields import architecture_fields, architectures, fields
 
 
 def config_class(name: str) -> type:
@@ -16,7 +16,7 @@ def config_class(name: str) -> type:
     import transformers
     import trl
 
-    from pipeline.ppo import config
+    from pipeline.rl import config
 
     places = {"TrainingArguments": transformers, "LoraConfig": peft, "PPOConfig": config}
     package = places.get(name, trl)
@@ -119,7 +119,7 @@ import importlib, pkgutil, sys
 import pipeline.recipe
 for module in pkgutil.iter_modules(pipeline.recipe.__path__):
     importlib.import_module(f"pipeline.recipe.{module.name}")
-from pipeline.recipe.trainer_fields import architecture_fields, architectures, fields
+from pipeline.config.trainer_fields import architecture_fields, architectures, fields
 for name in ("SFTConfig", "DPOConfig", "RewardConfig", "GRPOConfig", "LoraConfig"):
     fields(name)
 architecture_fields("llama")

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.recipe import trainer_fields as upstream
-from pipeline.recipe.trainer_fields import fields
-from pipeline.recipe.training_args import (
+from pipeline.config import trainer_fields as upstream
+from pipeline.config.trainer_fields import fields
+from pipeline.config.training_args import (
     EXECUTION_KEYS,
     HARMLESS_ON_RESUME,
     OURS,
@@ -25,7 +25,7 @@ def test_every_field_of_upstream_is_execution_or_ours_or_identity_on_purpose(
     before, now = stored("trainer_fields")[class_name], trainer_fields()[class_name]
     assert now == before, (
         f"{class_name} or its sorts changed: put each new field into EXECUTION_KEYS (changes no "
-        "result) or OURS (not the recipe's to set) in pipeline/recipe/training_args.py, or leave "
+        "result) or OURS (not the recipe's to set) in pipeline/config/training_args.py, or leave "
         "it identity; then run `make golden`"
     )
 

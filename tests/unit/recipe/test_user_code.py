@@ -11,7 +11,7 @@ import pytest
 
 import reward
 from eval.task import Task
-from pipeline.recipe.user_code import files_beside, load_object, object_source
+from pipeline.config.user_code import files_beside, load_object, object_source
 
 REPOSITORY = Path(__file__).parents[3]
 

@@ -9,7 +9,7 @@ import random
 import pytest
 
 from pipeline.errors import PosttrainError
-from pipeline.recipe.yamlfile import Document, apply_overrides, read
+from pipeline.recipe.yaml.document import Document, apply_overrides, read
 
 RECIPE = """\
 name: my-alignment

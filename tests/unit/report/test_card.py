@@ -11,15 +11,15 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard
 
+from pipeline.commands.export import prepare
+from pipeline.commands.export_contents import Asked
+from pipeline.commands.gguf import GgufFile
 from pipeline.llamacpp.agreement import Agreement
 from pipeline.llamacpp.write import Written
+from pipeline.plan.plan import make
 from pipeline.recipe.load import load
 from pipeline.report.card import model_card, text
-from pipeline.run.export import prepare
-from pipeline.run.exported import Asked
-from pipeline.run.gguf import GgufFile
-from pipeline.run.plan import make
-from pipeline.run.store import Store
+from pipeline.store.store import Store
 
 ODD = "a|b`c d<e>*f*[g](h)_i_.jsonl"
 RECIPE = """\

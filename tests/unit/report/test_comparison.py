@@ -6,7 +6,7 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from pipeline.report.compared import print_comparison
+from pipeline.report.terminal.full_comparison import print_comparison
 
 RED, GREEN = "\x1b[31m", "\x1b[32m"
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from eval.task_mean import Figure, mean_over_tasks
+from eval.statistics.task_mean import Figure, mean_over_tasks
 from pipeline.report.board import board, rests_on, unguarded_losses
-from pipeline.report.glance import print_glance
 from pipeline.report.html.read import comparison_of
+from pipeline.report.terminal.comparison import print_glance
 from tests.report_runs import _comparison, plain
 
 

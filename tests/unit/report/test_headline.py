@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.report.headline import headline
-from pipeline.run.store import Artifact
+from pipeline.store.store import Artifact
 
 
 def told(kind, metrics, path=Path("nowhere")):

@@ -6,13 +6,13 @@ from itertools import combinations, pairwise
 
 import pytest
 
+from pipeline.report.comparison import Estimate, ScoreRow, best_ways, blocks
+from pipeline.report.formatting import amount, duration, listed, number, plural
 from pipeline.report.html.chain import HEIGHT, WIDTH, picture
-from pipeline.report.html.comparison import Estimate, ScoreRow, best_ways, blocks
 from pipeline.report.html.curves import panels
 from pipeline.report.html.read import read_comparison
+from pipeline.report.html.run_source import ReportedStage
 from pipeline.report.html.samples import Room, read_samples
-from pipeline.report.html.source import ReportedStage
-from pipeline.report.html.words import amount, duration, listed, number, plural
 from tests.report_runs import write_run
 
 

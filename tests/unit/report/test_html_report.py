@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from eval.comparison import comparison
-from eval.gate import Bounds, judge
-from eval.pool import pool
+from eval.comparison.comparison import comparison
+from eval.comparison.gate import Bounds, judge
+from eval.comparison.pool import pool
 from pipeline.errors import CorruptArtifactError, PosttrainError
-from pipeline.measuring.measure import read_items
+from pipeline.measuring.model_scores import read_items
 from pipeline.report.html import run_of_folder, write
-from pipeline.run.manifest import describe_files, read_sealed, write_sealed
+from pipeline.store.manifest import describe_files, read_sealed, write_sealed
 from tests.hostile_texts import HOSTILE, hostile
 from tests.report_page import Page
 from tests.report_runs import write_run

@@ -9,8 +9,8 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
-from pipeline.report.compared import print_comparison
-from pipeline.report.plain import escape, visible
+from pipeline.report.terminal.full_comparison import print_comparison
+from pipeline.text.visible import escape, visible
 from tests.hostile_texts import HOSTILE, hostile
 from tests.report_runs import write_run
 

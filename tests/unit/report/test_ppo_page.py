@@ -9,15 +9,15 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
+from pipeline.commands.status import StageState
 from pipeline.errors import CorruptArtifactError
+from pipeline.report.comparison import Estimate
 from pipeline.report.html import run_of_folder, write
-from pipeline.report.html.best_of_n import at_equal_kl, read_best_of_n
-from pipeline.report.html.comparison import Estimate
-from pipeline.report.html.ppo_samples import read_samples
-from pipeline.report.html.ppo_verdict import verdicts
+from pipeline.report.html.ppo.best_of_n import at_equal_kl, read_best_of_n
+from pipeline.report.html.ppo.samples import read_samples
+from pipeline.report.html.ppo.verdict import verdicts
 from pipeline.report.rollouts import SCORE, in_a_line, read_rollouts
-from pipeline.report.terminal import print_states
-from pipeline.run.inspect import StageState
+from pipeline.report.terminal.run import print_states
 from tests.hostile_texts import HOSTILE, hostile
 from tests.ppo_runs import write_ppo_run
 from tests.report_page import Page

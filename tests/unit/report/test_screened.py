@@ -1,7 +1,7 @@
 """What terminal, report and card say of copies and of test items among training rows."""
 
-from pipeline.report.screened import counted, screened
-from pipeline.report.screened import test_items_found as items_found
+from pipeline.report.screening import counted, screened
+from pipeline.report.screening import test_items_found as items_found
 
 FOUND = {
     "rows_repeated": 2,

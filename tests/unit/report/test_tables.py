@@ -6,10 +6,10 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from pipeline.report.compared import print_comparison
-from pipeline.report.glance import print_glance
-from pipeline.report.pooled import print_pooled
-from pipeline.report.tables import Column, print_table
+from pipeline.report.terminal.comparison import print_glance
+from pipeline.report.terminal.full_comparison import print_comparison
+from pipeline.report.terminal.pooled import print_pooled
+from pipeline.report.terminal.tables import Column, print_table
 from tests.report_runs import _comparison, plain
 
 WIDTHS = (20, 40, 60, 80, 100, 120, 200)

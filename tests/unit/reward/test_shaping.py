@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.recipe.user_code import load_object
+from pipeline.config.user_code import load_object
 from reward.shaping import (
     format_reward,
     length_penalty,

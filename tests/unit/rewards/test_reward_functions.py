@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.config.user_code import load_object
 from pipeline.errors import PosttrainError
-from pipeline.recipe.user_code import load_object
 from pipeline.rewards.composition import RewardComposition
 from pipeline.rewards.responses import ORIGIN, Responses
 from pipeline.rewards.terms import function_term

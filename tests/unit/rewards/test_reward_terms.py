@@ -9,9 +9,9 @@ import torch
 from transformers import LlamaConfig, LlamaForSequenceClassification, PreTrainedTokenizerFast
 
 from eval.tasks.arithmetic import Arithmetic
-from pipeline.data.chat import ChatEncoder
-from pipeline.data.pairs import encode_pairs
-from pipeline.data.records import Message, PreferenceRow
+from pipeline.data.encoding.chat import ChatEncoder
+from pipeline.data.encoding.pairs import encode_pairs
+from pipeline.data.reading.records import Message, PreferenceRow
 from pipeline.errors import PosttrainError
 from pipeline.rewards.responses import Responses
 from pipeline.rewards.terms import model_term, verifier_term

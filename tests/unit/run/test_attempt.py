@@ -6,7 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from pipeline.run.attempt import (
+from pipeline.run.course import Course, course_of
+from pipeline.run.progress import silent
+from pipeline.store.attempt import (
     ATTEMPT,
     Attempt,
     Recorder,
@@ -14,9 +16,7 @@ from pipeline.run.attempt import (
     end_attempt,
     forget_attempt,
 )
-from pipeline.run.course import Course, course_of
-from pipeline.run.progress import silent
-from pipeline.run.store import Store
+from pipeline.store.store import Store
 
 KEY = "0" * 64
 

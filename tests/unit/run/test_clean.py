@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.commands.clean import remove, survey
 from pipeline.errors import CorruptArtifactError
 from pipeline.recipe.load import load
-from pipeline.run.clean import remove, survey
-from pipeline.run.fingerprint import fingerprint
-from pipeline.run.manifest import write_json, write_sealed
-from pipeline.run.store import Artifact, Store
+from pipeline.store.fingerprint import fingerprint
+from pipeline.store.manifest import write_json, write_sealed
+from pipeline.store.store import Artifact, Store
 from tests.command import Command, command
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from pipeline.run.doctor import examine, requirements
+from pipeline.commands.doctor import examine, requirements
 from tests.command import command
 
 call = pytest.fixture(command)

@@ -15,14 +15,14 @@ from transformers import (
     PreTrainedModel,
 )
 
-from pipeline.recipe.config import LoraBlock
+from pipeline.config.blocks import LoraBlock
+from pipeline.plan.disk_space import disk_space
+from pipeline.plan.estimate import Estimate, estimates
+from pipeline.plan.plan import make
+from pipeline.plan.sizes import lora_parameters, shape_of, stored_parameters
 from pipeline.recipe.load import load
-from pipeline.run.disk_space import disk_space
-from pipeline.run.estimate import Estimate, estimates
-from pipeline.run.plan import make
-from pipeline.run.sizes import lora_parameters, shape_of, stored_parameters
-from pipeline.run.store import Store
 from pipeline.stages.pretrain import SIZES, NewModelBlock
+from pipeline.store.store import Store
 from tests.command import Command, command
 
 CHAIN = Path(__file__).with_name("two_tasks.yaml")

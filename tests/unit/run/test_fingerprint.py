@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from pipeline.run.fingerprint import canonical, explain, fingerprint
+from pipeline.store.fingerprint import canonical, explain, fingerprint
 
 
 def test_the_order_of_keys_does_not_matter_and_values_do() -> None:

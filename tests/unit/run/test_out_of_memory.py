@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.config.blocks import StageConfig
+from pipeline.config.stage import StageContext, StageResult
 from pipeline.errors import PosttrainError
-from pipeline.recipe.config import StageConfig
 from pipeline.run import worker
-from pipeline.stage import StageContext, StageResult
 from pipeline.stages import stage_of
 from tests.forked import Ended, run_forked
 

@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
+from pipeline.config.references import LocalModel, adapter_base
+from pipeline.config.stage import StageInput
 from pipeline.errors import CorruptArtifactError
-from pipeline.recipe.references import LocalModel, adapter_base
-from pipeline.run.fingerprint import fingerprint
-from pipeline.run.lineage import as_input, parent_of, verify_closure
-from pipeline.run.manifest import sha256_file
-from pipeline.run.store import Artifact, Store, read
-from pipeline.stage import StageInput
+from pipeline.store.fingerprint import fingerprint
+from pipeline.store.lineage import as_input, parent_of, verify_closure
+from pipeline.store.manifest import sha256_file
+from pipeline.store.store import Artifact, Store, read
 
 TRAINED = {"training_args": {}}
 

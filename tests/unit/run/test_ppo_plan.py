@@ -9,12 +9,12 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 
 from pipeline.errors import PosttrainError
+from pipeline.plan.estimate import Estimate, estimates
+from pipeline.plan.plan import Plan, make
 from pipeline.recipe.load import load
-from pipeline.run.estimate import Estimate, estimates
-from pipeline.run.plan import Plan, make
-from pipeline.run.store import Store
-from pipeline.stages.ppo import PpoConfig
+from pipeline.stages.ppo.config import PpoConfig
 from pipeline.stages.pretrain import NewModelBlock
+from pipeline.store.store import Store
 
 RECIPE = """\
 name: small

@@ -7,8 +7,8 @@ import huggingface_hub
 import pytest
 from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
 
+from pipeline.commands.push import push
 from pipeline.errors import InfrastructureError, PosttrainError
-from pipeline.run.push import push
 from tests.hub import Hub
 
 

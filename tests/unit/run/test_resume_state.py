@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import CorruptArtifactError
-from pipeline.run import checkpoints
-from pipeline.run.checkpoints import MANIFEST, METRICS, Made
 from pipeline.run.resume import Start, prepare
-from pipeline.run.store import Working
+from pipeline.store import checkpoints
+from pipeline.store.checkpoints import MANIFEST, METRICS, Made
+from pipeline.store.store import Working
 
 KEY = "a" * 64
 EXECUTION = {"threads": 1, "training_args": {"logging_steps": 1}}

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import CorruptArtifactError
-from pipeline.run import verified
-from pipeline.run.fingerprint import fingerprint
-from pipeline.run.lineage import verify_closure
-from pipeline.run.manifest import read_sealed, write_sealed
-from pipeline.run.store import ARTIFACT, Artifact, Store, read, verify
+from pipeline.store import verified_files as verified
+from pipeline.store.fingerprint import fingerprint
+from pipeline.store.lineage import verify_closure
+from pipeline.store.manifest import read_sealed, write_sealed
+from pipeline.store.store import ARTIFACT, Artifact, Store, read, verify
 
 IDENTITY = {"stage": "pretrain"}
 KEY = fingerprint(IDENTITY)

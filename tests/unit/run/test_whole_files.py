@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.run.whole_files import write_whole
+from pipeline.files.whole_files import write_whole
 
 
 def test_what_a_killed_writer_left_is_taken_over(tmp_path: Path) -> None:

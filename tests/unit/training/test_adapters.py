@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from peft import PeftModel, get_peft_model
+from tests.unit.ppo.small_trainers import confident, shaken
 from transformers import (
     AutoModelForCausalLM,
     GPT2Config,
@@ -20,14 +21,13 @@ from transformers import (
     Qwen3MoeForCausalLM,
 )
 
-from pipeline import adapter_checks, adapters
+from pipeline.config.blocks import LoraBlock
+from pipeline.config.stage import StageInput
 from pipeline.errors import PosttrainError
+from pipeline.models import adapter_checks, adapters
 from pipeline.models.load import load_policy
 from pipeline.models.reward import as_reward_model
-from pipeline.recipe.config import LoraBlock
-from pipeline.stage import StageInput
 from tests.ppo_tasks import tiny_tokenizer
-from tests.unit.ppo.small_trainers import confident, shaken
 
 IDS = {"vocab_size": 32, "pad_token_id": 0, "eos_token_id": 1, "bos_token_id": None}
 SIZES = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2}

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 from transformers import TrainingArguments
 
+from pipeline.config.blocks import TrainingOnData
+from pipeline.config.references import Places
+from pipeline.config.stage import StageContext
 from pipeline.errors import InfrastructureError
-from pipeline.recipe.config import TrainingOnData
-from pipeline.recipe.references import Places
 from pipeline.run.progress import silent
-from pipeline.stage import StageContext
 from pipeline.training.arguments import arguments
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from pipeline.data.encode import IGNORED
+from pipeline.data.encoding.examples import IGNORED
 from pipeline.training.bins import OWNER, Bins, why_padded
 from tests.small_architectures import small
 

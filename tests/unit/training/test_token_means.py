@@ -8,10 +8,10 @@ from datasets import Dataset
 from transformers import LlamaForCausalLM
 from trl.trainer.sft_config import SFTConfig
 
-from pipeline.data.encode import IGNORED
+from pipeline.data.encoding.examples import IGNORED
 from pipeline.training.bins import Bins
 from pipeline.training.rows import ROW, NumberedRows
-from pipeline.training.supervised import EncodedSftTrainer
+from pipeline.training.sft_trainer import EncodedSftTrainer
 from tests.ppo_tasks import tiny_llama, tiny_tokenizer
 
 WORDS = 32

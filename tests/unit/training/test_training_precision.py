@@ -7,10 +7,10 @@ import pytest
 import torch
 from transformers import TrainingArguments
 
+from pipeline.config.references import Places
+from pipeline.config.stage import StageContext
 from pipeline.errors import PosttrainError
 from pipeline.models.load import device
-from pipeline.recipe.references import Places
-from pipeline.stage import StageContext
 from pipeline.stages.sft import SftConfig
 from pipeline.training.arguments import arguments
 from pipeline.training.precision import autocast_of

@@ -7,8 +7,8 @@ from statistics import NormalDist
 
 import pytest
 
-from eval.compare import Row
-from eval.comparison import Comparison, comparison
+from eval.comparison.comparison import Comparison, comparison
+from eval.comparison.score_rows import Row
 from eval.logs.find import find_log
 from eval.logs.log import Log, LogError, shared
 from tests.foreign_logs import (

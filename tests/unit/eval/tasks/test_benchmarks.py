@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from eval.run import demonstrations
+from eval.asking.run import demonstrations
 from eval.task import Example, Split
 from eval.tasks import BENCHMARKS, benchmark_class, load
 from eval.tasks.benchmark import BenchmarkTask, RowsError
-from pipeline.data.tasks import load_task
-from pipeline.recipe.references import Places
+from pipeline.config.references import Places
+from pipeline.data.reading.tasks import load_task
 from reward import extract
 
 PROBLEM = {

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from eval.run import questions
+from eval.asking.run import questions
 from eval.task import Example, Task
 from eval.tasks.benchmark import RowsError
-from pipeline.data.tasks import check_task, load_task
+from pipeline.config.blocks import DataBlock
+from pipeline.config.references import Places
+from pipeline.config.task_names import task_names
+from pipeline.data.reading.tasks import check_task, load_task
 from pipeline.errors import PosttrainError
-from pipeline.recipe.config import DataBlock
-from pipeline.recipe.references import Places
-from pipeline.recipe.task_names import task_names
 from pipeline.stages.evaluate import EvaluateConfig
 
 CAPITAL = {"question": "What is the capital of Peru?", "answer": "Lima"}

@@ -1,0 +1,235 @@
+"""How probable a model finds given text: continuations to choose from, and whole documents.
+
+Nothing is generated here. Only the logits of scored positions are asked of the model, and
+log-probabilities are taken from them a slice at a time, so that a large vocabulary does not fill
+the memory.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+
+from eval.asking.prefix import prefilled, shared_length
+from eval.model import StopRequested
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from torch import Tensor
+
+    from eval.model import LanguageModel
+
+Pair = tuple[list[int], list[int]]
+
+# Logits of one forward pass, at most (1 GiB in fp32); batch_size is not reached where fewer fit.
+_MAX_LOGITS = 2**28
+_LOGITS_AT_ONCE = 2**24
+
+
+def continuation_logprobs(
+    model: LanguageModel,
+    pairs: Sequence[Pair],
+    *,
+    batch_size: int,
+    on_progress: Callable[[int], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> list[float]:
+    """Return the log-probability, in nats, of each pair's second token ids given its first ones.
+
+    on_progress: called with the number of pairs done so far.
+
+    Raises ValueError for a pair without context, without continuation or longer than the model's
+    position limit (nothing is cut), and StopRequested.
+    """
+    if model.module.training:
+        raise ValueError(f"{model.name} is in training mode; its dropout would change the result")
+    _check_pairs(pairs, model.max_length)
+    logprobs: list[float] = [0.0] * len(pairs)
+    num_done = 0
+    for batch in _batches(pairs, batch_size, _vocab_size(model)):
+        if should_stop is not None and should_stop():
+            raise StopRequested
+        for index, logprob in zip(
+            batch, _batch_logprobs(model, [pairs[index] for index in batch]), strict=True
+        ):
+            logprobs[index] = logprob
+        num_done += len(batch)
+        if on_progress is not None:
+            on_progress(num_done)
+    return logprobs
+
+
+def text_bits(
+    model: LanguageModel,
+    text: str,
+    *,
+    batch_size: int,
+    window: int | None = None,
+    on_progress: Callable[[int], None] | None = None,
+) -> tuple[float, int]:
+    """Return the bits the model needs to write the text down, and the text's length in UTF-8 bytes.
+
+    Their ratio, bits per byte, compares models with different tokenizers. See `text_pairs` for the
+    windows and `first_token_bits` for models without BOS.
+    """
+    pairs = text_pairs(model, text, window=window)
+    logprobs = continuation_logprobs(model, pairs, batch_size=batch_size, on_progress=on_progress)
+    bits = -math.fsum(logprobs) / math.log(2)
+    return bits + first_token_bits(model, text), len(text.encode())
+
+
+def text_pairs(model: LanguageModel, text: str, *, window: int | None = None) -> list[Pair]:
+    """Cut a document of any length into (context, continuation) windows that score each token once.
+
+    window: tokens of context; without it as many as the model was trained on (`model.window`). The
+    first window scores all of its tokens, each later one its second half: beyond the first one a
+    token has at least half a window of context.
+    """
+    ids = model.encode_document(text)
+    start = len(model.encode_document(""))
+    return windows(model, ids[:start], ids[start:], window or model.window)
+
+
+def windows(model: LanguageModel, context: list[int], ids: list[int], window: int) -> list[Pair]:
+    """Cut ids that follow a context into (context, continuation) windows that score each id once.
+
+    A context that leaves no room for all of them loses its beginning. Without a context the first
+    id is not scored: there is nothing to predict it from.
+    """
+    if model.max_length is not None:
+        window = min(window, model.max_length)
+    stride = window // 2
+    if stride < 1:
+        raise ValueError(f"{model.name}: a window of {window} tokens is too short to score text")
+    whole = context + ids
+    first = max(1, len(context))
+    end = min(len(whole), first + window - min(first, window - stride))
+    pairs = [(whole[max(0, end - window) : first], whole[first:end])] if end > first else []
+    while end < len(whole):
+        first, end = end, min(len(whole), end + stride)
+        pairs.append((whole[first - (window - stride) : first], whole[first:end]))
+    return pairs
+
+
+def first_token_bits(model: LanguageModel, text: str) -> float:
+    """Return the bits of a text's first token where no BOS stands before it to predict it from.
+
+    Such a token is charged log2 of the vocabulary size, the cost of naming any token: a true code
+    length that flatters no model, where leaving the token out would.
+    """
+    has_bos = bool(model.encode_document(""))
+    return 0.0 if has_bos or not text else vocabulary_bits(model)
+
+
+def vocabulary_bits(model: LanguageModel) -> float:
+    """Return the bits that naming any token of the vocabulary takes."""
+    return math.log2(_vocab_size(model))
+
+
+def split_continuation(model: LanguageModel, context: str, continuation: str) -> Pair:
+    """Return the token ids of a context and of its continuation.
+
+    The continuation's ids are those it has in the joint text, as the model would write them. Where
+    the tokenizer joins the two (the context's ids do not begin the joint text's), the continuation
+    is encoded alone.
+    """
+    context_ids = model.encode_document(context)
+    joint_ids = model.encode_document(context + continuation)
+    if joint_ids[: len(context_ids)] == context_ids:
+        return context_ids, joint_ids[len(context_ids) :]
+    num_bos = len(model.encode_document(""))
+    return context_ids, model.encode_document(continuation)[num_bos:]
+
+
+def _vocab_size(model: LanguageModel) -> int:
+    return model.module.config.get_text_config().vocab_size
+
+
+def _check_pairs(pairs: Sequence[Pair], max_length: int | None) -> None:
+    for index, (context, continuation) in enumerate(pairs):
+        if not context or not continuation:
+            raise ValueError(f"pair {index} needs at least one token of context and continuation")
+        length = len(context) + len(continuation)
+        if max_length is not None and length > max_length:
+            raise ValueError(
+                f"pair {index} has {length} tokens, but the model covers {max_length} positions"
+            )
+
+
+def _batches(pairs: Sequence[Pair], batch_size: int, vocab_size: int) -> Iterator[list[int]]:
+    """Yield indices of pairs that go through the model together, longest first."""
+    order = sorted(
+        range(len(pairs)),
+        key=lambda index: len(pairs[index][0]) + len(pairs[index][1]),
+        reverse=True,
+    )
+    batch: list[int] = []
+    width, first_scored = 0, 0
+    for index in order:
+        context, continuation = pairs[index]
+        if batch:
+            num_scored = width - min(first_scored, len(context)) + 1
+            is_full = (len(batch) + 1) * num_scored * vocab_size > _MAX_LOGITS
+            if is_full or len(batch) == batch_size:
+                yield batch
+                batch = []
+        if not batch:
+            width, first_scored = len(context) + len(continuation), len(context)
+        first_scored = min(first_scored, len(context))
+        batch.append(index)
+    if batch:
+        yield batch
+
+
+@torch.inference_mode()
+def _batch_logprobs(model: LanguageModel, pairs: Sequence[Pair]) -> list[float]:
+    """Return the log-probability of each pair's continuation, by one right-padded forward pass."""
+    device = model.module.device
+    num_shared = shared_length([context for context, _ in pairs])
+    cache = prefilled(model.module, pairs[0][0][:num_shared], len(pairs))
+    num_shared = 0 if cache is None else num_shared
+    pairs = [(context[num_shared:], continuation) for context, continuation in pairs]
+    width = max(len(context) + len(continuation) for context, continuation in pairs)
+    rows = [context + continuation for context, continuation in pairs]
+    ids = torch.tensor([row + [0] * (width - len(row)) for row in rows], device=device)
+    lengths = torch.tensor([len(row) for row in rows], device=device).unsqueeze(-1)
+    starts = torch.tensor([len(context) for context, _ in pairs], device=device).unsqueeze(-1)
+    columns = torch.arange(width, device=device).expand(len(rows), -1)
+    seen = torch.ones(len(rows), num_shared, dtype=torch.long, device=device)
+    # Counted from the end, where the last column's logits, which predict nothing, come too.
+    num_kept = width - int(starts.min()) + 1
+    logits = model.module(
+        input_ids=ids,
+        attention_mask=torch.cat([seen, (columns < lengths).long()], dim=-1),
+        position_ids=columns + num_shared,
+        past_key_values=cache,
+        use_cache=cache is not None,
+        logits_to_keep=num_kept,
+    ).logits
+    offset = width - logits.shape[1]  # 0 for models that give all logits whatever they are asked
+    scored = (columns >= starts) & (columns < lengths)
+    row_of, column_of = scored.nonzero(as_tuple=True)
+    targets = ids[row_of, column_of]
+    logprobs = _target_logprobs(logits, row_of, column_of - 1 - offset, targets)
+    if logprobs.isnan().any():
+        raise ValueError(f"{model.name} gives NaN instead of probabilities; its weights are broken")
+    sums = torch.zeros(len(rows), dtype=torch.float64).index_add_(0, row_of.cpu(), logprobs)
+    return sums.tolist()
+
+
+def _target_logprobs(logits: Tensor, rows: Tensor, columns: Tensor, targets: Tensor) -> Tensor:
+    """Return log softmax of logits (B, T, V) at N (row, column, target) triples.
+
+    Returns (N,), fp64, on the CPU.
+    """
+    step = max(1, _LOGITS_AT_ONCE // logits.shape[-1])
+    parts: list[Tensor] = []
+    for start in range(0, len(targets), step):
+        these = slice(start, start + step)
+        chosen = logits[rows[these], columns[these]].float()
+        picked = chosen.gather(-1, targets[these].unsqueeze(-1)).squeeze(-1)
+        parts.append((picked - chosen.logsumexp(-1)).cpu().double())
+    return torch.cat(parts)

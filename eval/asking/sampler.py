@@ -1,0 +1,226 @@
+"""Responses from a model, greedy or sampled, in left-padded batches with a key-value cache.
+
+Not `transformers.generate`: that one fills every setting it was not given from the model's own
+generation_config (repetition penalties and the like), keeps finished rows in the batch, and draws a
+row's tokens from a generator that all rows share. Here nothing but the arguments decides, and no
+response depends on `batch_size` or on its neighbours, up to the rounding of the arithmetic.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import torch
+
+from eval.asking.decoding import Decoding, check_prompts, drawn, uniforms
+from eval.model import StopRequested
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from torch import Tensor
+    from transformers import PreTrainedTokenizerBase
+
+    from eval.model import LanguageModel
+
+Ending = Literal["eos", "stop", "length"]
+
+_INCOMPLETE = "\ufffd"  # what a decoder gives for a part of a UTF-8 character
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One response.
+
+    token_ids: all that the model wrote, the end token and tokens of a stop string included.
+    text: the response as a person reads it: without end token, cut before the stop string.
+    ended: by an end token, by a stop string, or because `max_new_tokens` were written.
+    """
+
+    token_ids: tuple[int, ...]
+    text: str
+    ended: Ending
+
+
+def generate(
+    model: LanguageModel,
+    prompts: Sequence[list[int]],
+    *,
+    max_new_tokens: int,
+    temperature: float = 0.0,
+    batch_size: int,
+    seed: int,
+    stop: Sequence[str] = (),
+    on_progress: Callable[[int], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> list[Generation]:
+    """Return one response to each prompt, in the order of the prompts.
+
+    temperature: 0 takes the likeliest token, otherwise logits are divided by it and a token is
+    drawn; what is drawn for prompt i depends on `seed` and i alone, so a prompt given twice gets
+    two different samples.
+    on_progress: called with the number of responses finished so far.
+
+    Raises ValueError for a prompt that is empty or leaves no room for `max_new_tokens` before the
+    model's position limit (nothing is cut), and StopRequested.
+    """
+    if model.module.training:
+        raise ValueError(
+            f"{model.name} is in training mode; its dropout would change the responses"
+        )
+    if temperature < 0 or max_new_tokens < 1:
+        raise ValueError(
+            f"temperature {temperature} and max_new_tokens {max_new_tokens} make no response"
+        )
+    check_prompts(prompts, max_new_tokens, model.max_length)
+    # Longest first: if a batch does not fit into memory, it is the first one.
+    order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]), reverse=True)
+    reader = _Reader(model, stop)
+    generations: dict[int, Generation] = {}
+    for start in range(0, len(order), batch_size):
+        chosen = order[start : start + batch_size]
+        rows = {index: prompts[index] for index in chosen}
+        picker = _Picker(model.name, temperature, seed, chosen, max_new_tokens)
+        for index, generation in _responses(model, rows, picker, reader, should_stop):
+            generations[index] = generation
+            if on_progress is not None:
+                on_progress(len(generations))
+    return [generations[index] for index in range(len(prompts))]
+
+
+def response_text(
+    tokenizer: PreTrainedTokenizerBase, prompt: Sequence[int], response: Sequence[int]
+) -> str:
+    """Return what the response adds to the decoded prompt: a leading space survives so."""
+    before = _decode(tokenizer, prompt).rstrip(_INCOMPLETE)
+    joint = _decode(tokenizer, [*prompt, *response])
+    if joint.startswith(before):
+        return joint[len(before) :]
+    return _decode(tokenizer, response)
+
+
+def _decode(tokenizer: PreTrainedTokenizerBase, token_ids: Sequence[int]) -> str:
+    text = tokenizer.decode(
+        list(token_ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
+    )
+    assert isinstance(text, str)
+    return text
+
+
+@torch.inference_mode()
+def _responses(
+    model: LanguageModel,
+    prompts: dict[int, list[int]],
+    picker: _Picker,
+    reader: _Reader,
+    should_stop: Callable[[], bool] | None,
+) -> Iterator[tuple[int, Generation]]:
+    """Yield (index of the prompt, its response) as rows of one batch finish."""
+    written: dict[int, list[int]] = {index: [] for index in prompts}
+    _heed(should_stop)
+    batch = Decoding(model.module, prompts, picker.max_new_tokens)
+    for step in range(picker.max_new_tokens):
+        tokens = picker.pick(batch.logits, batch.rows, step)
+        going_on: list[int] = []
+        for slot, (index, token) in enumerate(zip(batch.rows, tokens.tolist(), strict=True)):
+            response = written[index]
+            response.append(token)
+            is_last = step + 1 == picker.max_new_tokens
+            finished = reader.finished(prompts[index], response, is_last=is_last)
+            if finished is None:
+                going_on.append(slot)
+            else:
+                yield index, finished
+        if not going_on:
+            return
+        _heed(should_stop)
+        batch.advance(tokens, going_on)
+
+
+def _heed(should_stop: Callable[[], bool] | None) -> None:
+    if should_stop is not None and should_stop():
+        raise StopRequested
+
+
+class _Picker:
+    """Chooses each row's next token: the likeliest, or by a uniform number of the prompt's own."""
+
+    def __init__(
+        self, name: str, temperature: float, seed: int, indices: Sequence[int], max_new_tokens: int
+    ) -> None:
+        self.name = name
+        self.temperature = temperature
+        self.max_new_tokens = max_new_tokens
+        self.uniform_by_index = {
+            index: uniforms(seed, index, max_new_tokens)
+            for index in (indices if temperature > 0 else ())
+        }
+
+    def pick(self, logits: Tensor, rows: Sequence[int], step: int) -> Tensor:
+        """Return token ids (B,) for logits (B, V)."""
+        if logits.isnan().any():
+            raise ValueError(
+                f"{self.name} gives NaN instead of probabilities; its weights are broken"
+            )
+        if self.temperature == 0:
+            return logits.argmax(-1)
+        uniform = torch.tensor(
+            [[float(self.uniform_by_index[index][step])] for index in rows], device=logits.device
+        )
+        return drawn(torch.softmax(logits / self.temperature, -1), uniform).squeeze(-1)
+
+
+class StopStrings:
+    """Texts that end a response as soon as they stand in it."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, strings: Sequence[str]) -> None:
+        self.strings = [text for text in strings if text]
+        self._tokenizer = tokenizer
+        self._may_complete_stop: dict[int, bool] = {}
+
+    def text_before(self, prompt: Sequence[int], response: Sequence[int]) -> str | None:
+        """Return the text before a stop string that the newest token completed; None without."""
+        if not self._may_complete(response[-1]):
+            return None
+        text = response_text(self._tokenizer, prompt, response)
+        cuts = [place for place in map(text.find, self.strings) if place >= 0]
+        return text[: min(cuts)] if cuts else None
+
+    def _may_complete(self, token: int) -> bool:
+        """Return whether a stop string may end in this token.
+
+        Asked first, since decoding every response at every step is slow.
+        """
+        if token not in self._may_complete_stop:
+            text = _decode(self._tokenizer, [token])
+            # Decoded alone, a token can lose its leading space or be a part of a character.
+            self._may_complete_stop[token] = any(
+                last in text or last == " " or _INCOMPLETE in text
+                for last in (stop[-1] for stop in self.strings)
+            )
+        return self._may_complete_stop[token]
+
+
+class _Reader:
+    """Reads a growing response: has it ended, how, and what is its text."""
+
+    def __init__(self, model: LanguageModel, stop: Sequence[str]) -> None:
+        self.tokenizer = model.tokenizer
+        self.eos_token_ids = model.eos_token_ids
+        self.stop = StopStrings(model.tokenizer, stop)
+
+    def finished(
+        self, prompt: Sequence[int], response: list[int], *, is_last: bool
+    ) -> Generation | None:
+        """Return the response if its newest token ended it."""
+        if response[-1] in self.eos_token_ids:
+            text = response_text(self.tokenizer, prompt, response[:-1])
+            return Generation(tuple(response), text, "eos")
+        before = self.stop.text_before(prompt, response)
+        if before is not None:
+            return Generation(tuple(response), before, "stop")
+        if is_last:
+            text = response_text(self.tokenizer, prompt, response)
+            return Generation(tuple(response), text, "length")
+        return None

@@ -1,0 +1,105 @@
+"""A whole comparison: the rows, the tables beside them, and what has to be said of them.
+
+What comparison.json holds, but for the verdict of a gate (see `eval.comparison.gate`).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from eval.comparison.breakdown import GroupRow, by_group
+from eval.comparison.calibration_table import CalibrationRow, calibrations
+from eval.comparison.divergence_table import DivergenceRow, divergences
+from eval.comparison.flips import FlipRow, flips
+from eval.comparison.free_form import Prompt, side_by_side
+from eval.comparison.paired_results import WIN_RATE, row_items
+from eval.comparison.score_rows import Row, rows_of
+from eval.comparison.style_gains import Unlocked, unlocked
+from eval.results import ItemResult
+
+_LEVEL = 0.05  # of all intervals and tests here
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Models on the same items; each table says in its own file what it holds."""
+
+    baseline: str
+    models: tuple[str, ...]
+    rows: tuple[Row, ...]
+    styles: Unlocked
+    groups: tuple[GroupRow, ...]
+    flips: tuple[FlipRow, ...]
+    calibration: tuple[CalibrationRow, ...]
+    divergence: tuple[DivergenceRow, ...]
+    written: tuple[Prompt, ...]
+    notes: tuple[str, ...]
+
+
+def comparison(
+    results: Mapping[str, Sequence[ItemResult]],
+    baseline: str,
+    *,
+    pass_at: Sequence[int] = (),
+    trained_from: Mapping[str, str | None] | None = None,
+    notes: Sequence[str] = (),
+) -> Comparison:
+    """Compare all models with the baseline.
+
+    pass_at: see `eval.comparison.paired_results.row_items`. trained_from: see
+    `eval.comparison.divergence_table.divergences`. notes: what else is to be said, after our own
+    sentence on how many differences there are. Raises as `row_items`.
+    """
+    items = row_items(results, baseline, pass_at=pass_at)
+    rows = rows_of(items)
+    return Comparison(
+        baseline=baseline,
+        models=tuple(results),
+        rows=tuple(rows),
+        styles=unlocked(items, rows),
+        groups=tuple(by_group(items)),
+        flips=tuple(flips(items)),
+        calibration=tuple(calibrations(items)),
+        divergence=tuple(divergences(items, trained_from or {})),
+        written=tuple(side_by_side(results)),
+        notes=(
+            *_many_comparisons(rows, baseline),
+            *_other_windows(results),
+            *dict.fromkeys(notes),
+        ),
+    )
+
+
+def _many_comparisons(rows: Sequence[Row], baseline: str) -> list[str]:
+    """Say how many differences are shown and how many of them chance alone would make clear."""
+    shown = sum(row.delta_low is not None for row in rows)
+    rates = sum(row.metric.startswith(WIN_RATE) and row.low is not None for row in rows)
+    if shown + rates < 2:
+        return []
+    counted = [f"{shown} differences"] if shown else []
+    counted += [f"{rates} win rates"] if rates else []
+    tested = " Of McNemar's p, those adjusted for all of them (Holm 1979) can be trusted."
+    return [
+        f"{' and '.join(counted)} are shown: if no model differed from `{baseline}`, about "
+        f"{(shown + rates) * _LEVEL:.1f} of their 95% intervals would be clear by chance."
+        + (tested if any(row.p is not None for row in rows) else "")
+    ]
+
+
+def _other_windows(results: Mapping[str, Sequence[ItemResult]]) -> list[str]:
+    """Say which texts were read with different context, where one is longer than the least."""
+    windows: dict[str, dict[str, int]] = {}
+    longest: dict[str, int] = {}
+    for model, items in results.items():
+        for item in items:
+            if item.window:
+                windows.setdefault(item.task, {})[model] = item.window
+                longest[item.task] = max(longest.get(item.task, 0), item.num_tokens + 1)
+    notes: list[str] = []
+    for task, by_model in windows.items():
+        if len(set(by_model.values())) > 1 and longest[task] > min(by_model.values()):
+            said = ", ".join(f"`{model}` {number}" for model, number in by_model.items())
+            notes.append(
+                f"`{task}` was read with other context by each model ({said} tokens): their bits "
+                "per byte differ by that, too. Give all of them one `window`."
+            )
+    return notes

@@ -1,0 +1,140 @@
+"""`posttrain check`: whatever can be known to be wrong before anything expensive begins.
+
+Every row of local data is read, and where a tokenizer is there encoded as its stage will encode it.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib.util import find_spec
+
+from pipeline.checks.models import check_models
+from pipeline.checks.questions import check_questions
+from pipeline.checks.rows import CheckedRows, check_rows
+from pipeline.config.blocks import (
+    DataBlock,
+    DataForm,
+    StageConfig,
+    TrainingStage,
+)
+from pipeline.data.encoding.histogram import histogram
+from pipeline.data.encoding.pair_labels import check_labels
+from pipeline.data.reading.blocks import records
+from pipeline.data.reading.checks import DataCounts, check_data
+from pipeline.data.reading.records import PreferenceRow
+from pipeline.data.reading.tasks import check_task
+from pipeline.errors import PosttrainError
+from pipeline.plan.plan import Plan
+from pipeline.recipe.recipe import Recipe
+from pipeline.stages import stage_of
+
+INSTALL = "pip install 'posttrain[harness]'"
+
+# What each of transformers' trackers needs; others are none of ours to know.
+_NAMED_LIKE_THEIR_MODULES = (
+    *("wandb", "trackio", "mlflow", "clearml", "swanlab"),
+    *("codecarbon", "comet_ml", "dagshub", "dvclive", "neptune"),
+)
+_TRACKERS: Mapping[str, tuple[str, ...]] = {
+    "tensorboard": ("tensorboard", "tensorboardX"),
+    **{name: (name,) for name in _NAMED_LIKE_THEIR_MODULES},
+}
+
+_Source = tuple[DataBlock, tuple[DataForm, ...], bool]
+
+
+def check_all(plan: Plan) -> Iterator[str]:
+    """Check a recipe's data, rows and trackers; yield a line for each thing that was looked at.
+
+    Raises PosttrainError at the first thing that would stop a stage. Nothing is fetched.
+    """
+    recipe = plan.recipe
+    check_trackers(recipe, recipe.stages)
+    yield from check_recipe_data(recipe)
+    check_questions(recipe, recipe.stages)
+    made = {planned.name: planned.artifact for planned in plan.stages}
+    check_models(plan, recipe.stages, made, fetches=False)
+    for found in check_rows(plan, recipe.stages, made, fetches=False):
+        yield str(found)
+        if isinstance(found, CheckedRows):
+            yield from histogram(found.counts.lengths, found.counts.limit.max_length)
+
+
+def check_trackers(recipe: Recipe, names: Iterable[str]) -> None:
+    """Refuse a tracker in `report_to` that is not installed: training would stop as it begins."""
+    for name in names:
+        given = getattr(recipe.stages[name], "training_args", {}).get("report_to")
+        for tracker in [given] if isinstance(given, str) else given or ():
+            modules = _TRACKERS.get(tracker, ())
+            if modules and not any(find_spec(module) for module in modules):
+                message = f"`report_to` names {tracker}, which is not installed"
+                location = ("stages", name, "training_args", "report_to")
+                raise recipe.error(location, message, f"pip install {modules[0]}, or leave it out")
+
+
+def check_recipe_data(recipe: Recipe, names: Sequence[str] | None = None) -> Iterator[str]:
+    """Read every local file that the named stages (without names: all) use; yield a line a source.
+
+    What several stages read in the same way is read once. Raises PosttrainError at the first row
+    that cannot be used, and where lm-evaluation-harness is asked for and missing. Hub data is not
+    fetched, and generated tasks need no check. Imports no torch.
+    """
+    known: dict[str, DataCounts] = {}
+    benchmarks: dict[str, str] = {}
+    for name in names if names is not None else recipe.stages:
+        if getattr(recipe.stages[name], "harness", ()) and find_spec("lm_eval") is None:
+            raise PosttrainError(name, "lm-evaluation-harness is not installed", INSTALL)
+        for task in _tasks(recipe.stages[name]):
+            if task not in benchmarks:
+                benchmarks[task] = check_task(task, recipe.places)
+            if benchmarks[task]:
+                yield f"{name}: {benchmarks[task]}"
+        for source in _sources(recipe.stages[name]):
+            block, forms, held_out = source
+            if block.file is None or not forms:
+                continue
+            key = _what_is_read(source)
+            if key not in known:
+                known[key] = check_data(block, recipe.places, forms, held_out=held_out)
+            _check_labels(recipe, name, source)
+            yield f"{name}: {known[key]}"
+
+
+def _check_labels(recipe: Recipe, name: str, source: _Source) -> None:
+    """Refuse pairs whose `probability` or `margin` the loss of a `dpo` stage cannot use."""
+    config = recipe.stages[name]
+    if config.stage != "dpo" or not isinstance(config, TrainingStage):
+        return
+    settings = {**stage_of(config.stage).defaults(config), **config.training_args}
+    try:
+        check_labels(settings, name, probability=0.5, margin=1.0)
+    except PosttrainError:
+        pass
+    else:
+        return  # nothing that a row may say would be refused
+    block, forms, held_out = source
+    for row in records(block, recipe.places, forms, held_out=held_out):
+        if isinstance(row, PreferenceRow):
+            label = {"probability": row.probability, "margin": row.margin}
+            check_labels(settings, row.where, **label)
+
+
+def _sources(config: StageConfig) -> Iterator[_Source]:
+    """Yield a stage's data blocks, the forms it reads and whether it reads the held-out part."""
+    stage = stage_of(config.stage)
+    for field in (*config.trained_on, *config.measured_on):
+        forms = stage.measured_forms.get(field, stage.data_forms)
+        for block in getattr(config, field, ()):
+            yield block, forms, field in config.measured_on and block.holdout is not None
+
+
+def _tasks(config: StageConfig) -> Iterator[str]:
+    """Yield the names of the tasks that a stage trains on or asks, each once."""
+    fields = (*config.trained_on, *config.measured_on)
+    blocks = [block for field in fields for block in getattr(config, field, ())]
+    named = [*getattr(config, "tasks", ()), *(block.task for block in blocks)]
+    yield from dict.fromkeys(name for name in named if name is not None)
+
+
+def _what_is_read(source: _Source) -> str:
+    """Return a key that is equal where the same rows are read in the same way."""
+    block, forms, held_out = source
+    return f"{block.model_dump_json(exclude={'weight'})} {forms} {held_out}"

@@ -1,0 +1,372 @@
+"""The rows of training stages, encoded before anything runs just as the stages will encode them.
+
+What a template cannot render, a tokenizer cannot read, or `max_length` leaves no room for is found
+here, on all rows. The part of `check` that loads tokenizers, and with them torch: of local models,
+and of those that a stage was or will be made from. Where the tokenizer itself is still to be made,
+or data is to be fetched, nothing can be said yet.
+"""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from pipeline.checks.models import shape_of
+from pipeline.checks.overlaps import evaluations_of
+from pipeline.config.blocks import TrainingOnRows, WithTemplate
+from pipeline.config.references import HubModel, LocalModel, StageOutput, model_source
+from pipeline.config.stage import StageInput
+from pipeline.data.encoding.lengths import account, is_worth_a_warning
+from pipeline.data.reading.records import needs_template
+from pipeline.data.reading.tasks import FileRows, task_rows
+from pipeline.data.screening.screen import Screen
+from pipeline.errors import PosttrainError
+from pipeline.plan.followers import decontaminate_of
+from pipeline.recipe.checks.training import settings
+from pipeline.recipe.row_limit import row_limit
+from pipeline.stages import stage_of
+from pipeline.stages.ppo.config import PpoConfig
+from pipeline.stages.pretrain import NewModelBlock
+from pipeline.stages.sft import SftConfig
+from pipeline.store.hub_lock import model_commits, read_lock
+from pipeline.store.lineage import as_input
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from eval.model import Form
+    from pipeline.config.blocks import DataBlock, TrainingStage
+    from pipeline.config.references import Places
+    from pipeline.data.encoding.lengths import RowCounts
+    from pipeline.data.reading.records import Record
+    from pipeline.plan.plan import Plan
+    from pipeline.store.store import Artifact
+
+_WHOLE_GROUPS = ("reward_model", "dpo")  # kinds whose epoch leaves out what fills no batch
+
+
+@dataclass(frozen=True)
+class CheckedRows:
+    """What a stage will make of its rows. metrics: as the stage will report it."""
+
+    name: str
+    counts: RowCounts
+    metrics: dict[str, Any]
+
+    @property
+    def is_warning(self) -> bool:
+        """Whether more than a few rows are lost."""
+        return is_worth_a_warning(self.metrics)
+
+    def __str__(self) -> str:
+        return f"{self.name}: {'warning: ' if self.is_warning else ''}{account(self.metrics)}"
+
+
+@dataclass(frozen=True)
+class UncheckedRows:
+    """A stage whose rows cannot be encoded yet, and why."""
+
+    name: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.name}: how long its rows are is known once {self.why}"
+
+
+def check_rows(
+    plan: Plan, names: Iterable[str], made: Mapping[str, Artifact | None], *, fetches: bool
+) -> Iterator[CheckedRows | UncheckedRows]:
+    """Encode the rows of each named stage whose tokenizer and data are here; yield what came of it.
+
+    made: the results that are there, by stage. fetches: whether a tokenizer may be fetched from the
+    hub. Raises PosttrainError for what would stop the stage.
+    """
+    checks, asked = _Checks(plan, made, fetches=fetches), set(names)
+    for name, config in plan.recipe.stages.items():
+        if name in asked and isinstance(config, TrainingOnRows | PpoConfig):
+            yield checks.rows(name, config)
+
+
+@dataclass
+class _Checks:
+    """forms: how the models of stages checked so far will expect to be asked."""
+
+    plan: Plan
+    made: Mapping[str, Artifact | None]
+    fetches: bool
+    forms: dict[str, Form] = field(default_factory=dict[str, "Form"])
+    _tokenizers: dict[str, Any] = field(default_factory=dict[str, Any])
+    _by_stage: dict[str, Any] = field(default_factory=dict[str, Any])
+
+    def rows(self, name: str, config: TrainingOnRows | PpoConfig) -> CheckedRows | UncheckedRows:
+        """Return what a stage will make of its rows, or why that cannot be known yet."""
+        places = self.plan.recipe.places
+        source = self._tokenizer(_model(config))
+        if isinstance(source, str):
+            return UncheckedRows(name, source)
+        away = [block.label for block in _blocks(config) if not _is_here(block, places)]
+        if away:
+            return UncheckedRows(name, f"{', '.join(away)} is fetched from the hub")
+        rows = self._mixed(name, config)
+        tokenizer = self._with_templates(name, config, self._loaded(source), rows)
+        self._by_stage[name] = tokenizer
+        if isinstance(config, PpoConfig):
+            self._check_rewards(name, config, tokenizer)
+        counts, metrics = self._encoded(name, config, tokenizer, rows)
+        problem = counts.problem()
+        if problem:
+            field_name = "prompts" if isinstance(config, PpoConfig) else "data"
+            raise self.plan.recipe.error(("stages", name, field_name), *problem)
+        if isinstance(config, SftConfig) and config.packing:
+            self._check_packing(name, config, counts)
+        if config.stage in _WHOLE_GROUPS:
+            if counts.num_kept < config.batch_size:
+                message = f"`batch_size` {config.batch_size} is more than all "
+                message += f"{counts.num_kept} {counts.noun}"
+                location = ("stages", name, "batch_size")
+                raise self.plan.recipe.error(location, message, "lower `batch_size`")
+            metrics["rows_left_out_per_epoch"] = counts.num_kept % config.batch_size
+        return CheckedRows(name, counts, metrics)
+
+    def _mixed(self, name: str, config: TrainingOnRows | PpoConfig) -> list[Record]:
+        from pipeline.data.mixing import row_mixture
+        from pipeline.data.training_sources import row_sources
+
+        recipe = self.plan.recipe
+        forms = stage_of(config.stage).data_forms
+        seed = recipe.seed if config.seed is None else config.seed
+        sources = row_sources(config.sources, recipe.places, forms, self._screen(name, config))
+        return row_mixture(sources, seed=seed)[0]
+
+    def _with_templates(
+        self, name: str, config: TrainingOnRows | PpoConfig, tokenizer: Any, rows: Iterable[Record]
+    ) -> Any:
+        """Return a tokenizer with the chat templates of the stages before and of this one."""
+        is_trained = isinstance(config, TrainingOnRows)
+        asked = [(each, self.forms.get(each) == "chat") for each in self._before(_model(config))]
+        asked.append((name, is_trained and any(map(needs_template, rows))))
+        if tokenizer.chat_template and not any(self._asks(each) for each, _ in asked):
+            return tokenizer
+        from pipeline.models.chat_templates import give_template
+
+        recipe, tokenizer = self.plan.recipe, deepcopy(tokenizer)
+        commits = model_commits(recipe.path)
+        for each, is_chat in asked:
+            stage = recipe.stages[each]
+            if not isinstance(stage, WithTemplate):
+                continue
+            try:
+                given = give_template(tokenizer, stage, recipe.places, commits, is_chat=is_chat)
+            except PosttrainError as error:
+                location = ("stages", each, error.where)
+                raise recipe.error(location, error.message, error.hint) from error
+            if given.new_tokens and not isinstance(stage, TrainingOnRows):
+                message = f"the model has no token `{given.new_tokens[0]}` of the chat template"
+                hint = "`stage: sft` with this template adds and trains it"
+                raise recipe.error(("stages", each), message, hint)
+        return tokenizer
+
+    def _asks(self, name: str) -> bool:
+        stage = self.plan.recipe.stages[name]
+        return isinstance(stage, WithTemplate) and bool(
+            stage.chat_template or stage.chat_template_kwargs
+        )
+
+    def _before(self, reference: str) -> list[str]:
+        """Return the stages that a model will have gone through, which have no result yet."""
+        found: list[str] = []
+        before: Any = reference
+        while isinstance(before, str) and before.startswith("$"):
+            name = before.removeprefix("$")
+            if self.made.get(name) is not None:
+                break
+            found.insert(0, name)
+            before = getattr(self.plan.recipe.stages[name], "model", None)
+        return found
+
+    def _loaded(self, source: StageInput) -> Any:
+        """Return a tokenizer, loaded once."""
+        if source.path not in self._tokenizers:
+            from transformers.utils import logging
+
+            from pipeline.models.load import load_tokenizer
+
+            logging.disable_progress_bar()
+            self._tokenizers[source.path] = load_tokenizer(source)
+        return self._tokenizers[source.path]
+
+    def _known(self, reference: str) -> Any:
+        """Return the tokenizer of a reward model; None where it is not here yet."""
+        if reference.removeprefix("$") in self._by_stage and reference.startswith("$"):
+            return self._by_stage[reference.removeprefix("$")]
+        source = model_source(reference, self.plan.recipe.places)
+        if isinstance(source, LocalModel):
+            return self._loaded(StageInput(reference, "reward_model", str(source.path)))
+        artifact = self.made.get(source.name) if isinstance(source, StageOutput) else None
+        return None if artifact is None else self._loaded(as_input(artifact, artifact.name))
+
+    def _check_rewards(self, name: str, config: PpoConfig, policy: Any) -> None:
+        """Raise PosttrainError for a reward model to which the policy's tokens are others."""
+        from pipeline.rewards.vocabulary import check_vocabulary
+
+        for number, term in enumerate(config.reward):
+            own = None if term.model is None else self._known(term.model)
+            if own is None:
+                continue
+            rows = max(len(own), len(policy))  # of its embedding, which is looked at with it
+            try:
+                check_vocabulary(f"reward `{term.label}`", own, policy, rows)
+            except ValueError as error:
+                message, _, hint = str(error).partition("; ")
+                location = ("stages", name, "reward", number, "model")
+                raise self.plan.recipe.error(location, message, hint) from error
+
+    def _check_packing(self, name: str, config: SftConfig, counts: RowCounts) -> None:
+        """Raise PosttrainError where the model would see the other rows of a line.
+
+        That is asked of the model itself, or of one with its shape, if it is still to be made.
+        """
+        from eval.model import positions_of
+        from pipeline.models.load import load_policy
+        from pipeline.training.layouts import check_packing, line_length
+
+        source = self._there(config.model)
+        module = load_policy(source) if source else self._like(config.model)
+        if module is None:
+            return
+        asked = config.training_args.get("max_length")
+        length = line_length(asked, counts.longest_tokens, positions_of(module.config))
+        try:
+            check_packing(name, module, length)
+        except PosttrainError as error:
+            location = ("stages", name, "packing")
+            raise self.plan.recipe.error(location, error.message, error.hint) from error
+
+    def _there(self, reference: str) -> StageInput | None:
+        """Return a model that is there, with its weights."""
+        source = model_source(reference, self.plan.recipe.places)
+        if isinstance(source, LocalModel):
+            return StageInput(reference, "policy", str(source.path))
+        if isinstance(source, HubModel):
+            return None
+        artifact = self.made.get(source.name)
+        return None if artifact is None else as_input(artifact, source.name)
+
+    def _like(self, reference: str) -> Any:
+        """Return a random model of the shape of one that a stage will make; None of a hub model."""
+        import torch
+        from transformers import AutoModelForCausalLM
+
+        shape = shape_of(self.plan, reference, self.made, fetches=False)
+        if shape is None:
+            return None
+        with torch.random.fork_rng([]):
+            return AutoModelForCausalLM.from_config(shape.config)
+
+    def _tokenizer(self, reference: str) -> StageInput | str:
+        """Return where the tokenizer of a model lies, or what must be done before it is there."""
+        plan = self.plan
+        try:
+            source = model_source(reference, plan.recipe.places)
+        except ValueError as error:
+            raise PosttrainError(reference, str(error)) from error
+        if isinstance(source, LocalModel):
+            return StageInput(reference, "policy", str(source.path))
+        if isinstance(source, HubModel):
+            if not self.fetches:
+                return f"the tokenizer of {source.id} is fetched from the hub"
+            revision = source.revision or read_lock(plan.recipe.path).get(f"models/{source.id}")
+            return StageInput(reference, "policy", source.id, revision=revision)
+        artifact, config = self.made.get(source.name), plan.recipe.stages[source.name]
+        if artifact is not None:
+            return as_input(artifact, source.name)
+        before = getattr(config, "model", None)
+        if isinstance(before, NewModelBlock):
+            before = before.tokenizer
+        return self._tokenizer(before) if isinstance(before, str) else f"`{source.name}` has run"
+
+    def _encoded(
+        self,
+        name: str,
+        config: TrainingOnRows | PpoConfig,
+        tokenizer: Any,
+        rows: Sequence[Record],
+    ) -> tuple[RowCounts, dict[str, Any]]:
+        from pipeline.data.encoding.examples import encode_records
+        from pipeline.data.encoding.pairs import encode_pairs, held_out_pairs
+        from pipeline.data.encoding.prompts import encode_prompts
+        from pipeline.data.reading.blocks import held_out_records
+        from pipeline.data.reading.records import ChatRow, PreferenceRow
+
+        recipe = self.plan.recipe
+        forms, limit = stage_of(config.stage).data_forms, row_limit(recipe, config)
+        if isinstance(config, PpoConfig):
+            form = self._form(config.model, tokenizer)
+            _, report = encode_prompts(rows, tokenizer, limit=limit, form=form)
+            return report, report.metrics()
+        evaluates = settings(recipe, config).get("eval_strategy", "no") not in ("no", False)
+        if config.stage == "sft":
+            _, report = encode_records(rows, tokenizer, limit=limit)
+            is_chat = any(isinstance(row, ChatRow) for row in rows)
+            self._set_form(name, tokenizer, is_chat=is_chat)
+            unseen = held_out_records(config, recipe.places, forms)
+            _, kept_out = encode_records(
+                unseen, tokenizer, limit=limit, name="held-out rows", may_be_none=not evaluates
+            )
+            return report, report.metrics() | kept_out.held_out_metrics()
+        _, report = encode_pairs(rows, tokenizer, limit=limit)
+        is_chat = any(isinstance(row, PreferenceRow) and row.prompt for row in rows)
+        self._set_form(name, tokenizer, is_chat=is_chat)
+        _, kept_out = held_out_pairs(
+            config, recipe.places, forms, tokenizer, limit=limit, may_be_none=not evaluates
+        )
+        return report, report.metrics() | kept_out.held_out_metrics()
+
+    def _screen(self, name: str, config: TrainingStage) -> Screen | None:
+        """Return what takes copies and test items out of the rows; None where nothing is."""
+        recipe = self.plan.recipe
+        policy = decontaminate_of(recipe, name)
+        if policy != "drop" and not any(block.dedup for block in config.sources):
+            return None
+        evaluations = evaluations_of(recipe, name) if policy == "drop" else []
+        return Screen(policy, evaluations, config.sources, recipe.places, reads_hub=False)
+
+    def _set_form(self, name: str, tokenizer: Any, *, is_chat: bool) -> None:
+        self.forms[name] = "chat" if tokenizer.chat_template and is_chat else "document"
+
+    def _form(self, model: str, tokenizer: Any) -> Form:
+        """Return how the model of a reference expects to be asked."""
+        name: str | None = model.removeprefix("$") if model.startswith("$") else None
+        while name is not None:
+            artifact = self.made.get(name)
+            if artifact is not None and "form" in artifact.properties:
+                return artifact.properties["form"]
+            if name in self.forms:
+                return self.forms[name]
+            before = getattr(self.plan.recipe.stages[name], "model", None)
+            is_stage = isinstance(before, str) and before.startswith("$")
+            name = before.removeprefix("$") if is_stage and isinstance(before, str) else None
+        return "chat" if tokenizer.chat_template else "document"
+
+
+def _model(config: TrainingStage) -> str:
+    model = getattr(config, "model", None)
+    assert isinstance(model, str), "a stage that reads rows trains a model that is there"
+    return model
+
+
+def _blocks(config: TrainingStage) -> tuple[DataBlock, ...]:
+    return (*config.sources, *config.eval_data)
+
+
+def _is_here(block: DataBlock, places: Places) -> bool:
+    """Whether a source's rows can be read without fetching any."""
+    if block.hub is not None:
+        return False
+    if block.task is None:
+        return True
+    try:
+        return all(isinstance(rows, FileRows) for rows in task_rows(block.task, places).values())
+    except ValueError:  # said where tasks are checked
+        return False

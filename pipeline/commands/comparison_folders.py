@@ -1,0 +1,53 @@
+"""Where comparisons without a recipe go, and what is called how in them. Compares nothing."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+from pipeline.errors import PosttrainError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from pipeline.store.store import Store
+
+COMPARISON = "comparison.json"
+_LONGEST_PART = 40  # characters of a model's name in the folder's
+
+
+def read_comparison(folder: Path) -> dict[str, Any]:
+    """Return what comparison.json in a folder says."""
+    return json.loads((folder / COMPARISON).read_text(encoding="utf-8"))
+
+
+def target_of(names: Sequence[str], store: Store, out: Path | None) -> Path:
+    """Return where the result of comparing models of these names goes."""
+    return (out or store.runs / "compare" / "-vs-".join(map(_in_a_path, names))).absolute()
+
+
+def short_names(models: Sequence[str]) -> list[str]:
+    """Return what models are called in tables: the last part of each name, where that is enough."""
+    if len(models) < 2:
+        raise PosttrainError("posttrain compare", "takes two models or more", "name another one")
+    for index, name in enumerate(models):
+        if name in models[:index]:
+            raise PosttrainError(name, "is named twice", "name each model once")
+    short = [name.rstrip("/").rpartition("/")[2].rpartition(":")[2] for name in models]
+    return short if all(short) and len(set(short)) == len(short) else list(models)
+
+
+def _in_a_path(name: str) -> str:
+    """Return a model's name as a part of a file name."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip(".-")[-_LONGEST_PART:] or "model"
+
+
+def check_target(target: Path) -> None:
+    """Refuse to replace anything but an earlier comparison."""
+    if target.is_dir() and not any(target.iterdir()):
+        return
+    if target.exists() and not (target / COMPARISON).is_file():
+        message = "is there and holds no comparison, so it is not replaced"
+        raise PosttrainError(str(target), message, "name another folder with --out")

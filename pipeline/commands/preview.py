@@ -1,0 +1,223 @@
+"""`posttrain check --show-mask`: the first rows of a stage as its model will see them.
+
+For stages that read prompts: with demonstrations, with preference pairs, or alone. The one part of
+`check` that loads a tokenizer, and with it torch. What a model is trained to write (of a pair, both
+responses; of a prompt alone, what it will write there) is green on a terminal and stands between «
+and » elsewhere. What only spells a control token stands in double brackets: [[<|end|>]].
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from pipeline.config.blocks import TrainingStage, WithTemplate
+from pipeline.config.references import LocalModel, StageOutput, model_source
+from pipeline.config.stage import StageInput
+from pipeline.data.encoding.lengths import account
+from pipeline.data.reading.records import needs_template
+from pipeline.errors import printable
+from pipeline.recipe.row_limit import row_limit
+from pipeline.stages import stage_of
+from pipeline.store.hub_lock import model_commits, read_lock
+from pipeline.store.lineage import as_input, verify_closure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from rich.console import Console
+    from rich.text import Text
+
+    from eval.model import Form
+    from pipeline.config.blocks import DataBlock, DataForm, StageConfig
+    from pipeline.data.encoding.lengths import Limit
+    from pipeline.data.encoding.pairs import EncodedPair
+    from pipeline.data.reading.records import Record
+    from pipeline.plan.plan import Plan
+
+_Segments = list[tuple[str, bool]]
+_WITH_PROMPTS = frozenset({"chat", "prompt_completion", "preference", "prompt"})
+_TO_BE_WRITTEN = "..."
+
+
+def print_masks(plan: Plan, stage_name: str, *, rows: int, console: Console) -> None:
+    """Print the first `rows` rows of each source of a stage, what the model writes marked.
+
+    Raises PosttrainError for stages that read no prompts, and when the model's stage has not run.
+    """
+    config = plan.stage(stage_name).config
+    if not isinstance(config, TrainingStage) or not _reads_prompts(config):
+        others = [each.name for each in plan.stages if _reads_prompts(each.config)]
+        hint = f"there is {', '.join(others)}" if others else "this recipe has none"
+        message = (
+            f"--show-mask shows stages that read prompts, and `{stage_name}` is of the kind "
+            f"{config.stage}"
+        )
+        raise plan.recipe.error(("stages", stage_name, "stage"), message, hint)
+    source = _model(plan, stage_name, config)
+    from pipeline.models.load import load_tokenizer
+
+    tokenizer = load_tokenizer(source)
+    stage = stage_of(config.stage)
+    if isinstance(config, WithTemplate):
+        from pipeline.models.chat_templates import give_template
+
+        is_chat = any(map(needs_template, _first(plan, config, stage.data_forms, rows)))
+        commits = model_commits(plan.recipe.path)
+        give_template(tokenizer, config, plan.recipe.places, commits, is_chat=is_chat)
+    show: Callable[..., None] = _print_examples
+    if "prompt" in stage.data_forms:
+        guessed: Form = "chat" if tokenizer.chat_template else "document"
+        show = partial(_print_prompts, form=source.properties.get("form") or guessed)
+    elif "preference" in stage.data_forms:
+        show = _print_pairs
+    limit = row_limit(plan.recipe, config)
+    for block in config.sources:
+        show(plan, block, tokenizer, rows=rows, limit=limit, console=console)
+
+
+def _first(
+    plan: Plan, config: TrainingStage, forms: tuple[DataForm, ...], rows: int
+) -> Iterator[Record]:
+    """Yield the rows of each source that are shown."""
+    from pipeline.data.reading.blocks import records
+
+    for block in config.sources:
+        yield from islice(records(block, plan.recipe.places, forms), rows)
+
+
+def _reads_prompts(config: StageConfig) -> bool:
+    return not _WITH_PROMPTS.isdisjoint(stage_of(config.stage).data_forms)
+
+
+def _model(plan: Plan, stage_name: str, config: TrainingStage) -> StageInput:
+    """Return the model that the stage trains; its tokenizer lies in the same place."""
+    location = ("stages", stage_name, "model")
+    reference = getattr(config, "model", None)
+    assert isinstance(reference, str), "a stage that reads prompts trains a model that is there"
+    try:
+        source = model_source(reference, plan.recipe.places)
+    except ValueError as error:
+        raise plan.recipe.error(location, str(error)) from error
+    if isinstance(source, StageOutput):
+        artifact = plan.stage(source.name).artifact
+        if artifact is None:
+            message = f"`{source.name}` has not run yet, so there is no tokenizer to show rows with"
+            hint = f"first `posttrain run {plan.recipe.path} --until {source.name}`"
+            raise plan.recipe.error(location, message, hint)
+        verify_closure(artifact)
+        return as_input(artifact, source.name)
+    if isinstance(source, LocalModel):
+        return StageInput(reference, "policy", str(source.path))
+    revision = source.revision or read_lock(plan.recipe.path).get(f"models/{source.id}")
+    return StageInput(reference, "policy", source.id, revision=revision)
+
+
+def _print_examples(
+    plan: Plan, block: DataBlock, tokenizer: Any, *, rows: int, limit: Limit, console: Console
+) -> None:
+    from pipeline.data.encoding.examples import encode_records, mask_segments
+    from pipeline.data.reading.blocks import records
+
+    found = records(block, plan.recipe.places, stage_of("sft").data_forms)
+    examples, report = encode_records(islice(found, rows), tokenizer, limit=limit)
+    for example in examples:
+        num_trained = sum(label >= 0 for label in example.labels)
+        counts = f"{len(example.input_ids)} tokens, {num_trained} trained"
+        _print(f"{example.where}: {counts}", console, style="bold")
+        shown = _marked(mask_segments(example, tokenizer), is_terminal=console.is_terminal)
+        console.print(shown, soft_wrap=True)
+    share = report.num_trained_tokens / report.num_tokens
+    _print(
+        f"{block.label}: {account(report.metrics())}; tokens {report.num_tokens}, of them "
+        f"trained: {report.num_trained_tokens} ({share:.0%})",
+        console,
+    )
+
+
+def _print_pairs(
+    plan: Plan, block: DataBlock, tokenizer: Any, *, rows: int, limit: Limit, console: Console
+) -> None:
+    from pipeline.data.encoding.pairs import encode_pairs
+    from pipeline.data.reading.blocks import records
+    from pipeline.data.reading.formats import PreferenceRow
+
+    found = records(block, plan.recipe.places, ("preference",))
+    usable = (row for row in found if isinstance(row, PreferenceRow))
+    pairs, report = encode_pairs(islice(usable, rows), tokenizer, limit=limit)
+    for pair in pairs:
+        counts = (
+            f"prompt {len(pair.prompt_ids)} tokens, chosen {len(pair.chosen_ids)}, "
+            f"rejected {len(pair.rejected_ids)}"
+        )
+        flaw = f"; flaw: {pair.flaw}" if pair.flaw else ""
+        _print(f"{pair.where}: {counts}{flaw}", console, style="bold")
+        shown = _marked(_pair_segments(pair, tokenizer), is_terminal=console.is_terminal)
+        console.print(shown, soft_wrap=True)
+    _print(
+        f"{block.label}: {account(report.metrics())}; tokens {report.num_tokens}",
+        console,
+    )
+
+
+def _print_prompts(
+    plan: Plan,
+    block: DataBlock,
+    tokenizer: Any,
+    *,
+    form: Form,
+    rows: int,
+    limit: Limit,
+    console: Console,
+) -> None:
+    from pipeline.data.encoding.prompts import encode_prompts
+    from pipeline.data.encoding.tokens import TextEncoder
+    from pipeline.data.reading.blocks import records
+    from pipeline.data.reading.records import PromptRow
+
+    found = records(block, plan.recipe.places, ("prompt",))
+    usable = (row for row in found if isinstance(row, PromptRow))
+    prompts, report = encode_prompts(islice(usable, rows), tokenizer, limit=limit, form=form)
+    for prompt in prompts:
+        counts = f"{len(prompt.ids)} tokens, a {'chat' if prompt.is_chat else 'text to continue'}"
+        columns = f"; columns: {', '.join(prompt.columns)}" if prompt.columns else ""
+        _print(f"{prompt.where}: {counts}{columns}", console, style="bold")
+        segments = [(TextEncoder(tokenizer).shown(prompt.ids), False), (_TO_BE_WRITTEN, True)]
+        console.print(_marked(segments, is_terminal=console.is_terminal), soft_wrap=True)
+    _print(
+        f"{block.label}: {account(report.metrics())}; tokens {report.num_tokens}",
+        console,
+    )
+
+
+def _pair_segments(pair: EncodedPair, tokenizer: Any) -> _Segments:
+    from pipeline.data.encoding.tokens import TextEncoder
+
+    prompt, chosen, rejected = (
+        TextEncoder(tokenizer).shown(ids)
+        for ids in (pair.prompt_ids, pair.chosen_ids, pair.rejected_ids)
+    )
+    return [
+        (f"{prompt}\nchosen: ", False),
+        (chosen, True),
+        ("\nrejected: ", False),
+        (rejected, True),
+    ]
+
+
+def _marked(segments: _Segments, *, is_terminal: bool) -> Text:
+    from rich.text import Text
+
+    text = Text()
+    for segment, is_trained in segments:
+        said = printable(segment)
+        if is_terminal:
+            text.append(said, style="green" if is_trained else "dim")
+        else:
+            text.append(f"«{said}»" if is_trained else said)
+    return text
+
+
+def _print(line: str, console: Console, *, style: str | None = None) -> None:
+    console.print(printable(line), style=style, markup=False, highlight=False, soft_wrap=True)

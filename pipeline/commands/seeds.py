@@ -1,0 +1,119 @@
+"""`posttrain run RECIPE --seeds 1,2,3`: the recipe once a seed, its comparisons pooled over them.
+
+    runs/<recipe>/seed-<n>/             run.json and links, as of any run
+    runs/<recipe>/seeds/<stage>.json    a compare stage pooled over the seeds
+
+Each run is an ordinary one with another `seed`: stages with a seed of their own, and those that a
+seed does not change, are the same in all of them and run once.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
+
+from eval.comparison.gate import judge
+from eval.comparison.pool import as_row, pool
+from pipeline.errors import PosttrainError
+from pipeline.measuring.model_scores import read_items
+from pipeline.recipe.recipe import Recipe
+from pipeline.run.runner import Selection, run
+from pipeline.stages.compare import COMPARISON, CompareConfig, bounds
+from pipeline.store.manifest import write_sealed
+from pipeline.store.store import Artifact, Store, read_json, verify
+
+if TYPE_CHECKING:
+    from pipeline.run.record import Outcome
+
+_SEEDS_BELOW = 2**32  # as of a recipe's `seed`
+_OF_SEEDS = re.compile(r"seeds|seed-\d+")
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """Read `1,2,3`: whole numbers from 0, each once; PosttrainError for anything else."""
+    seeds: list[int] = []
+    for part in (part.strip() for part in text.split(",")):
+        if not re.fullmatch(r"[0-9]{1,10}", part) or int(part) >= _SEEDS_BELOW:
+            raise PosttrainError(
+                "--seeds",
+                f"`{part[:40]}` is not a seed: a whole number from 0 to {_SEEDS_BELOW - 1}",
+                "write for example --seeds 1,2,3",
+            )
+        if int(part) in seeds:
+            raise PosttrainError("--seeds", f"the seed {int(part)} is there twice", "name it once")
+        seeds.append(int(part))
+    return tuple(seeds)
+
+
+def run_seeds(
+    recipe: Recipe,
+    store: Store,
+    seeds: Sequence[int],
+    *,
+    selection: Selection | None = None,
+    resume_anyway: bool = False,
+    say: Callable[[str], None] = lambda line: None,
+) -> dict[str, dict[str, Any]]:
+    """Run the recipe once a seed; return each selected compare stage, pooled, by its name.
+
+    What is returned is written to runs/<recipe>/seeds/<stage>.json: `rows` are those of
+    `eval.comparison.pool`, in the order of `seeds`.
+
+    Raises as `pipeline.run.runner.run` does; a seed that ended is kept, and cached the next time.
+    """
+    for name in recipe.stages:
+        if _OF_SEEDS.fullmatch(name):
+            raise recipe.error(
+                ("stages", name), f"with --seeds the name `{name}` is taken", "rename the stage"
+            )
+    selection = selection or Selection()
+    runs: list[dict[str, Outcome]] = []
+    for number, seed in enumerate(seeds, 1):
+        say(f"seed {seed} ({number} of {len(seeds)})")
+        outcomes = run(
+            recipe.with_seed(seed),
+            store,
+            selection=selection,
+            resume_anyway=resume_anyway,
+            say=say,
+        )
+        runs.append({outcome.name: outcome for outcome in outcomes})
+        made = {outcome.artifact.fingerprint for outcome in outcomes}
+        selection = replace(selection, spared=selection.spared | made)
+    pooled: dict[str, dict[str, Any]] = {}
+    folder = store.runs / recipe.name / "seeds"
+    for name, outcome in runs[0].items():
+        if outcome.artifact.produces == "comparison":
+            artifacts = [outcomes[name].artifact for outcomes in runs]
+            config = recipe.stages[name]
+            assert isinstance(config, CompareConfig)
+            pooled[name] = _pooled(name, config, seeds, artifacts, store)
+            folder.mkdir(exist_ok=True)
+            write_sealed(folder / f"{name}.json", pooled[name])
+    return pooled
+
+
+def _pooled(
+    name: str,
+    config: CompareConfig,
+    seeds: Sequence[int],
+    artifacts: Sequence[Artifact],
+    store: Store,
+) -> dict[str, Any]:
+    for artifact in artifacts:
+        verify(artifact)
+    first = read_json(artifacts[0], COMPARISON)
+    try:
+        results = [read_items(artifact.path) for artifact in artifacts]
+        rows = pool(results, first["baseline"], pass_at=config.pass_at)
+        gate = judge([as_row(row) for row in rows], bounds(config.gate), first["baseline"])
+    except ValueError as error:
+        raise PosttrainError(name, str(error)) from error
+    return {
+        "baseline": first["baseline"],
+        "models": first["models"],
+        "seeds": list(seeds),
+        "comparisons": [str(artifact.path.relative_to(store.runs)) for artifact in artifacts],
+        "rows": [asdict(row) for row in rows],
+        "gate": asdict(gate) if config.gate else None,
+    }

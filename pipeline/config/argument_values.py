@@ -1,0 +1,181 @@
+"""What a value of `training_args` may be: its type, one of its choices, within its range.
+
+Types and choices are upstream's, read from its source; ranges are what the arithmetic behind a
+field can do. Which fields a recipe may set at all is decided in training_args.py.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+from typing import Any, cast
+
+from pipeline.config import annotations
+from pipeline.config.trainer_fields import compared_with, enumeration, fields
+from pipeline.errors import closest
+from pipeline.text.values import shown
+
+LARGEST_INT = 2**63 - 1  # torch, numpy and Arrow count in 64 bits
+LARGEST_FLOAT = 3.4028234663852886e38  # of fp32, in which the arithmetic is done
+_WHOLE_FLOATS = 2**53  # beyond, a float no longer tells one whole number from the next
+
+_ABOVE_ZERO = frozenset(
+    {
+        *("max_steps", "num_train_epochs", "save_steps", "logging_steps", "eval_steps"),
+        *("per_device_train_batch_size", "per_device_eval_batch_size", "eval_accumulation_steps"),
+        *("max_length", "pad_to_multiple_of", "torch_empty_cache_steps", "ddp_bucket_cap_mb"),
+        *("dataloader_prefetch_factor", "precompute_ref_batch_size", "ref_model_sync_steps"),
+        *("total_episodes", "num_ppo_epochs", "num_mini_batches", "temperature", "adam_epsilon"),
+        *("max_completion_length", "max_prompt_length", "rollout_batch_size", "ddp_timeout"),
+        *("scoring_batch_size", "target_approx_kl", "cliprange", "dataset_num_proc", "beta"),
+    }
+)
+_NOT_NEGATIVE = frozenset(
+    {
+        *("learning_rate", "weight_decay", "warmup_steps", "max_grad_norm", "eval_delay"),
+        *("critic_learning_rate", "critic_warmup_rollouts", "vf_coef", "entropy_coef"),
+        *("kl_loss_coef", "gamma", "lam", "adam_beta1", "adam_beta2", "label_smoothing"),
+        *("label_smoothing_factor", "neftune_noise_alpha", "dataloader_num_workers"),
+        *("router_aux_loss_coef", "save_total_limit", "ref_model_mixup_alpha"),
+    }
+)
+_AT_MOST: Mapping[str, float] = {
+    **dict.fromkeys(("gamma", "lam", "cliprange", "ref_model_mixup_alpha"), 1),
+    "num_train_epochs": _WHOLE_FLOATS,
+    "ddp_timeout": timedelta.max // timedelta(seconds=1),
+}
+# Shares that divide by what is left of 1.
+_BELOW_ONE = frozenset({"adam_beta1", "adam_beta2", "label_smoothing_factor"})
+_MOST_SAID = 8  # choices that a line has room for
+_COMPARED = ("loss_type", "f_divergence_type")  # fields whose choices only TRL's trainers know
+_WITH_WORKERS = ("dataloader_prefetch_factor", "dataloader_persistent_workers")
+
+
+def value_problem(key: str, value: Any, class_name: str) -> tuple[str, str] | None:
+    """Return (what is wrong, what to do) with the value of a field of a config class, or None."""
+    annotation = fields(class_name)[key].annotation
+    known = _choices(key, annotation, class_name)
+    if known and not (value is None and annotations.takes_nothing(annotation)):
+        found = choice_problem(key, value, known, takes_list="list" in annotation)
+        if found:
+            return found
+    wanted = annotations.wanted(value, annotation)
+    if value is None and (wanted or key in _ABOVE_ZERO | _NOT_NEGATIVE):
+        return f"`{key}` is empty", f"write {wanted or 'a number'}, or leave it out"
+    if wanted:
+        return f"`{key}` is {shown(value)}, not {wanted}", repair(value, wanted)
+    return _out_of_range(key, value)
+
+
+def json_schema(key: str, class_name: str) -> dict[str, Any]:
+    """Return the JSON Schema of what `value_problem` lets pass, as far as one can say it."""
+    annotation = fields(class_name)[key].annotation
+    known = _choices(key, annotation, class_name)
+    if known:
+        one = {"enum": [*known, *([None] if annotations.names_nothing(annotation) else [])]}
+        is_list = "list" in annotation
+        return {"anyOf": [one, {"type": "array", "items": one}]} if is_list else one
+    bounds: dict[str, Any] = {}
+    if key in _ABOVE_ZERO and key != "max_steps":
+        bounds["exclusiveMinimum"] = 0
+    if key in _NOT_NEGATIVE:
+        bounds["minimum"] = 0
+    if key in _AT_MOST:
+        bounds["maximum"] = _AT_MOST[key]
+    if key in _BELOW_ONE:
+        bounds["exclusiveMaximum"] = 1
+    return {**annotations.json_type(annotation), **bounds}
+
+
+def together_problem(given: Mapping[str, Any]) -> tuple[str, str, str] | None:
+    """Return (key, what is wrong, what to do) where one argument needs another, or None."""
+    for key in _WITH_WORKERS:
+        if given.get(key) and not given.get("dataloader_num_workers"):
+            message = f"`{key}` is of worker processes, and there are none"
+            return key, message, "write `dataloader_num_workers`, or leave it out"
+    weights, losses = given.get("loss_weights"), given.get("loss_type", ())
+    count = 1 if isinstance(losses, str) else len(losses)
+    if isinstance(weights, list) and len(weights) != count:  # pyright: ignore[reportUnknownArgumentType]
+        message = f"`loss_weights` has {len(weights)} of them, and `loss_type` {count}"  # pyright: ignore[reportUnknownArgumentType]
+        return "loss_weights", message, "write one for each"
+    return None
+
+
+def number_problem(key: str, value: Any) -> tuple[str, str] | None:
+    """Return what is wrong with a number that no arithmetic here can hold, or None."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    if isinstance(value, int) and abs(value) > LARGEST_INT:
+        return (
+            f"`{key}` is {shown(value)}",
+            f"it must be at most {LARGEST_INT}: 64 bits hold no more",
+        )
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"`{key}` is {shown(value)}", "write a finite number"
+    if isinstance(value, float) and not abs(value) <= LARGEST_FLOAT:
+        hint = f"it must be at most {LARGEST_FLOAT:.3g}: 32-bit floats hold no more"
+        return f"`{key}` is {shown(value)}", hint
+    return None
+
+
+def choice_problem(
+    key: str, value: Any, known: Iterable[Any], *, takes_list: bool = False
+) -> tuple[str, str] | None:
+    """Return what is wrong with a value that is none of those known, and the nearest; or None."""
+    known = tuple(known)
+    given = _listed(value) if takes_list else [value]
+    wrong = [each for each in given if not any(each == one for one in known)]
+    if not wrong and given:
+        return None
+    each: Any = wrong[0] if wrong else value
+    hint = closest(each, known) if isinstance(each, str) else ""
+    if len(known) > _MOST_SAID:
+        some = ", ".join(f"`{each}`" for each in known[:: max(1, len(known) // 4)])
+        message = f"`{key}` is {shown(each)}, none of its {len(known)} choices"
+        return message, hint or f"for example {some}"
+    *first, last = (f"`{each}`" for each in known)
+    said = f"{', '.join(first)} or {last}" if first else last
+    return f"`{key}` is {shown(each)}, not {said}", hint or "write one of these"
+
+
+def _listed(value: Any) -> list[Any]:
+    return cast("list[Any]", value) if isinstance(value, list) else [value]
+
+
+def repair(value: Any, wanted: str) -> str:
+    """Return what to do about a value of another type."""
+    if isinstance(value, str):
+        try:
+            float(value)
+        except ValueError:
+            is_quoted = value in ("true", "false")
+        else:
+            is_quoted = "number" in wanted
+        if is_quoted:
+            return "write it without quotes"
+    return f"write {wanted}"
+
+
+def _choices(key: str, annotation: str, class_name: str) -> tuple[Any, ...]:
+    """Return the values that upstream knows of a field; () where any will do."""
+    literal = annotations.choices(annotation)
+    if literal:
+        return literal
+    for name in annotations.class_names(annotation):
+        found = enumeration(name)
+        if found and annotation.startswith((name, f"{name} |")):
+            return tuple(sorted(found))
+    return tuple(sorted(compared_with(class_name, key))) if key in _COMPARED else ()
+
+
+def _out_of_range(key: str, value: Any) -> tuple[str, str] | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    if key in _ABOVE_ZERO and value <= 0 and not (key == "max_steps" and value == -1):
+        return f"`{key}` is {shown(value)}", "it must be above 0"
+    if key in _NOT_NEGATIVE and value < 0:
+        return f"`{key}` is {shown(value)}", "it must not be negative"
+    if key in _AT_MOST and value > _AT_MOST[key]:
+        return f"`{key}` is {shown(value)}", f"it must be at most {_AT_MOST[key]}"
+    if key in _BELOW_ONE and value >= 1:
+        return f"`{key}` is {shown(value)}", "it must be below 1"
+    return number_problem(key, value)

@@ -1,0 +1,57 @@
+"""A term of a reward, as a recipe writes it: to learn from, or to judge responses by."""
+
+from collections.abc import Collection
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from pipeline.config.blocks import NAME, OR_ONE, Block, ObjectName, RewardModelRef
+
+ALL_TASKS = "all"
+SourceNames = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], OR_ONE]
+
+
+class RewardBlock(Block):
+    """One term of the reward: exactly one of `model`, `use` and `verify`.
+
+    model: a reward model; it reads prompt and response as token ids, EOS included.
+    use: a function of yours, `module:function` beside the recipe, in TRL's calling convention.
+    verify: tasks among the prompts, whose verifiers grade the responses; `all` for each of them.
+    weight: what it counts in the sum; one of weight 0 is only shown.
+    on: the prompts it is for, by their source as `prompts` names it; without it all.
+    name: in the metrics; without it that of the stage, the model or the function, or `verify`.
+    """
+
+    model: RewardModelRef | None = None
+    use: ObjectName | None = None
+    verify: SourceNames = ()
+    weight: float = 1.0
+    on: SourceNames = ()
+    name: Annotated[str, Field(pattern=NAME, max_length=100)] | None = None
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> "RewardBlock":
+        given = [name for name in ("model", "use", "verify") if getattr(self, name)]
+        if len(given) != 1:
+            said = "none of them" if not given else " and ".join(f"`{name}`" for name in given)
+            raise ValueError(
+                f"a reward is exactly one of `model`, `use`, `verify`; this has {said}"
+            )
+        if self.verify and self.on:
+            raise ValueError("`on` has no meaning beside `verify`, which names its tasks")
+        return self
+
+    def is_for(self, source: str, tasks: Collection[str]) -> bool:
+        """Whether it judges the prompts of a source. tasks: the sources that are tasks."""
+        if self.verify:
+            return source in tasks and (self.verify == (ALL_TASKS,) or source in self.verify)
+        return not self.on or source in self.on
+
+    @property
+    def label(self) -> str:
+        """What it is called in metrics and samples."""
+        if self.name is not None:
+            return self.name
+        if self.model is not None:
+            return self.model.removeprefix("$").partition("@")[0].rstrip("/").rpartition("/")[2]
+        return "verify" if self.use is None else self.use.rpartition(":")[2]

@@ -1,0 +1,149 @@
+"""What a stage is: a kind of work, what may be asked of it, and what it is handed when it runs.
+
+A stage file (pipeline/stages/) defines a StageConfig and a function `run(config, context) ->
+StageResult`, and binds them in one Stage. A running stage knows no store and no YAML: it reads its
+inputs' folders, writes into `context.out` and returns what it measured.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from pipeline.config.references import HubModel, Places, StageOutput, model_source
+from pipeline.errors import InterruptedRunError, PosttrainError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from pathlib import Path
+
+    from pipeline.config.blocks import DataBlock, DataForm, StageConfig
+
+    Screens = Callable[[DataBlock, Iterable[Any]], Iterator[Any]]
+
+# `files`: of a user's own stage, whatever it writes; RefersTo(("files",)) names one.
+ArtifactKind = Literal["tokenizer", "policy", "reward_model", "evaluation", "comparison", "files"]
+
+
+class Progress(Protocol):
+    """Where a stage says how far it is; shown with its rate and the time left."""
+
+    def __call__(self, label: str, done: int, total: int, note: str = "") -> None:
+        """Say that `done` of `total` steps of `label` are over; `note` is shown beside."""
+        ...
+
+
+@dataclass(frozen=True)
+class StageInput:
+    """A finished stage that this one builds on, or a model from outside.
+
+    name: `$stage` without the dollar, or the path or hub id as the recipe has it.
+    properties: what the stage that made it said of it (`StageResult.properties`); {} for models
+    from outside.
+    revision: commit of a hub model, whose `path` is then its id.
+    artifact: the name of its folder in the store, when a stage made it.
+    """
+
+    name: str
+    kind: ArtifactKind
+    path: str
+    properties: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    revision: str | None = None
+    artifact: str | None = None
+
+
+@dataclass(frozen=True)
+class StageContext:
+    """What a running stage is handed.
+
+    name: the stage's name in its recipe.
+    out: the folder that is published when `run` returns.
+    checkpoints: where training checkpoints go; `resume_from` is the newest whole one, or None.
+    seal: writes a checkpoint's manifest (folder, step, last step, best checkpoint so far); before
+    that it does not count.
+    outputs: the stages this one builds on, by name.
+    parent_of: finds the model that another one was trained from; None if not known.
+    revisions: commit by hub id, from the recipe's lock.
+    is_main: False on all ranks but the first of a distributed stage; only the first writes.
+    processes: how many share the work.
+    screen: passes on the rows of a source that may be trained on
+    (pipeline/data/screening/screen.py); without one all may.
+    run: the name of its run: the recipe's, of several seeds `name/seed-3`.
+    """
+
+    name: str
+    out: Path
+    checkpoints: Path
+    outputs: Mapping[str, StageInput]
+    seed: int
+    places: Places
+    progress: Progress
+    should_stop: Callable[[], bool]
+    seal: Callable[[Path, int, int, Path | None], None]
+    resume_from: Path | None = None
+    parent_of: Callable[[StageInput], StageInput | None] = lambda source: None
+    revisions: Mapping[str, str] = field(default_factory=dict[str, str])
+    is_main: bool = True
+    processes: int = 1
+    screen: Screens | None = None
+    run: str = ""
+
+    def stop_if_asked(self) -> None:
+        """Raise InterruptedRunError when the user asked to stop; for work without checkpoints."""
+        if self.should_stop():
+            raise InterruptedRunError(self.name, "stopped on request", "run again to start it anew")
+
+    def model(self, reference: str) -> StageInput:
+        """Return the model that a ModelRef of the config stands for."""
+        try:
+            source = model_source(reference, self.places)
+        except ValueError as error:
+            raise PosttrainError(self.name, str(error)) from error
+        if isinstance(source, StageOutput):
+            return self.outputs[source.name]
+        if isinstance(source, HubModel):
+            revision = source.revision or self.revisions.get(source.id)
+            return StageInput(reference, "policy", source.id, revision=revision)
+        return StageInput(reference, "policy", str(source.path))
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """What a stage measured (`metrics`) and what later stages need to know (`properties`)."""
+
+    metrics: dict[str, Any] = field(default_factory=dict[str, Any])
+    properties: dict[str, Any] = field(default_factory=dict[str, Any])
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One kind of stage.
+
+    version: rises when the same config would give another result; it is part of every fingerprint.
+    trainer: the upstream config class that `training_args` goes to, or None.
+    training_defaults: our defaults, below the user's `training_args`.
+    adapter_defaults: what is otherwise where an adapter is trained.
+    data_forms: the forms of rows it reads, none when it reads no rows. measured_forms: those of the
+    fields that take others, where the rows are only measured.
+    is_seeded: whether the seed can change the result.
+    is_distributed: whether several processes share its work; other stages run in one.
+    """
+
+    config: type[StageConfig]
+    run: Callable[[Any, StageContext], StageResult]
+    produces: ArtifactKind
+    version: int
+    trainer: str | None = None
+    training_defaults: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    adapter_defaults: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    data_forms: tuple[DataForm, ...] = ()
+    measured_forms: Mapping[str, tuple[DataForm, ...]] = field(
+        default_factory=dict[str, "tuple[DataForm, ...]"]
+    )
+    is_seeded: bool = True
+    is_distributed: bool = False
+
+    def defaults(self, config: StageConfig) -> dict[str, Any]:
+        """Return our defaults for a stage, below the user's `training_args`."""
+        is_adapter = getattr(config, "lora", None) is not None
+        return {**self.training_defaults, **(self.adapter_defaults if is_adapter else {})}

@@ -1,0 +1,206 @@
+"""Conversations to token ids through a chat template, with the mask of what the assistant writes.
+
+Control tokens are read in the template's own text only (frames.py tells it apart), so nobody's
+text can become one. Text between two control tokens is encoded in one go, as the tokenizer would do
+it, with one seam: where an assistant begins to write, because a model begins there too. Where the
+contents hold no control tokens the ids are those of `apply_chat_template`, but for that seam.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import TYPE_CHECKING, Literal
+
+from pipeline.data.encoding.frames import MOST_KEPT, Frames
+from pipeline.data.encoding.tokens import Stretch, TextEncoder, Tokens
+from pipeline.data.reading.records import NO_SETTINGS, Message
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from transformers import PreTrainedTokenizerBase
+
+    from eval.model import Turn
+    from pipeline.data.encoding.frames import Filled, Frame
+    from pipeline.data.reading.formats import ChatRow
+    from pipeline.data.reading.records import ChatSettings
+
+# Control tokens and stretches of text, each with whether it is trained.
+_Sequence = list[tuple[Stretch | int, bool]]
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Template text, a control token, or (leaf) the place of what somebody wrote."""
+
+    trained: bool
+    text: str = ""
+    token: int | None = None
+    leaf: int | None = None
+
+
+class ChatEncoder:
+    """Encodes conversations with one tokenizer's chat template.
+
+    Of each assistant turn these are trained: what the template writes between generation prompt and
+    content (the space of Llama 2, the `<think>` block of Qwen 3), reasoning, content, calls of
+    tools, and what follows up to and including the token that ends the turn. Where a template
+    writes none after the final turn, EOS is put there and trained; earlier turns then have no end
+    to learn.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        self.text = TextEncoder(tokenizer)
+        self._frames = Frames(tokenizer, self.text.added_ids, self.text.control_ids)
+        self._structure: str | None = None
+        self._kept: dict[tuple[str, tuple[tuple[int, int], ...], bool], list[_Part]] = {}
+
+    def encode(self, chats: Sequence[ChatRow]) -> list[list[Tokens]]:
+        """Encode conversations for training, each as one example or more (frames.py).
+
+        Many at once is much faster.
+        """
+        examples = [
+            [
+                self._sequence(filled, each.where)
+                for filled in self._frames.examples(each.messages, each.settings, each.where)
+            ]
+            for each in chats
+        ]
+        encoded = iter(self._encoded([one for sequences in examples for one in sequences]))
+        return [[next(encoded) for _ in sequences] for sequences in examples]
+
+    def answers(self, chats: Sequence[ChatRow]) -> list[Tokens]:
+        """Encode conversations of which the last turn alone is to be learnt."""
+        rows = [
+            replace(
+                each,
+                messages=(
+                    *(replace(turn, is_trained=False) for turn in each.messages[:-1]),
+                    replace(each.messages[-1], is_trained=True),
+                ),
+            )
+            for each in chats
+        ]
+        return [tokens for found in self.encode(rows) for tokens in found]
+
+    def prompt_ids(self, turns: Sequence[Message | Turn]) -> list[int]:
+        """The ids of a conversation up to where the assistant begins to write, as in training."""
+        return self.prompts([(turns, "the conversation", NO_SETTINGS)])[0]
+
+    def prompts(
+        self, conversations: Sequence[tuple[Sequence[Message | Turn], str, ChatSettings]]
+    ) -> list[list[int]]:
+        """`prompt_ids` of several conversations, each with the row it stands in; much faster."""
+        sequences: list[_Sequence] = []
+        for turns, where, settings in conversations:
+            messages = [each if isinstance(each, Message) else Message(*each) for each in turns]
+            sequences.append(self._sequence(self._frames.prompt(messages, settings, where), where))
+        return [each.ids for each in self._encoded(sequences)]
+
+    def end_ids(self) -> frozenset[int]:
+        """The ids that end an assistant's turn: the template's end-of-turn tokens, and EOS."""
+        found = {self.text.added_ids[name] for name in self._frames.endings()}
+        if not found:
+            return frozenset((self.text.eos_token_id,))
+        eos = self.text.tokenizer.eos_token_id
+        return frozenset({*found, eos} if isinstance(eos, int) else found)
+
+    def _encoded(self, sequences: Sequence[_Sequence]) -> list[Tokens]:
+        stretches = [
+            each for sequence in sequences for each, _ in sequence if isinstance(each, Stretch)
+        ]
+        encoded = iter(self.text.encode(stretches))
+        found: list[Tokens] = []
+        for sequence in sequences:
+            ids: list[int] = []
+            trained: list[bool] = []
+            for each, is_trained in sequence:
+                new = next(encoded) if isinstance(each, Stretch) else [each]
+                ids += new
+                trained += [is_trained] * len(new)
+            found.append(Tokens(ids, trained))
+        return found
+
+    def _sequence(self, filled: Filled, where: str) -> _Sequence:
+        roles = [message["role"] for message in filled.marked.given]
+        theirs = self._forgeable(filled.frame.text)
+        ours = self._forgeable(self._structural())
+        sequence: _Sequence = []
+        text, is_trained = "", False
+        follows: Literal["nothing", "control", "text"] = "nothing"
+        for part in self._parts_of(filled.frame):
+            bits = [part.text]
+            if part.leaf is not None:
+                is_answer = roles[filled.marked.leaves[part.leaf].message] == "assistant"
+                bits = _broken(filled.texts[part.leaf], ours if is_answer else theirs)
+            for number, bit in enumerate(bits):
+                if text and (number > 0 or part.trained != is_trained or part.token is not None):
+                    sequence.append((Stretch(text, follows, where), is_trained))
+                    text, follows = "", "text"
+                text, is_trained = text + bit, part.trained
+            if part.token is not None:
+                sequence.append((part.token, part.trained))
+                follows = "control"
+        if text:
+            sequence.append((Stretch(text, follows, where), is_trained))
+        return sequence
+
+    def _parts_of(self, frame: Frame) -> list[_Part]:
+        key = frame.text, tuple(frame.spans), frame.ends
+        if key not in self._kept:
+            if len(self._kept) >= MOST_KEPT:
+                self._kept.clear()
+            self._kept[key] = list(self._parts(frame))
+        return self._kept[key]
+
+    def _parts(self, frame: Frame) -> Iterator[_Part]:
+        """Template text and control tokens, each trained or not, and the places of leaves."""
+        at = 0
+        for leaf, (begin, end) in self._frames.marks.places(frame.text).items():
+            yield from self._template_parts(frame, at, begin)
+            yield _Part(frame.trains(begin), leaf=leaf)
+            at = end
+        yield from self._template_parts(frame, at, len(frame.text))
+        if frame.spans and not frame.ends:
+            yield _Part(trained=True, token=self.text.eos_token_id)
+
+    def _template_parts(self, frame: Frame, begin: int, end: int) -> Iterator[_Part]:
+        edges = sorted({edge for span in frame.spans for edge in span})
+        for offset, found in self.text.split(frame.text[begin:end]):
+            at = begin + offset
+            if isinstance(found, int):
+                yield _Part(frame.trains(at), token=found)
+                continue
+            stop = at + len(found)
+            for one, other in pairwise([at, *(cut for cut in edges if at < cut < stop), stop]):
+                yield _Part(frame.trains(one), frame.text[one:other])
+
+    def _structural(self) -> str:
+        """What the template writes around a question and its answer, but for the answer's opening.
+
+        An added token in there that is not special (`<think>` is not in there) parts turns.
+        """
+        if self._structure is None:
+            plain = self._frames.plain()
+            self._structure = ""
+            if plain is not None:
+                begin = plain.spans[0][0]
+                answer = max(self._frames.marks.places(plain.text).values(), default=(begin, begin))
+                self._structure = plain.text[:begin] + plain.text[answer[0] :]
+        return self._structure
+
+    def _forgeable(self, written: str) -> re.Pattern[str] | None:
+        """A pattern of the tokens in a template's text that any text could spell."""
+        used = [name for name in self.text.vocabulary if name in written]
+        return re.compile("|".join(map(re.escape, used))) if used else None
+
+
+def _broken(content: str, forgeable: re.Pattern[str] | None) -> list[str]:
+    """The content, cut inside each marker of the template, so that it cannot be read as one."""
+    if forgeable is None:
+        return [content]
+    cuts = [match.start() + 1 for match in forgeable.finditer(content)]
+    return [content[begin:end] for begin, end in pairwise([0, *cuts, len(content)])]

@@ -1,0 +1,209 @@
+"""Checked rows to training examples: token ids, labels, and an account of what was dropped.
+
+What is trained follows from the form: of a text everything, of prompt_completion the completion and
+EOS, of a chat what the assistant writes (chat.py). Preference pairs are pairs.py's subject. Imports
+no torch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import groupby, islice
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipeline.data.encoding.chat import ChatEncoder
+from pipeline.data.encoding.lengths import NO_LIMIT, Limit, RowCounts
+from pipeline.data.encoding.tokens import Stretch, TextEncoder, Tokens
+from pipeline.data.reading.formats import ChatRow, PromptCompletionRow, Record, TextRow
+from pipeline.data.reading.record_texts import said
+from pipeline.errors import PosttrainError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from numpy.typing import NDArray
+    from transformers import PreTrainedTokenizerBase
+
+IGNORED = -100  # the label that a loss leaves out
+
+_ROWS_AT_ONCE = 256
+# A tokenizer keeps about 100 bytes a token while it works, so a long document is taken in bits.
+_MAX_BIT_CHARACTERS = 200_000
+
+
+@dataclass(frozen=True)
+class EncodedExample:
+    """A sequence for supervised training; labels are the ids where trained, else IGNORED."""
+
+    input_ids: list[int]
+    labels: list[int]
+    where: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodingReport(RowCounts):
+    """What became of a source's rows; token counts are of the kept ones.
+
+    What is counted as a row is an example: of a chat several, where its template writes an answer
+    otherwise once others follow it. num_source_rows: of the data.
+    """
+
+    num_trained_tokens: int
+    num_source_rows: int
+
+    def metrics(self) -> dict[str, Any]:
+        """The report as a stage's metrics."""
+        return {
+            **self.length_metrics(),
+            **({} if self.num_source_rows == self.num_rows else {"chats": self.num_source_rows}),
+            "tokens": self.num_tokens,
+            "trained_tokens": self.num_trained_tokens,
+            "trained_share": self.num_trained_tokens / self.num_tokens,
+            "longest_tokens": self.longest_tokens,
+        }
+
+
+def encode_records(
+    records: Iterable[Record],
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    limit: Limit = NO_LIMIT,
+    name: str = "rows",
+    may_be_none: bool = False,
+) -> tuple[list[EncodedExample], EncodingReport]:
+    """Encode a source's rows for supervised training.
+
+    A chat is encoded as its `text` where it has one and the tokenizer has no chat template.
+    A row that is too long becomes what `limit` says; cut on the right it has no end to learn, and
+    one that is left without a token to learn is dropped. A source, called `name`, of which nothing
+    is left is an error, unless it `may_be_none`.
+    """
+    kept: list[EncodedExample] = []
+    lengths: list[int] = []
+    num_cut, num_source_rows, num_spelled = 0, 0, 0
+    spells = TextEncoder(tokenizer).spells_control_tokens
+    where = ""
+    for row, whole, is_first in _encoded(records, tokenizer):
+        where, tokens = row.where, whole
+        num_source_rows += is_first
+        num_spelled += is_first and spells(said(row)[1])
+        _check_mask(row, tokens)
+        lengths.append(len(tokens.ids))
+        if limit.is_exceeded(len(tokens.ids)):
+            limit.refuse(len(tokens.ids), row.where)
+            has_bos = tokens.ids[0] == tokenizer.bos_token_id
+            ids = limit.kept(tokens.ids, has_bos=has_bos)
+            trained = limit.kept(tokens.trained, has_bos=has_bos)
+            # Nothing predicts a row's first token.
+            if ids is None or trained is None or not any(trained[1:]):
+                continue
+            tokens, num_cut = Tokens(ids, trained), num_cut + 1
+        pairs = zip(tokens.ids, tokens.trained, strict=True)
+        labels = [number if trained else IGNORED for number, trained in pairs]
+        kept.append(EncodedExample(tokens.ids, labels, row.where))
+    if not kept and not may_be_none:
+        raise PosttrainError(where, *limit.most_are_lost(f"all {len(lengths)} {name}", lengths))
+    kept_lengths = [len(each.input_ids) for each in kept]
+    return kept, EncodingReport(
+        noun="rows",
+        limit=limit,
+        num_rows=len(lengths),
+        num_dropped_too_long=len(lengths) - len(kept),
+        num_cut=num_cut,
+        num_tokens=sum(kept_lengths),
+        longest_tokens=max(kept_lengths, default=0),
+        lengths=lengths,
+        num_trained_tokens=sum(label != IGNORED for each in kept for label in each.labels),
+        num_source_rows=num_source_rows,
+        num_spelled=num_spelled,
+    )
+
+
+def document_tokens(
+    records: Iterable[Record], tokenizer: PreTrainedTokenizerBase
+) -> Iterator[NDArray[np.int32]]:
+    """Yield documents for pre-training: BOS where the tokenizer writes one, the text, EOS.
+
+    A document of more than 200,000 characters comes in several parts; the last one has the EOS.
+    """
+    encoder = TextEncoder(tokenizer)
+    bits = (bit for record in records for bit in _bits(record, encoder))
+    while batch := list(islice(bits, _ROWS_AT_ONCE)):
+        encoded = encoder.encode([stretch for stretch, _, _ in batch])
+        for (_, start, end), ids in zip(batch, encoded, strict=True):
+            yield np.array([*start, *ids, *end], dtype=np.int32)
+
+
+def mask_segments(
+    example: EncodedExample, tokenizer: PreTrainedTokenizerBase
+) -> list[tuple[str, bool]]:
+    """The example as readable text, in runs, each with whether the model is trained to write it.
+
+    What only spells a control token is told apart, see `TextEncoder.shown`.
+    """
+    pairs = zip(example.input_ids, example.labels, strict=True)
+    runs = groupby(pairs, key=lambda pair: pair[1] != IGNORED)
+    shown = TextEncoder(tokenizer).shown
+    return [(shown([number for number, _ in run]), trained) for trained, run in runs]
+
+
+def _encoded(
+    records: Iterable[Record], tokenizer: PreTrainedTokenizerBase
+) -> Iterator[tuple[Record, Tokens, bool]]:
+    """Yield examples with the rows that they are of, and whether they are the first of these."""
+    text = TextEncoder(tokenizer)
+    chat: ChatEncoder | None = None
+    has_template = bool(tokenizer.chat_template)
+
+    def as_text(row: ChatRow) -> tuple[str, str] | None:
+        return None if has_template else row.text
+
+    found = iter(records)
+    while batch := list(islice(found, _ROWS_AT_ONCE)):
+        chats = [row for row in batch if isinstance(row, ChatRow) and not as_text(row)]
+        if chats and chat is None:
+            chat = ChatEncoder(tokenizer)
+        encoded_chats = iter(chat.encode(chats) if chat is not None else ())
+        for row in batch:
+            if isinstance(row, ChatRow):
+                plain = as_text(row)
+                if plain:
+                    yield row, text.prompt_completion(*plain, row.where), True
+                    continue
+                for number, tokens in enumerate(next(encoded_chats)):
+                    yield row, tokens, number == 0
+            elif isinstance(row, PromptCompletionRow):
+                yield row, text.prompt_completion(row.prompt, row.completion, row.where), True
+            else:
+                assert isinstance(row, TextRow)
+                ids = [*text.documents([row.text], [row.where])[0], text.eos_token_id]
+                yield row, Tokens(ids, [True] * len(ids)), True
+
+
+def _check_mask(row: Record, tokens: Tokens) -> None:
+    if not any(tokens.trained):
+        raise PosttrainError(row.where, "no token of this row is trained", "drop the row")
+    if isinstance(row, TextRow):
+        return
+    if all(tokens.trained):
+        message = "every token of this row is trained: it has no prompt"
+        raise PosttrainError(row.where, message, "use the form text, or add a prompt")
+
+
+def _bits(
+    record: Record, encoder: TextEncoder
+) -> Iterator[tuple[Stretch, Sequence[int], Sequence[int]]]:
+    """Parts of a document, cut behind line breaks, with the ids before and after each."""
+    assert isinstance(record, TextRow)
+    text, at = record.text, 0
+    while at < len(text):
+        end = at + _MAX_BIT_CHARACTERS
+        if end < len(text):
+            end = text.rfind("\n", at, end) + 1 or end
+        follows = "text" if at else "control" if encoder.start else "nothing"
+        is_last = end >= len(text)
+        stretch = Stretch(text[at:end], follows, record.where)
+        yield stretch, () if at else encoder.start, (encoder.eos_token_id,) if is_last else ()
+        at = end

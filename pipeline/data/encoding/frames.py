@@ -1,0 +1,336 @@
+"""What a chat template writes around a conversation, and which of it the assistant must write.
+
+An assistant's turn is learnt as it is written when the conversation ends with it, and after what a
+model is then asked with. Where the template writes the turn otherwise once others follow (reasoning
+models leave out what was thought earlier), it is an example of its own; all others are learnt in
+one example. Knows no token ids but the spelling of added tokens (chat.py has the ids).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from pipeline.data.encoding.marked import Marked, Marks, aligned, arguments_of, lost
+from pipeline.data.encoding.template import ChatTemplate
+from pipeline.data.reading.records import NO_SETTINGS, ChatSettings, Message, ToolCall
+from pipeline.errors import PosttrainError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from transformers import PreTrainedTokenizerBase
+
+MOST_KEPT = 4096  # renderings; a conversation with calls has some of its own
+_PLAIN = (Message("user", "x"), Message("assistant", "y"))
+_CALLING = (Message("user", "x"), Message("assistant", "", calls=(ToolCall("f", "{}"),)))
+
+
+@dataclass
+class Frame:
+    """A conversation as a template writes it, marks in the place of what people wrote.
+
+    spans: what is trained, as (begin, end) in `text`. num_messages: how many turns it shows. ends:
+    whether the template ends the last turn; else EOS is to be put there, and trained.
+    """
+
+    text: str
+    num_messages: int
+    spans: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
+    ends: bool = True
+
+    def trains(self, at: int) -> bool:
+        """Whether what stands at a place of `text` is trained."""
+        return any(begin <= at < end for begin, end in self.spans)
+
+
+@dataclass(frozen=True)
+class Filled:
+    """A frame with the texts that belong at its marks."""
+
+    frame: Frame
+    marked: Marked
+    texts: list[str]
+
+
+class Frames:
+    """A tokenizer's chat template, understood; renderings are kept by what the template is given.
+
+    added: the spelling of the tokenizer's added tokens, controls: of its control tokens.
+    """
+
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, added: Iterable[str], controls: Iterable[str]
+    ) -> None:
+        self._template = ChatTemplate(tokenizer)
+        self.marks = Marks(self._template)
+        self._added, self._control = _either(added), _either(controls)
+        self._kept: dict[str, str] = {}
+        self._learnt: dict[str, list[Frame]] = {}
+
+    def examples(
+        self, messages: Sequence[Message], settings: ChatSettings, where: str
+    ) -> list[Filled]:
+        """Return what is to be learnt from a conversation whose last turn is the assistant's."""
+        marked = self._marked(messages, settings, where)
+        answers = [
+            number
+            for number, each in enumerate(messages)
+            if each.role == "assistant" and each.is_trained
+        ]
+        key = json.dumps([marked.given, settings.tools, settings.variables, answers])
+        if key not in self._learnt:
+            if len(self._learnt) >= MOST_KEPT:
+                self._learnt.clear()
+            self._learnt[key] = self._frames(marked, answers, settings, where)
+        return [self._filled(frame, marked, settings, where) for frame in self._learnt[key]]
+
+    def _frames(
+        self, marked: Marked, answers: Sequence[int], settings: ChatSettings, where: str
+    ) -> list[Frame]:
+        """Return the frames that show each answer as it is to be learnt."""
+        frames: list[Frame] = []
+        for answer in reversed(answers):
+            frame, (begin, end) = self._answer(marked, answer, settings, where)
+            home = next((one for one in frames if one.text.startswith(frame.text[:end])), None)
+            if home is None:
+                home = frame
+                frames.append(frame)
+                end = end if frame.ends else len(frame.text)
+            home.spans.append((begin, end))
+        frames.reverse()
+        for frame in frames:
+            self._check(frame, marked, settings, where, prompt=False)
+        return frames
+
+    def prompt(self, messages: Sequence[Message], settings: ChatSettings, where: str) -> Filled:
+        """Return a conversation up to where the assistant begins to write."""
+        marked = self._marked(messages, settings, where)
+        text = self._rendered(marked.given, settings, where, prompt=True)
+        if text != self._rendered(marked.given, settings, where):
+            frame = Frame(text, len(messages))
+            self._check(frame, marked, settings, where, prompt=True)
+            return self._filled(frame, marked, settings, where, prompt=True)
+        # The template knows no generation prompt: what it writes before an assistant is one.
+        whole = self._marked((*messages, _PLAIN[1]), settings, where)
+        frame, (begin, _) = self._answer(whole, len(messages), settings, where)
+        self._check(frame, whole, settings, where, prompt=False)
+        filled = self._filled(frame, whole, settings, where)
+        return Filled(Frame(frame.text[:begin], len(messages)), whole, filled.texts)
+
+    def plain(self) -> Frame | None:
+        """Return a question and its answer, what is learnt as its span; None if that is refused."""
+        return self._probe(_PLAIN)
+
+    def endings(self) -> set[str]:
+        """Return the added tokens that the template ends an assistant's turn with, calls too."""
+        found: set[str] = set()
+        plain, calling = self.plain(), self._probe(_CALLING)
+        for frame in (plain, calling if plain is not None and plain.ends else None):
+            if frame is not None and frame.ends:
+                begin, end = frame.spans[0]
+                found.add([*self._added.finditer(frame.text, begin, end)][-1][0])
+        return found
+
+    def _probe(self, messages: Sequence[Message]) -> Frame | None:
+        try:
+            marked = self._marked(messages, NO_SETTINGS, "the chat template")
+            frame, span = self._answer(marked, 1, NO_SETTINGS, "the chat template")
+        except PosttrainError:
+            return None
+        frame.spans.append(span)
+        return frame
+
+    def _marked(self, messages: Sequence[Message], settings: ChatSettings, where: str) -> Marked:
+        self._check_unmarked(messages, settings, where)
+        marked = self.marks.mark(messages)
+        if not any(each.calls for each in messages):
+            return marked
+        try:
+            self._rendered(marked.given, settings, where)
+        except PosttrainError as error:
+            # DeepSeek's templates put the text of arguments together, and take no objects.
+            as_text = self.marks.mark(messages, as_objects=False)
+            try:
+                self._rendered(as_text.given, settings, where)
+            except PosttrainError:
+                raise error from None
+            return as_text
+        return marked
+
+    def _check_unmarked(
+        self, messages: Sequence[Message], settings: ChatSettings, where: str
+    ) -> None:
+        """Raise PosttrainError for a control token where a template must read what is written."""
+        given = [("`tools`", settings.tools), ("`chat_template_kwargs`", settings.variables)]
+        for number, each in enumerate(messages, 1):
+            said = " ".join((each.name, *(f"{one.name} {one.arguments}" for one in each.calls)))
+            given.append((f"the call in turn {number}", said))
+        for what, text in given:
+            if found := self._control.search(text):
+                message = f"{what} spells the control token `{found[0]}`"
+                raise PosttrainError(where, message, "take it out, or drop the row")
+
+    def _answer(
+        self, marked: Marked, answer: int, settings: ChatSettings, where: str
+    ) -> tuple[Frame, tuple[int, int]]:
+        """Return a conversation that ends with an assistant's turn, and what of it is learnt.
+
+        Where the template does not end the turn, that is up to the end of its content.
+        """
+        given = marked.given[: answer + 1]
+        text = self._rendered(given, settings, where)
+        own = [
+            place
+            for number, place in self.marks.places(text).items()
+            if marked.leaves[number].message == answer
+        ]
+        first = min(own)[0] if own else None
+        begin = self._begin(given, text, first, settings)
+        last = max(own)[1] if own else begin
+        calls = given[-1].get("tool_calls", ())
+        found = self._added.search(text, last)
+        if calls:
+            self._check_calls(calls, text[begin:], answer, where)
+            plain = self.plain()
+            has_ends = plain is None or plain.ends
+            found = next(reversed([*self._added.finditer(text, last)]), None) if has_ends else None
+            last = len(text) if found is None else last
+        end = last if found is None else found.end()
+        return Frame(text, answer + 1, ends=found is not None), (begin, end)
+
+    def _begin(
+        self,
+        given: Sequence[dict[str, Any]],
+        text: str,
+        first: int | None,
+        settings: ChatSettings,
+    ) -> int:
+        """Return where an assistant begins to write its turn, the last one; first: its content."""
+        if len(given) == 1:
+            return first or 0
+        try:
+            prompted = self._rendered(given[:-1], settings, "", prompt=True)
+            closed = self._rendered(given[:-1], settings, "")
+        except PosttrainError:  # it takes no conversation that ends here, so nobody is asked here
+            return first or 0
+        if text.startswith(prompted):
+            opening = text[len(prompted) : first]
+            # Without a generation prompt, all but white space is the assistant's header.
+            if first is None or prompted != closed or not opening.strip():
+                return len(prompted)
+        if first is not None:
+            return first
+        same = (a == b for a, b in zip(text, prompted, strict=False))
+        at = next((at for at, is_same in enumerate(same) if not is_same), 0)
+        # Two tokens may begin alike, `<think>` and `<tool_call>`.
+        tokens = (match.span() for match in self._added.finditer(text))
+        return next((begin for begin, end in tokens if begin < at < end), at)
+
+    def _check_calls(
+        self, calls: Sequence[dict[str, Any]], text: str, answer: int, where: str
+    ) -> None:
+        """Raise PosttrainError for a call that the template leaves out, or part of it."""
+        for call in calls:
+            name, arguments = call["function"]["name"], call["function"]["arguments"]
+            wanted = [
+                name,
+                *_texts(arguments_of(arguments) if isinstance(arguments, str) else arguments),
+            ]
+            for each in wanted:
+                if not any(form in text for form in _spellings(each)):
+                    message = (
+                        f"the chat template drops the call of `{name:.40}` in turn {answer + 1}"
+                    )
+                    hint = "`chat_template:` names one that writes `tool_calls`"
+                    raise PosttrainError(where, message, hint)
+
+    def _filled(
+        self,
+        frame: Frame,
+        marked: Marked,
+        settings: ChatSettings,
+        where: str,
+        *,
+        prompt: bool = False,
+    ) -> Filled:
+        pieces, order = self.marks.pieces(frame.text)
+        given = marked.real[: frame.num_messages]
+        rendered = self._template.render(given, settings, where, prompt=prompt)
+        return Filled(frame, marked, aligned(pieces, order, marked, rendered, where))
+
+    def _check(
+        self, frame: Frame, marked: Marked, settings: ChatSettings, where: str, *, prompt: bool
+    ) -> None:
+        """Raise PosttrainError for what the template leaves out or writes twice."""
+        written = Counter(self.marks.pieces(frame.text)[1])
+        shown = frame.num_messages
+        for number, leaf in enumerate(marked.leaves):
+            if leaf.message >= shown:
+                continue
+            # What was thought before an earlier answer is no part of what a model is asked with.
+            is_wanted = leaf.kind == "content" or (leaf.message == shown - 1 and not prompt)
+            if written[number] > 1 or (is_wanted and not written[number]):
+                verb = "repeats" if written[number] else "drops or rewrites"
+                raise lost(marked, number, where, verb)
+        self._check_tools(frame, marked.given[:shown], settings, where, prompt=prompt)
+
+    def _check_tools(
+        self,
+        frame: Frame,
+        given: Sequence[dict[str, Any]],
+        settings: ChatSettings,
+        where: str,
+        *,
+        prompt: bool,
+    ) -> None:
+        """Raise PosttrainError for tools that the template leaves out."""
+        if not settings.tools:
+            return
+        without = self._rendered(given, replace(settings, tools=""), where, prompt=prompt)
+        names = [tool["function"]["name"] for tool in json.loads(settings.tools)]
+        if without == frame.text or any(name not in frame.text for name in names):
+            message = "the chat template shows no `tools`"
+            hint = "`chat_template:` names one that does; or take the column out"
+            raise PosttrainError(where, message, hint)
+
+    def _rendered(
+        self,
+        given: Sequence[dict[str, Any]],
+        settings: ChatSettings,
+        where: str,
+        *,
+        prompt: bool = False,
+    ) -> str:
+        key = json.dumps([given, settings.tools, settings.variables, prompt])
+        if key not in self._kept:
+            if len(self._kept) >= MOST_KEPT:
+                self._kept.clear()
+            self._kept[key] = self._template.render(given, settings, where, prompt=prompt)
+        return self._kept[key]
+
+
+def _either(names: Iterable[str]) -> re.Pattern[str]:
+    longest = sorted(names, key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, longest)) or "(?!)")
+
+
+def _texts(value: Any) -> Iterable[str]:
+    """Yield the texts in the arguments of a call, keys too."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for key, each in value.items():
+            yield str(key)
+            yield from _texts(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from _texts(each)
+
+
+def _spellings(text: str) -> tuple[str, ...]:
+    """How a template may write a text of a call's: as it is, or as JSON has it."""
+    return text, text.strip(), json.dumps(text, ensure_ascii=False)[1:-1], json.dumps(text)[1:-1]

@@ -1,0 +1,112 @@
+"""Documents in rows of their own, padded on the right: for models that see over a packed border.
+
+Not packing (pipeline/data/encoding/packing.py), whose rows are full. The parts of documents, the
+tokens that are predicted and so the loss of the whole are the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch.utils.data import Dataset
+
+from pipeline.data.encoding.examples import IGNORED
+from pipeline.errors import PosttrainError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class PaddedRows:
+    """parts: documents, or parts of one that is longer than a row; each with a token to predict."""
+
+    parts: Sequence[NDArray[np.int32]]
+    pad_token_id: int
+
+    def __len__(self) -> int:
+        return len(self.parts)
+
+    @property
+    def num_loss_tokens(self) -> int:
+        """Tokens that are predicted."""
+        return sum(len(part) - 1 for part in self.parts)
+
+    @property
+    def padding_share(self) -> float:
+        """The share of padding were all rows as long as the longest; short batches have less."""
+        return padding_share([len(part) for part in self.parts])
+
+    def dataset(self) -> PaddedDataset:
+        """Return the rows for a trainer."""
+        return PaddedDataset(self)
+
+    def collate(self, rows: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor | bool]:
+        """Stack rows, padded on the right to the longest: (B, T) each; and `use_cache`, off.
+
+        There are no position ids: a model that counts positions does so from the mask, or from the
+        left, and padding on the right moves neither.
+        """
+        width = max(len(row["input_ids"]) for row in rows)
+
+        def stacked(name: str, filling: int) -> torch.Tensor:
+            padded = torch.full((len(rows), width), filling)
+            for place, row in zip(padded, rows, strict=True):
+                place[: len(row[name])] = row[name]
+            return padded
+
+        batch = {
+            "input_ids": stacked("input_ids", self.pad_token_id),
+            "attention_mask": stacked("attention_mask", 0),
+            "labels": stacked("labels", IGNORED),
+        }
+        return {**batch, "use_cache": False}
+
+
+class PaddedDataset(Dataset[dict[str, torch.Tensor]]):
+    """Rows of different lengths, one document or part each."""
+
+    def __init__(self, rows: PaddedRows) -> None:
+        self._parts = rows.parts
+
+    def __len__(self) -> int:
+        return len(self._parts)
+
+    def __getitem__(self, number: int) -> dict[str, torch.Tensor]:
+        ids = torch.from_numpy(self._parts[number]).long()
+        # Nothing predicts a row's first token, which upstream counts where a loss is not named as
+        # a causal model's is (GPT-1).
+        labels = torch.cat([torch.tensor([IGNORED]), ids[1:]])
+        return {
+            "input_ids": ids,
+            "attention_mask": torch.ones_like(ids),
+            "labels": labels,
+            "row": torch.tensor(number),
+        }
+
+
+def padding_share(lengths: Sequence[int]) -> float:
+    """Return the share of padding in rows of these lengths, all padded to the longest."""
+    return 1 - sum(lengths) / (len(lengths) * max(lengths))
+
+
+def pad(
+    documents: Sequence[NDArray[np.int32]], *, sequence_length: int, pad_token_id: int
+) -> PaddedRows:
+    """Give each document a row, or each part of one longer than a row, cut where packing cuts it.
+
+    A part of one token predicts nothing and is left out.
+    """
+    parts = [
+        document[start : start + sequence_length]
+        for document in documents
+        for start in range(0, len(document) - 1, sequence_length)
+    ]
+    if not parts:
+        raise PosttrainError("", "there are no documents of two tokens or more")
+    return PaddedRows(parts, pad_token_id)

@@ -1,0 +1,306 @@
+"""Preference rows to token ids: a prompt and the two responses to it, as in supervised training.
+
+The same encoders as encode.py, so a model is asked to prefer exactly what it was taught to write,
+and nobody's text becomes a control token. Knows no loss (stages/dpo.py, stages/reward_model.py).
+Imports no torch.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from eval.statistics.pairwise import ScoredPair
+from pipeline.data.encoding.chat import ChatEncoder
+from pipeline.data.encoding.lengths import NO_LIMIT, Limit, RowCounts
+from pipeline.data.encoding.pair_labels import MARGIN, PROBABILITY
+from pipeline.data.encoding.tokens import TextEncoder, Tokens
+from pipeline.data.reading.blocks import held_out_records
+from pipeline.data.reading.record_texts import said
+from pipeline.data.reading.records import EQUAL, ChatRow, DroppedRow, PreferenceRow
+from pipeline.errors import PosttrainError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from transformers import PreTrainedTokenizerBase
+
+    from pipeline.config.blocks import DataForm, TrainingStage
+    from pipeline.config.references import Places
+    from pipeline.data.reading.records import Record
+
+_ROWS_AT_ONCE = 256
+
+
+@dataclass(frozen=True)
+class EncodedPair:
+    """Token ids of a prompt and of two responses, each with its end-of-turn token or EOS.
+
+    margin, probability, flaw: as PreferenceRow has them.
+    """
+
+    prompt_ids: list[int]
+    chosen_ids: list[int]
+    rejected_ids: list[int]
+    where: str
+    margin: float | None = None
+    probability: float | None = None
+    flaw: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairsReport(RowCounts):
+    """What became of a source's rows; token counts are of the kept ones.
+
+    num_tokens: of both sequences of a pair, so a prompt counts twice; longest_tokens: of one.
+    """
+
+    def metrics(self) -> dict[str, Any]:
+        """The report as a stage's metrics."""
+        return {
+            **self.length_metrics(),
+            "rows_dropped_equal": self.num_dropped_equal,
+            "rows_dropped_unusable": self.num_dropped_unusable,
+            "tokens": self.num_tokens,
+            "longest_tokens": self.longest_tokens,
+        }
+
+    def held_out_metrics(self) -> dict[str, Any]:
+        """What was left out, as metrics, where the rows are held out; empty if there were none."""
+        if not self.num_rows:
+            return {}
+        return {
+            **super().held_out_metrics(),
+            "held_out_dropped_equal": self.num_dropped_equal,
+            "held_out_dropped_unusable": self.num_dropped_unusable,
+        }
+
+
+def scored_pairs(pairs: Sequence[EncodedPair], scores: Sequence[float]) -> list[ScoredPair]:
+    """Return the pairs with their scores: first those of all chosen responses, then the others'."""
+    chosen, rejected = scores[: len(pairs)], scores[len(pairs) :]
+    return [
+        ScoredPair(
+            good,
+            bad,
+            len(pair.chosen_ids),
+            len(pair.rejected_ids),
+            pair.flaw,
+            1.0 if pair.probability is None else pair.probability,
+        )
+        for pair, good, bad in zip(pairs, chosen, rejected, strict=True)
+    ]
+
+
+def label_columns(pairs: Sequence[EncodedPair]) -> dict[str, list[float]]:
+    """Return `margin` and `probability` of the pairs as columns, each where some pair has one."""
+    columns: dict[str, list[float]] = {}
+    if any(pair.margin is not None for pair in pairs):
+        columns[MARGIN] = [pair.margin or 0.0 for pair in pairs]
+    if any(pair.probability is not None for pair in pairs):
+        columns[PROBABILITY] = [
+            1.0 if pair.probability is None else pair.probability for pair in pairs
+        ]
+    return columns
+
+
+def encode_pairs(
+    records: Iterable[Record],
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    limit: Limit = NO_LIMIT,
+    name: str = "pairs",
+    may_be_none: bool = False,
+) -> tuple[list[EncodedPair], PairsReport]:
+    """Encode the rows of a source of the form preference.
+
+    A pair of which one sequence is too long becomes what `limit` says; dropped and counted are also
+    responses that are equal as token ids, be it that they were cut to the same. A source of which
+    nothing is left is an error, in which it is called `name`, unless it `may_be_none`.
+    """
+    kept: list[EncodedPair] = []
+    lengths: list[int] = []
+    dropped: Counter[str] = Counter()
+    num_cut = 0
+    where = ""
+    num_spelled = 0
+    for found, is_spelled in _encoded(records, tokenizer):
+        where = found.where
+        num_spelled += is_spelled
+        if isinstance(found, DroppedRow):
+            dropped["equal" if found.why == EQUAL else "unusable"] += 1
+            continue
+        longest = max(_lengths(found))
+        lengths.append(longest)
+        pair = _within(limit, found, longest, tokenizer.bos_token_id)
+        if pair is None:
+            dropped["too long"] += 1
+        elif pair.chosen_ids == pair.rejected_ids:
+            dropped["equal"] += 1
+        else:
+            kept.append(pair)
+            num_cut += pair is not found
+    num_rows = len(kept) + dropped.total()
+    if not kept and not may_be_none:
+        counts = ", ".join(f"{count} {why}" for why, count in dropped.items())
+        message = f"none of {num_rows} {name} is left for max_length {limit.max_length}: {counts}"
+        hint = limit.room_hint("rows") if dropped["too long"] else ""
+        raise PosttrainError(where, message, hint)
+    kept_lengths = [length for pair in kept for length in _lengths(pair)]
+    report = PairsReport(
+        noun="pairs",
+        limit=limit,
+        num_rows=num_rows,
+        num_dropped_too_long=dropped["too long"],
+        num_cut=num_cut,
+        num_tokens=sum(kept_lengths),
+        longest_tokens=max(kept_lengths, default=0),
+        lengths=lengths,
+        num_spelled=num_spelled,
+        num_dropped_equal=dropped["equal"],
+        num_dropped_unusable=dropped["unusable"],
+    )
+    return kept, report
+
+
+def held_out_pairs(
+    config: TrainingStage,
+    places: Places,
+    forms: Sequence[DataForm],
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    limit: Limit,
+    may_be_none: bool,
+) -> tuple[list[EncodedPair], PairsReport]:
+    """Return the pairs that a stage never trains on, and what became of their rows.
+
+    None left is an error, unless there `may_be_none` or the recipe holds nothing out.
+    """
+    unseen = held_out_records(config, places, forms)
+    return encode_pairs(
+        unseen,
+        tokenizer,
+        limit=limit,
+        name="held-out pairs",
+        may_be_none=may_be_none or not unseen,
+    )
+
+
+def _within(limit: Limit, pair: EncodedPair, longest: int, bos: Any) -> EncodedPair | None:
+    """Return a pair, whose longer sequence has `longest` tokens, as long as may be, or None."""
+    if not limit.is_exceeded(longest):
+        return pair
+    limit.refuse(longest, pair.where)
+    parts = pair.prompt_ids, pair.chosen_ids, pair.rejected_ids
+    kept = limit.kept_pair(*parts, has_bos=pair.prompt_ids[0] == bos)
+    if kept is None:
+        return None
+    return replace(pair, prompt_ids=kept[0], chosen_ids=kept[1], rejected_ids=kept[2])
+
+
+def _encoded(
+    records: Iterable[Record], tokenizer: PreTrainedTokenizerBase
+) -> Iterator[tuple[EncodedPair | DroppedRow, bool]]:
+    """Yield pairs, and dropped rows, with whether their text spells a control token."""
+    encoder = _PairEncoder(tokenizer)
+    spells = TextEncoder(tokenizer).spells_control_tokens
+    found = iter(records)
+    while batch := list(islice(found, _ROWS_AT_ONCE)):
+        rows = [row for row in batch if isinstance(row, PreferenceRow)]
+        pairs = iter(encoder.encode(rows))
+        for row in batch:
+            if isinstance(row, DroppedRow):
+                yield row, False
+                continue
+            assert isinstance(row, PreferenceRow)
+            yield next(pairs), spells(said(row)[1])
+
+
+class _PairEncoder:
+    """Encodes preference rows as chats where row and tokenizer allow it, else as running text."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        self._text = TextEncoder(tokenizer)
+        self._has_template = bool(tokenizer.chat_template)
+        self._chat: ChatEncoder | None = None
+
+    def encode(self, rows: Sequence[PreferenceRow]) -> list[EncodedPair]:
+        """Encode rows; many at once is much faster."""
+        are_chats = [bool(row.prompt) and self._has_template for row in rows]
+        chats = [row for row, is_chat in zip(rows, are_chats, strict=True) if is_chat]
+        encoded = iter(self._chats(chats))
+        pairs: list[EncodedPair] = []
+        for row, is_chat in zip(rows, are_chats, strict=True):
+            if is_chat:
+                chosen, rejected = next(encoded), next(encoded)
+            else:
+                chosen, rejected = self._texts(row)
+            pairs.append(_pair(row, chosen, rejected))
+        return pairs
+
+    def _chats(self, rows: Sequence[PreferenceRow]) -> list[Tokens]:
+        """Two conversations for each row, the chosen one first."""
+        if not rows:
+            return []
+        if self._chat is None:
+            self._chat = ChatEncoder(self._text.tokenizer)
+        return self._chat.answers(
+            [
+                ChatRow(row.where, (*row.prompt, answer), settings=row.settings)
+                for row in rows
+                for answer in row.turns
+            ]
+        )
+
+    def _texts(self, row: PreferenceRow) -> tuple[Tokens, Tokens]:
+        if row.text is None:
+            message = f"a conversation, and {self._text.name} has no chat template"
+            hint = "use pairs of plain texts (prompt, chosen, rejected), or a chat model"
+            raise PosttrainError(row.where, message, hint)
+        prompt, chosen, rejected = row.text
+        return (
+            self._text.prompt_completion(prompt, chosen, row.where),
+            self._text.prompt_completion(prompt, rejected, row.where),
+        )
+
+
+def _pair(row: PreferenceRow, chosen: Tokens, rejected: Tokens) -> EncodedPair:
+    prompt_ids, chosen_ids = _parted(chosen, row.where)
+    other_ids, rejected_ids = _parted(rejected, row.where)
+    if prompt_ids != other_ids:
+        message = "the prompt has other tokens before the chosen response than before the rejected"
+        hint = "the chat template writes the prompt by what is answered; give another template"
+        raise PosttrainError(row.where, message, hint)
+    return EncodedPair(
+        prompt_ids,
+        chosen_ids,
+        rejected_ids,
+        row.where,
+        row.margin,
+        row.probability,
+        row.flaw,
+    )
+
+
+def _parted(tokens: Tokens, where: str) -> tuple[list[int], list[int]]:
+    """The ids before the last stretch that the model writes, and that stretch.
+
+    What a template writes after the end of the last turn (the line break of ChatML) is neither.
+    """
+    end = len(tokens.ids)
+    while end and not tokens.trained[end - 1]:
+        end -= 1
+    start = end
+    while start and tokens.trained[start - 1]:
+        start -= 1
+    if not start:
+        message = "no prompt is left of this row" if end else "no token of this row is written"
+        raise PosttrainError(where, message, "the chat template drops it; give another one")
+    return tokens.ids[:start], tokens.ids[start:end]
+
+
+def _lengths(pair: EncodedPair) -> tuple[int, int]:
+    prompt = len(pair.prompt_ids)
+    return prompt + len(pair.chosen_ids), prompt + len(pair.rejected_ids)

@@ -1,0 +1,200 @@
+"""Prompts to token ids: what a policy is asked with, the same ids as when it is evaluated.
+
+A conversation goes through the chat template up to where the assistant begins to write; a text is
+a document that goes on; token ids are taken as they are. The same encoders as in encode.py and
+pairs.py, so a reward model scores what it was trained on, and no text becomes a control token.
+Imports no torch.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from pipeline.data.encoding.chat import ChatEncoder
+from pipeline.data.encoding.lengths import NO_LIMIT, Limit, RowCounts
+from pipeline.data.encoding.marked import shown_turn
+from pipeline.data.encoding.tokens import TextEncoder
+from pipeline.data.reading.records import DroppedRow, PromptRow
+from pipeline.errors import PosttrainError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from transformers import PreTrainedTokenizerBase
+
+    from eval.model import Form
+    from pipeline.data.reading.records import Record
+
+_ROWS_AT_ONCE = 256
+
+
+@dataclass(frozen=True)
+class EncodedPrompt:
+    """A prompt as the policy is asked with it, and as reward functions see it.
+
+    prompt: a list of {role, content} where a chat template was applied, else a text. columns,
+    source: as PromptRow has them.
+    """
+
+    where: str
+    ids: list[int]
+    prompt: str | list[dict[str, Any]]
+    columns: Mapping[str, Any]
+    source: str = ""
+
+    @property
+    def is_chat(self) -> bool:
+        """Whether the response is an assistant's turn; else it continues a text."""
+        return not isinstance(self.prompt, str)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptsReport(RowCounts):
+    """What became of a source's rows; token counts are of the kept ones.
+
+    num_chats: kept ones that go through the chat template; the rest are texts to continue.
+    """
+
+    num_chats: int
+
+    def metrics(self) -> dict[str, Any]:
+        """The report as a stage's metrics."""
+        return {
+            **self.length_metrics(),
+            "prompts_dropped_unusable": self.num_dropped_unusable,
+            "prompts_as_chats": self.num_chats,
+            "prompt_tokens": self.num_tokens,
+            "longest_prompt_tokens": self.longest_tokens,
+        }
+
+
+def encode_prompts(
+    records: Iterable[Record],
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    limit: Limit = NO_LIMIT,
+    form: Form,
+    may_be_none: bool = False,
+) -> tuple[list[EncodedPrompt], PromptsReport]:
+    """Encode the rows of sources of the form prompt.
+
+    form: how the policy expects to be asked. It decides where a row can be read both ways, as a
+    task's can; a row that is only a text is continued by a chat model too, as in TRL and in the
+    other stages here, and one that is only a conversation is an error for a model of documents.
+    A prompt that is too long becomes what `limit` says; where none is left, that is an error unless
+    there `may_be_none`.
+    """
+    kept: list[EncodedPrompt] = []
+    lengths: list[int] = []
+    dropped: Counter[str] = Counter()
+    num_cut = 0
+    where = ""
+    for found in _encoded(records, tokenizer, form):
+        where = found.where
+        if isinstance(found, DroppedRow):
+            dropped["unusable"] += 1
+            continue
+        lengths.append(len(found.ids))
+        ids = found.ids
+        if limit.is_exceeded(len(ids)):
+            limit.refuse(len(ids), where)
+            ids = limit.kept(ids, has_bos=ids[0] == tokenizer.bos_token_id)
+        if ids is None:
+            dropped["too long"] += 1
+        else:
+            num_cut += len(ids) < len(found.ids)
+            kept.append(replace(found, ids=ids))
+    num_rows = len(kept) + dropped.total()
+    if not kept and not may_be_none:
+        counts = ", ".join(f"{count} {why}" for why, count in dropped.items())
+        message = f"none of {num_rows} prompts is left for {limit.max_length} tokens"
+        hint = limit.room_hint("prompts") if dropped["too long"] else ""
+        raise PosttrainError(where, f"{message}: {counts}", hint)
+    kept_lengths = [len(each.ids) for each in kept]
+    return kept, PromptsReport(
+        noun="prompts",
+        limit=limit,
+        num_rows=num_rows,
+        num_dropped_too_long=dropped["too long"],
+        num_cut=num_cut,
+        num_tokens=sum(kept_lengths),
+        longest_tokens=max(kept_lengths, default=0),
+        lengths=lengths,
+        num_dropped_unusable=dropped["unusable"],
+        num_chats=sum(each.is_chat for each in kept),
+    )
+
+
+def _encoded(
+    records: Iterable[Record], tokenizer: PreTrainedTokenizerBase, form: Form
+) -> Iterator[EncodedPrompt | DroppedRow]:
+    encoder = _PromptEncoder(tokenizer, form)
+    found = iter(records)
+    while batch := list(islice(found, _ROWS_AT_ONCE)):
+        rows = [row for row in batch if isinstance(row, PromptRow)]
+        prompts = iter(encoder.encode(rows))
+        for row in batch:
+            if isinstance(row, DroppedRow):
+                yield row
+                continue
+            assert isinstance(row, PromptRow)
+            yield next(prompts)
+
+
+class _PromptEncoder:
+    """Encodes prompts as conversations, as running text, or takes their ids."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, form: Form) -> None:
+        self._text = TextEncoder(tokenizer)
+        self._form = form
+        self._chat: ChatEncoder | None = None
+
+    def encode(self, rows: Sequence[PromptRow]) -> list[EncodedPrompt]:
+        """Encode rows; many at once is much faster."""
+        are_chats = [bool(row.messages) and self._form == "chat" for row in rows]
+        chats = [row for row, is_chat in zip(rows, are_chats, strict=True) if is_chat]
+        texts = [
+            row
+            for row, is_chat in zip(rows, are_chats, strict=True)
+            if not is_chat and row.ids is None
+        ]
+        chat_ids, text_ids = iter(self._chats(chats)), iter(self._texts(texts))
+        prompts: list[EncodedPrompt] = []
+        for row, is_chat in zip(rows, are_chats, strict=True):
+            if is_chat:
+                shown, ids = [shown_turn(each) for each in row.messages], next(chat_ids)
+            elif row.ids is None:
+                shown, ids = self._text_of(row), next(text_ids)
+            else:
+                shown, ids = self._decoded(row), list(row.ids)
+            prompts.append(EncodedPrompt(row.where, ids, shown, row.columns, row.source))
+        return prompts
+
+    def _chats(self, rows: Sequence[PromptRow]) -> list[list[int]]:
+        if not rows:
+            return []
+        if self._chat is None:
+            self._chat = ChatEncoder(self._text.tokenizer)
+        return self._chat.prompts([(row.messages, row.where, row.settings) for row in rows])
+
+    def _texts(self, rows: Sequence[PromptRow]) -> list[list[int]]:
+        texts = [self._text_of(row) for row in rows]
+        return self._text.documents(texts, [row.where for row in rows])
+
+    def _text_of(self, row: PromptRow) -> str:
+        if row.text is None:
+            message = f"a conversation, and the policy is asked by texts: {self._text.name}"
+            hint = "write `prompt` as a text for it to go on from, or take a chat model"
+            raise PosttrainError(row.where, message, hint)
+        return row.text
+
+    def _decoded(self, row: PromptRow) -> str:
+        """Return token ids of the data's own as a text; they must be this tokenizer's."""
+        assert row.ids is not None
+        if max(row.ids) >= len(self._text.tokenizer):
+            message = f"`input_ids` has {max(row.ids)}, and {self._text.name} ends before that"
+            raise PosttrainError(row.where, message, "encode with the policy's own tokenizer")
+        return str(self._text.tokenizer.decode(list(row.ids), skip_special_tokens=False))

@@ -1,0 +1,151 @@
+"""A recipe's data blocks, opened: what the stages read. Tasks are looked up here, by name."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from pipeline.config.blocks import READ_FORMS
+from pipeline.data.reading.dedup import read_marked, without_repeats
+from pipeline.data.reading.formats import Record, TextRow
+from pipeline.data.reading.tasks import load_task, task_rows
+from pipeline.errors import PosttrainError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from eval.task import Task
+    from pipeline.config.blocks import DataBlock, DataForm, TrainingStage
+    from pipeline.config.references import Places
+    from pipeline.data.reading.columns import NotUsed
+
+    Screens = Callable[[DataBlock, Iterable[Record]], Iterator[Record]]
+
+# Documents of a generated task that no training pass asks for: passes count up from the seed.
+_UNSEEN_SEED = 2**40
+
+
+def records(
+    block: DataBlock,
+    places: Places,
+    forms: Sequence[DataForm],
+    *,
+    seed: int = 0,
+    held_out: bool = False,
+    not_used: NotUsed | None = None,
+) -> Iterator[Record]:
+    """Yield a block's rows, checked, as one of the forms that the stage reads."""
+    found = marked_records(block, places, forms, seed=seed, held_out=held_out, not_used=not_used)
+    return without_repeats(found)
+
+
+def marked_records(
+    block: DataBlock,
+    places: Places,
+    forms: Sequence[DataForm],
+    *,
+    seed: int = 0,
+    held_out: bool = False,
+    not_used: NotUsed | None = None,
+) -> Iterator[Record]:
+    """Yield a block's rows with a DroppedRow for each that `dedup` leaves out, to be counted."""
+    try:
+        task = load_task(block.task, places) if block.task is not None else None
+    except ValueError as error:
+        raise PosttrainError(block.label, str(error)) from error
+    return read_marked(
+        block, places, forms=forms, task=task, seed=seed, held_out=held_out, not_used=not_used
+    )
+
+
+def texts(block: DataBlock, places: Places, *, at_most: int) -> Iterator[str]:
+    """Yield the training texts of a block, at most so many."""
+    for record in islice(records(block, places, ("text",)), at_most):
+        assert isinstance(record, TextRow)
+        yield record.text
+
+
+def keeps_texts(block: DataBlock, places: Places) -> bool:
+    """Return whether training on a block leaves texts of it unseen; see `held_out_texts`."""
+    if block.task is None:
+        return block.holdout is not None
+    splits = task_rows(block.task, places)
+    return not splits or "validation" in splits
+
+
+def held_out_texts(block: DataBlock, places: Places, *, at_most: int) -> list[str]:
+    """Return texts that training on the same block never sees.
+
+    Of a file its held-out part (all of it without `holdout`: it is then evaluated, not trained on);
+    of a task, documents of a pass that no training asks for; of a benchmark, its validation rows.
+    """
+    found = records(block, places, ("text",), seed=_UNSEEN_SEED, held_out=True)
+    return [record.text for record in islice(found, at_most) if isinstance(record, TextRow)]
+
+
+def held_out_rows(block: DataBlock, places: Places, *, at_most: int) -> list[Record]:
+    """Return rows to be read and measured, of any form, that training on the block never sees.
+
+    As `held_out_texts`: of a task documents, of a file its held-out part, or all of it.
+    """
+    forms: Sequence[DataForm] = READ_FORMS if block.task is None else ("text",)
+    found = records(block, places, forms, seed=_UNSEEN_SEED, held_out=True)
+    return list(islice(found, at_most))
+
+
+def held_out_asked(block: DataBlock, places: Places, *, at_most: int) -> list[Record]:
+    """Return prompts to be answered and measured, that training on the block never sees.
+
+    Of a file its held-out part, or all of it; of a task its validation split.
+    """
+    return list(islice(records(block, places, ("prompt",), held_out=True), at_most))
+
+
+def held_out_records(
+    config: TrainingStage,
+    places: Places,
+    forms: Sequence[DataForm],
+    *,
+    at_most: int | None = None,
+) -> list[Record]:
+    """Return the rows that a training stage never trains on: `eval_data`, else what is kept.
+
+    Of the sources that it trains on, a file's `holdout` and a task's validation split, `rows` (what
+    is trained on) left aside; empty where there is neither. at_most: of each source.
+    """
+    return [
+        record
+        for block in config.eval_data or _kept(config.sources)
+        for record in islice(records(block, places, forms, held_out=True), at_most)
+    ]
+
+
+def held_out_prompts(blocks: Sequence[DataBlock], places: Places, *, at_most: int) -> list[Record]:
+    """Return prompts that training on the blocks never sees, at most so many of each.
+
+    None of a file without `holdout`, of the hub and of a benchmark without validation rows.
+    """
+    return [
+        record
+        for block in _kept(blocks)
+        if keeps_texts(block, places)
+        for record in islice(records(block, places, ("prompt",), held_out=True), at_most)
+    ]
+
+
+def tasks_of(blocks: Sequence[DataBlock], places: Places) -> dict[str, Task]:
+    """Return the tasks among some blocks by label, which is the `source` of their prompts."""
+    return {
+        block.label: load_task(block.task, places) for block in blocks if block.task is not None
+    }
+
+
+def _kept(blocks: Sequence[DataBlock]) -> list[DataBlock]:
+    """Return the blocks of which training leaves something unseen, without their limits."""
+    unseen = {"rows": None, "split": None}
+    return [
+        block.model_copy(update=unseen)
+        for block in blocks
+        if block.holdout is not None
+        or (block.task is not None and block.split != "validation" and block.form is None)
+    ]

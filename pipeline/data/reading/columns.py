@@ -1,0 +1,185 @@
+"""Columns that stand beside those of a form: used, refused with the reason, or named as not used.
+
+A column that is left out without a word is a wrong model that nobody notices: a system prompt, the
+tools, half of a conversation. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, cast
+
+from pipeline.data.reading.fields import from_json, is_nothing, text_of, to_json
+from pipeline.data.reading.files import kind_of
+from pipeline.data.reading.messages import KNOWN_KEYS, NAME
+from pipeline.data.reading.records import ChatSettings, Message, ToolCall
+from pipeline.errors import PosttrainError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from pipeline.config.blocks import DataForm
+    from pipeline.data.reading.files import Row
+
+SYSTEM, TOOLS, VARIABLES = "system", "tools", "chat_template_kwargs"
+# What may stand beside any conversation.
+OF_CHATS = (SYSTEM, TOOLS, VARIABLES)
+_MEDIA = ("images", "image", "videos", "video", "audios", "audio")
+_KTO = ("label", "kto_tag")
+_TURNS = ("messages", "conversations", "prompt", "completion", "chosen", "rejected")
+
+
+class NotUsed:
+    """Columns of a source, and keys of its messages, that no row made anything of."""
+
+    def __init__(self) -> None:
+        self._names: Counter[str] = Counter()
+
+    def add(self, row: Row, used: Iterable[str]) -> None:
+        """Take note of a row, of which the columns `used` are."""
+        used = set(used)
+        for name, value in row.fields.items():
+            if is_nothing(value):
+                continue
+            if name not in used:
+                self._names[name] += 1
+            elif name in _TURNS and isinstance(value, list | dict):
+                turns = [value] if isinstance(value, dict) else value
+                for key in _unknown_keys(cast("list[Any]", turns)):
+                    self._names[f"{name}[].{key}"] += 1
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Their names, in the order that they were met in."""
+        return tuple(self._names)
+
+
+def said_of(names: Iterable[str]) -> str:
+    """Return how columns that are not used are named behind a source; empty if there are none."""
+    found = ", ".join(names)
+    return f"not used: {found}" if found else ""
+
+
+def check_meaning(row: Row, form: DataForm) -> None:
+    """Raise PosttrainError for a column whose meaning nothing here can honour."""
+    for name in _MEDIA:
+        if not is_nothing(row.fields.get(name)):
+            message = f"`{name}` is for models that see or hear, and text is what is trained on"
+            hint = "take the column out if the text means the same without it, else the row"
+            raise PosttrainError(row.where, message, hint)
+    if form in ("chat", "prompt_completion"):
+        for name in _KTO:
+            if isinstance(row.fields.get(name), bool):
+                message = f"`{name}` says whether a completion is wanted (KTO), and all are taught"
+                hint = "keep the rows where it is true, and take the column out"
+                raise PosttrainError(row.where, message, hint)
+
+
+def with_system(row: Row, messages: tuple[Message, ...]) -> tuple[Message, ...]:
+    """Put the column `system` in front of a conversation, where there is one."""
+    value = row.fields.get(SYSTEM)
+    if is_nothing(value):
+        return messages
+    system = text_of(value, SYSTEM, row.where, may_be_blank=True)
+    if not system.strip():
+        return messages
+    if messages and messages[0].role == "system":
+        if messages[0].content.strip() == system.strip():
+            return messages
+        message = "there is a column `system` and a system turn, and they differ"
+        raise PosttrainError(row.where, message, "keep one of them")
+    return (Message("system", system), *messages)
+
+
+def settings_of(row: Row) -> ChatSettings:
+    """Return what a row gives a chat template beside its turns: `tools`, `chat_template_kwargs`."""
+    return ChatSettings(_tools(row), _variables(row))
+
+
+def without_filled(messages: tuple[Message, ...], settings: ChatSettings) -> tuple[Message, ...]:
+    """Return turns without arguments that are null and that their tool does not declare.
+
+    Of calls in a Parquet file Arrow gives each the arguments of all others.
+    """
+    if not settings.tools or not any(each.calls for each in messages):
+        return messages
+    declared = {
+        tool["function"]["name"]: tool["function"].get("parameters", {}).get("properties", {})
+        for tool in json.loads(settings.tools)
+    }
+    return tuple(
+        replace(each, calls=tuple(_without_filled(call, declared) for call in each.calls))
+        for each in messages
+    )
+
+
+def _without_filled(call: ToolCall, declared: Mapping[str, Any]) -> ToolCall:
+    known = declared.get(call.name)
+    if not known or "null" not in call.arguments:
+        return call
+    given = json.loads(call.arguments)
+    kept = {key: each for key, each in given.items() if each is not None or key in known}
+    return replace(call, arguments=to_json(kept))
+
+
+def _tools(row: Row) -> str:
+    value = row.fields.get(TOOLS)
+    if is_nothing(value):
+        return ""
+    found = from_json(value, TOOLS, row.where)
+    if is_nothing(found):
+        return ""
+    if not isinstance(found, list):
+        message = f"`{TOOLS}` is {kind_of(found)}, not a list"
+        raise PosttrainError(row.where, message, "it is a list of JSON schemas of functions")
+    return to_json([_tool(each, row.where) for each in cast("list[Any]", found)])
+
+
+def _tool(given: Any, where: str) -> dict[str, Any]:
+    """Return a tool as servers hand it to a template: {type: function, function: {name, ...}}."""
+    given = from_json(given, TOOLS, where)
+    if not isinstance(given, dict):
+        message = f"`{TOOLS}` holds {kind_of(given)}, not an object"
+        raise PosttrainError(where, message, "a tool is the JSON schema of a function")
+    tool = cast("dict[str, Any]", _without_nulls(given))
+    inner = tool.get("function", tool)
+    if not isinstance(inner, dict) or not isinstance(inner.get(NAME), str):  # pyright: ignore[reportUnknownMemberType]
+        message = f"`{TOOLS}` has a function without a `name`"
+        raise PosttrainError(where, message, "a tool is {name, description, parameters}")
+    return tool if "function" in tool else {"type": "function", "function": tool}
+
+
+def _without_nulls(value: Any) -> Any:
+    """Return a value without keys that are null: Arrow gives each object the keys of all others."""
+    if isinstance(value, dict):
+        fields = cast("dict[str, Any]", value)
+        return {key: _without_nulls(each) for key, each in fields.items() if each is not None}
+    if isinstance(value, list):
+        return [_without_nulls(each) for each in cast("list[Any]", value)]
+    return value
+
+
+def _variables(row: Row) -> str:
+    value = row.fields.get(VARIABLES)
+    if is_nothing(value):
+        return ""
+    found = from_json(value, VARIABLES, row.where)
+    if not isinstance(found, dict):
+        message = f"`{VARIABLES}` is {kind_of(found)}, not an object"
+        raise PosttrainError(row.where, message, "it gives variables of the chat template values")
+    named = cast("dict[str, Any]", _without_nulls(found))
+    return to_json(named) if named else ""
+
+
+def _unknown_keys(turns: list[Any]) -> Iterable[str]:
+    for turn in turns:
+        if not isinstance(turn, dict):
+            continue
+        fields = cast("dict[str, Any]", turn)
+        is_tool = fields.get("role", fields.get("from")) in ("tool", "observation", "tool_response")
+        for key, value in fields.items():
+            if key in KNOWN_KEYS or is_nothing(value) or (key == NAME and is_tool):
+                continue
+            yield key

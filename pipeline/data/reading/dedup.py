@@ -1,0 +1,160 @@
+"""`dedup:` of a source: rows that repeat an earlier one, exactly or nearly, are left out.
+
+    exact   rows that say the same, character for character
+    near    rows whose prompts and whose answers are nearly the same: by white space, case and
+            punctuation, or in few words. Of three-word shingles at least 0.8 are shared (Jaccard);
+            candidates come from MinHash with bands (Broder 1997, Leskovec et al. 2014, 3.4) and
+            are then compared exactly, so that a row is never left out by an estimate.
+
+The first of them stays. It is done before `holdout` parts a source, so that neither side holds a
+copy of what is in the other. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipeline.data.reading.formats import read
+from pipeline.data.reading.holdout import is_held_out
+from pipeline.data.reading.record_texts import parts, said
+from pipeline.data.reading.records import REPEATS, DroppedRow, PreferenceRow
+from pipeline.data.reading.sources import no_rows
+from pipeline.data.reading.words import ngram_keys, words_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from eval.task import Task
+    from pipeline.config.blocks import DataBlock, DataForm
+    from pipeline.config.references import Places
+    from pipeline.data.reading.columns import NotUsed
+    from pipeline.data.reading.files import Row
+    from pipeline.data.reading.records import Record
+
+SIMILARITY = 0.8
+_SHINGLE_WORDS = 3
+_BANDS, _ROWS_A_BAND = 21, 6  # a pair at 0.8 is a candidate in 998 of 1,000 cases
+_PERMUTATIONS = _BANDS * _ROWS_A_BAND
+_SEED = 42
+_COMPARED_AS_IS = 8  # a text of fewer words must be equal: `x > 0` is not nearly `x < 0`
+
+Shingles = tuple["NDArray[np.uint64]", ...]
+
+
+def read_marked(
+    block: DataBlock,
+    places: Places,
+    *,
+    forms: Sequence[DataForm],
+    task: Task | None = None,
+    seed: int = 0,
+    held_out: bool = False,
+    not_used: NotUsed | None = None,
+) -> Iterator[Record]:
+    """Yield what `formats.read` does, with a DroppedRow for each row that repeats an earlier one.
+
+    Only where the block says `dedup`. `rows` of a file or the hub are counted without the repeated
+    ones.
+    """
+    settings: dict[str, Any] = {"forms": forms, "task": task, "seed": seed, "not_used": not_used}
+    if block.dedup is None:
+        yield from read(block, places, held_out=held_out, **settings)
+        return
+    last: list[Row] = []
+    lifted = {"dedup": None, "holdout": None} | ({} if block.task else {"rows": None})
+    whole = block.model_copy(update=lifted)
+    repeats = _repeats_exactly() if block.dedup == "exact" else _Near().repeats
+    num_kept = 0
+    for record in read(whole, places, held_out=held_out, on_row=last.append, **settings):
+        row = last[-1]
+        last.clear()
+        is_again = not isinstance(record, DroppedRow) and repeats(record)
+        share = block.holdout
+        if share is not None and is_held_out(row.fields, share, block.columns) != held_out:
+            continue
+        yield DroppedRow(record.where, REPEATS) if is_again else record
+        num_kept += not is_again
+        if block.rows is not None and num_kept == block.rows:
+            return
+    if not num_kept:
+        raise no_rows(block, held_out=held_out)
+
+
+def without_repeats(found: Iterable[Record]) -> Iterator[Record]:
+    """Yield the records that repeat no earlier one."""
+    return (record for record in found if not is_repeat(record))
+
+
+def is_repeat(record: Record) -> bool:
+    """Return whether a record stands for a row that `dedup` leaves out."""
+    return isinstance(record, DroppedRow) and record.why == REPEATS
+
+
+def _repeats_exactly() -> Callable[[Record], bool]:
+    seen: set[bytes] = set()
+
+    def repeats(record: Record) -> bool:
+        key = digest(record)
+        is_new = key not in seen
+        seen.add(key)
+        return not is_new
+
+    return repeats
+
+
+def digest(record: Record) -> bytes:
+    """Return a hash of what a record says, the strength of a preference included."""
+    texts = said(record)[1]
+    if isinstance(record, PreferenceRow):
+        texts = [*texts, f"{record.margin} {record.probability}"]
+    return hashlib.sha256("\0".join(texts).encode()).digest()[:16]
+
+
+class _Near:
+    """Remembers records and finds those that are nearly the same."""
+
+    def __init__(self) -> None:
+        from rensa import RMinHashLSH  # pyright: ignore[reportAttributeAccessIssue]
+
+        # The threshold is for a measure of its own that is not used.
+        self._near = RMinHashLSH(SIMILARITY, _PERMUTATIONS, _BANDS)
+        self._kept: list[Shingles] = []
+        self._ids: dict[str, int] = {}
+
+    def repeats(self, record: Record) -> bool:
+        """Return whether a record is nearly one that came before; if not, remember it."""
+        from rensa import RMinHash  # pyright: ignore[reportAttributeAccessIssue]
+
+        shingles = tuple(self._shingles(text) for text in parts(record))
+        sketch = RMinHash(_PERMUTATIONS, _SEED)
+        sketch.update([str(each) for each in np.concatenate(shingles).tolist()])
+        if any(_are_near(self._kept[number], shingles) for number in self._near.query(sketch)):
+            return True
+        self._near.insert(len(self._kept), sketch)
+        self._kept.append(shingles)
+        return False
+
+    def _shingles(self, text: str) -> NDArray[np.uint64]:
+        """Return the distinct shingles of a text; a short text is one."""
+        words = words_of(text)
+        if len(words) < _COMPARED_AS_IS:
+            plain = " ".join(text.split()).casefold()
+            return np.frombuffer(hashlib.sha256(plain.encode()).digest()[:8], dtype=np.uint64)
+        ids = [self._ids.setdefault(word, len(self._ids) + 1) for word in words]
+        return np.unique(ngram_keys(np.array(ids, dtype=np.uint64), _SHINGLE_WORDS))
+
+
+def _are_near(one: Shingles, other: Shingles) -> bool:
+    """Return whether each part of two records is nearly the same."""
+    if len(one) != len(other):
+        return False
+    for ours, theirs in zip(one, other, strict=True):
+        shared = len(np.intersect1d(ours, theirs, assume_unique=True))
+        if shared < SIMILARITY * (len(ours) + len(theirs) - shared):
+            return False
+    return True

@@ -1,0 +1,365 @@
+"""What the columns of a row mean: text, prompt and completion, chat, preference, prompt; checked.
+
+The form is read off the first row's columns and holds for the whole source:
+
+    text                      -> TextRow
+    prompt, completion        -> PromptCompletionRow: the completion continues it, no template; or
+                                 ChatRow: two lists of messages, of which the second is learnt
+    messages                  -> ChatRow: [{role, content}], roles system, user, assistant, tool
+    conversations             -> ChatRow: ShareGPT's [{from, value}], human, gpt, function_call, ...
+    instruction, output       -> ChatRow: Alpaca's, `input` (if any) after a blank line, `history`
+                                 before it; only a template tells the instruction from the answer
+    chosen, rejected          -> PreferenceRow: preferences.py has its six ways
+
+Beside a conversation `system`, `tools` and `chat_template_kwargs` are used (columns.py). A stage
+that reads prompts takes those of any of these as PromptRow (prompts.py). Columns that are not used
+are named. Imports no torch.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from eval.task import Task
+from pipeline.config.blocks import COLUMNS, DataBlock, DataForm
+from pipeline.config.references import Places
+from pipeline.data.reading import preferences, prompts
+from pipeline.data.reading.alpaca import HISTORY, instruction_turns
+from pipeline.data.reading.columns import (
+    OF_CHATS,
+    NotUsed,
+    check_meaning,
+    settings_of,
+    with_system,
+    without_filled,
+)
+from pipeline.data.reading.fields import is_nothing, names_found, text_of
+from pipeline.data.reading.files import Row
+from pipeline.data.reading.messages import FROM_VALUE, ROLE_CONTENT, MessageStyle, turns_of
+from pipeline.data.reading.records import (
+    ChatRow,
+    DroppedRow,
+    Message,
+    PreferenceRow,
+    PromptCompletionRow,
+    PromptRow,
+    Record,
+    TextRow,
+)
+from pipeline.data.reading.sources import Asked, rows
+from pipeline.errors import PosttrainError, closest
+
+__all__ = [
+    "ChatRow",
+    "DroppedRow",
+    "Message",
+    "PreferenceRow",
+    "PromptCompletionRow",
+    "PromptRow",
+    "Record",
+    "TextRow",
+    "read",
+    "records",
+]
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Columns that make up a form, how they are read, and which are used `beside` them."""
+
+    form: DataForm
+    columns: tuple[str, ...]
+    read: Callable[[Row], Record]
+    beside: tuple[str, ...] = ()
+
+
+def read(
+    block: DataBlock,
+    places: Places,
+    *,
+    forms: Sequence[DataForm],
+    task: Task | None = None,
+    seed: int = 0,
+    held_out: bool = False,
+    not_used: NotUsed | None = None,
+    on_row: Callable[[Row], None] = lambda row: None,
+) -> Iterator[Record]:
+    """Yield a source's rows, checked, as one of the forms that the stage reads (`sources.rows`).
+
+    on_row: called with each row as it stands, before what is made of it.
+
+    A task gives documents where text is all that is wanted or asked for, pairs where preferences
+    are, prompts with references where prompts are, else demonstrations as chats. not_used: takes
+    note of columns that nothing is made of.
+    """
+    if block.form == "text" and "prompt_completion" in forms:
+        forms = (*forms, "text")  # asked for, never guessed: all of it is trained on
+    shows_chosen = block.form == "preference" and "chat" in forms and "preference" not in forms
+    if shows_chosen:  # asked for, too: the better response is a demonstration
+        forms = ("preference",)
+    asked: Asked = "demonstrations"
+    wanted: Sequence[DataForm] = forms
+    if block.task is not None and block.form is not None:
+        wanted = (block.form,)
+    if len(wanted) == 1:
+        asked = _ASKED_OF_TASKS.get(wanted[0], asked)
+    if block.task is not None and asked == "documents" and "text" not in forms:
+        message = "`form: text` is not what this stage reads"
+        raise PosttrainError(block.label, message, f"it reads {_either(forms)}")
+    found = _shown(rows(block, places, task, asked=asked, seed=seed, held_out=held_out), on_row)
+    if block.task is not None:
+        return (_sourced(_TASK_READERS[asked](row), block) for row in found)
+    made = records(found, block, forms, not_used)
+    return map(_chosen, made) if shows_chosen else made
+
+
+def records(
+    found: Iterable[Row],
+    block: DataBlock,
+    forms: Sequence[DataForm],
+    not_used: NotUsed | None = None,
+) -> Iterator[Record]:
+    """Yield rows as checked records of the form that the first row's columns show."""
+    layout: _Layout | None = None
+    for row in found:
+        renamed = _renamed(row, block.columns)
+        if layout is None:
+            layout = _detected(renamed, block, forms)
+        missing = [name for name in layout.columns if name not in renamed.fields]
+        if missing:
+            message = f"no column `{missing[0]}`, which the first row has"
+            others = [each.form for each in _layouts(forms) if _fits(each, renamed.fields)]
+            others = [form for form in others if form != layout.form]
+            hint = f"one source has one form, and this row is {others[0]}" if others else ""
+            raise PosttrainError(row.where, message, hint or names_found("columns", renamed.fields))
+        check_meaning(renamed, layout.form)
+        record = layout.read(renamed)
+        _check_surroundings(renamed, record, layout)
+        if not_used is not None and layout.form != "prompt":  # whose columns rewards are handed
+            not_used.add(renamed, (*layout.columns, *layout.beside))
+        yield _sourced(record, block)
+
+
+def _shown(found: Iterable[Row], on_row: Callable[[Row], None]) -> Iterator[Row]:
+    for row in found:
+        on_row(row)
+        yield row
+
+
+def _chosen(record: Record) -> Record:
+    """Return a pair's better response as a demonstration; any other record as it is."""
+    if not isinstance(record, PreferenceRow):
+        return record
+    text = None if record.text is None else record.text[:2]
+    if not record.prompt and text is not None:
+        return PromptCompletionRow(record.where, *text)
+    return ChatRow(record.where, (*record.prompt, record.turns[0]), text, record.settings)
+
+
+def _sourced(record: Record, block: DataBlock) -> Record:
+    """A prompt with the source that it is from; any other record as it is."""
+    return replace(record, source=block.label) if isinstance(record, PromptRow) else record
+
+
+def _check_surroundings(row: Row, record: Record, layout: _Layout) -> None:
+    """Raise PosttrainError for what belongs to a chat beside a text, which has no place for it."""
+    turns: Sequence[Message] = ()
+    if isinstance(record, PreferenceRow):
+        turns = record.prompt
+    elif isinstance(record, PromptRow):
+        turns = record.messages
+    elif not isinstance(record, PromptCompletionRow):
+        return
+    if turns:
+        return
+    for name in ("system", "tools", HISTORY):
+        if not is_nothing(row.fields.get(name)):
+            message = f"`{name}` belongs to a chat, and `{layout.columns[0]}` is a text to go on"
+            ours = {"prompt": "instruction", "completion": "output"}
+            renamed = ", ".join(f"{ours[each]}: {each}" for each in layout.columns if each in ours)
+            raise PosttrainError(
+                row.where, message, f"`columns: {{{renamed}}}` makes a chat of it; or take it out"
+            )
+
+
+def _renamed(row: Row, columns: dict[str, str]) -> Row:
+    """The row under our column names; `columns` maps ours to theirs."""
+    if not columns:
+        return row
+    fields = dict(row.fields)
+    for ours, theirs in columns.items():
+        if ours not in COLUMNS:
+            hint = closest(ours, COLUMNS) or f"known names: {', '.join(COLUMNS)}"
+            raise PosttrainError("columns", f"`{ours}` is no column of ours", hint)
+        if theirs not in row.fields:
+            hint = closest(theirs, row.fields) or names_found("columns", row.fields)
+            raise PosttrainError(row.where, f"no column `{theirs}` for `{ours}`", hint)
+        if theirs not in columns:
+            fields.pop(theirs, None)
+        fields[ours] = row.fields[theirs]
+    return Row(row.where, fields)
+
+
+def _layouts(forms: Sequence[DataForm]) -> Sequence[_Layout]:
+    """What columns may mean to a stage: to one that samples responses, prompts and nothing else."""
+    return _PROMPT_LAYOUTS if "prompt" in forms else _LAYOUTS
+
+
+def _fits(layout: _Layout, fields: dict[str, Any]) -> bool:
+    return all(name in fields for name in layout.columns)
+
+
+def _detected(row: Row, block: DataBlock, forms: Sequence[DataForm]) -> _Layout:
+    if block.form is not None and block.form not in forms:
+        message = f"form `{block.form}` is not what this stage reads"
+        raise PosttrainError(block.label, message, f"it reads {_either(forms)}")
+    layouts, wanted = _layouts(forms), [block.form] if block.form else forms
+    allowed = [each for each in layouts if each.form in wanted]
+    fitting = [each for each in allowed if _fits(each, row.fields)]
+    mapped = [each for each in fitting if set(each.columns) & set(block.columns)]
+    fitting = [each for each in mapped or fitting if block.form or not _is_part(each, row.fields)]
+    if len({each.form for each in fitting}) > 1:
+        message = f"the columns fit {_either([each.form for each in fitting])}"
+        raise PosttrainError(row.where, message, "say which with `form:`")
+    if fitting:
+        return fitting[0]
+    raise PosttrainError(
+        row.where, names_found("columns", row.fields), _what_would_fit(row, allowed)
+    )
+
+
+def _is_part(layout: _Layout, fields: dict[str, Any]) -> bool:
+    """Whether the row shows another form with these columns and more: `conversations` of a pair.
+
+    Prompts are part of other forms by their nature.
+    """
+    return layout.form != "prompt" and any(
+        each.form != layout.form and _fits(each, fields) and set(layout.columns) < set(each.columns)
+        for each in _LAYOUTS
+    )
+
+
+def _what_would_fit(row: Row, allowed: Sequence[_Layout]) -> str:
+    fitting = [each for each in _LAYOUTS if _fits(each, row.fields)]
+    elsewhere = [each.form for each in fitting if not _is_part(each, row.fields)]
+    if elsewhere and allowed[0].form != "prompt":
+        reads = _either([each.form for each in allowed])
+        return f"this is the form {elsewhere[0]}; the stage reads {reads}"
+    for layout in allowed:
+        for name in layout.columns:
+            near = closest(name, row.fields)
+            if name not in row.fields and near:
+                theirs = near.split("`")[1]
+                return f"is `{theirs}` the `{name}`? then write `columns: {{{name}: {theirs}}}`"
+    wanted = " or ".join("+".join(each.columns) for each in allowed)
+    return f"wanted: {wanted}; `columns: {{OURS: THEIRS}}` renames"
+
+
+def _either(names: Sequence[str]) -> str:
+    return " or ".join(dict.fromkeys(names))
+
+
+def _text_row(row: Row) -> TextRow:
+    return TextRow(row.where, text_of(row.fields["text"], "text", row.where))
+
+
+def _prompt_completion_row(row: Row) -> PromptCompletionRow | ChatRow:
+    fields = row.fields
+    if isinstance(fields["prompt"], list) and isinstance(fields["completion"], list):
+        return _turns_row(row)
+    prompt = text_of(fields["prompt"], "prompt", row.where)
+    return PromptCompletionRow(
+        row.where, prompt, text_of(fields["completion"], "completion", row.where)
+    )
+
+
+def _turns_row(row: Row) -> ChatRow:
+    """A conversation in two lists (TRL's conversational form), of which the second is learnt."""
+    asked = turns_of(row.fields["prompt"], "prompt", row.where, ROLE_CONTENT)
+    given = turns_of(row.fields["completion"], "completion", row.where, ROLE_CONTENT)
+    asked = tuple(replace(each, is_trained=False) for each in asked)
+    return _as_chat(row, (*asked, *given), "completion")
+
+
+def _instruction_row(row: Row) -> ChatRow:
+    answer = text_of(row.fields["output"], "output", row.where)
+    turns = (*instruction_turns(row), Message("assistant", answer))
+    return ChatRow(row.where, turns, settings=settings_of(row))
+
+
+def _messages_row(row: Row) -> ChatRow:
+    return _chat_row(row, "messages", ROLE_CONTENT)
+
+
+def _conversations_row(row: Row) -> ChatRow:
+    return _chat_row(row, "conversations", FROM_VALUE)
+
+
+def _demonstration_row(row: Row) -> ChatRow:
+    """A task's demonstration; a task may leave its document form blank."""
+    texts = [
+        text_of(row.fields[name], name, row.where, may_be_blank=True)
+        for name in ("document", "continuation")
+    ]
+    text = (texts[0], texts[1]) if all(each.strip() for each in texts) else None
+    return ChatRow(row.where, _messages_row(row).messages, text)
+
+
+def _chat_row(row: Row, column: str, style: MessageStyle) -> ChatRow:
+    return _as_chat(row, turns_of(row.fields[column], column, row.where, style), column)
+
+
+def _as_chat(row: Row, turns: tuple[Message, ...], column: str) -> ChatRow:
+    if all(each.role != "assistant" for each in turns):
+        message = f"`{column}` has no assistant turn"
+        raise PosttrainError(row.where, message, "there is nothing to learn from it; drop the row")
+    if turns[-1].role != "assistant":
+        message = f"`{column}` ends with a {turns[-1].role} turn"
+        hint = "the last turn is the assistant's; cut the rest off"
+        raise PosttrainError(row.where, message, hint)
+    if not any(each.role == "assistant" and each.is_trained for each in turns):
+        message = f"no assistant turn of `{column}` is to be trained on"
+        raise PosttrainError(row.where, message, "there is nothing to learn from it; drop the row")
+    settings = settings_of(row)
+    turns = with_system(row, without_filled(turns, settings))
+    return ChatRow(row.where, turns, settings=settings)
+
+
+_JUDGED = ("margin", "probability")
+_ALPACA = ("input", HISTORY, *OF_CHATS)
+_PAIRS = (
+    (("conversations", "chosen", "rejected"), preferences.conversations_row, OF_CHATS),
+    (("prompt", "chosen", "rejected"), preferences.prompt_row, OF_CHATS),
+    (("instruction", "chosen", "rejected"), preferences.instruction_row, _ALPACA),
+    (("chosen", "rejected"), preferences.whole_row, OF_CHATS),
+)
+_LAYOUTS = (
+    _Layout("text", ("text",), _text_row),
+    _Layout("prompt_completion", ("prompt", "completion"), _prompt_completion_row, OF_CHATS),
+    _Layout("chat", ("messages",), _messages_row, OF_CHATS),
+    _Layout("chat", ("conversations",), _conversations_row, OF_CHATS),
+    _Layout("chat", ("instruction", "output"), _instruction_row, _ALPACA),
+    *(
+        _Layout("preference", columns, read_pair, (*beside, *_JUDGED))
+        for columns, read_pair, beside in _PAIRS
+    ),
+)
+_PROMPT_LAYOUTS = (
+    *(_Layout("prompt", columns, prompts.of_pairs(read_pair)) for columns, read_pair, _ in _PAIRS),
+    _Layout("prompt", ("prompt",), prompts.prompt_row),
+    _Layout("prompt", ("messages",), prompts.messages_row),
+    _Layout("prompt", ("conversations",), prompts.conversations_row),
+    _Layout("prompt", ("instruction",), prompts.instruction_row),
+    _Layout("prompt", ("input_ids",), prompts.ids_row),
+)
+_ASKED_OF_TASKS: dict[DataForm, Asked] = {
+    "text": "documents",
+    "preference": "preferences",
+    "prompt": "prompts",
+}
+_TASK_READERS: dict[Asked, Callable[[Row], Record]] = {
+    "documents": _text_row,
+    "demonstrations": _demonstration_row,
+    "preferences": preferences.task_row,
+    "prompts": prompts.task_row,
+}

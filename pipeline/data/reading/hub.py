@@ -1,0 +1,58 @@
+"""Rows of a data set on the hub, at one commit. Imports `datasets` when rows are read."""
+
+import re
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+from pipeline.data.reading.files import Row
+from pipeline.errors import InfrastructureError, PosttrainError
+
+_COMMIT = re.compile("[0-9a-f]{40}")
+
+
+def hub_rows(name: str, subset: str | None, split: str, revision: str | None) -> Iterator[Row]:
+    """Yield the rows of a split; where there is no network, those of the local copy.
+
+    revision: a branch, tag or commit. Raises InfrastructureError where the hub cannot be reached or
+    has only another commit to offer.
+    """
+    from datasets import Dataset, load_dataset
+
+    if Path(name).exists():
+        # load_dataset would read the folder and not the hub.
+        raise PosttrainError(name, "there is a folder of this name here", "write `file:` for it")
+    with hub_errors(name):
+        loaded = load_dataset(name, subset, split=split, revision=revision)
+    assert isinstance(loaded, Dataset)
+    _check_revision(name, revision, [each["filename"] for each in loaded.cache_files])
+    for number, fields in enumerate(loaded, 1):
+        yield Row(f"{name}#{number}", cast("dict[str, Any]", fields))
+
+
+@contextmanager
+def hub_errors(name: str) -> Generator[None]:
+    """Make one line for a user of what loading a data set raises; `name` is what it calls it."""
+    from datasets.exceptions import DatasetsError
+    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.utils import httpx
+
+    try:
+        yield
+    except (ConnectionError, TimeoutError, httpx.HTTPError, HfHubHTTPError) as error:
+        hint = "check the network, or load it once where there is one: the local copy is used then"
+        raise InfrastructureError(name, f"the hub cannot be reached ({error})", hint) from error
+    except (DatasetsError, FileNotFoundError, ValueError, RuntimeError) as error:
+        raise PosttrainError(name, str(error).partition("\n")[0]) from error
+
+
+def _check_revision(name: str, revision: str | None, files: Sequence[str]) -> None:
+    """Refuse a local copy of another commit: without a network datasets takes the newest it has."""
+    if revision is None or not _COMMIT.fullmatch(revision):
+        return
+    for file in files:
+        commit = Path(file).parent.name
+        if _COMMIT.fullmatch(commit) and commit != revision:
+            message = f"the hub cannot be reached, and the local copy is of revision {commit[:12]}"
+            raise InfrastructureError(name, f"{message}, not {revision[:12]}", "check the network")

@@ -1,0 +1,126 @@
+"""Rows of the form prompt: what responses are sampled for in reinforcement learning.
+
+    prompt                    a text, which the response continues (TRL's standard form, no
+                              template), or a list of messages that ends with a user's turn
+    messages, conversations   a chat; the assistant's answer at its end is left out
+    instruction               Alpaca's, `input` (if any) after a blank line: a user's turn, what is
+                              in `history` before it
+    input_ids                 token ids, taken as they are
+    chosen, rejected          a preference set in any of its forms (preferences.py): its prompts
+
+Beside a chat `system`, `tools` and `chat_template_kwargs` are used. All columns, these too, are
+handed to reward functions as they are, except those whose names have a meaning in TRL's calling
+convention (`completions`, say). Not the way to token ids (prompt_ids.py). Imports no torch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from pipeline.config.user_functions import HANDED_TO_REWARDS
+from pipeline.data.reading.alpaca import HISTORY, instruction_turns
+from pipeline.data.reading.columns import settings_of, with_system
+from pipeline.data.reading.fields import text_of
+from pipeline.data.reading.files import kind_of
+from pipeline.data.reading.messages import FROM_VALUE, ROLE_CONTENT, MessageStyle, turns_of
+from pipeline.data.reading.records import DroppedRow, Message, PromptRow
+from pipeline.errors import PosttrainError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pipeline.data.reading.files import Row
+    from pipeline.data.reading.preferences import Pair
+
+# What a reward function is handed under these names is no column, or is the prompt itself.
+_RESERVED = frozenset({*HANDED_TO_REWARDS, "prompt", "completion", "input_ids"})
+
+
+def prompt_row(row: Row) -> PromptRow:
+    """Read `prompt`: a text, or a conversation."""
+    value = row.fields["prompt"]
+    if isinstance(value, list):
+        messages = turns_of(value, "prompt", row.where, ROLE_CONTENT)
+        return _asked(row, _asking(messages, "prompt", row.where))
+    text = text_of(value, "prompt", row.where)
+    return PromptRow(row.where, (), text, _others(row))
+
+
+def messages_row(row: Row) -> PromptRow:
+    """Read `messages`."""
+    return _chat_row(row, "messages", ROLE_CONTENT)
+
+
+def conversations_row(row: Row) -> PromptRow:
+    """Read ShareGPT's `conversations`."""
+    return _chat_row(row, "conversations", FROM_VALUE)
+
+
+def instruction_row(row: Row) -> PromptRow:
+    """Read Alpaca's `instruction` and `input`."""
+    return _asked(row, instruction_turns(row), "instruction", "input", HISTORY)
+
+
+def ids_row(row: Row) -> PromptRow:
+    """Read `input_ids`."""
+    value = row.fields["input_ids"]
+    if not isinstance(value, list) or not value:
+        said = "an empty list" if value == [] else f"{kind_of(value)}, not a list"
+        raise PosttrainError(row.where, f"`input_ids` is {said}", "it is a list of token ids")
+    for number, each in enumerate(cast("list[Any]", value)):
+        if isinstance(each, bool) or not isinstance(each, int) or each < 0:
+            message = f"`input_ids[{number}]` is {each!r:.40}, not a token id"
+            raise PosttrainError(row.where, message, "a token id is a whole number from 0")
+    ids = tuple(cast("list[int]", value))
+    return PromptRow(row.where, (), None, _others(row), ids)
+
+
+def of_pairs(read: Callable[[Row], Pair]) -> Callable[[Row], PromptRow | DroppedRow]:
+    """Return a reader of the prompts of the pairs that `read` reads; it drops those it drops."""
+
+    def prompt_of_pair(row: Row) -> PromptRow | DroppedRow:
+        pair = read(row)
+        if isinstance(pair, DroppedRow):
+            return pair
+        text = None if pair.text is None else pair.text[0]
+        others = _others(row, "conversations", "instruction", "input", HISTORY)
+        return PromptRow(row.where, pair.prompt, text, others, settings=pair.settings)
+
+    return prompt_of_pair
+
+
+def task_row(row: Row) -> PromptRow:
+    """Read a task's prompt, with the reference that its verifier compares a response with."""
+    prompt = text_of(row.fields["prompt"], "prompt", row.where)
+    return PromptRow(row.where, (Message("user", prompt),), prompt, _others(row))
+
+
+def _chat_row(row: Row, column: str, style: MessageStyle) -> PromptRow:
+    messages = turns_of(row.fields[column], column, row.where, style)
+    if messages[-1].role == "assistant":
+        messages = messages[:-1]
+    return _asked(row, _asking(messages, column, row.where), column)
+
+
+def _asked(row: Row, turns: tuple[Message, ...], *used: str) -> PromptRow:
+    """Return a conversation as a prompt; a system turn from its column, where it has one."""
+    messages = with_system(row, turns)
+    return PromptRow(row.where, messages, None, _others(row, *used), settings=settings_of(row))
+
+
+def _asking(messages: tuple[Message, ...], column: str, where: str) -> tuple[Message, ...]:
+    if not messages:
+        raise PosttrainError(where, f"`{column}` has no user turn", "drop the row")
+    if messages[-1].role not in ("user", "tool"):
+        message = f"the prompt in `{column}` ends with a turn of the {messages[-1].role}"
+        raise PosttrainError(where, message, "a response answers a user's turn, or a tool's")
+    return messages
+
+
+def _others(row: Row, *used: str) -> dict[str, Any]:
+    """Return the columns that reward functions are handed."""
+    return {
+        name: value
+        for name, value in row.fields.items()
+        if name not in _RESERVED and name not in used
+    }

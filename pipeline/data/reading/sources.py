@@ -1,0 +1,192 @@
+"""The rows of one data source: a local file, a task's split or a data set on the hub.
+
+Says which rows a stage sees (holdout, split, limit), not what their columns mean (formats.py).
+Imports no torch.
+"""
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from eval.task import Split, Task
+from eval.tasks.benchmark import BenchmarkTask, RowsError
+from pipeline.config.blocks import DataBlock
+from pipeline.config.references import Places
+from pipeline.data.reading.files import Row, file_rows, sha256
+from pipeline.data.reading.holdout import is_held_out
+from pipeline.data.reading.hub import hub_rows
+from pipeline.errors import PosttrainError, closest
+from pipeline.files.text_files import TEXT_ENDINGS, ending, file_documents, file_text
+
+__all__ = ["ROWS_PER_TASK", "Asked", "Row", "rows", "sha256"]
+
+Asked = Literal["documents", "demonstrations", "preferences", "prompts"]
+
+# A generated task has no end of its own; a data block that says no `rows` gets this many of it.
+ROWS_PER_TASK = 2_000
+
+
+def rows(
+    block: DataBlock,
+    places: Places,
+    task: Task | None = None,
+    *,
+    asked: Asked = "demonstrations",
+    seed: int = 0,
+    held_out: bool = False,
+) -> Iterator[Row]:
+    """Yield the rows of a source, in its own order; never none: an error instead.
+
+    task: the task that `block.task` names; `asked` and `seed` say what of it is wanted: one pass of
+        pre-training documents, or the demonstrations, preference pairs or RL prompts of a split.
+    held_out: True where a stage evaluates: with `holdout`, the share that training never sees
+        instead of the rest. It is chosen by the hash of a row, so equal rows fall on one side; of a
+        text file without a separator it is the last part. Of a task's demonstrations, pairs and
+        prompts it is the validation split, unless the block names a split.
+    """
+    limit = block.rows
+    if block.task is not None:
+        if task is None:
+            raise ValueError(f"`task: {block.task}` was not looked up")
+        if asked != "documents" and limit is None and not isinstance(task, BenchmarkTask):
+            limit = ROWS_PER_TASK
+        found = _task_rows(block, task, asked, seed, held_out=held_out)
+    elif block.file is not None:
+        found = _file_source(block, places, held_out=held_out)
+    else:
+        found = _hub_source(block, places, held_out=held_out)
+    is_empty = True
+    for row in islice(found, limit):
+        is_empty = False
+        yield row
+    if is_empty:
+        if asked == "preferences" and block.task is not None:
+            message = "the task has no preference pairs"
+            raise PosttrainError(block.label, message, "name data that has some")
+        raise no_rows(block, held_out=held_out)
+
+
+def no_rows(block: DataBlock, *, held_out: bool) -> PosttrainError:
+    """Return what is said of a source that has no row, or none on this side of its `holdout`."""
+    side = "holds out every row" if not held_out else "holds out no row"
+    why = f"`holdout: {block.holdout}` {side}" if block.holdout else "no rows"
+    return PosttrainError(block.label, why, "name data that has some")
+
+
+def _task_rows(
+    block: DataBlock, task: Task, asked: Asked, seed: int, *, held_out: bool
+) -> Iterator[Row]:
+    where = f"task:{task.name}"
+    split = block.split or ("validation" if held_out else "train")
+    if split == "test":
+        raise PosttrainError(
+            where, "the test split is for evaluation only", "use train or validation"
+        )
+    if split not in ("train", "validation"):
+        hint = closest(split, ("train", "validation")) or "a task has train and validation"
+        raise PosttrainError(where, f"unknown split `{split}`", hint)
+    if isinstance(task, BenchmarkTask) and asked == "documents":
+        found = ({"text": text} for text in _benchmark_texts(task, split, seed))
+    else:
+        found = _task_fields(task, asked, cast("Split", split), seed)
+    try:
+        for number, fields in enumerate(found, 1):
+            yield Row(f"{where}#{number}", fields)
+    except RowsError as error:
+        raise PosttrainError(block.label, str(error)) from error
+
+
+def _benchmark_texts(task: BenchmarkTask, split: str, seed: int) -> Iterator[str]:
+    """Yield documents of a split: other passes show the same rows, so none of them is unseen."""
+    yield from task.documents(seed) if split == "train" else task.texts("validation")
+
+
+def _task_fields(task: Task, asked: Asked, split: Split, seed: int) -> Iterator[dict[str, Any]]:
+    if asked == "documents":
+        for text in task.documents(seed):
+            yield {"text": text}
+    elif asked == "preferences":
+        for pair in task.preference_pairs(split):
+            yield asdict(pair)
+    elif asked == "prompts":
+        for prompt in task.rl_prompts(split):
+            yield asdict(prompt)
+    else:
+        for example in task.demonstrations(split):
+            user = {"role": "user", "content": example.prompt}
+            assistant = {"role": "assistant", "content": example.response}
+            yield {
+                "messages": [user, assistant],
+                "document": example.document,
+                "continuation": example.continuation,
+            }
+
+
+def _file_source(block: DataBlock, places: Places, *, held_out: bool) -> Iterator[Row]:
+    name = block.file or ""
+    try:
+        path = places.file(name)
+    except ValueError as error:
+        raise PosttrainError(name, str(error)) from error
+    is_text = ending(path) in TEXT_ENDINGS
+    if block.separator is not None and not is_text:
+        raise PosttrainError(name, "`separator` divides text files only", "leave it out")
+    if is_text and block.separator is None:
+        return _one_document(block, path, held_out=held_out)
+    if block.separator is not None:
+        found = _documents(path, block.separator, name)
+    else:
+        found = file_rows(path, name)
+    share = block.holdout
+    if share is None:
+        return found
+    return (row for row in found if is_held_out(row.fields, share, block.columns) == held_out)
+
+
+def _documents(path: Path, separator: str, name: str) -> Iterator[Row]:
+    """Documents between separators, without the line breaks around them; blank ones are none."""
+    for line, part in file_documents(path, name, separator):
+        if part.strip():
+            leading = len(part) - len(part.lstrip("\n"))
+            yield Row(f"{name}:{line + leading}", {"text": part.strip("\n")})
+
+
+def _one_document(block: DataBlock, path: Path, *, held_out: bool) -> Iterator[Row]:
+    name = block.file or ""
+    text = file_text(path, name)
+    if block.holdout is None:
+        yield Row(f"{name}:1", {"text": text})
+        return
+    cut = _cut(text, block.holdout)
+    trained, held = text[:cut], text[cut:]
+    if not trained.strip() or not held.strip():
+        raise PosttrainError(
+            name, f"too short to hold out {block.holdout} of it", "leave `holdout` out"
+        )
+    if held_out:
+        yield Row(f"{name}:{trained.count(chr(10)) + 1}", {"text": held})
+    else:
+        yield Row(f"{name}:1", {"text": trained})
+
+
+def _cut(text: str, share: float) -> int:
+    """Where the held-out end begins: after the break (paragraph, line, word) nearest its share."""
+    goal = round(len(text) * (1 - share))
+    reach = max(1, round(len(text) * min(share, 1 - share) / 2))
+    for mark in ("\n\n", "\n", " "):
+        before = text.rfind(mark, goal - reach, goal)
+        after = text.find(mark, goal, goal + reach)
+        found = [at + len(mark) for at in (before, after) if at >= 0]
+        if found:
+            return min(found, key=lambda at: abs(at - goal))
+    return goal
+
+
+def _hub_source(block: DataBlock, places: Places, *, held_out: bool) -> Iterator[Row]:
+    name, split = block.hub or "", block.split or "train"
+    if block.reads_test_split and not held_out:
+        hint = "a stage that trains reads another split"
+        raise PosttrainError(name, f"split `{split}` is for evaluation only", hint)
+    return hub_rows(name, block.subset, split, block.revision or places.revisions.get(name))

@@ -1,0 +1,165 @@
+"""What a recipe's measuring stages will ask, as items that training rows are held against.
+
+Test items of tasks, texts and prompts. A generated task keeps its splits apart itself: its
+documents share their wording with its test items by design, so its rows are not searched for them;
+of a task of the user's own a prompt that is a test item's, word for word, is still found. Imports
+no torch.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from eval.task import Task
+from eval.tasks import BUILT_IN, parse
+from eval.tasks.benchmark import BenchmarkTask, RowsError
+from pipeline.config.blocks import DataBlock
+from pipeline.config.references import Places
+from pipeline.data.reading.blocks import held_out_asked, held_out_rows
+from pipeline.data.reading.record_texts import turns
+from pipeline.data.reading.records import DroppedRow, PreferenceRow, Record
+from pipeline.data.reading.tasks import HubRows, load_task, task_rows
+from pipeline.data.screening.overlaps import Item
+from pipeline.errors import PosttrainError
+
+_BUILT_IN = frozenset(BUILT_IN.values())
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What one stage asks.
+
+    limit: items of a task, rows of a text. harness: tasks of lm-evaluation-harness, whose items
+    only it knows.
+    """
+
+    stage: str
+    tasks: tuple[str, ...] = ()
+    texts: tuple[DataBlock, ...] = ()
+    prompts: tuple[DataBlock, ...] = ()
+    limit: int = 200
+    harness: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """items: all that is asked, each once. not_compared: what could not be read, and why."""
+
+    items: tuple[Item, ...]
+    not_compared: tuple[str, ...]
+
+
+def origin_of(task: Task) -> object:
+    """Return what rows and items of a generated task have in common; None for a benchmark."""
+    return None if isinstance(task, BenchmarkTask) else type(task)
+
+
+def is_built_in(origin: object) -> bool:
+    """Return whether a generated task is one of ours: what it generates is tested here."""
+    return isinstance(origin, type) and f"{origin.__module__}:{origin.__qualname__}" in _BUILT_IN
+
+
+def evaluated(
+    evaluations: Sequence[Evaluation],
+    places: Places,
+    *,
+    generated: bool = True,
+    reads_hub: bool = True,
+    may_miss: bool = True,
+) -> Evaluated:
+    """Return the items of some stages.
+
+    generated: False to leave out those of built-in tasks, where nothing else is trained on.
+    reads_hub: False to leave out what lies there. may_miss: go on without what cannot be read;
+    else PosttrainError.
+    """
+    found: dict[tuple[str, str], Item] = {}
+    missing: dict[str, None] = {}
+    for evaluation in evaluations:
+        for name in evaluation.harness:
+            missing[f"{name}: lm-evaluation-harness asks it"] = None
+        for source in _sources(evaluation, generated=generated):
+            try:
+                if not reads_hub and source.is_on_hub(places):
+                    missing[f"{source.label}: it is on the hub"] = None
+                    continue
+                for item in source.items(evaluation, places):
+                    found.setdefault((item.source, item.name), item)
+            except (RowsError, ValueError) as error:
+                if not may_miss:
+                    raise PosttrainError(source.label, str(error)) from error
+                missing[f"{source.label}: {error}"] = None
+            except PosttrainError as error:
+                if not may_miss:
+                    raise
+                missing[f"{source.label}: {error}"] = None
+    return Evaluated(tuple(found.values()), tuple(missing))
+
+
+@dataclass(frozen=True)
+class _Source:
+    """One thing that a stage asks: a task, or a block of texts or of prompts."""
+
+    task: str | None = None
+    block: DataBlock | None = None
+    are_prompts: bool = False
+
+    @property
+    def label(self) -> str:
+        """What the recipe calls it."""
+        return self.task or (self.block.label if self.block else "")
+
+    @property
+    def task_name(self) -> str | None:
+        """The task that its items are of, if they are."""
+        return self.task or (self.block.task if self.block else None)
+
+    def is_on_hub(self, places: Places) -> bool:
+        """Whether its rows have to be fetched."""
+        if self.task_name is None:
+            return self.block is not None and self.block.hub is not None
+        return any(isinstance(each, HubRows) for each in task_rows(self.task_name, places).values())
+
+    def items(self, evaluation: Evaluation, places: Places) -> Iterator[Item]:
+        """Yield its items, as many as are asked."""
+        if self.block is None:
+            return _test_items(str(self.task), evaluation.limit, places)
+        return _rows(self.block, evaluation.limit, places, are_prompts=self.are_prompts)
+
+
+def _sources(evaluation: Evaluation, *, generated: bool) -> Iterator[_Source]:
+    found = [
+        *(_Source(task=name) for name in evaluation.tasks),
+        *(_Source(block=block) for block in evaluation.texts),
+        *(_Source(block=block, are_prompts=True) for block in evaluation.prompts),
+    ]
+    for source in found:
+        name = source.task_name
+        if generated or name is None or parse(name)[0] not in BUILT_IN:
+            yield source
+
+
+def _test_items(name: str, limit: int, places: Places) -> Iterator[Item]:
+    task = load_task(name, places)
+    origin = origin_of(task)
+    for number, example in enumerate(task.test_items(limit), 1):
+        # What a document says of a fact may be learnt from any text, and is to be.
+        ways = (example.prompt,) if task.kind == "knowledge" else (example.prompt, example.document)
+        yield Item(name, f"{number} ({example.id})", tuple(filter(None, ways)), origin)
+
+
+def _rows(block: DataBlock, limit: int, places: Places, *, are_prompts: bool) -> Iterator[Item]:
+    origin = origin_of(load_task(block.task, places)) if block.task is not None else None
+    read = held_out_asked if are_prompts else held_out_rows
+    for record in read(block, places, at_most=limit):
+        if not isinstance(record, DroppedRow) and (ways := _ways(record)):
+            yield Item(block.label, record.where, ways, origin)
+
+
+def _ways(record: Record) -> tuple[str, ...]:
+    """Return what of a record is looked for: all of it, of a pair with either answer."""
+    said = turns(record)
+    if isinstance(record, PreferenceRow):
+        *prompt, chosen, rejected = said
+        return "\n\n".join([*prompt, chosen]), "\n\n".join([*prompt, rejected])
+    whole = "\n\n".join(said)
+    return (whole,) if whole.strip() else ()

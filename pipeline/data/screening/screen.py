@@ -1,0 +1,242 @@
+"""What of a training stage's rows may be trained on: no copies, no test items.
+
+Counts and lists what it found, and leaves it in, drops it or refuses it, as the recipe says
+(`decontaminate`). Knows no stage. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from pipeline.data.reading.dedup import is_repeat
+from pipeline.data.reading.record_texts import turns
+from pipeline.data.reading.tasks import load_task
+from pipeline.data.screening.evaluation_items import Evaluated, evaluated, is_built_in, origin_of
+from pipeline.data.screening.overlaps import Overlap, Overlaps
+from pipeline.errors import PosttrainError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
+
+    from pipeline.config.blocks import DataBlock, Decontaminate
+    from pipeline.config.references import Places
+    from pipeline.data.reading.records import Record
+    from pipeline.data.screening.evaluation_items import Evaluation
+    from pipeline.data.screening.overlaps import Item
+
+OVERLAPS = "overlaps.jsonl"
+_BATCH_CHARACTERS = 1_000_000
+_BATCH_ROWS = 2_000
+_SHOWN_CHARACTERS = 100
+_LISTED = 10_000  # rows; all are counted
+
+
+@dataclass
+class _Found:
+    """What was found in one source. items: which, by number. first: a row and an item's text."""
+
+    num_rows: int = 0
+    num_repeated: int = 0
+    num_overlapping: int = 0
+    items: set[int] = field(default_factory=set[int])
+    first: tuple[str, str] = ("", "")
+
+
+class Screen:
+    """Passes the rows of sources on, without those that are not to be trained on.
+
+    evaluations: what measures the model that is trained, later. sources: all that it trains on.
+    reads_hub: False to compare with nothing that has to be fetched.
+    """
+
+    def __init__(
+        self,
+        decontaminate: Decontaminate,
+        evaluations: Sequence[Evaluation],
+        sources: Sequence[DataBlock],
+        places: Places,
+        *,
+        reads_hub: bool = True,
+    ) -> None:
+        self._decontaminate = decontaminate
+        self._evaluations = evaluations
+        self._sources = sources
+        self._places = places
+        self._reads_hub = reads_hub
+        self._found: dict[str, _Found] = {}
+        self._listed: list[dict[str, Any]] = []
+
+    def __call__(self, block: DataBlock, found: Iterable[Record]) -> Iterator[Record]:
+        """Yield the rows of a source that may be trained on.
+
+        Raises PosttrainError at the end of a source of which some are test items, if the recipe
+        refuses those.
+        """
+        counted = self._found.setdefault(block.label, _Found())
+        rows = self._without_repeats(found, counted)
+        origin = self._origin(block)
+        if self._is_compared(origin):
+            rows = self._compared(block, rows, origin, counted)
+        yield from rows
+
+    def metrics(self) -> dict[str, Any]:
+        """Return the counts as a stage's metrics; of what does not apply, none."""
+        said: dict[str, Any] = {}
+        if any(block.dedup is not None for block in self._sources):
+            said["rows_repeated"] = sum(each.num_repeated for each in self._found.values())
+        if self._has_items:
+            rows = sum(each.num_overlapping for each in self._found.values())
+            items: set[int] = set().union(*(each.items for each in self._found.values()))
+            dropped = self._decontaminate == "drop"
+            said["rows_dropped_overlapping" if dropped else "rows_overlapping"] = rows
+            said["test_items_overlapping"] = len(items)
+            said["test_items_compared"] = len(self._evaluated.items)
+            said["overlaps"] = list(self.lines())
+        return said
+
+    def lines(self, *, says_none: bool = False) -> Iterator[str]:
+        """Yield a sentence for each source that holds test items, and for what is not compared.
+
+        says_none: also for a source that holds none.
+        """
+        for label, found in self._found.items():
+            if found.num_overlapping:
+                yield f"{label}: {self._said(label, found)}"
+            elif says_none and found.num_rows:
+                items = f"the {len(self._evaluated.items)} test items that it was held against"
+                yield f"{label}: none of {found.num_rows} rows holds any of {items}"
+        if self._has_items:
+            for what in self._evaluated.not_compared:
+                yield f"not compared with {what}"
+
+    def _said(self, label: str, found: _Found) -> str:
+        by_source = Counter(self._evaluated.items[number].source for number in found.items)
+        of = self._num_items_by_source
+        items = ", ".join(f"{n} of {of[name]} of {name}" for name, n in by_source.items())
+        did = ", left out" if self._decontaminate == "drop" else ""
+        row, text = found.first
+        return (
+            f"{found.num_overlapping} of {found.num_rows} rows hold test items{did}"
+            f" ({items}); the first is {row}: {text!r}"
+        )
+
+    def write(self, folder: Path) -> None:
+        """Write which rows hold which items, a JSON line a row; nothing where none does."""
+        if self._listed:
+            lines = "".join(f"{json.dumps(each, ensure_ascii=False)}\n" for each in self._listed)
+            (folder / OVERLAPS).write_text(lines, encoding="utf-8")
+
+    @cached_property
+    def _evaluated(self) -> Evaluated:
+        all_built_in = all(is_built_in(self._origin(block)) for block in self._sources)
+        return evaluated(
+            self._evaluations,
+            self._places,
+            generated=not all_built_in,
+            reads_hub=self._reads_hub,
+            may_miss=self._decontaminate == "warn",
+        )
+
+    @cached_property
+    def _has_items(self) -> bool:
+        return bool(self._evaluations and (self._evaluated.items or self._evaluated.not_compared))
+
+    @cached_property
+    def _overlaps(self) -> Overlaps:
+        return Overlaps(self._evaluated.items)
+
+    @cached_property
+    def _num_items_by_source(self) -> Counter[str]:
+        return Counter(item.source for item in self._evaluated.items)
+
+    def _origin(self, block: DataBlock) -> object:
+        if block.task is None:
+            return None
+        try:
+            return origin_of(load_task(block.task, self._places))
+        except ValueError as error:
+            raise PosttrainError(block.label, str(error)) from error
+
+    def _is_compared(self, origin: object) -> bool:
+        if not self._has_items:
+            return False
+        return any(_may_hold(origin, item) for item in self._evaluated.items)
+
+    @staticmethod
+    def _without_repeats(found: Iterable[Record], counted: _Found) -> Iterator[Record]:
+        for record in found:
+            if is_repeat(record):
+                counted.num_repeated += 1
+            else:
+                yield record
+
+    def _compared(
+        self, block: DataBlock, found: Iterator[Record], origin: object, counted: _Found
+    ) -> Iterator[Record]:
+        while batch := list(_batch(found)):
+            overlaps = self._overlaps.find([texts for _, texts in batch])
+            kept: list[Record] = []
+            for (record, _), held in zip(batch, overlaps, strict=True):
+                counted.num_rows += 1
+                told = [each for each in held if self._counts(origin, each)]
+                if told:
+                    self._note(block.label, record, told, counted)
+                if not told or self._decontaminate != "drop":
+                    kept.append(record)
+            if counted.num_overlapping and self._decontaminate == "error":
+                message = self._said(block.label, counted)
+                hint = "take them out, or write `decontaminate: drop`"
+                raise PosttrainError(block.label, message, hint)
+            yield from kept
+        if self._decontaminate == "drop" and 0 < counted.num_rows == counted.num_overlapping:
+            message = "every row holds test items, so `decontaminate: drop` leaves none"
+            hint = "is it the file that is evaluated? A long text is divided by a `separator`"
+            raise PosttrainError(block.label, message, hint)
+
+    def _counts(self, origin: object, overlap: Overlap) -> bool:
+        item = self._evaluated.items[overlap.item]
+        if not _may_hold(origin, item):
+            return False
+        return origin is None or item.origin is not origin or overlap.is_whole
+
+    def _note(
+        self, label: str, record: Record, overlaps: Sequence[Overlap], counted: _Found
+    ) -> None:
+        counted.num_overlapping += 1
+        counted.items.update(each.item for each in overlaps)
+        is_listed = len(self._listed) < _LISTED
+        if not is_listed and counted.num_overlapping > 1:
+            return
+        items = [self._described(each) for each in overlaps]
+        if counted.num_overlapping == 1:
+            counted.first = record.where, items[0]["text"]
+        if is_listed:
+            self._listed.append({"row": record.where, "source": label, "items": items})
+
+    def _described(self, overlap: Overlap) -> dict[str, Any]:
+        item = self._evaluated.items[overlap.item]
+        text = " ".join(item.texts[0].split())
+        cut = text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}..."
+        share = round(overlap.share, 3)
+        return {"of": item.source, "item": item.name, "share": share, "text": cut}
+
+
+def _may_hold(origin: object, item: Item) -> bool:
+    """Whether rows of an origin are held against an item: not ours against ours."""
+    return not (is_built_in(origin) and is_built_in(item.origin))
+
+
+def _batch(found: Iterator[Record]) -> Iterator[tuple[Record, list[str]]]:
+    size = 0
+    for record in islice(found, _BATCH_ROWS):
+        texts = turns(record)
+        yield record, texts
+        size += sum(map(len, texts))
+        if size >= _BATCH_CHARACTERS:
+            return

@@ -1,0 +1,75 @@
+"""The rows and documents that a stage trains on, from its data blocks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pipeline.data.mixing import RowSource, TokenSource
+from pipeline.data.reading.blocks import Screens, marked_records
+from pipeline.data.reading.columns import NotUsed
+from pipeline.data.reading.dedup import without_repeats
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+    from transformers import PreTrainedTokenizerBase
+
+    from pipeline.config.blocks import DataBlock, DataForm
+    from pipeline.config.references import Places
+    from pipeline.data.reading.records import Record
+
+
+def token_sources(
+    blocks: Sequence[DataBlock],
+    places: Places,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    seed: int,
+    screen: Screens | None = None,
+) -> list[TokenSource]:
+    """Return the blocks as sources of documents in token ids; screen: passes those trained on."""
+    from pipeline.data.encoding.examples import document_tokens
+
+    def source(block: DataBlock) -> TokenSource:
+        def open_pass(number: int) -> Iterator[NDArray[np.int32]]:
+            found = _screened(block, places, ("text",), screen, seed=seed + number)
+            return document_tokens(found, tokenizer)
+
+        return TokenSource(
+            block.label, open_pass, block.weight or 1.0, varies=block.task is not None
+        )
+
+    return [source(block) for block in blocks]
+
+
+def row_sources(
+    blocks: Sequence[DataBlock],
+    places: Places,
+    forms: Sequence[DataForm],
+    screen: Screens | None = None,
+) -> list[RowSource[Record]]:
+    """Return the blocks as sources of rows, which know the columns that were not used.
+
+    screen: passes the rows that are trained on.
+    """
+    found: list[RowSource[Record]] = []
+    for block in blocks:
+        not_used = NotUsed()
+        rows = list(_screened(block, places, forms, screen, not_used=not_used))
+        found.append(RowSource(block.label, rows, block.weight, not_used.names))
+    return found
+
+
+def _screened(
+    block: DataBlock,
+    places: Places,
+    forms: Sequence[DataForm],
+    screen: Screens | None,
+    *,
+    seed: int = 0,
+    not_used: NotUsed | None = None,
+) -> Iterator[Record]:
+    found = marked_records(block, places, forms, seed=seed, not_used=not_used)
+    return without_repeats(found if screen is None else screen(block, found))

@@ -1,0 +1,148 @@
+"""What `chat_template:` names: one of ours or TRL's, a file, or the template of another model.
+
+Finds the text where it lies on this machine, without torch and without importing TRL; a model on
+the hub is asked when the stage runs (pipeline/models/chat_templates.py).
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from jinja2 import Environment, ext, meta
+
+from pipeline.config.references import HubModel, LocalModel, model_source
+from pipeline.errors import PosttrainError, closest
+from pipeline.files.foreign_files import is_there, read_object, read_text
+from pipeline.model_files.template_text import Generation, template_problem
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pipeline.config.references import Places
+
+# What a model without a template is given where a conversation is to be learnt: its two tokens are
+# added, and trained. The same as of Qwen 2 and many others, but without a system turn of its own.
+DEFAULT = "chatml"
+_CHATML = (
+    "{% for message in messages %}"
+    "{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n' }}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+)
+_ENDING = ".jinja"
+_IN_FOLDER = ("chat_template.jinja", "chat_template.json", "tokenizer_config.json")
+# What looks like a control token in the text of a template.
+_TOKEN = re.compile(
+    r"<\|[^|<>\s'\"{}]{1,40}\|>"
+    "|<\uff5c[^\uff5c<>\\s'\"{}]{1,40}\uff5c>"  # DeepSeek's wide bars
+    r"|</?[a-z]+_of_[a-z]+>"
+    r"|<\|[a-z_]{1,40}>|<[a-z_]{1,40}\|>"  # Gemma 4's
+)
+
+
+@cache
+def _shipped() -> Mapping[str, Path]:
+    """The files of TRL's templates by name; TRL itself is not imported."""
+    spec = find_spec("trl")
+    places = (spec.submodule_search_locations or []) if spec else []
+    folders = [Path(place) / "chat_templates" for place in places]
+    return {path.stem: path for folder in folders for path in sorted(folder.glob(f"*{_ENDING}"))}
+
+
+def names() -> tuple[str, ...]:
+    """Return the names that `chat_template:` takes."""
+    return (DEFAULT, *_shipped())
+
+
+def template_text(given: str, places: Places) -> str | HubModel:
+    """Return the text of the template that a recipe names, or the hub model that has it.
+
+    Raises ValueError, in a person's words, for what is none of a name, a file and a model.
+    """
+    if given == DEFAULT:
+        return _CHATML
+    if given in _shipped():
+        return _shipped()[given].read_text(encoding="utf-8")
+    if given.endswith((_ENDING, ".txt")):
+        path = places.file(given)
+        if not path.is_file():
+            siblings = [each.name for each in path.parent.glob("*")] if path.parent.is_dir() else []
+            near = closest(path.name, siblings)
+            raise ValueError(f"`{given}` does not exist{f'; {near}' if near else ''}")
+        return _checked(path, read_text(path))
+    try:
+        source = model_source(given, places)
+    except ValueError as error:
+        if "/" in given or given.startswith("."):
+            raise
+        near = closest(given, names()) or f"there are {', '.join(names())}"
+        raise ValueError(f"there is no chat template `{given}`; {near}") from error
+    if isinstance(source, HubModel):
+        return source
+    if not isinstance(source, LocalModel):
+        raise ValueError(f"`{given}` is a stage; name a template, a file or a model elsewhere")  # noqa: TRY004
+    return _of_folder(given, source.path)
+
+
+def _of_folder(given: str, folder: Path) -> str:
+    for name in _IN_FOLDER:
+        path = folder / name
+        if not is_there(path):
+            continue
+        text: Any = read_text(path) if name.endswith(_ENDING) else None
+        if text is None:
+            text = read_object(path).get("chat_template")
+        if isinstance(text, str):
+            return _checked(path, text)
+    raise ValueError(f"`{given}` has no chat template")
+
+
+def _checked(path: Path, text: str) -> str:
+    problem = template_problem(text)
+    if problem:
+        raise PosttrainError(str(path), problem, "give another template")
+    return text
+
+
+def control_tokens(text: str) -> tuple[str, ...]:
+    """Return what looks like control tokens in a template's text, each once, as they come."""
+    return tuple(dict.fromkeys(_TOKEN.findall(text)))
+
+
+def variables(text: str) -> frozenset[str]:
+    """Return the variables that a template reads, and does not set first."""
+    environment = Environment(extensions=[Generation, ext.loopcontrols])
+    return frozenset(meta.find_undeclared_variables(environment.parse(text)))
+
+
+def with_variables(text: str, given: Mapping[str, Any]) -> str:
+    """Return the template with values for some of its variables, where nobody gives others.
+
+    They stand on a line of their own, which Jinja drops: white space at the start stays. So what is
+    trained with them is also asked, evaluated and exported with them.
+    """
+    lines = [
+        f"{{%- if {name} is not defined %}}{{% set {name} = {_literal(value)} %}}{{% endif %}}\n"
+        for name, value in sorted(given.items())
+    ]
+    return "".join(lines) + text
+
+
+def _literal(value: Any) -> str:
+    """Return a value of YAML as Jinja writes it."""
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return '"' + value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
+    if isinstance(value, list):
+        return "[" + ", ".join(_literal(each) for each in cast("list[Any]", value)) + "]"
+    if isinstance(value, dict):
+        items = cast("dict[str, Any]", value).items()
+        return "{" + ", ".join(f"{_literal(key)}: {_literal(each)}" for key, each in items) + "}"
+    return repr(value)

@@ -1,0 +1,114 @@
+"""What is wrong with a new adapter, as PEFT made it on its model, before its first step.
+
+That it could not be saved with the one below, that part of what was asked for met no layer. What a
+recipe alone shows is found by pipeline/config/lora.py.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import torch
+from peft import LoraConfig, get_peft_model_state_dict
+
+from pipeline.config.lora import MERGE_BETWEEN, TIED_TOKENS, uncombinable
+from pipeline.errors import PosttrainError
+from pipeline.models.adapters import MATRICES, PREFIX, described, modules_of, tensors_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from peft import PeftModel
+
+    from pipeline.config.blocks import LoraBlock
+
+
+def check_new(model: PeftModel, block: LoraBlock, earlier: Path | None, *, loss: str) -> None:
+    """Refuse, before the first step, an adapter that cannot be saved or is not what was asked for.
+
+    model: with the new adapter, of which PEFT decided some of the config. block: what was asked
+    for. earlier: the adapter that is merged in below. loss: how the stage's loss is computed;
+    `from the head` reads the output embeddings' own weight. Raises PosttrainError.
+    """
+    config = model.peft_config["default"]
+    assert isinstance(config, LoraConfig)
+    missed = _missed(model, config, block)
+    if missed:
+        raise PosttrainError("lora", *missed)
+    network: Any = model.get_base_model()
+    head = network.get_output_embeddings() if loss == "from the head" else None
+    if head is not None and "token_adapter" in head._modules:
+        raise PosttrainError("lora", *TIED_TOKENS)
+    if earlier is None:
+        return
+    for given, whose in ((config.to_dict(), "this adapter"), (described(earlier), "the one below")):
+        key = uncombinable(given)
+        if key is not None:
+            message = f"with `{key}`, {whose} cannot be made one with another"
+            raise PosttrainError("lora", message, MERGE_BETWEEN)
+    old, new = set(tensors_of(earlier)), set(get_peft_model_state_dict(model))
+    for one, other in ((old, new), (new, old)):
+        whole = {name.rpartition(".")[0] for name in one if not name.endswith(MATRICES)}
+        both = sorted(whole & modules_of(other))
+        if both:
+            name = both[0].removeprefix(PREFIX)
+            message = f"`{name}` is trained whole by one adapter and by rank by the other"
+            raise PosttrainError("lora", message, MERGE_BETWEEN)
+
+
+def frozen_experts(model: PeftModel) -> int:
+    """Return how many weights of fused experts (of three dimensions) have no adapter."""
+    tuner: Any = model.base_model
+    adapted = {f"{PREFIX}{name}" for name in tuner.targeted_parameter_names}
+    return sum(
+        each.numel()
+        for name, each in model.named_parameters()
+        if each.ndim == 3
+        and "lora_" not in name
+        and not each.requires_grad
+        and name.replace(".base_layer", "") not in adapted
+    )
+
+
+def _missed(model: Any, config: LoraConfig, block: LoraBlock) -> tuple[str, str] | None:
+    """Return what of a `lora:` block met nothing in the model, and what there is."""
+    tuner = model.base_model
+    names: list[str] = [*tuner.targeted_module_names, *tuner.targeted_parameter_names]
+    asked: list[tuple[str, str]] = []
+    if isinstance(block.target_modules, list):
+        # Those that PEFT made parameters of fused experts of are not in its config any more.
+        left = set(config.target_modules or ())
+        asked += [("target_modules", each) for each in block.target_modules if each in left]
+    everything = [name for name, _ in model.get_base_model().named_modules()]
+    extra = block.model_extra or {}
+    for each in extra.get("modules_to_save") or ():
+        if not any(f".{each}." in f".{name}." for name in everything):
+            return f"`modules_to_save`: the model has no module `{each}`", there(model)
+    for key, each in asked:
+        if not any(name == each or name.endswith(f".{each}") for name in names):
+            return f"`{key}`: the model has no layer `{each}`", there(model)
+    layers = extra.get("layers_to_transform")
+    for each in [layers] if isinstance(layers, int) else layers or ():
+        if not any(f".{each}." in name for name in names):
+            return f"`layers_to_transform`: the model has no layer {each} to adapt", ""
+    for key in ("rank_pattern", "alpha_pattern"):
+        for each in extra.get(key) or {}:
+            if not any(_is_match(each, name) for name in names):
+                return f"`{key}`: `{each}` is no layer that is adapted", ""
+    return None
+
+
+def _is_match(pattern: str, name: str) -> bool:
+    return re.match(rf"(.*\.)?({pattern})$", name) is not None
+
+
+def there(model: Any) -> str:
+    """Return which layers a model has that an adapter can be put on, as a hint."""
+    linear = [name for name, each in model.named_modules() if isinstance(each, torch.nn.Linear)]
+    ends = {
+        name.removesuffix(".base_layer").rpartition(".")[2]
+        for name in linear
+        if "lora_" not in name
+    }
+    return f"there are {', '.join(sorted(ends)[:12])}"

@@ -1,0 +1,305 @@
+"""How big a planned training stage is: parameters, tokens, peak memory. Nothing is loaded for it.
+
+How big its model is says sizes.py; what only a download or the data could tell is None.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil
+from typing import Any
+
+from eval.tasks import BENCHMARKS, parse
+from pipeline.config.batch import split_batch
+from pipeline.config.blocks import DataBlock, TrainingStage
+from pipeline.config.stage import Stage
+from pipeline.plan.plan import Plan
+from pipeline.plan.sizes import KnownModel, Shape, begins_with, lora_parameters, named
+from pipeline.recipe.checks.training import positions, settings
+from pipeline.recipe.launching import processes_of
+from pipeline.stages import stage_of
+from pipeline.stages.ppo.config import PpoConfig
+from pipeline.stages.pretrain import PretrainConfig
+
+_USUAL_TOKENS = 1024  # of a row of which the recipe says no length; TRL's default
+_EPOCHS = 3.0  # transformers' default, for a stage kind that has none of its own
+_FLOAT_BYTES = 4
+_ADAM_FLOATS = 3  # the gradient and two moments of each trained parameter
+_4BIT_BYTES = 0.5
+_HALF_BYTES = 2
+# Measured on a CPU; see _memory_bytes.
+_LAYERS_IN_FLIGHT = 2
+_SHARE_OF_16_BIT = 0.75
+_LOGIT_COPIES = 3
+_FUSED_HEAD_COPIES = 8
+_FUSED_HEAD_TOKENS = 4096
+_FUSED_HEAD_VOCAB = 32768
+_CHUNK_FLOATS = 3 * 2**24  # pipeline/rl/logprobs.py: logits, their gradient and one more
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a training stage will take; None where it cannot be known yet.
+
+    parameters: of the model. trained_parameters: those that an optimizer changes: all, or the
+        adapter's; of ppo, the critic's too. is_about: whether `parameters` is only about right.
+    tokens: that training sees, padding included; of ppo, in each pass over a rollout. memory_bytes:
+        of one process at its peak, the libraries' 0.5 to 0.6 GB not counted.
+    row_tokens: of a row, for both; None where the recipe does not say. is_upper_bound: whether
+        rows may have fewer.
+    """
+
+    parameters: int | None
+    trained_parameters: int | None
+    tokens: int | None
+    memory_bytes: int | None
+    row_tokens: int | None
+    is_about: bool
+    is_upper_bound: bool
+
+
+def estimates(plan: Plan) -> dict[str, Estimate]:
+    """Return an estimate for each stage that trains a model, by its name."""
+    return {
+        planned.name: _estimate(plan, planned.config)
+        for planned in plan.stages
+        if isinstance(planned.config, TrainingStage)
+    }
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A training stage's settings: its arguments over our defaults, and how long its rows are.
+
+    length: tokens of a sequence, at most; None where the recipe does not say. Where it leaves
+    `max_length` to the model, which may have room for a book, rows are taken to be usual ones.
+    """
+
+    config: TrainingStage
+    stage: Stage
+    given: Mapping[str, Any]
+    length: int | None
+    num_processes: int
+
+    @property
+    def sequences_per_row(self) -> int:
+        """Two where a row is a chosen and a rejected response."""
+        return 2 if "preference" in self.stage.data_forms else 1
+
+
+def _job(plan: Plan, config: TrainingStage) -> _Job:
+    stage = stage_of(config.stage)
+    given = settings(plan.recipe, config)
+    length = config.training_args.get("max_length") or min(
+        given.get("max_length") or _USUAL_TOKENS, _USUAL_TOKENS
+    )
+    if isinstance(config, PretrainConfig):
+        length = config.sequence_length
+    elif isinstance(config, PpoConfig):
+        prompt = given.get("max_prompt_length")
+        length = prompt + given["max_completion_length"] if prompt else None
+        length = length or positions(plan.recipe, config.model)
+    return _Job(config, stage, given, length, processes_of(plan.recipe, config).count)
+
+
+def _estimate(plan: Plan, config: TrainingStage) -> Estimate:
+    job = _job(plan, config)
+    model = begins_with(plan, config)
+    if isinstance(config, PpoConfig):
+        return _ppo_estimate(plan, job, config, model)
+    shape, parameters, head = model.shape, model.parameters, 0
+    if job.stage.produces == "reward_model" and shape and parameters:
+        head = shape.width  # one output instead of a vocabulary
+        parameters += head - (0 if shape.is_tied else shape.vocab * shape.width)
+    trained = parameters
+    if config.lora is not None:
+        adapter = lora_parameters(shape, config.lora) if shape else None
+        trained = None if adapter is None else adapter + head
+    memory_bytes = None
+    if shape and parameters and trained:
+        memory_bytes = _memory_bytes(job, shape, parameters, trained)
+    return Estimate(
+        parameters=parameters,
+        trained_parameters=trained,
+        tokens=_tokens(job),
+        memory_bytes=memory_bytes,
+        row_tokens=job.length,
+        is_about=not model.is_exact,
+        is_upper_bound=not isinstance(config, PretrainConfig),
+    )
+
+
+def _tokens(job: _Job) -> int | None:
+    """Return the tokens that all steps see; None where the number of rows is not in the recipe."""
+    config, steps = job.config, job.given.get("max_steps", -1)
+    if job.length is None:
+        return None
+    if steps > 0:
+        return steps * config.batch_size * job.sequences_per_row * job.length
+    epochs = job.given.get("num_train_epochs", _EPOCHS)
+    if isinstance(config, PretrainConfig):
+        return round(epochs * config.tokens)
+    rows = _rows(config.sources)
+    return None if rows is None else round(epochs * rows * job.sequences_per_row * job.length)
+
+
+def _rows(blocks: Sequence[DataBlock]) -> int | None:
+    """Return how many rows some sources have at most; None where the recipe does not say."""
+    known = [count for block in blocks if (count := _most_rows(block)) is not None]
+    return sum(known) if len(known) == len(blocks) else None
+
+
+def _most_rows(block: DataBlock) -> int | None:
+    if block.rows is None and block.task is not None:
+        if parse(block.task)[0] in BENCHMARKS:
+            return None
+        from pipeline.data.reading.sources import ROWS_PER_TASK  # 10 ms, seldom needed
+
+        return ROWS_PER_TASK
+    return block.rows
+
+
+def _memory_bytes(job: _Job, shape: Shape, parameters: int, trained: int) -> int | None:
+    """Return what one process takes at its peak, beside the libraries; None if it cannot run.
+
+    Kept for the backward pass: 12 x width + 4 x inner floats a token and layer (the inputs of a
+    llama's norms, products and gates), and as much again as two layers have for the gradients on
+    their way; with checkpointing only each layer's input, and three layers' worth. Logits: three
+    copies in transformers' loss; TRL's fused head works on tiles, on a CPU with eight copies.
+
+    Measured as growth of the largest resident set over four steps (transformers 5.23, TRL 1.16, two
+    cores; llamas of 0.9M to 26M parameters, vocabularies of 1k and 8k, 512 to 4096 tokens a pass),
+    in MB: pre-training 99, 341, 858, 719, 656 where this says 98, 348, 884, 715, 653; SFT 492,
+    1431, 311 (432, 1386, 301); DPO 261 (226); with LoRA, whose sums are kept too, 584 (423), DPO
+    281 (213); bf16 280 (277); with gradient checkpointing 206 (215).
+    """
+    tokens, vocab = _tokens_of_a_pass(job), shape.vocab
+    if tokens is None:
+        return None
+    floats = _kept_floats(job, shape, tokens)
+    if job.stage.trainer == "TrainingArguments":
+        floats += _LOGIT_COPIES * tokens * vocab
+    elif job.stage.produces == "policy":
+        tile = min(tokens, _FUSED_HEAD_TOKENS) * min(vocab, _FUSED_HEAD_VOCAB)
+        floats += _FUSED_HEAD_COPIES * tile
+    weights_bytes = _weights_bytes(job, shape, parameters, trained)
+    return round(weights_bytes + _FLOAT_BYTES * (_ADAM_FLOATS * trained + floats))
+
+
+def _tokens_of_a_pass(job: _Job) -> int | None:
+    """Return the tokens of one forward pass in training; None where they are not known."""
+    try:
+        per_device, _ = split_batch(
+            job.config.batch_size,
+            per_device=job.given.get("per_device_train_batch_size"),
+            world_size=job.num_processes,
+        )
+    except ValueError:  # the stage says what is wrong, knowing how many processes there are
+        return None
+    return None if job.length is None else per_device * job.sequences_per_row * job.length
+
+
+def _kept_floats(job: _Job, shape: Shape, tokens: int) -> float:
+    """Return what a forward pass keeps for its backward pass, in floats; see _memory_bytes."""
+    layer = 12 * shape.width + 4 * shape.inner
+    kept = (shape.num_layers + _LAYERS_IN_FLIGHT) * layer
+    if job.given.get("activation_checkpointing"):
+        kept = shape.num_layers * shape.width + (1 + _LAYERS_IN_FLIGHT) * layer
+    return tokens * kept * (1.0 if job.config.precision == "fp32" else _SHARE_OF_16_BIT)
+
+
+def _weights_bytes(job: _Job, shape: Shape, parameters: int, trained: int) -> float:
+    """Return the bytes of all weights in memory, a frozen reference's included."""
+    if job.config.lora is not None:
+        return _frozen_bytes(job.config, shape, parameters) + trained * _FLOAT_BYTES
+    keeps_none = job.config.stage != "dpo" or job.given.get("precompute_ref_log_probs")
+    reference = 0.0 if keeps_none else _frozen_bytes(job.config, shape, parameters)
+    return parameters * _FLOAT_BYTES + reference
+
+
+def _frozen_bytes(config: TrainingStage, shape: Shape, parameters: int) -> float:
+    """Return the bytes of a model that is never trained: projections as they are multiplied.
+
+    Embeddings stay in fp32, beside a head of its own in few bits where it is tied to them.
+    """
+    if config.lora is not None and config.lora.load_in_4bit:
+        return parameters * _4BIT_BYTES
+    if config.precision == "fp32" or (config.lora and config.lora.fields().get("use_dora")):
+        return parameters * _FLOAT_BYTES
+    embeddings = shape.vocab * shape.width
+    projections = parameters - (0 if shape.is_tied else embeddings)
+    return projections * _HALF_BYTES + embeddings * _FLOAT_BYTES
+
+
+def _ppo_estimate(plan: Plan, job: _Job, config: PpoConfig, model: KnownModel) -> Estimate:
+    """Return what a ppo stage takes: policy, reference, critic and reward models together.
+
+    Measured like _memory_bytes (a llama of 5M parameters, two steps of 16 responses, 256 tokens
+    each), in MB: separate 1073 where this says 983, four responses a pass 469 (417), a shared trunk
+    748 (904), with LoRA, whose sums are kept too, 1278 (832).
+    """
+    trained = memory_bytes = None
+    if model.shape and model.parameters:
+        found = _ppo_weights(plan, config, model.shape, model.parameters)
+        tokens = _tokens_of_a_pass(job)
+        if found is not None:
+            trained, weights_bytes = found
+            if tokens is not None:
+                training = _kept_floats(job, model.shape, tokens) + _CHUNK_FLOATS
+                floats = max(training, _cache_floats(job, config, model.shape))
+                memory_bytes = round(
+                    weights_bytes + _FLOAT_BYTES * (_ADAM_FLOATS * trained + floats)
+                )
+    return Estimate(
+        parameters=model.parameters,
+        trained_parameters=trained,
+        tokens=_ppo_tokens(job, config),
+        memory_bytes=memory_bytes,
+        row_tokens=job.length,
+        is_about=not model.is_exact,
+        is_upper_bound=True,
+    )
+
+
+def _ppo_weights(
+    plan: Plan, config: PpoConfig, shape: Shape, parameters: int
+) -> tuple[int, float] | None:
+    """Return (trained parameters, bytes of all weights); None for an adapter of unknown size."""
+    adapter = lora_parameters(shape, config.lora) if config.lora else None
+    if config.lora is not None and adapter is None:
+        return None
+    network = parameters - (0 if shape.is_tied else shape.vocab * shape.width)
+    layout = config.training_args.get("layout", "auto")
+    if layout == "auto":
+        layout = "shared_lora" if config.lora and config.critic_source == "policy" else "separate"
+    own_weights = {"shared_lora": adapter or 0, "shared_trunk": 0}.get(layout, network)
+    critic = own_weights + shape.width + 1  # a value head
+    scorers = sum(named(plan, each).parameters or parameters for each in config.reward_models)
+    # With an adapter the frozen network below is the reference; else a copy of the policy is.
+    frozen_bytes = _frozen_bytes(config, shape, parameters)
+    weights_bytes = frozen_bytes + _FLOAT_BYTES * ((adapter or parameters) + critic)
+    weights_bytes += frozen_bytes * scorers / parameters
+    return (parameters if adapter is None else adapter) + critic, weights_bytes
+
+
+def _cache_floats(job: _Job, config: PpoConfig, shape: Shape) -> float:
+    """Return what sampling keeps: keys and values of all rows that are decoded together."""
+    size = config.batch_size * job.given["num_mini_batches"]
+    rows = job.given.get("rollout_batch_size") or ceil(size / job.num_processes)
+    return rows * (job.length or 0) * 2 * shape.key_value * shape.num_layers
+
+
+def _ppo_tokens(job: _Job, config: PpoConfig) -> int | None:
+    """Return the tokens that all steps see; None where the number of prompts is not known."""
+    given, size = job.given, config.batch_size * job.given["num_mini_batches"]
+    rows = _rows(config.prompts)
+    if given.get("max_steps", -1) > 0:
+        episodes = given["max_steps"] * config.batch_size / given["num_ppo_epochs"]
+    elif given.get("total_episodes"):
+        episodes = given["total_episodes"]
+    elif rows is not None:
+        episodes = given["num_train_epochs"] * rows
+    else:
+        return None
+    if job.length is None:
+        return None
+    return ceil(episodes / size) * size * given["num_ppo_epochs"] * job.length

@@ -1,0 +1,40 @@
+"""Which stages measure what a training stage makes, and what they ask.
+
+The training stage's rows are held against that (overlaps.py). Imports no torch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pipeline.config.blocks import TrainingStage
+
+if TYPE_CHECKING:
+    from pipeline.config.blocks import Decontaminate
+    from pipeline.recipe.recipe import Recipe
+
+# What of a measuring stage's settings says which items it asks, and how many of each.
+ASKED = ("tasks", "texts", "prompts", "limit")
+_NAMES = (*ASKED[:-1], "harness")
+
+
+def measured_by(recipe: Recipe, name: str) -> list[str]:
+    """Return the stages that ask a model in whose making a stage took part."""
+    built_on: dict[str, set[str]] = {}
+    for each in recipe.stages:  # in order: what a stage is built on comes before it
+        direct = {reference.name for reference in recipe.references(each)}
+        built_on[each] = direct.union(*(built_on[below] for below in direct))
+    return [
+        each
+        for each, config in recipe.stages.items()
+        if name in built_on[each] and not isinstance(config, TrainingStage) and _asks(config)
+    ]
+
+
+def decontaminate_of(recipe: Recipe, name: str) -> Decontaminate:
+    """Return what becomes of a stage's rows that hold test items."""
+    return getattr(recipe.stages[name], "decontaminate", None) or recipe.decontaminate
+
+
+def _asks(config: Any) -> bool:
+    return any(getattr(config, field, ()) for field in _NAMES)

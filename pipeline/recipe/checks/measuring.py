@@ -1,0 +1,83 @@
+"""What can be known to be wrong with a stage that measures, before a model is looked at."""
+
+from typing import TYPE_CHECKING
+
+from pipeline.config.measuring import MeasuringStage
+from pipeline.config.reward_terms import ALL_TASKS
+from pipeline.config.user_functions import check_reward_function
+from pipeline.errors import closest
+from pipeline.recipe.checks.training import positions
+from pipeline.stages import stage_of
+
+if TYPE_CHECKING:
+    from pipeline.recipe.recipe import Recipe
+
+
+def check_measuring(recipe: "Recipe", name: str) -> None:
+    """Raise PosttrainError for a window of text that a model has no positions for.
+
+    Other stages have nothing to check.
+    """
+    config = recipe.stages[name]
+    _check_entrants(recipe, name)
+    if isinstance(config, MeasuringStage):
+        _check_rewards(recipe, name, config)
+    window = getattr(config, "window", None)
+    if not isinstance(window, int):
+        return
+    entrants = (getattr(config, key, None) for key in ("model", "baseline"))
+    named = [each for each in entrants if isinstance(each, str)]
+    for each in (*named, *getattr(config, "candidates", ())):
+        limit = positions(recipe, each) if _is_a_model(recipe, each) else None
+        if limit is not None and window > limit:
+            message = f"`window` {window} is beyond the {limit} positions of `{each}`"
+            raise recipe.error(("stages", name, "window"), message, "lower it")
+
+
+def _check_rewards(recipe: "Recipe", name: str, config: MeasuringStage) -> None:
+    """Refuse a reward that is for none of the prompts, is not there, or is named like another."""
+    sources = [block.label for block in config.prompts]
+    tasks = [block.label for block in config.prompts if block.task is not None]
+    for number, reward in enumerate(config.rewards):
+        location = ("stages", name, "rewards", number)
+        if reward.use is not None:
+            try:
+                check_reward_function(reward.use, recipe.places.base)
+            except ValueError as error:
+                raise recipe.error((*location, "use"), str(error)) from error
+        known, named = (tasks, reward.verify) if reward.verify else (sources, reward.on)
+        for each in named:
+            if each not in known and each != ALL_TASKS:
+                what = "task" if reward.verify else "source"
+                hint = closest(each, known) or f"there are {', '.join(known) or 'none'}"
+                message = f"`{each}` is no {what} of these prompts"
+                raise recipe.error((*location, "verify" if reward.verify else "on"), message, hint)
+        if not any(reward.is_for(source, tasks) for source in sources):
+            message = "none of the prompts is a task's, so there is nothing to verify"
+            raise recipe.error((*location, "verify"), message, "write `{task: NAME}` in `prompts`")
+        if reward.label in [each.label for each in config.rewards[:number]]:
+            message = f"two rewards are called `{reward.label}`"
+            raise recipe.error(location, message, "give one of them another `name`")
+
+
+def _check_entrants(recipe: "Recipe", name: str) -> None:
+    """Refuse a comparison that names a model twice, or has nothing to ask the models it names."""
+    config = recipe.stages[name]
+    baseline = getattr(config, "baseline", None)
+    if baseline is None:
+        return
+    entrants: list[str] = [baseline, *getattr(config, "candidates", ())]
+    twice = next((each for each in entrants if entrants.count(each) > 1), None)
+    if twice is not None:
+        message = f"`{twice}` is named twice"
+        raise recipe.error(("stages", name, "candidates"), message, "name each model once")
+    if not getattr(config, "asks", True) and any(_is_a_model(recipe, each) for each in entrants):
+        message = "there is nothing to ask the models"
+        raise recipe.error(("stages", name), message, "name `tasks`, `texts` or `harness`")
+
+
+def _is_a_model(recipe: "Recipe", entrant: str) -> bool:
+    """Whether this names a model, and not a stage's results of asking one."""
+    if not entrant.startswith("$"):
+        return True
+    return stage_of(recipe.stages[entrant[1:]].stage).produces != "evaluation"

@@ -1,0 +1,252 @@
+"""What can be known to be wrong with a ppo stage, before its prompts or a model are looked at.
+
+That each prompt has a reward and each reward its prompts, that a user's function is there, that the
+critic has something to start from, and that policy, critic and lengths go together.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from pipeline.config.references import HubModel, LocalModel, StageOutput, model_source
+from pipeline.config.user_functions import check_reward_function
+from pipeline.data.reading.tasks import load_task
+from pipeline.errors import PosttrainError, closest
+from pipeline.files.plain_files import other_than_a_file
+from pipeline.recipe.checks.training import MORE_POSITIONS, positions, settings
+from pipeline.stages import stage_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pipeline.config.reward_terms import RewardBlock
+    from pipeline.recipe.messages import Location
+    from pipeline.recipe.recipe import Recipe
+    from pipeline.stages.ppo.config import PpoConfig
+
+_HEAD = "value_head.safetensors"  # of a critic; pipeline/rl/actor_critic.py, which imports torch
+_VERIFIED = "verified_accuracy"
+
+
+def check_ppo(recipe: Recipe, name: str) -> None:
+    """Raise PosttrainError, with its place, for the first thing that is wrong with a ppo stage.
+
+    Other stages have nothing to check. Tasks that cannot be loaded are left to whoever loads them.
+    """
+    config = recipe.stages[name]
+    if config.stage != "ppo":
+        return
+    from pipeline.stages.ppo.config import PpoConfig
+
+    assert isinstance(config, PpoConfig)
+    checks = _Checks(recipe, ("stages", name), config)
+    checks.prompts()
+    for number, term in enumerate(config.reward):
+        checks.reward(("reward", number), term)
+    checks.every_prompt_has_a_reward()
+    checks.critic()
+    checks.layout()
+    checks.lengths()
+    checks.steps()
+
+
+class _Checks:
+    """The checks of one stage."""
+
+    def __init__(self, recipe: Recipe, stage: Location, config: PpoConfig) -> None:
+        self._recipe = recipe
+        self._stage = stage
+        self._config = config
+        every = (*config.prompts, *config.eval_data)
+        self._sources = list(dict.fromkeys(block.label for block in every))
+        self._tasks = [block.task for block in every if block.task is not None]
+
+    def _error(self, place: Location, message: str, hint: str = "") -> PosttrainError:
+        return self._recipe.error((*self._stage, *place), message, hint)
+
+    def prompts(self) -> None:
+        """Refuse blocks that ask for rows of another form."""
+        for number, block in enumerate(self._config.prompts):
+            if block.form not in (None, "prompt"):
+                message = f"`form` {block.form} is not what this stage reads"
+                hint = "leave it out; `columns: {prompt: THEIRS}` names the prompt"
+                raise self._error(("prompts", number, "form"), message, hint)
+
+    def reward(self, place: Location, term: RewardBlock) -> None:
+        """Refuse a term that names what is not there, or that is named like another one."""
+        if term.use is not None:
+            try:
+                check_reward_function(term.use, self._recipe.places.base)
+            except ValueError as error:
+                raise self._error((*place, "use"), str(error)) from error
+        if term.model is not None:
+            self._check_reward_model((*place, "model"), term.model)
+        if "on" in term.model_fields_set and not term.on:
+            hint = "name sources of the prompts, or leave it out for all"
+            raise self._error((*place, "on"), "`on` is empty", hint)
+        for number, source in enumerate(term.on):
+            self._check_source((*place, "on", number), source)
+        self._check_verified(place, term)
+        earlier = [each.label for each in self._config.reward[: int(place[-1])]]
+        if term.label in earlier:
+            message = f"two rewards are called `{term.label}`"
+            raise self._error(place, message, "give one of them another `name`")
+
+    def _check_source(self, place: Location, source: str) -> None:
+        if source not in self._sources:
+            hint = closest(source, self._sources) or f"there are {', '.join(self._sources)}"
+            raise self._error(place, f"`{source}` is no source of these prompts", hint)
+
+    def _check_verified(self, place: Location, term: RewardBlock) -> None:
+        from pipeline.config.reward_terms import ALL_TASKS
+
+        if term.verify and not self._tasks:
+            message = "none of the prompts is a task's, so there is nothing to verify"
+            hint = "write `{task: NAME}` in `prompts`, or another reward"
+            raise self._error((*place, "verify"), message, hint)
+        if term.verify == (ALL_TASKS,):
+            for number, block in enumerate(self._config.prompts):
+                if block.task is not None:
+                    self._check_verifier(("prompts", number, "task"), block.task)
+            return
+        for number, task in enumerate(term.verify):
+            if task not in self._tasks:
+                hint = closest(task, self._tasks) or f"there are {', '.join(self._tasks)}"
+                message = f"`{task}` is no task of these prompts"
+                raise self._error((*place, "verify", number), message, hint)
+            self._check_verifier((*place, "verify", number), task)
+
+    def _check_verifier(self, place: Location, name: str) -> None:
+        try:
+            task = load_task(name, self._recipe.places)
+        except ValueError:
+            return
+        if _VERIFIED not in task.metrics:
+            raise self._error(place, f"the task `{name}` verifies no responses", "leave it out")
+
+    def _check_reward_model(self, place: Location, reference: str) -> None:
+        """Refuse a folder with a model that gives no score; others are checked as they are met."""
+        try:
+            source = model_source(reference, self._recipe.places)
+        except ValueError:  # the fingerprint is computed from it, and says what is wrong
+            return
+        if isinstance(source, LocalModel) and _is_language_model(source.path):
+            message = f"`{reference}` is a language model, here a reward model is needed"
+            raise self._error(place, message, "train one with `stage: reward_model`")
+
+    def every_prompt_has_a_reward(self) -> None:
+        """Refuse prompts whose responses nothing would ever reward."""
+        for field in ("prompts", "eval_data"):
+            for number, block in enumerate(getattr(self._config, field)):
+                if not any(_rewards(term, block.label, block.task) for term in self._config.reward):
+                    message = f"no reward is for the prompts of `{block.label}`"
+                    hint = "add one to `reward`, or name them in the `on` of one"
+                    raise self._error((field, number), message, hint)
+
+    def critic(self) -> None:
+        """Refuse a critic to start from that is not there."""
+        asked, place = self._config.critic, ("critic",)
+        if asked == "reward" and not self._config.reward_models:
+            message = "there is no reward model among the rewards for the critic to start from"
+            raise self._error(place, message, "write `critic: policy`, or leave it out")
+        if asked is None or asked in ("reward", "policy"):
+            return
+        try:
+            source = model_source(asked, self._recipe.places)
+        except ValueError:
+            return
+        if isinstance(source, StageOutput):
+            other = self._recipe.stages[source.name]
+            if stage_of(other.stage).produces == "policy" and other.stage != "ppo":
+                message = f"`{asked}` has no critic, it is of the kind {other.stage}"
+                hint = "write `policy`, `reward`, a ppo stage or a reward model's"
+                raise self._error(place, message, hint)
+        elif isinstance(source, HubModel):
+            message = f"`{asked}` is a hub id; a critic is a stage's or lies in a folder"
+            raise self._error(place, message, "write `policy`, `reward`, a stage or a folder")
+        elif not any((source.path / each / _HEAD).is_file() for each in (".", "critic")):
+            message = f"the folder `{asked}` holds no critic: it has no {_HEAD}"
+            raise self._error(place, message, "write `policy`, `reward` or a ppo stage's folder")
+
+    def layout(self) -> None:
+        """Refuse a critic and an adapter that the layout has no place for."""
+        config, layout = self._config, self._config.training_args.get("layout", "auto")
+        place = ("training_args", "layout")
+        if layout == "shared_lora" and config.lora is None:
+            message = "`layout: shared_lora` trains adapters, and there is no `lora`"
+            raise self._error(place, message, "write `lora: {r: 16}` on the stage")
+        if layout == "shared_trunk" and config.critic not in (None, "policy"):
+            message = "with `layout: shared_trunk` the critic is a head on the policy's network"
+            raise self._error(("critic",), message, "write `critic: policy`, or leave it out")
+        if config.lora is None:
+            return
+        given = config.lora.fields()
+        if given.get("bias", "none") != "none":
+            message = f"`bias` {given['bias']} changes the network that the reference shares"
+            raise self._error(("lora", "bias"), message, "leave it out")
+        targets: list[Any] = [given["target_modules"], given.get("modules_to_save")]
+        named = [each for some in targets if isinstance(some, list) for each in some]  # pyright: ignore[reportUnknownVariableType]
+        if "lm_head" in named:
+            message = "an adapter on `lm_head` has no place in PPO's log-probabilities"
+            raise self._error(("lora",), message, "take `lm_head` out of the adapter")
+
+    def lengths(self) -> None:
+        """Refuse prompts and responses that are longer than the model has positions."""
+        config = self._config
+        given = settings(self._recipe, config)
+        limit = positions(self._recipe, config.model)
+        prompt, response = given.get("max_prompt_length"), given["max_completion_length"]
+        least = 1 if prompt is None else prompt
+        if limit is None or not isinstance(least, int) or least + response <= limit:
+            return
+        said = f"`max_completion_length` {response}"
+        said += "" if prompt is None else f" after `max_prompt_length` {prompt}"
+        message = f"{said} is beyond the {limit} positions of `{config.model}`"
+        hint = "lower it"
+        hint += f", or {MORE_POSITIONS}" if config.model.startswith("$") else ""
+        raise self._error(("training_args", "max_completion_length"), message, hint)
+
+    def steps(self) -> None:
+        """Refuse less than one rollout, and a critic's warm-up that leaves the policy none."""
+        config = self._config
+        given = {**stage_of(config.stage).defaults(config), **config.training_args}
+        per_rollout = given["num_ppo_epochs"] * given["num_mini_batches"]
+        steps, warmup = given.get("max_steps", -1), given.get("critic_warmup_rollouts", 0)
+        place = ("training_args", "max_steps")
+        if 0 < steps < per_rollout:
+            message = f"`max_steps` {steps} is below the {per_rollout} steps of one rollout"
+            hint = f"num_ppo_epochs x num_mini_batches; write {per_rollout} or a multiple of it"
+            raise self._error(place, message, hint)
+        if 0 < steps <= warmup * per_rollout:
+            message = f"`max_steps` {steps} is over before the policy is trained"
+            hint = f"the critic's warm-up alone takes {warmup * per_rollout} steps"
+            raise self._error(place, message, hint)
+        episodes, responses = given.get("total_episodes"), config.batch_size
+        rollouts = -(-(episodes or 0) // (responses * given["num_mini_batches"]))
+        if steps <= 0 and 0 < rollouts <= warmup:
+            message = f"`total_episodes` {episodes} is over before the policy is trained"
+            hint = f"the critic's warm-up alone takes {warmup} of its {rollouts} rollouts"
+            raise self._error(("training_args", "total_episodes"), message, hint)
+
+
+def _rewards(term: RewardBlock, source: str, task: str | None) -> bool:
+    """Whether a term is for the prompts of a source."""
+    from pipeline.config.reward_terms import ALL_TASKS
+
+    if term.verify:
+        return task is not None and (term.verify == (ALL_TASKS,) or task in term.verify)
+    return not term.on or source in term.on
+
+
+def _is_language_model(folder: Path) -> bool:
+    """Whether a folder's config says that its model gives no score; an adapter's says its task."""
+    for file, key in (("adapter_config.json", "task_type"), ("config.json", "architectures")):
+        if other_than_a_file(folder / file) is not None:
+            continue
+        try:
+            said = json.loads((folder / file).read_text(encoding="utf-8"))[key]
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            continue
+        return "CAUSAL_LM" in str(said) or "ForCausalLM" in str(said)
+    return False

@@ -1,0 +1,83 @@
+"""A recipe that was read and checked: its stages in order, and where each key stands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field
+
+from pipeline.config.blocks import (
+    NAME,
+    ROOT_NAME,
+    Block,
+    Decontaminate,
+    Launch,
+    LaunchBlock,
+    StageConfig,
+)
+from pipeline.config.references import Places, Reference, stage_references
+from pipeline.errors import PosttrainError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from pipeline.recipe.messages import Location
+    from pipeline.recipe.yaml.document import Document
+
+
+class RecipeFile(Block):
+    """The top of a recipe.
+
+    name: of the run; its results are found under it in runs/. seed: of every stage that has none.
+    launch: how the processes of stages are started. roots: data folders by name, for `name:file` in
+    the recipe; `--root name=DIR` goes before.
+    stages: by name; each `$name` in one refers to another.
+    decontaminate: what becomes of training rows that hold items of the recipe's own evaluations:
+    they are named (warn), left out (drop) or refused (error).
+    """
+
+    name: Annotated[str, Field(pattern=NAME, max_length=100)]
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    launch: Launch = LaunchBlock.model_validate({})
+    decontaminate: Decontaminate = "warn"
+    roots: dict[Annotated[str, Field(pattern=ROOT_NAME)], str] = {}  # noqa: RUF012  pydantic copies it
+    stages: Annotated[
+        dict[Annotated[str, Field(pattern=NAME)], dict[str, Any]], Field(min_length=1)
+    ]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A checked recipe; each of `stages` comes after what it is built on.
+
+    is_of_several: one of several seeds under which the same recipe is run.
+    """
+
+    path: Path
+    name: str
+    seed: int
+    launch: LaunchBlock
+    stages: Mapping[str, StageConfig]
+    places: Places
+    document: Document
+    is_of_several: bool = False
+    decontaminate: Decontaminate = "warn"
+
+    @property
+    def run_name(self) -> str:
+        """Where below runs/ its run is recorded: its name, or name/seed-3 as one of several."""
+        return f"{self.name}/seed-{self.seed}" if self.is_of_several else self.name
+
+    def with_seed(self, seed: int) -> Recipe:
+        """Return the recipe as one of several seeds; a stage's own `seed` stays as it is."""
+        return replace(self, seed=seed, is_of_several=True)
+
+    def references(self, name: str) -> list[Reference]:
+        """Return which stages the stage of this name is built on, and where it says so."""
+        return stage_references(self.stages[name])
+
+    def error(self, location: Location, message: str, hint: str = "") -> PosttrainError:
+        """Return an error that points at a place in the file."""
+        return PosttrainError(self.document.where(location), message, hint)

@@ -1,0 +1,192 @@
+"""What the page that follows a run shows: every stage, one stage's curves, samples. Plain JSON.
+
+Reads the store only, so it can look at a run of another process, and of one that is over. A stage's
+fingerprint is known before it runs: the plan is made once, and what is there is looked up again.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
+
+from pipeline.errors import CorruptArtifactError
+from pipeline.report.headline import headline
+from pipeline.report.html import run_of_plan
+from pipeline.report.html.curves import METRICS, panels
+from pipeline.report.html.palette import palette_of_run
+from pipeline.report.html.ppo.samples import read_samples
+from pipeline.report.html.training import read_changes
+from pipeline.report.rollouts import KIND
+from pipeline.run.course import likely_seconds
+from pipeline.store.record import last_run
+from pipeline.text.visible import visible
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pipeline.plan.plan import Plan
+    from pipeline.report.html.curves import Panel
+    from pipeline.report.html.run_source import ReportedRun, ReportedStage
+    from pipeline.store.store import Store
+
+_SAMPLES = 6
+_OVER = ("ran", "resumed", "cached")
+
+
+class Follower:
+    """Looks at a run, again and again. plan: of the recipe as it was when following began."""
+
+    def __init__(self, plan: Plan, store: Store) -> None:
+        self._plan, self._store = plan, store
+
+    def look(self, chosen: str = "") -> dict[str, Any]:
+        """Return the state of the run; chosen: the stage whose curves are asked for, if any."""
+        run = run_of_plan(self._newest(), self._store, may_be_empty=True)
+        last = last_run(self._store, self._plan.recipe.run_name)
+        shown = _stage_to_show(run, chosen)
+        colours = palette_of_run(run.stages)
+        stages = [_stage(stage, last, colours(stage.name)) for stage in run.stages]
+        return {
+            "name": visible(run.name),
+            "time_s": time.time(),
+            "state": _state_of(run),
+            "stages": stages,
+            "left_s": _left_s(stages),
+            "shown": "" if shown is None else shown.name,
+            "panels": [] if shown is None else [_panel(each) for each in _panels(shown)],
+            "samples": [] if shown is None else _samples(shown),
+        }
+
+    def _newest(self) -> Plan:
+        """Return the plan with the results that have come since."""
+        found = [
+            planned
+            if planned.artifact is not None
+            else replace(planned, artifact=self._store.described(planned.kind, planned.fingerprint))
+            for planned in self._plan.stages
+        ]
+        self._plan = replace(self._plan, stages=tuple(found))
+        return self._plan
+
+
+def _stage(
+    stage: ReportedStage, last: Mapping[str, Mapping[str, Any]], colour: int
+) -> dict[str, Any]:
+    attempt = None if stage.attempt is None else asdict(stage.attempt)
+    seconds = None if stage.artifact is None else stage.artifact.provenance.get("seconds")
+    return {
+        "name": visible(stage.name),
+        "kind": stage.kind,
+        "colour": colour,
+        "status": stage.status,
+        "seconds": seconds,
+        "likely_s": likely_seconds(stage.name, stage.kind, last),
+        "left_s": None if stage.attempt is None else stage.attempt.left_s,
+        "result": "" if stage.artifact is None else visible(headline(stage.artifact)),
+        "attempt": attempt and {key: _plain(value) for key, value in attempt.items()},
+        "has_curves": _has_curves(stage),
+    }
+
+
+def _has_curves(stage: ReportedStage) -> bool:
+    return stage.folder is not None and (stage.folder / METRICS).is_file()
+
+
+def _plain(value: Any) -> Any:
+    return visible(value) if isinstance(value, str) else value
+
+
+def _state_of(run: ReportedRun) -> str:
+    states = {stage.status for stage in run.stages}
+    for state in ("running", "failed", "stopped"):
+        if state in states:
+            return state
+    if states <= set(_OVER):
+        return "finished"
+    return "waiting"
+
+
+def _left_s(stages: Sequence[Mapping[str, Any]]) -> float | None:
+    """Return seconds until all is done; None where a stage has not been timed, or nothing runs."""
+    total = 0.0
+    for stage in stages:
+        if stage["status"] in _OVER:
+            continue
+        left_s = stage["left_s"] if stage["status"] == "running" else stage["likely_s"]
+        if left_s is None:
+            return None
+        total += left_s
+    return total if any(stage["status"] == "running" for stage in stages) else None
+
+
+def _stage_to_show(run: ReportedRun, chosen: str) -> ReportedStage | None:
+    """Return the chosen stage, else what runs, else what has curves and was begun last."""
+    for stage in run.begun:
+        if stage.name == chosen:
+            return stage
+    running = [stage for stage in run.begun if stage.status == "running"]
+    with_curves = [stage for stage in run.begun if _has_curves(stage)]
+    found = [stage for stage in running if stage in with_curves] or with_curves[-1:]
+    return found[0] if found else None
+
+
+def _panels(stage: ReportedStage) -> tuple[Panel, ...]:
+    assert stage.folder is not None
+    try:
+        return panels(stage.folder, is_finished=False)
+    except CorruptArtifactError:
+        return ()
+
+
+def _panel(panel: Panel) -> dict[str, Any]:
+    return {
+        "title": panel.title,
+        "note": panel.note,
+        "series": [
+            {"label": series.label, "x": series.steps, "y": series.values}
+            for series in panel.series
+        ],
+    }
+
+
+def _samples(stage: ReportedStage) -> list[dict[str, Any]]:
+    """Return a few prompts with what was answered: of PPO first and last, else before and after."""
+    assert stage.folder is not None
+    if stage.kind == KIND:
+        return [
+            {
+                "prompt": visible(each.prompt),
+                "answers": [
+                    {
+                        "label": f"rollout {completion.rollout}",
+                        "text": visible(completion.text),
+                        "score": completion.score,
+                    }
+                    for completion in dict.fromkeys((each.completions[0], each.completions[-1]))
+                ],
+            }
+            for each in _latest(read_samples(stage.folder, is_finished=False))
+        ]
+    if not stage.is_finished:
+        return []
+    return [
+        {
+            "prompt": visible(change.prompt),
+            "answers": [
+                {"label": label, "text": visible(text), "score": None}
+                for label, text in (("before", change.before), ("after", change.after))
+            ],
+        }
+        for change in read_changes(stage.folder)[:_SAMPLES]
+    ]
+
+
+def _latest(prompts: Sequence[Any]) -> list[Any]:
+    """Return the prompts with the newest answers, those that were answered more than once first."""
+    newest = sorted(
+        prompts,
+        key=lambda each: (len(each.completions) > 1, each.completions[-1].rollout),
+        reverse=True,
+    )
+    return newest[:_SAMPLES]

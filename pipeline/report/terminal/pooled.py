@@ -1,0 +1,59 @@
+"""What a comparison pooled over seeds looks like on a terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pipeline.report.terminal.full_comparison import asked, difference, heading, print_gate, scored
+from pipeline.report.terminal.tables import Column, print_table
+from pipeline.text.visible import escape
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from rich.console import Console
+
+
+def print_pooled(name: str, pooled: Mapping[str, Any], console: Console) -> None:
+    """Print a file of runs/<recipe>/seeds/: means over seeds, what each seed gave, intervals."""
+    baseline, seeds = pooled["baseline"], ", ".join(map(str, pooled["seeds"]))
+    rows: list[Sequence[str] | str] = []
+    last = None
+    for row in pooled["rows"]:
+        subject = (row["task"], row["metric"])
+        if subject != last:
+            rows.append(heading(row, baseline))
+        last = subject
+        score, delta = row["score"], row["delta"]
+        rows.append(
+            (
+                asked(row),
+                "/".join(str(n) for n in dict.fromkeys(row["n"])),
+                scored(row, score["mean"], score["low"], score["high"]),
+                _each(row, score),
+                difference(row, delta["mean"], delta["low"], delta["high"]) if delta else "",
+            )
+        )
+    columns = (
+        Column("model, asked by", is_text=True),
+        Column("n", is_right=True),
+        Column("score"),
+        Column("each seed", is_text=True),
+        Column(f"against the best of {escape(baseline)}"),
+    )
+    title = f"{escape(name)}: means over the seeds {seeds}, with 95% intervals over items"
+    print_table(console, columns, rows, title=title)
+    if pooled.get("gate") is not None:
+        print_gate(pooled["gate"], console)
+
+
+def _each(row: Mapping[str, Any], score: Mapping[str, Any]) -> str:
+    """Return each seed's value, and between several seeds their range and deviation."""
+    values = [scored(row, value, None, None) for value in score["by_seed"]]
+    said = " ".join(values)
+    if score["deviation"] is None or len(set(values)) == 1:
+        return said if len(values) == 1 else f"{values[0]} each"
+    smallest, largest, deviation = (
+        scored(row, score[key], None, None) for key in ("smallest", "largest", "deviation")
+    )
+    return f"{said} ({smallest}..{largest}, sd {deviation})"

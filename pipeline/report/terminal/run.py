@@ -1,0 +1,181 @@
+"""What a plan and a run look like on a terminal; comparisons are glance.py's and compared.py's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pipeline.data.encoding.lengths import account, is_worth_a_warning
+from pipeline.plan.plan import Plan, training_summary
+from pipeline.recipe.remarks import remarks
+from pipeline.report import rollouts
+from pipeline.report.headline import headline
+from pipeline.report.screening import counted
+from pipeline.report.terminal.tables import Column, print_table
+from pipeline.text.amounts import count, size
+from pipeline.text.visible import escape
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from rich.console import Console
+
+    from pipeline.commands.status import StageState
+    from pipeline.plan.estimate import Estimate
+    from pipeline.run.record import Outcome
+
+_STATUS_STYLE = {
+    "cached": "dim",
+    "ran": "green",
+    "resumed": "green",
+    "run": "yellow",
+    "resume": "cyan",
+}
+
+
+def print_plan(plan: Plan, console: Console) -> None:
+    """Print what will be done, why, how big it is, and our defaults below the user's settings."""
+    from pipeline.plan.disk_space import disk_space  # a run's summary has no use for either
+    from pipeline.plan.estimate import estimates
+
+    columns = (
+        Column("stage", is_text=True),
+        Column("kind"),
+        Column(""),
+        Column("fingerprint", rank=1),
+        Column("because", is_text=True),
+    )
+    rows = [
+        (
+            escape(planned.name),
+            planned.kind,
+            _status(planned.status),
+            planned.fingerprint[:16],
+            escape(planned.because or planned.although),
+        )
+        for planned in plan.stages
+    ]
+    print_table(console, columns, rows, title=f"{escape(plan.recipe.name)}: plan")
+    for planned in plan.stages:
+        for remark in remarks(planned.config):
+            console.print(f"[yellow]{planned.name}: {escape(remark)}[/]")
+    for name, estimate in estimates(plan).items():
+        console.print(f"[dim]{name}: {_size_of_training(estimate)}[/]")
+    for planned in plan.stages:
+        defaults = training_summary(plan, planned.config)
+        if defaults:
+            said = ", ".join(f"{key}: {value}" for key, value in defaults.items())
+            console.print(f"[dim]{planned.name}: our defaults: {escape(said)}[/]")
+    if warning := disk_space(plan).warning():
+        console.print(f"[yellow]{escape(warning)}[/]")
+    for key in sorted(plan.unresolved):
+        console.print(f"[dim]{escape(key)}: the run will look up its commit on the hub[/]")
+
+
+def _size_of_training(estimate: Estimate) -> str:
+    """Return parameters, tokens and memory in a line; what is not known yet is left out."""
+    said = "parameters: known once the model is there"
+    if estimate.parameters is not None:
+        about = "about " if estimate.is_about else ""
+        said = f"parameters {about}{count(estimate.parameters)}"
+        if estimate.trained_parameters == estimate.parameters:
+            said += " (all trained)"
+        elif estimate.trained_parameters is not None:
+            with_critic = estimate.trained_parameters > estimate.parameters
+            said += f" ({count(estimate.trained_parameters)} trained"
+            said += ", the critic's among them)" if with_critic else ")"
+    at_most = "<= " if estimate.is_upper_bound else ""
+    if estimate.tokens is not None:
+        said += f", tokens {at_most}{count(estimate.tokens)}"
+    if estimate.memory_bytes is not None:
+        near = size(int(float(f"{estimate.memory_bytes:.2g}"))).replace(".0 ", " ")
+        said += f", memory {at_most or 'about '}{near} beside the libraries"
+    if at_most and (estimate.tokens or estimate.memory_bytes):
+        said += f" (if all rows have {estimate.row_tokens:,} tokens)"
+    return said
+
+
+def print_outcomes(outcomes: Sequence[Outcome], console: Console) -> None:
+    """Print the summary at the end of a run."""
+    from pipeline.run.progress import clock  # its bars take long to import
+
+    columns = (
+        Column("stage", is_text=True),
+        Column(""),
+        Column("time", is_right=True),
+        Column("size", is_right=True, rank=1),
+        Column("result", is_text=True),
+    )
+    rows = [
+        (
+            escape(outcome.name),
+            _status(outcome.status),
+            clock(outcome.artifact.provenance["seconds"]),
+            size(outcome.artifact.size_bytes),
+            escape(headline(outcome.artifact)),
+        )
+        for outcome in outcomes
+    ]
+    print_table(console, columns, rows)
+    for outcome in outcomes:
+        if outcome.status != "cached":
+            print_account(outcome.name, outcome.artifact.metrics, console)
+            for line in counted(outcome.artifact.metrics):
+                console.print(f"[yellow]{escape(f'{outcome.name}: {line}')}[/]", highlight=False)
+            _print_packing(outcome.name, outcome.artifact.metrics, console)
+
+
+def _status(status: str) -> str:
+    return f"[{_STATUS_STYLE[status]}]{status}[/]"
+
+
+def print_account(name: str, metrics: Mapping[str, Any], console: Console) -> None:
+    """Print what became of a stage's rows: as a warning where more than a few were lost."""
+    said = account(metrics)
+    if said and is_worth_a_warning(metrics):
+        console.print(f"[yellow]{escape(name)}: warning: {said}[/]", highlight=False)
+    elif said:
+        console.print(f"[dim]{escape(name)}: {said}[/]", highlight=False)
+
+
+def _print_packing(name: str, metrics: Mapping[str, Any], console: Console) -> None:
+    """Say that rows of a training stage were padded since its model cannot take them packed."""
+    said = str(metrics.get("packing", ""))
+    if said.startswith("padded, since"):
+        share = f"; at most {metrics['padding_share']:.0%} of it is padding"
+        console.print(f"[dim]{escape(name)}: rows {escape(said)}{share}[/]", highlight=False)
+
+
+def print_states(states: Sequence[StageState], console: Console) -> None:
+    """Print what is there of each stage."""
+    columns = (
+        Column("stage", is_text=True),
+        Column("kind", rank=1),
+        Column("state", is_text=True),
+        Column("size", is_right=True),
+        Column("folder", is_text=True),
+    )
+    rows = [
+        (
+            escape(state.name),
+            escape(state.kind),
+            escape(state.state),
+            size(state.size_bytes) if state.size_bytes else "",
+            escape(str(state.folder or "")),
+        )
+        for state in states
+    ]
+    rows.append(("", "", "in all", size(sum(state.size_bytes for state in states)), ""))
+    print_table(console, columns, rows)
+    for state in states:
+        if state.kind == rollouts.KIND and state.folder is not None:
+            out = state.folder / "out"
+            folder = out if out.is_dir() else state.folder
+            _print_rollouts(state.name, folder, console, is_finished=folder is not out)
+
+
+def _print_rollouts(name: str, folder: Path, console: Console, *, is_finished: bool) -> None:
+    """Print how a `ppo` stage went or goes: score, KL, gold score; nothing before it has any."""
+    said = rollouts.in_a_line(rollouts.read_rollouts(folder, is_finished=is_finished))
+    if said:
+        console.print(f"[dim]{escape(name)}: {escape(said)}[/]", highlight=False)

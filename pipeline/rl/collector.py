@@ -1,0 +1,188 @@
+"""One process's share of a rollout: sampled, scored by policy, reference, critic and rewards.
+
+Without gradients and in evaluation mode, but in the precision and by the code of training: the old
+log-probabilities are what training would find for the same weights.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from pipeline.rewards.responses import Logged, Responses
+from pipeline.rl.actor_critic import evaluating, predicting
+from pipeline.rl.experience import ScoredRow
+from pipeline.rl.logprobs import head_of, log_probabilities
+from pipeline.rl.sequences import Sequences
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
+
+    from torch import Tensor
+    from transformers import PreTrainedTokenizerBase
+
+    from pipeline.rewards.composition import RewardComposition
+    from pipeline.rl.actor_critic import ActorCritic
+    from pipeline.rl.config import PPOConfig
+    from pipeline.rl.rollout import Completion, Sampler, Sampling
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt: its token ids, what reward functions see of it, and its row's other columns."""
+
+    ids: list[int]
+    shown: Any
+    columns: dict[str, Any] = field(default_factory=dict[str, Any])
+
+
+@dataclass
+class Collector:
+    """What a rollout is made by.
+
+    seed: of sampling; what is drawn for a row depends on it and the row's number in the whole run.
+    autocast: the context of training.
+    """
+
+    actor: ActorCritic
+    sampler: Sampler
+    sampling: Sampling
+    rewards: RewardComposition
+    tokenizer: PreTrainedTokenizerBase
+    args: PPOConfig
+    device: torch.device
+    autocast: Callable[[], AbstractContextManager[Any]]
+    seconds: dict[str, float] = field(default_factory=lambda: {"rollout": 0.0, "score": 0.0})
+
+    @torch.no_grad()
+    def collect(
+        self,
+        prompts: Sequence[Prompt],
+        numbers: Sequence[int],
+        *,
+        first: int,
+        prompt_numbers: Sequence[int],
+        state: Any = None,
+        on_progress: Callable[[int], None] | None = None,
+    ) -> tuple[list[ScoredRow], Logged]:
+        """Return the scored responses to prompts, and what reward functions logged of them.
+
+        numbers: of the rows in the rollout. first: the number in the whole run of the rollout's
+        first row. state: the trainer's, for reward functions.
+        """
+        began = time.perf_counter()
+        with evaluating(self.actor), self.actor.sampling() as module, self.autocast():
+            policy: Any = module  # a PEFT model generates like the one in it
+            completions = self.sampler(
+                policy,
+                [prompt.ids for prompt in prompts],
+                keys=[first + number for number in numbers],
+                seed=self.args.seed,
+                on_progress=on_progress,
+            )
+        sampled = time.perf_counter()
+        with evaluating(self.actor):
+            scored = self._scored(prompts, completions)
+            responses = self._responses(prompts, completions)
+            raw = self.rewards.raw(responses, state)
+        self.seconds["rollout"] += sampled - began
+        self.seconds["score"] += time.perf_counter() - sampled
+        rows: list[ScoredRow] = []
+        for place, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
+            rows.append(
+                ScoredRow(
+                    number=numbers[place],
+                    prompt=prompt_numbers[place],
+                    prompt_ids=prompt.ids,
+                    completion_ids=completion.token_ids,
+                    has_eos=completion.has_eos,
+                    rewards=raw[place].cpu(),
+                    sampled=_tensor(completion.logprobs),
+                    logged={
+                        name: values[place] for name, values in responses.logged.columns.items()
+                    },
+                    **scored[place],
+                )
+            )
+        return rows, responses.logged
+
+    def _responses(self, prompts: Sequence[Prompt], completions: Sequence[Completion]) -> Responses:
+        names = sorted({name for prompt in prompts for name in prompt.columns})
+        return Responses.decoded(
+            self.tokenizer,
+            [prompt.shown for prompt in prompts],
+            prompt_ids=[prompt.ids for prompt in prompts],
+            completion_ids=[completion.token_ids for completion in completions],
+            has_eos=[completion.has_eos for completion in completions],
+            columns={name: [prompt.columns.get(name) for prompt in prompts] for name in names},
+            stop=self.args.stop_strings or (),
+        )
+
+    def _scored(
+        self, prompts: Sequence[Prompt], completions: Sequence[Completion]
+    ) -> list[dict[str, Any]]:
+        """Return log-probabilities, values and entropies of each response."""
+        lengths = [len(p.ids) + len(c.token_ids) for p, c in zip(prompts, completions, strict=True)]
+        order = sorted(range(len(prompts)), key=lambda i: lengths[i], reverse=True)
+        found: list[dict[str, Any]] = [{} for _ in prompts]
+        for begin in range(0, len(order), self.args.scoring_batch_size):
+            batch = order[begin : begin + self.args.scoring_batch_size]
+            sequences = Sequences.of(
+                [prompts[i].ids for i in batch],
+                [completions[i].token_ids for i in batch],
+                pad=self.sampling.pad_token_id,
+                device=self.device,
+            )
+            reused = None
+            if self.args.reuse_rollout_logprobs:
+                given = [logprob for i in batch for logprob in completions[i].logprobs or ()]
+                reused = torch.tensor(given) if len(given) == len(sequences.targets) else None
+            scores = self._scores(sequences, reused)
+            counts = sequences.mask.sum(-1).tolist()
+            parts = {name: each.split(counts) for name, each in scores.items() if name != "after"}
+            for place, i in enumerate(batch):
+                found[i] = {
+                    "logprobs": parts["logprobs"][place],
+                    "reference": parts["reference"][place],
+                    "values": parts["values"][place],
+                    "entropy": float(parts["entropy"][place].sum()),
+                    "value_after": float(scores["after"][place]),
+                }
+        return found
+
+    def _scores(self, sequences: Sequences, reused: Tensor | None) -> dict[str, Tensor]:
+        """Return (N,) log-probabilities, values, entropies, and (B,) values after the end."""
+        actor, args = self.actor, self.args
+        forbidden = self.sampling.forbidden_ids
+        with self.autocast():
+            head = head_of(actor.causal, temperature=args.temperature, forbidden=forbidden)
+            if reused is None:
+                hidden = actor.policy_hidden(sequences)
+                logprobs, entropy = log_probabilities(
+                    head, hidden, sequences.targets, with_entropy=True
+                )
+            else:
+                logprobs, entropy = reused, -reused  # an unbiased estimate
+            with actor.reference() as reference:
+                theirs = head_of(reference, temperature=args.temperature, forbidden=forbidden)
+                states = predicting(reference.base_model, sequences)
+                other, _ = log_probabilities(theirs, states, sequences.targets)
+            with actor.as_critic():
+                values = actor.values(sequences)
+                is_wanted = args.truncation == "bootstrap"
+                after = (
+                    actor.values_after(sequences)
+                    if is_wanted
+                    else values.new_zeros(len(sequences.ids))
+                )
+        assert entropy is not None
+        found = {"logprobs": logprobs, "reference": other, "values": values, "entropy": entropy}
+        return {name: each.float().cpu() for name, each in {**found, "after": after}.items()}
+
+
+def _tensor(numbers: list[float] | None) -> Tensor | None:
+    return torch.tensor(numbers) if numbers is not None else None

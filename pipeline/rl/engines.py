@@ -1,0 +1,254 @@
+"""Completions from other engines, behind the interface of pipeline/rl/rollout.py.
+
+Not the default: `generate` is slower than the loop there and its rows share one generator; vLLM
+needs a GPU and the weights sent to it before every rollout (pipeline/rl/vllm_engines.py).
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
+
+from pipeline.rl.rollout import (
+    Completion,
+    Sampling,
+    check_probabilities,
+    check_rollout,
+    generating,
+)
+from pipeline.rl.vllm_engines import (
+    ColocatedEngine,
+    ServerEngine,
+    causal_of,
+    check_options,
+    require_vllm,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from torch import Tensor
+    from transformers import PreTrainedModel
+
+    from pipeline.rl.vllm_engines import Engine
+
+_LARGEST_BIAS = -100.0  # vLLM takes no less: exp(-100) of the odds is left
+
+
+class GenerateSampler:
+    """Samples with transformers' `generate`, of whose settings none but ours counts.
+
+    Its rows draw from one generator, seeded by (seed, first key of the batch): the same call gives
+    the same completions, but another batch_size or number of processes gives others.
+    """
+
+    def __init__(self, sampling: Sampling) -> None:
+        self.sampling = sampling
+
+    def __call__(
+        self,
+        module: PreTrainedModel,
+        prompts: Sequence[Sequence[int]],
+        *,
+        keys: Sequence[int],
+        seed: int,
+        on_progress: Callable[[int], None] | None = None,
+    ) -> list[Completion]:
+        """Sample from the module, as Sampler says, but for what rows draw."""
+        check_rollout(module, prompts, keys, self.sampling)
+        order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]), reverse=True)
+        size = self.sampling.batch_size or max(len(order), 1)
+        completions: dict[int, Completion] = {}
+        with generating(module):
+            for start in range(0, len(order), size):
+                chosen = order[start : start + size]
+                batch_seed = row_seed(seed, keys[chosen[0]])
+                batch = self._generated(module, [prompts[index] for index in chosen], batch_seed)
+                completions.update(zip(chosen, batch, strict=True))
+                if on_progress is not None:
+                    on_progress(len(completions))
+        return [completions[index] for index in range(len(prompts))]
+
+    def _generated(
+        self, module: PreTrainedModel, prompts: Sequence[Sequence[int]], seed: int
+    ) -> list[Completion]:
+        width = max(map(len, prompts))
+        pad = self.sampling.pad_token_id
+        ids = [[pad] * (width - len(prompt)) + list(prompt) for prompt in prompts]
+        mask = [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts]
+        recorder = _Recorder(self.sampling)
+        causal = causal_of(module)
+        with _without_settings(causal), _own_generator(causal.device, seed):
+            written: Any = causal.generate(
+                input_ids=torch.tensor(ids, device=module.device),
+                attention_mask=torch.tensor(mask, device=module.device),
+                logits_processor=LogitsProcessorList([recorder]),
+                generation_config=GenerationConfig(
+                    max_new_tokens=self.sampling.max_new_tokens,
+                    do_sample=True,
+                    top_k=0,
+                    eos_token_id=sorted(self.sampling.eos_token_ids) or None,
+                    pad_token_id=pad,
+                ),
+            )
+        tokens = written[:, width:]
+        logprobs = recorder.logprobs(tokens).tolist()
+        rows = zip(tokens.tolist(), logprobs, strict=True)
+        return [
+            cut_at_stop(prompt, row, logprob, self.sampling)
+            for prompt, (row, logprob) in zip(prompts, rows, strict=True)
+        ]
+
+
+class VLLMSampler:
+    """Samples with vLLM, in this process (`colocate`) or on a server (`server`).
+
+    The policy's weights are sent before every rollout, its adapter merged into copies. Each row has
+    a seed of its own from (seed, key), so that rows draw apart; vLLM does not promise the same
+    completions in another batch.
+
+    options: passed on to TRL, to VLLMGeneration (`gpu_memory_utilization`, ...) or to VLLMClient
+    (`base_url`, ...). The server is one that TRL's VLLMClient describes, started with
+    `--logprobs-mode processed_logprobs`: log-probabilities are those at the temperature.
+    Raises ValueError for other options, PosttrainError without vLLM.
+    """
+
+    def __init__(
+        self,
+        sampling: Sampling,
+        *,
+        mode: Literal["colocate", "server"] = "colocate",
+        options: dict[str, Any] | None = None,
+        engine: Engine | None = None,
+    ) -> None:
+        check_options(mode, options or {})
+        if engine is None:
+            require_vllm()
+        self.sampling = sampling
+        self.mode = mode
+        self.options = options or {}
+        self._engine = engine
+
+    def __call__(
+        self,
+        module: PreTrainedModel,
+        prompts: Sequence[Sequence[int]],
+        *,
+        keys: Sequence[int],
+        seed: int,
+        on_progress: Callable[[int], None] | None = None,
+    ) -> list[Completion]:
+        """Sample from the module, as Sampler says."""
+        check_rollout(module, prompts, keys, self.sampling)
+        if self._engine is None:
+            make = ServerEngine.connected if self.mode == "server" else ColocatedEngine.started
+            self._engine = make(module, self.options)
+        with torch.no_grad():
+            self._engine.load(module)
+        settings = [request_settings(self.sampling, row_seed(seed, key)) for key in keys]
+        written = self._engine.complete([list(prompt) for prompt in prompts], settings)
+        if on_progress is not None:
+            on_progress(len(prompts))
+        return [
+            cut_at_stop(prompt, tokens, logprobs, self.sampling)
+            for prompt, (tokens, logprobs) in zip(prompts, written, strict=True)
+        ]
+
+
+def request_settings(sampling: Sampling, seed: int) -> dict[str, Any]:
+    """Return one row's settings by vLLM's names.
+
+    All are given: a server fills in what is left out from the model's generation_config.
+    """
+    return {
+        "temperature": sampling.temperature,
+        "top_p": 1.0,
+        "top_k": 0,
+        "min_p": 0.0,
+        "repetition_penalty": 1.0,
+        "max_tokens": sampling.max_new_tokens,
+        "logprobs": 0,  # of the sampled token alone
+        "seed": seed,
+        "ignore_eos": True,  # the model's own idea of it; ours are these
+        "stop_token_ids": sorted(sampling.eos_token_ids),
+        "logit_bias": dict.fromkeys(sampling.forbidden_ids, _LARGEST_BIAS),
+    }
+
+
+def row_seed(seed: int, key: int) -> int:
+    """Return a seed, in 63 bits, for what one key draws."""
+    return int(np.random.SeedSequence((seed, key)).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def cut_at_stop(
+    prompt: Sequence[int],
+    tokens: Sequence[int],
+    logprobs: Sequence[float] | None,
+    sampling: Sampling,
+) -> Completion:
+    """Cut a row after its first stop token, or the token that completes a stop string.
+
+    What an engine wrote on, or filled the row up with, comes after; it changes nothing before.
+    """
+    places = range(len(tokens))
+    last = next((place for place in places if sampling.ends(prompt, tokens[: place + 1])), None)
+    length = len(tokens) if last is None else last + 1
+    kept = None if logprobs is None else list(logprobs[:length])
+    return Completion(list(tokens[:length]), last is not None, kept)
+
+
+class _Recorder(LogitsProcessor):
+    """A logits processor that forbids tokens, applies the temperature and keeps what was drawn.
+
+    Keeping log-probabilities of sampled tokens alone, (B,) a step, where `output_scores` keeps
+    (B, V).
+    """
+
+    def __init__(self, sampling: Sampling) -> None:
+        self._sampling = sampling
+        self._current: Tensor | None = None  # (B, V), of the token that comes next
+        self._kept: list[Tensor] = []
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        self._keep(input_ids[:, -1])
+        scores = scores.float()
+        if self._sampling.forbidden_ids:
+            scores[:, list(self._sampling.forbidden_ids)] = -torch.inf
+        self._current = torch.log_softmax(scores / self._sampling.temperature, -1)
+        check_probabilities(self._current)
+        return self._current
+
+    def logprobs(self, tokens: Tensor) -> Tensor:
+        """Return (B, T) for the tokens (B, T) that were written; any number after a row's end."""
+        self._keep(tokens[:, -1])
+        self._current = None
+        return torch.stack(self._kept, dim=-1)
+
+    def _keep(self, tokens: Tensor) -> None:
+        if self._current is not None:
+            self._kept.append(self._current.gather(-1, tokens.unsqueeze(-1)).squeeze(-1))
+
+
+@contextmanager
+def _without_settings(causal: Any) -> Iterator[None]:
+    """Hide the model's generation_config: `generate` fills in from it what it was not given."""
+    own = causal.generation_config
+    causal.generation_config = GenerationConfig()
+    try:
+        yield
+    finally:
+        causal.generation_config = own
+
+
+@contextmanager
+def _own_generator(device: torch.device, seed: int) -> Iterator[None]:
+    """Seed the device's generator for a while; afterwards it is where it was."""
+    is_cpu = device.type == "cpu"
+    others = [] if is_cpu else [device]
+    with torch.random.fork_rng(others, device_type="cuda" if is_cpu else device.type):
+        torch.manual_seed(seed)
+        yield

@@ -1,0 +1,159 @@
+"""Rows of a data set as prompts: token ids, what reward functions see, the other columns.
+
+For PPOTrainer used on its own; a recipe's stage hands rows that have their ids already.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from torch import Tensor
+
+from pipeline.rl.collector import Prompt
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from transformers import PreTrainedTokenizerBase
+
+    from pipeline.rl.config import PPOConfig
+
+_COLUMNS = ("prompt", "input_ids")
+_ROW_SETTINGS = "chat_template_kwargs"  # of one row's, beside the config's
+
+
+def prompts_of(
+    data: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    args: PPOConfig,
+    positions: int | None,
+) -> list[Prompt]:
+    """Return the prompts of a data set whose rows have `prompt` or `input_ids`.
+
+    A prompt is text, which is continued, or a list of messages, which is answered through the
+    tokenizer's chat template; a last message of the assistant's is continued. A row's
+    `chat_template_kwargs` and `tools` go to the template, as with TRL. positions: of the model.
+
+    Raises ValueError for what is no data set with numbered rows, for a row that has neither column,
+    for an empty prompt and for one that leaves no room for a completion.
+    """
+    limit = args.max_prompt_length
+    room = None if positions is None else positions - args.max_completion_length
+    if room is not None and room < 1:
+        raise ValueError(
+            f"`max_completion_length` {args.max_completion_length} leaves no room for a prompt in "
+            f"the {positions} positions of the model"
+        )
+    if room is not None and (limit is None or limit > room):
+        limit = room
+    template = dict(args.chat_template_kwargs or {})
+    found: list[Prompt] = []
+    for number, given in enumerate(rows_of(data)):
+        row: Any = plain(given)
+        if not isinstance(row, Mapping) or not any(row.get(name) for name in _COLUMNS):
+            raise ValueError(f"row {number} has no `prompt` and no `input_ids`")
+        ids = _ids(row, number) or _encoded(row, tokenizer, number, template)
+        if limit is not None and len(ids) > limit:
+            raise ValueError(
+                f"the prompt of row {number} has {len(ids)} tokens, more than {limit}; leave it "
+                "out, or lower `max_completion_length`"
+            )
+        shown = row.get("prompt")
+        if shown is None:
+            shown = tokenizer.decode(ids, skip_special_tokens=True)
+        columns = {key: value for key, value in row.items() if key not in _COLUMNS}
+        found.append(Prompt(ids, shown, columns))
+    if not found:
+        raise ValueError("there are no prompts")
+    if template:
+        _check_template(template, found, tokenizer)
+    return found
+
+
+def rows_of(data: Any) -> Iterable[Any]:
+    """Return the rows of a data set in Python's own values, whatever format it has been given.
+
+    Raises ValueError for several data sets at once, and for a stream, whose rows have no numbers.
+    """
+    from datasets import Dataset
+
+    if isinstance(data, Mapping):
+        names = ", ".join(f"`{name}`" for name in data)  # pyright: ignore[reportUnknownVariableType]
+        raise ValueError(f"these are several data sets, {names}; give one of them")  # noqa: TRY004
+    if isinstance(data, str):
+        raise ValueError(f"`{data}` is a name; load the data set first")  # noqa: TRY004
+    if not hasattr(data, "__len__") or not hasattr(data, "__getitem__"):
+        raise ValueError(
+            f"prompts are drawn by their numbers, and rows of a {type(data).__name__} have none; "
+            "collect them first: `list(stream.take(10_000))`"
+        )
+    if isinstance(data, Dataset) and data.format["type"] not in (None, "custom"):
+        return data.with_format(None)
+    return data if hasattr(data, "__iter__") else (data[number] for number in range(len(data)))
+
+
+def plain(value: Any) -> Any:
+    """Return a value without arrays and tensors in it; those of the lists and numbers they hold."""
+    if isinstance(value, Tensor | np.ndarray | np.generic):
+        return value.tolist()
+    if isinstance(value, dict):
+        return {key: plain(each) for key, each in value.items()}  # pyright: ignore[reportUnknownVariableType]
+    if isinstance(value, list | tuple) and value and not isinstance(value[0], int | float | str):
+        return [plain(each) for each in value]  # pyright: ignore[reportUnknownVariableType]
+    return value  # pyright: ignore[reportUnknownVariableType]
+
+
+def _ids(row: Mapping[str, Any], number: int) -> list[int]:
+    """Return the ids that a row has already; none if it has only text."""
+    ids = row.get("input_ids") or []
+    if not isinstance(ids, list | tuple) or not all(isinstance(each, int) for each in ids):  # pyright: ignore[reportUnknownVariableType]
+        hint = "; take the one row out of its batch" if len(ids) == 1 else ""
+        raise ValueError(f"`input_ids` of row {number} is no list of token ids{hint}")
+    if 0 in (row.get("attention_mask") or ()):
+        raise ValueError(f"row {number} is padded, by its `attention_mask`; take the padding out")
+    return list(ids)  # pyright: ignore[reportUnknownArgumentType]
+
+
+def _encoded(
+    row: Mapping[str, Any],
+    tokenizer: PreTrainedTokenizerBase,
+    number: int,
+    template: Mapping[str, Any],
+) -> list[int]:
+    prompt = row["prompt"]
+    if isinstance(prompt, str):
+        ids: Any = tokenizer(prompt)["input_ids"]
+    else:
+        if tokenizer.chat_template is None:
+            raise ValueError(f"row {number} is a chat, and the tokenizer has no chat template")
+        # Of a column of mappings, Arrow gives each row every key, None where it had none.
+        own = {k: v for k, v in (row.get(_ROW_SETTINGS) or {}).items() if v is not None}
+        tools = row.get("tools") or None
+        is_answer = prompt[-1]["role"] == "assistant"
+        ids = tokenizer.apply_chat_template(
+            list(prompt),
+            tools=json.loads(tools) if isinstance(tools, str) else tools,
+            add_generation_prompt=not is_answer,
+            continue_final_message=is_answer,
+            return_dict=False,
+            **{**template, **own},
+        )
+    if not ids:
+        raise ValueError(f"the prompt of row {number} has no token")
+    return [int(token) for token in ids]
+
+
+def _check_template(
+    given: Mapping[str, Any], prompts: Iterable[Prompt], tokenizer: PreTrainedTokenizerBase
+) -> None:
+    """Raise ValueError for settings of a chat template that nothing reads."""
+    if all(isinstance(prompt.shown, str) for prompt in prompts):
+        raise ValueError("`chat_template_kwargs` is for chats, and all prompts are texts")
+    text = str(given.get("chat_template") or tokenizer.chat_template)
+    for name in given:
+        if name != "chat_template" and not re.search(rf"\b{re.escape(name)}\b", text):
+            raise ValueError(f"the chat template does not read `{name}` of `chat_template_kwargs`")

@@ -1,0 +1,102 @@
+"""What a checkpoint was made with, so that a run goes on as it began or is refused.
+
+In the middle of a rollout a changed setting would train on rows that were sampled under another
+one; learning rates, coefficients and the state of schedules come from the checkpoint, so that a new
+value would be taken and never used. What may change: how long training goes on, how rows are split
+over devices and passes, and what is logged and saved.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+from transformers import TrainingArguments
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pipeline.rewards.composition import RewardComposition
+    from pipeline.rl.actor_critic import ActorCritic
+    from pipeline.rl.collector import Prompt
+    from pipeline.rl.config import PPOConfig
+
+_UPSTREAM = (
+    *("seed", "bf16", "learning_rate", "lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps"),
+    *("optim", "optim_args", "adam_beta1", "adam_beta2", "adam_epsilon", "weight_decay"),
+    "max_grad_norm",
+)
+# The prompts and the rewards are compared themselves.
+_MAY_CHANGE = frozenset(
+    {
+        *("total_episodes", "rollout_batch_size", "scoring_batch_size", "max_prompt_length"),
+        *("chat_template_kwargs", "reward_weights", "reward_normalisation", "reward_clip"),
+        *("missing_eos_penalty", "eos_penalty_mode", "vllm_mode", "vllm_options"),
+    }
+)
+_SAMPLE = 256  # numbers of each tensor: other weights differ in the first already
+
+
+def made_with(
+    args: PPOConfig,
+    *,
+    rollout_size: int,
+    rewards: RewardComposition,
+    prompts: Sequence[Prompt],
+    reference: str,
+) -> dict[str, Any]:
+    """Return what decides the mathematics of a run, as JSON. reference: `digest_of_reference`."""
+    upstream = {each.name for each in fields(TrainingArguments)}
+    own = [each.name for each in fields(args) if each.name not in upstream | _MAY_CHANGE]
+    settings = {name: getattr(args, name) for name in (*_UPSTREAM, *own)}
+    found = {
+        **settings,
+        "responses of a rollout": rollout_size,
+        "rewards": [
+            [term.name, term.weight, sorted(term.on) if term.on else None] for term in rewards.terms
+        ],
+        "reward_normalisation": rewards.normalise,
+        "reward_clip": rewards.clip,
+        "missing_eos_penalty": rewards.missing_eos_penalty,
+        "eos_penalty_mode": rewards.eos_penalty_mode,
+        "number of prompts": len(prompts),
+        "digest of the prompts": _digest([prompt.ids for prompt in prompts]),
+        "digest of the reference": reference,
+    }
+    return json.loads(json.dumps(found, default=lambda each: getattr(each, "value", str(each))))
+
+
+def digest_of_reference(actor: ActorCritic) -> str:
+    """Return a digest of the network that KL is measured to.
+
+    The policy's own adapters are in the checkpoint; those of another network are its weights.
+    """
+    digest = hashlib.sha256()
+    with actor.reference() as reference:
+        is_own = reference is actor.causal
+        for name, weight in reference.named_parameters():
+            is_in_checkpoint = is_own and (".lora_" in name or ".modules_to_save." in name)
+            if not is_in_checkpoint:
+                some = weight.detach().flatten()[:_SAMPLE].float().cpu()
+                digest.update(some.numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def check_made_with(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Raise ValueError, in one line, for a checkpoint that was made with something else."""
+    changed = [
+        f"`{name}` {before.get(name)}, not {now[name]}"
+        for name in now
+        if before.get(name) != now[name]
+    ]
+    if changed:
+        raise ValueError(
+            f"the checkpoint was made with {'; '.join(changed)}; resume with the same, or begin "
+            "anew with its folder as the model"
+        )
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16]

@@ -1,0 +1,105 @@
+"""Trains to the last step, from wherever a killed run left off."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from transformers import (
+    EarlyStoppingCallback,
+    PrinterCallback,
+    ProgressCallback,
+    TrainerState,
+)
+
+from pipeline.errors import InterruptedRunError
+from pipeline.models.training import check_adapter
+from pipeline.training.arguments import refusals
+from pipeline.training.rows import NumberedRows
+from pipeline.training.supervisor import Supervisor, find_best
+from pipeline.training.trackers import completed, tell_again
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from transformers import Trainer
+
+    from pipeline.config.blocks import TrainingStage
+    from pipeline.config.stage import StageContext
+
+
+def train(
+    trainer: Trainer,
+    config: TrainingStage,
+    context: StageContext,
+    *,
+    rows: Sequence[str],
+    carried: tuple[str, ...] = (),
+) -> dict[str, Any]:
+    """Train to the last step, from the newest whole checkpoint if there is one; return metrics.
+
+    Without `save_steps` of the user's: a checkpoint every tenth of the steps, at most one a minute.
+    rows: the training rows' names by number (the column `row` of both datasets), for errors.
+    carried: attributes of the trainer that feed its log lines and that upstream forgets on resume.
+    Raises InterruptedRunError when asked to stop (a checkpoint is then there) and PosttrainError
+    when a loss or gradient is not finite.
+    """
+    check_adapter(getattr(trainer.model, "policy", trainer.model), config, context)
+    supervisor = Supervisor(
+        context,
+        trainer,
+        keeps_own_cadence="save_steps" in config.training_args,
+        carried=carried,
+        rows=rows,
+    )
+    trainer.remove_callback(PrinterCallback)
+    trainer.remove_callback(ProgressCallback)
+    if config.early_stopping is not None:
+        stopping = config.early_stopping
+        trainer.add_callback(EarlyStoppingCallback(stopping.patience, stopping.threshold))
+    trainer.add_callback(supervisor)
+    trainer.data_collator = NumberedRows(trainer.data_collator)
+    finished = _finished(trainer, context)
+    if finished is not None:
+        tell_again(trainer, context)
+        return {"steps": finished, **_best(trainer), **supervisor.last_logged()}
+    checkpoint = str(context.resume_from) if context.resume_from else None
+    with refusals(context), completed(trainer, context):
+        output = trainer.train(resume_from_checkpoint=checkpoint)
+    if supervisor.was_stopped:
+        raise InterruptedRunError(
+            context.name,
+            f"stopped at step {trainer.state.global_step} of {trainer.state.max_steps}",
+            "run again to go on from there",
+        )
+    return {
+        "steps": trainer.state.global_step,
+        **_best(trainer),
+        **supervisor.last_logged(),
+        "train_seconds": output.metrics["train_runtime"],
+    }
+
+
+def _best(trainer: Trainer) -> dict[str, Any]:
+    """Return the step of the best evaluation, if one was looked for."""
+    state = trainer.state
+    return {} if state.best_metric is None else {"best_step": state.best_global_step}
+
+
+def _finished(trainer: Trainer, context: StageContext) -> int | None:
+    """Load a checkpoint that is at the end of training already, and return its step; else None.
+
+    Upstream trains one step more each time a finished run is resumed off an epoch boundary.
+    """
+    checkpoint = context.resume_from
+    if checkpoint is None:
+        return None
+    state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+    if state["global_step"] < state["max_steps"]:
+        return None
+    trainer.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+    find_best(trainer.state, context)
+    trainer._load_from_checkpoint(str(checkpoint))  # pyright: ignore[reportPrivateUsage]
+    if trainer.args.load_best_model_at_end and state["best_model_checkpoint"]:
+        trainer._load_best_model()  # pyright: ignore[reportPrivateUsage]
+    return state["global_step"]

@@ -1,0 +1,43 @@
+"""TRL's SFTTrainer on rows that are token ids already, known by number and counted once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from trl.trainer.sft_trainer import SFTTrainer
+
+from pipeline.data.encoding.examples import IGNORED
+from pipeline.training.rows import KnowsRows
+from pipeline.training.token_means import TokenMeans
+
+_WEIGHTS = "weights"  # among the lists of metrics, so that a resumed run has them as well
+_MEANS = ("entropy", "mean_token_accuracy")
+
+
+class EncodedSftTrainer(TokenMeans, KnowsRows, SFTTrainer):
+    """SFTTrainer whose counts and means are over the tokens of a step, however it is split."""
+
+    def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        """Count the tokens that are a row's: upstream would count one line, or fillers too."""
+        before, in_pass = self._total_train_tokens, self.tokens_in_pass
+        predicted = (inputs["labels"][:, 1:] != IGNORED).sum()
+        loss = super().compute_loss(model, inputs, *args, **kwargs)
+        if in_pass is not None:
+            everywhere: Any = self.accelerator.gather(in_pass.to(self.args.device))
+            self._total_train_tokens = before + int(everywhere.sum())
+            found = self._metrics["train"]
+            found["num_tokens"] = [self._total_train_tokens]
+            weight: Any = self.accelerator.gather(predicted)
+            found[_WEIGHTS].append(int(weight.sum()))
+        return loss
+
+    def log(self: Any, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log means over tokens; upstream's are over forward passes, short ones like long ones."""
+        found = self._metrics["train"]
+        if self.model.training and found.get(_WEIGHTS):
+            weights = found.pop(_WEIGHTS)
+            for name in _MEANS:
+                if len(found[name]) == len(weights) and sum(weights):
+                    total = sum(w * value for w, value in zip(weights, found[name], strict=True))
+                    found[name] = [total / sum(weights)]
+        super().log(logs, start_time)  # pyright: ignore[reportAttributeAccessIssue]
