@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pipeline.data.mixing import RowSource, TokenSource
-from pipeline.data.reading.blocks import Screens, marked_records
+from pipeline.data.reading.blocks import marked_records
 from pipeline.data.reading.columns import NotUsed
 from pipeline.data.reading.dedup import without_repeats
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from pipeline.config.blocks import DataBlock, DataForm
     from pipeline.config.references import Places
+    from pipeline.data.reading.blocks import Screens
     from pipeline.data.reading.records import Record
 
 
