@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.mutations.mutation import Mutation
 
 _FOLDERS = ("tests/unit/models/test_model_folders.py",)
-_TEMPLATES = ("tests/unit/data/test_hostile_templates.py",)
+_TEMPLATES = ("tests/unit/data/encoding/test_hostile_templates.py",)
 _TOKENS = ("tests/unit/models/test_vocabulary.py",)
 
 FOLDERS = [

@@ -8,7 +8,7 @@ MODELS = [
         "eval/asking/decoding.py",
         "len(whole), paddings=paddings)",
         "len(whole))",
-        ("tests/unit/eval/test_prefix.py",),
+        ("tests/unit/eval/asking/test_prefix.py",),
     ),
     Mutation(
         "a model that keeps a state is sampled from as it predicts",
@@ -43,6 +43,6 @@ MODELS = [
         "pipeline/recipe/checks/training.py",
         "    check_scalar_head(recipe, name, config)\n",
         "",
-        ("tests/unit/recipe/test_reward_checks.py",),
+        ("tests/unit/recipe/checks/test_reward_checks.py",),
     ),
 ]

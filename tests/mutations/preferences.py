@@ -89,7 +89,7 @@ PREFERENCES = [
         "pipeline/data/encoding/lengths.py",
         '"held_out_dropped_too_long": self.num_dropped_too_long',
         '"held_out_dropped_too_long": 0',
-        ("tests/unit/data/test_pairs.py", "tests/stages/test_watching.py"),
+        ("tests/unit/data/encoding/test_pairs.py", "tests/stages/test_watching.py"),
     ),
     Mutation(
         "a reference with another adapter is another reference",
@@ -103,7 +103,7 @@ PREFERENCES = [
         "pipeline/config/lora.py",
         "if reaches_experts(model_type,",
         "if not model_type and reaches_experts(model_type,",
-        ("tests/recipes/test_bad_lora.py", "tests/unit/recipe/test_experts.py"),
+        ("tests/recipes/test_bad_lora.py", "tests/unit/config/test_experts.py"),
     ),
     Mutation(
         "a token without a row is found by check",

@@ -28,14 +28,14 @@ TRAINING = [
         "pipeline/data/encoding/packing.py",
         'return {**batch, "use_cache": False}',
         'return {**batch, "use_cache": True}',
-        ("tests/unit/data/test_packing.py",),
+        ("tests/unit/data/encoding/test_packing.py",),
     ),
     Mutation(
         "a packed document's first token is not predicted from another's last",
         "pipeline/data/encoding/packing.py",
         "found.reshape(-1)[starts] = IGNORED",
         "pass",
-        ("tests/unit/data/test_packing.py",),
+        ("tests/unit/data/encoding/test_packing.py",),
     ),
     Mutation(
         "rows in bins do not see each other",
@@ -49,14 +49,14 @@ TRAINING = [
         "pipeline/data/encoding/tokens.py",
         "[False] * len(before) + [True] * len(after)",
         "[True] * len(before) + [True] * len(after)",
-        ("tests/unit/data/test_encode.py",),
+        ("tests/unit/data/encoding/test_examples.py",),
     ),
     Mutation(
         "text in your data never becomes a control token",
         "pipeline/data/encoding/tokens.py",
         "split_special_tokens=True",
         "split_special_tokens=False",
-        ("tests/unit/data/test_chat.py", "tests/unit/data/test_encode.py"),
+        ("tests/unit/data/encoding/test_chat_encoder.py", "tests/unit/data/encoding/test_examples.py"),
     ),
     Mutation(
         "held-out loss is a mean over tokens, whatever the batch size of evaluation",
@@ -70,7 +70,7 @@ TRAINING = [
         "pipeline/data/encoding/examples.py",
         "num_dropped_too_long=len(lengths) - len(kept),",
         "num_dropped_too_long=0,",
-        ("tests/unit/data/test_encode.py",),
+        ("tests/unit/data/encoding/test_examples.py",),
     ),
     Mutation(
         "a loss or gradient that is not finite stops the stage",
@@ -153,7 +153,7 @@ STORE = [
         "pipeline/store/verified_files.py",
         "if not is_known and sha256_file(path)",
         "if False and sha256_file(path)",
-        ("tests/unit/run/test_store.py",),
+        ("tests/unit/store/test_store.py",),
     ),
     Mutation(
         "a checkpoint with other contents than were written is named",
@@ -195,7 +195,7 @@ STORE = [
         "pipeline/store/locks.py",
         "fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)",
         "pass",
-        ("tests/unit/run/test_store.py",),
+        ("tests/unit/store/test_store.py",),
     ),
 ]
 
@@ -299,21 +299,21 @@ EVALUATION = [
         "pipeline/data/reading/sources.py",
         "if is_held_out(row.fields, share, block.columns) == held_out)",
         "if True)",
-        ("tests/unit/data/test_sources.py",),
+        ("tests/unit/data/reading/test_sources.py",),
     ),
     Mutation(
         "one candidate that does not ship stops the run with code 1",
         "eval/comparison/gate.py",
         "return GateResult(all(verdict.ships for verdict in verdicts), tuple(verdicts))",
         "return GateResult(any(verdict.ships for verdict in verdicts), tuple(verdicts))",
-        ("tests/unit/eval/test_gate.py",),
+        ("tests/unit/eval/comparison/test_gate.py",),
     ),
     Mutation(
         "p-values are adjusted for how many are looked at (Holm)",
         "eval/statistics/intervals.py",
         "largest = max(largest, (len(p_values) - rank) * p_values[index])",
         "largest = max(largest, p_values[index])",
-        ("tests/unit/eval/test_statistics.py",),
+        ("tests/unit/eval/statistics/test_intervals.py",),
     ),
     Mutation(
         "a reward model's score is read at the last token that is not padding",
@@ -334,7 +334,7 @@ EVALUATION = [
         "eval/statistics/intervals.py",
         "return delta, tango(differences.count(1), differences.count(-1), len(a), confidence)",
         "return delta, tango(differences.count(-1), differences.count(1), len(a), confidence)",
-        ("tests/unit/eval/test_statistics.py",),
+        ("tests/unit/eval/statistics/test_intervals.py",),
     ),
     Mutation(
         "a program of a model gets no system call that is not listed",

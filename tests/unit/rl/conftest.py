@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig
-from tests.unit.ppo.small_trainers import VOCABULARY, MakeTrainer, confident, count_of_sevens
+from tests.unit.rl.small_trainers import VOCABULARY, MakeTrainer, confident, count_of_sevens
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from pipeline.rl.config import PPOConfig

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from tests.unit.ppo.small_trainers import shaken, some_batch, values_of
+from tests.unit.rl.small_trainers import shaken, some_batch, values_of
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 

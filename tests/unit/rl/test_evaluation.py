@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.unit.ppo.small_trainers import (
+from tests.unit.rl.small_trainers import (
     MakeTrainer,
     are_same,
     count_of_sevens,

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from tests.unit.ppo.small_trainers import (
+from tests.unit.rl.small_trainers import (
     CPU,
     LAYOUTS,
     MakeTrainer,

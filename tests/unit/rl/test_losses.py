@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from tests.unit.ppo.small_trainers import gradients_of, losses_of, shaken, some_batch
+from tests.unit.rl.small_trainers import gradients_of, losses_of, shaken, some_batch
 from torch import Tensor
 
 from pipeline.rl import logprobs

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from peft import get_peft_model
-from tests.unit.ppo.small_trainers import MakeTrainer, are_same, lines_of, shaken, weights_of
+from tests.unit.rl.small_trainers import MakeTrainer, are_same, lines_of, shaken, weights_of
 
 from pipeline.rl.layouts.separate import SeparateActorCritic
 from pipeline.rl.resume_settings import digest_of_reference

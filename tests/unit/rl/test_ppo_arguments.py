@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from accelerate.utils import ParallelismConfig
-from tests.unit.ppo.small_trainers import MakeTrainer, count_of_sevens, lines_of, weights_of
+from tests.unit.rl.small_trainers import MakeTrainer, count_of_sevens, lines_of, weights_of
 from transformers import TrainerCallback, TrainingArguments
 
 from pipeline.config.ppo_arguments import REFUSED, WITHOUT_EFFECT, WORKING

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig
-from tests.unit.ppo.small_trainers import MakeTrainer, lines_of, weights_of
+from tests.unit.rl.small_trainers import MakeTrainer, lines_of, weights_of
 from torch import nn
 from transformers import LlamaForSequenceClassification, PreTrainedTokenizerFast
 

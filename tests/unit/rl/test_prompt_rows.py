@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset, DatasetDict, IterableDataset
-from tests.unit.ppo.small_trainers import SMALL, MakeTrainer
+from tests.unit.rl.small_trainers import SMALL, MakeTrainer
 
 from pipeline.rl.config import PPOConfig
 from pipeline.rl.prompts import prompts_of

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from tests.unit.ppo.small_trainers import (
+from tests.unit.rl.small_trainers import (
     MakeTrainer,
     lines_of,
 )

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from tests.unit.ppo.small_trainers import (
+from tests.unit.rl.small_trainers import (
     SMALL,
     MakeTrainer,
     Written,

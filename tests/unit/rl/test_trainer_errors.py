@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from peft import IA3Config, LoraConfig
-from tests.unit.ppo.small_trainers import VOCABULARY, MakeTrainer, count_of_sevens
+from tests.unit.rl.small_trainers import VOCABULARY, MakeTrainer, count_of_sevens
 from tokenizers import Tokenizer, models
 from transformers import (
     HyperCLOVAXConfig,

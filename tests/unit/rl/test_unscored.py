@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from tests.unit.ppo.small_trainers import MakeTrainer, Written, are_same, lines_of, weights_of
+from tests.unit.rl.small_trainers import MakeTrainer, Written, are_same, lines_of, weights_of
 
 from pipeline.errors import PosttrainError
 from pipeline.rl.best_of_n import expected_best

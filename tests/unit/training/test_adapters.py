@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from peft import PeftModel, get_peft_model
-from tests.unit.ppo.small_trainers import confident, shaken
+from tests.unit.rl.small_trainers import confident, shaken
 from transformers import (
     AutoModelForCausalLM,
     GPT2Config,
