@@ -25,11 +25,11 @@ from tests.import_graph import circles, floors, imports
 
 ROOTS = ("pipeline", "eval", "reward")
 WORDS = re.compile(r"\b(?:found|each|given|said|asked|wanted|other)\b")
-IRREGULAR = frozenset(
-    "begun bound broken built chosen dealt done drawn found given held hidden kept known left lost"
-    " made meant met said seen sent shown spelt spent split taken told written".split()
+IRREGULAR = re.compile(
+    "begun|bound|broken|built|chosen|dealt|done|drawn|found|given|held|hidden|kept|known|left|lost"
+    "|made|meant|met|said|seen|sent|shown|spelt|spent|split|taken|told|written"
 )
-VERBS_IN_ED = frozenset("embed exceed feed need proceed seed shed speed".split())
+VERBS_IN_ED = re.compile("embed|exceed|feed|need|proceed|seed|shed|speed")
 TO_TOOLS = re.compile(r"#\s*(?:noqa|pyright:|type:|fmt:)")
 
 
@@ -95,7 +95,7 @@ def is_property(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
 def is_participle(name: str) -> bool:
     parts = name.strip("_").split("_")
     return any(
-        part in IRREGULAR or (part.endswith("ed") and part not in VERBS_IN_ED)
+        IRREGULAR.fullmatch(part) or (part.endswith("ed") and not VERBS_IN_ED.fullmatch(part))
         for part in (parts[0], parts[-1])
     )
 

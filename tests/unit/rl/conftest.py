@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig
-from tests.unit.rl.small_trainers import VOCABULARY, MakeTrainer, confident, count_of_sevens
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from pipeline.rl.config import PPOConfig
 from pipeline.rl.trainer import PPOTrainer
 from tests.ppo_tasks import EOS, PAD, plain, tiny_llama, tiny_tokenizer
+from tests.unit.rl.small_trainers import VOCABULARY, MakeTrainer, confident, count_of_sevens
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -7,6 +7,10 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import LlamaForSequenceClassification, PreTrainedTokenizerFast
+
+from pipeline.rl.actor_critic import last_hidden
+from pipeline.rl.sequences import Sequences
 from tests.unit.rl.small_trainers import (
     CPU,
     MakeTrainer,
@@ -17,10 +21,6 @@ from tests.unit.rl.small_trainers import (
     values_of,
     weights_of,
 )
-from transformers import LlamaForSequenceClassification, PreTrainedTokenizerFast
-
-from pipeline.rl.actor_critic import last_hidden
-from pipeline.rl.sequences import Sequences
 
 BOTH = ("separate", "shared_lora")
 

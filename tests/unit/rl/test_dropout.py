@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from tests.unit.rl.small_trainers import shaken, some_batch, values_of
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -16,6 +15,7 @@ from pipeline.rl.actor_critic import CRITIC
 from pipeline.rl.build import Start, actor_critic
 from pipeline.rl.config import PPOConfig
 from tests.ppo_tasks import plain, tiny_llama
+from tests.unit.rl.small_trainers import shaken, some_batch, values_of
 
 _IDS = {"vocab_size": 32, "pad_token_id": 0, "eos_token_id": 1, "bos_token_id": None}
 _WIDE = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}

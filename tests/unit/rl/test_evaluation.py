@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from transformers import EarlyStoppingCallback
+
 from tests.unit.rl.small_trainers import (
     MakeTrainer,
     are_same,
@@ -14,7 +16,6 @@ from tests.unit.rl.small_trainers import (
     lines_of,
     weights_of,
 )
-from transformers import EarlyStoppingCallback
 
 HELD_OUT = [{"input_ids": [9, 3]}, {"input_ids": [4, 4, 8]}, {"input_ids": [11]}]
 EVERY_2: dict[str, Any] = {"eval_strategy": "steps", "eval_steps": 2, "eval_dataset": HELD_OUT}

@@ -7,18 +7,6 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from tests.unit.rl.small_trainers import (
-    CPU,
-    LAYOUTS,
-    MakeTrainer,
-    are_same,
-    count_of_sevens,
-    policy_logprobs,
-    shaken,
-    some_batch,
-    values_of,
-    weights_of,
-)
 from torch import nn
 from transformers import (
     AutoModelForCausalLM,
@@ -33,6 +21,18 @@ from pipeline.rl.policy_adapter import adapter_tensors
 from pipeline.rl.sequences import Sequences
 from pipeline.rl.shared_rewards import SharedReward
 from tests.ppo_tasks import plain
+from tests.unit.rl.small_trainers import (
+    CPU,
+    LAYOUTS,
+    MakeTrainer,
+    are_same,
+    count_of_sevens,
+    policy_logprobs,
+    shaken,
+    some_batch,
+    values_of,
+    weights_of,
+)
 
 
 @pytest.mark.parametrize(

@@ -7,19 +7,6 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from tests.unit.rl.small_trainers import (
-    CPU,
-    LAYOUTS,
-    MakeTrainer,
-    are_same,
-    lines_of,
-    losses_of,
-    policy_logprobs,
-    reference_logprobs,
-    shaken,
-    some_batch,
-    weights_of,
-)
 from torch import Tensor, nn
 from transformers import (
     GPT2Config,
@@ -35,6 +22,19 @@ from pipeline.rl.sequences import Sequences
 from pipeline.rl.step_totals import StepTotals
 from tests.ppo_tasks import plain, summed_send_back
 from tests.token_rows import to_rows
+from tests.unit.rl.small_trainers import (
+    CPU,
+    LAYOUTS,
+    MakeTrainer,
+    are_same,
+    lines_of,
+    losses_of,
+    policy_logprobs,
+    reference_logprobs,
+    shaken,
+    some_batch,
+    weights_of,
+)
 
 
 def shared(module: Any, config: LoraConfig) -> SharedLoraActorCritic:

@@ -9,13 +9,6 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from tests.unit.rl.small_trainers import (
-    VOCABULARY,
-    MakeTrainer,
-    confident,
-    gradients_of,
-    shaken,
-)
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import (
@@ -37,6 +30,13 @@ from pipeline.rl.logprobs import Head, head_of, hidden_gradient, log_probabiliti
 from pipeline.rl.sequences import Sequences
 from tests.ppo_tasks import tiny_llama
 from tests.token_rows import to_rows
+from tests.unit.rl.small_trainers import (
+    VOCABULARY,
+    MakeTrainer,
+    confident,
+    gradients_of,
+    shaken,
+)
 
 CPU = torch.device("cpu")
 SHAPE = {

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 import torch
-from tests.unit.rl.small_trainers import gradients_of, losses_of, shaken, some_batch
 from torch import Tensor
 
 from pipeline.rl import logprobs
@@ -16,6 +15,7 @@ from pipeline.rl.losses import Batch
 from pipeline.rl.sequences import Sequences
 from pipeline.rl.step_totals import StepTotals
 from tests.ppo_tasks import plain
+from tests.unit.rl.small_trainers import gradients_of, losses_of, shaken, some_batch
 
 FORBIDDEN = (0,)
 SETTINGS: dict[str, dict[str, Any]] = {

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 from peft import get_peft_model
-from tests.unit.rl.small_trainers import MakeTrainer, are_same, lines_of, shaken, weights_of
 
 from pipeline.rl.layouts.separate import SeparateActorCritic
 from pipeline.rl.resume_settings import digest_of_reference
+from tests.unit.rl.small_trainers import MakeTrainer, are_same, lines_of, shaken, weights_of
 
 SETTINGS: dict[str, Any] = {
     **{"total_episodes": 16, "num_ppo_epochs": 3, "num_mini_batches": 1, "learning_rate": 1e-2},

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import torch
 from accelerate.utils import ParallelismConfig
-from tests.unit.rl.small_trainers import MakeTrainer, count_of_sevens, lines_of, weights_of
 from transformers import TrainerCallback, TrainingArguments
 
 from pipeline.config.ppo_arguments import REFUSED, WITHOUT_EFFECT, WORKING
@@ -17,6 +16,7 @@ from pipeline.config.training_args import problem
 from pipeline.rl.config import PPOConfig
 from pipeline.rl.trainer import PPOTrainer
 from tests.ppo_tasks import plain, tiny_tokenizer
+from tests.unit.rl.small_trainers import MakeTrainer, count_of_sevens, lines_of, weights_of
 
 SHORT = {"total_episodes": 4, "max_completion_length": 4}
 UPSTREAM = {each.name: each for each in dataclasses.fields(TrainingArguments)}

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig
-from tests.unit.rl.small_trainers import MakeTrainer, lines_of, weights_of
 from torch import nn
 from transformers import LlamaForSequenceClassification, PreTrainedTokenizerFast
 
 from pipeline.rl.trainer import PPOTrainer
+from tests.unit.rl.small_trainers import MakeTrainer, lines_of, weights_of
 
 PASSES = {"sampling", "scoring", "training"}
 LAYOUTS: dict[str, dict[str, Any]] = {

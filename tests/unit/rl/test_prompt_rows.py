@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset, DatasetDict, IterableDataset
-from tests.unit.rl.small_trainers import SMALL, MakeTrainer
 
 from pipeline.rl.config import PPOConfig
 from pipeline.rl.prompts import prompts_of
 from tests.ppo_tasks import plain, tiny_tokenizer
+from tests.unit.rl.small_trainers import SMALL, MakeTrainer
 
 ROWS = [{"input_ids": [3, 4], "level": 2, "embedding": [0.5, 1.0]}] * 2
 WORDS = "{% for m in messages %}t{{ 9 if m['role'] == 'user' else 8 }} {{ m['content'] }} "

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+
 from tests.unit.rl.small_trainers import (
     MakeTrainer,
     lines_of,

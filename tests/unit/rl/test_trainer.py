@@ -11,6 +11,11 @@ from typing import Any
 
 import pytest
 import torch
+
+from pipeline.rl.config import PPOConfig
+from pipeline.rl.experience import ScoredRow, experience_of
+from pipeline.rl.watch import Watch
+from tests.ppo_tasks import first_token, tiny_llama
 from tests.unit.rl.small_trainers import (
     SMALL,
     MakeTrainer,
@@ -20,11 +25,6 @@ from tests.unit.rl.small_trainers import (
     shaken,
     weights_of,
 )
-
-from pipeline.rl.config import PPOConfig
-from pipeline.rl.experience import ScoredRow, experience_of
-from pipeline.rl.watch import Watch
-from tests.ppo_tasks import first_token, tiny_llama
 
 
 def test_every_prompt_is_asked_once_in_each_pass_over_them(

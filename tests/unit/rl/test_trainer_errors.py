@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 from peft import IA3Config, LoraConfig
-from tests.unit.rl.small_trainers import VOCABULARY, MakeTrainer, count_of_sevens
 from tokenizers import Tokenizer, models
 from transformers import (
     HyperCLOVAXConfig,
@@ -23,6 +22,7 @@ from pipeline.rewards.terms import function_term
 from pipeline.rl.config import PPOConfig
 from pipeline.rl.trainer import PPOTrainer
 from tests.ppo_tasks import plain, tiny_tokenizer
+from tests.unit.rl.small_trainers import VOCABULARY, MakeTrainer, count_of_sevens
 
 SEVENS = function_term(count_of_sevens, "sevens", 2.0)
 

@@ -6,9 +6,9 @@ All of them with three, and what must not pass: tests/prove/test_ppo_learns.py.
 from pathlib import Path
 
 import pytest
-from tests.unit.rl.small_trainers import are_same, weights_of
 
 from tests.ppo_tasks import BANDIT, COPY, CRITIC_ALONE, Task, learn
+from tests.unit.rl.small_trainers import are_same, weights_of
 
 
 @pytest.mark.parametrize("task", [BANDIT, COPY], ids=["bandit", "copy"])

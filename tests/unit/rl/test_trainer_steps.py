@@ -9,6 +9,11 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig
+from torch import Tensor
+from transformers import TrainerCallback
+
+from pipeline.rl.trainer import PPOTrainer
+from tests.ppo_tasks import tiny_llama
 from tests.unit.rl.small_trainers import (
     SMALL,
     MakeTrainer,
@@ -17,11 +22,6 @@ from tests.unit.rl.small_trainers import (
     lines_of,
     weights_of,
 )
-from torch import Tensor
-from transformers import TrainerCallback
-
-from pipeline.rl.trainer import PPOTrainer
-from tests.ppo_tasks import tiny_llama
 
 ONE_LAYER = {
     **{"hidden_size": 8, "intermediate_size": 8, "num_attention_heads": 2},

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-from tests.unit.rl.small_trainers import MakeTrainer, Written, are_same, lines_of, weights_of
 
 from pipeline.errors import PosttrainError
 from pipeline.rl.best_of_n import expected_best
 from pipeline.rl.config import PPOConfig
 from pipeline.rl.experience import ScoredRow, experience_of
+from tests.unit.rl.small_trainers import MakeTrainer, Written, are_same, lines_of, weights_of
 
 NAN = math.nan
 _WRITTEN = [[7, 5, 1], [9, 9, 9, 1], [7, 7, 6, 5], [5, 6, 1], [9, 8, 1], [6, 7, 1], [5, 5, 7, 1]]

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import torch
 from peft import PeftModel, get_peft_model
-from tests.unit.rl.small_trainers import confident, shaken
 from transformers import (
     AutoModelForCausalLM,
     GPT2Config,
@@ -28,6 +27,7 @@ from pipeline.models import adapter_checks, adapters
 from pipeline.models.load import load_policy
 from pipeline.models.reward import as_reward_model
 from tests.ppo_tasks import tiny_tokenizer
+from tests.unit.rl.small_trainers import confident, shaken
 
 IDS = {"vocab_size": 32, "pad_token_id": 0, "eos_token_id": 1, "bos_token_id": None}
 SIZES = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2}
