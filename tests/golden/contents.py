@@ -47,16 +47,25 @@ def stage_versions() -> dict[str, dict[str, Any]]:
     return {
         kind: {
             "version": stage_of(kind).version,
-            "source": source_sha256(REPOSITORY / "pipeline" / "stages" / f"{kind}.py"),
+            "source": source_sha256(*_files_of(kind)),
         }
         for kind in BUILT_IN
     }
 
 
-def source_sha256(path: Path) -> str:
-    """Hash what a module does: its syntax tree without docstrings and places."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    return hashlib.sha256(json.dumps(_meaning(tree)).encode()).hexdigest()
+def _files_of(kind: str) -> list[Path]:
+    """Return the files of a stage: one of its name, or those of a folder of its name."""
+    place = REPOSITORY / "pipeline" / "stages" / kind
+    return sorted(place.glob("*.py")) if place.is_dir() else [place.with_suffix(".py")]
+
+
+def source_sha256(*paths: Path) -> str:
+    """Hash what modules do: their syntax trees without docstrings and places."""
+    digest = hashlib.sha256()
+    for path in paths:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        digest.update(json.dumps(_meaning(tree)).encode())
+    return digest.hexdigest()
 
 
 def _meaning(node: Any) -> Any:

@@ -17,7 +17,7 @@ def test_a_stage_that_changed_has_a_new_version_or_the_same_results(kind: str) -
     before, now = stored("stage_versions")[kind], stage_versions()[kind]
     assert now["version"] >= before["version"], f"a version of `{kind}` never falls"
     assert now == before, (
-        f"pipeline/stages/{kind}.py changed: raise `version` in its STAGE if the same recipe now "
+        f"pipeline/stages/{kind} changed: raise `version` in its STAGE if the same recipe now "
         "gives other results; then, in either case, run `make golden` and commit the difference"
     )
 

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from test_compare import results
+from test_score_rows import results
 
 from eval.comparison.gate import Bounds, Named, judge, resolve
 from eval.comparison.score_rows import compare
