@@ -56,7 +56,7 @@ TRAINING = [
         "pipeline/data/encoding/tokens.py",
         "split_special_tokens=True",
         "split_special_tokens=False",
-        ("tests/unit/data/encoding/test_chat_encoder.py", "tests/unit/data/encoding/test_examples.py"),
+        ("tests/unit/data/encoding/test_chat.py", "tests/unit/data/encoding/test_examples.py"),
     ),
     Mutation(
         "held-out loss is a mean over tokens, whatever the batch size of evaluation",
