@@ -9,12 +9,10 @@ from importlib.util import find_spec
 from pipeline.checks.models import check_models
 from pipeline.checks.questions import check_questions
 from pipeline.checks.rows import CheckedRows, check_rows
-from pipeline.config.blocks import (
-    DataBlock,
-    DataForm,
-    StageConfig,
-    TrainingStage,
-)
+from pipeline.config.blocks import DataBlock
+from pipeline.config.field_types import DataForm
+from pipeline.config.stage_config import StageConfig
+from pipeline.config.training_stage import TrainingStage
 from pipeline.data.encoding.histogram import histogram
 from pipeline.data.encoding.pair_labels import check_labels
 from pipeline.data.reading.blocks import records

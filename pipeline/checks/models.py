@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.config.blocks import TrainingStage
 from pipeline.config.lora import loss_of
 from pipeline.config.references import HubModel, LocalModel, model_source
 from pipeline.config.stage import StageInput
+from pipeline.config.training_stage import TrainingStage
 from pipeline.errors import PosttrainError
 from pipeline.model_files.layer_patterns import adapter_patterns, pattern_problem
 from pipeline.stages import stage_of

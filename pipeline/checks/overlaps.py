@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pipeline.config.blocks import DataBlock, TrainingStage
+from pipeline.config.blocks import DataBlock
+from pipeline.config.training_stage import TrainingStage
 from pipeline.data.reading.blocks import marked_records
 from pipeline.data.screening.evaluation_items import Evaluation
 from pipeline.data.screening.screen import Screen

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pipeline.config.measuring import MeasuringStage
+from pipeline.config.measuring_stage import MeasuringStage
 from pipeline.config.references import StageOutput, model_source
 from pipeline.data.reading.tasks import FileRows, load_task, task_rows
 from pipeline.stages.pretrain import PretrainConfig

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.checks.models import shape_of
 from pipeline.checks.overlaps import evaluations_of
-from pipeline.config.blocks import TrainingOnRows, WithTemplate
 from pipeline.config.references import HubModel, LocalModel, StageOutput, model_source
 from pipeline.config.stage import StageInput
+from pipeline.config.stage_config import WithTemplate
+from pipeline.config.training_stage import TrainingOnRows
 from pipeline.data.encoding.lengths import account, is_worth_a_warning
 from pipeline.data.reading.records import needs_template
 from pipeline.data.reading.tasks import FileRows, task_rows
@@ -36,8 +37,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from eval.model import Form
-    from pipeline.config.blocks import DataBlock, TrainingStage
+    from pipeline.config.blocks import DataBlock
     from pipeline.config.references import Places
+    from pipeline.config.training_stage import TrainingStage
     from pipeline.data.encoding.lengths import RowCounts
     from pipeline.data.reading.records import Record
     from pipeline.plan.plan import Plan

@@ -123,7 +123,7 @@ def console() -> "Console":
 
 
 def _root(text: str) -> tuple[str, Path]:
-    from pipeline.config.blocks import PATTERN_WORDS, ROOT_NAME
+    from pipeline.config.field_types import PATTERN_WORDS, ROOT_NAME
 
     name, equals, folder = text.partition("=")
     if not equals or not name or not folder:

@@ -21,7 +21,7 @@ from pipeline.files.text_files import TEXT_ENDINGS, ending
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from pipeline.config.blocks import DataForm
+    from pipeline.config.field_types import DataForm
 
 Kind = Literal["demonstrations", "pairs", "prompts", "texts"]
 KINDS: tuple[Kind, ...] = ("demonstrations", "pairs", "prompts", "texts")

@@ -12,9 +12,10 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from pipeline.config.blocks import TrainingStage, WithTemplate
 from pipeline.config.references import LocalModel, StageOutput, model_source
 from pipeline.config.stage import StageInput
+from pipeline.config.stage_config import WithTemplate
+from pipeline.config.training_stage import TrainingStage
 from pipeline.data.encoding.lengths import account
 from pipeline.data.reading.records import needs_template
 from pipeline.errors import printable
@@ -30,7 +31,9 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from eval.model import Form
-    from pipeline.config.blocks import DataBlock, DataForm, StageConfig
+    from pipeline.config.blocks import DataBlock
+    from pipeline.config.field_types import DataForm
+    from pipeline.config.stage_config import StageConfig
     from pipeline.data.encoding.lengths import Limit
     from pipeline.data.encoding.pairs import EncodedPair
     from pipeline.data.reading.records import Record

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import islice, zip_longest
 from typing import TYPE_CHECKING, Any, cast
 
-from pipeline.config.blocks import TRAINED_ON
+from pipeline.config.stage_config import TRAINED_ON
 from pipeline.data.reading.blocks import records
 from pipeline.data.reading.records import NO_SETTINGS, PromptRow, TextRow
 from pipeline.errors import PosttrainError

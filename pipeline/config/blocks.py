@@ -1,109 +1,31 @@
-"""The blocks a recipe is written in, shared by the stages: strict, frozen, unknown keys refused.
+"""The blocks that stages are written with: where rows come from, how to start, what to adapt.
 
-A stage's own questions stand in its file under pipeline/stages/; here is what several of them ask.
-Nothing in this file imports torch. A field marked EXECUTION says how the work is done, not what is
-computed: it is never part of a fingerprint. Whatever is not marked is identity.
+Strict and frozen; unknown keys are refused. What a stage as a whole may be asked is in
+stage_config.py, training_stage.py and measuring_stage.py, and in its own file under
+pipeline/stages/. A field marked EXECUTION says how the work is done, not what is computed, and is
+never part of a fingerprint. Whatever is not marked is identity.
 """
 
 import re
-from abc import abstractmethod
-from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal, cast
+from typing import Annotated, Any, cast
 
 from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
-    GetCoreSchemaHandler,
-    GetJsonSchemaHandler,
     NonNegativeFloat,
     PositiveFloat,
     PositiveInt,
     model_validator,
 )
-from pydantic_core import core_schema
 
-from pipeline.config.marks import (
-    EXECUTION,
-    NamesFile,
-    NamesFolder,
-    NamesObject,
-    NamesTask,
-    NamesTemplate,
-    RefersTo,
-)
+from pipeline.config.field_types import OR_ONE, Count, DataForm, Dedup, Launcher, TaskName
+from pipeline.config.marks import EXECUTION
 from pipeline.config.task_names import together
 
-NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
-ROOT_NAME = r"^[A-Za-z][A-Za-z0-9_-]+$"
-FINGERPRINT = r"^[0-9a-f]{8,64}$"
-PATTERN_WORDS = {
-    NAME: "use letters, digits, `_`, `.` and `-`, a letter or digit first",
-    ROOT_NAME: "use two or more letters, digits, `_` and `-`, a letter first",
-    FINGERPRINT: "write the fingerprint that `posttrain plan` shows",
-}
-
-_COUNT = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,18})?)([kKMBG]?)")
 # Also one of several that are read as one, `train+test`; `testimonials` is none.
 _TEST_SPLIT = re.compile(r"(?:^|\+)\s*test(?![A-Za-z])")
-_FACTOR = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "B": 10**9, "G": 10**9}
-
-
-def _count(value: Any) -> Any:
-    """Read `4M`, `1.5k` or a plain number as an int."""
-    if not isinstance(value, str):
-        return value
-    match = _COUNT.fullmatch(value)
-    if match is None:
-        raise ValueError(f"`{value}` is not a count; write for example 4000000 or 4M")
-    return round(float(match[1]) * _FACTOR[match[2]])
-
-
-def _as_tuple(value: Any) -> Any:
-    """Read one value as a tuple of one, a list as a tuple."""
-    return tuple(cast("list[Any]", value)) if isinstance(value, list | tuple) else (value,)
-
-
-@dataclass(frozen=True)
-class OrOne:
-    """Marks a list that may be written as its only item."""
-
-    def __get_pydantic_core_schema__(
-        self, source: Any, handler: GetCoreSchemaHandler
-    ) -> core_schema.CoreSchema:
-        return core_schema.no_info_before_validator_function(_as_tuple, handler(source))
-
-    def __get_pydantic_json_schema__(
-        self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
-    ) -> dict[str, Any]:
-        array = handler(schema)
-        return {"anyOf": [array["items"], array]}
-
-
-OR_ONE = OrOne()
-Count = Annotated[
-    int,
-    Field(gt=0, le=10**15),
-    BeforeValidator(
-        _count,
-        json_schema_input_type=PositiveInt | Annotated[str, Field(pattern=f"^{_COUNT.pattern}$")],
-    ),
-]
-ModelRef = Annotated[str, RefersTo(("policy",)), Field(min_length=1)]
-RewardModelRef = Annotated[str, RefersTo(("reward_model",)), Field(min_length=1)]
-TokenizerRef = Annotated[str, RefersTo(("tokenizer", "policy")), Field(min_length=1)]
-TaskName = Annotated[str, NamesTask(), Field(min_length=1)]
-ObjectName = Annotated[str, NamesObject(), Field(min_length=1)]
-FileName = Annotated[str, NamesFile(), Field(min_length=1)]
-FolderName = Annotated[str, NamesFolder(), Field(min_length=1)]
-Launcher = Literal["in_process", "python", "accelerate"]
-Precision = Literal["fp32", "bf16", "fp16"]
-TooLong = Literal["drop", "truncate", "error"]
-TruncationSide = Literal["left", "right"]
-Dedup = Literal["exact", "near"]
-Decontaminate = Literal["warn", "drop", "error"]
-DataForm = Literal["text", "prompt_completion", "chat", "preference", "prompt"]
 # Our names of columns, which `columns:` maps to those of a file; formats.py says what they mean.
 COLUMNS = (
     "text",
@@ -117,9 +39,6 @@ COLUMNS = (
 # What can be read and measured without training on it; data/encoding/passages.py says what of it
 # is.
 READ_FORMS: tuple[DataForm, ...] = ("text", "prompt_completion", "chat", "preference")
-# The fields of stages that hold data blocks: what is trained on, what is only measured.
-TRAINED_ON = ("data", "prompts")
-MEASURED_ON = ("texts", "eval_data")
 
 
 class Block(BaseModel):
@@ -235,45 +154,6 @@ class DataBlock(Block):
 
 
 DataBlocks = Annotated[tuple[DataBlock, ...], Field(min_length=1), OR_ONE]
-TaskNames = Annotated[tuple[TaskName, ...], Field(min_length=1), OR_ONE]
-
-
-class StageConfig(Block):
-    """What every stage may be asked.
-
-    stage: the kind of work, one of `posttrain list stages`, or `module:STAGE` in a file of yours.
-    seed: of this stage alone; without it the recipe's.
-    pin: the fingerprint this stage must have; a different one is an error instead of a surprise
-    rebuild.
-    launch: how its process is started; without it the recipe's.
-    """
-
-    trained_on: ClassVar[tuple[str, ...]] = TRAINED_ON
-    measured_on: ClassVar[tuple[str, ...]] = MEASURED_ON
-
-    stage: str
-    seed: Annotated[int, Field(ge=0, lt=2**32)] | None = None
-    launch: Launch | None = None
-    pin: Annotated[str, Field(pattern=FINGERPRINT), EXECUTION] | None = None
-
-    @property
-    def max_positions(self) -> int | None:
-        """How many positions the model that it makes has, if the recipe says so."""
-        return None
-
-
-class WithTemplate(StageConfig):
-    """What a stage may be asked that reads conversations.
-
-    chat_template: what they are written with, instead of the model's own: `chatml`, one that TRL
-    ships (`qwen3`), a file (`mine.jinja`), or a folder or hub model that has one. A model without
-    one is given `chatml` where it learns conversations. Tokens that are new to it are trained.
-    chat_template_kwargs: values for variables of the template, as `{enable_thinking: false}`; they
-    stay with the model.
-    """
-
-    chat_template: Annotated[str, NamesTemplate(), Field(min_length=1)] | None = None
-    chat_template_kwargs: dict[str, Any] = {}
 
 
 class LoraBlock(Block):
@@ -312,63 +192,3 @@ class EarlyStoppingBlock(Block):
 
     patience: PositiveInt = 3
     threshold: NonNegativeFloat = 0.0
-
-
-class TrainingStage(StageConfig):
-    """What every stage that trains a model may be asked.
-
-    batch_size: sequences per optimizer step over all devices; accumulation is derived from it.
-    precision: of the training arithmetic. What is trained stays fp32, as do embeddings and norms;
-    frozen projections (below an adapter, of a reference) are kept in it. fp16 needs a GPU.
-    lora: train an adapter instead of all weights.
-    training_args: goes through to the upstream config class, names checked against it.
-    eval_data: what is measured during training when `training_args` has an `eval_strategy`, and
-    never trained on; without it the held-out part of what is trained on (`holdout`; a task's
-    validation split).
-    early_stopping: when evaluations during training do not improve any more.
-    decontaminate: as the recipe's, for this stage.
-    """
-
-    best_metric: ClassVar[str] = "loss"  # by which the best checkpoint is told
-
-    batch_size: PositiveInt = 16
-    precision: Precision = "fp32"
-    lora: LoraBlock | None = None
-    training_args: dict[str, Any] = {}
-    eval_data: Annotated[tuple[DataBlock, ...], OR_ONE] = ()
-    early_stopping: EarlyStoppingBlock | None = None
-    # `drop` is part of what is computed, with what is then held against (plan/identity.py).
-    decontaminate: Annotated[Decontaminate | None, EXECUTION] = None
-
-    @property
-    @abstractmethod
-    def sources(self) -> tuple[DataBlock, ...]:
-        """The rows that it trains on."""
-
-
-class TrainingOnData(TrainingStage):
-    """What every stage that learns from the rows of `data` may be asked.
-
-    data: the sources that it learns from; their columns tell the form of the rows.
-    """
-
-    data: DataBlocks
-
-    @property
-    def sources(self) -> tuple[DataBlock, ...]:
-        """The rows that it trains on."""
-        return self.data
-
-
-class TrainingOnRows(WithTemplate, TrainingOnData):
-    """What every stage that learns from rows of `data`, each as it is, may be asked.
-
-    too_long: what becomes of a row of more than `max_length` tokens (of `training_args`; without
-    it as many as the model has positions): drop it, truncate it, or make it an error. Dropped and
-    truncated rows are counted; that most are dropped is an error.
-    truncation_side: where `truncate` takes away. right: the end of a response, which is then not
-    taught to stop; left: the beginning of the prompt.
-    """
-
-    too_long: TooLong = "drop"
-    truncation_side: TruncationSide = "right"

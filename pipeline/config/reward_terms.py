@@ -5,7 +5,8 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from pipeline.config.blocks import NAME, OR_ONE, Block, ObjectName, RewardModelRef
+from pipeline.config.blocks import Block
+from pipeline.config.field_types import NAME, OR_ONE, ObjectName, RewardModelRef
 
 ALL_TASKS = "all"
 SourceNames = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], OR_ONE]

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
-    from pipeline.config.blocks import DataBlock, DataForm, StageConfig
+    from pipeline.config.blocks import DataBlock
+    from pipeline.config.field_types import DataForm
+    from pipeline.config.stage_config import StageConfig
 
     Screens = Callable[[DataBlock, Iterable[Any]], Iterator[Any]]
 

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from transformers import PreTrainedTokenizerBase
 
-    from pipeline.config.blocks import DataBlock, DataForm
+    from pipeline.config.blocks import DataBlock
+    from pipeline.config.field_types import DataForm
     from pipeline.config.references import Places
     from pipeline.data.reading.blocks import Screens
     from pipeline.data.reading.records import Record

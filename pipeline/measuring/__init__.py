@@ -1,1 +1,1 @@
-"""Models measured: asked tasks, read texts, given prompts; config/measuring.py says which."""
+"""Models measured: asked tasks, read texts, given prompts; config/measuring_stage.py says which."""

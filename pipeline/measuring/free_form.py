@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from eval.asking.sampler import Generation
     from eval.model import LanguageModel
     from pipeline.config.blocks import DataBlock
-    from pipeline.config.measuring import MeasuringStage
+    from pipeline.config.measuring_stage import MeasuringStage
     from pipeline.config.stage import StageContext
 
 _NEXT_TURN = ("\nUser:", "\n\nUser")  # where a transcript goes on with somebody else

@@ -1,6 +1,6 @@
 """Loads a model and measures it: tasks, texts, tasks of lm-evaluation-harness.
 
-Not what may be asked (config/measuring.py), and no table (eval/comparison/comparison.py).
+Not what may be asked (config/measuring_stage.py), and no table (eval/comparison/comparison.py).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from eval.model import Form, LanguageModel
     from eval.results import ItemResult
     from eval.task import Task
-    from pipeline.config.measuring import MeasuringStage
+    from pipeline.config.measuring_stage import MeasuringStage
     from pipeline.config.stage import StageContext, StageInput
     from pipeline.data.reading.records import Record
     from pipeline.measuring.free_form import FreeForm

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
-    from pipeline.config.blocks import LoraBlock, Precision
+    from pipeline.config.blocks import LoraBlock
+    from pipeline.config.field_types import Precision
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from pipeline.config.blocks import WithTemplate
 from pipeline.config.references import HubModel
+from pipeline.config.stage_config import WithTemplate
 from pipeline.data.encoding.template import TEMPLATE_ERRORS
 from pipeline.data.encoding.tokens import Stretch, TextEncoder
 from pipeline.data.reading.records import needs_template
@@ -35,9 +35,9 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from pipeline.config.blocks import TrainingOnRows, TrainingStage
     from pipeline.config.references import Places
     from pipeline.config.stage import StageContext, StageInput
+    from pipeline.config.training_stage import TrainingOnRows, TrainingStage
     from pipeline.data.reading.records import Record
 
 _TOOL = {"type": "function", "function": {"name": "f", "description": "d", "parameters": {}}}

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from pipeline.config.blocks import Precision
+    from pipeline.config.field_types import Precision
     from pipeline.config.stage import StageInput
 
 

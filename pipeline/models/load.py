@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from pipeline.config.blocks import Precision
+    from pipeline.config.field_types import Precision
 
 
 DTYPES: Mapping[str, torch.dtype] = {

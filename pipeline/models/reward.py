@@ -16,7 +16,7 @@ from pipeline.models.load import DTYPES, base_of, load_policy, load_tokenizer, l
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from pipeline.config.blocks import Precision
+    from pipeline.config.field_types import Precision
     from pipeline.config.stage import StageInput
 
 

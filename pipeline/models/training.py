@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedModel
 
-    from pipeline.config.blocks import LoraBlock, Precision, TrainingStage
+    from pipeline.config.blocks import LoraBlock
+    from pipeline.config.field_types import Precision
     from pipeline.config.stage import StageContext, StageInput
+    from pipeline.config.training_stage import TrainingStage
 
 
 def load_for_training(source: StageInput, config: TrainingStage) -> PreTrainedModel:

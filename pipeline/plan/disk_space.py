@@ -10,7 +10,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.config.blocks import TrainingStage
+from pipeline.config.training_stage import TrainingStage
 from pipeline.files.disk import tree_bytes
 from pipeline.plan.estimate import estimates
 from pipeline.plan.plan import Plan, PlannedStage

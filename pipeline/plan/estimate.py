@@ -10,8 +10,9 @@ from typing import Any
 
 from eval.tasks import BENCHMARKS, parse
 from pipeline.config.batch import split_batch
-from pipeline.config.blocks import DataBlock, TrainingStage
+from pipeline.config.blocks import DataBlock
 from pipeline.config.stage import Stage
+from pipeline.config.training_stage import TrainingStage
 from pipeline.plan.plan import Plan
 from pipeline.plan.sizes import KnownModel, Shape, begins_with, lora_parameters, named
 from pipeline.recipe.checks.training import positions, settings

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pipeline.config.blocks import TrainingStage
+from pipeline.config.training_stage import TrainingStage
 
 if TYPE_CHECKING:
-    from pipeline.config.blocks import Decontaminate
+    from pipeline.config.field_types import Decontaminate
     from pipeline.recipe.recipe import Recipe
 
 # What of a measuring stage's settings says which items it asks, and how many of each.

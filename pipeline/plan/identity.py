@@ -15,10 +15,7 @@ from typing import Any, get_args
 from pydantic import BaseModel
 
 from pipeline.config import training_args
-from pipeline.config.blocks import (
-    DataBlock,
-    TrainingStage,
-)
+from pipeline.config.blocks import DataBlock
 from pipeline.config.marks import (
     Execution,
     NamesFile,
@@ -35,6 +32,7 @@ from pipeline.config.references import (
     adapter_base,
     model_source,
 )
+from pipeline.config.training_stage import TrainingStage
 from pipeline.config.user_code import files_beside, object_source
 from pipeline.data.reading.tasks import FileRows, HubRows, load_task, task_file, task_rows
 from pipeline.errors import PosttrainError, closest

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pipeline.config.blocks import StageConfig, TrainingStage
+from pipeline.config.stage_config import StageConfig
 from pipeline.config.training_args import WITHOUT_ROUTER_LOSS, settings_in_use
+from pipeline.config.training_stage import TrainingStage
 from pipeline.plan.identity import Identifier
 from pipeline.recipe.checks.training import is_dense, settings
 from pipeline.recipe.recipe import Recipe

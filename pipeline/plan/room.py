@@ -9,9 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pipeline.config.blocks import TRAINED_ON, DataBlock, StageConfig, TrainingStage
-from pipeline.config.measuring import MeasuringStage
+from pipeline.config.measuring_stage import MeasuringStage
+from pipeline.config.stage_config import TRAINED_ON, StageConfig
 from pipeline.config.trainer_fields import architecture_fields
+from pipeline.config.training_stage import TrainingStage
 from pipeline.machine import may_have_gpu, memory_bytes
 from pipeline.plan.cores import PROCESSES_A_CORE, num_cores
 from pipeline.plan.sizes import EXPERTS, begins_with, lora_parameters, shape_of, vocab_size
@@ -23,6 +24,7 @@ from pipeline.stages.tokenizer import TokenizerConfig
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from pipeline.config.blocks import DataBlock
     from pipeline.plan.plan import Plan
     from pipeline.recipe.messages import Location
 

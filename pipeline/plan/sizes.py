@@ -14,7 +14,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from pipeline.config.blocks import LoraBlock, StageConfig, TrainingStage
+from pipeline.config.blocks import LoraBlock
 from pipeline.config.references import (
     HubModel,
     LocalModel,
@@ -22,6 +22,8 @@ from pipeline.config.references import (
     adapter_base,
     model_source,
 )
+from pipeline.config.stage_config import StageConfig
+from pipeline.config.training_stage import TrainingStage
 from pipeline.plan.plan import Plan
 from pipeline.stages.pretrain import NewModelBlock
 from pipeline.stages.tokenizer import TokenizerConfig

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
 from pipeline.config.batch import split_batch
-from pipeline.config.blocks import TrainingStage
+from pipeline.config.training_stage import TrainingStage
 from pipeline.errors import PosttrainError
 from pipeline.files.plain_files import other_than_a_file
 from pipeline.recipe.yaml import document as yamlfile
@@ -21,7 +21,8 @@ from pipeline.text.values import shown
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pipeline.config.blocks import LaunchBlock, StageConfig
+    from pipeline.config.blocks import LaunchBlock
+    from pipeline.config.stage_config import StageConfig
     from pipeline.recipe.messages import Location
     from pipeline.recipe.recipe import Recipe
 

@@ -15,19 +15,16 @@ from typing import Any, TypeVar, cast
 from pydantic import BaseModel, ValidationError
 
 from pipeline.config.argument_values import number_problem
-from pipeline.config.blocks import (
-    COLUMNS,
-    DataBlock,
-    StageConfig,
-    TrainingStage,
-)
+from pipeline.config.blocks import COLUMNS, DataBlock
 from pipeline.config.references import (
     Places,
     Reference,
     dataset_problem,
 )
 from pipeline.config.shipped_recipes import is_shipped, recipe_path
+from pipeline.config.stage_config import StageConfig
 from pipeline.config.training_args import place_of
+from pipeline.config.training_stage import TrainingStage
 from pipeline.errors import PosttrainError, closest
 from pipeline.files.text_files import TEXT_ENDINGS, ending
 from pipeline.recipe.checks.gate import check_gate

@@ -11,7 +11,7 @@ from typing import Any, cast, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from pipeline.config.blocks import PATTERN_WORDS
+from pipeline.config.field_types import PATTERN_WORDS
 from pipeline.errors import PosttrainError, closest
 from pipeline.recipe.yaml.document import Document
 from pipeline.text.values import shortened, shown

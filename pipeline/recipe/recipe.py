@@ -7,15 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from pipeline.config.blocks import (
-    NAME,
-    ROOT_NAME,
-    Block,
-    Decontaminate,
-    Launch,
-    LaunchBlock,
-    StageConfig,
-)
+from pipeline.config.blocks import Block, Launch, LaunchBlock
+from pipeline.config.field_types import NAME, ROOT_NAME, Decontaminate
 from pipeline.config.references import Places, Reference, stage_references
 from pipeline.errors import PosttrainError
 
@@ -23,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from pipeline.config.stage_config import StageConfig
     from pipeline.recipe.messages import Location
     from pipeline.recipe.yaml.document import Document
 

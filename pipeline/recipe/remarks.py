@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pipeline.config.blocks import TrainingStage
 from pipeline.config.training_args import EXECUTION_KEYS
+from pipeline.config.training_stage import TrainingStage
 from pipeline.stages import stage_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from pipeline.config.blocks import LaunchBlock, StageConfig
+    from pipeline.config.blocks import LaunchBlock
+    from pipeline.config.stage_config import StageConfig
 
 _NOT_SAID = "not set"
 

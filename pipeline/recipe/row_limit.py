@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pipeline.config.blocks import TrainingOnRows
+from pipeline.config.training_stage import TrainingOnRows
 from pipeline.data.encoding.lengths import Limit, limit_of, prompt_limit
 from pipeline.recipe.checks.training import positions, settings
 from pipeline.stages.ppo.config import PpoConfig
 
 if TYPE_CHECKING:
-    from pipeline.config.blocks import TrainingStage
+    from pipeline.config.training_stage import TrainingStage
     from pipeline.recipe.recipe import Recipe
 
 

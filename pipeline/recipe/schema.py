@@ -15,7 +15,8 @@ from pydantic.json_schema import models_json_schema
 
 from pipeline.config import lora
 from pipeline.config.argument_values import json_schema
-from pipeline.config.blocks import COLUMNS, NAME
+from pipeline.config.blocks import COLUMNS
+from pipeline.config.field_types import NAME
 from pipeline.config.stage import Stage
 from pipeline.config.trainer_fields import fields
 from pipeline.config.training_args import ours

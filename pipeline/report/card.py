@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, cast
 from jinja2 import Environment, StrictUndefined
 
 from pipeline.commands.export import without_places
-from pipeline.config.blocks import TRAINED_ON
 from pipeline.config.references import HubModel
+from pipeline.config.stage_config import TRAINED_ON
 from pipeline.config.training_args import settings_in_use
 from pipeline.data.encoding.lengths import account
 from pipeline.errors import CorruptArtifactError

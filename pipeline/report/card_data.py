@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, cast
 from huggingface_hub import EvalResult, ModelCardData
 
 from pipeline.commands.export import without_places
-from pipeline.config.blocks import TRAINED_ON
 from pipeline.config.references import HubModel
+from pipeline.config.stage_config import TRAINED_ON
 from pipeline.text.visible import visible
 
 if TYPE_CHECKING:

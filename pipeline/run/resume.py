@@ -12,7 +12,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from pipeline.config.blocks import Launcher, StageConfig
+from pipeline.config.field_types import Launcher
+from pipeline.config.stage_config import StageConfig
 from pipeline.config.training_args import EXECUTION_KEYS, HARMLESS_ON_RESUME
 from pipeline.errors import CorruptArtifactError
 from pipeline.files.whole_files import flush

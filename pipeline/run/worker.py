@@ -26,10 +26,11 @@ from typing import Any
 from eval.model import StopRequested
 from pipeline.checks.overlaps import screen_of
 from pipeline.config.batch import split_batch
-from pipeline.config.blocks import StageConfig, TrainingStage
 from pipeline.config.references import Places
 from pipeline.config.stage import Progress, StageContext, StageInput
+from pipeline.config.stage_config import StageConfig
 from pipeline.config.training_args import with_new_names
+from pipeline.config.training_stage import TrainingStage
 from pipeline.environment import set_environment
 from pipeline.errors import InfrastructureError, InterruptedRunError, PosttrainError, printable
 from pipeline.files.disk import disk_failure, one_line

@@ -10,7 +10,7 @@ from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from pipeline.config.blocks import StageConfig
+from pipeline.config.stage_config import StageConfig
 from pipeline.config.user_code import load_object, object_source
 from pipeline.errors import closest
 

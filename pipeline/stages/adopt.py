@@ -13,8 +13,9 @@ from typing import Any, Literal
 
 from pydantic import model_validator
 
-from pipeline.config.blocks import FileName, ModelRef, WithTemplate
+from pipeline.config.field_types import FileName, ModelRef
 from pipeline.config.stage import Stage, StageContext, StageInput, StageResult
+from pipeline.config.stage_config import WithTemplate
 from pipeline.errors import PosttrainError
 
 KEPT = (".json", ".safetensors", ".model", ".txt", ".jinja", ".md")

@@ -17,12 +17,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from pipeline.config.blocks import (
-    OR_ONE,
-    Block,
-)
+from pipeline.config.blocks import Block
+from pipeline.config.field_types import OR_ONE
 from pipeline.config.marks import RefersTo
-from pipeline.config.measuring import MEASURED_FORMS, MeasuringStage
+from pipeline.config.measuring_stage import MEASURED_FORMS, MeasuringStage
 from pipeline.config.stage import Stage, StageContext, StageInput, StageResult
 from pipeline.errors import PosttrainError
 from pipeline.measuring.model_scores import (

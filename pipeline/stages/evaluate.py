@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import model_validator
 
-from pipeline.config.blocks import ModelRef, WithTemplate
-from pipeline.config.measuring import MEASURED_FORMS, Form, MeasuringStage
+from pipeline.config.field_types import ModelRef
+from pipeline.config.measuring_stage import MEASURED_FORMS, Form, MeasuringStage
 from pipeline.config.stage import Stage, StageContext, StageInput, StageResult
+from pipeline.config.stage_config import WithTemplate
 from pipeline.measuring.model_scores import free_form_of, measure, write_items
 
 if TYPE_CHECKING:

@@ -10,8 +10,9 @@ import json
 from pathlib import Path
 from typing import Literal
 
-from pipeline.config.blocks import ModelRef, StageConfig
+from pipeline.config.field_types import ModelRef
 from pipeline.config.stage import Stage, StageContext, StageResult
+from pipeline.config.stage_config import StageConfig
 from pipeline.errors import PosttrainError
 
 

@@ -12,13 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, PositiveInt, model_validator
 
-from pipeline.config.blocks import (
-    Block,
-    Count,
-    ModelRef,
-    TokenizerRef,
-    TrainingOnData,
-)
+from pipeline.config.blocks import Block
+from pipeline.config.field_types import Count, ModelRef, TokenizerRef
 from pipeline.config.model_fields import field_problem
 from pipeline.config.stage import Stage, StageContext, StageInput, StageResult
 from pipeline.config.trainer_fields import (
@@ -28,6 +23,7 @@ from pipeline.config.trainer_fields import (
     has_causal_model,
     positions_field,
 )
+from pipeline.config.training_stage import TrainingOnData
 from pipeline.errors import PosttrainError, closest
 from pipeline.text.values import shown
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Literal
 
-from pipeline.config.blocks import ModelRef, TrainingOnRows
+from pipeline.config.field_types import ModelRef
 from pipeline.config.stage import Stage, StageContext, StageResult
 from pipeline.config.training_args import FINE_TUNING_DEFAULTS
+from pipeline.config.training_stage import TrainingOnRows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

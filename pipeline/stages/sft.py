@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from pipeline.config.blocks import ModelRef, TooLong, TrainingOnRows
+from pipeline.config.field_types import ModelRef, TooLong
 from pipeline.config.stage import Stage, StageContext, StageResult
 from pipeline.config.training_args import FINE_TUNING_DEFAULTS, WITHOUT_ROUTER_LOSS
+from pipeline.config.training_stage import TrainingOnRows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

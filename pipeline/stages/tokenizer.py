@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
-from pipeline.config.blocks import DataBlocks, StageConfig
+from pipeline.config.blocks import DataBlocks
 from pipeline.config.stage import Stage, StageContext, StageResult
+from pipeline.config.stage_config import StageConfig
 from pipeline.errors import PosttrainError
 
 if TYPE_CHECKING:

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from transformers import TrainingArguments
 
-    from pipeline.config.blocks import TrainingStage
     from pipeline.config.stage import StageContext
+    from pipeline.config.training_stage import TrainingStage
 
 
 def arguments(

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from transformers import Trainer
 
-    from pipeline.config.blocks import TrainingStage
     from pipeline.config.stage import StageContext
+    from pipeline.config.training_stage import TrainingStage
 
 
 def train(

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pipeline.errors import PosttrainError
 
 if TYPE_CHECKING:
-    from pipeline.config.blocks import TooLong, TrainingOnRows, TruncationSide
+    from pipeline.config.field_types import TooLong, TruncationSide
+    from pipeline.config.training_stage import TrainingOnRows
 
 _Sequence = TypeVar("_Sequence", bound=Sequence[Any])
 # Of the rows: more than this dropped or cut is worth a warning, more than that dropped a mistake.

@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedTokenizerBase
 
-    from pipeline.config.blocks import DataForm, TrainingStage
+    from pipeline.config.field_types import DataForm
     from pipeline.config.references import Places
+    from pipeline.config.training_stage import TrainingStage
     from pipeline.data.reading.records import Record
 
 _ROWS_AT_ONCE = 256

@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from eval.task import Task
-    from pipeline.config.blocks import DataBlock, DataForm, TrainingStage
+    from pipeline.config.blocks import DataBlock
+    from pipeline.config.field_types import DataForm
     from pipeline.config.references import Places
+    from pipeline.config.training_stage import TrainingStage
     from pipeline.data.reading.columns import NotUsed
 
     Screens = Callable[[DataBlock, Iterable[Record]], Iterator[Record]]

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from eval.task import Task
-from pipeline.config.blocks import DataBlock, DataForm
+from pipeline.config.blocks import DataBlock
+from pipeline.config.field_types import DataForm
 from pipeline.config.references import Places
 from pipeline.data.reading.columns import NotUsed, said_of
 from pipeline.data.reading.dedup import read_marked

@@ -20,7 +20,7 @@ from pipeline.errors import PosttrainError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from pipeline.config.blocks import DataForm
+    from pipeline.config.field_types import DataForm
     from pipeline.data.reading.files import Row
 
 SYSTEM, TOOLS, VARIABLES = "system", "tools", "chat_template_kwargs"

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from eval.task import Task
-    from pipeline.config.blocks import DataBlock, DataForm
+    from pipeline.config.blocks import DataBlock
+    from pipeline.config.field_types import DataForm
     from pipeline.config.references import Places
     from pipeline.data.reading.columns import NotUsed
     from pipeline.data.reading.files import Row

@@ -21,7 +21,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from eval.task import Task
-from pipeline.config.blocks import COLUMNS, DataBlock, DataForm
+from pipeline.config.blocks import COLUMNS, DataBlock
+from pipeline.config.field_types import DataForm
 from pipeline.config.references import Places
 from pipeline.data.reading import preferences, prompts
 from pipeline.data.reading.alpaca import HISTORY, instruction_turns

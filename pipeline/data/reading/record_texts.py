@@ -5,7 +5,7 @@ Imports no torch.
 
 from collections.abc import Sequence
 
-from pipeline.config.blocks import DataForm
+from pipeline.config.field_types import DataForm
 from pipeline.data.reading.records import (
     ChatRow,
     Message,

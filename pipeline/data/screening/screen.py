@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from pipeline.config.blocks import DataBlock, Decontaminate
+    from pipeline.config.blocks import DataBlock
+    from pipeline.config.field_types import Decontaminate
     from pipeline.config.references import Places
     from pipeline.data.reading.records import Record
     from pipeline.data.screening.evaluation_items import Evaluation

@@ -10,7 +10,7 @@ from pipeline.data.reading.tasks import load_task
 from pipeline.errors import PosttrainError
 
 if TYPE_CHECKING:
-    from pipeline.config.measuring import MeasuringStage
+    from pipeline.config.measuring_stage import MeasuringStage
     from pipeline.recipe.recipe import Recipe
     from pipeline.stages.compare import CompareConfig
 

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from pipeline.config.measuring import MeasuringStage
+from pipeline.config.measuring_stage import MeasuringStage
 from pipeline.config.reward_terms import ALL_TASKS
 from pipeline.config.user_functions import check_reward_function
 from pipeline.errors import closest

@@ -16,7 +16,7 @@ from pipeline.stages.pretrain import NewModelBlock
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pipeline.config.blocks import TrainingStage
+    from pipeline.config.training_stage import TrainingStage
     from pipeline.recipe.recipe import Recipe
 
 

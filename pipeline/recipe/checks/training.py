@@ -10,9 +10,9 @@ import json
 from typing import TYPE_CHECKING, Any, cast
 
 from pipeline.config import lora, training_args
-from pipeline.config.blocks import StageConfig, TrainingStage
 from pipeline.config.references import LocalModel, model_source
 from pipeline.config.trainer_fields import architecture_fields, positions_field
+from pipeline.config.training_stage import TrainingStage
 from pipeline.errors import PosttrainError
 from pipeline.files.plain_files import other_than_a_file
 from pipeline.machine import may_have_gpu
@@ -23,6 +23,7 @@ from pipeline.stages import stage_of
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from pipeline.config.stage_config import StageConfig
     from pipeline.recipe.messages import Location
     from pipeline.recipe.recipe import Recipe
 

@@ -11,8 +11,8 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from pipeline.commands.export import without_places
-from pipeline.config.blocks import TrainingOnData
 from pipeline.config.stage import StageInput
+from pipeline.config.training_stage import TrainingOnData
 from pipeline.errors import PosttrainError
 from pipeline.recipe.row_limit import row_limit
 from pipeline.report.html.samples import cut

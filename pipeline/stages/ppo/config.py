@@ -13,19 +13,13 @@ from pydantic import (
     model_validator,
 )
 
-from pipeline.config.blocks import (
-    OR_ONE,
-    Block,
-    DataBlock,
-    DataBlocks,
-    ModelRef,
-    TooLong,
-    TrainingStage,
-    WithTemplate,
-)
+from pipeline.config.blocks import Block, DataBlock, DataBlocks
+from pipeline.config.field_types import OR_ONE, ModelRef, TooLong
 from pipeline.config.marks import RefersTo
 from pipeline.config.ppo_defaults import default_critic
 from pipeline.config.reward_terms import RewardBlock
+from pipeline.config.stage_config import WithTemplate
+from pipeline.config.training_stage import TrainingStage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -6,12 +6,8 @@ from typing import Annotated
 import pytest
 from pydantic import Field
 
-from pipeline.config.blocks import (
-    Block,
-    LaunchBlock,
-    ModelRef,
-    TokenizerRef,
-)
+from pipeline.config.blocks import Block, LaunchBlock
+from pipeline.config.field_types import ModelRef, TokenizerRef
 from pipeline.config.marks import RefersTo
 from pipeline.config.references import (
     HubModel,

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.config.blocks import StageConfig
 from pipeline.config.stage import StageContext, StageResult
+from pipeline.config.stage_config import StageConfig
 from pipeline.errors import PosttrainError
 from pipeline.run import worker
 from pipeline.stages import stage_of

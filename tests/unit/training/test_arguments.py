@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from transformers import TrainingArguments
 
-from pipeline.config.blocks import TrainingOnData
 from pipeline.config.references import Places
 from pipeline.config.stage import StageContext
+from pipeline.config.training_stage import TrainingOnData
 from pipeline.errors import InfrastructureError
 from pipeline.run.progress import silent
 from pipeline.training.arguments import arguments

@@ -3,7 +3,7 @@
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from pipeline.config.blocks import TooLong
+from pipeline.config.field_types import TooLong
 from pipeline.data.encoding.examples import IGNORED, document_tokens, encode_records, mask_segments
 from pipeline.data.encoding.lengths import Limit, account, is_worth_a_warning
 from pipeline.data.encoding.tokens import TextEncoder

@@ -16,7 +16,7 @@ from pipeline.errors import PosttrainError
 from tests.unit.data.small_tokenizers import CHATML, byte_level_tokenizer
 
 if TYPE_CHECKING:
-    from pipeline.config.blocks import TruncationSide
+    from pipeline.config.field_types import TruncationSide
 
 TALK = (Message("system", "Be kind."), Message("user", "Tell me a story of a dog."))
 

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.config.blocks import DataBlock, DataForm
+from pipeline.config.blocks import DataBlock
+from pipeline.config.field_types import DataForm
 from pipeline.data.reading.columns import NotUsed
 from pipeline.data.reading.files import Row
 from pipeline.data.reading.formats import records

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.config.blocks import DataBlock, DataForm
+from pipeline.config.blocks import DataBlock
+from pipeline.config.field_types import DataForm
 from pipeline.config.references import Places
 from pipeline.data.reading.blocks import records
 from pipeline.data.reading.checks import check_data

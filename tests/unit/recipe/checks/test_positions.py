@@ -8,8 +8,8 @@ import pytest
 from transformers import AutoConfig
 
 from eval.model import positions_of
-from pipeline.config.blocks import TrainingStage
 from pipeline.config.trainer_fields import positions_field
+from pipeline.config.training_stage import TrainingStage
 from pipeline.errors import PosttrainError
 from pipeline.recipe.checks.training import settings
 from pipeline.recipe.load import load

@@ -8,18 +8,11 @@ from pydantic import BeforeValidator, Field, NonNegativeFloat, PositiveInt, mode
 
 from eval.tasks import BENCHMARKS, parse
 from eval.tasks.benchmark import PLACES
-from pipeline.config.blocks import (
-    OR_ONE,
-    READ_FORMS,
-    DataBlock,
-    DataForm,
-    FolderName,
-    Precision,
-    StageConfig,
-    TaskName,
-)
+from pipeline.config.blocks import READ_FORMS, DataBlock
+from pipeline.config.field_types import OR_ONE, DataForm, FolderName, Precision, TaskName
 from pipeline.config.marks import EXECUTION
 from pipeline.config.reward_terms import RewardBlock
+from pipeline.config.stage_config import StageConfig
 from pipeline.config.task_names import task_name, task_names
 
 _MOST_SHOTS = 256  # SHOT_POOL of eval/asking/run.py, which takes long to import

@@ -1,0 +1,55 @@
+"""What every stage of a recipe may be asked, and what those that read conversations may.
+
+Not what a stage is (stage.py). Those that train and those that measure have more in common:
+training_stage.py, measuring_stage.py.
+"""
+
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field
+
+from pipeline.config.blocks import Block, Launch
+from pipeline.config.field_types import FINGERPRINT
+from pipeline.config.marks import EXECUTION, NamesTemplate
+
+# The fields of stages that hold data blocks: what is trained on, what is only measured.
+TRAINED_ON = ("data", "prompts")
+MEASURED_ON = ("texts", "eval_data")
+
+
+class StageConfig(Block):
+    """What every stage may be asked.
+
+    stage: the kind of work, one of `posttrain list stages`, or `module:STAGE` in a file of yours.
+    seed: of this stage alone; without it the recipe's.
+    pin: the fingerprint this stage must have; a different one is an error instead of a surprise
+    rebuild.
+    launch: how its process is started; without it the recipe's.
+    """
+
+    trained_on: ClassVar[tuple[str, ...]] = TRAINED_ON
+    measured_on: ClassVar[tuple[str, ...]] = MEASURED_ON
+
+    stage: str
+    seed: Annotated[int, Field(ge=0, lt=2**32)] | None = None
+    launch: Launch | None = None
+    pin: Annotated[str, Field(pattern=FINGERPRINT), EXECUTION] | None = None
+
+    @property
+    def max_positions(self) -> int | None:
+        """How many positions the model that it makes has, if the recipe says so."""
+        return None
+
+
+class WithTemplate(StageConfig):
+    """What a stage may be asked that reads conversations.
+
+    chat_template: what they are written with, instead of the model's own: `chatml`, one that TRL
+    ships (`qwen3`), a file (`mine.jinja`), or a folder or hub model that has one. A model without
+    one is given `chatml` where it learns conversations. Tokens that are new to it are trained.
+    chat_template_kwargs: values for variables of the template, as `{enable_thinking: false}`; they
+    stay with the model.
+    """
+
+    chat_template: Annotated[str, NamesTemplate(), Field(min_length=1)] | None = None
+    chat_template_kwargs: dict[str, Any] = {}  # noqa: RUF012  pydantic copies it
