@@ -136,7 +136,7 @@ def _json_type(kind: _Kind) -> dict[str, Any]:
 
 def _fits(value: Any, kind: _Kind) -> bool:
     if kind.name == "Literal":
-        return any(value == each and type(value) is type(each) for each in kind.choices)
+        return any(value == choice and type(value) is type(choice) for choice in kind.choices)
     types = _KINDS[kind.name][2]
     if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
         return False
@@ -146,7 +146,7 @@ def _fits(value: Any, kind: _Kind) -> bool:
         inner = list(cast("dict[str, Any]", value).values())
     else:
         inner = cast("list[Any]", value)
-    return all(any(_fits(each, item) for item in kind.items) for each in inner)
+    return all(any(_fits(item_value, item) for item in kind.items) for item_value in inner)
 
 
 def _said(kinds: tuple[_Kind, ...], *, is_plural: bool) -> str:
@@ -154,7 +154,7 @@ def _said(kinds: tuple[_Kind, ...], *, is_plural: bool) -> str:
     words = list[str]()
     for kind in kinds:
         if kind.name == "Literal":
-            words += [f"`{each}`" for each in kind.choices]
+            words += [f"`{choice}`" for choice in kind.choices]
         elif kind.name != "None":
             one, several, *_ = _KINDS[kind.name]
             word = several if is_plural else one

@@ -55,14 +55,14 @@ def value_problem(key: str, value: Any, class_name: str) -> tuple[str, str] | No
     annotation = fields(class_name)[key].annotation
     known = _choices(key, annotation, class_name)
     if known and not (value is None and annotations.takes_nothing(annotation)):
-        found = choice_problem(key, value, known, takes_list="list" in annotation)
-        if found:
-            return found
-    wanted = annotations.wanted(value, annotation)
-    if value is None and (wanted or key in _ABOVE_ZERO | _NOT_NEGATIVE):
-        return f"`{key}` is empty", f"write {wanted or 'a number'}, or leave it out"
-    if wanted:
-        return f"`{key}` is {shown(value)}, not {wanted}", repair(value, wanted)
+        problem = choice_problem(key, value, known, takes_list="list" in annotation)
+        if problem:
+            return problem
+    expected = annotations.wanted(value, annotation)
+    if value is None and (expected or key in _ABOVE_ZERO | _NOT_NEGATIVE):
+        return f"`{key}` is empty", f"write {expected or 'a number'}, or leave it out"
+    if expected:
+        return f"`{key}` is {shown(value)}, not {expected}", repair(value, expected)
     return _out_of_range(key, value)
 
 
@@ -86,13 +86,13 @@ def json_schema(key: str, class_name: str) -> dict[str, Any]:
     return {**annotations.json_type(annotation), **bounds}
 
 
-def together_problem(given: Mapping[str, Any]) -> tuple[str, str, str] | None:
+def together_problem(arguments: Mapping[str, Any]) -> tuple[str, str, str] | None:
     """Return (key, what is wrong, what to do) where one argument needs another, or None."""
     for key in _WITH_WORKERS:
-        if given.get(key) and not given.get("dataloader_num_workers"):
+        if arguments.get(key) and not arguments.get("dataloader_num_workers"):
             message = f"`{key}` is of worker processes, and there are none"
             return key, message, "write `dataloader_num_workers`, or leave it out"
-    weights, losses = given.get("loss_weights"), given.get("loss_type", ())
+    weights, losses = arguments.get("loss_weights"), arguments.get("loss_type", ())
     count = 1 if isinstance(losses, str) else len(losses)
     if isinstance(weights, list) and len(weights) != count:  # pyright: ignore[reportUnknownArgumentType]
         message = f"`loss_weights` has {len(weights)} of them, and `loss_type` {count}"  # pyright: ignore[reportUnknownArgumentType]
@@ -122,26 +122,26 @@ def choice_problem(
 ) -> tuple[str, str] | None:
     """Return what is wrong with a value that is none of those known, and the nearest; or None."""
     known = tuple(known)
-    given = _listed(value) if takes_list else [value]
-    wrong = [each for each in given if not any(each == one for one in known)]
-    if not wrong and given:
+    values = _listed(value) if takes_list else [value]
+    wrong = [choice for choice in values if not any(choice == one for one in known)]
+    if not wrong and values:
         return None
-    each: Any = wrong[0] if wrong else value
-    hint = closest(each, known) if isinstance(each, str) else ""
+    choice: Any = wrong[0] if wrong else value
+    hint = closest(choice, known) if isinstance(choice, str) else ""
     if len(known) > _MOST_SAID:
-        some = ", ".join(f"`{each}`" for each in known[:: max(1, len(known) // 4)])
-        message = f"`{key}` is {shown(each)}, none of its {len(known)} choices"
+        some = ", ".join(f"`{choice}`" for choice in known[:: max(1, len(known) // 4)])
+        message = f"`{key}` is {shown(choice)}, none of its {len(known)} choices"
         return message, hint or f"for example {some}"
-    *first, last = (f"`{each}`" for each in known)
-    said = f"{', '.join(first)} or {last}" if first else last
-    return f"`{key}` is {shown(each)}, not {said}", hint or "write one of these"
+    *first, last = (f"`{choice}`" for choice in known)
+    choices = f"{', '.join(first)} or {last}" if first else last
+    return f"`{key}` is {shown(choice)}, not {choices}", hint or "write one of these"
 
 
 def _listed(value: Any) -> list[Any]:
     return cast("list[Any]", value) if isinstance(value, list) else [value]
 
 
-def repair(value: Any, wanted: str) -> str:
+def repair(value: Any, expected: str) -> str:
     """Return what to do about a value of another type."""
     if isinstance(value, str):
         try:
@@ -149,10 +149,10 @@ def repair(value: Any, wanted: str) -> str:
         except ValueError:
             is_quoted = value in ("true", "false")
         else:
-            is_quoted = "number" in wanted
+            is_quoted = "number" in expected
         if is_quoted:
             return "write it without quotes"
-    return f"write {wanted}"
+    return f"write {expected}"
 
 
 def _choices(key: str, annotation: str, class_name: str) -> tuple[Any, ...]:
@@ -161,9 +161,9 @@ def _choices(key: str, annotation: str, class_name: str) -> tuple[Any, ...]:
     if literal:
         return literal
     for name in annotations.class_names(annotation):
-        found = enumeration(name)
-        if found and annotation.startswith((name, f"{name} |")):
-            return tuple(sorted(found))
+        members = enumeration(name)
+        if members and annotation.startswith((name, f"{name} |")):
+            return tuple(sorted(members))
     return tuple(sorted(compared_with(class_name, key))) if key in _COMPARED else ()
 
 

@@ -126,20 +126,22 @@ class DataBlock(Block):
 
     @model_validator(mode="after")
     def _one_source(self) -> "DataBlock":
-        given = [name for name in ("task", "file", "hub") if getattr(self, name) is not None]
-        if len(given) != 1:
-            said = "none of them" if not given else " and ".join(f"`{name}`" for name in given)
-            raise ValueError(f"a source is exactly one of `task`, `file`, `hub`; this has {said}")
+        sources = [name for name in ("task", "file", "hub") if getattr(self, name) is not None]
+        if len(sources) != 1:
+            stated = " and ".join(f"`{name}`" for name in sources) or "none of them"
+            raise ValueError(f"a source is exactly one of `task`, `file`, `hub`; this has {stated}")
         foreign = {
             "task": ("columns", "holdout", "separator", "subset", "revision"),
             "file": ("subset", "revision", "split"),
             "hub": ("holdout", "separator"),
-        }[given[0]]
+        }[sources[0]]
         if self.task is not None and self.form not in (None, "text"):
             raise ValueError("a task's `form` is `text` or none: its documents, or what is wanted")
         for name in foreign:
             if getattr(self, name):
-                raise ValueError(f"`{name}` has no meaning for a `{given[0]}` source; leave it out")
+                raise ValueError(
+                    f"`{name}` has no meaning for a `{sources[0]}` source; leave it out"
+                )
         return self
 
     @property

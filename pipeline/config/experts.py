@@ -27,4 +27,4 @@ def reaches_experts(model_type: str | None, target_modules: Any) -> bool:
     names = PROJECTIONS.get(model_type or "", frozenset())
     if isinstance(target_modules, str):
         return bool(names) and target_modules.lower() == "all-linear"
-    return any(str(each).rpartition(".")[2] in names for each in target_modules or ())
+    return any(str(target).rpartition(".")[2] in names for target in target_modules or ())

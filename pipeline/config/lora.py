@@ -6,7 +6,7 @@ to the base it was trained on.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from pipeline.config.argument_values import value_problem
 from pipeline.config.blocks import LoraBlock
@@ -47,7 +47,7 @@ _NOT_COMBINED: Mapping[str, Any] = {
 
 def changes_the_base(init: Any) -> bool:
     """Whether a LoraConfig's `init_lora_weights` changes the weights of the base as well."""
-    return not any(init is each or init == each for each in _INITS)
+    return not any(init is starting_value or init == starting_value for starting_value in _INITS)
 
 
 def problem(key: str, value: Any) -> tuple[str, str] | None:
@@ -56,8 +56,12 @@ def problem(key: str, value: Any) -> tuple[str, str] | None:
     if key in _OUR_KEYS:
         return None
     if key not in known:
-        other = _OTHER_NAMES.get(key)
-        hint = f"did you mean `{other}`?" if other else closest(key, {*known, *_OUR_KEYS} - {*OURS})
+        official = _OTHER_NAMES.get(key)
+        hint = (
+            f"did you mean `{official}`?"
+            if official
+            else closest(key, {*known, *_OUR_KEYS} - {*OURS})
+        )
         return f"{CLASS} has no field `{key}`", hint or "see LoraConfig in PEFT"
     if key in OURS:
         return f"`{key}` cannot be set in `lora`", OURS[key]
@@ -83,12 +87,12 @@ def tied_problem(kind: str, block: LoraBlock, *, is_tied: bool) -> tuple[str, st
 
     kind: of the stage. is_tied: whether input and output embeddings are one.
     """
-    given = block.fields()
+    fields = block.fields()
     if kind not in _FROM_THE_HEAD:
         return None
-    if is_tied and given.get("trainable_token_indices"):
+    if is_tied and fields.get("trainable_token_indices"):
         return TIED_TOKENS
-    targets = given["target_modules"]
+    targets = fields["target_modules"]
     if isinstance(targets, list) and "lm_head" in targets:
         message = (
             "the loss reads the weight of `lm_head` itself, so an adapter on it learns nothing"
@@ -102,20 +106,21 @@ def loss_of(kind: str) -> str:
     return "from the head" if kind in _FROM_THE_HEAD else "forward"
 
 
-def uncombinable(given: Mapping[str, Any]) -> str | None:
+def uncombinable(fields: Mapping[str, Any]) -> str | None:
     """Return the first setting with which an adapter cannot be combined with another, or None.
 
-    given: fields of a LoraConfig, as a recipe or an adapter_config.json has them.
+    fields: fields of a LoraConfig, as a recipe or an adapter_config.json has them.
     """
     for key, neutral in _NOT_COMBINED.items():
-        if given.get(key, neutral) not in (neutral, None, []):
+        if fields.get(key, neutral) not in (neutral, None, []):
             return key
     return None
 
 
-def _names(given: Any) -> set[str]:
+def _names(modules: Any) -> set[str]:
     """Return the last parts of the names in a list; nothing for a regular expression."""
-    return {str(each).rpartition(".")[2] for each in given} if isinstance(given, list) else set()  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+    names = cast("list[Any]", modules) if isinstance(modules, list) else []
+    return {str(name).rpartition(".")[2] for name in names}
 
 
 def chain_problem(
@@ -126,18 +131,18 @@ def chain_problem(
     earlier: fields of its LoraConfig. model_type: of the model below, where it is known.
     """
     own = block.fields()
-    for given, whose in ((own, "this adapter"), (earlier, "the adapter it is built on")):
-        if reaches_experts(model_type, given.get("target_modules")):
+    for settings, whose in ((own, "this adapter"), (earlier, "the adapter it is built on")):
+        if reaches_experts(model_type, settings.get("target_modules")):
             message = f"{whose} reaches the fused experts of {model_type} (`target_parameters`)"
             hint = "give `target_modules` without them to both, for example [q_proj, v_proj]"
             return f"{message}, and cannot be made one with another", f"{MERGE_BETWEEN}, or {hint}"
-    for given, whose in ((own, "this adapter"), (earlier, "the adapter it is built on")):
-        key = uncombinable(given)
+    for settings, whose in ((own, "this adapter"), (earlier, "the adapter it is built on")):
+        key = uncombinable(settings)
         if key is not None:
             message = f"with `{key}`, {whose} cannot be made one with another"
             return message, MERGE_BETWEEN
-    for one, other in ((own, earlier), (earlier, own)):
-        both = _names(one.get("modules_to_save")) & _names(other.get("target_modules"))
+    for first, second in ((own, earlier), (earlier, own)):
+        both = _names(first.get("modules_to_save")) & _names(second.get("target_modules"))
         if both:
             message = f"`{min(both)}` is trained whole by one adapter and by rank by the other"
             return message, MERGE_BETWEEN

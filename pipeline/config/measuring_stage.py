@@ -85,8 +85,8 @@ class MeasuringStage(StageConfig):
                 "`samples` of greedy responses are all the same; set `temperature` above 0"
             )
         for name in ("styles", "shots", "pass_at", "harness"):
-            given: tuple[object, ...] = getattr(self, name)
-            if len(set(given)) < len(given):
+            entries: tuple[object, ...] = getattr(self, name)
+            if len(set(entries)) < len(entries):
                 raise ValueError(f"`{name}` has an entry twice; keep one of them")
         if self.rewards and not self.prompts:
             raise ValueError("`rewards` judges answers to `prompts`; name some")
@@ -102,12 +102,12 @@ class MeasuringStage(StageConfig):
     @model_validator(mode="after")
     def _are_told_apart(self) -> MeasuringStage:
         """Refuse what would be one row of results: both would be measured, or one of them."""
-        said: dict[str, list[str]] = {
+        names_by_field: dict[str, list[str]] = {
             "tasks": [_shown_name(name) for name in self.tasks],
             "texts": [block.label for block in self.texts],
             "prompts": [block.label for block in self.prompts],
         }
-        for field, names in said.items():
+        for field, names in names_by_field.items():
             twice = next((name for name in names if names.count(name) > 1), None)
             if twice is not None:
                 raise ValueError(

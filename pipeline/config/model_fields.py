@@ -43,17 +43,17 @@ def field_problem(architecture: str, key: str, value: Any) -> tuple[str, str] | 
     if key in _ROPE:
         fits = isinstance(value, dict) or value is None
         return None if fits else (f"`{key}` is {shown(value)}, not a mapping", "write a mapping")
-    said = architecture_annotations(architecture)
-    if key not in said and key not in _OLDER:
+    annotation_by_field = architecture_annotations(architecture)
+    if key not in annotation_by_field and key not in _OLDER:
         return f"`{key}` says nothing of a new language model", "leave it out"
-    return _value_problem(key, value, said.get(key) or _OLDER.get(key, "?"))
+    return _value_problem(key, value, annotation_by_field.get(key) or _OLDER.get(key, "?"))
 
 
 def _value_problem(key: str, value: Any, annotation: str) -> tuple[str, str] | None:
-    wanted = annotations.wanted(value, annotation)
-    if wanted:
-        said = "is empty" if value is None else f"is {shown(value)}, not {wanted}"
-        return f"`{key}` {said}", repair(value, wanted)
+    expected = annotations.wanted(value, annotation)
+    if expected:
+        stated = "is empty" if value is None else f"is {shown(value)}, not {expected}"
+        return f"`{key}` {stated}", repair(value, expected)
     if key in _ACTIVATIONS and isinstance(value, str):
         return choice_problem(key, value, sorted(activations()))
     if isinstance(value, bool) or not isinstance(value, int | float):

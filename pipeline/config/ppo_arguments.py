@@ -90,10 +90,10 @@ _OPTIMIZERS = ("galore", "apollo", "lomo", "adalomo", "schedule_free")
 
 def value_problem(key: str, value: Any) -> str | None:
     """Return what is wrong with a value of an argument that works otherwise; None if nothing is."""
-    said = str(getattr(value, "value", value))  # of an enumeration
-    if key in _STRATEGIES and said == "epoch":
+    written = str(getattr(value, "value", value))  # of an enumeration
+    if key in _STRATEGIES and written == "epoch":
         steps = key.replace("strategy", "steps")
         return f"`{key}` epoch: PPO counts optimizer steps and rollouts; write `{steps}`"
-    if key == "optim" and said.startswith(_OPTIMIZERS):
-        return f"`optim` {said} drives the training loop itself, which PPO cannot let it do"
+    if key == "optim" and written.startswith(_OPTIMIZERS):
+        return f"`optim` {written} drives the training loop itself, which PPO cannot let it do"
     return None

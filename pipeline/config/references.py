@@ -210,9 +210,9 @@ def _model_folder(text: str, path: Path, kinds: tuple[str, ...]) -> Path:
         raise ValueError(f"there is no folder `{text}`; looked for {path}")
     if not path.is_dir():
         raise ValueError(f"`{text}` is a file; {_FOLDER}")
-    wanted = (*_MODEL_FILES, *(_TOKENIZER_FILES if "tokenizer" in kinds else ()))
-    if not any((path / name).is_file() for name in wanted):
-        message = f"the folder `{text}` holds no model: it has no {' or '.join(wanted)}"
+    expected = (*_MODEL_FILES, *(_TOKENIZER_FILES if "tokenizer" in kinds else ()))
+    if not any((path / name).is_file() for name in expected):
+        message = f"the folder `{text}` holds no model: it has no {' or '.join(expected)}"
         raise ValueError(f"{message}; name another, or save one there")
     return path
 
@@ -237,7 +237,7 @@ def _in_value(value: Any, types: list[Typed], location: Location) -> Iterator[Re
     elif isinstance(value, list | tuple):
         items = enumerate(cast("list[Any]", value))
     for key, item in items:
-        inner = [found for typed in types for found in _item_types(typed, key)]
+        inner = [reference for typed in types for reference in _item_types(typed, key)]
         yield from _in_value(item, inner, (*location, key))
 
 

@@ -32,11 +32,11 @@ class RewardBlock(Block):
 
     @model_validator(mode="after")
     def _one_kind(self) -> "RewardBlock":
-        given = [name for name in ("model", "use", "verify") if getattr(self, name)]
-        if len(given) != 1:
-            said = "none of them" if not given else " and ".join(f"`{name}`" for name in given)
+        kinds = [name for name in ("model", "use", "verify") if getattr(self, name)]
+        if len(kinds) != 1:
+            stated = " and ".join(f"`{name}`" for name in kinds) or "none of them"
             raise ValueError(
-                f"a reward is exactly one of `model`, `use`, `verify`; this has {said}"
+                f"a reward is exactly one of `model`, `use`, `verify`; this has {stated}"
             )
         if self.verify and self.on:
             raise ValueError("`on` has no meaning beside `verify`, which names its tasks")

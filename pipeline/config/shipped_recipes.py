@@ -21,22 +21,22 @@ def is_shipped(recipe: Path) -> bool:
     return recipe.parent == FOLDER
 
 
-def recipe_path(given: Path) -> Path:
+def recipe_path(path: Path) -> Path:
     """Return the file of a recipe that may be given by name.
 
     Raises PosttrainError for a name that neither a file here nor a recipe of ours has.
     """
-    is_name = len(given.parts) == 1 and not given.suffix and given.name not in ("", "..")
-    if not is_name or given.is_file():
-        return given
+    is_name = len(path.parts) == 1 and not path.suffix and path.name not in ("", "..")
+    if not is_name or path.is_file():
+        return path
     recipes = shipped_recipes()
-    if given.name not in recipes:
-        if given.exists():
-            return given
+    if path.name not in recipes:
+        if path.exists():
+            return path
         message = "there is no such file here, and no recipe of this name comes with posttrain"
-        hint = closest(given.name, recipes) or f"there are {', '.join(recipes)}"
-        raise PosttrainError(given.name, message, f"{hint}; write a file as `name.yaml`")
-    return recipes[given.name]
+        hint = closest(path.name, recipes) or f"there are {', '.join(recipes)}"
+        raise PosttrainError(path.name, message, f"{hint}; write a file as `name.yaml`")
+    return recipes[path.name]
 
 
 def summary_of(recipe: Path) -> str:

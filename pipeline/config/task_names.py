@@ -15,11 +15,11 @@ def task_names(value: Any) -> Any:
     if not isinstance(value, list | tuple):
         return task_name(value)
     names: list[Any] = []
-    for each in cast("list[Any]", value):
-        if names and isinstance(each, str) and _is_open(names[-1]):
-            names[-1] = f"{names[-1]}, {each}"
+    for entry in cast("list[Any]", value):
+        if names and isinstance(entry, str) and _is_open(names[-1]):
+            names[-1] = f"{names[-1]}, {entry}"
         else:
-            names.append(task_name(each))
+            names.append(task_name(entry))
     return names
 
 
@@ -28,10 +28,11 @@ def task_name(value: Any) -> Any:
     if not isinstance(value, dict) or not isinstance(value.get(_TASK), str):  # pyright: ignore[reportUnknownMemberType]
         return value  # pyright: ignore[reportUnknownVariableType]
     whole = together(cast("dict[str, Any]", value))
-    settings = {key: each for key, each in whole.items() if key != _TASK}
+    settings = {key: setting for key, setting in whole.items() if key != _TASK}
     if not settings:
         return whole[_TASK]
-    return f"{whole[_TASK]}({', '.join(f'{key}={_said(each)}' for key, each in settings.items())})"
+    written = ", ".join(f"{key}={_said(setting)}" for key, setting in settings.items())
+    return f"{whole[_TASK]}({written})"
 
 
 def together(block: dict[str, Any]) -> dict[str, Any]:

@@ -58,14 +58,14 @@ def fields(class_name: str) -> Mapping[str, Field]:
     class_name: TrainingArguments, LoraConfig, our PPOConfig, or one of TRL's (SFTConfig, DPOConfig,
     ...). Raises ValueError for any other.
     """
-    found: dict[str, Field] = {}
+    fields_by_name: dict[str, Field] = {}
     for owner in reversed(list(_lineage(_config_class(class_name)))):
         for name, annotation, value in _annotated(owner.node):
             if _keyword(value, "init") == "False":
-                found.pop(name, None)
+                fields_by_name.pop(name, None)
             else:
-                found[name] = Field(name, annotation, _default(value))
-    return MappingProxyType(found)
+                fields_by_name[name] = Field(name, annotation, _default(value))
+    return MappingProxyType(fields_by_name)
 
 
 def class_statements(class_name: str) -> Iterator[ast.ClassDef]:
@@ -86,7 +86,9 @@ def enumeration(name: str) -> frozenset[str]:
     for file in ("trainer_utils.py", "training_args.py", "debug_utils.py"):
         node = _classes(_package("transformers") / file).get(name)
         if node is not None:
-            values = [_literal(each) for each in node.body if _assigned(each) is not None]
+            values = [
+                _literal(statement) for statement in node.body if _assigned(statement) is not None
+            ]
             return frozenset(value for value in values if isinstance(value, str))
     return frozenset()
 
@@ -107,8 +109,8 @@ def compared_with(class_name: str, key: str) -> frozenset[str]:
 def activations() -> frozenset[str]:
     """Return the names of transformers' activation functions."""
     source = (_package("transformers") / "activations.py").read_text("utf-8")
-    found = re.search(r"^ACT2CLS = \{(.*?)^\}", source, _WHOLE)
-    return frozenset(re.findall(r'^ +"(\w+)":', found[1], re.MULTILINE)) if found else frozenset()
+    match = re.search(r"^ACT2CLS = \{(.*?)^\}", source, _WHOLE)
+    return frozenset(re.findall(r'^ +"(\w+)":', match[1], re.MULTILINE)) if match else frozenset()
 
 
 @cache
@@ -118,20 +120,25 @@ def architecture_annotations(architecture: str) -> Mapping[str, str | None]:
     Older names have those of what they stand for, None where that is not told. Left out is what
     every config has (`dtype`, `id2label`, ...), unless the class says it anew.
     """
-    found: dict[str, str | None] = {}
+    annotation_by_name: dict[str, str | None] = {}
     older: dict[str, Any] = {}
     for owner in reversed(
         list(_lineage(_architecture_class(_SAME_AS.get(architecture, architecture))))
     ):
         if owner.node.name == "PreTrainedConfig":
             continue
-        found.update({name: said for name, said, _ in _annotated(owner.node)})
+        annotation_by_name.update(
+            {name: annotation for name, annotation, _ in _annotated(owner.node)}
+        )
         for statement in owner.node.body:
             if isinstance(statement, ast.FunctionDef):
                 older.update(dict.fromkeys(_taken_keywords(statement)))
             elif _assigned(statement) == "attribute_map":
                 older.update(_literal(statement))
-    return {**{name: found.get(str(stands_for)) for name, stands_for in older.items()}, **found}
+    return {
+        **{name: annotation_by_name.get(str(stands_for)) for name, stands_for in older.items()},
+        **annotation_by_name,
+    }
 
 
 @cache
@@ -141,16 +148,16 @@ def architecture_fields(architecture: str) -> frozenset[str]:
     Such a config takes any other name too and ignores it. Raises ValueError for a model type that
     transformers does not have.
     """
-    found = set[str]()
+    names = set[str]()
     for owner in _lineage(_architecture_class(_SAME_AS.get(architecture, architecture))):
-        found.update(name for name, _, _ in _annotated(owner.node))
+        names.update(name for name, _, _ in _annotated(owner.node))
         for statement in owner.node.body:
             if isinstance(statement, ast.FunctionDef):
-                found.update(_taken_keywords(statement))
+                names.update(_taken_keywords(statement))
             elif _assigned(statement) == "attribute_map":
-                found.update(_literal(statement))
-    found = {name for name in found if not name.startswith("_")}
-    return frozenset(found | _ROPE_FIELDS if "rope_parameters" in found else found - _ROPE_FIELDS)
+                names.update(_literal(statement))
+    names = {name for name in names if not name.startswith("_")}
+    return frozenset(names | _ROPE_FIELDS if "rope_parameters" in names else names - _ROPE_FIELDS)
 
 
 @cache
@@ -200,28 +207,28 @@ def _config_class(name: str) -> _Class:
         name, ("trl", f"trainer/{name.removesuffix('Config').lower()}_config.py")
     )
     path = _package(package) / file
-    found = _classes(path).get(name) if name.isidentifier() and path.is_file() else None
-    if found is None:
+    definition = _classes(path).get(name) if name.isidentifier() and path.is_file() else None
+    if definition is None:
         trl = (_package("trl") / "trainer").glob("*_config.py")
         known = [*_HOMES, *(name for path in sorted(trl) for name in _classes(path))]
         hint = closest(name, known) or f"there are {', '.join(known)}"
         raise ValueError(f"no config class `{name}`; {hint}")
-    return _Class(path, found)
+    return _Class(path, definition)
 
 
 def _architecture_class(architecture: str) -> _Class:
     models = _package("transformers") / "models"
     if _MODEL_TYPE.fullmatch(architecture):
         module = architecture.replace("-", "_")
-        found = _of_model_type(models / module / f"configuration_{module}.py", architecture)
-        if found is not None:
-            return found
+        definition = _of_model_type(models / module / f"configuration_{module}.py", architecture)
+        if definition is not None:
+            return definition
         auto = models / "auto" / "auto_mappings.py"
         module = _mapping(auto, "SPECIAL_MODEL_TYPE_TO_MODULE_NAME").get(architecture, module)
         for path in sorted((models / module).glob("configuration_*.py")):
-            found = _of_model_type(path, architecture)
-            if found is not None:
-                return found
+            definition = _of_model_type(path, architecture)
+            if definition is not None:
+                return definition
     hint = closest(architecture, architectures()) or "for example llama, qwen3 or gpt2"
     raise ValueError(f"transformers has no architecture `{architecture}`; {hint}")
 
@@ -243,9 +250,9 @@ def _lineage(owner: _Class) -> Iterator[_Class]:
         if name in local:
             yield from _lineage(_Class(owner.path, local[name]))
         elif not name.endswith("Mixin"):
-            found = _imported(owner.path, name)
-            if found is not None:
-                yield from _lineage(found)
+            parent = _imported(owner.path, name)
+            if parent is not None:
+                yield from _lineage(parent)
 
 
 def _imported(path: Path, name: str) -> _Class | None:
@@ -310,8 +317,8 @@ def _default(value: ast.expr | None) -> str | None:
 
 
 def _keyword(value: ast.expr | None, name: str) -> str | None:
-    given = value.keywords if isinstance(value, ast.Call) else []
-    return next((ast.unparse(keyword.value) for keyword in given if keyword.arg == name), None)
+    keywords = value.keywords if isinstance(value, ast.Call) else []
+    return next((ast.unparse(keyword.value) for keyword in keywords if keyword.arg == name), None)
 
 
 def _taken_keywords(function: ast.FunctionDef) -> Iterator[str]:
@@ -356,7 +363,7 @@ def _mapping(path: Path, name: str) -> dict[str, Any]:
 
     Only that statement is parsed: the whole of modeling_auto.py takes longer than a plan.
     """
-    found = re.search(rf"^{name}\b[^=\n]* = OrderedDict\((.*?)^\)", path.read_text("utf-8"), _WHOLE)
-    if found is None:
+    match = re.search(rf"^{name}\b[^=\n]* = OrderedDict\((.*?)^\)", path.read_text("utf-8"), _WHOLE)
+    if match is None:
         raise ValueError(f"{path.name} of the installed transformers has no `{name}` to read")
-    return dict(ast.literal_eval(found[1].strip()))
+    return dict(ast.literal_eval(match[1].strip()))

@@ -234,10 +234,10 @@ def place_of(key: str, class_name: str | None) -> str:
     return ours(class_name).get(key, below)
 
 
-def with_new_names(given: Mapping[str, Any]) -> dict[str, Any]:
+def with_new_names(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Return arguments under the names that upstream has for them now; a new name goes first."""
-    renamed = {RENAMED[key]: value for key, value in given.items() if key in RENAMED}
-    return renamed | {key: value for key, value in given.items() if key not in RENAMED}
+    renamed = {RENAMED[key]: value for key, value in arguments.items() if key in RENAMED}
+    return renamed | {key: value for key, value in arguments.items() if key not in RENAMED}
 
 
 def problem(key: str, value: Any, class_name: str) -> tuple[str, str] | None:
@@ -249,17 +249,17 @@ def problem(key: str, value: Any, class_name: str) -> tuple[str, str] | None:
             return f"{class_name} has no field `{key}`", absent[key]
         if key in _ON_THE_STAGE:
             return f"`{key}` is no field of {class_name}", "write it on the stage"
-        other = _OTHER_NAMES.get(key)
-        hint = f"did you mean `{other}`?" if other in known else closest(key, known)
+        official = _OTHER_NAMES.get(key)
+        hint = f"did you mean `{official}`?" if official in known else closest(key, known)
         return f"{class_name} has no field `{key}`", hint or "`posttrain schema` names all of them"
     not_here = ours(class_name)
     if key in not_here:
         return f"`{key}` cannot be set in `training_args`", not_here[key]
     if isinstance(value, float) and not math.isfinite(value):  # else its range is what is said
         return f"`{key}` is {value}", "write a finite number"
-    found = ppo_arguments.value_problem(key, value) if class_name == "PPOConfig" else None
-    if found:
-        what, _, hint = found.partition("; ")
+    refusal = ppo_arguments.value_problem(key, value) if class_name == "PPOConfig" else None
+    if refusal:
+        what, _, hint = refusal.partition("; ")
         return what, hint
     return value_problem(key, value, class_name)
 
@@ -270,9 +270,11 @@ def identity(training_args: Mapping[str, Any], defaults: Mapping[str, Any]) -> d
     return {key: value for key, value in merged.items() if key not in EXECUTION_KEYS}
 
 
-def settings_in_use(given: Mapping[str, Any]) -> dict[str, Any]:
+def settings_in_use(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Return arguments without the epochs, where another one says how long training is."""
-    is_counted = given.get("max_steps", -1) > 0 or bool(given.get("total_episodes"))
+    is_counted = arguments.get("max_steps", -1) > 0 or bool(arguments.get("total_episodes"))
     return {
-        key: value for key, value in given.items() if not (is_counted and key == "num_train_epochs")
+        key: value
+        for key, value in arguments.items()
+        if not (is_counted and key == "num_train_epochs")
     }

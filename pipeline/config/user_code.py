@@ -40,12 +40,12 @@ def load_object(text: str, base: Path) -> Any:
     missing = object()
     with _UserCode(text, base, path):
         module = import_module(module_name) if file is None else _loaded(file, base)
-        found = getattr(module, attribute, missing)
-    if found is missing:
+        user_object = getattr(module, attribute, missing)
+    if user_object is missing:
         public = [name for name in vars(module) if not name.startswith("_")]
         hint = closest(attribute, public) or f"it has {', '.join(sorted(public)[:10]) or 'nothing'}"
         raise ValueError(f"`{text}`: the module has no `{attribute}`; {hint}")
-    return found
+    return user_object
 
 
 def object_source(text: str, base: Path) -> Path | None:
@@ -71,14 +71,14 @@ def files_beside(source: Path, base: Path) -> dict[str, Path]:
     They are part of what is computed. Runs nothing; a file that cannot be parsed imports nothing.
     """
     root = base.resolve()
-    found: set[Path] = set()
+    files: set[Path] = set()
     waiting = [source] if source.resolve().is_relative_to(root) else []
     while waiting:
-        for other in _imported_files(waiting.pop(), base):
-            if other not in found and other.resolve() != source.resolve():
-                found.add(other)
-                waiting.append(other)
-    return {str(path.relative_to(root)): path for path in sorted(found)}
+        for imported in _imported_files(waiting.pop(), base):
+            if imported not in files and imported.resolve() != source.resolve():
+                files.add(imported)
+                waiting.append(imported)
+    return {str(path.relative_to(root)): path for path in sorted(files)}
 
 
 def _parts(text: str) -> tuple[str, str]:
@@ -94,9 +94,9 @@ def _parts(text: str) -> tuple[str, str]:
 
 def _own_file(module: str, base: Path) -> Path | None:
     path = base.joinpath(*module.split(".")).with_suffix(".py")
-    other = other_than_a_file(path)
-    if other is not None and not path.is_dir():
-        raise ValueError(f"`{path.name}` is {other}, not a file; {COPY_IT}")
+    actual = other_than_a_file(path)
+    if actual is not None and not path.is_dir():
+        raise ValueError(f"`{path.name}` is {actual}, not a file; {COPY_IT}")
     return path if path.is_file() else None
 
 
@@ -191,17 +191,17 @@ def _named_files(
     if not folder.is_relative_to(root):
         return {}
     names = tuple(name.split(".")) if name else ()
-    candidates = [*([names] if names else []), *((*names, each) for each in fromlist)]
-    found: dict[tuple[str, ...], Path] = {}
+    candidates = [*([names] if names else []), *((*names, name) for name in fromlist)]
+    path_by_name: dict[tuple[str, ...], Path] = {}
     for parts in candidates:
         path = folder.joinpath(*parts)
         forms = (path.with_name(f"{path.name}.py"), path / "__init__.py")
-        there = next((each for each in forms if each.is_file()), None)
+        there = next((form for form in forms if form.is_file()), None)
         is_other = there is not None and there.resolve() != file.resolve()
         if there is not None and is_other and not (level == 0 and _is_ours(parts)):
-            found[parts] = there
-    inside = [parts for parts in found if parts != names]
-    return found if names in found or len(inside) == len(fromlist) else {}
+            path_by_name[parts] = there
+    inside = [parts for parts in path_by_name if parts != names]
+    return path_by_name if names in path_by_name or len(inside) == len(fromlist) else {}
 
 
 def _is_ours(names: Sequence[str]) -> bool:
@@ -242,12 +242,12 @@ class _UserCode:
     ) -> None:
         if not isinstance(error, Exception | SystemExit):
             return
-        said = " ".join(str(error).split())
+        complaint = " ".join(str(error).split())
         if isinstance(error, SyntaxError):
-            place, said = f"{Path(error.filename or '?').name}:{error.lineno}", error.msg
+            place, complaint = f"{Path(error.filename or '?').name}:{error.lineno}", error.msg
         else:
             place = self._place(error)
-        message = f"`{self.text}` cannot be imported: {place}: {type(error).__name__}: {said}"
+        message = f"`{self.text}` cannot be imported: {place}: {type(error).__name__}: {complaint}"
         raise ValueError(message) from error
 
     def _place(self, error: BaseException) -> str:

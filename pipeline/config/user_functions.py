@@ -27,13 +27,15 @@ def check_reward_function(text: str, base: Path) -> None:
     if path is None:
         return
     body = _parsed(text, path)
-    found = {name: statement for statement in _top_level(body) for name in _bound(statement)}
+    statement_by_name = {
+        name: statement for statement in _top_level(body) for name in _bound(statement)
+    }
     name = text.rpartition(":")[2]
-    if name not in found and not {"*", "__getattr__"} & found.keys():
-        public = [each for each in found if not each.startswith("_")]
+    if name not in statement_by_name and not {"*", "__getattr__"} & statement_by_name.keys():
+        public = [defined for defined in statement_by_name if not defined.startswith("_")]
         hint = closest(name, public) or f"it has {', '.join(sorted(public)[:10]) or 'nothing'}"
         raise ValueError(f"`{text}`: {path.name} has no `{name}`; {hint}")
-    function = found.get(name)
+    function = statement_by_name.get(name)
     if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
         _check_parameters(function, text, path)
 
@@ -43,8 +45,8 @@ def _parsed(text: str, path: Path) -> Sequence[ast.stmt]:
         return ast.parse(path.read_bytes()).body
     except (SyntaxError, ValueError) as error:
         line = error.lineno if isinstance(error, SyntaxError) else None
-        said = error.msg if isinstance(error, SyntaxError) else str(error)
-        raise ValueError(f"`{text}`: {path.name}:{line or 1}: {said}") from error
+        reason = error.msg if isinstance(error, SyntaxError) else str(error)
+        raise ValueError(f"`{text}`: {path.name}:{line or 1}: {reason}") from error
 
 
 def _top_level(body: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
@@ -76,7 +78,7 @@ def _check_parameters(
 ) -> None:
     if function.args.kwarg is not None or function.decorator_list:
         return
-    taken = {each.arg for each in (*function.args.args, *function.args.kwonlyargs)}
+    taken = {parameter.arg for parameter in (*function.args.args, *function.args.kwonlyargs)}
     left_out = [name for name in (*HANDED_TO_REWARDS, "source") if name not in taken]
     if left_out:
         message = f"`{text}`: {path.name}:{function.lineno}: it does not take `{left_out[0]}`"

@@ -67,9 +67,11 @@ class RowShare:
 
 def share_metrics(shares: Sequence[RowShare], noun: str) -> dict[str, Any]:
     """Return what is in a mix as a stage's metrics, with the columns that nothing was made of."""
-    not_used = [f"{', '.join(each.not_used)} ({each.label})" for each in shares if each.not_used]
+    not_used = [
+        f"{', '.join(share.not_used)} ({share.label})" for share in shares if share.not_used
+    ]
     return {
-        "sources": [f"{each.label}: {each.num_rows} {noun}" for each in shares],
+        "sources": [f"{share.label}: {share.num_rows} {noun}" for share in shares],
         **({"not_used": not_used} if not_used else {}),
     }
 
@@ -84,14 +86,14 @@ def token_mixture(
     total = sum(source.weight for source in sources)
     documents: list[Document] = []
     shares: list[TokenShare] = []
-    given, reached = 0, 0.0
+    budgeted, reached = 0, 0.0
     for source in sources:
         reached += source.weight
-        budget = round(tokens * reached / total) - given
-        found, passes = _fill(source, budget)
-        documents += found
-        shares.append(TokenShare(source.label, budget, len(found), passes))
-        given += budget
+        budget = round(tokens * reached / total) - budgeted
+        chosen, passes = _fill(source, budget)
+        documents += chosen
+        shares.append(TokenShare(source.label, budget, len(chosen), passes))
+        budgeted += budget
     order = np.random.default_rng(seed).permutation(len(documents))
     return [documents[number] for number in order], shares
 
@@ -114,10 +116,10 @@ def row_mixture(
     shares: list[RowShare] = []
     for source, weight in pairs:
         available = len(source.rows)
-        wanted = min(available, max(1, round(epoch * weight))) if is_weighted else available
-        chosen = sorted(generator.permutation(available)[:wanted].tolist())
+        share = min(available, max(1, round(epoch * weight))) if is_weighted else available
+        chosen = sorted(generator.permutation(available)[:share].tolist())
         mixed += [source.rows[number] for number in chosen]
-        shares.append(RowShare(source.label, wanted, available, source.not_used))
+        shares.append(RowShare(source.label, share, available, source.not_used))
     return mixed, shares
 
 
@@ -125,7 +127,7 @@ def _fill(source: TokenSource, budget: int) -> tuple[list[Document], float | Non
     """Documents of `budget` tokens, and in how many passes they were found."""
     if budget == 0:
         raise PosttrainError(source.label, "its share of the tokens is none", "raise its weight")
-    found: list[Document] = []
+    documents: list[Document] = []
     first_pass: list[Document] = []
     left, last_pass_tokens = budget, 0
     for number in count():
@@ -134,10 +136,10 @@ def _fill(source: TokenSource, budget: int) -> tuple[list[Document], float | Non
         num_tokens = sum(len(document) for document in taken)
         if num_tokens == 0:
             raise PosttrainError(source.label, "no documents", "there is nothing to train on")
-        found += taken
+        documents += taken
         left -= num_tokens
         if left == 0:
-            return found, number + num_tokens / last_pass_tokens if number > 0 else None
+            return documents, number + num_tokens / last_pass_tokens if number > 0 else None
         if number == 0:
             first_pass = taken
         last_pass_tokens = num_tokens

@@ -36,8 +36,8 @@ def token_sources(
 
     def source(block: DataBlock) -> TokenSource:
         def open_pass(number: int) -> Iterator[NDArray[np.int32]]:
-            found = _screened(block, places, ("text",), screen, seed=seed + number)
-            return document_tokens(found, tokenizer)
+            rows = _screened(block, places, ("text",), screen, seed=seed + number)
+            return document_tokens(rows, tokenizer)
 
         return TokenSource(
             block.label, open_pass, block.weight or 1.0, varies=block.task is not None
@@ -56,12 +56,12 @@ def row_sources(
 
     screen: passes the rows that are trained on.
     """
-    found: list[RowSource[Record]] = []
+    sources: list[RowSource[Record]] = []
     for block in blocks:
         not_used = NotUsed()
         rows = list(_screened(block, places, forms, screen, not_used=not_used))
-        found.append(RowSource(block.label, rows, block.weight, not_used.names))
-    return found
+        sources.append(RowSource(block.label, rows, block.weight, not_used.names))
+    return sources
 
 
 def _screened(
@@ -73,5 +73,5 @@ def _screened(
     seed: int = 0,
     not_used: NotUsed | None = None,
 ) -> Iterator[Record]:
-    found = marked_records(block, places, forms, seed=seed, not_used=not_used)
-    return without_repeats(found if screen is None else screen(block, found))
+    rows = marked_records(block, places, forms, seed=seed, not_used=not_used)
+    return without_repeats(rows if screen is None else screen(block, rows))

@@ -58,37 +58,39 @@ def names() -> tuple[str, ...]:
     return (DEFAULT, *_shipped())
 
 
-def template_text(given: str, places: Places) -> str | HubModel:
+def template_text(name: str, places: Places) -> str | HubModel:
     """Return the text of the template that a recipe names, or the hub model that has it.
 
     Raises ValueError, in a person's words, for what is none of a name, a file and a model.
     """
-    if given == DEFAULT:
+    if name == DEFAULT:
         return _CHATML
-    if given in _shipped():
-        return _shipped()[given].read_text(encoding="utf-8")
-    if given.endswith((_ENDING, ".txt")):
-        path = places.file(given)
+    if name in _shipped():
+        return _shipped()[name].read_text(encoding="utf-8")
+    if name.endswith((_ENDING, ".txt")):
+        path = places.file(name)
         if not path.is_file():
-            siblings = [each.name for each in path.parent.glob("*")] if path.parent.is_dir() else []
+            siblings = (
+                [sibling.name for sibling in path.parent.glob("*")] if path.parent.is_dir() else []
+            )
             near = closest(path.name, siblings)
-            raise ValueError(f"`{given}` does not exist{f'; {near}' if near else ''}")
+            raise ValueError(f"`{name}` does not exist{f'; {near}' if near else ''}")
         return _checked(path, read_text(path))
     try:
-        source = model_source(given, places)
+        source = model_source(name, places)
     except ValueError as error:
-        if "/" in given or given.startswith("."):
+        if "/" in name or name.startswith("."):
             raise
-        near = closest(given, names()) or f"there are {', '.join(names())}"
-        raise ValueError(f"there is no chat template `{given}`; {near}") from error
+        near = closest(name, names()) or f"there are {', '.join(names())}"
+        raise ValueError(f"there is no chat template `{name}`; {near}") from error
     if isinstance(source, HubModel):
         return source
     if not isinstance(source, LocalModel):
-        raise ValueError(f"`{given}` is a stage; name a template, a file or a model elsewhere")  # noqa: TRY004
-    return _of_folder(given, source.path)
+        raise ValueError(f"`{name}` is a stage; name a template, a file or a model elsewhere")  # noqa: TRY004
+    return _of_folder(name, source.path)
 
 
-def _of_folder(given: str, folder: Path) -> str:
+def _of_folder(named: str, folder: Path) -> str:
     for name in _IN_FOLDER:
         path = folder / name
         if not is_there(path):
@@ -98,7 +100,7 @@ def _of_folder(given: str, folder: Path) -> str:
             text = read_object(path).get("chat_template")
         if isinstance(text, str):
             return _checked(path, text)
-    raise ValueError(f"`{given}` has no chat template")
+    raise ValueError(f"`{named}` has no chat template")
 
 
 def _checked(path: Path, text: str) -> str:
@@ -119,7 +121,7 @@ def variables(text: str) -> frozenset[str]:
     return frozenset(meta.find_undeclared_variables(environment.parse(text)))
 
 
-def with_variables(text: str, given: Mapping[str, Any]) -> str:
+def with_variables(text: str, values: Mapping[str, Any]) -> str:
     """Return the template with values for some of its variables, where nobody gives others.
 
     They stand on a line of their own, which Jinja drops: white space at the start stays. So what is
@@ -127,7 +129,7 @@ def with_variables(text: str, given: Mapping[str, Any]) -> str:
     """
     lines = [
         f"{{%- if {name} is not defined %}}{{% set {name} = {_literal(value)} %}}{{% endif %}}\n"
-        for name, value in sorted(given.items())
+        for name, value in sorted(values.items())
     ]
     return "".join(lines) + text
 
@@ -141,8 +143,8 @@ def _literal(value: Any) -> str:
     if isinstance(value, str):
         return '"' + value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
     if isinstance(value, list):
-        return "[" + ", ".join(_literal(each) for each in cast("list[Any]", value)) + "]"
+        return "[" + ", ".join(_literal(item) for item in cast("list[Any]", value)) + "]"
     if isinstance(value, dict):
         items = cast("dict[str, Any]", value).items()
-        return "{" + ", ".join(f"{_literal(key)}: {_literal(each)}" for key, each in items) + "}"
+        return "{" + ", ".join(f"{_literal(key)}: {_literal(item)}" for key, item in items) + "}"
     return repr(value)

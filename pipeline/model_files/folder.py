@@ -182,15 +182,15 @@ def _refuse_embeddings(
         module = name.removeprefix("base_model.model.").removesuffix(".weight")
         if "lora_" in name or not name.endswith(".weight"):
             continue
-        if not any(f".{each}." in f".{module}." for each in _saved_whole(config)):
+        if not any(f".{saved}." in f".{module}." for saved in _saved_whole(config)):
             message = f"holds the layer `{module}` whole, which `modules_to_save` does not name"
             raise PosttrainError(str(folder), message, WITH_NEW_TOKENS)
 
 
 def _saved_whole(config: Mapping[str, Any]) -> list[str]:
     """Return the modules that an adapter trained whole; PEFT adds heads of classifiers unasked."""
-    given = config.get("modules_to_save")
-    names = cast("list[Any]", given) if isinstance(given, list) else [given]
+    modules = config.get("modules_to_save")
+    names = cast("list[Any]", modules) if isinstance(modules, list) else [modules]
     return ["classifier", "score", *(name for name in names if isinstance(name, str))]
 
 
@@ -220,10 +220,10 @@ def check_tokenizer(folder: Path) -> None:
     for name in _TOKENIZER_JSON:
         if not is_there(folder / name):
             continue
-        given = read_object(folder / name)
-        _refuse_code(str(folder / name), given)
+        fields = read_object(folder / name)
+        _refuse_code(str(folder / name), fields)
         if name in ("tokenizer_config.json", "chat_template.json"):
-            _check_template(folder / name, given.get("chat_template"))
+            _check_template(folder / name, fields.get("chat_template"))
     if is_there(folder / TEMPLATE):
         _check_template(folder / TEMPLATE, read_text(folder / TEMPLATE))
     for name in _TOKENIZER_FILES:
@@ -260,10 +260,10 @@ def _needed(folder: Path, name: str) -> dict[str, Any]:
 def _base(folder: Path) -> Path | None:
     """Return the folder of the model below an adapter; None for one on the hub."""
     try:
-        found = adapter_base(folder)
+        base = adapter_base(folder)
     except ValueError as error:
         raise PosttrainError(str(folder / ADAPTER_CONFIG), str(error)) from error
-    return found.path if isinstance(found, LocalModel) else None
+    return base.path if isinstance(base, LocalModel) else None
 
 
 def _refuse_code(where: str, content: Mapping[str, Any]) -> None:
@@ -283,8 +283,8 @@ def _size_problems(
         if key.endswith("_config") and isinstance(value, dict):
             yield from _size_problems(cast("dict[str, Any]", value), largest, f"{name}.")
         elif key in largest:
-            each = cast("list[Any]", value) if isinstance(value, list) else [value]
-            for size in each:
+            sizes = cast("list[Any]", value) if isinstance(value, list) else [value]
+            for size in sizes:
                 if size is None:
                     continue
                 if not isinstance(size, int) or isinstance(size, bool) or size < 0:
@@ -298,21 +298,23 @@ def _check_ids(where: str, generation: Mapping[str, Any], config: Mapping[str, A
     """Raise PosttrainError for ends of responses that are no ids, or none the model can write."""
     rows = vocabulary_size(config)
     for key in ("bos_token_id", "eos_token_id"):
-        given = generation.get(key)
-        for each in cast("list[Any]", given) if isinstance(given, list) else [given]:
-            if each is None:
+        ids = generation.get(key)
+        for number in cast("list[Any]", ids) if isinstance(ids, list) else [ids]:
+            if number is None:
                 continue
-            if not isinstance(each, int) or isinstance(each, bool):
-                raise PosttrainError(where, f"`{key}` is {each!r}, not the id of a token", _IDS)
-            if rows is not None and each >= rows:
-                message = f"`{key}` {each} is beyond the embedding, which has {rows} rows"
+            if not isinstance(number, int) or isinstance(number, bool):
+                raise PosttrainError(where, f"`{key}` is {number!r}, not the id of a token", _IDS)
+            if rows is not None and number >= rows:
+                message = f"`{key}` {number} is beyond the embedding, which has {rows} rows"
                 raise PosttrainError(where, message, _IDS)
 
 
 def vocabulary_size(config: Mapping[str, Any]) -> int | None:
     """Return how many tokens a config.json says that the model has, where it says so."""
-    for given in (config, config.get("text_config")):
-        rows = cast("dict[str, Any]", given).get("vocab_size") if isinstance(given, dict) else None
+    for fields in (config, config.get("text_config")):
+        rows = (
+            cast("dict[str, Any]", fields).get("vocab_size") if isinstance(fields, dict) else None
+        )
         if isinstance(rows, int):
             return rows
     return None
@@ -322,11 +324,11 @@ def _check_template(path: Path, template: Any) -> None:
     """Raise PosttrainError for a template that cannot be one; several come as a list of objects."""
     from pipeline.model_files.template_text import template_problem
 
-    for each in cast("list[Any]", template) if isinstance(template, list) else [template]:
-        text = cast("dict[str, Any]", each).get("template") if isinstance(each, dict) else each
+    for entry in cast("list[Any]", template) if isinstance(template, list) else [template]:
+        text = cast("dict[str, Any]", entry).get("template") if isinstance(entry, dict) else entry
         if text is None:
             continue
-        found = f"the chat template is a {type(text).__name__}, not a text"
-        found = template_problem(text) if isinstance(text, str) else found
-        if found:
-            raise PosttrainError(str(path), found, "give another template")
+        problem = f"the chat template is a {type(text).__name__}, not a text"
+        problem = template_problem(text) if isinstance(text, str) else problem
+        if problem:
+            raise PosttrainError(str(path), problem, "give another template")

@@ -43,18 +43,18 @@ for pattern in patterns:
 
 def adapter_patterns(fields: Mapping[str, Any]) -> list[str]:
     """Return what PEFT takes for a pattern among the fields of a LoraConfig."""
-    found: list[Any] = [
+    patterns: list[Any] = [
         fields[key]
         for key in ("target_modules", "exclude_modules", "target_parameters")
         if isinstance(fields.get(key), str) and fields[key] != "all-linear"
     ]
     for key in ("layers_pattern", "modules_to_save"):
-        given = fields.get(key)
-        found += given if isinstance(given, list) else [given]
+        value = fields.get(key)
+        patterns += value if isinstance(value, list) else [value]
     for key in ("rank_pattern", "alpha_pattern"):
-        given = fields.get(key)
-        found += list(cast("dict[str, Any]", given)) if isinstance(given, dict) else []
-    return [pattern for pattern in found if isinstance(pattern, str)]
+        value = fields.get(key)
+        patterns += list(cast("dict[str, Any]", value)) if isinstance(value, dict) else []
+    return [pattern for pattern in patterns if isinstance(pattern, str)]
 
 
 def pattern_problem(patterns: Iterable[str], names: Iterable[str]) -> tuple[str, str] | None:
@@ -68,11 +68,11 @@ def pattern_problem(patterns: Iterable[str], names: Iterable[str]) -> tuple[str,
     for pattern in tried:
         if len(pattern) > _LARGEST:
             return f"the pattern `{pattern[:30]}...` has {len(pattern)} characters", _HINT
-    asked = json.dumps([tried, list(names)])
+    request = json.dumps([tried, list(names)])
     command = [sys.executable, "-I", "-c", _TRIAL]
     try:
         done = subprocess.run(
-            command, input=asked, capture_output=True, text=True, timeout=LIMIT_S, check=False
+            command, input=request, capture_output=True, text=True, timeout=LIMIT_S, check=False
         )
     except subprocess.TimeoutExpired:
         shown = ", ".join(f"`{pattern[:60]}`" for pattern in tried[:3])
@@ -80,8 +80,8 @@ def pattern_problem(patterns: Iterable[str], names: Iterable[str]) -> tuple[str,
     if done.returncode != 0:
         return f"the pattern `{tried[0][:60]}` cannot be used", _HINT
     if done.stdout:
-        pattern, said = json.loads(done.stdout)
-        return f"`{pattern[:60]}` is no pattern ({said})", _HINT
+        pattern, complaint = json.loads(done.stdout)
+        return f"`{pattern[:60]}` is no pattern ({complaint})", _HINT
     return None
 
 

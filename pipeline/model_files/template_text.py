@@ -52,5 +52,5 @@ def _depth(node: nodes.Node) -> int:
     deepest, level = 0, [node]
     while level:
         deepest += 1
-        level = [child for each in level for child in each.iter_child_nodes()]
+        level = [child for parent in level for child in parent.iter_child_nodes()]
     return deepest

@@ -60,13 +60,13 @@ def folder_tensors(folder: Path) -> dict[str, StoredTensor]:
     if is_there(index):
         return _sharded(folder, index)
     pickled = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLED)
-    other = sorted(path.name for path in folder.glob("*.safetensors"))
+    names = sorted(path.name for path in folder.glob("*.safetensors"))
     if pickled:
         message = f"holds its weights as a pickle (`{pickled[0]}`), which can run code"
         raise PosttrainError(str(folder), message, "save the model as safetensors")
-    if other:
+    if names:
         hint = f"give the single file that name, or add the index of the shards, {INDEX}"
-        raise PosttrainError(str(folder), f"has no {WEIGHTS}, only `{other[0]}`", hint)
+        raise PosttrainError(str(folder), f"has no {WEIGHTS}, only `{names[0]}`", hint)
     raise PosttrainError(str(folder), f"has no weights ({WEIGHTS})", "save the model there")
 
 
@@ -82,10 +82,12 @@ def file_tensors(path: Path) -> dict[str, StoredTensor]:
         text = stream.read(header_bytes)
     try:
         header = json.loads(text, object_pairs_hook=_once)
-        entries = {name: _entry(each) for name, each in header.items() if name != "__metadata__"}
+        entries = {
+            name: _entry(fields) for name, fields in header.items() if name != "__metadata__"
+        }
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        said = f"has a header that makes no sense ({_first_line(error)})"
-        raise CorruptArtifactError(str(path), said, _TORN) from error
+        complaint = f"has a header that makes no sense ({_first_line(error)})"
+        raise CorruptArtifactError(str(path), complaint, _TORN) from error
     end = 0
     for name, (_, start, stop) in sorted(entries.items(), key=lambda item: item[1][1:]):
         if start != end or stop < start:
@@ -108,16 +110,16 @@ def check_types(where: Path, tensors: Mapping[str, StoredTensor]) -> None:
 
 def names_of_modules(tensors: Iterable[str]) -> list[str]:
     """Return the modules that hold the tensors, and those that these lie in; without the root."""
-    found: dict[str, None] = {}
+    modules: dict[str, None] = {}
     for name in tensors:
         parts = name.split(".")[:-1]
-        found |= dict.fromkeys(".".join(parts[: stop + 1]) for stop in range(len(parts)))
-    return list(found)
+        modules |= dict.fromkeys(".".join(parts[: stop + 1]) for stop in range(len(parts)))
+    return list(modules)
 
 
 def _sharded(folder: Path, index: Path) -> dict[str, StoredTensor]:
     places = _weight_map(index)
-    found: dict[str, StoredTensor] = {}
+    tensors: dict[str, StoredTensor] = {}
     holder: dict[str, str] = {}
     for shard in sorted(set(places.values())):
         path = folder / shard
@@ -129,20 +131,20 @@ def _sharded(folder: Path, index: Path) -> dict[str, StoredTensor]:
                 message = f"tensor `{name}` is both in `{holder[name]}` and in `{shard}`"
                 raise CorruptArtifactError(str(folder), message, "save the model anew")
             holder[name] = shard
-            found[name] = tensor
+            tensors[name] = tensor
     for name, shard in places.items():
         if holder.get(name) != shard:
             message = f"tensor `{name}` is not in `{shard}`, where {INDEX} has it"
             raise CorruptArtifactError(str(folder), message, "copy or download the folder again")
-    return found
+    return tensors
 
 
 def _weight_map(index: Path) -> dict[str, str]:
     """Return the shard of each tensor by its name; all of them lie beside the index."""
-    given: Any = read_object(index).get("weight_map")
-    if not isinstance(given, dict) or not given:
+    weight_map: Any = read_object(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
         raise CorruptArtifactError(str(index), "has no `weight_map`", "download it again")
-    for name, shard in cast("dict[str, Any]", given).items():
+    for name, shard in cast("dict[str, Any]", weight_map).items():
         if not isinstance(shard, str):
             raise CorruptArtifactError(str(index), f"`{name}` is in no file", "download it again")
         if shard.endswith(PICKLED):
@@ -151,12 +153,12 @@ def _weight_map(index: Path) -> dict[str, str]:
         if "/" in shard or "\\" in shard or not shard.endswith(".safetensors"):
             message = f"names `{shard}`, which is no safetensors file of this folder"
             raise PosttrainError(str(index), message, "shards lie beside their index")
-    return cast("dict[str, str]", given)
+    return cast("dict[str, str]", weight_map)
 
 
-def _entry(given: Any) -> tuple[StoredTensor, int, int]:
+def _entry(entry: Any) -> tuple[StoredTensor, int, int]:
     """Return a tensor with where its bytes begin and end; errors of any kind for nonsense."""
-    dtype, shape, (start, stop) = given["dtype"], tuple(given["shape"]), given["data_offsets"]
+    dtype, shape, (start, stop) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
     numbers = (*shape, start, stop)
     if not all(type(number) is int and number >= 0 for number in numbers):
         raise ValueError("a size is no whole number")
@@ -166,10 +168,10 @@ def _entry(given: Any) -> tuple[StoredTensor, int, int]:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
         raise ValueError("a name stands there twice")
-    return found
+    return fields
 
 
 def _not_safetensors(path: Path, begin: bytes) -> PosttrainError:

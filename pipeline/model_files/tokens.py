@@ -54,20 +54,20 @@ def _tokens(tokenizer: Mapping[str, Any]) -> tuple[dict[str, int], dict[str, int
         plain = {word: number for word, number in words.items() if isinstance(number, int)}
     elif isinstance(vocabulary, list):  # of a unigram model: [token, score] by id
         pairs = cast("list[Any]", vocabulary)
-        plain = {str(each[0]): number for number, each in enumerate(pairs) if each}
+        plain = {str(entry[0]): number for number, entry in enumerate(pairs) if entry}
     special: dict[str, int] = {}
     added = tokenizer.get("added_tokens")
-    for each in cast("list[Any]", added) if isinstance(added, list) else []:
-        given = cast("dict[str, Any]", each) if isinstance(each, dict) else {}
-        number, token = given.get("id"), given.get("content")
+    for entry in cast("list[Any]", added) if isinstance(added, list) else []:
+        fields = cast("dict[str, Any]", entry) if isinstance(entry, dict) else {}
+        number, token = fields.get("id"), fields.get("content")
         if isinstance(number, int) and isinstance(token, str):
-            (special if given.get("special") else plain)[token] = number
-            if given.get("special"):
+            (special if fields.get("special") else plain)[token] = number
+            if fields.get("special"):
                 plain.pop(token, None)
     return special, plain
 
 
 def _content(token: Any) -> str | None:
     """Return a token's text; tokenizer_config.json has it as it is, or in an object."""
-    found = cast("dict[str, Any]", token).get("content") if isinstance(token, dict) else token
-    return found if isinstance(found, str) else None
+    content = cast("dict[str, Any]", token).get("content") if isinstance(token, dict) else token
+    return content if isinstance(content, str) else None

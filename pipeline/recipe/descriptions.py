@@ -32,17 +32,17 @@ def summary_of_block(block: type[BaseModel]) -> str:
 def field_descriptions(block: type[BaseModel]) -> Mapping[str, str]:
     """Return the descriptions of a block's fields by name or alias, those of its bases included."""
     names = _names(block)
-    found: dict[str, str] = {}
+    descriptions: dict[str, str] = {}
     for owner in reversed(block.__mro__):
         text = inspect.cleandoc(owner.__dict__.get("__doc__") or "")
-        found.update(_described(text, names))
-    return found
+        descriptions.update(_described(text, names))
+    return descriptions
 
 
 @cache
 def argument_descriptions(class_name: str) -> Mapping[str, str]:
     """Return what upstream's config class, or our PPOConfig, says of each of its fields."""
-    found: dict[str, str] = {}
+    descriptions: dict[str, str] = {}
     for node in class_statements(class_name):
         text = ast.get_docstring(node) or ""
         own = {
@@ -50,9 +50,9 @@ def argument_descriptions(class_name: str) -> Mapping[str, str]:
             for statement in node.body
             if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name)
         }
-        found.update({key: help_ for key, each in own.items() if (help_ := _help(each))})
-        found.update(_parameters(text) or _described(text, own.keys()))
-    return found
+        descriptions.update({key: help_ for key, field in own.items() if (help_ := _help(field))})
+        descriptions.update(_parameters(text) or _described(text, own.keys()))
+    return descriptions
 
 
 def _names(block: type[BaseModel]) -> set[str]:
@@ -68,28 +68,28 @@ def _occurrences(text: str, names: Collection[str]) -> Iterator[re.Match[str]]:
 
 def _described(text: str, names: Collection[str]) -> dict[str, str]:
     matches = [*_occurrences(text, names)]
-    found: dict[str, str] = {}
+    descriptions: dict[str, str] = {}
     for match, following in zip_longest(matches, matches[1:]):
         end = following.start() if following else len(text)
         description = _joined(text[match.end() : end].split("\n\n")[0])
-        found.update(dict.fromkeys(match[1].split(", "), description))
-    return found
+        descriptions.update(dict.fromkeys(match[1].split(", "), description))
+    return descriptions
 
 
 def _parameters(text: str) -> dict[str, str]:
     """Return what a `Parameters:` section says, its first paragraph each."""
-    found: dict[str, list[str]] = {}
+    lines_by_name: dict[str, list[str]] = {}
     name, margin = "", 0
     for line in text.split("\n"):
         match = _PARAMETER.match(line)
         if match and (not name or len(match[1]) <= margin):
             name, margin = match[2], len(match[1])
-            found[name] = []
+            lines_by_name[name] = []
         elif name and line.strip() and len(line) - len(line.lstrip()) > margin:
-            found[name].append(_ADMONITION.sub("", line.strip()))
+            lines_by_name[name].append(_ADMONITION.sub("", line.strip()))
         elif line.strip():
             name = ""
-    return {key: _joined("\n".join(lines)) for key, lines in found.items() if lines}
+    return {key: _joined("\n".join(lines)) for key, lines in lines_by_name.items() if lines}
 
 
 def _help(statement: ast.AnnAssign) -> str:

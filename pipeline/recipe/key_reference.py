@@ -26,7 +26,7 @@ def key_reference() -> str:
     definitions: dict[str, Any] = whole["$defs"]
     stages = {kind: definitions[stage_of(kind).config.__name__] for kind in kinds()}
     every = _shared([*stages.values()])
-    trained = [each for each in stages.values() if "training_args" in each["properties"]]
+    trained = [one for one in stages.values() if "training_args" in one["properties"]]
     training = {key: rule for key, rule in _shared(trained).items() if key not in every}
     sections = {
         "The top": _section(whole),
@@ -59,7 +59,9 @@ def _shared(stages: list[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the keys that every stage has, the same in each."""
     first, *others = (stage["properties"] for stage in stages)
     return {
-        key: rule for key, rule in first.items() if all(each.get(key) == rule for each in others)
+        key: rule
+        for key, rule in first.items()
+        if all(properties.get(key) == rule for properties in others)
     }
 
 
@@ -72,7 +74,9 @@ def _argument_sections(stages: Mapping[str, Mapping[str, Any]]) -> dict[str, str
     }
     first, *others = trained.values()
     of_all = {
-        key: first[key] for key in first if all(each.get(key) == first[key] for each in others)
+        key: first[key]
+        for key in first
+        if all(arguments.get(key) == first[key] for arguments in others)
     }
     sections = {
         "`training_args` of every stage that trains": f"{_ARGUMENTS}\n\n{_table(of_all, ())}",
@@ -104,16 +108,16 @@ def _row(key: str, rule: Mapping[str, Any], *, is_required: bool) -> str:
 
 def _type(rule: Mapping[str, Any]) -> str:
     """Return the type of a key in a few words."""
-    members = [each for key in ("anyOf", "oneOf") for each in rule.get(key, ())]
+    members = [member for key in ("anyOf", "oneOf") for member in rule.get(key, ())]
     if members:
-        said = [_type(each) for each in members if each.get("type") != "null"]
-        return " or ".join(dict.fromkeys(said))
+        types = [_type(member) for member in members if member.get("type") != "null"]
+        return " or ".join(dict.fromkeys(types))
     if "$ref" in rule:
         name = rule["$ref"].rpartition("/")[2]
         return f"[{name}](#{_anchor(f'`{name}`')})"
     if "enum" in rule or "const" in rule:
-        values = [each for each in rule.get("enum", [rule.get("const")]) if each is not None]
-        shown = [_value(each) for each in values[:8]]
+        values = [member for member in rule.get("enum", [rule.get("const")]) if member is not None]
+        shown = [_value(member) for member in values[:8]]
         return " · ".join([*shown, *(["..."] if len(values) > len(shown) else [])])
     return " or ".join(_words(rule))
 
@@ -147,8 +151,8 @@ def _short(text: str) -> str:
 
 
 def _first_upper(text: str) -> str:
-    said = text[:1].upper() + text[1:]
-    return said if said.endswith(".") else f"{said}."
+    sentence = text[:1].upper() + text[1:]
+    return sentence if sentence.endswith(".") else f"{sentence}."
 
 
 def _anchor(title: str) -> str:

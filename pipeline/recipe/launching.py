@@ -72,8 +72,8 @@ def check_launch(recipe: Recipe, block: LaunchBlock, location: Location) -> None
 
 def _check_split(recipe: Recipe, name: str, config: TrainingStage) -> None:
     """Refuse a batch that does not come out even over processes and forward passes."""
-    given = config.training_args.get("per_device_train_batch_size")
-    per_device = given if isinstance(given, int) and given > 0 else None
+    wanted_size = config.training_args.get("per_device_train_batch_size")
+    per_device = wanted_size if isinstance(wanted_size, int) and wanted_size > 0 else None
     try:
         split_batch(
             config.batch_size,
@@ -96,33 +96,33 @@ def _of_file(recipe: Recipe, block: LaunchBlock, location: Location) -> Processe
     if not path.is_file():
         hint = f"looked for {path}; `accelerate config` writes one"
         raise recipe.error(place, f"there is no file `{block.config}`", hint)
-    given = None if other_than_a_file(path) else yamlfile.read_plain(path)
-    if not isinstance(given, dict):
+    settings = None if other_than_a_file(path) else yamlfile.read_plain(path)
+    if not isinstance(settings, dict):
         hint = "`accelerate config` writes one"
         raise recipe.error(place, f"`{block.config}` is no config of Accelerate", hint)
-    given = cast("dict[str, Any]", given)
-    problem = _problem(given)
+    settings = cast("dict[str, Any]", settings)
+    problem = _problem(settings)
     if problem is not None:
         raise PosttrainError(str(path), *problem)
-    count = given.get("num_processes")
+    count = settings.get("num_processes")
     if block.processes is not None and count not in (None, block.processes):
         message = f"`processes` is {block.processes}, in {path.name} it is {shown(count)}"
         raise recipe.error((*location, "processes"), message, "say it in one place")
     if count is None and block.processes is None:
         hint = "write `processes:` beside it"
         raise recipe.error(place, f"{path.name} does not say `num_processes`", hint)
-    gpus = str(given.get("gpu_ids") or _ALL_GPUS)
+    gpus = str(settings.get("gpu_ids") or _ALL_GPUS)
     environment = {} if gpus == _ALL_GPUS else {"CUDA_VISIBLE_DEVICES": gpus}
-    if given.get("use_cpu") is True or given.get("distributed_type") == "MULTI_CPU":
+    if settings.get("use_cpu") is True or settings.get("distributed_type") == "MULTI_CPU":
         environment["CUDA_VISIBLE_DEVICES"] = ""
     return Processes(count or block.processes or 1, environment)
 
 
-def _problem(given: Mapping[str, Any]) -> tuple[str, str] | None:
+def _problem(settings: Mapping[str, Any]) -> tuple[str, str] | None:
     """Return what of an Accelerate config cannot be done, and what can, or None."""
-    kind = given.get("distributed_type", "NO")
-    environment = given.get("compute_environment", "LOCAL_MACHINE")
-    machines, count = given.get("num_machines", 1), given.get("num_processes", 1)
+    kind = settings.get("distributed_type", "NO")
+    environment = settings.get("compute_environment", "LOCAL_MACHINE")
+    machines, count = settings.get("num_machines", 1), settings.get("num_processes", 1)
     if kind in _SHARDED:
         message = f"`distributed_type` {kind} splits the weights, which no stage can save yet"
         return message, "use `MULTI_GPU`, or `launch: {with: accelerate, processes: N}`"
@@ -130,15 +130,15 @@ def _problem(given: Mapping[str, Any]) -> tuple[str, str] | None:
         return f"`distributed_type` is {shown(kind)}, not {' or '.join(_TOGETHER)}", ""
     if environment != "LOCAL_MACHINE" or machines != 1:
         what = "num_machines" if environment == "LOCAL_MACHINE" else "compute_environment"
-        message = f"`{what}` is {shown(given[what])}: a stage runs on one machine"
+        message = f"`{what}` is {shown(settings[what])}: a stage runs on one machine"
         return message, "leave it out, or write LOCAL_MACHINE and 1"
     if not isinstance(count, int) or isinstance(count, bool) or count < 1:
         return f"`num_processes` is {shown(count)}", "write a whole number above 0"
-    if not _GPUS.fullmatch(str(given.get("gpu_ids") or _ALL_GPUS)):
-        return f"`gpu_ids` is {shown(given['gpu_ids'])}", "write all, or numbers as in 0,1"
-    if given.get("mixed_precision", "no") not in ("no", None):
-        message = f"`mixed_precision` is {shown(given['mixed_precision'])}"
+    if not _GPUS.fullmatch(str(settings.get("gpu_ids") or _ALL_GPUS)):
+        return f"`gpu_ids` is {shown(settings['gpu_ids'])}", "write all, or numbers as in 0,1"
+    if settings.get("mixed_precision", "no") not in ("no", None):
+        message = f"`mixed_precision` is {shown(settings['mixed_precision'])}"
         return message, "write `precision:` on the stage, as it changes the numbers"
-    if given.get("dynamo_config"):
+    if settings.get("dynamo_config"):
         return "`dynamo_config` cannot be set here", "write `torch_compile` in `training_args`"
     return None

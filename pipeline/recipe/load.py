@@ -62,7 +62,7 @@ def load(
     _refuse_values(document)
     top = _validate(RecipeFile, document.value, (), document)
     _refuse_taken_names(top, document)
-    stages = {name: _stage(name, given, document) for name, given in top.stages.items()}
+    stages = {name: _stage(name, fields, document) for name, fields in top.stages.items()}
     places = _places(path, top, document, roots or {})
     recipe = Recipe(
         path,
@@ -116,7 +116,7 @@ def _scalars(value: Any, location: Location) -> Iterator[tuple[Location, Any]]:
         yield location, value
 
 
-def _places(path: Path, top: RecipeFile, document: Document, given: Mapping[str, Path]) -> Places:
+def _places(path: Path, top: RecipeFile, document: Document, roots: Mapping[str, Path]) -> Places:
     base = path.resolve().parent
     elsewhere = Path.cwd() if is_shipped(path) else None
     folders: dict[str, Path] = {}
@@ -125,7 +125,7 @@ def _places(path: Path, top: RecipeFile, document: Document, given: Mapping[str,
             folders[name] = Places(base).file(folder).resolve()
         except ValueError as error:
             raise PosttrainError(document.where(("roots", name)), str(error)) from error
-    folders.update({name: folder.resolve() for name, folder in given.items()})
+    folders.update({name: folder.resolve() for name, folder in roots.items()})
     return Places(base, folders, elsewhere=elsewhere)
 
 
@@ -140,13 +140,13 @@ def _refuse_taken_names(top: RecipeFile, document: Document) -> None:
             raise PosttrainError(document.where(("stages", name)), message, "rename the stage")
 
 
-def _stage(name: str, given: Mapping[str, Any], document: Document) -> StageConfig:
+def _stage(name: str, fields: Mapping[str, Any], document: Document) -> StageConfig:
     location: Location = ("stages", name)
-    kind = given.get("stage")
+    kind = fields.get("stage")
     if kind is None:
         where = document.where(location)
         if location in document.overridden:
-            others = [other for other in document.value["stages"] if other != name]
+            others = [one for one in document.value["stages"] if one != name]
             hint = closest(name, others) or f"stages are {', '.join(others)}"
             raise PosttrainError(where, f"there is no stage `{name}`", hint)
         hint = f"write `stage: KIND`; kinds are {', '.join(kinds())}"
@@ -160,7 +160,7 @@ def _stage(name: str, given: Mapping[str, Any], document: Document) -> StageConf
         stage = stage_for(kind, document.path.resolve().parent)
     except ValueError as error:
         raise PosttrainError(document.where((*location, "stage")), str(error)) from error
-    return _validate(stage.config, given, location, document, stage.trainer)
+    return _validate(stage.config, fields, location, document, stage.trainer)
 
 
 def _validate(
@@ -256,17 +256,17 @@ def _wrong_kind(
     recipe: Recipe, asking: str, produces: str, reference: Reference
 ) -> tuple[str, str]:
     """Return what is wrong with a reference to a stage that makes something else, and what fits."""
-    said = {
+    word_by_kind = {
         "policy": "a model",
         "reward_model": "a reward model",
         "evaluation": "an evaluation",
     }
-    wanted = " or ".join(said.get(each, f"a {each}") for each in reference.kinds)
+    expected = " or ".join(word_by_kind.get(kind, f"a {kind}") for kind in reference.kinds)
     fitting = [
         f"`${name}`"
         for name, config in recipe.stages.items()
         if name != asking and stage_of(config.stage).produces in reference.kinds
     ]
-    given = said.get(produces, f"a {produces}")
-    message = f"`${reference.name}` gives {given}, here {wanted} is needed"
+    actual = word_by_kind.get(produces, f"a {produces}")
+    message = f"`${reference.name}` gives {actual}, here {expected} is needed"
     return message, f"that is {' or '.join(fitting)}" if fitting else "no stage here gives one"

@@ -54,7 +54,7 @@ def first_error(
     """
     details = error.errors(include_url=False)
     unknown = {detail["loc"][:-1] for detail in details if detail["type"] == "extra_forbidden"}
-    found: list[tuple[tuple[int, int], PosttrainError]] = []
+    errors: list[tuple[tuple[int, int], PosttrainError]] = []
     for detail in _of_the_type_meant(details, _value_at(document.value, location)):
         is_key = detail["type"] == "extra_forbidden" or detail["loc"][-1:] == ("[key]",)
         if detail["type"] == "missing" and detail["loc"][:-1] in unknown:
@@ -69,8 +69,8 @@ def first_error(
             place = (*place, named[1])
         position = document.position(place, key=is_key)
         where = document.where(place, key=is_key)
-        found.append((position, PosttrainError(where, message, hint)))
-    return min(found, key=lambda pair: pair[0])[1]
+        errors.append((position, PosttrainError(where, message, hint)))
+    return min(errors, key=lambda pair: pair[0])[1]
 
 
 def keys_at(model: type[BaseModel], location: Sequence[str | int]) -> list[str]:
@@ -78,11 +78,11 @@ def keys_at(model: type[BaseModel], location: Sequence[str | int]) -> list[str]:
     blocks: list[type[BaseModel]] = [model]
     for part in location:
         inner = [
-            found
+            block_type
             for block in blocks
             for name, field in block.model_fields.items()
             if part in (name, field.alias)
-            for found in _blocks_in(field.annotation)
+            for block_type in _blocks_in(field.annotation)
         ]
         blocks = inner or blocks
     names = [field.alias or name for block in blocks for name, field in block.model_fields.items()]
@@ -92,7 +92,7 @@ def keys_at(model: type[BaseModel], location: Sequence[str | int]) -> list[str]:
 def _blocks_in(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
-    return [found for part in get_args(annotation) for found in _blocks_in(part)]
+    return [block for part in get_args(annotation) for block in _blocks_in(part)]
 
 
 def _of_the_type_meant(details: Sequence[ErrorDetails], value: Any) -> list[ErrorDetails]:
@@ -114,19 +114,19 @@ def _of_the_type_meant(details: Sequence[ErrorDetails], value: Any) -> list[Erro
             meant.update(written[:length] for length in range(len(written) + 1))
     for written, others in alternatives.items():
         if written not in meant:
-            wanted = " or ".join(dict.fromkeys(_WANTED[other["type"]] for other in others))
-            kept.append({**others[0], "ctx": {"wanted": wanted}})
+            expected = " or ".join(dict.fromkeys(_WANTED[one["type"]] for one in others))
+            kept.append({**others[0], "ctx": {"wanted": expected}})
     return kept
 
 
 def _written(location: Sequence[str | int], value: Any) -> list[str | int]:
     """Return the parts of pydantic's location that stand in the file; it adds names of types."""
-    found: list[str | int] = []
+    place: list[str | int] = []
     for part in location:
         if _has(value, part):
             value = value[part]
-            found.append(part)
-    return found
+            place.append(part)
+    return place
 
 
 def _last(place: Location, document: Document) -> str:
@@ -163,8 +163,10 @@ def _said(
         owner = f"`{key}`" if key else "the recipe"
         return f"`{detail['loc'][-1]}:` is missing in {owner}", "write it"
     if error in _WANTED:
-        wanted = str(context.get("wanted", _WANTED[error]))
-        return f"`{key}` is {shown(value)}, not {wanted}", _repair(value, wanted, model, detail)
+        expected_words = str(context.get("wanted", _WANTED[error]))
+        return f"`{key}` is {shown(value)}, not {expected_words}", _repair(
+            value, expected_words, model, detail
+        )
     if error in _BOUNDS:
         bound, name = _BOUNDS[error]
         return f"`{key}` is {shown(value)}", f"it must be {bound} {context[name]:g}"
@@ -186,8 +188,8 @@ def _said(
         message = detail["msg"].removeprefix("Value error, ")
         is_placed = not key or f"`{key}`" in message or _LEADING_KEY.match(message) is not None
         return message if is_placed else f"`{key}`: {message}", ""
-    said = detail["msg"]
-    return f"`{key}`: {said[:1].lower()}{said[1:]}", ""
+    complaint = detail["msg"]
+    return f"`{key}`: {complaint[:1].lower()}{complaint[1:]}", ""
 
 
 def _unknown(key: str, known: Sequence[str], elsewhere: Callable[[str], str]) -> tuple[str, str]:
@@ -195,16 +197,16 @@ def _unknown(key: str, known: Sequence[str], elsewhere: Callable[[str], str]) ->
     return f"unknown key `{shortened(key)}`", hint
 
 
-def _repair(value: Any, wanted: str, model: type[BaseModel], detail: ErrorDetails) -> str:
+def _repair(value: Any, expected: str, model: type[BaseModel], detail: ErrorDetails) -> str:
     """Return what to do about a value of another type."""
     if value is None:
         return "write a value, or leave the key out"
-    if "a mapping" in wanted:
+    if "a mapping" in expected:
         known = keys_at(model, detail["loc"])
         is_block = detail["type"] == "model_type"
         return f"its keys are {', '.join(known)}" if is_block else "write `key: value` below it"
-    if "number" in wanted and isinstance(value, str) and _NUMBER.fullmatch(value):
+    if "number" in expected and isinstance(value, str) and _NUMBER.fullmatch(value):
         return "write it without quotes"
-    if wanted == "text" and isinstance(value, bool | int | float):
+    if expected == "text" and isinstance(value, bool | int | float):
         return "quote it"
-    return f"write {wanted}"
+    return f"write {expected}"

@@ -24,13 +24,13 @@ def remarks(config: StageConfig) -> Iterator[str]:
     """Yield a sentence for each thing that a stage does otherwise than its settings suggest."""
     if not isinstance(config, TrainingStage):
         return
-    given = {**stage_of(config.stage).defaults(config), **config.training_args}
+    arguments = {**stage_of(config.stage).defaults(config), **config.training_args}
     # Of our own default nothing need be said: the last step of a shorter training is logged.
-    every, steps = config.training_args.get("logging_steps"), given.get("max_steps", -1)
+    every, steps = config.training_args.get("logging_steps"), arguments.get("max_steps", -1)
     if isinstance(every, int) and isinstance(steps, int) and 0 < steps < every:
         yield f"`logging_steps` {every} is beyond `max_steps` {steps}: only the last step is logged"
     if config.stage == "ppo":
-        yield from _of_rollouts(config, given)
+        yield from _of_rollouts(config, arguments)
 
 
 def changed_execution(
@@ -47,7 +47,7 @@ def changed_execution(
     then: Mapping[str, Any] = before["training_args"]
     changed: list[str] = []
     for key in sorted(EXECUTION_KEYS & {*now, *then}):
-        values = [each.get(key, defaults.get(key, _NOT_SAID)) for each in (now, then)]
+        values = [arguments.get(key, defaults.get(key, _NOT_SAID)) for arguments in (now, then)]
         if values[0] != values[1]:
             told = _not_told(*values) if key == "report_to" else ""
             changed.append(f"`{key}` is now {values[0]}, was {values[1]}{told}")
@@ -59,16 +59,18 @@ def changed_execution(
 
 def _not_told(now: Any, then: Any) -> str:
     """Return which trackers know nothing of a stage that ran before they were named."""
-    named = [{each} if isinstance(each, str) else set(each or ()) for each in (now, then)]
+    named = [
+        {trackers} if isinstance(trackers, str) else set(trackers or ()) for trackers in (now, then)
+    ]
     new = sorted(named[0] - named[1] - {"none"})
     return f", so nothing was logged to {' and '.join(new)}" if new else ""
 
 
-def _of_rollouts(config: TrainingStage, given: Mapping[str, Any]) -> Iterator[str]:
+def _of_rollouts(config: TrainingStage, arguments: Mapping[str, Any]) -> Iterator[str]:
     """Yield what PPO makes of a number of steps or episodes that is not whole rollouts."""
-    per_rollout = given["num_ppo_epochs"] * given["num_mini_batches"]
-    responses = config.batch_size * given["num_mini_batches"]
-    steps, episodes = given.get("max_steps", -1), given.get("total_episodes")
+    per_rollout = arguments["num_ppo_epochs"] * arguments["num_mini_batches"]
+    responses = config.batch_size * arguments["num_mini_batches"]
+    steps, episodes = arguments.get("max_steps", -1), arguments.get("total_episodes")
     if steps > 0 and steps % per_rollout:
         yield (
             f"`max_steps` {steps} ends within a rollout, after {steps % per_rollout} of its "

@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 def row_limit(recipe: Recipe, config: TrainingStage) -> Limit:
     """Return the limit that a stage will train with; of hub models the positions are not known."""
-    given = settings(recipe, config)
+    arguments = settings(recipe, config)
     if isinstance(config, PpoConfig):
         known = positions(recipe, config.model)
-        room = None if known is None else known - given["max_completion_length"]
-        return prompt_limit(config.too_long, given.get("max_prompt_length"), room)
+        room = None if known is None else known - arguments["max_completion_length"]
+        return prompt_limit(config.too_long, arguments.get("max_prompt_length"), room)
     if not isinstance(config, TrainingOnRows):
         return Limit(None)
     model = getattr(config, "model", None)
     known = positions(recipe, model) if isinstance(model, str) else None
-    return limit_of(config, given["max_length"], known)
+    return limit_of(config, arguments["max_length"], known)

@@ -99,17 +99,17 @@ def _stage(by_kind: Mapping[str, str]) -> dict[str, Any]:
 
 def _blocks(models: list[type[BaseModel]]) -> list[type[BaseModel]]:
     """Return models and every block that their fields hold, once each."""
-    found: list[type[BaseModel]] = []
+    blocks: list[type[BaseModel]] = []
     waiting: list[Any] = [*models]
     while waiting:
-        each = waiting.pop()
-        if isinstance(each, type) and issubclass(each, BaseModel):
-            if each not in found:
-                found.append(each)
-                waiting.extend(field.annotation for field in each.model_fields.values())
+        annotation = waiting.pop()
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            if annotation not in blocks:
+                blocks.append(annotation)
+                waiting.extend(field.annotation for field in annotation.model_fields.values())
         else:
-            waiting.extend(get_args(each))
-    return found
+            waiting.extend(get_args(annotation))
+    return blocks
 
 
 def _describe(definition: dict[str, Any], block: type[BaseModel]) -> None:
@@ -119,11 +119,11 @@ def _describe(definition: dict[str, Any], block: type[BaseModel]) -> None:
     summary = summary_of_block(block)
     if summary:
         definition["description"] = summary
-    said = field_descriptions(block)
+    descriptions = field_descriptions(block)
     for key, value in definition["properties"].items():
         value.pop("title", None)
-        if key in said:
-            value["description"] = said[key]
+        if key in descriptions:
+            value["description"] = descriptions[key]
 
 
 def _arguments(class_name: str, defaults: Mapping[str, Any]) -> dict[str, Any]:
@@ -131,7 +131,7 @@ def _arguments(class_name: str, defaults: Mapping[str, Any]) -> dict[str, Any]:
 
     defaults: ours, which go before upstream's.
     """
-    not_here, said = ours(class_name), argument_descriptions(class_name)
+    not_here, descriptions = ours(class_name), argument_descriptions(class_name)
     properties: dict[str, Any] = {}
     for name, field in fields(class_name).items():
         if name not in not_here:
@@ -140,7 +140,7 @@ def _arguments(class_name: str, defaults: Mapping[str, Any]) -> dict[str, Any]:
             properties[name] = {
                 **json_schema(name, class_name),
                 **({} if default is None else {"default": default}),
-                "description": said.get(name, ""),
+                "description": descriptions.get(name, ""),
             }
     return {
         "type": "object",
@@ -160,10 +160,10 @@ def _literal(source: str | None) -> Any:
 
 def _open_lora(definition: dict[str, Any]) -> None:
     """Add to the `lora` block the fields of PEFT's LoraConfig that go through."""
-    said = argument_descriptions(lora.CLASS)
+    descriptions = argument_descriptions(lora.CLASS)
     own = definition["properties"]
     for name in fields(lora.CLASS):
         if name not in own and name not in lora.OURS:
             rule = _INITS if name == "init_lora_weights" else json_schema(name, lora.CLASS)
-            own[name] = {**rule, "description": said.get(name, "")}
+            own[name] = {**rule, "description": descriptions.get(name, "")}
     definition["additionalProperties"] = False

@@ -33,7 +33,7 @@ TRAINING = [
     Mutation(
         "a packed document's first token is not predicted from another's last",
         "pipeline/data/encoding/packing.py",
-        "found.reshape(-1)[starts] = IGNORED",
+        "packed_labels.reshape(-1)[starts] = IGNORED",
         "pass",
         ("tests/unit/data/encoding/test_packing.py",),
     ),

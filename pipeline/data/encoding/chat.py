@@ -64,10 +64,10 @@ class ChatEncoder:
         """
         examples = [
             [
-                self._sequence(filled, each.where)
-                for filled in self._frames.examples(each.messages, each.settings, each.where)
+                self._sequence(filled, chat.where)
+                for filled in self._frames.examples(chat.messages, chat.settings, chat.where)
             ]
-            for each in chats
+            for chat in chats
         ]
         encoded = iter(self._encoded([one for sequences in examples for one in sequences]))
         return [[next(encoded) for _ in sequences] for sequences in examples]
@@ -76,15 +76,15 @@ class ChatEncoder:
         """Encode conversations of which the last turn alone is to be learnt."""
         rows = [
             replace(
-                each,
+                chat,
                 messages=(
-                    *(replace(turn, is_trained=False) for turn in each.messages[:-1]),
-                    replace(each.messages[-1], is_trained=True),
+                    *(replace(turn, is_trained=False) for turn in chat.messages[:-1]),
+                    replace(chat.messages[-1], is_trained=True),
                 ),
             )
-            for each in chats
+            for chat in chats
         ]
-        return [tokens for found in self.encode(rows) for tokens in found]
+        return [tokens for examples in self.encode(rows) for tokens in examples]
 
     def prompt_ids(self, turns: Sequence[Message | Turn]) -> list[int]:
         """The ids of a conversation up to where the assistant begins to write, as in training."""
@@ -96,33 +96,33 @@ class ChatEncoder:
         """`prompt_ids` of several conversations, each with the row it stands in; much faster."""
         sequences: list[_Sequence] = []
         for turns, where, settings in conversations:
-            messages = [each if isinstance(each, Message) else Message(*each) for each in turns]
+            messages = [turn if isinstance(turn, Message) else Message(*turn) for turn in turns]
             sequences.append(self._sequence(self._frames.prompt(messages, settings, where), where))
-        return [each.ids for each in self._encoded(sequences)]
+        return [turn.ids for turn in self._encoded(sequences)]
 
     def end_ids(self) -> frozenset[int]:
         """The ids that end an assistant's turn: the template's end-of-turn tokens, and EOS."""
-        found = {self.text.added_ids[name] for name in self._frames.endings()}
-        if not found:
+        ids = {self.text.added_ids[name] for name in self._frames.endings()}
+        if not ids:
             return frozenset((self.text.eos_token_id,))
         eos = self.text.tokenizer.eos_token_id
-        return frozenset({*found, eos} if isinstance(eos, int) else found)
+        return frozenset({*ids, eos} if isinstance(eos, int) else ids)
 
     def _encoded(self, sequences: Sequence[_Sequence]) -> list[Tokens]:
         stretches = [
-            each for sequence in sequences for each, _ in sequence if isinstance(each, Stretch)
+            piece for sequence in sequences for piece, _ in sequence if isinstance(piece, Stretch)
         ]
         encoded = iter(self.text.encode(stretches))
-        found: list[Tokens] = []
+        examples: list[Tokens] = []
         for sequence in sequences:
             ids: list[int] = []
             trained: list[bool] = []
-            for each, is_trained in sequence:
-                new = next(encoded) if isinstance(each, Stretch) else [each]
+            for piece, is_trained in sequence:
+                new = next(encoded) if isinstance(piece, Stretch) else [piece]
                 ids += new
                 trained += [is_trained] * len(new)
-            found.append(Tokens(ids, trained))
-        return found
+            examples.append(Tokens(ids, trained))
+        return examples
 
     def _sequence(self, filled: Filled, where: str) -> _Sequence:
         roles = [message["role"] for message in filled.marked.given]
@@ -169,14 +169,14 @@ class ChatEncoder:
 
     def _template_parts(self, frame: Frame, begin: int, end: int) -> Iterator[_Part]:
         edges = sorted({edge for span in frame.spans for edge in span})
-        for offset, found in self.text.split(frame.text[begin:end]):
+        for offset, piece in self.text.split(frame.text[begin:end]):
             at = begin + offset
-            if isinstance(found, int):
-                yield _Part(frame.trains(at), token=found)
+            if isinstance(piece, int):
+                yield _Part(frame.trains(at), token=piece)
                 continue
-            stop = at + len(found)
-            for one, other in pairwise([at, *(cut for cut in edges if at < cut < stop), stop]):
-                yield _Part(frame.trains(one), frame.text[one:other])
+            stop = at + len(piece)
+            for start, stop_at in pairwise([at, *(cut for cut in edges if at < cut < stop), stop]):
+                yield _Part(frame.trains(start), frame.text[start:stop_at])
 
     def _structural(self) -> str:
         """What the template writes around a question and its answer, but for the answer's opening.

@@ -105,7 +105,7 @@ def encode_records(
         kept.append(EncodedExample(tokens.ids, labels, row.where))
     if not kept and not may_be_none:
         raise PosttrainError(where, *limit.most_are_lost(f"all {len(lengths)} {name}", lengths))
-    kept_lengths = [len(each.input_ids) for each in kept]
+    kept_lengths = [len(example.input_ids) for example in kept]
     return kept, EncodingReport(
         noun="rows",
         limit=limit,
@@ -115,7 +115,7 @@ def encode_records(
         num_tokens=sum(kept_lengths),
         longest_tokens=max(kept_lengths, default=0),
         lengths=lengths,
-        num_trained_tokens=sum(label != IGNORED for each in kept for label in each.labels),
+        num_trained_tokens=sum(label != IGNORED for example in kept for label in example.labels),
         num_source_rows=num_source_rows,
         num_spelled=num_spelled,
     )
@@ -160,8 +160,8 @@ def _encoded(
     def as_text(row: ChatRow) -> tuple[str, str] | None:
         return None if has_template else row.text
 
-    found = iter(records)
-    while batch := list(islice(found, _ROWS_AT_ONCE)):
+    rows = iter(records)
+    while batch := list(islice(rows, _ROWS_AT_ONCE)):
         chats = [row for row in batch if isinstance(row, ChatRow) and not as_text(row)]
         if chats and chat is None:
             chat = ChatEncoder(tokenizer)

@@ -78,8 +78,8 @@ class Frames:
         marked = self._marked(messages, settings, where)
         answers = [
             number
-            for number, each in enumerate(messages)
-            if each.role == "assistant" and each.is_trained
+            for number, message in enumerate(messages)
+            if message.role == "assistant" and message.is_trained
         ]
         key = json.dumps([marked.given, settings.tools, settings.variables, answers])
         if key not in self._learnt:
@@ -127,13 +127,13 @@ class Frames:
 
     def endings(self) -> set[str]:
         """Return the added tokens that the template ends an assistant's turn with, calls too."""
-        found: set[str] = set()
+        tokens: set[str] = set()
         plain, calling = self.plain(), self._probe(_CALLING)
         for frame in (plain, calling if plain is not None and plain.ends else None):
             if frame is not None and frame.ends:
                 begin, end = frame.spans[0]
-                found.add([*self._added.finditer(frame.text, begin, end)][-1][0])
-        return found
+                tokens.add([*self._added.finditer(frame.text, begin, end)][-1][0])
+        return tokens
 
     def _probe(self, messages: Sequence[Message]) -> Frame | None:
         try:
@@ -147,7 +147,7 @@ class Frames:
     def _marked(self, messages: Sequence[Message], settings: ChatSettings, where: str) -> Marked:
         self._check_unmarked(messages, settings, where)
         marked = self.marks.mark(messages)
-        if not any(each.calls for each in messages):
+        if not any(message.calls for message in messages):
             return marked
         try:
             self._rendered(marked.given, settings, where)
@@ -165,13 +165,13 @@ class Frames:
         self, messages: Sequence[Message], settings: ChatSettings, where: str
     ) -> None:
         """Raise PosttrainError for a control token where a template must read what is written."""
-        given = [("`tools`", settings.tools), ("`chat_template_kwargs`", settings.variables)]
-        for number, each in enumerate(messages, 1):
-            said = " ".join((each.name, *(f"{one.name} {one.arguments}" for one in each.calls)))
-            given.append((f"the call in turn {number}", said))
-        for what, text in given:
-            if found := self._control.search(text):
-                message = f"{what} spells the control token `{found[0]}`"
+        texts = [("`tools`", settings.tools), ("`chat_template_kwargs`", settings.variables)]
+        for number, turn in enumerate(messages, 1):
+            written = " ".join((turn.name, *(f"{one.name} {one.arguments}" for one in turn.calls)))
+            texts.append((f"the call in turn {number}", written))
+        for what, text in texts:
+            if match := self._control.search(text):
+                message = f"{what} spells the control token `{match[0]}`"
                 raise PosttrainError(where, message, "take it out, or drop the row")
 
     def _answer(
@@ -181,40 +181,40 @@ class Frames:
 
         Where the template does not end the turn, that is up to the end of its content.
         """
-        given = marked.given[: answer + 1]
-        text = self._rendered(given, settings, where)
+        messages = marked.given[: answer + 1]
+        text = self._rendered(messages, settings, where)
         own = [
             place
             for number, place in self.marks.places(text).items()
             if marked.leaves[number].message == answer
         ]
         first = min(own)[0] if own else None
-        begin = self._begin(given, text, first, settings)
+        begin = self._begin(messages, text, first, settings)
         last = max(own)[1] if own else begin
-        calls = given[-1].get("tool_calls", ())
-        found = self._added.search(text, last)
+        calls = messages[-1].get("tool_calls", ())
+        match = self._added.search(text, last)
         if calls:
             self._check_calls(calls, text[begin:], answer, where)
             plain = self.plain()
             has_ends = plain is None or plain.ends
-            found = next(reversed([*self._added.finditer(text, last)]), None) if has_ends else None
-            last = len(text) if found is None else last
-        end = last if found is None else found.end()
-        return Frame(text, answer + 1, ends=found is not None), (begin, end)
+            match = next(reversed([*self._added.finditer(text, last)]), None) if has_ends else None
+            last = len(text) if match is None else last
+        end = last if match is None else match.end()
+        return Frame(text, answer + 1, ends=match is not None), (begin, end)
 
     def _begin(
         self,
-        given: Sequence[dict[str, Any]],
+        messages: Sequence[dict[str, Any]],
         text: str,
         first: int | None,
         settings: ChatSettings,
     ) -> int:
         """Return where an assistant begins to write its turn, the last one; first: its content."""
-        if len(given) == 1:
+        if len(messages) == 1:
             return first or 0
         try:
-            prompted = self._rendered(given[:-1], settings, "", prompt=True)
-            closed = self._rendered(given[:-1], settings, "")
+            prompted = self._rendered(messages[:-1], settings, "", prompt=True)
+            closed = self._rendered(messages[:-1], settings, "")
         except PosttrainError:  # it takes no conversation that ends here, so nobody is asked here
             return first or 0
         if text.startswith(prompted):
@@ -236,12 +236,12 @@ class Frames:
         """Raise PosttrainError for a call that the template leaves out, or part of it."""
         for call in calls:
             name, arguments = call["function"]["name"], call["function"]["arguments"]
-            wanted = [
+            stated = [
                 name,
                 *_texts(arguments_of(arguments) if isinstance(arguments, str) else arguments),
             ]
-            for each in wanted:
-                if not any(form in text for form in _spellings(each)):
+            for argument in stated:
+                if not any(form in text for form in _spellings(argument)):
                     message = (
                         f"the chat template drops the call of `{name:.40}` in turn {answer + 1}"
                     )
@@ -258,8 +258,8 @@ class Frames:
         prompt: bool = False,
     ) -> Filled:
         pieces, order = self.marks.pieces(frame.text)
-        given = marked.real[: frame.num_messages]
-        rendered = self._template.render(given, settings, where, prompt=prompt)
+        messages = marked.real[: frame.num_messages]
+        rendered = self._template.render(messages, settings, where, prompt=prompt)
         return Filled(frame, marked, aligned(pieces, order, marked, rendered, where))
 
     def _check(
@@ -281,7 +281,7 @@ class Frames:
     def _check_tools(
         self,
         frame: Frame,
-        given: Sequence[dict[str, Any]],
+        messages: Sequence[dict[str, Any]],
         settings: ChatSettings,
         where: str,
         *,
@@ -290,7 +290,7 @@ class Frames:
         """Raise PosttrainError for tools that the template leaves out."""
         if not settings.tools:
             return
-        without = self._rendered(given, replace(settings, tools=""), where, prompt=prompt)
+        without = self._rendered(messages, replace(settings, tools=""), where, prompt=prompt)
         names = [tool["function"]["name"] for tool in json.loads(settings.tools)]
         if without == frame.text or any(name not in frame.text for name in names):
             message = "the chat template shows no `tools`"
@@ -299,17 +299,17 @@ class Frames:
 
     def _rendered(
         self,
-        given: Sequence[dict[str, Any]],
+        messages: Sequence[dict[str, Any]],
         settings: ChatSettings,
         where: str,
         *,
         prompt: bool = False,
     ) -> str:
-        key = json.dumps([given, settings.tools, settings.variables, prompt])
+        key = json.dumps([messages, settings.tools, settings.variables, prompt])
         if key not in self._kept:
             if len(self._kept) >= MOST_KEPT:
                 self._kept.clear()
-            self._kept[key] = self._template.render(given, settings, where, prompt=prompt)
+            self._kept[key] = self._template.render(messages, settings, where, prompt=prompt)
         return self._kept[key]
 
 
@@ -323,12 +323,12 @@ def _texts(value: Any) -> Iterable[str]:
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict):
-        for key, each in value.items():
+        for key, inner in value.items():
             yield str(key)
-            yield from _texts(each)
+            yield from _texts(inner)
     elif isinstance(value, list):
-        for each in value:
-            yield from _texts(each)
+        for inner in value:
+            yield from _texts(inner)
 
 
 def _spellings(text: str) -> tuple[str, ...]:

@@ -113,13 +113,15 @@ def limit_of(config: TrainingOnRows, max_length: int | None, positions: int | No
     return Limit(max_length, config.too_long, config.truncation_side, remedy)
 
 
-def prompt_limit(too_long: TooLong, asked: int | None, room: int | None) -> Limit:
+def prompt_limit(too_long: TooLong, max_prompt_length: int | None, room: int | None) -> Limit:
     """Return how long the prompts of PPO may be; what they end with is never cut off.
 
-    asked: `max_prompt_length`. room: positions of the model that responses leave, if it has an end.
+    max_prompt_length: of the trainer. room: positions of the model that responses leave; None where
+    there is no end.
     """
-    remedy = "lower `max_completion_length`" if asked is None else "raise `max_prompt_length`"
-    return Limit(room if asked is None else asked, too_long, "left", remedy)
+    if max_prompt_length is None:
+        return Limit(room, too_long, "left", "lower `max_completion_length`")
+    return Limit(max_prompt_length, too_long, "left", "raise `max_prompt_length`")
 
 
 def cut(ids: _Sequence, length: int, side: TruncationSide, *, has_bos: bool) -> _Sequence:
@@ -194,9 +196,9 @@ class RowCounts:
 
     def refuse(self, name: str) -> None:
         """Raise PosttrainError where most rows would be dropped, naming the stage."""
-        found = self.problem()
-        if found:
-            raise PosttrainError(name, *found)
+        problem = self.problem()
+        if problem:
+            raise PosttrainError(name, *problem)
 
 
 def account(metrics: Mapping[str, Any]) -> str:
@@ -208,11 +210,11 @@ def account(metrics: Mapping[str, Any]) -> str:
     total, used = metrics.get(key), metrics.get(f"{key}_used")
     if not total or used is None:
         return ""
-    said = f"{used} of {total} {key} {'used' if key == 'prompts' else 'trained'}"
+    sentence = f"{used} of {total} {key} {'used' if key == 'prompts' else 'trained'}"
     if metrics.get(f"{key}_cut"):
-        said += f", {metrics[f'{key}_cut']} of them cut to {metrics.get('row_limit')} tokens"
+        sentence += f", {metrics[f'{key}_cut']} of them cut to {metrics.get('row_limit')} tokens"
     lost = _lost(metrics, key)
-    parts = [f"{said}: {', '.join(lost)}" if lost else said]
+    parts = [f"{sentence}: {', '.join(lost)}" if lost else sentence]
     if metrics.get("rows_left_out_per_epoch"):
         parts.append(f"{metrics['rows_left_out_per_epoch']} in each epoch fill no batch")
     held_out = _lost(metrics, "held_out")

@@ -67,34 +67,36 @@ class Marks:
     def mark(self, messages: Sequence[Message], *, as_objects: bool = True) -> Marked:
         """Put marks into a conversation; as_objects: arguments as objects, else as text."""
         marked = Marked([], [], [])
-        for number, each in enumerate(messages):
-            message, (opening, closing) = self._parted(each)
-            given, real = (_fields(message, as_objects=as_objects) for _ in range(2))
+        for number, original in enumerate(messages):
+            message, (opening, closing) = self._parted(original)
+            asked_with, real = (_fields(message, as_objects=as_objects) for _ in range(2))
             if message.reasoning.strip():
                 mark = _next(marked, self._mark, Leaf(number, "reasoning", message.reasoning))
                 if self._key is not None:
-                    given[self._key], real[self._key] = mark, message.reasoning
+                    asked_with[self._key], real[self._key] = mark, message.reasoning
                 else:
-                    given["content"] = f"{opening}{mark}{closing}"
+                    asked_with["content"] = f"{opening}{mark}{closing}"
                     real["content"] = f"{opening}{message.reasoning}{closing}"
             real["content"] += message.content
             if message.content.strip():
                 answer = _TOOL_ANSWER.fullmatch(message.content) if message.role == "user" else None
                 before, text, after = answer.groups() if answer else ("", message.content, "")
                 mark = _next(marked, self._mark, Leaf(number, "content", text))
-                given["content"] += f"{before}{mark}{after}"
+                asked_with["content"] += f"{before}{mark}{after}"
             else:
-                given["content"] += message.content
+                asked_with["content"] += message.content
             if self._takes_parts:
-                given, real = ({**one, "content": _parts(one["content"])} for one in (given, real))
-            marked.given.append(given)
+                asked_with, real = (
+                    {**one, "content": _parts(one["content"])} for one in (asked_with, real)
+                )
+            marked.given.append(asked_with)
             marked.real.append(real)
         return marked
 
     def pieces(self, rendered: str) -> tuple[list[str], list[int]]:
         """Return the texts between marks, one more than there are marks, and the marks' numbers."""
-        found = self._pattern.split(rendered)
-        return found[0::2], [int(number) for number in found[1::2]]
+        parts = self._pattern.split(rendered)
+        return parts[0::2], [int(number) for number in parts[1::2]]
 
     def places(self, rendered: str) -> dict[int, tuple[int, int]]:
         """Return where each mark begins and ends."""
@@ -112,10 +114,10 @@ class Marks:
         """Reasoning in a content taken out of it, for a template that knows it; what was around."""
         if message.role != "assistant" or message.reasoning or not self._reads_thoughts:
             return message, _INLINE
-        found = _THOUGHT.fullmatch(message.content)
-        if found is None:
+        match = _THOUGHT.fullmatch(message.content)
+        if match is None:
             return message, _INLINE
-        opening, reasoning, closing, content = found.groups()
+        opening, reasoning, closing, content = match.groups()
         return replace(message, reasoning=reasoning, content=content), (opening, closing)
 
 
@@ -160,10 +162,10 @@ def _next(marked: Marked, mark: str, leaf: Leaf) -> str:
 def arguments_of(text: str) -> Any:
     """Return the arguments of a call as the object that they are; other text as it is."""
     try:
-        found = json.loads(text)
+        arguments = json.loads(text)
     except ValueError:
         return text
-    return found if isinstance(found, dict) else text
+    return arguments if isinstance(arguments, dict) else text
 
 
 def aligned(
@@ -181,7 +183,9 @@ def aligned(
         text = texts[number]
         kept = (text, text.strip(), text.rstrip(), text.lstrip())
         newlines = (text.strip("\n"), text.rstrip("\n"), text.lstrip("\n"))
-        fitting = [each for each in kept + newlines if rendered.startswith(each + piece, at)]
+        fitting = [
+            skipped for skipped in kept + newlines if rendered.startswith(skipped + piece, at)
+        ]
         if not fitting or not is_whole:
             raise lost(marked, number, where)
         texts[number] = fitting[0]
@@ -193,11 +197,13 @@ def aligned(
 
 def lost(marked: Marked, leaf: int, where: str, verb: str = "drops or rewrites") -> PosttrainError:
     """Return the error for a leaf that the template does not write as it is."""
-    found = marked.leaves[leaf]
-    role = marked.given[found.message]["role"]
-    said = f"the chat template {verb} the {found.kind} of turn {found.message + 1} ({role})"
+    leaf_found = marked.leaves[leaf]
+    role = marked.given[leaf_found.message]["role"]
+    sentence = (
+        f"the chat template {verb} the {leaf_found.kind} of turn {leaf_found.message + 1} ({role})"
+    )
     hint = "`chat_template:` names another one; or change the data"
-    return PosttrainError(where, said, hint)
+    return PosttrainError(where, sentence, hint)
 
 
 def _reads(template: str, key: str) -> bool:

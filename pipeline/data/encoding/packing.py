@@ -116,7 +116,7 @@ def pack(
         raise PosttrainError("", "there are no documents to pack")
     columns: dict[str, Sequence[NDArray[np.int32]]] = {"input_ids": documents}
     if labels is not None:
-        numbers = [np.full(each, n, dtype=np.int32) for n, each in enumerate(lengths.tolist())]
+        numbers = [np.full(length, n, dtype=np.int32) for n, length in enumerate(lengths.tolist())]
         columns |= {"labels": labels, "numbers": numbers}
     packed, row_lengths, document_lengths, per_row = _best_fit(columns, lengths, sequence_length)
 
@@ -124,15 +124,15 @@ def pack(
     is_filled = np.arange(sequence_length) < row_lengths[:, None]
     input_ids = np.full((num_rows, sequence_length), pad_token_id, dtype=np.int32)
     input_ids[is_filled] = packed["input_ids"]
-    found = np.full_like(input_ids, IGNORED)
-    found[is_filled] = packed["input_ids" if labels is None else "labels"]
+    packed_labels = np.full_like(input_ids, IGNORED)
+    packed_labels[is_filled] = packed["input_ids" if labels is None else "labels"]
 
     # Where each document begins, in the rows laid end to end.
     row_of_document = np.repeat(np.arange(num_rows), per_row)
     before = np.cumsum(document_lengths) - document_lengths
     row_before = np.cumsum(row_lengths) - row_lengths
     starts = row_of_document * sequence_length + before - row_before[row_of_document]
-    found.reshape(-1)[starts] = IGNORED
+    packed_labels.reshape(-1)[starts] = IGNORED
     has_padding = row_lengths < sequence_length
     padding_starts = (np.arange(num_rows) * sequence_length + row_lengths)[has_padding]
 
@@ -145,7 +145,7 @@ def pack(
     if labels is not None:
         in_order = np.split(packed["numbers"][before], np.cumsum(per_row)[:-1])
         members = [row.tolist() for row in in_order]
-    return PackedRows(input_ids, positions, found, row_lengths, members)
+    return PackedRows(input_ids, positions, packed_labels, row_lengths, members)
 
 
 def _best_fit(

@@ -33,9 +33,9 @@ def check_labels(
 
     settings: of DPOConfig. A probability of 1 and a margin of 0 say nothing.
     """
-    given = {PROBABILITY: probability not in (None, 1), MARGIN: margin not in (None, 0)}
+    is_given = {PROBABILITY: probability not in (None, 1), MARGIN: margin not in (None, 0)}
     for name, usable in ((PROBABILITY, _OF_A_PROBABILITY), (MARGIN, _OF_A_MARGIN)):
-        if not given[name]:
+        if not is_given[name]:
             continue
         losses = settings.get("loss_type") or ["sigmoid"]
         for loss in [losses] if isinstance(losses, str) else losses:

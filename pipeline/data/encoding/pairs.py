@@ -127,22 +127,22 @@ def encode_pairs(
     num_cut = 0
     where = ""
     num_spelled = 0
-    for found, is_spelled in _encoded(records, tokenizer):
-        where = found.where
+    for encoded, is_spelled in _encoded(records, tokenizer):
+        where = encoded.where
         num_spelled += is_spelled
-        if isinstance(found, DroppedRow):
-            dropped["equal" if found.why == EQUAL else "unusable"] += 1
+        if isinstance(encoded, DroppedRow):
+            dropped["equal" if encoded.why == EQUAL else "unusable"] += 1
             continue
-        longest = max(_lengths(found))
+        longest = max(_lengths(encoded))
         lengths.append(longest)
-        pair = _within(limit, found, longest, tokenizer.bos_token_id)
+        pair = _within(limit, encoded, longest, tokenizer.bos_token_id)
         if pair is None:
             dropped["too long"] += 1
         elif pair.chosen_ids == pair.rejected_ids:
             dropped["equal"] += 1
         else:
             kept.append(pair)
-            num_cut += pair is not found
+            num_cut += pair is not encoded
     num_rows = len(kept) + dropped.total()
     if not kept and not may_be_none:
         counts = ", ".join(f"{count} {why}" for why, count in dropped.items())
@@ -207,8 +207,8 @@ def _encoded(
     """Yield pairs, and dropped rows, with whether their text spells a control token."""
     encoder = _PairEncoder(tokenizer)
     spells = TextEncoder(tokenizer).spells_control_tokens
-    found = iter(records)
-    while batch := list(islice(found, _ROWS_AT_ONCE)):
+    remaining = iter(records)
+    while batch := list(islice(remaining, _ROWS_AT_ONCE)):
         rows = [row for row in batch if isinstance(row, PreferenceRow)]
         pairs = iter(encoder.encode(rows))
         for row in batch:

@@ -58,16 +58,16 @@ def passages_of(rows: Sequence[Record], model: LanguageModel) -> list[Passage]:
     """
     turns = [list(_turns(row, index, model)) for index, row in enumerate(rows)]
     read = iter(_Reader(model).read([turn for some in turns for turn in some]))
-    found: list[Passage] = []
+    passages: list[Passage] = []
     for index, (row, some) in enumerate(zip(rows, turns, strict=True)):
-        found += [next(read) for _ in some] or _texts(row, index, model)
-    return found
+        passages += [next(read) for _ in some] or _texts(row, index, model)
+    return passages
 
 
 def transcript(messages: Sequence[Message]) -> str:
     """Return a conversation as text, up to where the assistant's next words begin."""
-    said = [f"{_SPEAKERS[each.role]}: {_said(each)}\n\n" for each in messages]
-    return "".join([*said, f"{_SPEAKERS['assistant']}:"])
+    paragraphs = [f"{_SPEAKERS[message.role]}: {_said(message)}\n\n" for message in messages]
+    return "".join([*paragraphs, f"{_SPEAKERS['assistant']}:"])
 
 
 def _said(message: Message) -> str:
@@ -92,7 +92,7 @@ def _is_chat(row: Record) -> bool:
 def _turns(row: Record, index: int, model: LanguageModel) -> Iterator[_Turn]:
     """Yield the messages to measure in a row that is a conversation to this model."""
     if isinstance(row, ChatRow):
-        answers = [at for at, each in enumerate(row.messages) if each.role == "assistant"]
+        answers = [at for at, message in enumerate(row.messages) if message.role == "assistant"]
         for number, at in enumerate(answers, 1):
             if not row.messages[at].is_trained:
                 continue  # the data wants it read and not learnt
@@ -142,8 +142,8 @@ class _Reader:
             return [self._transcribed(turn) for turn in turns]
         encoder = self._encoder
         ends = encoder.end_ids() | set(encoder.text.control_ids.values())
-        found: list[Passage] = []
-        for turn, tokens in zip(turns, encoder.answers([each.chat for each in turns]), strict=True):
+        passages: list[Passage] = []
+        for turn, tokens in zip(turns, encoder.answers([one.chat for one in turns]), strict=True):
             end = len(tokens.ids) - tokens.trained[::-1].index(True)
             start = end
             while start and tokens.trained[start - 1]:
@@ -151,8 +151,8 @@ class _Reader:
             while end > start and tokens.ids[end - 1] in ends:
                 end -= 1
             passage = self._passage(turn, tokens.ids[:start], tokens.ids[start:end])
-            found.append(replace(passage, form="chat"))
-        return found
+            passages.append(replace(passage, form="chat"))
+        return passages
 
     def _transcribed(self, turn: _Turn) -> Passage:
         context = transcript(turn.chat.messages[:-1])

@@ -92,28 +92,28 @@ def encode_prompts(
     dropped: Counter[str] = Counter()
     num_cut = 0
     where = ""
-    for found in _encoded(records, tokenizer, form):
-        where = found.where
-        if isinstance(found, DroppedRow):
+    for prompt in _encoded(records, tokenizer, form):
+        where = prompt.where
+        if isinstance(prompt, DroppedRow):
             dropped["unusable"] += 1
             continue
-        lengths.append(len(found.ids))
-        ids = found.ids
+        lengths.append(len(prompt.ids))
+        ids = prompt.ids
         if limit.is_exceeded(len(ids)):
             limit.refuse(len(ids), where)
             ids = limit.kept(ids, has_bos=ids[0] == tokenizer.bos_token_id)
         if ids is None:
             dropped["too long"] += 1
         else:
-            num_cut += len(ids) < len(found.ids)
-            kept.append(replace(found, ids=ids))
+            num_cut += len(ids) < len(prompt.ids)
+            kept.append(replace(prompt, ids=ids))
     num_rows = len(kept) + dropped.total()
     if not kept and not may_be_none:
         counts = ", ".join(f"{count} {why}" for why, count in dropped.items())
         message = f"none of {num_rows} prompts is left for {limit.max_length} tokens"
         hint = limit.room_hint("prompts") if dropped["too long"] else ""
         raise PosttrainError(where, f"{message}: {counts}", hint)
-    kept_lengths = [len(each.ids) for each in kept]
+    kept_lengths = [len(prompt.ids) for prompt in kept]
     return kept, PromptsReport(
         noun="prompts",
         limit=limit,
@@ -124,7 +124,7 @@ def encode_prompts(
         longest_tokens=max(kept_lengths, default=0),
         lengths=lengths,
         num_dropped_unusable=dropped["unusable"],
-        num_chats=sum(each.is_chat for each in kept),
+        num_chats=sum(prompt.is_chat for prompt in kept),
     )
 
 
@@ -132,8 +132,8 @@ def _encoded(
     records: Iterable[Record], tokenizer: PreTrainedTokenizerBase, form: Form
 ) -> Iterator[EncodedPrompt | DroppedRow]:
     encoder = _PromptEncoder(tokenizer, form)
-    found = iter(records)
-    while batch := list(islice(found, _ROWS_AT_ONCE)):
+    remaining = iter(records)
+    while batch := list(islice(remaining, _ROWS_AT_ONCE)):
         rows = [row for row in batch if isinstance(row, PromptRow)]
         prompts = iter(encoder.encode(rows))
         for row in batch:
@@ -165,7 +165,7 @@ class _PromptEncoder:
         prompts: list[EncodedPrompt] = []
         for row, is_chat in zip(rows, are_chats, strict=True):
             if is_chat:
-                shown, ids = [shown_turn(each) for each in row.messages], next(chat_ids)
+                shown, ids = [shown_turn(message) for message in row.messages], next(chat_ids)
             elif row.ids is None:
                 shown, ids = self._text_of(row), next(text_ids)
             else:

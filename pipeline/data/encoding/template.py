@@ -86,8 +86,8 @@ class ChatTemplate:
             message = f"the chat template did not end within {RENDER_LIMIT_S:g} s"
             raise PosttrainError(where, message, "give another template") from error
         except TEMPLATE_ERRORS as error:
-            said = str(error) or type(error).__name__
-            message = f"the chat template refuses this conversation ({said})"
+            reason = str(error) or type(error).__name__
+            message = f"the chat template refuses this conversation ({reason})"
             hint = "change the data, or name another template with `chat_template:`"
             raise PosttrainError(where, message, hint) from error
         num_given = sum(len(str(message)) for message in messages) + len(settings.tools)

@@ -93,19 +93,19 @@ class TextEncoder:
 
     def encode(self, stretches: Sequence[Stretch]) -> list[list[int]]:
         """The ids of each stretch; none of them is a control token, or it is an error."""
-        distinct = dict.fromkeys((each.text, self._has_prefix(each)) for each in stretches)
+        distinct = dict.fromkeys((stretch.text, self._has_prefix(stretch)) for stretch in stretches)
         prefixed = [text for text, has_prefix in distinct if has_prefix]
-        found = dict(zip(prefixed, self._plain(prefixed), strict=True))
+        ids_by_key = dict(zip(prefixed, self._plain(prefixed), strict=True))
         ids_by_text = {
-            (text, has_prefix): found[text] if has_prefix else self._after_text(text)
+            (text, has_prefix): ids_by_key[text] if has_prefix else self._after_text(text)
             for text, has_prefix in distinct
         }
-        encoded = [ids_by_text[each.text, self._has_prefix(each)] for each in stretches]
-        for each, ids in zip(stretches, encoded, strict=True):
+        encoded = [ids_by_text[stretch.text, self._has_prefix(stretch)] for stretch in stretches]
+        for stretch, ids in zip(stretches, encoded, strict=True):
             if not self._forbidden.isdisjoint(ids):
                 token = self.tokenizer.convert_ids_to_tokens(min(self._forbidden.intersection(ids)))
                 message = f"the tokenizer reads the control token `{token}` out of plain text"
-                raise PosttrainError(each.where, message, "take it out of the text")
+                raise PosttrainError(stretch.where, message, "take it out of the text")
         return encoded
 
     def spells_control_tokens(self, texts: Iterable[str]) -> bool:
@@ -119,7 +119,7 @@ class TextEncoder:
         """
         whole = str(self.tokenizer.decode(list(ids), skip_special_tokens=False))
         controls = set(self.control_ids.values())
-        if len(self._control.findall(whole)) == sum(each in controls for each in ids):
+        if len(self._control.findall(whole)) == sum(number in controls for number in ids):
             return whole
         parts: list[str] = []
         for is_control, run in groupby(ids, key=controls.__contains__):

@@ -22,8 +22,8 @@ HISTORY = "history"
 
 def instruction_turns(row: Row) -> tuple[Message, ...]:
     """Return Alpaca's instruction as a user's turn, with what goes before it."""
-    asked = Message("user", _instruction(row))
-    return with_system(row, (*_history(row), asked))
+    question = Message("user", _instruction(row))
+    return with_system(row, (*_history(row), question))
 
 
 def _instruction(row: Row) -> str:
@@ -48,9 +48,9 @@ def _history(row: Row) -> tuple[Message, ...]:
         field = f"{HISTORY}[{number}]"
         if not isinstance(pair, list) or len(cast("list[Any]", pair)) != 2:
             raise PosttrainError(row.where, f"`{field}` is no pair", hint)
-        asked, answered = (
-            text_of(each, f"{field}[{place}]", row.where)
-            for place, each in enumerate(cast("list[Any]", pair))
+        question, answered = (
+            text_of(text, f"{field}[{place}]", row.where)
+            for place, text in enumerate(cast("list[Any]", pair))
         )
-        turns += [Message("user", asked), Message("assistant", answered)]
+        turns += [Message("user", question), Message("assistant", answered)]
     return tuple(turns)

@@ -37,8 +37,8 @@ def records(
     not_used: NotUsed | None = None,
 ) -> Iterator[Record]:
     """Yield a block's rows, checked, as one of the forms that the stage reads."""
-    found = marked_records(block, places, forms, seed=seed, held_out=held_out, not_used=not_used)
-    return without_repeats(found)
+    marked = marked_records(block, places, forms, seed=seed, held_out=held_out, not_used=not_used)
+    return without_repeats(marked)
 
 
 def marked_records(
@@ -81,8 +81,8 @@ def held_out_texts(block: DataBlock, places: Places, *, at_most: int) -> list[st
     Of a file its held-out part (all of it without `holdout`: it is then evaluated, not trained on);
     of a task, documents of a pass that no training asks for; of a benchmark, its validation rows.
     """
-    found = records(block, places, ("text",), seed=_UNSEEN_SEED, held_out=True)
-    return [record.text for record in islice(found, at_most) if isinstance(record, TextRow)]
+    rows = records(block, places, ("text",), seed=_UNSEEN_SEED, held_out=True)
+    return [record.text for record in islice(rows, at_most) if isinstance(record, TextRow)]
 
 
 def held_out_rows(block: DataBlock, places: Places, *, at_most: int) -> list[Record]:
@@ -91,8 +91,8 @@ def held_out_rows(block: DataBlock, places: Places, *, at_most: int) -> list[Rec
     As `held_out_texts`: of a task documents, of a file its held-out part, or all of it.
     """
     forms: Sequence[DataForm] = READ_FORMS if block.task is None else ("text",)
-    found = records(block, places, forms, seed=_UNSEEN_SEED, held_out=True)
-    return list(islice(found, at_most))
+    rows = records(block, places, forms, seed=_UNSEEN_SEED, held_out=True)
+    return list(islice(rows, at_most))
 
 
 def held_out_asked(block: DataBlock, places: Places, *, at_most: int) -> list[Record]:

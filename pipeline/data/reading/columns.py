@@ -58,8 +58,8 @@ class NotUsed:
 
 def said_of(names: Iterable[str]) -> str:
     """Return how columns that are not used are named behind a source; empty if there are none."""
-    found = ", ".join(names)
-    return f"not used: {found}" if found else ""
+    listed = ", ".join(names)
+    return f"not used: {listed}" if listed else ""
 
 
 def check_meaning(row: Row, form: DataForm) -> None:
@@ -103,15 +103,15 @@ def without_filled(messages: tuple[Message, ...], settings: ChatSettings) -> tup
 
     Of calls in a Parquet file Arrow gives each the arguments of all others.
     """
-    if not settings.tools or not any(each.calls for each in messages):
+    if not settings.tools or not any(message.calls for message in messages):
         return messages
     declared = {
         tool["function"]["name"]: tool["function"].get("parameters", {}).get("properties", {})
         for tool in json.loads(settings.tools)
     }
     return tuple(
-        replace(each, calls=tuple(_without_filled(call, declared) for call in each.calls))
-        for each in messages
+        replace(message, calls=tuple(_without_filled(call, declared) for call in message.calls))
+        for message in messages
     )
 
 
@@ -119,8 +119,8 @@ def _without_filled(call: ToolCall, declared: Mapping[str, Any]) -> ToolCall:
     known = declared.get(call.name)
     if not known or "null" not in call.arguments:
         return call
-    given = json.loads(call.arguments)
-    kept = {key: each for key, each in given.items() if each is not None or key in known}
+    arguments = json.loads(call.arguments)
+    kept = {key: value for key, value in arguments.items() if value is not None or key in known}
     return replace(call, arguments=to_json(kept))
 
 
@@ -128,22 +128,22 @@ def _tools(row: Row) -> str:
     value = row.fields.get(TOOLS)
     if is_nothing(value):
         return ""
-    found = from_json(value, TOOLS, row.where)
-    if is_nothing(found):
+    tools = from_json(value, TOOLS, row.where)
+    if is_nothing(tools):
         return ""
-    if not isinstance(found, list):
-        message = f"`{TOOLS}` is {kind_of(found)}, not a list"
+    if not isinstance(tools, list):
+        message = f"`{TOOLS}` is {kind_of(tools)}, not a list"
         raise PosttrainError(row.where, message, "it is a list of JSON schemas of functions")
-    return to_json([_tool(each, row.where) for each in cast("list[Any]", found)])
+    return to_json([_tool(tool, row.where) for tool in cast("list[Any]", tools)])
 
 
-def _tool(given: Any, where: str) -> dict[str, Any]:
+def _tool(value: Any, where: str) -> dict[str, Any]:
     """Return a tool as servers hand it to a template: {type: function, function: {name, ...}}."""
-    given = from_json(given, TOOLS, where)
-    if not isinstance(given, dict):
-        message = f"`{TOOLS}` holds {kind_of(given)}, not an object"
+    value = from_json(value, TOOLS, where)
+    if not isinstance(value, dict):
+        message = f"`{TOOLS}` holds {kind_of(value)}, not an object"
         raise PosttrainError(where, message, "a tool is the JSON schema of a function")
-    tool = cast("dict[str, Any]", _without_nulls(given))
+    tool = cast("dict[str, Any]", _without_nulls(value))
     inner = tool.get("function", tool)
     if not isinstance(inner, dict) or not isinstance(inner.get(NAME), str):  # pyright: ignore[reportUnknownMemberType]
         message = f"`{TOOLS}` has a function without a `name`"
@@ -155,9 +155,9 @@ def _without_nulls(value: Any) -> Any:
     """Return a value without keys that are null: Arrow gives each object the keys of all others."""
     if isinstance(value, dict):
         fields = cast("dict[str, Any]", value)
-        return {key: _without_nulls(each) for key, each in fields.items() if each is not None}
+        return {key: _without_nulls(inner) for key, inner in fields.items() if inner is not None}
     if isinstance(value, list):
-        return [_without_nulls(each) for each in cast("list[Any]", value)]
+        return [_without_nulls(inner) for inner in cast("list[Any]", value)]
     return value
 
 
@@ -165,11 +165,11 @@ def _variables(row: Row) -> str:
     value = row.fields.get(VARIABLES)
     if is_nothing(value):
         return ""
-    found = from_json(value, VARIABLES, row.where)
-    if not isinstance(found, dict):
-        message = f"`{VARIABLES}` is {kind_of(found)}, not an object"
+    variables = from_json(value, VARIABLES, row.where)
+    if not isinstance(variables, dict):
+        message = f"`{VARIABLES}` is {kind_of(variables)}, not an object"
         raise PosttrainError(row.where, message, "it gives variables of the chat template values")
-    named = cast("dict[str, Any]", _without_nulls(found))
+    named = cast("dict[str, Any]", _without_nulls(variables))
     return to_json(named) if named else ""
 
 

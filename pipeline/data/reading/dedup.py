@@ -86,9 +86,9 @@ def read_marked(
         raise no_rows(block, held_out=held_out)
 
 
-def without_repeats(found: Iterable[Record]) -> Iterator[Record]:
+def without_repeats(rows: Iterable[Record]) -> Iterator[Record]:
     """Yield the records that repeat no earlier one."""
-    return (record for record in found if not is_repeat(record))
+    return (record for record in rows if not is_repeat(record))
 
 
 def is_repeat(record: Record) -> bool:
@@ -133,7 +133,7 @@ class _Near:
 
         shingles = tuple(self._shingles(text) for text in parts(record))
         sketch = RMinHash(_PERMUTATIONS, _SEED)
-        sketch.update([str(each) for each in np.concatenate(shingles).tolist()])
+        sketch.update([str(shingle) for shingle in np.concatenate(shingles).tolist()])
         if any(_are_near(self._kept[number], shingles) for number in self._near.query(sketch)):
             return True
         self._near.insert(len(self._kept), sketch)
@@ -150,11 +150,11 @@ class _Near:
         return np.unique(ngram_keys(np.array(ids, dtype=np.uint64), _SHINGLE_WORDS))
 
 
-def _are_near(one: Shingles, other: Shingles) -> bool:
+def _are_near(left: Shingles, right: Shingles) -> bool:
     """Return whether each part of two records is nearly the same."""
-    if len(one) != len(other):
+    if len(left) != len(right):
         return False
-    for ours, theirs in zip(one, other, strict=True):
+    for ours, theirs in zip(left, right, strict=True):
         shared = len(np.intersect1d(ours, theirs, assume_unique=True))
         if shared < SIMILARITY * (len(ours) + len(theirs) - shared):
             return False

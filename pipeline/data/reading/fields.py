@@ -18,8 +18,8 @@ def text_of(value: Any, field: str, where: str, *, may_be_blank: bool = False) -
     if not isinstance(value, str):
         raise PosttrainError(where, f"`{field}` is {kind_of(value)}, not text", DROP)
     if not may_be_blank and not value.strip():
-        said = "only white space" if value else "empty"
-        raise PosttrainError(where, f"`{field}` is {said}", "fill it or drop the row")
+        content = "only white space" if value else "empty"
+        raise PosttrainError(where, f"`{field}` is {content}", "fill it or drop the row")
     if not value.isascii():
         try:
             value.encode()

@@ -47,7 +47,7 @@ from pipeline.data.reading.records import (
     Record,
     TextRow,
 )
-from pipeline.data.reading.sources import Asked, rows
+from pipeline.data.reading.sources import RowKind, rows
 from pipeline.errors import PosttrainError, closest
 
 __all__ = [
@@ -98,38 +98,40 @@ def read(
     shows_chosen = block.form == "preference" and "chat" in forms and "preference" not in forms
     if shows_chosen:  # asked for, too: the better response is a demonstration
         forms = ("preference",)
-    asked: Asked = "demonstrations"
-    wanted: Sequence[DataForm] = forms
+    kind: RowKind = "demonstrations"
+    expected: Sequence[DataForm] = forms
     if block.task is not None and block.form is not None:
-        wanted = (block.form,)
-    if len(wanted) == 1:
-        asked = _ASKED_OF_TASKS.get(wanted[0], asked)
-    if block.task is not None and asked == "documents" and "text" not in forms:
+        expected = (block.form,)
+    if len(expected) == 1:
+        kind = _ROW_KIND_BY_FORM.get(expected[0], kind)
+    if block.task is not None and kind == "documents" and "text" not in forms:
         message = "`form: text` is not what this stage reads"
         raise PosttrainError(block.label, message, f"it reads {_either(forms)}")
-    found = _shown(rows(block, places, task, asked=asked, seed=seed, held_out=held_out), on_row)
+    rows_read = _shown(rows(block, places, task, kind=kind, seed=seed, held_out=held_out), on_row)
     if block.task is not None:
-        return (_sourced(_TASK_READERS[asked](row), block) for row in found)
-    made = records(found, block, forms, not_used)
+        return (_sourced(_TASK_READERS[kind](row), block) for row in rows_read)
+    made = records(rows_read, block, forms, not_used)
     return map(_chosen, made) if shows_chosen else made
 
 
 def records(
-    found: Iterable[Row],
+    rows: Iterable[Row],
     block: DataBlock,
     forms: Sequence[DataForm],
     not_used: NotUsed | None = None,
 ) -> Iterator[Record]:
     """Yield rows as checked records of the form that the first row's columns show."""
     layout: _Layout | None = None
-    for row in found:
+    for row in rows:
         renamed = _renamed(row, block.columns)
         if layout is None:
             layout = _detected(renamed, block, forms)
         missing = [name for name in layout.columns if name not in renamed.fields]
         if missing:
             message = f"no column `{missing[0]}`, which the first row has"
-            others = [each.form for each in _layouts(forms) if _fits(each, renamed.fields)]
+            others = [
+                candidate.form for candidate in _layouts(forms) if _fits(candidate, renamed.fields)
+            ]
             others = [form for form in others if form != layout.form]
             hint = f"one source has one form, and this row is {others[0]}" if others else ""
             raise PosttrainError(row.where, message, hint or names_found("columns", renamed.fields))
@@ -141,8 +143,8 @@ def records(
         yield _sourced(record, block)
 
 
-def _shown(found: Iterable[Row], on_row: Callable[[Row], None]) -> Iterator[Row]:
-    for row in found:
+def _shown(rows: Iterable[Row], on_row: Callable[[Row], None]) -> Iterator[Row]:
+    for row in rows:
         on_row(row)
         yield row
 
@@ -177,7 +179,9 @@ def _check_surroundings(row: Row, record: Record, layout: _Layout) -> None:
         if not is_nothing(row.fields.get(name)):
             message = f"`{name}` belongs to a chat, and `{layout.columns[0]}` is a text to go on"
             ours = {"prompt": "instruction", "completion": "output"}
-            renamed = ", ".join(f"{ours[each]}: {each}" for each in layout.columns if each in ours)
+            renamed = ", ".join(
+                f"{ours[column]}: {column}" for column in layout.columns if column in ours
+            )
             raise PosttrainError(
                 row.where, message, f"`columns: {{{renamed}}}` makes a chat of it; or take it out"
             )
@@ -214,13 +218,15 @@ def _detected(row: Row, block: DataBlock, forms: Sequence[DataForm]) -> _Layout:
     if block.form is not None and block.form not in forms:
         message = f"form `{block.form}` is not what this stage reads"
         raise PosttrainError(block.label, message, f"it reads {_either(forms)}")
-    layouts, wanted = _layouts(forms), [block.form] if block.form else forms
-    allowed = [each for each in layouts if each.form in wanted]
-    fitting = [each for each in allowed if _fits(each, row.fields)]
-    mapped = [each for each in fitting if set(each.columns) & set(block.columns)]
-    fitting = [each for each in mapped or fitting if block.form or not _is_part(each, row.fields)]
-    if len({each.form for each in fitting}) > 1:
-        message = f"the columns fit {_either([each.form for each in fitting])}"
+    layouts, expected = _layouts(forms), [block.form] if block.form else forms
+    allowed = [layout for layout in layouts if layout.form in expected]
+    fitting = [layout for layout in allowed if _fits(layout, row.fields)]
+    mapped = [layout for layout in fitting if set(layout.columns) & set(block.columns)]
+    fitting = [
+        layout for layout in mapped or fitting if block.form or not _is_part(layout, row.fields)
+    ]
+    if len({layout.form for layout in fitting}) > 1:
+        message = f"the columns fit {_either([layout.form for layout in fitting])}"
         raise PosttrainError(row.where, message, "say which with `form:`")
     if fitting:
         return fitting[0]
@@ -235,16 +241,18 @@ def _is_part(layout: _Layout, fields: dict[str, Any]) -> bool:
     Prompts are part of other forms by their nature.
     """
     return layout.form != "prompt" and any(
-        each.form != layout.form and _fits(each, fields) and set(layout.columns) < set(each.columns)
-        for each in _LAYOUTS
+        larger.form != layout.form
+        and _fits(larger, fields)
+        and set(layout.columns) < set(larger.columns)
+        for larger in _LAYOUTS
     )
 
 
 def _what_would_fit(row: Row, allowed: Sequence[_Layout]) -> str:
-    fitting = [each for each in _LAYOUTS if _fits(each, row.fields)]
-    elsewhere = [each.form for each in fitting if not _is_part(each, row.fields)]
+    fitting = [candidate for candidate in _LAYOUTS if _fits(candidate, row.fields)]
+    elsewhere = [candidate.form for candidate in fitting if not _is_part(candidate, row.fields)]
     if elsewhere and allowed[0].form != "prompt":
-        reads = _either([each.form for each in allowed])
+        reads = _either([candidate.form for candidate in allowed])
         return f"this is the form {elsewhere[0]}; the stage reads {reads}"
     for layout in allowed:
         for name in layout.columns:
@@ -252,8 +260,8 @@ def _what_would_fit(row: Row, allowed: Sequence[_Layout]) -> str:
             if name not in row.fields and near:
                 theirs = near.split("`")[1]
                 return f"is `{theirs}` the `{name}`? then write `columns: {{{name}: {theirs}}}`"
-    wanted = " or ".join("+".join(each.columns) for each in allowed)
-    return f"wanted: {wanted}; `columns: {{OURS: THEIRS}}` renames"
+    columns = " or ".join("+".join(candidate.columns) for candidate in allowed)
+    return f"wanted: {columns}; `columns: {{OURS: THEIRS}}` renames"
 
 
 def _either(names: Sequence[str]) -> str:
@@ -276,10 +284,10 @@ def _prompt_completion_row(row: Row) -> PromptCompletionRow | ChatRow:
 
 def _turns_row(row: Row) -> ChatRow:
     """A conversation in two lists (TRL's conversational form), of which the second is learnt."""
-    asked = turns_of(row.fields["prompt"], "prompt", row.where, ROLE_CONTENT)
-    given = turns_of(row.fields["completion"], "completion", row.where, ROLE_CONTENT)
-    asked = tuple(replace(each, is_trained=False) for each in asked)
-    return _as_chat(row, (*asked, *given), "completion")
+    prompt = turns_of(row.fields["prompt"], "prompt", row.where, ROLE_CONTENT)
+    completion = turns_of(row.fields["completion"], "completion", row.where, ROLE_CONTENT)
+    prompt = tuple(replace(message, is_trained=False) for message in prompt)
+    return _as_chat(row, (*prompt, *completion), "completion")
 
 
 def _instruction_row(row: Row) -> ChatRow:
@@ -302,7 +310,7 @@ def _demonstration_row(row: Row) -> ChatRow:
         text_of(row.fields[name], name, row.where, may_be_blank=True)
         for name in ("document", "continuation")
     ]
-    text = (texts[0], texts[1]) if all(each.strip() for each in texts) else None
+    text = (texts[0], texts[1]) if all(part.strip() for part in texts) else None
     return ChatRow(row.where, _messages_row(row).messages, text)
 
 
@@ -311,14 +319,14 @@ def _chat_row(row: Row, column: str, style: MessageStyle) -> ChatRow:
 
 
 def _as_chat(row: Row, turns: tuple[Message, ...], column: str) -> ChatRow:
-    if all(each.role != "assistant" for each in turns):
+    if all(turn.role != "assistant" for turn in turns):
         message = f"`{column}` has no assistant turn"
         raise PosttrainError(row.where, message, "there is nothing to learn from it; drop the row")
     if turns[-1].role != "assistant":
         message = f"`{column}` ends with a {turns[-1].role} turn"
         hint = "the last turn is the assistant's; cut the rest off"
         raise PosttrainError(row.where, message, hint)
-    if not any(each.role == "assistant" and each.is_trained for each in turns):
+    if not any(turn.role == "assistant" and turn.is_trained for turn in turns):
         message = f"no assistant turn of `{column}` is to be trained on"
         raise PosttrainError(row.where, message, "there is nothing to learn from it; drop the row")
     settings = settings_of(row)
@@ -353,12 +361,12 @@ _PROMPT_LAYOUTS = (
     _Layout("prompt", ("instruction",), prompts.instruction_row),
     _Layout("prompt", ("input_ids",), prompts.ids_row),
 )
-_ASKED_OF_TASKS: dict[DataForm, Asked] = {
+_ROW_KIND_BY_FORM: dict[DataForm, RowKind] = {
     "text": "documents",
     "preference": "preferences",
     "prompt": "prompts",
 }
-_TASK_READERS: dict[Asked, Callable[[Row], Record]] = {
+_TASK_READERS: dict[RowKind, Callable[[Row], Record]] = {
     "documents": _text_row,
     "demonstrations": _demonstration_row,
     "preferences": preferences.task_row,

@@ -23,8 +23,8 @@ def is_held_out(fields: Mapping[str, Any], share: float, columns: Mapping[str, s
     """
     renamed = {ours: fields[theirs] for ours, theirs in columns.items() if theirs in fields}
     others = {key: value for key, value in fields.items() if key not in columns.values()}
-    asked = _asked({**others, **renamed})
-    return int.from_bytes(row_digest(fields if asked is None else asked)[:8]) / 2**64 < share
+    question = _asked({**others, **renamed})
+    return int.from_bytes(row_digest(fields if question is None else question)[:8]) / 2**64 < share
 
 
 def row_digest(fields: Mapping[str, Any]) -> bytes:

@@ -26,7 +26,7 @@ def hub_rows(name: str, subset: str | None, split: str, revision: str | None) ->
     with hub_errors(name):
         loaded = load_dataset(name, subset, split=split, revision=revision)
     assert isinstance(loaded, Dataset)
-    _check_revision(name, revision, [each["filename"] for each in loaded.cache_files])
+    _check_revision(name, revision, [cached["filename"] for cached in loaded.cache_files])
     for number, fields in enumerate(loaded, 1):
         yield Row(f"{name}#{number}", cast("dict[str, Any]", fields))
 

@@ -77,7 +77,7 @@ def turns_of(
     turns = cast("list[Any]", turns)
     if not turns:
         raise PosttrainError(where, f"`{column}` is an empty list", "drop the row")
-    found = tuple(
+    messages = tuple(
         message_of(
             turn,
             f"{column}[{number}]",
@@ -87,13 +87,13 @@ def turns_of(
         )
         for number, turn in enumerate(turns)
     )
-    systems = [number for number, each in enumerate(found) if each.role == "system"]
+    systems = [number for number, message in enumerate(messages) if message.role == "system"]
     if len(systems) > 1:
         raise PosttrainError(where, f"`{column}` has {len(systems)} system turns", "join them")
     if systems and systems[0] != 0:
         message = f"`{column}[{systems[0]}]` is a system turn"
         raise PosttrainError(where, message, "a system turn comes first")
-    return found
+    return messages
 
 
 def message_of(
@@ -118,8 +118,8 @@ def message_of(
         raise PosttrainError(where, f"`{field}` has the unknown role `{name:.40}`", hint)
     role = style.roles[name]
     if role == _CALL:
-        said = from_json(turn[of_content], f"{field}.{of_content}", where)
-        calls = _called(said if isinstance(said, list) else [said], field, where)
+        raw = from_json(turn[of_content], f"{field}.{of_content}", where)
+        calls = _called(raw if isinstance(raw, list) else [raw], field, where)
         return Message("assistant", "", calls=calls, is_trained=_is_trained(turn, field, where))
     if calls and role != "assistant":
         raise PosttrainError(where, f"`{field}` is a {role} turn that calls a tool", DROP)
@@ -157,10 +157,10 @@ def _content(value: Any, field: str, where: str, *, may_be_none: bool) -> Any:
 
 def _reasoning(turn: Mapping[str, Any], field: str, where: str) -> str:
     """What the assistant thinks, under any of its names."""
-    said = {key: turn[key] for key in _REASONING if not is_nothing(turn.get(key))}
-    texts = {text_of(value, f"{field}.{key}", where) for key, value in said.items()}
+    reasoning = {key: turn[key] for key in _REASONING if not is_nothing(turn.get(key))}
+    texts = {text_of(value, f"{field}.{key}", where) for key, value in reasoning.items()}
     if len(texts) > 1:
-        message = f"`{field}` has {' and '.join(f'`{key}`' for key in said)}, and they differ"
+        message = f"`{field}` has {' and '.join(f'`{key}`' for key in reasoning)}, and they differ"
         raise PosttrainError(where, message, "keep one of them")
     return next(iter(texts), "")
 
@@ -184,21 +184,21 @@ def _calls(turn: Mapping[str, Any], field: str, where: str) -> tuple[ToolCall, .
     for key in ("tool_calls", "function_call"):
         if is_nothing(turn.get(key)):
             continue
-        found = from_json(turn[key], f"{field}.{key}", where)
-        found = found if isinstance(found, list) else [found]
-        return _called(cast("list[Any]", found), f"{field}.{key}", where)
+        calls = from_json(turn[key], f"{field}.{key}", where)
+        calls = calls if isinstance(calls, list) else [calls]
+        return _called(cast("list[Any]", calls), f"{field}.{key}", where)
     return ()
 
 
-def _called(given: list[Any], field: str, where: str) -> tuple[ToolCall, ...]:
-    return tuple(_call(each, field, where) for each in given)
+def _called(calls: list[Any], field: str, where: str) -> tuple[ToolCall, ...]:
+    return tuple(_call(call, field, where) for call in calls)
 
 
-def _call(given: Any, field: str, where: str) -> ToolCall:
+def _call(value: Any, field: str, where: str) -> ToolCall:
     hint = "a call is {name, arguments}, alone or as `function`"
-    if not isinstance(given, dict):
-        raise PosttrainError(where, f"`{field}` is {kind_of(given)}, not a call", hint)
-    outer = cast("dict[str, Any]", given)
+    if not isinstance(value, dict):
+        raise PosttrainError(where, f"`{field}` is {kind_of(value)}, not a call", hint)
+    outer = cast("dict[str, Any]", value)
     inner = outer.get("function") or outer
     if not isinstance(inner, dict):
         raise PosttrainError(where, f"`{field}.function` is {kind_of(inner)}, not an object", hint)

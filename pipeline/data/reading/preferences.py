@@ -46,7 +46,7 @@ def prompt_row(row: Row) -> Pair:
     if isinstance(prompt, str) and isinstance(chosen, str) and isinstance(rejected, str):
         prompt = text_of(prompt, "prompt", row.where)
         answers = _responses(row, ROLE_CONTENT)
-        return _pair(row, (), answers, (prompt, *(each.content for each in answers)))
+        return _pair(row, (), answers, (prompt, *(answer.content for answer in answers)))
     if isinstance(prompt, list):
         messages = turns_of(prompt, "prompt", row.where, ROLE_CONTENT)
     elif _is_conversation(chosen) and _is_conversation(rejected):
@@ -92,7 +92,7 @@ def task_row(row: Row) -> Pair:
     prompt = text_of(row.fields["prompt"], "prompt", row.where)
     answers = _responses(row, ROLE_CONTENT)
     flaw = text_of(row.fields["flaw"], "flaw", row.where, may_be_blank=True)
-    text = (prompt, *(f" {each.content}" for each in answers))
+    text = (prompt, *(f" {answer.content}" for answer in answers))
     return _pair(row, (Message("user", prompt),), answers, text, flaw=flaw)
 
 
@@ -106,9 +106,9 @@ def _implicit_row(row: Row) -> Pair:
             message = f"`{name}` ends with a {turns[-1].role} turn"
             raise PosttrainError(row.where, message, "its last turn is the assistant's")
     *prompt, last_chosen = chosen
-    *other, last_rejected = rejected
-    if prompt != other:
-        pairs = enumerate(zip(prompt, other, strict=False), 1)
+    *earlier, last_rejected = rejected
+    if prompt != earlier:
+        pairs = enumerate(zip(prompt, earlier, strict=False), 1)
         turn = next((number for number, (a, b) in pairs if a != b), min(len(chosen), len(rejected)))
         message = f"`chosen` and `rejected` differ in turn {turn} already"
         raise PosttrainError(row.where, message, "all but the last turn is their prompt: the same")
@@ -121,7 +121,7 @@ def _implicit_row(row: Row) -> Pair:
 
 def _transcript_row(row: Row) -> Pair:
     starts: list[str] = []
-    said: list[str] = []
+    labels: list[str] = []
     _numbers(row)  # of a wrong type, they are an error in a row that is dropped too
     for name in ("chosen", "rejected"):
         transcript = text_of(row.fields[name], name, row.where)
@@ -129,11 +129,11 @@ def _transcript_row(row: Row) -> Pair:
         if not mark or _HUMAN in answer:
             return DroppedRow(row.where, "the last turn is not the assistant's")
         starts.append(start + mark)
-        said.append(answer.strip())
+        labels.append(answer.strip())
     if starts[0] != starts[1]:
         return DroppedRow(row.where, "the prompts differ")
-    start, (chosen, rejected) = starts[0], said
-    turns = [each.strip() for each in _SPEAKER.split(start)[1:-1]]
+    start, (chosen, rejected) = starts[0], labels
+    turns = [part.strip() for part in _SPEAKER.split(start)[1:-1]]
     speakers = _SPEAKER.findall(start)
     if speakers != [(_HUMAN, _ASSISTANT)[number % 2] for number in range(len(speakers))]:
         return DroppedRow(row.where, "the turns do not alternate")
@@ -149,7 +149,7 @@ def _transcript_row(row: Row) -> Pair:
 
 def _responses(row: Row, style: MessageStyle) -> tuple[Message, Message]:
     """Both responses: of a text, a message or a list of one message of the assistant's."""
-    said: list[Message] = []
+    messages: list[Message] = []
     for name in ("chosen", "rejected"):
         value = row.fields[name]
         if isinstance(value, list):
@@ -161,14 +161,14 @@ def _responses(row: Row, style: MessageStyle) -> tuple[Message, Message]:
             value = turns[0]
         if isinstance(value, str):
             content = text_of(value, name, row.where, may_be_blank=True)
-            said.append(Message("assistant", content))
+            messages.append(Message("assistant", content))
             continue
-        found = message_of(value, name, row.where, style, may_be_blank=True)
-        if found.role != "assistant":
-            message = f"`{name}` is a {found.role} turn"
+        read = message_of(value, name, row.where, style, may_be_blank=True)
+        if read.role != "assistant":
+            message = f"`{name}` is a {read.role} turn"
             raise PosttrainError(row.where, message, "it is the assistant's")
-        said.append(found)
-    return said[0], said[1]
+        messages.append(read)
+    return messages[0], messages[1]
 
 
 def _pair(
@@ -182,13 +182,13 @@ def _pair(
     margin, probability = _numbers(row)
     chosen, rejected = answers
     why: DropReason | None = None
-    if any(not each.content.strip() and not each.calls for each in answers):
+    if any(not answer.content.strip() and not answer.calls for answer in answers):
         why = "a response is empty"
     elif chosen == rejected:
         why = EQUAL
     if why is not None:
         return DroppedRow(row.where, why)
-    is_text_alone = not any(each.calls or each.reasoning for each in answers)
+    is_text_alone = not any(answer.calls or answer.reasoning for answer in answers)
     return PreferenceRow(
         row.where,
         with_system(row, prompt) if prompt else (),

@@ -65,11 +65,11 @@ def ids_row(row: Row) -> PromptRow:
     """Read `input_ids`."""
     value = row.fields["input_ids"]
     if not isinstance(value, list) or not value:
-        said = "an empty list" if value == [] else f"{kind_of(value)}, not a list"
-        raise PosttrainError(row.where, f"`input_ids` is {said}", "it is a list of token ids")
-    for number, each in enumerate(cast("list[Any]", value)):
-        if isinstance(each, bool) or not isinstance(each, int) or each < 0:
-            message = f"`input_ids[{number}]` is {each!r:.40}, not a token id"
+        stated = "an empty list" if value == [] else f"{kind_of(value)}, not a list"
+        raise PosttrainError(row.where, f"`input_ids` is {stated}", "it is a list of token ids")
+    for number, token_id in enumerate(cast("list[Any]", value)):
+        if isinstance(token_id, bool) or not isinstance(token_id, int) or token_id < 0:
+            message = f"`input_ids[{number}]` is {token_id!r:.40}, not a token id"
             raise PosttrainError(row.where, message, "a token id is a whole number from 0")
     ids = tuple(cast("list[int]", value))
     return PromptRow(row.where, (), None, _others(row), ids)

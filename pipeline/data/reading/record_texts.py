@@ -73,4 +73,4 @@ def _prompt(record: PreferenceRow | PromptRow) -> list[str]:
 
 
 def _contents(messages: Sequence[Message]) -> list[str]:
-    return ["\n".join(each.texts[1:]) for each in messages if each.role != "system"]
+    return ["\n".join(message.texts[1:]) for message in messages if message.role != "system"]

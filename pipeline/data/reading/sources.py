@@ -20,9 +20,9 @@ from pipeline.data.reading.hub import hub_rows
 from pipeline.errors import PosttrainError, closest
 from pipeline.files.text_files import TEXT_ENDINGS, ending, file_documents, file_text
 
-__all__ = ["ROWS_PER_TASK", "Asked", "Row", "rows", "sha256"]
+__all__ = ["ROWS_PER_TASK", "Row", "RowKind", "rows", "sha256"]
 
-Asked = Literal["documents", "demonstrations", "preferences", "prompts"]
+RowKind = Literal["documents", "demonstrations", "preferences", "prompts"]
 
 # A generated task has no end of its own; a data block that says no `rows` gets this many of it.
 ROWS_PER_TASK = 2_000
@@ -33,13 +33,13 @@ def rows(
     places: Places,
     task: Task | None = None,
     *,
-    asked: Asked = "demonstrations",
+    kind: RowKind = "demonstrations",
     seed: int = 0,
     held_out: bool = False,
 ) -> Iterator[Row]:
     """Yield the rows of a source, in its own order; never none: an error instead.
 
-    task: the task that `block.task` names; `asked` and `seed` say what of it is wanted: one pass of
+    task: the task that `block.task` names; `kind` and `seed` say what of it is read: one pass of
         pre-training documents, or the demonstrations, preference pairs or RL prompts of a split.
     held_out: True where a stage evaluates: with `holdout`, the share that training never sees
         instead of the rest. It is chosen by the hash of a row, so equal rows fall on one side; of a
@@ -50,19 +50,19 @@ def rows(
     if block.task is not None:
         if task is None:
             raise ValueError(f"`task: {block.task}` was not looked up")
-        if asked != "documents" and limit is None and not isinstance(task, BenchmarkTask):
+        if kind != "documents" and limit is None and not isinstance(task, BenchmarkTask):
             limit = ROWS_PER_TASK
-        found = _task_rows(block, task, asked, seed, held_out=held_out)
+        source_rows = _task_rows(block, task, kind, seed, held_out=held_out)
     elif block.file is not None:
-        found = _file_source(block, places, held_out=held_out)
+        source_rows = _file_source(block, places, held_out=held_out)
     else:
-        found = _hub_source(block, places, held_out=held_out)
+        source_rows = _hub_source(block, places, held_out=held_out)
     is_empty = True
-    for row in islice(found, limit):
+    for row in islice(source_rows, limit):
         is_empty = False
         yield row
     if is_empty:
-        if asked == "preferences" and block.task is not None:
+        if kind == "preferences" and block.task is not None:
             message = "the task has no preference pairs"
             raise PosttrainError(block.label, message, "name data that has some")
         raise no_rows(block, held_out=held_out)
@@ -76,7 +76,7 @@ def no_rows(block: DataBlock, *, held_out: bool) -> PosttrainError:
 
 
 def _task_rows(
-    block: DataBlock, task: Task, asked: Asked, seed: int, *, held_out: bool
+    block: DataBlock, task: Task, kind: RowKind, seed: int, *, held_out: bool
 ) -> Iterator[Row]:
     where = f"task:{task.name}"
     split = block.split or ("validation" if held_out else "train")
@@ -87,12 +87,12 @@ def _task_rows(
     if split not in ("train", "validation"):
         hint = closest(split, ("train", "validation")) or "a task has train and validation"
         raise PosttrainError(where, f"unknown split `{split}`", hint)
-    if isinstance(task, BenchmarkTask) and asked == "documents":
-        found = ({"text": text} for text in _benchmark_texts(task, split, seed))
+    if isinstance(task, BenchmarkTask) and kind == "documents":
+        rows_of_task = ({"text": text} for text in _benchmark_texts(task, split, seed))
     else:
-        found = _task_fields(task, asked, cast("Split", split), seed)
+        rows_of_task = _task_fields(task, kind, cast("Split", split), seed)
     try:
-        for number, fields in enumerate(found, 1):
+        for number, fields in enumerate(rows_of_task, 1):
             yield Row(f"{where}#{number}", fields)
     except RowsError as error:
         raise PosttrainError(block.label, str(error)) from error
@@ -103,14 +103,14 @@ def _benchmark_texts(task: BenchmarkTask, split: str, seed: int) -> Iterator[str
     yield from task.documents(seed) if split == "train" else task.texts("validation")
 
 
-def _task_fields(task: Task, asked: Asked, split: Split, seed: int) -> Iterator[dict[str, Any]]:
-    if asked == "documents":
+def _task_fields(task: Task, kind: RowKind, split: Split, seed: int) -> Iterator[dict[str, Any]]:
+    if kind == "documents":
         for text in task.documents(seed):
             yield {"text": text}
-    elif asked == "preferences":
+    elif kind == "preferences":
         for pair in task.preference_pairs(split):
             yield asdict(pair)
-    elif asked == "prompts":
+    elif kind == "prompts":
         for prompt in task.rl_prompts(split):
             yield asdict(prompt)
     else:
@@ -136,13 +136,13 @@ def _file_source(block: DataBlock, places: Places, *, held_out: bool) -> Iterato
     if is_text and block.separator is None:
         return _one_document(block, path, held_out=held_out)
     if block.separator is not None:
-        found = _documents(path, block.separator, name)
+        rows = _documents(path, block.separator, name)
     else:
-        found = file_rows(path, name)
+        rows = file_rows(path, name)
     share = block.holdout
     if share is None:
-        return found
-    return (row for row in found if is_held_out(row.fields, share, block.columns) == held_out)
+        return rows
+    return (row for row in rows if is_held_out(row.fields, share, block.columns) == held_out)
 
 
 def _documents(path: Path, separator: str, name: str) -> Iterator[Row]:
@@ -178,9 +178,9 @@ def _cut(text: str, share: float) -> int:
     for mark in ("\n\n", "\n", " "):
         before = text.rfind(mark, goal - reach, goal)
         after = text.find(mark, goal, goal + reach)
-        found = [at + len(mark) for at in (before, after) if at >= 0]
-        if found:
-            return min(found, key=lambda at: abs(at - goal))
+        ends = [at + len(mark) for at in (before, after) if at >= 0]
+        if ends:
+            return min(ends, key=lambda at: abs(at - goal))
     return goal
 
 

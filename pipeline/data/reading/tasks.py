@@ -50,8 +50,8 @@ class HubRows:
 
     def __call__(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
         """Yield the rows with their places."""
-        found = hub_rows(self.id, self.subset, self.split, self.revision or self.commit)
-        return ((row.where, row.fields) for row in found)
+        hub_source = hub_rows(self.id, self.subset, self.split, self.revision or self.commit)
+        return ((row.where, row.fields) for row in hub_source)
 
 
 def load_task(name: str, places: Places) -> Task:
@@ -97,16 +97,16 @@ def task_rows(name: str, places: Places) -> dict[Split, FileRows | HubRows]:
     if plain not in tasks.BENCHMARKS:
         return {}
     kind = tasks.benchmark_class(plain)
-    given = {key: _text(plain, key, settings[key]) for key in PLACES if key in settings}
-    if "file" in given:
-        if "test" in given:
+    texts = {key: _text(plain, key, settings[key]) for key in PLACES if key in settings}
+    if "file" in texts:
+        if "test" in texts:
             raise ValueError(f"task `{plain}`: `file` is another name for `test`; give one of them")
-        given["test"] = given.pop("file")
-    revision = given.pop("revision", None)
-    if given and revision is not None:
+        texts["test"] = texts.pop("file")
+    revision = texts.pop("revision", None)
+    if texts and revision is not None:
         raise ValueError(f"task `{plain}`: `revision` is of the hub, not of files; leave it out")
-    if given:
-        files = {key: FileRows(text, places.file(text)) for key, text in given.items()}
+    if texts:
+        files = {key: FileRows(text, places.file(text)) for key, text in texts.items()}
         whole = files.get("test") if kind.is_one_file else None
         return {split: file for split in _SPLITS if (file := files.get(split, whole)) is not None}
     if not kind.hub:
@@ -153,6 +153,6 @@ def check_task(name: str, places: Places) -> str:
 
 def _text(task: str, key: str, value: tasks.Setting) -> str:
     if not isinstance(value, str):
-        said = "a revision of the hub" if key == "revision" else "a file"
-        raise ValueError(f"task `{task}`: `{key}={value}` is not {said}")  # noqa: TRY004
+        what = "a revision of the hub" if key == "revision" else "a file"
+        raise ValueError(f"task `{task}`: `{key}={value}` is not {what}")  # noqa: TRY004
     return value

@@ -72,7 +72,7 @@ def evaluated(
     reads_hub: False to leave out what lies there. may_miss: go on without what cannot be read;
     else PosttrainError.
     """
-    found: dict[tuple[str, str], Item] = {}
+    item_by_key: dict[tuple[str, str], Item] = {}
     missing: dict[str, None] = {}
     for evaluation in evaluations:
         for name in evaluation.harness:
@@ -83,7 +83,7 @@ def evaluated(
                     missing[f"{source.label}: it is on the hub"] = None
                     continue
                 for item in source.items(evaluation, places):
-                    found.setdefault((item.source, item.name), item)
+                    item_by_key.setdefault((item.source, item.name), item)
             except (RowsError, ValueError) as error:
                 if not may_miss:
                     raise PosttrainError(source.label, str(error)) from error
@@ -92,7 +92,7 @@ def evaluated(
                 if not may_miss:
                     raise
                 missing[f"{source.label}: {error}"] = None
-    return Evaluated(tuple(found.values()), tuple(missing))
+    return Evaluated(tuple(item_by_key.values()), tuple(missing))
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ class _Source:
         """Whether its rows have to be fetched."""
         if self.task_name is None:
             return self.block is not None and self.block.hub is not None
-        return any(isinstance(each, HubRows) for each in task_rows(self.task_name, places).values())
+        return any(isinstance(rows, HubRows) for rows in task_rows(self.task_name, places).values())
 
     def items(self, evaluation: Evaluation, places: Places) -> Iterator[Item]:
         """Yield its items, as many as are asked."""
@@ -127,12 +127,12 @@ class _Source:
 
 
 def _sources(evaluation: Evaluation, *, generated: bool) -> Iterator[_Source]:
-    found = [
+    sources = [
         *(_Source(task=name) for name in evaluation.tasks),
         *(_Source(block=block) for block in evaluation.texts),
         *(_Source(block=block, are_prompts=True) for block in evaluation.prompts),
     ]
-    for source in found:
+    for source in sources:
         name = source.task_name
         if generated or name is None or parse(name)[0] not in BUILT_IN:
             yield source
@@ -157,9 +157,9 @@ def _rows(block: DataBlock, limit: int, places: Places, *, are_prompts: bool) ->
 
 def _ways(record: Record) -> tuple[str, ...]:
     """Return what of a record is looked for: all of it, of a pair with either answer."""
-    said = turns(record)
+    texts = turns(record)
     if isinstance(record, PreferenceRow):
-        *prompt, chosen, rejected = said
+        *prompt, chosen, rejected = texts
         return "\n\n".join([*prompt, chosen]), "\n\n".join([*prompt, rejected])
-    whole = "\n\n".join(said)
+    whole = "\n\n".join(texts)
     return (whole,) if whole.strip() else ()

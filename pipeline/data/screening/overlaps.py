@@ -94,7 +94,7 @@ class Overlaps:
 
         Many rows at once are much faster.
         """
-        found: list[dict[int, Overlap]] = [{} for _ in rows]
+        overlaps_by_row: list[dict[int, Overlap]] = [{} for _ in rows]
         words: list[str] = []
         starts: list[int] = []
         for number, texts in enumerate(rows):
@@ -102,16 +102,18 @@ class Overlaps:
             for text in texts:
                 here = words_of(text)
                 words += here
-                found[number].update(self._are_whole(text, here))
+                overlaps_by_row[number].update(self._are_whole(text, here))
             if len(texts) > 1:
-                found[number].update(self._are_whole("\n".join(texts), words[starts[-1] :]))
+                overlaps_by_row[number].update(
+                    self._are_whole("\n".join(texts), words[starts[-1] :])
+                )
             words.append("")  # no word: no n-gram goes over the end of a row
         ids = np.fromiter(map(self._ids.get, words, repeat(0)), np.uint64, len(words))
         for number, item, share in self._within(ids, np.array(starts, dtype=np.int64)):
-            known = found[number].get(item)
+            known = overlaps_by_row[number].get(item)
             if known is None or known.share < share:
-                found[number][item] = Overlap(item, share)
-        return [list(each.values()) for each in found]
+                overlaps_by_row[number][item] = Overlap(item, share)
+        return [list(overlaps.values()) for overlaps in overlaps_by_row]
 
     def _are_whole(self, text: str, words: Sequence[str]) -> dict[int, Overlap]:
         """Return the items that are the whole of a text; of a longer one they are found in it."""
@@ -141,7 +143,7 @@ class Overlaps:
         words = {passage.item: set[int]() for passage in self._passages}
         for passage in self._passages:
             words[passage.item].update(passage.ids)
-        spread = Counter(one for said in words.values() for one in said)
+        spread = Counter(one for ids in words.values() for one in ids)
         return {one: math.log1p(len(words) / count) for one, count in spread.items()}
 
     def _build(self) -> None:
@@ -152,10 +154,10 @@ class Overlaps:
             [np.zeros(0, np.int64)],
         )
         for number, passage in enumerate(self._passages):
-            found = ngram_keys(np.array(passage.ids, dtype=np.uint64), N)
-            keys.append(found)
-            passages.append(np.full(len(found), number))
-            places.append(np.arange(len(found)))
+            passage_keys = ngram_keys(np.array(passage.ids, dtype=np.uint64), N)
+            keys.append(passage_keys)
+            passages.append(np.full(len(passage_keys), number))
+            places.append(np.arange(len(passage_keys)))
         all_keys, all_passages = np.concatenate(keys), np.concatenate(passages)
         order = np.argsort(all_keys, kind="stable")
         self._keys, first, inverse = np.unique(
@@ -178,9 +180,13 @@ class Overlaps:
 
         Items that say the same are one.
         """
-        said: dict[tuple[int, ...], int] = {}
+        number_by_ids: dict[tuple[int, ...], int] = {}
         same = np.array(
-            [said.setdefault(each.ids, len(said)) for each in self._passages], dtype=np.int64
+            [
+                number_by_ids.setdefault(passage.ids, len(number_by_ids))
+                for passage in self._passages
+            ],
+            dtype=np.int64,
         )
         pairs = np.unique(np.stack([inverse, same[self._passage]]), axis=1) if len(same) else None
         if pairs is None:
@@ -193,9 +199,9 @@ class Overlaps:
     ) -> Iterator[tuple[int, int, float]]:
         """Yield row, item and share for items found within rows."""
         weights: Counter[tuple[int, int, int]] = Counter()
-        for row, number, found in self._passages_within(ids, starts):
+        for row, number, matched in self._passages_within(ids, starts):
             passage = self._passages[number]
-            weights[row, passage.item, passage.way] += self._total[number] * found
+            weights[row, passage.item, passage.way] += self._total[number] * matched
         for (row, item, way), weight in weights.items():
             share = weight / self._item_total[item, way]
             if share >= _ITEM_SHARE:

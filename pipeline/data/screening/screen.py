@@ -73,14 +73,14 @@ class Screen:
         self._found: dict[str, _Found] = {}
         self._listed: list[dict[str, Any]] = []
 
-    def __call__(self, block: DataBlock, found: Iterable[Record]) -> Iterator[Record]:
+    def __call__(self, block: DataBlock, records: Iterable[Record]) -> Iterator[Record]:
         """Yield the rows of a source that may be trained on.
 
         Raises PosttrainError at the end of a source of which some are test items, if the recipe
         refuses those.
         """
         counted = self._found.setdefault(block.label, _Found())
-        rows = self._without_repeats(found, counted)
+        rows = self._without_repeats(records, counted)
         origin = self._origin(block)
         if self._is_compared(origin):
             rows = self._compared(block, rows, origin, counted)
@@ -88,49 +88,49 @@ class Screen:
 
     def metrics(self) -> dict[str, Any]:
         """Return the counts as a stage's metrics; of what does not apply, none."""
-        said: dict[str, Any] = {}
+        counts: dict[str, Any] = {}
         if any(block.dedup is not None for block in self._sources):
-            said["rows_repeated"] = sum(each.num_repeated for each in self._found.values())
+            counts["rows_repeated"] = sum(source.num_repeated for source in self._found.values())
         if self._has_items:
-            rows = sum(each.num_overlapping for each in self._found.values())
-            items: set[int] = set().union(*(each.items for each in self._found.values()))
+            rows = sum(source.num_overlapping for source in self._found.values())
+            items: set[int] = set().union(*(source.items for source in self._found.values()))
             dropped = self._decontaminate == "drop"
-            said["rows_dropped_overlapping" if dropped else "rows_overlapping"] = rows
-            said["test_items_overlapping"] = len(items)
-            said["test_items_compared"] = len(self._evaluated.items)
-            said["overlaps"] = list(self.lines())
-        return said
+            counts["rows_dropped_overlapping" if dropped else "rows_overlapping"] = rows
+            counts["test_items_overlapping"] = len(items)
+            counts["test_items_compared"] = len(self._evaluated.items)
+            counts["overlaps"] = list(self.lines())
+        return counts
 
     def lines(self, *, says_none: bool = False) -> Iterator[str]:
         """Yield a sentence for each source that holds test items, and for what is not compared.
 
         says_none: also for a source that holds none.
         """
-        for label, found in self._found.items():
-            if found.num_overlapping:
-                yield f"{label}: {self._said(label, found)}"
-            elif says_none and found.num_rows:
+        for label, source in self._found.items():
+            if source.num_overlapping:
+                yield f"{label}: {self._said(label, source)}"
+            elif says_none and source.num_rows:
                 items = f"the {len(self._evaluated.items)} test items that it was held against"
-                yield f"{label}: none of {found.num_rows} rows holds any of {items}"
+                yield f"{label}: none of {source.num_rows} rows holds any of {items}"
         if self._has_items:
             for what in self._evaluated.not_compared:
                 yield f"not compared with {what}"
 
-    def _said(self, label: str, found: _Found) -> str:
-        by_source = Counter(self._evaluated.items[number].source for number in found.items)
+    def _said(self, label: str, source: _Found) -> str:
+        by_source = Counter(self._evaluated.items[number].source for number in source.items)
         of = self._num_items_by_source
         items = ", ".join(f"{n} of {of[name]} of {name}" for name, n in by_source.items())
         did = ", left out" if self._decontaminate == "drop" else ""
-        row, text = found.first
+        row, text = source.first
         return (
-            f"{found.num_overlapping} of {found.num_rows} rows hold test items{did}"
+            f"{source.num_overlapping} of {source.num_rows} rows hold test items{did}"
             f" ({items}); the first is {row}: {text!r}"
         )
 
     def write(self, folder: Path) -> None:
         """Write which rows hold which items, a JSON line a row; nothing where none does."""
         if self._listed:
-            lines = "".join(f"{json.dumps(each, ensure_ascii=False)}\n" for each in self._listed)
+            lines = "".join(f"{json.dumps(entry, ensure_ascii=False)}\n" for entry in self._listed)
             (folder / OVERLAPS).write_text(lines, encoding="utf-8")
 
     @cached_property
@@ -170,22 +170,22 @@ class Screen:
         return any(_may_hold(origin, item) for item in self._evaluated.items)
 
     @staticmethod
-    def _without_repeats(found: Iterable[Record], counted: _Found) -> Iterator[Record]:
-        for record in found:
+    def _without_repeats(rows: Iterable[Record], counted: _Found) -> Iterator[Record]:
+        for record in rows:
             if is_repeat(record):
                 counted.num_repeated += 1
             else:
                 yield record
 
     def _compared(
-        self, block: DataBlock, found: Iterator[Record], origin: object, counted: _Found
+        self, block: DataBlock, rows: Iterator[Record], origin: object, counted: _Found
     ) -> Iterator[Record]:
-        while batch := list(_batch(found)):
+        while batch := list(_batch(rows)):
             overlaps = self._overlaps.find([texts for _, texts in batch])
             kept: list[Record] = []
             for (record, _), held in zip(batch, overlaps, strict=True):
                 counted.num_rows += 1
-                told = [each for each in held if self._counts(origin, each)]
+                told = [overlap for overlap in held if self._counts(origin, overlap)]
                 if told:
                     self._note(block.label, record, told, counted)
                 if not told or self._decontaminate != "drop":
@@ -210,11 +210,11 @@ class Screen:
         self, label: str, record: Record, overlaps: Sequence[Overlap], counted: _Found
     ) -> None:
         counted.num_overlapping += 1
-        counted.items.update(each.item for each in overlaps)
+        counted.items.update(overlap.item for overlap in overlaps)
         is_listed = len(self._listed) < _LISTED
         if not is_listed and counted.num_overlapping > 1:
             return
-        items = [self._described(each) for each in overlaps]
+        items = [self._described(overlap) for overlap in overlaps]
         if counted.num_overlapping == 1:
             counted.first = record.where, items[0]["text"]
         if is_listed:
@@ -233,9 +233,9 @@ def _may_hold(origin: object, item: Item) -> bool:
     return not (is_built_in(origin) and is_built_in(item.origin))
 
 
-def _batch(found: Iterator[Record]) -> Iterator[tuple[Record, list[str]]]:
+def _batch(rows: Iterator[Record]) -> Iterator[tuple[Record, list[str]]]:
     size = 0
-    for record in islice(found, _BATCH_ROWS):
+    for record in islice(rows, _BATCH_ROWS):
         texts = turns(record)
         yield record, texts
         size += sum(map(len, texts))

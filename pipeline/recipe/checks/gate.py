@@ -31,10 +31,10 @@ def check_gate(recipe: "Recipe", name: str) -> None:
         return
     asking = _asking(recipe, name, config)
     known = _metrics_by_task(recipe, asking, config.pass_at)
-    for key, given in bounds(config.gate).items():
+    for key, bound in bounds(config.gate).items():
         try:
             named = resolve(key, known)
-            check_bounds(key, named, given)
+            check_bounds(key, named, bound)
             if named.style not in (None, "none", *asking.styles):
                 raise ValueError(f"the style `{named.style}` is not asked")  # noqa: TRY301
         except ValueError as error:
@@ -47,7 +47,7 @@ def _asking(recipe: "Recipe", name: str, config: "CompareConfig") -> "MeasuringS
     from pipeline.stages.evaluate import EvaluateConfig
 
     entrants = (config.baseline, *config.candidates)
-    stages = [recipe.stages[each.name] for each in recipe.references(name)]
+    stages = [recipe.stages[reference.name] for reference in recipe.references(name)]
     asking = [stage for stage in stages if isinstance(stage, EvaluateConfig)]
     return asking[0] if len(asking) == len(entrants) else config
 
@@ -60,7 +60,7 @@ def _metrics_by_task(
     from eval.results import BITS_PER_BYTE, RANKING, REWARD, VERIFIED
     from eval.tasks import parse
 
-    found: dict[str, list[str]] = {}
+    metrics_by_task: dict[str, list[str]] = {}
     passing = counts(asking.samples, [k for k in pass_at if k <= asking.samples])
     for name in asking.tasks:
         try:
@@ -70,16 +70,17 @@ def _metrics_by_task(
         metrics: list[str] = list(task.metrics)
         if VERIFIED in metrics:
             metrics += [WIN_RATE, *(f"pass@{k}" for k in passing)]
-        found[task.name] = metrics
+        metrics_by_task[task.name] = metrics
     of_tasks = [block.label for block in asking.prompts if block.task is not None]
     for block in asking.prompts:
-        named = [each.label for each in asking.rewards if each.is_for(block.label, of_tasks)]
+        named = [term.label for term in asking.rewards if term.is_for(block.label, of_tasks)]
         for reward in [*named, ALL_REWARDS] if len(named) > 1 else named:
-            found[judged_task(block.label, reward)] = [REWARD, WIN_RATE]
+            metrics_by_task[judged_task(block.label, reward)] = [REWARD, WIN_RATE]
     for name in asking.harness:
-        found.setdefault(parse(name)[0], [])  # only the harness knows what it measures of it
+        # Only the harness knows what it measures of a task.
+        metrics_by_task.setdefault(parse(name)[0], [])
     for block in asking.texts:
-        found.setdefault(block.label, []).append(BITS_PER_BYTE)
+        metrics_by_task.setdefault(block.label, []).append(BITS_PER_BYTE)
         if block.form in (None, "preference"):  # else only its rows tell whether they are pairs
-            found[block.label].append(RANKING)
-    return found
+            metrics_by_task[block.label].append(RANKING)
+    return metrics_by_task

@@ -26,11 +26,11 @@ def check_measuring(recipe: "Recipe", name: str) -> None:
     if not isinstance(window, int):
         return
     entrants = (getattr(config, key, None) for key in ("model", "baseline"))
-    named = [each for each in entrants if isinstance(each, str)]
-    for each in (*named, *getattr(config, "candidates", ())):
-        limit = positions(recipe, each) if _is_a_model(recipe, each) else None
+    named = [entrant for entrant in entrants if isinstance(entrant, str)]
+    for entrant in (*named, *getattr(config, "candidates", ())):
+        limit = positions(recipe, entrant) if _is_a_model(recipe, entrant) else None
         if limit is not None and window > limit:
-            message = f"`window` {window} is beyond the {limit} positions of `{each}`"
+            message = f"`window` {window} is beyond the {limit} positions of `{entrant}`"
             raise recipe.error(("stages", name, "window"), message, "lower it")
 
 
@@ -46,16 +46,16 @@ def _check_rewards(recipe: "Recipe", name: str, config: MeasuringStage) -> None:
             except ValueError as error:
                 raise recipe.error((*location, "use"), str(error)) from error
         known, named = (tasks, reward.verify) if reward.verify else (sources, reward.on)
-        for each in named:
-            if each not in known and each != ALL_TASKS:
+        for task in named:
+            if task not in known and task != ALL_TASKS:
                 what = "task" if reward.verify else "source"
-                hint = closest(each, known) or f"there are {', '.join(known) or 'none'}"
-                message = f"`{each}` is no {what} of these prompts"
+                hint = closest(task, known) or f"there are {', '.join(known) or 'none'}"
+                message = f"`{task}` is no {what} of these prompts"
                 raise recipe.error((*location, "verify" if reward.verify else "on"), message, hint)
         if not any(reward.is_for(source, tasks) for source in sources):
             message = "none of the prompts is a task's, so there is nothing to verify"
             raise recipe.error((*location, "verify"), message, "write `{task: NAME}` in `prompts`")
-        if reward.label in [each.label for each in config.rewards[:number]]:
+        if reward.label in [one.label for one in config.rewards[:number]]:
             message = f"two rewards are called `{reward.label}`"
             raise recipe.error(location, message, "give one of them another `name`")
 
@@ -67,11 +67,13 @@ def _check_entrants(recipe: "Recipe", name: str) -> None:
     if baseline is None:
         return
     entrants: list[str] = [baseline, *getattr(config, "candidates", ())]
-    twice = next((each for each in entrants if entrants.count(each) > 1), None)
+    twice = next((entrant for entrant in entrants if entrants.count(entrant) > 1), None)
     if twice is not None:
         message = f"`{twice}` is named twice"
         raise recipe.error(("stages", name, "candidates"), message, "name each model once")
-    if not getattr(config, "asks", True) and any(_is_a_model(recipe, each) for each in entrants):
+    if not getattr(config, "asks", True) and any(
+        _is_a_model(recipe, entrant) for entrant in entrants
+    ):
         message = "there is nothing to ask the models"
         raise recipe.error(("stages", name), message, "name `tasks`, `texts` or `harness`")
 

@@ -88,7 +88,7 @@ class _Checks:
         for number, source in enumerate(term.on):
             self._check_source((*place, "on", number), source)
         self._check_verified(place, term)
-        earlier = [each.label for each in self._config.reward[: int(place[-1])]]
+        earlier = [one.label for one in self._config.reward[: int(place[-1])]]
         if term.label in earlier:
             message = f"two rewards are called `{term.label}`"
             raise self._error(place, message, "give one of them another `name`")
@@ -146,27 +146,27 @@ class _Checks:
 
     def critic(self) -> None:
         """Refuse a critic to start from that is not there."""
-        asked, place = self._config.critic, ("critic",)
-        if asked == "reward" and not self._config.reward_models:
+        start, place = self._config.critic, ("critic",)
+        if start == "reward" and not self._config.reward_models:
             message = "there is no reward model among the rewards for the critic to start from"
             raise self._error(place, message, "write `critic: policy`, or leave it out")
-        if asked is None or asked in ("reward", "policy"):
+        if start is None or start in ("reward", "policy"):
             return
         try:
-            source = model_source(asked, self._recipe.places)
+            source = model_source(start, self._recipe.places)
         except ValueError:
             return
         if isinstance(source, StageOutput):
-            other = self._recipe.stages[source.name]
-            if stage_of(other.stage).produces == "policy" and other.stage != "ppo":
-                message = f"`{asked}` has no critic, it is of the kind {other.stage}"
+            stage = self._recipe.stages[source.name]
+            if stage_of(stage.stage).produces == "policy" and stage.stage != "ppo":
+                message = f"`{start}` has no critic, it is of the kind {stage.stage}"
                 hint = "write `policy`, `reward`, a ppo stage or a reward model's"
                 raise self._error(place, message, hint)
         elif isinstance(source, HubModel):
-            message = f"`{asked}` is a hub id; a critic is a stage's or lies in a folder"
+            message = f"`{start}` is a hub id; a critic is a stage's or lies in a folder"
             raise self._error(place, message, "write `policy`, `reward`, a stage or a folder")
-        elif not any((source.path / each / _HEAD).is_file() for each in (".", "critic")):
-            message = f"the folder `{asked}` holds no critic: it has no {_HEAD}"
+        elif not any((source.path / folder / _HEAD).is_file() for folder in (".", "critic")):
+            message = f"the folder `{start}` holds no critic: it has no {_HEAD}"
             raise self._error(place, message, "write `policy`, `reward` or a ppo stage's folder")
 
     def layout(self) -> None:
@@ -181,12 +181,12 @@ class _Checks:
             raise self._error(("critic",), message, "write `critic: policy`, or leave it out")
         if config.lora is None:
             return
-        given = config.lora.fields()
-        if given.get("bias", "none") != "none":
-            message = f"`bias` {given['bias']} changes the network that the reference shares"
+        fields = config.lora.fields()
+        if fields.get("bias", "none") != "none":
+            message = f"`bias` {fields['bias']} changes the network that the reference shares"
             raise self._error(("lora", "bias"), message, "leave it out")
-        targets: list[Any] = [given["target_modules"], given.get("modules_to_save")]
-        named = [each for some in targets if isinstance(some, list) for each in some]  # pyright: ignore[reportUnknownVariableType]
+        targets: list[Any] = [fields["target_modules"], fields.get("modules_to_save")]
+        named = [module for some in targets if isinstance(some, list) for module in some]  # pyright: ignore[reportUnknownVariableType]
         if "lm_head" in named:
             message = "an adapter on `lm_head` has no place in PPO's log-probabilities"
             raise self._error(("lora",), message, "take `lm_head` out of the adapter")
@@ -194,15 +194,15 @@ class _Checks:
     def lengths(self) -> None:
         """Refuse prompts and responses that are longer than the model has positions."""
         config = self._config
-        given = settings(self._recipe, config)
+        arguments = settings(self._recipe, config)
         limit = positions(self._recipe, config.model)
-        prompt, response = given.get("max_prompt_length"), given["max_completion_length"]
+        prompt, response = arguments.get("max_prompt_length"), arguments["max_completion_length"]
         least = 1 if prompt is None else prompt
         if limit is None or not isinstance(least, int) or least + response <= limit:
             return
-        said = f"`max_completion_length` {response}"
-        said += "" if prompt is None else f" after `max_prompt_length` {prompt}"
-        message = f"{said} is beyond the {limit} positions of `{config.model}`"
+        stated = f"`max_completion_length` {response}"
+        stated += "" if prompt is None else f" after `max_prompt_length` {prompt}"
+        message = f"{stated} is beyond the {limit} positions of `{config.model}`"
         hint = "lower it"
         hint += f", or {MORE_POSITIONS}" if config.model.startswith("$") else ""
         raise self._error(("training_args", "max_completion_length"), message, hint)
@@ -210,9 +210,9 @@ class _Checks:
     def steps(self) -> None:
         """Refuse less than one rollout, and a critic's warm-up that leaves the policy none."""
         config = self._config
-        given = {**stage_of(config.stage).defaults(config), **config.training_args}
-        per_rollout = given["num_ppo_epochs"] * given["num_mini_batches"]
-        steps, warmup = given.get("max_steps", -1), given.get("critic_warmup_rollouts", 0)
+        arguments = {**stage_of(config.stage).defaults(config), **config.training_args}
+        per_rollout = arguments["num_ppo_epochs"] * arguments["num_mini_batches"]
+        steps, warmup = arguments.get("max_steps", -1), arguments.get("critic_warmup_rollouts", 0)
         place = ("training_args", "max_steps")
         if 0 < steps < per_rollout:
             message = f"`max_steps` {steps} is below the {per_rollout} steps of one rollout"
@@ -222,8 +222,8 @@ class _Checks:
             message = f"`max_steps` {steps} is over before the policy is trained"
             hint = f"the critic's warm-up alone takes {warmup * per_rollout} steps"
             raise self._error(place, message, hint)
-        episodes, responses = given.get("total_episodes"), config.batch_size
-        rollouts = -(-(episodes or 0) // (responses * given["num_mini_batches"]))
+        episodes, responses = arguments.get("total_episodes"), config.batch_size
+        rollouts = -(-(episodes or 0) // (responses * arguments["num_mini_batches"]))
         if steps <= 0 and 0 < rollouts <= warmup:
             message = f"`total_episodes` {episodes} is over before the policy is trained"
             hint = f"the critic's warm-up alone takes {warmup} of its {rollouts} rollouts"
@@ -245,8 +245,8 @@ def _is_language_model(folder: Path) -> bool:
         if other_than_a_file(folder / file) is not None:
             continue
         try:
-            said = json.loads((folder / file).read_text(encoding="utf-8"))[key]
+            value = json.loads((folder / file).read_text(encoding="utf-8"))[key]
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             continue
-        return "CAUSAL_LM" in str(said) or "ForCausalLM" in str(said)
+        return "CAUSAL_LM" in str(value) or "ForCausalLM" in str(value)
     return False

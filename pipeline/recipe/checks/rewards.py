@@ -50,7 +50,7 @@ def architecture_behind(recipe: Recipe, model: str) -> str | None:
 
 def _model_type(folder: Path) -> str | None:
     try:
-        found = json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"]
+        model_type = json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):  # said of the folder
         return None
-    return found if isinstance(found, str) else None
+    return model_type if isinstance(model_type, str) else None

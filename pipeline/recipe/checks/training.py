@@ -48,10 +48,10 @@ def _check_training_args(recipe: Recipe, name: str, config: TrainingStage) -> No
     if trainer is None:
         return
     for key, value in config.training_args.items():
-        found = training_args.problem(key, value, trainer)
-        if found:
+        problem = training_args.problem(key, value, trainer)
+        if problem:
             where = recipe.document.where(("stages", name, "training_args", key), key=True)
-            raise PosttrainError(where, *found)
+            raise PosttrainError(where, *problem)
     apart = training_args.together_problem(settings(recipe, config))
     if apart:
         raise recipe.error(("stages", name, "training_args", apart[0]), *apart[1:])
@@ -65,7 +65,7 @@ def _check_training_args(recipe: Recipe, name: str, config: TrainingStage) -> No
         where = recipe.document.where(
             ("stages", name, "training_args", "label_smoothing"), key=True
         )
-        message = f"the loss {', '.join(f'`{each}`' for each in sorted(losses))} has no smoothing"
+        message = f"the loss {', '.join(f'`{loss}`' for loss in sorted(losses))} has no smoothing"
         hint = (
             "give the pairs a column `probability`, from 0.5 to 1, or write `loss_type: [robust]`"
         )
@@ -86,15 +86,15 @@ def _check_length(recipe: Recipe, name: str, config: TrainingStage) -> None:
     if not isinstance(model, str):
         return
     limit = positions(recipe, model)
-    given: Location = ("training_args", "max_length")
+    location: Location = ("training_args", "max_length")
     length = config.training_args.get("max_length")
     if length is None:
-        given, length = ("sequence_length",), getattr(config, "sequence_length", None)
+        location, length = ("sequence_length",), getattr(config, "sequence_length", None)
     if limit is not None and isinstance(length, int) and length > limit:
-        message = f"`{given[-1]}` {length} is beyond the {limit} positions of `{model}`"
-        hint = f"lower `{given[-1]}`"
+        message = f"`{location[-1]}` {length} is beyond the {limit} positions of `{model}`"
+        hint = f"lower `{location[-1]}`"
         hint += f", or {MORE_POSITIONS}" if model.startswith("$") else ""
-        raise recipe.error(("stages", name, *given), message, hint)
+        raise recipe.error(("stages", name, *location), message, hint)
 
 
 def positions(recipe: Recipe, model: str) -> int | None:
@@ -114,8 +114,8 @@ def _positions_in(config: Mapping[str, Any]) -> int | None:
         name = positions_field(str(text.get("model_type")))
     except ValueError:  # a model type that transformers does not have
         return None
-    found = text.get(name) if name else None
-    return found if isinstance(found, int) and found > 0 else None
+    count = text.get(name) if name else None
+    return count if isinstance(count, int) and count > 0 else None
 
 
 def _check_evaluation(recipe: Recipe, name: str, config: TrainingStage) -> None:
@@ -124,12 +124,12 @@ def _check_evaluation(recipe: Recipe, name: str, config: TrainingStage) -> None:
     evaluates = config.training_args.get("eval_strategy", "no") not in ("no", False)
     if not evaluates:
         best = "load_best_model_at_end"
-        wanted: list[Location] = [("training_args", best)] if config.training_args.get(best) else []
-        wanted += [("early_stopping",)] if config.early_stopping is not None else []
-        if wanted:
-            message = f"`{wanted[0][-1]}` needs evaluation during training"
+        asking: list[Location] = [("training_args", best)] if config.training_args.get(best) else []
+        asking += [("early_stopping",)] if config.early_stopping is not None else []
+        if asking:
+            message = f"`{asking[0][-1]}` needs evaluation during training"
             hint = "write `eval_strategy: steps` and `eval_steps` in `training_args`"
-            raise recipe.error((*location, *wanted[0]), message, hint)
+            raise recipe.error((*location, *asking[0]), message, hint)
         return
     kept = [
         block for block in config.sources if block.task is not None or block.holdout is not None
@@ -139,9 +139,9 @@ def _check_evaluation(recipe: Recipe, name: str, config: TrainingStage) -> None:
         hint = "write `holdout: 0.1` on the data, or `eval_data`"
         raise recipe.error((*location, "training_args", "eval_strategy"), message, hint)
     for number, block in enumerate(config.eval_data):
-        for other in config.sources:
-            is_same = block.file is not None and block.file == other.file
-            if is_same and block.holdout != other.holdout:
+        for source in config.sources:
+            is_same = block.file is not None and block.file == source.file
+            if is_same and block.holdout != source.holdout:
                 message = f"`{block.file}` is trained on too"
                 hint = "give both the same `holdout`, or leave `eval_data` out"
                 raise recipe.error((*location, "eval_data", number), message, hint)
@@ -152,10 +152,10 @@ def _check_lora(recipe: Recipe, name: str, config: TrainingStage) -> None:
         return
     location: Location = ("stages", name, "lora")
     for key, value in (config.lora.model_extra or {}).items():
-        found = lora.problem(key, value)
-        if found:
+        refusal = lora.problem(key, value)
+        if refusal:
             where = recipe.document.where((*location, key), key=True)
-            raise PosttrainError(where, *found)
+            raise PosttrainError(where, *refusal)
     problem = pattern_problem(adapter_patterns(config.lora.fields()), LAYERS)
     earlier = _adapter_below(recipe, config)
     if problem is None and earlier is not None:
@@ -186,10 +186,10 @@ def _is_tied(recipe: Recipe, model: Any) -> bool:
     if isinstance(model, str) and model.startswith("$"):
         return _is_tied(recipe, getattr(recipe.stages[model[1:]], "model", None))
     if isinstance(model, str):
-        found = _json_beside(recipe, model, "config.json")
-        if found is None:
+        config_json = _json_beside(recipe, model, "config.json")
+        if config_json is None:
             return False  # an adapter or a hub model; it is looked at before training
-        return bool(found.get("tie_word_embeddings"))
+        return bool(config_json.get("tie_word_embeddings"))
     fields = getattr(model, "fields", None)
     return bool(fields and fields().get("tie_word_embeddings"))
 
@@ -202,10 +202,10 @@ def _json_beside(recipe: Recipe, model: str, file: str) -> Mapping[str, Any] | N
             return None
         if other_than_a_file(source.path / file) is not None:
             return None
-        found = json.loads((source.path / file).read_text(encoding="utf-8"))
+        contents = json.loads((source.path / file).read_text(encoding="utf-8"))
     except (ValueError, OSError, RecursionError):
         return None
-    return found if isinstance(found, dict) else None  # pyright: ignore[reportUnknownVariableType]
+    return contents if isinstance(contents, dict) else None  # pyright: ignore[reportUnknownVariableType]
 
 
 def settings(recipe: Recipe, config: TrainingStage) -> dict[str, Any]:
@@ -218,11 +218,11 @@ def defaults(recipe: Recipe, config: TrainingStage) -> dict[str, Any]:
 
     Where `max_length` is not given, rows are at most as long as the model has positions.
     """
-    found = stage_of(config.stage).defaults(config)
+    values = stage_of(config.stage).defaults(config)
     model = getattr(config, "model", None)
-    if "max_length" in found:
-        found["max_length"] = positions(recipe, model) if isinstance(model, str) else None
-    return found
+    if "max_length" in values:
+        values["max_length"] = positions(recipe, model) if isinstance(model, str) else None
+    return values
 
 
 def is_dense(recipe: Recipe, config: TrainingStage) -> bool:

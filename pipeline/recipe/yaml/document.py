@@ -45,23 +45,23 @@ class Document:
 
     def position(self, location: Sequence[str | int] = (), *, key: bool = False) -> Position:
         """Return the line and column that `where` names; (0, 0) for what `--set` wrote."""
-        found, is_whole = self._existing(location)
-        if found in self.overridden:
+        existing, is_whole = self._existing(location)
+        if existing in self.overridden:
             return (0, 0)
-        position = self.positions.get(found, (1, 1))
-        return self.value_positions.get(found, position) if is_whole and not key else position
+        position = self.positions.get(existing, (1, 1))
+        return self.value_positions.get(existing, position) if is_whole and not key else position
 
     def _existing(self, location: Sequence[str | int]) -> tuple[Location, bool]:
         """Return the part of a location that exists, and whether nothing is missing after it."""
-        found: Location = ()
+        existing: Location = ()
         value: Any = self.value
         for part in location:
             if _has(value, part):
                 value = value[part]
-                found = (*found, part)
+                existing = (*existing, part)
             elif _is_missing_field(part, value):
-                return found, False
-        return found, True
+                return existing, False
+        return existing, True
 
 
 def read(path: Path) -> Document:
@@ -181,11 +181,11 @@ def _has(container: Any, part: str | int) -> bool:
 
 def _text(path: Path, shown: str) -> str:
     try:
-        other = other_than_a_file(path)
-        if other is not None:
+        problem = other_than_a_file(path)
+        if problem is not None:
             is_folder = path.is_dir()
             hint = "name the recipe file in it" if is_folder else "save the recipe as a file"
-            what = "a folder" if is_folder else f"not a regular file: {other}"
+            what = "a folder" if is_folder else f"not a regular file: {problem}"
             raise PosttrainError(shown, f"this is {what}", hint)
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)

@@ -267,19 +267,19 @@ def _syntax_error(error: MarkedYAMLError, at: At) -> PosttrainError:
     """Say in a user's words what PyYAML stumbled over, and where its cause is."""
     gave_up = _position(error.problem_mark) if error.problem_mark else (1, 1)
     began = _position(error.context_mark) if error.context_mark else gave_up
-    said = f"{error.context}: {error.problem}"
-    if match := re.search(r"character '(.*)' that cannot start", said):
+    complaint = f"{error.context}: {error.problem}"
+    if match := re.search(r"character '(.*)' that cannot start", complaint):
         if match[1] == "\\t":
             return PosttrainError(at(gave_up), "a tab is not allowed here", "use spaces")
         return PosttrainError(at(gave_up), f"a value cannot begin with {match[1]}", "quote it")
-    if match := re.search(r"parsing a flow .*'([]}])', but got", said):
-        if "<stream end>" in said:
+    if match := re.search(r"parsing a flow .*'([]}])', but got", complaint):
+        if "<stream end>" in complaint:
             return PosttrainError(
                 at(began), f"the bracket is never closed with {match[1]}", "close it"
             )
         message = f"the bracket of line {began[0]} goes on here without a comma or {match[1]}"
         return PosttrainError(at(gave_up), message, "close it, or quote the text")
     for sign, message, hint, is_where_it_began in _SYNTAX:
-        if re.search(sign, said):
+        if re.search(sign, complaint):
             return PosttrainError(at(began if is_where_it_began else gave_up), message, hint)
     return PosttrainError(at(gave_up), f"this is not YAML: {error.problem}", "correct or quote it")

@@ -111,7 +111,7 @@ def test_training_reads_every_row_of_a_benchmark(places: Places):
     found = list(rows(block, places, task))
     assert len(found) == 2_100
     assert found[0].fields["messages"][1]["content"].startswith("So\n#### ")
-    texts = [row.fields["text"] for row in rows(block, places, task, asked="documents", seed=3)]
+    texts = [row.fields["text"] for row in rows(block, places, task, kind="documents", seed=3)]
     assert len(set(texts)) == 2_100
 
 

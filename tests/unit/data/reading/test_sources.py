@@ -139,7 +139,7 @@ def test_rows_are_the_first_ones(places: Places) -> None:
 
 def test_a_task_gives_documents_or_demonstrations(places: Places) -> None:
     block = DataBlock(task="counting")
-    documents = [row.fields for row in rows(block, places, Counting(), asked="documents", seed=7)]
+    documents = [row.fields for row in rows(block, places, Counting(), kind="documents", seed=7)]
     assert documents[0] == {"text": "After 7 comes 8."}
     first, *rest = rows(block, places, Counting())
     assert first.where == "task:counting#1"
