@@ -164,7 +164,7 @@ def _guessed(wanted: Sequence[str], columns: Sequence[str]) -> dict[str, str]:
 
 def _unreadable(given: str, columns: Sequence[str]) -> PosttrainError:
     message = f"`{given}` has the columns {', '.join(columns)}, which are none that a stage reads"
-    hint = "write the recipe with `columns: {OURS: THEIRS}`; README.md, Your own data, names ours"
+    hint = "write the recipe with `columns: {OURS: THEIRS}`; docs/data.md names ours"
     return PosttrainError("--data", message, hint)
 
 

@@ -22,10 +22,15 @@ Matrix = dict[str, dict[tuple["Column", str], Outcome]]
 _HEAD = """\
 # Which models
 
-Written by `make matrix`; a test compares it with what the code does. Each row is a tiny random
-model of an architecture, each cell a stage that a recipe runs on it, in fp32 on a CPU. **yes**:
-what the stage computed is what plain transformers and PEFT compute row by row, without padding,
-packing or cache:
+Contents: [all weights](#all-weights) · [LoRA on an adapter](#lora-on-a-model-with-an-adapter)
+
+```sh
+make matrix    # writes this page
+```
+
+Each row is a tiny random model of an architecture, each cell a stage that a recipe runs on it, in
+fp32 on a CPU. A test compares the page with what the code does. **yes**: the stage computes what
+plain transformers and PEFT compute row by row, without padding, packing or cache:
 
 | stage | what is compared |
 |---|---|
@@ -33,7 +38,7 @@ packing or cache:
 | `reward_model` | the first loss, -log sigmoid of differences of scores; the saved model's scores |
 | `dpo` | log-probabilities of both responses, log-ratios 0, first loss log 2 |
 | `ppo` | log-probabilities of the sampler, of the policy and of the reference |
-| `evaluate` | bits per byte, log-likelihoods, greedy answers, with a beginning in common too |
+| `evaluate` | bits per byte, log-likelihoods, greedy answers, also after a shared beginning |
 | `merge` | logits of the merged model |
 | `export` | logits of the exported folder, merged and as an adapter |
 
@@ -41,9 +46,9 @@ and, for the five that train, that the saved model is the trained one. Rows of d
 share each batch; differences are at most 2e-4. **no**: refused before anything is trained, with the
 reason below.
 
-With LoRA every stage goes on from an adapter that was trained before. The first adapter of a
+With LoRA, every stage continues from an adapter that was trained before. The first adapter of a
 mixture of experts trains, is evaluated, merged and exported; PEFT puts it on the experts' weights
-too (`target_parameters`), and such an adapter cannot be made one with a second.
+too (`target_parameters`), and such an adapter cannot be combined with a second.
 
 A mixture of experts trains on the loss above alone. The router's load-balancing loss depends on
 which rows share a forward pass; `training_args: {router_aux_loss_coef: 0.001}` adds it to `sft` and
