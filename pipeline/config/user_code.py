@@ -10,16 +10,16 @@ import ast
 import builtins
 import hashlib
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib import import_module
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 from traceback import walk_tb
-from types import CodeType, ModuleType, TracebackType
+from types import CodeType, ModuleType
 from typing import Any
 
+from pipeline.config.user_errors import UserErrors
 from pipeline.errors import closest
 from pipeline.files.plain_files import COPY_IT, other_than_a_file
 
@@ -38,13 +38,16 @@ def load_object(text: str, base: Path) -> Any:
     path = object_source(text, base)
     file = _own_file(module_name, base)
     missing = object()
-    with _UserCode(text, base, path):
+    errors = UserErrors(
+        tell=lambda line: ValueError(f"`{text}` cannot be imported: {line}"),
+        place=lambda error: _place(error, path, base),
+        is_theirs=lambda error: isinstance(error, Exception | SystemExit),
+    )
+    with errors:
         module = import_module(module_name) if file is None else _loaded(file, base)
         user_object = getattr(module, attribute, missing)
     if user_object is missing:
-        public = [name for name in vars(module) if not name.startswith("_")]
-        hint = closest(attribute, public) or f"it has {', '.join(sorted(public)[:10]) or 'nothing'}"
-        raise ValueError(f"`{text}`: the module has no `{attribute}`; {hint}")
+        raise no_such_name(text, "the module", vars(module))
     return user_object
 
 
@@ -63,6 +66,14 @@ def object_source(text: str, base: Path) -> Path | None:
         raise ValueError(f"`{text}`: {looked}; {hint}")
     is_source = spec.has_location and (spec.origin or "").endswith(".py")
     return Path(str(spec.origin)) if is_source else None
+
+
+def no_such_name(text: str, module: str, names: Iterable[str]) -> ValueError:
+    """Return the error of a `module:name` whose module, called `module`, has other `names`."""
+    public = sorted(name for name in names if not name.startswith("_"))
+    name = text.rpartition(":")[2]
+    hint = closest(name, public) or f"it has {', '.join(public[:10]) or 'nothing'}"
+    return ValueError(f"`{text}`: {module} has no `{name}`; {hint}")
 
 
 def files_beside(source: Path, base: Path) -> dict[str, Path]:
@@ -226,39 +237,17 @@ def _imported_files(file: Path, base: Path) -> Iterator[Path]:
             yield from _named_files(node.module or "", names, node.level, file, base).values()
 
 
-@dataclass(frozen=True)
-class _UserCode:
-    """Makes of whatever a user's module raises one ValueError that names the line."""
-
-    text: str
-    base: Path
-    path: Path | None
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
-    ) -> None:
-        if not isinstance(error, Exception | SystemExit):
-            return
-        complaint = " ".join(str(error).split())
-        if isinstance(error, SyntaxError):
-            place, complaint = f"{Path(error.filename or '?').name}:{error.lineno}", error.msg
-        else:
-            place = self._place(error)
-        message = f"`{self.text}` cannot be imported: {place}: {type(error).__name__}: {complaint}"
-        raise ValueError(message) from error
-
-    def _place(self, error: BaseException) -> str:
-        """Return the innermost line of the user's own, in this file or one beside the recipe."""
-        if self.path is None:
-            return "its module"
-        base = self.base.resolve()
-        own = [
-            f"{Path(file).name}:{line}"
-            for frame, line in walk_tb(error.__traceback__)
-            if (file := frame.f_code.co_filename) == str(self.path)
-            or (Path(file).is_relative_to(base) and sys.prefix not in file)
-        ]
-        return own[-1] if own else self.path.name
+def _place(error: BaseException, path: Path | None, base: Path) -> str:
+    """Return the innermost line of the user's own, in the file or in one beside the recipe."""
+    if isinstance(error, SyntaxError):
+        return f"{Path(error.filename or '?').name}:{error.lineno}"
+    if path is None:
+        return "its module"
+    folder = base.resolve()
+    own = [
+        f"{Path(file).name}:{line}"
+        for frame, line in walk_tb(error.__traceback__)
+        if (file := frame.f_code.co_filename) == str(path)
+        or (Path(file).is_relative_to(folder) and sys.prefix not in file)
+    ]
+    return own[-1] if own else path.name

@@ -11,9 +11,10 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pipeline.config.reward_signature import HANDED_TO_REWARDS
 from pipeline.errors import InfrastructureError, PosttrainError
 from pipeline.rewards.responses import REFERENCE, source_in
-from pipeline.rewards.user_function import GIVEN, UserFunction
+from pipeline.rewards.user_function import UserFunction
 from pipeline.rewards.vocabulary import check_ids, check_vocabulary
 from reward.model import scores
 from reward.sandbox import SandboxUnavailable
@@ -57,11 +58,12 @@ def function_term(
     returns one number a completion. Raises ValueError for what cannot be called like this.
     """
     try:
-        inspect.signature(function).bind_partial(**dict.fromkeys(GIVEN))
+        inspect.signature(function).bind_partial(**dict.fromkeys(HANDED_TO_REWARDS))
     except TypeError as error:
+        handed = ", ".join(HANDED_TO_REWARDS)
         raise ValueError(
-            f"reward `{name}`: {error}; a reward function is called with {', '.join(GIVEN)} and "
-            "the prompts' columns by keyword: give it a last parameter `**rest`"
+            f"reward `{name}`: {error}; a reward function is called with {handed} and the prompts' "
+            "columns by keyword: give it a last parameter `**rest`"
         ) from error
     call = UserFunction(name, function)
     return RewardTerm(name, weight, call, on, call.is_async)

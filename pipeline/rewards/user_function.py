@@ -18,18 +18,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from pipeline.config.reward_signature import HANDED_TO_REWARDS
+from pipeline.config.user_errors import UserErrors
 from pipeline.errors import PosttrainError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
-    from types import TracebackType
 
     from transformers import TrainerState
 
     from pipeline.rewards.responses import Responses
 
-GIVEN = ("prompts", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric")
-_MAX_WORDS = 1000
 TERM_METRICS = ("mean", "std", "n", "none")
 
 
@@ -69,12 +68,12 @@ class UserFunction:
 
         Of an async function: something to await, with the same result and the same errors.
         """
-        for column in GIVEN:
+        for column in HANDED_TO_REWARDS:
             if column in responses.columns:
                 message = f"the prompts have a column `{column}`, a name that is taken"
                 raise PosttrainError(f"reward `{self.name}`", message, "rename the column")
         logs = _Logs(self.name, responses)
-        with _Blamed(self.name):
+        with _user_errors(self.name):
             # Copies: a function that sorts a list in place must not change what is trained on.
             found = self.function(
                 prompts=copy.deepcopy(list(responses.prompts)),
@@ -88,7 +87,7 @@ class UserFunction:
         return self._awaited(found) if inspect.isawaitable(found) else found
 
     async def _awaited(self, found: Awaitable[Any]) -> Any:
-        with _Blamed(self.name):
+        with _user_errors(self.name):
             return await found
 
 
@@ -121,27 +120,19 @@ class _Logs:
         self._responses.logged.metrics.setdefault(name, []).append(number)
 
 
-class _Blamed:
-    """Makes of whatever a user's function raises one PosttrainError that names its line."""
+def _user_errors(name: str) -> UserErrors:
+    """Return what makes of whatever a user's function raises one PosttrainError."""
+    return UserErrors(
+        tell=lambda line: PosttrainError(f"reward `{name}`", line),
+        place=_place,
+        is_theirs=_is_theirs,
+    )
 
-    def __init__(self, name: str) -> None:
-        self._name = name
 
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if error is None or isinstance(error, PosttrainError | KeyboardInterrupt):
-            return
-        if isinstance(error, asyncio.CancelledError) and _is_cancelled():
-            return
-        message = f"{_place(trace)}{type(error).__name__}: {_words(error)}"
-        raise PosttrainError(f"reward `{self._name}`", message) from error
+def _is_theirs(error: BaseException) -> bool:
+    if isinstance(error, asyncio.CancelledError):
+        return not _is_cancelled()
+    return not isinstance(error, PosttrainError | KeyboardInterrupt)
 
 
 def _is_cancelled() -> bool:
@@ -153,21 +144,13 @@ def _is_cancelled() -> bool:
     return task is not None and task.cancelling() > 0
 
 
-def _words(error: BaseException) -> str:
-    try:
-        words = str(error)
-    except Exception:  # noqa: BLE001  the exception's class is the user's as well
-        return "(it cannot be printed)"
-    return words if len(words) <= _MAX_WORDS else f"{words[:_MAX_WORDS]}..."
-
-
-def _place(trace: TracebackType | None) -> str:
-    """Return `file.py:line: ` of the user's own code, however deep in a library it went wrong."""
-    frames = list(walk_tb(trace))
+def _place(error: BaseException) -> str:
+    """Return `file.py:line` of the user's own code, however deep in a library it went wrong."""
+    frames = list(walk_tb(error.__traceback__))
     ours = [frame.f_globals.get("__name__") == __name__ for frame, _ in frames]
     theirs = frames[len(ours) - ours[::-1].index(True) :]
     if not theirs:  # the call itself failed: an argument is missing
         return ""
     path = theirs[0][0].f_code.co_filename
     line = [line for frame, line in theirs if frame.f_code.co_filename == path][-1]
-    return f"{Path(path).name}:{line}: "
+    return f"{Path(path).name}:{line}"

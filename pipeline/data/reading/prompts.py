@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from pipeline.config.user_functions import HANDED_TO_REWARDS
+from pipeline.config.reward_signature import HANDED_TO_REWARDS
 from pipeline.data.reading.alpaca import HISTORY, instruction_turns
 from pipeline.data.reading.columns import settings_of, with_system
 from pipeline.data.reading.fields import text_of

@@ -3,8 +3,8 @@
 from typing import TYPE_CHECKING
 
 from pipeline.config.measuring_stage import MeasuringStage
+from pipeline.config.reward_signature import check_reward_function
 from pipeline.config.reward_terms import ALL_TASKS
-from pipeline.config.user_functions import check_reward_function
 from pipeline.errors import closest
 from pipeline.recipe.checks.training import positions
 from pipeline.stages import stage_of

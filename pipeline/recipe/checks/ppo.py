@@ -10,7 +10,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config.references import HubModel, LocalModel, StageOutput, model_source
-from pipeline.config.user_functions import check_reward_function
+from pipeline.config.reward_signature import check_reward_function
 from pipeline.data.reading.tasks import load_task
 from pipeline.errors import PosttrainError, closest
 from pipeline.files.plain_files import other_than_a_file

@@ -1,4 +1,4 @@
-"""What can be known of a user's own function from its source, before it is ever imported.
+"""How a reward function is called, and whether a user's own can be, told from its source alone.
 
 Runs nothing; `user_code.load_object` does, when a stage needs the object.
 """
@@ -7,8 +7,7 @@ import ast
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from pipeline.config.user_code import object_source
-from pipeline.errors import closest
+from pipeline.config.user_code import no_such_name, object_source
 
 # What a reward function is called with, by keyword, beside the columns of the prompts: TRL's
 # calling convention (rloo_trainer.py, `_calculate_rewards`).
@@ -32,9 +31,7 @@ def check_reward_function(text: str, base: Path) -> None:
     }
     name = text.rpartition(":")[2]
     if name not in statement_by_name and not {"*", "__getattr__"} & statement_by_name.keys():
-        public = [defined for defined in statement_by_name if not defined.startswith("_")]
-        hint = closest(name, public) or f"it has {', '.join(sorted(public)[:10]) or 'nothing'}"
-        raise ValueError(f"`{text}`: {path.name} has no `{name}`; {hint}")
+        raise no_such_name(text, path.name, statement_by_name)
     function = statement_by_name.get(name)
     if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
         _check_parameters(function, text, path)
