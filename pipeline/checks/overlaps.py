@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.config.blocks import DataBlock
 from pipeline.config.training_stage import TrainingStage
-from pipeline.data.reading.blocks import marked_records
+from pipeline.data.reading.blocks import read_marked_records
 from pipeline.data.screening.evaluation_items import Evaluation
 from pipeline.data.screening.screen import Screen
 from pipeline.plan.followers import decontaminate_of, measured_by
@@ -88,7 +88,7 @@ def check_overlaps(recipe: Recipe, names: Sequence[str]) -> Iterator[str]:
         screen = Screen(policy, evaluations, blocks, recipe.places, reads_hub=False)
         for block in dict.fromkeys(block.model_dump_json() for block in blocks):
             source = DataBlock.model_validate_json(block)
-            for _ in screen(source, marked_records(source, recipe.places, forms)):
+            for _ in screen(source, read_marked_records(source, recipe.places, forms)):
                 pass
         if blocks:
             yield from (f"{name}: {line}" for line in screen.lines(says_none=True))

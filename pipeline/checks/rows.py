@@ -296,9 +296,9 @@ class _Checks:
         rows: Sequence[Record],
     ) -> tuple[RowCounts, dict[str, Any]]:
         from pipeline.data.encoding.examples import encode_records
-        from pipeline.data.encoding.pairs import encode_pairs, held_out_pairs
+        from pipeline.data.encoding.pairs import encode_held_out_pairs, encode_pairs
         from pipeline.data.encoding.prompts import encode_prompts
-        from pipeline.data.reading.blocks import held_out_records
+        from pipeline.data.reading.blocks import read_held_out_records
         from pipeline.data.reading.records import ChatRow, PreferenceRow
 
         recipe = self.plan.recipe
@@ -312,7 +312,7 @@ class _Checks:
             _, report = encode_records(rows, tokenizer, limit=limit)
             is_chat = any(isinstance(row, ChatRow) for row in rows)
             self._set_form(name, tokenizer, is_chat=is_chat)
-            unseen = held_out_records(config, recipe.places, forms)
+            unseen = read_held_out_records(config, recipe.places, forms)
             _, kept_out = encode_records(
                 unseen, tokenizer, limit=limit, name="held-out rows", may_be_none=not evaluates
             )
@@ -320,7 +320,7 @@ class _Checks:
         _, report = encode_pairs(rows, tokenizer, limit=limit)
         is_chat = any(isinstance(row, PreferenceRow) and row.prompt for row in rows)
         self._set_form(name, tokenizer, is_chat=is_chat)
-        _, kept_out = held_out_pairs(
+        _, kept_out = encode_held_out_pairs(
             config, recipe.places, forms, tokenizer, limit=limit, may_be_none=not evaluates
         )
         return report, report.metrics() | kept_out.held_out_metrics()

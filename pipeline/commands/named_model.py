@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pipeline.config.references import HubModel, LocalModel, Places, model_source
-from pipeline.config.shipped_recipes import shipped_recipes
+from pipeline.config.shipped_recipes import list_shipped_recipes
 from pipeline.config.stage import StageInput
 from pipeline.errors import PosttrainError, closest
 from pipeline.plan.plan import Plan, make
@@ -31,7 +31,7 @@ def named_model(text: str, store: Store, *, roots: Mapping[str, Path] | None = N
     The input is named by `text`. Raises PosttrainError that says what was looked for.
     """
     recipe, colon, stage = text.rpartition(":")
-    if colon and (recipe.endswith(_RECIPE_FILES) or recipe in shipped_recipes()):
+    if colon and (recipe.endswith(_RECIPE_FILES) or recipe in list_shipped_recipes()):
         return _stage_output(text, Path(recipe), stage, store, roots or {})
     if text.endswith(_RECIPE_FILES):
         plan = make(load(Path(text), roots=roots), store)

@@ -186,7 +186,7 @@ def _print_prompts(
         counts = f"{len(prompt.ids)} tokens, a {'chat' if prompt.is_chat else 'text to continue'}"
         columns = f"; columns: {', '.join(prompt.columns)}" if prompt.columns else ""
         _print(f"{prompt.where}: {counts}{columns}", console, style="bold")
-        segments = [(TextEncoder(tokenizer).shown(prompt.ids), False), (_TO_BE_WRITTEN, True)]
+        segments = [(TextEncoder(tokenizer).show(prompt.ids), False), (_TO_BE_WRITTEN, True)]
         console.print(_marked(segments, is_terminal=console.is_terminal), soft_wrap=True)
     _print(
         f"{block.label}: {account(report.metrics())}; tokens {report.num_tokens}",
@@ -198,7 +198,7 @@ def _pair_segments(pair: EncodedPair, tokenizer: Any) -> _Segments:
     from pipeline.data.encoding.tokens import TextEncoder
 
     prompt, chosen, rejected = (
-        TextEncoder(tokenizer).shown(ids)
+        TextEncoder(tokenizer).show(ids)
         for ids in (pair.prompt_ids, pair.chosen_ids, pair.rejected_ids)
     )
     return [

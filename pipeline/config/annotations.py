@@ -37,12 +37,12 @@ class _Kind:
         return self.name in _KINDS or self.name == "Literal"
 
 
-def wanted(value: Any, annotation: str) -> str | None:
+def explain_mismatch(value: Any, annotation: str) -> str | None:
     """Return what is wanted instead of a value, in a person's words; None if it fits."""
     kinds = _members(annotation)
     if any(not kind.is_known for kind in kinds) or any(_fits(value, kind) for kind in kinds):
         return None
-    return _said(kinds, is_plural=False)
+    return _spell(kinds, is_plural=False)
 
 
 def choices(annotation: str) -> tuple[Any, ...]:
@@ -149,7 +149,7 @@ def _fits(value: Any, kind: _Kind) -> bool:
     return all(any(_fits(item_value, item) for item in kind.items) for item_value in inner)
 
 
-def _said(kinds: tuple[_Kind, ...], *, is_plural: bool) -> str:
+def _spell(kinds: tuple[_Kind, ...], *, is_plural: bool) -> str:
     """Return the members of a union in words, an empty value left out."""
     words = list[str]()
     for kind in kinds:
@@ -160,6 +160,6 @@ def _said(kinds: tuple[_Kind, ...], *, is_plural: bool) -> str:
             word = several if is_plural else one
             has_items = kind.items and all(item.is_known for item in kind.items)
             if has_items:
-                word += f" of {_said(kind.items, is_plural=True)}"
+                word += f" of {_spell(kind.items, is_plural=True)}"
             words.append(word)
     return " or ".join(dict.fromkeys(words)) or "empty"

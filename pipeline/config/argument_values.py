@@ -10,9 +10,9 @@ from datetime import timedelta
 from typing import Any, cast
 
 from pipeline.config import annotations
-from pipeline.config.trainer_fields import compared_with, enumeration, fields
+from pipeline.config.trainer_fields import enumeration, fields, find_compared_values
 from pipeline.errors import closest
-from pipeline.text.values import shown
+from pipeline.text.values import quote
 
 LARGEST_INT = 2**63 - 1  # torch, numpy and Arrow count in 64 bits
 LARGEST_FLOAT = 3.4028234663852886e38  # of fp32, in which the arithmetic is done
@@ -58,11 +58,11 @@ def value_problem(key: str, value: Any, class_name: str) -> tuple[str, str] | No
         problem = choice_problem(key, value, known, takes_list="list" in annotation)
         if problem:
             return problem
-    expected = annotations.wanted(value, annotation)
+    expected = annotations.explain_mismatch(value, annotation)
     if value is None and (expected or key in _ABOVE_ZERO | _NOT_NEGATIVE):
         return f"`{key}` is empty", f"write {expected or 'a number'}, or leave it out"
     if expected:
-        return f"`{key}` is {shown(value)}, not {expected}", repair(value, expected)
+        return f"`{key}` is {quote(value)}, not {expected}", repair(value, expected)
     return _out_of_range(key, value)
 
 
@@ -106,14 +106,14 @@ def number_problem(key: str, value: Any) -> tuple[str, str] | None:
         return None
     if isinstance(value, int) and abs(value) > LARGEST_INT:
         return (
-            f"`{key}` is {shown(value)}",
+            f"`{key}` is {quote(value)}",
             f"it must be at most {LARGEST_INT}: 64 bits hold no more",
         )
     if isinstance(value, float) and not math.isfinite(value):
-        return f"`{key}` is {shown(value)}", "write a finite number"
+        return f"`{key}` is {quote(value)}", "write a finite number"
     if isinstance(value, float) and not abs(value) <= LARGEST_FLOAT:
         hint = f"it must be at most {LARGEST_FLOAT:.3g}: 32-bit floats hold no more"
-        return f"`{key}` is {shown(value)}", hint
+        return f"`{key}` is {quote(value)}", hint
     return None
 
 
@@ -122,7 +122,7 @@ def choice_problem(
 ) -> tuple[str, str] | None:
     """Return what is wrong with a value that is none of those known, and the nearest; or None."""
     known = tuple(known)
-    values = _listed(value) if takes_list else [value]
+    values = _as_list(value) if takes_list else [value]
     wrong = [choice for choice in values if not any(choice == one for one in known)]
     if not wrong and values:
         return None
@@ -130,14 +130,14 @@ def choice_problem(
     hint = closest(choice, known) if isinstance(choice, str) else ""
     if len(known) > _MOST_SAID:
         some = ", ".join(f"`{choice}`" for choice in known[:: max(1, len(known) // 4)])
-        message = f"`{key}` is {shown(choice)}, none of its {len(known)} choices"
+        message = f"`{key}` is {quote(choice)}, none of its {len(known)} choices"
         return message, hint or f"for example {some}"
     *first, last = (f"`{choice}`" for choice in known)
     choices = f"{', '.join(first)} or {last}" if first else last
-    return f"`{key}` is {shown(choice)}, not {choices}", hint or "write one of these"
+    return f"`{key}` is {quote(choice)}, not {choices}", hint or "write one of these"
 
 
-def _listed(value: Any) -> list[Any]:
+def _as_list(value: Any) -> list[Any]:
     return cast("list[Any]", value) if isinstance(value, list) else [value]
 
 
@@ -164,18 +164,18 @@ def _choices(key: str, annotation: str, class_name: str) -> tuple[Any, ...]:
         members = enumeration(name)
         if members and annotation.startswith((name, f"{name} |")):
             return tuple(sorted(members))
-    return tuple(sorted(compared_with(class_name, key))) if key in _COMPARED else ()
+    return tuple(sorted(find_compared_values(class_name, key))) if key in _COMPARED else ()
 
 
 def _out_of_range(key: str, value: Any) -> tuple[str, str] | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     if key in _ABOVE_ZERO and value <= 0 and not (key == "max_steps" and value == -1):
-        return f"`{key}` is {shown(value)}", "it must be above 0"
+        return f"`{key}` is {quote(value)}", "it must be above 0"
     if key in _NOT_NEGATIVE and value < 0:
-        return f"`{key}` is {shown(value)}", "it must not be negative"
+        return f"`{key}` is {quote(value)}", "it must not be negative"
     if key in _AT_MOST and value > _AT_MOST[key]:
-        return f"`{key}` is {shown(value)}", f"it must be at most {_AT_MOST[key]}"
+        return f"`{key}` is {quote(value)}", f"it must be at most {_AT_MOST[key]}"
     if key in _BELOW_ONE and value >= 1:
-        return f"`{key}` is {shown(value)}", "it must be below 1"
+        return f"`{key}` is {quote(value)}", "it must be below 1"
     return number_problem(key, value)

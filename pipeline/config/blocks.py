@@ -22,7 +22,7 @@ from pydantic import (
 
 from pipeline.config.field_types import OR_ONE, Count, DataForm, Dedup, Launcher, TaskName
 from pipeline.config.marks import EXECUTION
-from pipeline.config.task_names import together
+from pipeline.config.task_names import rejoin_settings
 
 # Also one of several that are read as one, `train+test`; `testimonials` is none.
 _TEST_SPLIT = re.compile(r"(?:^|\+)\s*test(?![A-Za-z])")
@@ -122,7 +122,7 @@ class DataBlock(Block):
     @model_validator(mode="before")
     @classmethod
     def _whole_task(cls, value: Any) -> Any:
-        return together(cast("dict[str, Any]", value)) if isinstance(value, dict) else value
+        return rejoin_settings(cast("dict[str, Any]", value)) if isinstance(value, dict) else value
 
     @model_validator(mode="after")
     def _one_source(self) -> "DataBlock":

@@ -13,7 +13,7 @@ from pipeline.config.blocks import LoraBlock
 from pipeline.config.experts import reaches_experts
 from pipeline.config.trainer_fields import fields
 from pipeline.errors import closest
-from pipeline.text.values import shown
+from pipeline.text.values import quote
 
 CLASS = "LoraConfig"
 _OUR_KEYS = frozenset({"load_in_4bit"})
@@ -67,9 +67,9 @@ def problem(key: str, value: Any) -> tuple[str, str] | None:
         return f"`{key}` cannot be set in `lora`", OURS[key]
     if key == "init_lora_weights" and changes_the_base(value):
         why = "write true, gaussian or orthogonal: others change the base's own weights"
-        return f"`init_lora_weights` {shown(value)} is not possible here", why
+        return f"`init_lora_weights` {quote(value)} is not possible here", why
     if key == "lora_dropout" and (not isinstance(value, int | float) or not 0 <= value < 1):
-        return f"`lora_dropout` is {shown(value)}", "it is a share: at least 0, below 1"
+        return f"`lora_dropout` is {quote(value)}", "it is a share: at least 0, below 1"
     return None if key == "init_lora_weights" else value_problem(key, value, CLASS)
 
 
@@ -106,7 +106,7 @@ def loss_of(kind: str) -> str:
     return "from the head" if kind in _FROM_THE_HEAD else "forward"
 
 
-def uncombinable(fields: Mapping[str, Any]) -> str | None:
+def find_uncombinable(fields: Mapping[str, Any]) -> str | None:
     """Return the first setting with which an adapter cannot be combined with another, or None.
 
     fields: fields of a LoraConfig, as a recipe or an adapter_config.json has them.
@@ -137,7 +137,7 @@ def chain_problem(
             hint = "give `target_modules` without them to both, for example [q_proj, v_proj]"
             return f"{message}, and cannot be made one with another", f"{MERGE_BETWEEN}, or {hint}"
     for settings, whose in ((own, "this adapter"), (earlier, "the adapter it is built on")):
-        key = uncombinable(settings)
+        key = find_uncombinable(settings)
         if key is not None:
             message = f"with `{key}`, {whose} cannot be made one with another"
             return message, MERGE_BETWEEN

@@ -103,7 +103,7 @@ class MeasuringStage(StageConfig):
     def _are_told_apart(self) -> MeasuringStage:
         """Refuse what would be one row of results: both would be measured, or one of them."""
         names_by_field: dict[str, list[str]] = {
-            "tasks": [_shown_name(name) for name in self.tasks],
+            "tasks": [_name_in_results(name) for name in self.tasks],
             "texts": [block.label for block in self.texts],
             "prompts": [block.label for block in self.prompts],
         }
@@ -127,7 +127,7 @@ class MeasuringStage(StageConfig):
         return "styles" in self.model_fields_set and "few-shot" in self.styles
 
 
-def _shown_name(task: str) -> str:
+def _name_in_results(task: str) -> str:
     """Return a task's name in results, in which a benchmark does not say where its rows lie."""
     try:
         plain, settings = parse(task)

@@ -14,7 +14,7 @@ from pipeline.config.trainer_fields import (
     architecture_fields,
 )
 from pipeline.errors import closest
-from pipeline.text.values import shown
+from pipeline.text.values import quote
 
 OF_THE_TOKENIZER = frozenset({"vocab_size", "bos_token_id", "eos_token_id", "pad_token_id"})
 # Others need packages and GPUs of some kind, or fetch code from the hub.
@@ -42,7 +42,7 @@ def field_problem(architecture: str, key: str, value: Any) -> tuple[str, str] | 
         return choice_problem(key, value, _ATTENTION)
     if key in _ROPE:
         fits = isinstance(value, dict) or value is None
-        return None if fits else (f"`{key}` is {shown(value)}, not a mapping", "write a mapping")
+        return None if fits else (f"`{key}` is {quote(value)}, not a mapping", "write a mapping")
     annotation_by_field = architecture_annotations(architecture)
     if key not in annotation_by_field and key not in _OLDER:
         return f"`{key}` says nothing of a new language model", "leave it out"
@@ -50,20 +50,20 @@ def field_problem(architecture: str, key: str, value: Any) -> tuple[str, str] | 
 
 
 def _value_problem(key: str, value: Any, annotation: str) -> tuple[str, str] | None:
-    expected = annotations.wanted(value, annotation)
+    expected = annotations.explain_mismatch(value, annotation)
     if expected:
-        stated = "is empty" if value is None else f"is {shown(value)}, not {expected}"
+        stated = "is empty" if value is None else f"is {quote(value)}, not {expected}"
         return f"`{key}` {stated}", repair(value, expected)
     if key in _ACTIVATIONS and isinstance(value, str):
         return choice_problem(key, value, sorted(activations()))
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     if ("dropout" in key or key.endswith("pdrop")) and not 0 <= value < 1:
-        return f"`{key}` is {shown(value)}", "it is a share: at least 0, below 1"
+        return f"`{key}` is {quote(value)}", "it is a share: at least 0, below 1"
     if key.endswith(("_eps", "_epsilon")) and not 0 < value < 1:
-        return f"`{key}` is {shown(value)}", "it is a small number: above 0, below 1"
+        return f"`{key}` is {quote(value)}", "it is a small number: above 0, below 1"
     if key in _POSITIVE and value <= 0:
-        return f"`{key}` is {shown(value)}", "it must be above 0"
+        return f"`{key}` is {quote(value)}", "it must be above 0"
     if key == "partial_rotary_factor" and not 0 < value <= 1:
-        return f"`{key}` is {shown(value)}", "it is a share: above 0, at most 1"
+        return f"`{key}` is {quote(value)}", "it is a share: above 0, at most 1"
     return number_problem(key, value)

@@ -175,7 +175,7 @@ def adapter_base(folder: Path) -> LocalModel | HubModel | None:
         raise ValueError(f"`{path}` {_NO_BASE}") from error
     if not isinstance(name, str) or not name:
         raise ValueError(f"`{path}` {_NO_BASE}")
-    for local in (*_recorded_bases(folder), folder / _home(name)):
+    for local in (*_read_recorded_bases(folder), folder / _home(name)):
         if local.is_dir():
             return LocalModel(local.resolve())
     if not _HUB.fullmatch(name):
@@ -185,7 +185,7 @@ def adapter_base(folder: Path) -> LocalModel | HubModel | None:
     return HubModel(name, config.get("revision"))
 
 
-def _recorded_bases(folder: Path) -> list[Path]:
+def _read_recorded_bases(folder: Path) -> list[Path]:
     """Return where the stage that made an adapter, or a critic beside it, had the model below."""
     for artifact in (folder, folder.parent):
         try:
@@ -219,7 +219,7 @@ def _model_folder(text: str, path: Path, kinds: tuple[str, ...]) -> Path:
 
 def _in_block(block: BaseModel, location: Location) -> Iterator[Reference]:
     for name, info in type(block).model_fields.items():
-        typed = _flattened(info.annotation, tuple(info.metadata))
+        typed = _flatten_union(info.annotation, tuple(info.metadata))
         yield from _in_value(getattr(block, name), list(typed), (*location, info.alias or name))
 
 
@@ -249,18 +249,18 @@ def _item_types(typed: Typed, key: str | int) -> Iterator[Typed]:
         return
     is_fixed = isinstance(key, int) and key < len(arguments) and arguments[-1] is not Ellipsis
     if isinstance(key, str):
-        yield from _flattened(arguments[-1], markers)
+        yield from _flatten_union(arguments[-1], markers)
     else:
-        yield from _flattened(arguments[key if is_fixed else 0], markers)
+        yield from _flatten_union(arguments[key if is_fixed else 0], markers)
 
 
-def _flattened(annotation: Any, markers: tuple[Any, ...]) -> Iterator[Typed]:
+def _flatten_union(annotation: Any, markers: tuple[Any, ...]) -> Iterator[Typed]:
     """Yield the members of a union, each with the markers on it and on what it stands in."""
     if get_origin(annotation) is Annotated:
         inner, *own = get_args(annotation)
-        yield from _flattened(inner, (*own, *markers))
+        yield from _flatten_union(inner, (*own, *markers))
     elif get_origin(annotation) in (Union, UnionType):
         for member in get_args(annotation):
-            yield from _flattened(member, markers)
+            yield from _flatten_union(member, markers)
     else:
         yield annotation, markers

@@ -25,9 +25,9 @@ def check_reward_function(text: str, base: Path) -> None:
     path = object_source(text, base)
     if path is None:
         return
-    body = _parsed(text, path)
+    body = _parse(text, path)
     statement_by_name = {
-        name: statement for statement in _top_level(body) for name in _bound(statement)
+        name: statement for statement in _top_level(body) for name in _find_bound_names(statement)
     }
     name = text.rpartition(":")[2]
     if name not in statement_by_name and not {"*", "__getattr__"} & statement_by_name.keys():
@@ -37,7 +37,7 @@ def check_reward_function(text: str, base: Path) -> None:
         _check_parameters(function, text, path)
 
 
-def _parsed(text: str, path: Path) -> Sequence[ast.stmt]:
+def _parse(text: str, path: Path) -> Sequence[ast.stmt]:
     try:
         return ast.parse(path.read_bytes()).body
     except (SyntaxError, ValueError) as error:
@@ -59,7 +59,7 @@ def _top_level(body: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
                 yield from _top_level(child.body)
 
 
-def _bound(statement: ast.stmt) -> Iterator[str]:
+def _find_bound_names(statement: ast.stmt) -> Iterator[str]:
     """Yield the names that a statement gives a value to."""
     if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         yield statement.name

@@ -11,7 +11,7 @@ from pipeline.errors import PosttrainError, closest
 FOLDER = Path(__file__).parents[1] / "shipped"
 
 
-def shipped_recipes() -> dict[str, Path]:
+def list_shipped_recipes() -> dict[str, Path]:
     """Return the path of each recipe that comes with posttrain, by name."""
     return {path.stem: path for path in sorted(FOLDER.glob("*.yaml"))}
 
@@ -29,7 +29,7 @@ def recipe_path(path: Path) -> Path:
     is_name = len(path.parts) == 1 and not path.suffix and path.name not in ("", "..")
     if not is_name or path.is_file():
         return path
-    recipes = shipped_recipes()
+    recipes = list_shipped_recipes()
     if path.name not in recipes:
         if path.exists():
             return path

@@ -27,15 +27,15 @@ def task_name(value: Any) -> Any:
     """Return a task that is written as a mapping as a text; anything else as it is."""
     if not isinstance(value, dict) or not isinstance(value.get(_TASK), str):  # pyright: ignore[reportUnknownMemberType]
         return value  # pyright: ignore[reportUnknownVariableType]
-    whole = together(cast("dict[str, Any]", value))
+    whole = rejoin_settings(cast("dict[str, Any]", value))
     settings = {key: setting for key, setting in whole.items() if key != _TASK}
     if not settings:
         return whole[_TASK]
-    written = ", ".join(f"{key}={_said(setting)}" for key, setting in settings.items())
+    written = ", ".join(f"{key}={_spell(setting)}" for key, setting in settings.items())
     return f"{whole[_TASK]}({written})"
 
 
-def together(block: dict[str, Any]) -> dict[str, Any]:
+def rejoin_settings(block: dict[str, Any]) -> dict[str, Any]:
     """Return a mapping whose `task` has the settings in brackets that became keys without value."""
     name = block.get(_TASK)
     if not _is_open(name):
@@ -49,5 +49,5 @@ def _is_open(name: Any) -> bool:
     return isinstance(name, str) and name.count("(") > name.count(")")
 
 
-def _said(value: Any) -> str:
+def _spell(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)

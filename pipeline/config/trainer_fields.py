@@ -60,7 +60,7 @@ def fields(class_name: str) -> Mapping[str, Field]:
     """
     fields_by_name: dict[str, Field] = {}
     for owner in reversed(list(_lineage(_config_class(class_name)))):
-        for name, annotation, value in _annotated(owner.node):
+        for name, annotation, value in _read_fields(owner.node):
             if _keyword(value, "init") == "False":
                 fields_by_name.pop(name, None)
             else:
@@ -87,14 +87,16 @@ def enumeration(name: str) -> frozenset[str]:
         node = _classes(_package("transformers") / file).get(name)
         if node is not None:
             values = [
-                _literal(statement) for statement in node.body if _assigned(statement) is not None
+                _literal(statement)
+                for statement in node.body
+                if _target_name(statement) is not None
             ]
             return frozenset(value for value in values if isinstance(value, str))
     return frozenset()
 
 
 @cache
-def compared_with(class_name: str, key: str) -> frozenset[str]:
+def find_compared_values(class_name: str, key: str) -> frozenset[str]:
     """Return the texts that TRL's trainer compares a field of its config with; () if it has none.
 
     Those are the field's choices where the config says only that it is text.
@@ -128,12 +130,12 @@ def architecture_annotations(architecture: str) -> Mapping[str, str | None]:
         if owner.node.name == "PreTrainedConfig":
             continue
         annotation_by_name.update(
-            {name: annotation for name, annotation, _ in _annotated(owner.node)}
+            {name: annotation for name, annotation, _ in _read_fields(owner.node)}
         )
         for statement in owner.node.body:
             if isinstance(statement, ast.FunctionDef):
-                older.update(dict.fromkeys(_taken_keywords(statement)))
-            elif _assigned(statement) == "attribute_map":
+                older.update(dict.fromkeys(_find_keywords(statement)))
+            elif _target_name(statement) == "attribute_map":
                 older.update(_literal(statement))
     return {
         **{name: annotation_by_name.get(str(stands_for)) for name, stands_for in older.items()},
@@ -150,11 +152,11 @@ def architecture_fields(architecture: str) -> frozenset[str]:
     """
     names = set[str]()
     for owner in _lineage(_architecture_class(_SAME_AS.get(architecture, architecture))):
-        names.update(name for name, _, _ in _annotated(owner.node))
+        names.update(name for name, _, _ in _read_fields(owner.node))
         for statement in owner.node.body:
             if isinstance(statement, ast.FunctionDef):
-                names.update(_taken_keywords(statement))
-            elif _assigned(statement) == "attribute_map":
+                names.update(_find_keywords(statement))
+            elif _target_name(statement) == "attribute_map":
                 names.update(_literal(statement))
     names = {name for name in names if not name.startswith("_")}
     return frozenset(names | _ROPE_FIELDS if "rope_parameters" in names else names - _ROPE_FIELDS)
@@ -169,7 +171,7 @@ def positions_field(architecture: str) -> str | None:
     known = architecture_fields(architecture)
     for owner in _lineage(_architecture_class(_SAME_AS.get(architecture, architecture))):
         for statement in owner.node.body:
-            if _assigned(statement) == "attribute_map":
+            if _target_name(statement) == "attribute_map":
                 named = _literal(statement).get(_POSITIONS)
                 if named is not None:
                     return str(named)
@@ -236,7 +238,7 @@ def _architecture_class(architecture: str) -> _Class:
 def _of_model_type(path: Path, model_type: str) -> _Class | None:
     for node in _classes(path).values() if path.is_file() else ():
         for statement in node.body:
-            if _assigned(statement) == "model_type" and _literal(statement) == model_type:
+            if _target_name(statement) == "model_type" and _literal(statement) == model_type:
                 return _Class(path, node)
     return None
 
@@ -250,12 +252,12 @@ def _lineage(owner: _Class) -> Iterator[_Class]:
         if name in local:
             yield from _lineage(_Class(owner.path, local[name]))
         elif not name.endswith("Mixin"):
-            parent = _imported(owner.path, name)
+            parent = _find_imported_class(owner.path, name)
             if parent is not None:
                 yield from _lineage(parent)
 
 
-def _imported(path: Path, name: str) -> _Class | None:
+def _find_imported_class(path: Path, name: str) -> _Class | None:
     """Return the class that a module imports under a name, if it is one of the three packages'."""
     for statement in _module(path).body:
         if not isinstance(statement, ast.ImportFrom):
@@ -296,7 +298,7 @@ def _classes(path: Path) -> Mapping[str, ast.ClassDef]:
     return {node.name: node for node in _module(path).body if isinstance(node, ast.ClassDef)}
 
 
-def _annotated(node: ast.ClassDef) -> Iterator[tuple[str, str, ast.expr | None]]:
+def _read_fields(node: ast.ClassDef) -> Iterator[tuple[str, str, ast.expr | None]]:
     """Yield the name, annotation and value of each dataclass field of a class statement."""
     for statement in node.body:
         if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
@@ -321,7 +323,7 @@ def _keyword(value: ast.expr | None, name: str) -> str | None:
     return next((ast.unparse(keyword.value) for keyword in keywords if keyword.arg == name), None)
 
 
-def _taken_keywords(function: ast.FunctionDef) -> Iterator[str]:
+def _find_keywords(function: ast.FunctionDef) -> Iterator[str]:
     """Yield the parameters of `__init__`, and what `__post_init__` takes out of its `kwargs`."""
     if function.name == "__init__":
         parameters = (*function.args.args[1:], *function.args.kwonlyargs)
@@ -338,7 +340,7 @@ def _taken_keywords(function: ast.FunctionDef) -> Iterator[str]:
                     pass
 
 
-def _assigned(statement: ast.stmt) -> str | None:
+def _target_name(statement: ast.stmt) -> str | None:
     """Return the name that a statement assigns a value to."""
     match statement:
         case ast.Assign(targets=[ast.Name(id=name)]):

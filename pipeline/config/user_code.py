@@ -44,7 +44,7 @@ def load_object(text: str, base: Path) -> Any:
         is_theirs=lambda error: isinstance(error, Exception | SystemExit),
     )
     with errors:
-        module = import_module(module_name) if file is None else _loaded(file, base)
+        module = import_module(module_name) if file is None else _load_file(file, base)
         user_object = getattr(module, attribute, missing)
     if user_object is missing:
         raise no_such_name(text, "the module", vars(module))
@@ -57,7 +57,7 @@ def object_source(text: str, base: Path) -> Path | None:
     file = _own_file(module_name, base)
     if file is not None:
         return file
-    spec = _installed(module_name)
+    spec = _find_installed(module_name)
     if spec is None:
         shown = f"{module_name.replace('.', '/')}.py"
         hint = closest(module_name, (path.stem for path in base.glob("*.py")))
@@ -85,7 +85,7 @@ def files_beside(source: Path, base: Path) -> dict[str, Path]:
     files: set[Path] = set()
     waiting = [source] if source.resolve().is_relative_to(root) else []
     while waiting:
-        for imported in _imported_files(waiting.pop(), base):
+        for imported in _find_imported_files(waiting.pop(), base):
             if imported not in files and imported.resolve() != source.resolve():
                 files.add(imported)
                 waiting.append(imported)
@@ -111,7 +111,7 @@ def _own_file(module: str, base: Path) -> Path | None:
     return path if path.is_file() else None
 
 
-def _installed(module: str) -> ModuleSpec | None:
+def _find_installed(module: str) -> ModuleSpec | None:
     """Find an installed module without importing its parents, as find_spec("a.b") would."""
     first, *rest = module.split(".")
     try:
@@ -132,7 +132,7 @@ class _Uncached(SourceFileLoader):
         return self.source_to_code(self.get_data(self.path), self.path)
 
 
-def _loaded(path: Path, base: Path) -> ModuleType:
+def _load_file(path: Path, base: Path) -> ModuleType:
     """Load a user's file once for each content that it and what it imports beside it have."""
     digest = hashlib.sha256()
     for file in (path.resolve(), *files_beside(path, base).values()):
@@ -166,10 +166,10 @@ def _importer(file: Path, base: Path) -> Callable[..., Any]:
         fromlist: Sequence[str] | None = (),
         level: int = 0,
     ) -> Any:
-        own = _named_files(name, fromlist or (), level, file, base)
+        own = _find_named_files(name, fromlist or (), level, file, base)
         if not own:
             return builtins.__import__(name, globals_, locals_, fromlist or (), level)
-        modules = {names: _loaded(path, base) for names, path in own.items()}
+        modules = {names: _load_file(path, base) for names, path in own.items()}
         whole = tuple(name.split(".")) if name else ()
         returned = modules.pop(whole, None) if fromlist or len(whole) == 1 else None
         if returned is None:  # a folder without __init__.py, or the first part of `import a.b`
@@ -188,7 +188,7 @@ def _put_below(top: ModuleType, names: Sequence[str], module: ModuleType) -> Non
     setattr(top, last, module)
 
 
-def _named_files(
+def _find_named_files(
     name: str, fromlist: Sequence[str], level: int, file: Path, base: Path
 ) -> dict[tuple[str, ...], Path]:
     """Return the files beside the recipe that an import means, by the parts of their names.
@@ -222,7 +222,7 @@ def _is_ours(names: Sequence[str]) -> bool:
     return names[0] in _PACKAGES and len(names) > 1 and is_there
 
 
-def _imported_files(file: Path, base: Path) -> Iterator[Path]:
+def _find_imported_files(file: Path, base: Path) -> Iterator[Path]:
     """Yield the files beside the recipe that a file's import statements mean."""
     try:
         tree = ast.parse(file.read_bytes())
@@ -231,10 +231,10 @@ def _imported_files(file: Path, base: Path) -> Iterator[Path]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
-                yield from _named_files(alias.name, (), 0, file, base).values()
+                yield from _find_named_files(alias.name, (), 0, file, base).values()
         elif isinstance(node, ast.ImportFrom):
             names = [alias.name for alias in node.names]
-            yield from _named_files(node.module or "", names, node.level, file, base).values()
+            yield from _find_named_files(node.module or "", names, node.level, file, base).values()
 
 
 def _place(error: BaseException, path: Path | None, base: Path) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pipeline.data.mixing import RowSource, TokenSource
-from pipeline.data.reading.blocks import marked_records
+from pipeline.data.reading.blocks import read_marked_records
 from pipeline.data.reading.columns import NotUsed
-from pipeline.data.reading.dedup import without_repeats
+from pipeline.data.reading.dedup import drop_repeats
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -36,7 +36,7 @@ def token_sources(
 
     def source(block: DataBlock) -> TokenSource:
         def open_pass(number: int) -> Iterator[NDArray[np.int32]]:
-            rows = _screened(block, places, ("text",), screen, seed=seed + number)
+            rows = _screen_rows(block, places, ("text",), screen, seed=seed + number)
             return document_tokens(rows, tokenizer)
 
         return TokenSource(
@@ -59,12 +59,12 @@ def row_sources(
     sources: list[RowSource[Record]] = []
     for block in blocks:
         not_used = NotUsed()
-        rows = list(_screened(block, places, forms, screen, not_used=not_used))
+        rows = list(_screen_rows(block, places, forms, screen, not_used=not_used))
         sources.append(RowSource(block.label, rows, block.weight, not_used.names))
     return sources
 
 
-def _screened(
+def _screen_rows(
     block: DataBlock,
     places: Places,
     forms: Sequence[DataForm],
@@ -73,5 +73,5 @@ def _screened(
     seed: int = 0,
     not_used: NotUsed | None = None,
 ) -> Iterator[Record]:
-    rows = marked_records(block, places, forms, seed=seed, not_used=not_used)
-    return without_repeats(rows if screen is None else screen(block, rows))
+    rows = read_marked_records(block, places, forms, seed=seed, not_used=not_used)
+    return drop_repeats(rows if screen is None else screen(block, rows))

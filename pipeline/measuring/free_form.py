@@ -15,7 +15,7 @@ from eval.comparison.free_form import judged_task
 from eval.results import REWARD, WRITTEN, ItemResult
 from pipeline.data.encoding.passages import transcript
 from pipeline.data.encoding.prompts import encode_prompts
-from pipeline.data.reading.blocks import held_out_asked
+from pipeline.data.reading.blocks import read_held_out_chats
 from pipeline.data.reading.records import PromptRow
 from pipeline.measuring.judges import Answers, Judges
 
@@ -59,7 +59,7 @@ class FreeForm:
         return results, notes
 
     def _read(self, block: DataBlock) -> list[PromptRow]:
-        found = held_out_asked(block, self._context.places, at_most=self._config.limit)
+        found = read_held_out_chats(block, self._context.places, at_most=self._config.limit)
         rows = [row for row in found if isinstance(row, PromptRow)]
         if len(rows) < len(found):
             left = len(found) - len(rows)

@@ -58,7 +58,7 @@ def measure(
     the stage's prompts and their judges, the same for every model (`free_form_of`).
     """
     from eval.asking.run import evaluate
-    from pipeline.data.reading.blocks import held_out_rows
+    from pipeline.data.reading.blocks import read_held_out_rows
     from pipeline.data.reading.tasks import load_task
     from pipeline.models.chat_templates import give_known_template
     from pipeline.models.language import language_model
@@ -67,7 +67,7 @@ def measure(
     tasks = [load_task(name, context.places) for name in config.tasks]
     harness = _harness(config, context)
     texts = {
-        block.label: held_out_rows(block, context.places, at_most=config.limit)
+        block.label: read_held_out_rows(block, context.places, at_most=config.limit)
         for block in config.texts
     }
     prepare = partial(give_known_template, config=config, context=context)
@@ -133,7 +133,7 @@ def _read(
 ) -> tuple[list[ItemResult], list[str]]:
     """Return what reading rows costs a model in bits, and what is to be said of it."""
     from eval.asking.passages import read
-    from pipeline.data.encoding.passages import is_transcribed, num_dropped, passages_of
+    from pipeline.data.encoding.passages import count_dropped, is_transcribed, passages_of
 
     results = read(
         model,
@@ -150,8 +150,8 @@ def _read(
             f"`{model.name}` has no chat template: it read the chats of `{name}` as transcripts "
             "(User: ... Assistant: ...)."
         )
-    if num_dropped(rows):
-        notes.append(f"`{name}`: {num_dropped(rows)} of {len(rows)} rows were unusable.")
+    if count_dropped(rows):
+        notes.append(f"`{name}`: {count_dropped(rows)} of {len(rows)} rows were unusable.")
     return results, notes
 
 

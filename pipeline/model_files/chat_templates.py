@@ -45,7 +45,7 @@ _TOKEN = re.compile(
 
 
 @cache
-def _shipped() -> Mapping[str, Path]:
+def _find_shipped() -> Mapping[str, Path]:
     """The files of TRL's templates by name; TRL itself is not imported."""
     spec = find_spec("trl")
     places = (spec.submodule_search_locations or []) if spec else []
@@ -53,9 +53,9 @@ def _shipped() -> Mapping[str, Path]:
     return {path.stem: path for folder in folders for path in sorted(folder.glob(f"*{_ENDING}"))}
 
 
-def names() -> tuple[str, ...]:
+def template_names() -> tuple[str, ...]:
     """Return the names that `chat_template:` takes."""
-    return (DEFAULT, *_shipped())
+    return (DEFAULT, *_find_shipped())
 
 
 def template_text(name: str, places: Places) -> str | HubModel:
@@ -65,8 +65,8 @@ def template_text(name: str, places: Places) -> str | HubModel:
     """
     if name == DEFAULT:
         return _CHATML
-    if name in _shipped():
-        return _shipped()[name].read_text(encoding="utf-8")
+    if name in _find_shipped():
+        return _find_shipped()[name].read_text(encoding="utf-8")
     if name.endswith((_ENDING, ".txt")):
         path = places.file(name)
         if not path.is_file():
@@ -75,13 +75,13 @@ def template_text(name: str, places: Places) -> str | HubModel:
             )
             near = closest(path.name, siblings)
             raise ValueError(f"`{name}` does not exist{f'; {near}' if near else ''}")
-        return _checked(path, read_text(path))
+        return _check(path, read_text(path))
     try:
         source = model_source(name, places)
     except ValueError as error:
         if "/" in name or name.startswith("."):
             raise
-        near = closest(name, names()) or f"there are {', '.join(names())}"
+        near = closest(name, template_names()) or f"there are {', '.join(template_names())}"
         raise ValueError(f"there is no chat template `{name}`; {near}") from error
     if isinstance(source, HubModel):
         return source
@@ -99,11 +99,11 @@ def _of_folder(named: str, folder: Path) -> str:
         if text is None:
             text = read_object(path).get("chat_template")
         if isinstance(text, str):
-            return _checked(path, text)
+            return _check(path, text)
     raise ValueError(f"`{named}` has no chat template")
 
 
-def _checked(path: Path, text: str) -> str:
+def _check(path: Path, text: str) -> str:
     problem = template_problem(text)
     if problem:
         raise PosttrainError(str(path), problem, "give another template")
@@ -115,13 +115,13 @@ def control_tokens(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(_TOKEN.findall(text)))
 
 
-def variables(text: str) -> frozenset[str]:
+def template_variables(text: str) -> frozenset[str]:
     """Return the variables that a template reads, and does not set first."""
     environment = Environment(extensions=[Generation, ext.loopcontrols])
     return frozenset(meta.find_undeclared_variables(environment.parse(text)))
 
 
-def with_variables(text: str, values: Mapping[str, Any]) -> str:
+def set_variables(text: str, values: Mapping[str, Any]) -> str:
     """Return the template with values for some of its variables, where nobody gives others.
 
     They stand on a line of their own, which Jinja drops: white space at the start stays. So what is

@@ -96,7 +96,7 @@ def check_is_folder(folder: Path) -> None:
 def check_model(folder: Path) -> None:
     """Check config, generation config and weights of a whole model."""
     check_is_folder(folder)
-    config = _needed(folder, CONFIG)
+    config = _read_needed(folder, CONFIG)
     generation = folder / GENERATION
     _check_ids(str(generation), read_object(generation) if is_there(generation) else {}, config)
     where = str(folder / CONFIG)
@@ -137,7 +137,7 @@ def size_problem(fields: Mapping[str, Any]) -> str | None:
 def check_adapter(folder: Path) -> None:
     """Check a LoRA adapter's config and weights; the model below is not looked at."""
     check_is_folder(folder)
-    config = _needed(folder, ADAPTER_CONFIG)
+    config = _read_needed(folder, ADAPTER_CONFIG)
     where = str(folder / ADAPTER_CONFIG)
     _refuse_code(where, config)
     kind = config.get("peft_type")
@@ -182,12 +182,12 @@ def _refuse_embeddings(
         module = name.removeprefix("base_model.model.").removesuffix(".weight")
         if "lora_" in name or not name.endswith(".weight"):
             continue
-        if not any(f".{saved}." in f".{module}." for saved in _saved_whole(config)):
+        if not any(f".{saved}." in f".{module}." for saved in _modules_saved_whole(config)):
             message = f"holds the layer `{module}` whole, which `modules_to_save` does not name"
             raise PosttrainError(str(folder), message, WITH_NEW_TOKENS)
 
 
-def _saved_whole(config: Mapping[str, Any]) -> list[str]:
+def _modules_saved_whole(config: Mapping[str, Any]) -> list[str]:
     """Return the modules that an adapter trained whole; PEFT adds heads of classifiers unasked."""
     modules = config.get("modules_to_save")
     names = cast("list[Any]", modules) if isinstance(modules, list) else [modules]
@@ -251,7 +251,7 @@ def _check_tokens(folder: Path) -> None:
         raise PosttrainError(str(folder), problem, RESIZE)
 
 
-def _needed(folder: Path, name: str) -> dict[str, Any]:
+def _read_needed(folder: Path, name: str) -> dict[str, Any]:
     if not is_there(folder / name):
         raise PosttrainError(str(folder), f"has no {name}", "give the folder of a saved model")
     return read_object(folder / name)

@@ -58,7 +58,7 @@ def folder_tensors(folder: Path) -> dict[str, StoredTensor]:
     if is_there(single):
         return file_tensors(single)
     if is_there(index):
-        return _sharded(folder, index)
+        return _read_shards(folder, index)
     pickled = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLED)
     names = sorted(path.name for path in folder.glob("*.safetensors"))
     if pickled:
@@ -117,7 +117,7 @@ def names_of_modules(tensors: Iterable[str]) -> list[str]:
     return list(modules)
 
 
-def _sharded(folder: Path, index: Path) -> dict[str, StoredTensor]:
+def _read_shards(folder: Path, index: Path) -> dict[str, StoredTensor]:
     places = _weight_map(index)
     tensors: dict[str, StoredTensor] = {}
     holder: dict[str, str] = {}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from peft import LoraConfig, get_peft_model_state_dict
 
-from pipeline.config.lora import MERGE_BETWEEN, TIED_TOKENS, uncombinable
+from pipeline.config.lora import MERGE_BETWEEN, TIED_TOKENS, find_uncombinable
 from pipeline.errors import PosttrainError
 from pipeline.models.adapters import MATRICES, PREFIX, described, modules_of, tensors_of
 
@@ -43,7 +43,7 @@ def check_new(model: PeftModel, block: LoraBlock, earlier: Path | None, *, loss:
     if earlier is None:
         return
     for given, whose in ((config.to_dict(), "this adapter"), (described(earlier), "the one below")):
-        key = uncombinable(given)
+        key = find_uncombinable(given)
         if key is not None:
             message = f"with `{key}`, {whose} cannot be made one with another"
             raise PosttrainError("lora", message, MERGE_BETWEEN)

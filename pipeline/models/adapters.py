@@ -21,7 +21,7 @@ from peft.tuners.lora import Linear as LoraLinear
 from peft.utils.other import get_pattern_key
 from safetensors.torch import load_file, save_file
 
-from pipeline.config.lora import MERGE_BETWEEN, uncombinable
+from pipeline.config.lora import MERGE_BETWEEN, find_uncombinable
 from pipeline.errors import CorruptArtifactError, PosttrainError
 from pipeline.model_files.folder import WITH_NEW_TOKENS
 
@@ -332,7 +332,7 @@ def _combined(
     """Return tensors and config of one adapter that does what both do, one after the other."""
     before = described(earlier)
     for given in (before, config):
-        key = uncombinable(given)
+        key = find_uncombinable(given)
         if key is not None:
             message = f"`{key}`: this adapter cannot be made one with the one it was trained on"
             raise PosttrainError(str(earlier), message, MERGE_BETWEEN)

@@ -22,9 +22,9 @@ from pipeline.errors import PosttrainError, closest
 from pipeline.model_files.chat_templates import (
     DEFAULT,
     control_tokens,
+    set_variables,
     template_text,
-    variables,
-    with_variables,
+    template_variables,
 )
 from pipeline.models.foreign import Loading
 from pipeline.models.load import base_of, load_tokenizer
@@ -134,13 +134,13 @@ def give_template(
             message = "is for a chat template, and the model has none"
             hint = "name one with `chat_template:`"
             raise PosttrainError("chat_template_kwargs", message, hint)
-        known = variables(text)
+        known = template_variables(text)
         for key in config.chat_template_kwargs:
             if key not in known:
                 message = f"the chat template reads no `{key}`"
                 hint = closest(key, known) or f"it reads {', '.join(sorted(known))}"
                 raise PosttrainError("chat_template_kwargs", message, hint)
-        tokenizer.chat_template = with_variables(text, config.chat_template_kwargs)
+        tokenizer.chat_template = set_variables(text, config.chat_template_kwargs)
     return GivenTemplate(name, _add_tokens(tokenizer) if name is not None else ())
 
 

@@ -11,7 +11,7 @@ from pipeline.config.training_stage import TrainingStage
 from pipeline.plan.identity import Identifier
 from pipeline.recipe.checks.training import is_dense, settings
 from pipeline.recipe.recipe import Recipe
-from pipeline.recipe.remarks import changed_execution
+from pipeline.recipe.remarks import describe_changed_execution
 from pipeline.stages import stage_of
 from pipeline.stages.pretrain import PretrainConfig
 from pipeline.store import checkpoints
@@ -118,7 +118,7 @@ def make(recipe: Recipe, store: Store) -> Plan:
 def _ignored(recipe: Recipe, config: StageConfig, artifact: Artifact) -> tuple[str, ...]:
     """Return what was changed of how a finished stage runs; another stage may have made it."""
     before = artifact.provenance.get("execution", {})
-    return tuple(changed_execution(config, config.launch or recipe.launch, before))
+    return tuple(describe_changed_execution(config, config.launch or recipe.launch, before))
 
 
 def changes(planned: PlannedStage, last: Mapping[str, Any], store: Store) -> list[str] | None:

@@ -25,7 +25,7 @@ def summary_of_block(block: type[BaseModel]) -> str:
     """Return what a block is: its docstring up to its fields; "" where it begins with them."""
     text = inspect.cleandoc(block.__doc__ or "")
     first = next(_occurrences(text, _names(block)), None)
-    return _joined((text[: first.start()] if first else text).split("\n\n")[0])
+    return _join_lines((text[: first.start()] if first else text).split("\n\n")[0])
 
 
 @cache
@@ -35,7 +35,7 @@ def field_descriptions(block: type[BaseModel]) -> Mapping[str, str]:
     descriptions: dict[str, str] = {}
     for owner in reversed(block.__mro__):
         text = inspect.cleandoc(owner.__dict__.get("__doc__") or "")
-        descriptions.update(_described(text, names))
+        descriptions.update(_read_descriptions(text, names))
     return descriptions
 
 
@@ -51,7 +51,7 @@ def argument_descriptions(class_name: str) -> Mapping[str, str]:
             if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name)
         }
         descriptions.update({key: help_ for key, field in own.items() if (help_ := _help(field))})
-        descriptions.update(_parameters(text) or _described(text, own.keys()))
+        descriptions.update(_parameters(text) or _read_descriptions(text, own.keys()))
     return descriptions
 
 
@@ -66,12 +66,12 @@ def _occurrences(text: str, names: Collection[str]) -> Iterator[re.Match[str]]:
             yield match
 
 
-def _described(text: str, names: Collection[str]) -> dict[str, str]:
+def _read_descriptions(text: str, names: Collection[str]) -> dict[str, str]:
     matches = [*_occurrences(text, names)]
     descriptions: dict[str, str] = {}
     for match, following in zip_longest(matches, matches[1:]):
         end = following.start() if following else len(text)
-        description = _joined(text[match.end() : end].split("\n\n")[0])
+        description = _join_lines(text[match.end() : end].split("\n\n")[0])
         descriptions.update(dict.fromkeys(match[1].split(", "), description))
     return descriptions
 
@@ -89,7 +89,7 @@ def _parameters(text: str) -> dict[str, str]:
             lines_by_name[name].append(_ADMONITION.sub("", line.strip()))
         elif line.strip():
             name = ""
-    return {key: _joined("\n".join(lines)) for key, lines in lines_by_name.items() if lines}
+    return {key: _join_lines("\n".join(lines)) for key, lines in lines_by_name.items() if lines}
 
 
 def _help(statement: ast.AnnAssign) -> str:
@@ -100,7 +100,7 @@ def _help(statement: ast.AnnAssign) -> str:
         if keyword.arg == "metadata" and isinstance(keyword.value, ast.Dict):
             for key, value in zip(keyword.value.keys, keyword.value.values, strict=True):
                 if isinstance(key, ast.Constant) and key.value == "help":
-                    return _joined(_literal_text(value))
+                    return _join_lines(_literal_text(value))
     return ""
 
 
@@ -111,5 +111,5 @@ def _literal_text(value: ast.expr) -> str:
         return ""
 
 
-def _joined(text: str) -> str:
+def _join_lines(text: str) -> str:
     return " ".join(text.split())

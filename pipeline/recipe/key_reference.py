@@ -25,9 +25,9 @@ def key_reference() -> str:
     whole = schema()
     definitions: dict[str, Any] = whole["$defs"]
     stages = {kind: definitions[stage_of(kind).config.__name__] for kind in kinds()}
-    every = _shared([*stages.values()])
+    every = _find_shared([*stages.values()])
     trained = [one for one in stages.values() if "training_args" in one["properties"]]
-    training = {key: rule for key, rule in _shared(trained).items() if key not in every}
+    training = {key: rule for key, rule in _find_shared(trained).items() if key not in every}
     sections = {
         "The top": _section(whole),
         "Every stage": _section({"properties": every}),
@@ -55,7 +55,7 @@ def _of_stage(definition: Mapping[str, Any], shared: Mapping[str, Any]) -> str:
     return _section({**definition, "description": summary, "properties": own})
 
 
-def _shared(stages: list[Mapping[str, Any]]) -> dict[str, Any]:
+def _find_shared(stages: list[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the keys that every stage has, the same in each."""
     first, *others = (stage["properties"] for stage in stages)
     return {

@@ -16,7 +16,7 @@ from pipeline.errors import PosttrainError
 from pipeline.files.plain_files import other_than_a_file
 from pipeline.recipe.yaml import document as yamlfile
 from pipeline.stages import stage_of
-from pipeline.text.values import shown
+from pipeline.text.values import quote
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -106,7 +106,7 @@ def _of_file(recipe: Recipe, block: LaunchBlock, location: Location) -> Processe
         raise PosttrainError(str(path), *problem)
     count = settings.get("num_processes")
     if block.processes is not None and count not in (None, block.processes):
-        message = f"`processes` is {block.processes}, in {path.name} it is {shown(count)}"
+        message = f"`processes` is {block.processes}, in {path.name} it is {quote(count)}"
         raise recipe.error((*location, "processes"), message, "say it in one place")
     if count is None and block.processes is None:
         hint = "write `processes:` beside it"
@@ -127,17 +127,17 @@ def _problem(settings: Mapping[str, Any]) -> tuple[str, str] | None:
         message = f"`distributed_type` {kind} splits the weights, which no stage can save yet"
         return message, "use `MULTI_GPU`, or `launch: {with: accelerate, processes: N}`"
     if kind not in _TOGETHER:
-        return f"`distributed_type` is {shown(kind)}, not {' or '.join(_TOGETHER)}", ""
+        return f"`distributed_type` is {quote(kind)}, not {' or '.join(_TOGETHER)}", ""
     if environment != "LOCAL_MACHINE" or machines != 1:
         what = "num_machines" if environment == "LOCAL_MACHINE" else "compute_environment"
-        message = f"`{what}` is {shown(settings[what])}: a stage runs on one machine"
+        message = f"`{what}` is {quote(settings[what])}: a stage runs on one machine"
         return message, "leave it out, or write LOCAL_MACHINE and 1"
     if not isinstance(count, int) or isinstance(count, bool) or count < 1:
-        return f"`num_processes` is {shown(count)}", "write a whole number above 0"
+        return f"`num_processes` is {quote(count)}", "write a whole number above 0"
     if not _GPUS.fullmatch(str(settings.get("gpu_ids") or _ALL_GPUS)):
-        return f"`gpu_ids` is {shown(settings['gpu_ids'])}", "write all, or numbers as in 0,1"
+        return f"`gpu_ids` is {quote(settings['gpu_ids'])}", "write all, or numbers as in 0,1"
     if settings.get("mixed_precision", "no") not in ("no", None):
-        message = f"`mixed_precision` is {shown(settings['mixed_precision'])}"
+        message = f"`mixed_precision` is {quote(settings['mixed_precision'])}"
         return message, "write `precision:` on the stage, as it changes the numbers"
     if settings.get("dynamo_config"):
         return "`dynamo_config` cannot be set here", "write `torch_compile` in `training_args`"

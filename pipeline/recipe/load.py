@@ -36,7 +36,7 @@ from pipeline.recipe.messages import Location, first_error
 from pipeline.recipe.recipe import Recipe, RecipeFile
 from pipeline.recipe.yaml.document import Document, apply_overrides, read
 from pipeline.stages import kinds, stage_for, stage_of
-from pipeline.text.values import shortened, shown
+from pipeline.text.values import quote, shorten
 
 # What access tokens look like: Hugging Face, OpenAI and Anthropic, GitHub, AWS.
 _SECRET = re.compile(
@@ -78,7 +78,7 @@ def load(
     for name, config in stages.items():
         _check_data(recipe, name, config)
         check_launch_of(recipe, name)
-    ordered = _in_order(recipe)
+    ordered = _sort_stages(recipe)
     for name, config in ordered.items():
         if isinstance(config, TrainingStage):
             check_training(recipe, name, config)
@@ -101,7 +101,7 @@ def _refuse_values(document: Document) -> None:
         problem = number_problem("", value)
         if problem:
             name = next((part for part in reversed(location) if isinstance(part, str)), "recipe")
-            message = f"`{shortened(name)}` is {shown(value)}"
+            message = f"`{shorten(name)}` is {quote(value)}"
             raise PosttrainError(document.where(location), message, problem[1])
 
 
@@ -217,7 +217,7 @@ def _is_one_document(block: DataBlock) -> bool:
     return ending(Path(block.file)) in TEXT_ENDINGS
 
 
-def _in_order(recipe: Recipe) -> dict[str, StageConfig]:
+def _sort_stages(recipe: Recipe) -> dict[str, StageConfig]:
     """Return the stages so that each follows what it is built on; the file's order otherwise."""
     ordered: dict[str, StageConfig] = {}
     trail: list[str] = []

@@ -14,7 +14,7 @@ from pydantic_core import ErrorDetails
 from pipeline.config.field_types import PATTERN_WORDS
 from pipeline.errors import PosttrainError, closest
 from pipeline.recipe.yaml.document import Document
-from pipeline.text.values import shortened, shown
+from pipeline.text.values import quote, shorten
 
 Location = tuple[str | int, ...]
 
@@ -55,13 +55,13 @@ def first_error(
     details = error.errors(include_url=False)
     unknown = {detail["loc"][:-1] for detail in details if detail["type"] == "extra_forbidden"}
     errors: list[tuple[tuple[int, int], PosttrainError]] = []
-    for detail in _of_the_type_meant(details, _value_at(document.value, location)):
+    for detail in _keep_type_meant(details, _value_at(document.value, location)):
         is_key = detail["type"] == "extra_forbidden" or detail["loc"][-1:] == ("[key]",)
         if detail["type"] == "missing" and detail["loc"][:-1] in unknown:
             continue  # the key is there, misspelt
         if detail["type"] == "too_short" and detail["input"]:
             continue  # pydantic counts the items that are right
-        message, hint = _said(detail, model, (*location, *detail["loc"]), document, elsewhere)
+        message, hint = _explain(detail, model, (*location, *detail["loc"]), document, elsewhere)
         place = (*location, *detail["loc"])
         if detail["type"] == "missing":
             place = place[:-1]
@@ -95,7 +95,7 @@ def _blocks_in(annotation: Any) -> list[type[BaseModel]]:
     return [block for part in get_args(annotation) for block in _blocks_in(part)]
 
 
-def _of_the_type_meant(details: Sequence[ErrorDetails], value: Any) -> list[ErrorDetails]:
+def _keep_type_meant(details: Sequence[ErrorDetails], value: Any) -> list[ErrorDetails]:
     """Drop what other members of a union say of a value that is not of their type at all.
 
     If it is of no member's type, one error remains, and it names all that were wanted.
@@ -105,8 +105,8 @@ def _of_the_type_meant(details: Sequence[ErrorDetails], value: Any) -> list[Erro
     kept: list[ErrorDetails] = []
     for detail in details:
         *outer, last = detail["loc"] or ("",)
-        written = tuple(_written(detail["loc"], value))
-        is_tag = isinstance(last, str) and written == tuple(_written(outer, value))
+        written = tuple(_location_in_file(detail["loc"], value))
+        is_tag = isinstance(last, str) and written == tuple(_location_in_file(outer, value))
         if is_tag and detail["type"] in _WANTED:
             alternatives.setdefault(written, []).append(detail)
         else:
@@ -119,7 +119,7 @@ def _of_the_type_meant(details: Sequence[ErrorDetails], value: Any) -> list[Erro
     return kept
 
 
-def _written(location: Sequence[str | int], value: Any) -> list[str | int]:
+def _location_in_file(location: Sequence[str | int], value: Any) -> list[str | int]:
     """Return the parts of pydantic's location that stand in the file; it adds names of types."""
     place: list[str | int] = []
     for part in location:
@@ -131,7 +131,7 @@ def _written(location: Sequence[str | int], value: Any) -> list[str | int]:
 
 def _last(place: Location, document: Document) -> str:
     """Return the last key of a location that stands in the file."""
-    names = [part for part in _written(place, document.value) if isinstance(part, str)]
+    names = [part for part in _location_in_file(place, document.value) if isinstance(part, str)]
     return names[-1] if names else ""
 
 
@@ -147,7 +147,7 @@ def _has(value: Any, part: str | int) -> bool:
     return isinstance(value, dict) and part in value
 
 
-def _said(
+def _explain(
     detail: ErrorDetails,
     model: type[BaseModel],
     place: Location,
@@ -164,20 +164,20 @@ def _said(
         return f"`{detail['loc'][-1]}:` is missing in {owner}", "write it"
     if error in _WANTED:
         expected_words = str(context.get("wanted", _WANTED[error]))
-        return f"`{key}` is {shown(value)}, not {expected_words}", _repair(
+        return f"`{key}` is {quote(value)}, not {expected_words}", _repair(
             value, expected_words, model, detail
         )
     if error in _BOUNDS:
         bound, name = _BOUNDS[error]
-        return f"`{key}` is {shown(value)}", f"it must be {bound} {context[name]:g}"
+        return f"`{key}` is {quote(value)}", f"it must be {bound} {context[name]:g}"
     if error == "literal_error":
         expected = str(context["expected"]).replace("'", "`")
-        return f"`{key}` is {shown(value)}, not {expected}", (
+        return f"`{key}` is {quote(value)}, not {expected}", (
             closest(str(value), re.findall(r"`([^`]+)`", expected)) or "write one of these"
         )
     if error == "string_pattern_mismatch":
         owner = "a name" if detail["loc"][-1] == "[key]" else f"`{key}`"
-        return f"{shown(value)} cannot be {owner}", PATTERN_WORDS[str(context["pattern"])]
+        return f"{quote(value)} cannot be {owner}", PATTERN_WORDS[str(context["pattern"])]
     if error in ("too_short", "string_too_short"):
         what = "a value" if error == "string_too_short" else "at least one"
         return f"`{key}` is empty", f"write {what}"
@@ -194,7 +194,7 @@ def _said(
 
 def _unknown(key: str, known: Sequence[str], elsewhere: Callable[[str], str]) -> tuple[str, str]:
     hint = closest(key, known) or elsewhere(key) or f"there are {', '.join(known)}"
-    return f"unknown key `{shortened(key)}`", hint
+    return f"unknown key `{shorten(key)}`", hint
 
 
 def _repair(value: Any, expected: str, model: type[BaseModel], detail: ErrorDetails) -> str:

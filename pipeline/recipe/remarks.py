@@ -33,7 +33,7 @@ def remarks(config: StageConfig) -> Iterator[str]:
         yield from _of_rollouts(config, arguments)
 
 
-def changed_execution(
+def describe_changed_execution(
     config: StageConfig, launch: LaunchBlock, before: Mapping[str, Any]
 ) -> list[str]:
     """Return what is said otherwise than when a stage ran, of what is no part of its identity.
@@ -49,7 +49,7 @@ def changed_execution(
     for key in sorted(EXECUTION_KEYS & {*now, *then}):
         values = [arguments.get(key, defaults.get(key, _NOT_SAID)) for arguments in (now, then)]
         if values[0] != values[1]:
-            told = _not_told(*values) if key == "report_to" else ""
+            told = _name_new_trackers(*values) if key == "report_to" else ""
             changed.append(f"`{key}` is now {values[0]}, was {values[1]}{told}")
     launched = before.get("launch", {}).get("with")
     if config.launch is not None and launched not in (None, launch.launcher):
@@ -57,7 +57,7 @@ def changed_execution(
     return changed
 
 
-def _not_told(now: Any, then: Any) -> str:
+def _name_new_trackers(now: Any, then: Any) -> str:
     """Return which trackers know nothing of a stage that ran before they were named."""
     named = [
         {trackers} if isinstance(trackers, str) else set(trackers or ()) for trackers in (now, then)

@@ -164,11 +164,11 @@ def _encoded(
     Raises PosttrainError for a label of a pair that the loss has no use for.
     """
     from pipeline.data.encoding.pair_labels import check_labels
-    from pipeline.data.encoding.pairs import encode_pairs, held_out_pairs
+    from pipeline.data.encoding.pairs import encode_held_out_pairs, encode_pairs
 
     pairs, report = encode_pairs(rows, tokenizer, limit=limit)
     report.refuse(context.name)
-    held_out, left_out = held_out_pairs(
+    held_out, left_out = encode_held_out_pairs(
         config,
         context.places,
         STAGE.data_forms,

@@ -25,7 +25,7 @@ from pipeline.config.trainer_fields import (
 )
 from pipeline.config.training_stage import TrainingOnData
 from pipeline.errors import PosttrainError, closest
-from pipeline.text.values import shown
+from pipeline.text.values import quote
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -82,7 +82,7 @@ class NewModelBlock(Block):
         if not has_causal_model(self.architecture):
             hint = closest(self.architecture, architectures()) or "for example llama or qwen3"
             raise ValueError(
-                f"`architecture` {shown(self.architecture)} is no causal model of transformers; "
+                f"`architecture` {quote(self.architecture)} is no causal model of transformers; "
                 f"{hint}"
             )
         for key, value in (self.model_extra or {}).items():
@@ -91,7 +91,7 @@ class NewModelBlock(Block):
                 raise ValueError("; ".join(found))
         if self.size is not None and self.size not in SIZES:
             raise ValueError(
-                f"`size` {shown(self.size)} is not known; sizes are {', '.join(SIZES)}"
+                f"`size` {quote(self.size)} is not known; sizes are {', '.join(SIZES)}"
             )
         names = [key for key in self._positions_names() if key in (self.model_extra or {})]
         if len(names) > 1:
@@ -116,7 +116,7 @@ class NewModelBlock(Block):
             is_number = isinstance(value, int) and not isinstance(value, bool)
             if not is_number or value < 1:
                 raise ValueError(
-                    f"`{key}` is {shown(value)}, not a whole number above 0; write one"
+                    f"`{key}` is {quote(value)}, not a whole number above 0; write one"
                 )
         width, heads = fields.get("hidden_size"), fields.get("num_attention_heads")
         if width and heads and "head_dim" not in fields and width % heads:
@@ -330,9 +330,11 @@ def _eval_dataset(
     if config.training_args.get("eval_strategy", "no") == "no":
         return None
     from pipeline.data.encoding.examples import document_tokens
-    from pipeline.data.reading.blocks import held_out_records
+    from pipeline.data.reading.blocks import read_held_out_records
 
-    found = held_out_records(config, context.places, STAGE.data_forms, at_most=_HELD_OUT_DOCUMENTS)
+    found = read_held_out_records(
+        config, context.places, STAGE.data_forms, at_most=_HELD_OUT_DOCUMENTS
+    )
     documents = list(document_tokens(found, tokenizer))
     return _rows(documents, config, tokenizer, packs=packs).dataset()
 
@@ -357,11 +359,11 @@ def _held_out(
     """Return bits per byte on each source's text that no step trained on, and the window."""
     from eval.asking.run import evaluate_texts
     from eval.comparison.score_rows import compare
-    from pipeline.data.reading.blocks import held_out_texts, keeps_texts
+    from pipeline.data.reading.blocks import keeps_texts, read_held_out_texts
     from pipeline.models.language import wrap
 
     held_out = {
-        block.label: held_out_texts(block, context.places, at_most=_HELD_OUT_DOCUMENTS)
+        block.label: read_held_out_texts(block, context.places, at_most=_HELD_OUT_DOCUMENTS)
         for block in config.data
         if keeps_texts(block, context.places)
     }

@@ -41,7 +41,7 @@ def run(config: RewardModelConfig, context: StageContext) -> StageResult:
 
     from eval.model import positions_of
     from pipeline.data.encoding.lengths import limit_of
-    from pipeline.data.encoding.pairs import encode_pairs, held_out_pairs
+    from pipeline.data.encoding.pairs import encode_held_out_pairs, encode_pairs
     from pipeline.data.mixing import row_mixture, share_metrics
     from pipeline.data.training_sources import row_sources
     from pipeline.models.chat_templates import begun
@@ -71,7 +71,7 @@ def run(config: RewardModelConfig, context: StageContext) -> StageResult:
     limit = limit_of(config, args.max_length, positions_of(module.config))
     pairs, report = encode_pairs(rows, tokenizer, limit=limit)
     report.refuse(context.name)
-    held_out, left_out = held_out_pairs(
+    held_out, left_out = encode_held_out_pairs(
         config,
         context.places,
         STAGE.data_forms,
@@ -115,7 +115,7 @@ def run(config: RewardModelConfig, context: StageContext) -> StageResult:
 
 def _scored(module: Any, pairs: Sequence[EncodedPair], context: StageContext) -> list[ScoredPair]:
     """Score held-out pairs."""
-    from pipeline.data.encoding.pairs import scored_pairs
+    from pipeline.data.encoding.pairs import attach_scores
     from reward.model import scores
 
     sequences = [pair.prompt_ids + pair.chosen_ids for pair in pairs]
@@ -124,7 +124,7 @@ def _scored(module: Any, pairs: Sequence[EncodedPair], context: StageContext) ->
     def show(done: int) -> None:
         context.progress("held-out responses", done, len(sequences))
 
-    return scored_pairs(pairs, scores(module, sequences, on_progress=show))
+    return attach_scores(pairs, scores(module, sequences, on_progress=show))
 
 
 def _measured(

@@ -54,7 +54,7 @@ def run(config: SftConfig, context: StageContext) -> StageResult:
     from pipeline.data.encoding.lengths import limit_of
     from pipeline.data.encoding.template import template_sha256
     from pipeline.data.mixing import row_mixture, share_metrics
-    from pipeline.data.reading.blocks import held_out_records
+    from pipeline.data.reading.blocks import read_held_out_records
     from pipeline.data.reading.records import ChatRow
     from pipeline.data.training_sources import row_sources
     from pipeline.models.chat_templates import begun
@@ -85,7 +85,7 @@ def run(config: SftConfig, context: StageContext) -> StageResult:
     examples, report = encode_records(rows, tokenizer, limit=limit)
     report.refuse(context.name)
     evaluates = args.eval_strategy != "no"
-    found = held_out_records(config, context.places, STAGE.data_forms)
+    found = read_held_out_records(config, context.places, STAGE.data_forms)
     held_out, unseen = encode_records(
         found, tokenizer, limit=limit, name="held-out rows", may_be_none=not evaluates
     )

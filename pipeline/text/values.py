@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 
-def kind(value: Any) -> str:
+def name_kind(value: Any) -> str:
     """Name what a value is, with its article."""
     if value is None:
         return "empty"
@@ -16,18 +16,18 @@ def kind(value: Any) -> str:
     return "a number"
 
 
-def shortened(text: str) -> str:
+def shorten(text: str) -> str:
     """Return text fit for a message: short, and nothing in it that a terminal would act on."""
     short = text if len(text) <= 60 else f"{text[:57]}..."
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in short)
 
 
-def shown(value: Any) -> str:
+def quote(value: Any) -> str:
     """Return a value as an error names it: short, on one line."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int | float):
-        return shortened(repr(value))
+        return shorten(repr(value))
     if isinstance(value, str):
-        return f"`{shortened(value)}`" if value else "an empty text"
-    return kind(value)
+        return f"`{shorten(value)}`" if value else "an empty text"
+    return name_kind(value)

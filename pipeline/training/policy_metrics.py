@@ -151,7 +151,7 @@ def _scored(
 ) -> list[ScoredPair]:
     """Score pairs by beta log p / q, the implicit reward."""
     from eval.asking.loglik import continuation_logprobs
-    from pipeline.data.encoding.pairs import scored_pairs
+    from pipeline.data.encoding.pairs import attach_scores
 
     sequences = [(pair.prompt_ids, pair.chosen_ids) for pair in pairs]
     sequences += [(pair.prompt_ids, pair.rejected_ids) for pair in pairs]
@@ -166,7 +166,7 @@ def _scored(
         theirs = logprobs(reference)
     beta: float = aligned.trainer.args.beta
     rewards = [beta * (a - b) for a, b in zip(ours, theirs, strict=True)]
-    return scored_pairs(pairs, rewards)
+    return attach_scores(pairs, rewards)
 
 
 def _ranking(

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline import load_recipe
 from pipeline.commands.doctor import PURPOSES
-from pipeline.config.shipped_recipes import recipe_path, shipped_recipes
+from pipeline.config.shipped_recipes import list_shipped_recipes, recipe_path
 from pipeline.errors import PosttrainError
 from pipeline.plan.plan import make
 from pipeline.store.hub_lock import lock_path
@@ -21,7 +21,7 @@ call = pytest.fixture(command)
 
 
 def test_every_recipe_of_the_repository_comes_with_posttrain() -> None:
-    shipped = {path.resolve() for path in shipped_recipes().values()}
+    shipped = {path.resolve() for path in list_shipped_recipes().values()}
     assert shipped == set((REPOSITORY / "recipes").glob("*.yaml"))
 
 
@@ -46,7 +46,7 @@ def test_a_name_that_no_recipe_has_names_the_nearest(call, tmp_path, monkeypatch
 
 def test_list_says_what_each_recipe_does_and_where_it_is(call) -> None:
     said = call("list", "recipes")
-    for name, path in shipped_recipes().items():
+    for name, path in list_shipped_recipes().items():
         assert re.search(rf"^{name} +\S.{{20}}", said.out, re.MULTILINE)
         assert str(path.resolve()) in said.out
 

@@ -7,7 +7,7 @@ import pytest
 from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
 
 from pipeline import load_recipe
-from pipeline.recipe.remarks import changed_execution
+from pipeline.recipe.remarks import describe_changed_execution
 from tests.command import command
 from tests.conftest import TINY
 from tests.forked import Ended, run_forked, warm
@@ -95,7 +95,9 @@ def test_a_tracker_that_is_named_after_a_stage_ran_was_told_nothing(recipe: Path
     sft = config.stages["sft"]
 
     def said(before: str) -> list[str]:
-        return changed_execution(sft, config.launch, {"training_args": {"report_to": before}})
+        return describe_changed_execution(
+            sft, config.launch, {"training_args": {"report_to": before}}
+        )
 
     assert said("none")[-1].endswith("so nothing was logged to trackio and wandb")
     assert said("trackio")[-1].endswith("so nothing was logged to wandb")
@@ -104,7 +106,7 @@ def test_a_tracker_that_is_named_after_a_stage_ran_was_told_nothing(recipe: Path
     before = {"training_args": {"report_to": "wandb"}}
     (line,) = [
         each
-        for each in changed_execution(less.stages["sft"], less.launch, before)
+        for each in describe_changed_execution(less.stages["sft"], less.launch, before)
         if "report_to" in each
     ]
     assert "nothing was logged" not in line

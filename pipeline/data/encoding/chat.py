@@ -69,7 +69,7 @@ class ChatEncoder:
             ]
             for chat in chats
         ]
-        encoded = iter(self._encoded([one for sequences in examples for one in sequences]))
+        encoded = iter(self._encode_sequences([one for sequences in examples for one in sequences]))
         return [[next(encoded) for _ in sequences] for sequences in examples]
 
     def answers(self, chats: Sequence[ChatRow]) -> list[Tokens]:
@@ -98,7 +98,7 @@ class ChatEncoder:
         for turns, where, settings in conversations:
             messages = [turn if isinstance(turn, Message) else Message(*turn) for turn in turns]
             sequences.append(self._sequence(self._frames.prompt(messages, settings, where), where))
-        return [turn.ids for turn in self._encoded(sequences)]
+        return [turn.ids for turn in self._encode_sequences(sequences)]
 
     def end_ids(self) -> frozenset[int]:
         """The ids that end an assistant's turn: the template's end-of-turn tokens, and EOS."""
@@ -108,7 +108,7 @@ class ChatEncoder:
         eos = self.text.tokenizer.eos_token_id
         return frozenset({*ids, eos} if isinstance(eos, int) else ids)
 
-    def _encoded(self, sequences: Sequence[_Sequence]) -> list[Tokens]:
+    def _encode_sequences(self, sequences: Sequence[_Sequence]) -> list[Tokens]:
         stretches = [
             piece for sequence in sequences for piece, _ in sequence if isinstance(piece, Stretch)
         ]
@@ -135,7 +135,7 @@ class ChatEncoder:
             bits = [part.text]
             if part.leaf is not None:
                 is_answer = roles[filled.marked.leaves[part.leaf].message] == "assistant"
-                bits = _broken(filled.texts[part.leaf], ours if is_answer else theirs)
+                bits = _break_markers(filled.texts[part.leaf], ours if is_answer else theirs)
             for number, bit in enumerate(bits):
                 if text and (number > 0 or part.trained != is_trained or part.token is not None):
                     sequence.append((Stretch(text, follows, where), is_trained))
@@ -198,7 +198,7 @@ class ChatEncoder:
         return re.compile("|".join(map(re.escape, used))) if used else None
 
 
-def _broken(content: str, forgeable: re.Pattern[str] | None) -> list[str]:
+def _break_markers(content: str, forgeable: re.Pattern[str] | None) -> list[str]:
     """The content, cut inside each marker of the template, so that it cannot be read as one."""
     if forgeable is None:
         return [content]

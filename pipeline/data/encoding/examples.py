@@ -17,7 +17,7 @@ from pipeline.data.encoding.chat import ChatEncoder
 from pipeline.data.encoding.lengths import NO_LIMIT, Limit, RowCounts
 from pipeline.data.encoding.tokens import Stretch, TextEncoder, Tokens
 from pipeline.data.reading.formats import ChatRow, PromptCompletionRow, Record, TextRow
-from pipeline.data.reading.record_texts import said
+from pipeline.data.reading.record_texts import form_and_texts
 from pipeline.errors import PosttrainError
 
 if TYPE_CHECKING:
@@ -85,17 +85,17 @@ def encode_records(
     num_cut, num_source_rows, num_spelled = 0, 0, 0
     spells = TextEncoder(tokenizer).spells_control_tokens
     where = ""
-    for row, whole, is_first in _encoded(records, tokenizer):
+    for row, whole, is_first in _encode_rows(records, tokenizer):
         where, tokens = row.where, whole
         num_source_rows += is_first
-        num_spelled += is_first and spells(said(row)[1])
+        num_spelled += is_first and spells(form_and_texts(row)[1])
         _check_mask(row, tokens)
         lengths.append(len(tokens.ids))
         if limit.is_exceeded(len(tokens.ids)):
             limit.refuse(len(tokens.ids), row.where)
             has_bos = tokens.ids[0] == tokenizer.bos_token_id
-            ids = limit.kept(tokens.ids, has_bos=has_bos)
-            trained = limit.kept(tokens.trained, has_bos=has_bos)
+            ids = limit.fit(tokens.ids, has_bos=has_bos)
+            trained = limit.fit(tokens.trained, has_bos=has_bos)
             # Nothing predicts a row's first token.
             if ids is None or trained is None or not any(trained[1:]):
                 continue
@@ -104,7 +104,7 @@ def encode_records(
         labels = [number if trained else IGNORED for number, trained in pairs]
         kept.append(EncodedExample(tokens.ids, labels, row.where))
     if not kept and not may_be_none:
-        raise PosttrainError(where, *limit.most_are_lost(f"all {len(lengths)} {name}", lengths))
+        raise PosttrainError(where, *limit.explain_loss(f"all {len(lengths)} {name}", lengths))
     kept_lengths = [len(example.input_ids) for example in kept]
     return kept, EncodingReport(
         noun="rows",
@@ -145,11 +145,11 @@ def mask_segments(
     """
     pairs = zip(example.input_ids, example.labels, strict=True)
     runs = groupby(pairs, key=lambda pair: pair[1] != IGNORED)
-    shown = TextEncoder(tokenizer).shown
+    shown = TextEncoder(tokenizer).show
     return [(shown([number for number, _ in run]), trained) for trained, run in runs]
 
 
-def _encoded(
+def _encode_rows(
     records: Iterable[Record], tokenizer: PreTrainedTokenizerBase
 ) -> Iterator[tuple[Record, Tokens, bool]]:
     """Yield examples with the rows that they are of, and whether they are the first of these."""

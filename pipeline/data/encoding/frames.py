@@ -14,7 +14,7 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from pipeline.data.encoding.marked import Marked, Marks, aligned, arguments_of, lost
+from pipeline.data.encoding.marked import Marked, Marks, align_leaves, arguments_of, leaf_error
 from pipeline.data.encoding.template import ChatTemplate
 from pipeline.data.reading.records import NO_SETTINGS, ChatSettings, Message, ToolCall
 from pipeline.errors import PosttrainError
@@ -75,7 +75,7 @@ class Frames:
         self, messages: Sequence[Message], settings: ChatSettings, where: str
     ) -> list[Filled]:
         """Return what is to be learnt from a conversation whose last turn is the assistant's."""
-        marked = self._marked(messages, settings, where)
+        marked = self._mark(messages, settings, where)
         answers = [
             number
             for number, message in enumerate(messages)
@@ -86,7 +86,7 @@ class Frames:
             if len(self._learnt) >= MOST_KEPT:
                 self._learnt.clear()
             self._learnt[key] = self._frames(marked, answers, settings, where)
-        return [self._filled(frame, marked, settings, where) for frame in self._learnt[key]]
+        return [self._fill(frame, marked, settings, where) for frame in self._learnt[key]]
 
     def _frames(
         self, marked: Marked, answers: Sequence[int], settings: ChatSettings, where: str
@@ -108,17 +108,17 @@ class Frames:
 
     def prompt(self, messages: Sequence[Message], settings: ChatSettings, where: str) -> Filled:
         """Return a conversation up to where the assistant begins to write."""
-        marked = self._marked(messages, settings, where)
-        text = self._rendered(marked.given, settings, where, prompt=True)
-        if text != self._rendered(marked.given, settings, where):
+        marked = self._mark(messages, settings, where)
+        text = self._render(marked.given, settings, where, prompt=True)
+        if text != self._render(marked.given, settings, where):
             frame = Frame(text, len(messages))
             self._check(frame, marked, settings, where, prompt=True)
-            return self._filled(frame, marked, settings, where, prompt=True)
+            return self._fill(frame, marked, settings, where, prompt=True)
         # The template knows no generation prompt: what it writes before an assistant is one.
-        whole = self._marked((*messages, _PLAIN[1]), settings, where)
+        whole = self._mark((*messages, _PLAIN[1]), settings, where)
         frame, (begin, _) = self._answer(whole, len(messages), settings, where)
         self._check(frame, whole, settings, where, prompt=False)
-        filled = self._filled(frame, whole, settings, where)
+        filled = self._fill(frame, whole, settings, where)
         return Filled(Frame(frame.text[:begin], len(messages)), whole, filled.texts)
 
     def plain(self) -> Frame | None:
@@ -137,25 +137,25 @@ class Frames:
 
     def _probe(self, messages: Sequence[Message]) -> Frame | None:
         try:
-            marked = self._marked(messages, NO_SETTINGS, "the chat template")
+            marked = self._mark(messages, NO_SETTINGS, "the chat template")
             frame, span = self._answer(marked, 1, NO_SETTINGS, "the chat template")
         except PosttrainError:
             return None
         frame.spans.append(span)
         return frame
 
-    def _marked(self, messages: Sequence[Message], settings: ChatSettings, where: str) -> Marked:
+    def _mark(self, messages: Sequence[Message], settings: ChatSettings, where: str) -> Marked:
         self._check_unmarked(messages, settings, where)
         marked = self.marks.mark(messages)
         if not any(message.calls for message in messages):
             return marked
         try:
-            self._rendered(marked.given, settings, where)
+            self._render(marked.given, settings, where)
         except PosttrainError as error:
             # DeepSeek's templates put the text of arguments together, and take no objects.
             as_text = self.marks.mark(messages, as_objects=False)
             try:
-                self._rendered(as_text.given, settings, where)
+                self._render(as_text.given, settings, where)
             except PosttrainError:
                 raise error from None
             return as_text
@@ -182,7 +182,7 @@ class Frames:
         Where the template does not end the turn, that is up to the end of its content.
         """
         messages = marked.given[: answer + 1]
-        text = self._rendered(messages, settings, where)
+        text = self._render(messages, settings, where)
         own = [
             place
             for number, place in self.marks.places(text).items()
@@ -213,8 +213,8 @@ class Frames:
         if len(messages) == 1:
             return first or 0
         try:
-            prompted = self._rendered(messages[:-1], settings, "", prompt=True)
-            closed = self._rendered(messages[:-1], settings, "")
+            prompted = self._render(messages[:-1], settings, "", prompt=True)
+            closed = self._render(messages[:-1], settings, "")
         except PosttrainError:  # it takes no conversation that ends here, so nobody is asked here
             return first or 0
         if text.startswith(prompted):
@@ -248,7 +248,7 @@ class Frames:
                     hint = "`chat_template:` names one that writes `tool_calls`"
                     raise PosttrainError(where, message, hint)
 
-    def _filled(
+    def _fill(
         self,
         frame: Frame,
         marked: Marked,
@@ -260,7 +260,7 @@ class Frames:
         pieces, order = self.marks.pieces(frame.text)
         messages = marked.real[: frame.num_messages]
         rendered = self._template.render(messages, settings, where, prompt=prompt)
-        return Filled(frame, marked, aligned(pieces, order, marked, rendered, where))
+        return Filled(frame, marked, align_leaves(pieces, order, marked, rendered, where))
 
     def _check(
         self, frame: Frame, marked: Marked, settings: ChatSettings, where: str, *, prompt: bool
@@ -275,7 +275,7 @@ class Frames:
             is_wanted = leaf.kind == "content" or (leaf.message == shown - 1 and not prompt)
             if written[number] > 1 or (is_wanted and not written[number]):
                 verb = "repeats" if written[number] else "drops or rewrites"
-                raise lost(marked, number, where, verb)
+                raise leaf_error(marked, number, where, verb)
         self._check_tools(frame, marked.given[:shown], settings, where, prompt=prompt)
 
     def _check_tools(
@@ -290,14 +290,14 @@ class Frames:
         """Raise PosttrainError for tools that the template leaves out."""
         if not settings.tools:
             return
-        without = self._rendered(messages, replace(settings, tools=""), where, prompt=prompt)
+        without = self._render(messages, replace(settings, tools=""), where, prompt=prompt)
         names = [tool["function"]["name"] for tool in json.loads(settings.tools)]
         if without == frame.text or any(name not in frame.text for name in names):
             message = "the chat template shows no `tools`"
             hint = "`chat_template:` names one that does; or take the column out"
             raise PosttrainError(where, message, hint)
 
-    def _rendered(
+    def _render(
         self,
         messages: Sequence[dict[str, Any]],
         settings: ChatSettings,

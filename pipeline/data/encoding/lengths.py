@@ -46,7 +46,7 @@ class Limit:
             hint = f"shorten it, {self.remedy}, or write `too_long: truncate` or `drop`"
             raise PosttrainError(where, message, hint)
 
-    def most_are_lost(self, which: str, lengths: Sequence[int]) -> tuple[str, str]:
+    def explain_loss(self, which: str, lengths: Sequence[int]) -> tuple[str, str]:
         """Return what is wrong, and what to do, where such rows are dropped: `3 of 4 rows`."""
         message = f"{which} are longer than {self.max_length} tokens"
         hint = f"{self.remedy} (the longest has {max(lengths, default=0)})"
@@ -66,7 +66,7 @@ class Limit:
             cutting = ", write `truncation_side: left`"
         return f"{self.remedy}{cutting}, or shorten the {noun}"
 
-    def kept(self, ids: _Sequence, *, has_bos: bool) -> _Sequence | None:
+    def fit(self, ids: _Sequence, *, has_bos: bool) -> _Sequence | None:
         """Return a sequence as long as may be; None where it is dropped.
 
         has_bos: whether its first token is BOS, which stays wherever the rest is cut.
@@ -78,7 +78,7 @@ class Limit:
             return None
         return cut(ids, self.max_length, self.side, has_bos=has_bos)
 
-    def kept_pair(
+    def fit_pair(
         self, prompt: list[int], chosen: list[int], rejected: list[int], *, has_bos: bool
     ) -> tuple[list[int], list[int], list[int]] | None:
         """Return a pair's prompt and responses, each response with the prompt as long as may be.
@@ -192,7 +192,7 @@ class RowCounts:
         if not self.num_rows or num <= REFUSED_SHARE * self.num_rows:
             return None
         which = f"{num} of {self.num_rows} {self.noun}"
-        return self.limit.most_are_lost(which, self.lengths)
+        return self.limit.explain_loss(which, self.lengths)
 
     def refuse(self, name: str) -> None:
         """Raise PosttrainError where most rows would be dropped, naming the stage."""
@@ -213,11 +213,11 @@ def account(metrics: Mapping[str, Any]) -> str:
     sentence = f"{used} of {total} {key} {'used' if key == 'prompts' else 'trained'}"
     if metrics.get(f"{key}_cut"):
         sentence += f", {metrics[f'{key}_cut']} of them cut to {metrics.get('row_limit')} tokens"
-    lost = _lost(metrics, key)
+    lost = _count_lost(metrics, key)
     parts = [f"{sentence}: {', '.join(lost)}" if lost else sentence]
     if metrics.get("rows_left_out_per_epoch"):
         parts.append(f"{metrics['rows_left_out_per_epoch']} in each epoch fill no batch")
-    held_out = _lost(metrics, "held_out")
+    held_out = _count_lost(metrics, "held_out")
     if metrics.get("held_out_cut"):
         held_out.append(f"{metrics['held_out_cut']} cut to {metrics.get('row_limit')} tokens")
     if held_out:
@@ -243,7 +243,7 @@ def _noun(metrics: Mapping[str, Any]) -> str:
     return "prompts" if metrics.get("prompts") else "rows"
 
 
-def _lost(metrics: Mapping[str, Any], key: str) -> list[str]:
+def _count_lost(metrics: Mapping[str, Any], key: str) -> list[str]:
     """Return how many rows were dropped for which reason, where there are any."""
     reasons = {
         "too_long": f"longer than {metrics.get('row_limit')}",

@@ -68,7 +68,7 @@ class Marks:
         """Put marks into a conversation; as_objects: arguments as objects, else as text."""
         marked = Marked([], [], [])
         for number, original in enumerate(messages):
-            message, (opening, closing) = self._parted(original)
+            message, (opening, closing) = self._part_reasoning(original)
             asked_with, real = (_fields(message, as_objects=as_objects) for _ in range(2))
             if message.reasoning.strip():
                 mark = _next(marked, self._mark, Leaf(number, "reasoning", message.reasoning))
@@ -110,7 +110,7 @@ class Marks:
         except PosttrainError:
             return False
 
-    def _parted(self, message: Message) -> tuple[Message, tuple[str, str]]:
+    def _part_reasoning(self, message: Message) -> tuple[Message, tuple[str, str]]:
         """Reasoning in a content taken out of it, for a template that knows it; what was around."""
         if message.role != "assistant" or message.reasoning or not self._reads_thoughts:
             return message, _INLINE
@@ -148,7 +148,7 @@ def _fields(message: Message, *, as_objects: bool) -> dict[str, Any]:
     return fields
 
 
-def shown_turn(message: Message) -> dict[str, Any]:
+def turn_fields(message: Message) -> dict[str, Any]:
     """A turn as reward functions are handed it, in the form that templates read."""
     thought = {"reasoning_content": message.reasoning} if message.reasoning else {}
     return {**_fields(message, as_objects=True), "content": message.content, **thought}
@@ -168,7 +168,7 @@ def arguments_of(text: str) -> Any:
     return arguments if isinstance(arguments, dict) else text
 
 
-def aligned(
+def align_leaves(
     pieces: Sequence[str], order: Sequence[int], marked: Marked, rendered: str, where: str
 ) -> list[str]:
     """Return what each leaf is in the text that a template wrote: whole, or without white space.
@@ -187,7 +187,7 @@ def aligned(
             skipped for skipped in kept + newlines if rendered.startswith(skipped + piece, at)
         ]
         if not fitting or not is_whole:
-            raise lost(marked, number, where)
+            raise leaf_error(marked, number, where)
         texts[number] = fitting[0]
         at += len(fitting[0]) + len(piece)
     if at != len(rendered):
@@ -195,7 +195,9 @@ def aligned(
     return texts
 
 
-def lost(marked: Marked, leaf: int, where: str, verb: str = "drops or rewrites") -> PosttrainError:
+def leaf_error(
+    marked: Marked, leaf: int, where: str, verb: str = "drops or rewrites"
+) -> PosttrainError:
     """Return the error for a leaf that the template does not write as it is."""
     leaf_found = marked.leaves[leaf]
     role = marked.given[leaf_found.message]["role"]

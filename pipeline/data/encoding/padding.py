@@ -54,16 +54,16 @@ class PaddedRows:
         """
         width = max(len(row["input_ids"]) for row in rows)
 
-        def stacked(name: str, filling: int) -> torch.Tensor:
+        def stack(name: str, filling: int) -> torch.Tensor:
             padded = torch.full((len(rows), width), filling)
             for place, row in zip(padded, rows, strict=True):
                 place[: len(row[name])] = row[name]
             return padded
 
         batch = {
-            "input_ids": stacked("input_ids", self.pad_token_id),
-            "attention_mask": stacked("attention_mask", 0),
-            "labels": stacked("labels", IGNORED),
+            "input_ids": stack("input_ids", self.pad_token_id),
+            "attention_mask": stack("attention_mask", 0),
+            "labels": stack("labels", IGNORED),
         }
         return {**batch, "use_cache": False}
 

@@ -17,8 +17,8 @@ from pipeline.data.encoding.chat import ChatEncoder
 from pipeline.data.encoding.lengths import NO_LIMIT, Limit, RowCounts
 from pipeline.data.encoding.pair_labels import MARGIN, PROBABILITY
 from pipeline.data.encoding.tokens import TextEncoder, Tokens
-from pipeline.data.reading.blocks import held_out_records
-from pipeline.data.reading.record_texts import said
+from pipeline.data.reading.blocks import read_held_out_records
+from pipeline.data.reading.record_texts import form_and_texts
 from pipeline.data.reading.records import EQUAL, ChatRow, DroppedRow, PreferenceRow
 from pipeline.errors import PosttrainError
 
@@ -79,7 +79,7 @@ class PairsReport(RowCounts):
         }
 
 
-def scored_pairs(pairs: Sequence[EncodedPair], scores: Sequence[float]) -> list[ScoredPair]:
+def attach_scores(pairs: Sequence[EncodedPair], scores: Sequence[float]) -> list[ScoredPair]:
     """Return the pairs with their scores: first those of all chosen responses, then the others'."""
     chosen, rejected = scores[: len(pairs)], scores[len(pairs) :]
     return [
@@ -127,7 +127,7 @@ def encode_pairs(
     num_cut = 0
     where = ""
     num_spelled = 0
-    for encoded, is_spelled in _encoded(records, tokenizer):
+    for encoded, is_spelled in _encode_rows(records, tokenizer):
         where = encoded.where
         num_spelled += is_spelled
         if isinstance(encoded, DroppedRow):
@@ -166,7 +166,7 @@ def encode_pairs(
     return kept, report
 
 
-def held_out_pairs(
+def encode_held_out_pairs(
     config: TrainingStage,
     places: Places,
     forms: Sequence[DataForm],
@@ -179,7 +179,7 @@ def held_out_pairs(
 
     None left is an error, unless there `may_be_none` or the recipe holds nothing out.
     """
-    unseen = held_out_records(config, places, forms)
+    unseen = read_held_out_records(config, places, forms)
     return encode_pairs(
         unseen,
         tokenizer,
@@ -195,13 +195,13 @@ def _within(limit: Limit, pair: EncodedPair, longest: int, bos: Any) -> EncodedP
         return pair
     limit.refuse(longest, pair.where)
     parts = pair.prompt_ids, pair.chosen_ids, pair.rejected_ids
-    kept = limit.kept_pair(*parts, has_bos=pair.prompt_ids[0] == bos)
+    kept = limit.fit_pair(*parts, has_bos=pair.prompt_ids[0] == bos)
     if kept is None:
         return None
     return replace(pair, prompt_ids=kept[0], chosen_ids=kept[1], rejected_ids=kept[2])
 
 
-def _encoded(
+def _encode_rows(
     records: Iterable[Record], tokenizer: PreTrainedTokenizerBase
 ) -> Iterator[tuple[EncodedPair | DroppedRow, bool]]:
     """Yield pairs, and dropped rows, with whether their text spells a control token."""
@@ -216,7 +216,7 @@ def _encoded(
                 yield row, False
                 continue
             assert isinstance(row, PreferenceRow)
-            yield next(pairs), spells(said(row)[1])
+            yield next(pairs), spells(form_and_texts(row)[1])
 
 
 class _PairEncoder:
@@ -268,8 +268,8 @@ class _PairEncoder:
 
 
 def _pair(row: PreferenceRow, chosen: Tokens, rejected: Tokens) -> EncodedPair:
-    prompt_ids, chosen_ids = _parted(chosen, row.where)
-    other_ids, rejected_ids = _parted(rejected, row.where)
+    prompt_ids, chosen_ids = _split_last_stretch(chosen, row.where)
+    other_ids, rejected_ids = _split_last_stretch(rejected, row.where)
     if prompt_ids != other_ids:
         message = "the prompt has other tokens before the chosen response than before the rejected"
         hint = "the chat template writes the prompt by what is answered; give another template"
@@ -285,7 +285,7 @@ def _pair(row: PreferenceRow, chosen: Tokens, rejected: Tokens) -> EncodedPair:
     )
 
 
-def _parted(tokens: Tokens, where: str) -> tuple[list[int], list[int]]:
+def _split_last_stretch(tokens: Tokens, where: str) -> tuple[list[int], list[int]]:
     """The ids before the last stretch that the model writes, and that stretch.
 
     What a template writes after the end of the last turn (the line break of ChatML) is neither.

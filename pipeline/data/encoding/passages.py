@@ -48,7 +48,7 @@ class _Turn:
 
     @property
     def text(self) -> str:
-        return _said(self.chat.messages[-1])
+        return _join_texts(self.chat.messages[-1])
 
 
 def passages_of(rows: Sequence[Record], model: LanguageModel) -> list[Passage]:
@@ -66,11 +66,11 @@ def passages_of(rows: Sequence[Record], model: LanguageModel) -> list[Passage]:
 
 def transcript(messages: Sequence[Message]) -> str:
     """Return a conversation as text, up to where the assistant's next words begin."""
-    paragraphs = [f"{_SPEAKERS[message.role]}: {_said(message)}\n\n" for message in messages]
+    paragraphs = [f"{_SPEAKERS[message.role]}: {_join_texts(message)}\n\n" for message in messages]
     return "".join([*paragraphs, f"{_SPEAKERS['assistant']}:"])
 
 
-def _said(message: Message) -> str:
+def _join_texts(message: Message) -> str:
     """Return all that a turn says: what was thought, the text, calls of tools."""
     return "\n".join(filter(None, message.texts[1:]))
 
@@ -80,7 +80,7 @@ def is_transcribed(rows: Sequence[Record], model: LanguageModel) -> bool:
     return model.form == "document" and any(_is_chat(row) for row in rows)
 
 
-def num_dropped(rows: Sequence[Record]) -> int:
+def count_dropped(rows: Sequence[Record]) -> int:
     """Return how many rows there is nothing to read of."""
     return sum(isinstance(row, DroppedRow) for row in rows)
 
@@ -113,15 +113,15 @@ def _texts(row: Record, index: int, model: LanguageModel) -> Iterator[Passage]:
     if isinstance(row, TextRow):
         yield document(model, index, row.text)
     elif isinstance(row, PromptCompletionRow):
-        yield _continued(model, str(index), row.prompt, row.completion, row.completion)
+        yield _continue(model, str(index), row.prompt, row.completion, row.completion)
     elif isinstance(row, PreferenceRow) and row.text is not None:
         prompt, chosen, rejected = row.text
-        yield _continued(model, str(index), prompt, chosen, row.chosen)
-        rival = _continued(model, str(index), prompt, rejected, row.rejected)
+        yield _continue(model, str(index), prompt, chosen, row.chosen)
+        rival = _continue(model, str(index), prompt, rejected, row.rejected)
         yield replace(rival, is_rival=True)
 
 
-def _continued(
+def _continue(
     model: LanguageModel, place: str, context: str, continuation: str, text: str
 ) -> Passage:
     """Return a passage of running text. text: what of the continuation its bytes are counted of."""
@@ -139,7 +139,7 @@ class _Reader:
     def read(self, turns: Sequence[_Turn]) -> list[Passage]:
         """Return the passages of some messages."""
         if self._encoder is None:
-            return [self._transcribed(turn) for turn in turns]
+            return [self._transcribe(turn) for turn in turns]
         encoder = self._encoder
         ends = encoder.end_ids() | set(encoder.text.control_ids.values())
         passages: list[Passage] = []
@@ -154,7 +154,7 @@ class _Reader:
             passages.append(replace(passage, form="chat"))
         return passages
 
-    def _transcribed(self, turn: _Turn) -> Passage:
+    def _transcribe(self, turn: _Turn) -> Passage:
         context = transcript(turn.chat.messages[:-1])
         return self._passage(turn, *split_continuation(self._model, context, f" {turn.text}"))
 

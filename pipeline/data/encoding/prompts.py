@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.data.encoding.chat import ChatEncoder
 from pipeline.data.encoding.lengths import NO_LIMIT, Limit, RowCounts
-from pipeline.data.encoding.marked import shown_turn
+from pipeline.data.encoding.marked import turn_fields
 from pipeline.data.encoding.tokens import TextEncoder
 from pipeline.data.reading.records import DroppedRow, PromptRow
 from pipeline.errors import PosttrainError
@@ -92,7 +92,7 @@ def encode_prompts(
     dropped: Counter[str] = Counter()
     num_cut = 0
     where = ""
-    for prompt in _encoded(records, tokenizer, form):
+    for prompt in _encode_rows(records, tokenizer, form):
         where = prompt.where
         if isinstance(prompt, DroppedRow):
             dropped["unusable"] += 1
@@ -101,7 +101,7 @@ def encode_prompts(
         ids = prompt.ids
         if limit.is_exceeded(len(ids)):
             limit.refuse(len(ids), where)
-            ids = limit.kept(ids, has_bos=ids[0] == tokenizer.bos_token_id)
+            ids = limit.fit(ids, has_bos=ids[0] == tokenizer.bos_token_id)
         if ids is None:
             dropped["too long"] += 1
         else:
@@ -128,7 +128,7 @@ def encode_prompts(
     )
 
 
-def _encoded(
+def _encode_rows(
     records: Iterable[Record], tokenizer: PreTrainedTokenizerBase, form: Form
 ) -> Iterator[EncodedPrompt | DroppedRow]:
     encoder = _PromptEncoder(tokenizer, form)
@@ -165,11 +165,11 @@ class _PromptEncoder:
         prompts: list[EncodedPrompt] = []
         for row, is_chat in zip(rows, are_chats, strict=True):
             if is_chat:
-                shown, ids = [shown_turn(message) for message in row.messages], next(chat_ids)
+                shown, ids = [turn_fields(message) for message in row.messages], next(chat_ids)
             elif row.ids is None:
                 shown, ids = self._text_of(row), next(text_ids)
             else:
-                shown, ids = self._decoded(row), list(row.ids)
+                shown, ids = self._decode(row), list(row.ids)
             prompts.append(EncodedPrompt(row.where, ids, shown, row.columns, row.source))
         return prompts
 
@@ -191,7 +191,7 @@ class _PromptEncoder:
             raise PosttrainError(row.where, message, hint)
         return row.text
 
-    def _decoded(self, row: PromptRow) -> str:
+    def _decode(self, row: PromptRow) -> str:
         """Return token ids of the data's own as a text; they must be this tokenizer's."""
         assert row.ids is not None
         if max(row.ids) >= len(self._text.tokenizer):

@@ -112,7 +112,7 @@ class TextEncoder:
         """Whether a text says what a control token is written as; it stays text."""
         return any(self._control.search(text) for text in texts)
 
-    def shown(self, ids: Sequence[int]) -> str:
+    def show(self, ids: Sequence[int]) -> str:
         """Ids as readable text; what only spells a control token stands in double brackets.
 
         `<|end|>` is a control token, and `[[<|end|>]]` seven letters of somebody's.

@@ -6,7 +6,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from pipeline.config.blocks import READ_FORMS
-from pipeline.data.reading.dedup import read_marked, without_repeats
+from pipeline.data.reading.dedup import drop_repeats, read_marked
 from pipeline.data.reading.formats import Record, TextRow
 from pipeline.data.reading.tasks import load_task, task_rows
 from pipeline.errors import PosttrainError
@@ -37,11 +37,13 @@ def records(
     not_used: NotUsed | None = None,
 ) -> Iterator[Record]:
     """Yield a block's rows, checked, as one of the forms that the stage reads."""
-    marked = marked_records(block, places, forms, seed=seed, held_out=held_out, not_used=not_used)
-    return without_repeats(marked)
+    marked = read_marked_records(
+        block, places, forms, seed=seed, held_out=held_out, not_used=not_used
+    )
+    return drop_repeats(marked)
 
 
-def marked_records(
+def read_marked_records(
     block: DataBlock,
     places: Places,
     forms: Sequence[DataForm],
@@ -68,14 +70,14 @@ def texts(block: DataBlock, places: Places, *, at_most: int) -> Iterator[str]:
 
 
 def keeps_texts(block: DataBlock, places: Places) -> bool:
-    """Return whether training on a block leaves texts of it unseen; see `held_out_texts`."""
+    """Return whether training on a block leaves texts of it unseen; see `read_held_out_texts`."""
     if block.task is None:
         return block.holdout is not None
     splits = task_rows(block.task, places)
     return not splits or "validation" in splits
 
 
-def held_out_texts(block: DataBlock, places: Places, *, at_most: int) -> list[str]:
+def read_held_out_texts(block: DataBlock, places: Places, *, at_most: int) -> list[str]:
     """Return texts that training on the same block never sees.
 
     Of a file its held-out part (all of it without `holdout`: it is then evaluated, not trained on);
@@ -85,17 +87,17 @@ def held_out_texts(block: DataBlock, places: Places, *, at_most: int) -> list[st
     return [record.text for record in islice(rows, at_most) if isinstance(record, TextRow)]
 
 
-def held_out_rows(block: DataBlock, places: Places, *, at_most: int) -> list[Record]:
+def read_held_out_rows(block: DataBlock, places: Places, *, at_most: int) -> list[Record]:
     """Return rows to be read and measured, of any form, that training on the block never sees.
 
-    As `held_out_texts`: of a task documents, of a file its held-out part, or all of it.
+    As `read_held_out_texts`: of a task documents, of a file its held-out part, or all of it.
     """
     forms: Sequence[DataForm] = READ_FORMS if block.task is None else ("text",)
     rows = records(block, places, forms, seed=_UNSEEN_SEED, held_out=True)
     return list(islice(rows, at_most))
 
 
-def held_out_asked(block: DataBlock, places: Places, *, at_most: int) -> list[Record]:
+def read_held_out_chats(block: DataBlock, places: Places, *, at_most: int) -> list[Record]:
     """Return prompts to be answered and measured, that training on the block never sees.
 
     Of a file its held-out part, or all of it; of a task its validation split.
@@ -103,7 +105,7 @@ def held_out_asked(block: DataBlock, places: Places, *, at_most: int) -> list[Re
     return list(islice(records(block, places, ("prompt",), held_out=True), at_most))
 
 
-def held_out_records(
+def read_held_out_records(
     config: TrainingStage,
     places: Places,
     forms: Sequence[DataForm],
@@ -117,19 +119,21 @@ def held_out_records(
     """
     return [
         record
-        for block in config.eval_data or _kept(config.sources)
+        for block in config.eval_data or _blocks_kept_out(config.sources)
         for record in islice(records(block, places, forms, held_out=True), at_most)
     ]
 
 
-def held_out_prompts(blocks: Sequence[DataBlock], places: Places, *, at_most: int) -> list[Record]:
+def read_held_out_prompts(
+    blocks: Sequence[DataBlock], places: Places, *, at_most: int
+) -> list[Record]:
     """Return prompts that training on the blocks never sees, at most so many of each.
 
     None of a file without `holdout`, of the hub and of a benchmark without validation rows.
     """
     return [
         record
-        for block in _kept(blocks)
+        for block in _blocks_kept_out(blocks)
         if keeps_texts(block, places)
         for record in islice(records(block, places, ("prompt",), held_out=True), at_most)
     ]
@@ -142,7 +146,7 @@ def tasks_of(blocks: Sequence[DataBlock], places: Places) -> dict[str, Task]:
     }
 
 
-def _kept(blocks: Sequence[DataBlock]) -> list[DataBlock]:
+def _blocks_kept_out(blocks: Sequence[DataBlock]) -> list[DataBlock]:
     """Return the blocks of which training leaves something unseen, without their limits."""
     unseen = {"rows": None, "split": None}
     return [

@@ -10,9 +10,9 @@ from eval.task import Task
 from pipeline.config.blocks import DataBlock
 from pipeline.config.field_types import DataForm
 from pipeline.config.references import Places
-from pipeline.data.reading.columns import NotUsed, said_of
+from pipeline.data.reading.columns import NotUsed, name_unused
 from pipeline.data.reading.dedup import read_marked
-from pipeline.data.reading.record_texts import said
+from pipeline.data.reading.record_texts import form_and_texts
 from pipeline.data.reading.records import DroppedRow
 from pipeline.errors import PosttrainError
 
@@ -44,7 +44,7 @@ class DataCounts:
         if self.num_dropped_by_reason:
             reasons = ", ".join(f"{why}: {n}" for why, n in self.num_dropped_by_reason.items())
             line = f"{line}, {sum(self.num_dropped_by_reason.values())} dropped ({reasons})"
-        left = said_of(self.not_used)
+        left = name_unused(self.not_used)
         return f"{line}; {left}" if left else line
 
 
@@ -71,7 +71,7 @@ def check_data(
         if isinstance(record, DroppedRow):
             dropped[record.why] += 1
             continue
-        form, texts = said(record)
+        form, texts = form_and_texts(record)
         num_kept += 1
         size_bytes += sum(len(text.encode()) for text in texts)
         seen.add(hashlib.sha256("\0".join(texts).encode()).digest()[:16])

@@ -56,7 +56,7 @@ class NotUsed:
         return tuple(self._names)
 
 
-def said_of(names: Iterable[str]) -> str:
+def name_unused(names: Iterable[str]) -> str:
     """Return how columns that are not used are named behind a source; empty if there are none."""
     listed = ", ".join(names)
     return f"not used: {listed}" if listed else ""
@@ -98,7 +98,7 @@ def settings_of(row: Row) -> ChatSettings:
     return ChatSettings(_tools(row), _variables(row))
 
 
-def without_filled(messages: tuple[Message, ...], settings: ChatSettings) -> tuple[Message, ...]:
+def drop_filled_nulls(messages: tuple[Message, ...], settings: ChatSettings) -> tuple[Message, ...]:
     """Return turns without arguments that are null and that their tool does not declare.
 
     Of calls in a Parquet file Arrow gives each the arguments of all others.
@@ -110,12 +110,12 @@ def without_filled(messages: tuple[Message, ...], settings: ChatSettings) -> tup
         for tool in json.loads(settings.tools)
     }
     return tuple(
-        replace(message, calls=tuple(_without_filled(call, declared) for call in message.calls))
+        replace(message, calls=tuple(_drop_filled_nulls(call, declared) for call in message.calls))
         for message in messages
     )
 
 
-def _without_filled(call: ToolCall, declared: Mapping[str, Any]) -> ToolCall:
+def _drop_filled_nulls(call: ToolCall, declared: Mapping[str, Any]) -> ToolCall:
     known = declared.get(call.name)
     if not known or "null" not in call.arguments:
         return call

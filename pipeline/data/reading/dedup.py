@@ -19,7 +19,7 @@ import numpy as np
 
 from pipeline.data.reading.formats import read
 from pipeline.data.reading.holdout import is_held_out
-from pipeline.data.reading.record_texts import parts, said
+from pipeline.data.reading.record_texts import form_and_texts, parts
 from pipeline.data.reading.records import REPEATS, DroppedRow, PreferenceRow
 from pipeline.data.reading.sources import no_rows
 from pipeline.data.reading.words import ngram_keys, words_of
@@ -86,7 +86,7 @@ def read_marked(
         raise no_rows(block, held_out=held_out)
 
 
-def without_repeats(rows: Iterable[Record]) -> Iterator[Record]:
+def drop_repeats(rows: Iterable[Record]) -> Iterator[Record]:
     """Yield the records that repeat no earlier one."""
     return (record for record in rows if not is_repeat(record))
 
@@ -110,7 +110,7 @@ def _repeats_exactly() -> Callable[[Record], bool]:
 
 def digest(record: Record) -> bytes:
     """Return a hash of what a record says, the strength of a preference included."""
-    texts = said(record)[1]
+    texts = form_and_texts(record)[1]
     if isinstance(record, PreferenceRow):
         texts = [*texts, f"{record.margin} {record.probability}"]
     return hashlib.sha256("\0".join(texts).encode()).digest()[:16]

@@ -50,6 +50,6 @@ def is_nothing(value: Any) -> bool:
     return value is None or (isinstance(value, str | list | dict) and not value)
 
 
-def names_found(what: str, names: Iterable[str]) -> str:
+def list_names(what: str, names: Iterable[str]) -> str:
     """Return which columns (or keys) there are, for an error."""
     return f"{what} found: {', '.join(f'`{name}`' for name in names) or 'none'}"

@@ -58,7 +58,7 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _decoded(raw: bytes, name: str, *, first_line: int = 1) -> str:
+def _decode(raw: bytes, name: str, *, first_line: int = 1) -> str:
     """UTF-8 bytes as text, without a byte order mark at the start of the file."""
     try:
         return raw.decode("utf-8-sig" if first_line == 1 else "utf-8")
@@ -80,7 +80,7 @@ def _lines(stream: BinaryIO, name: str) -> Iterator[tuple[int, str]]:
         if len(raw) > MAX_LINE_BYTES:
             message = f"the line is longer than {MAX_LINE_BYTES // 2**20} MiB"
             raise PosttrainError(f"{name}:{number}", message, "is it one row a line?")
-        yield number, _decoded(raw, name, first_line=number)
+        yield number, _decode(raw, name, first_line=number)
 
 
 def _jsonl_rows(stream: BinaryIO, name: str) -> Iterator[Row]:
@@ -118,7 +118,7 @@ def _json_rows(stream: BinaryIO, name: str) -> Iterator[Row]:
         try:
             value, end = decoder.raw_decode(text, at)
         except json.JSONDecodeError as error:
-            raise _broken_json(text, error.pos, name, error.msg) from error
+            raise _json_error(text, error.pos, name, error.msg) from error
         except (ValueError, RecursionError) as error:
             where = _place(text, at, name)
             raise PosttrainError(where, f"unreadable JSON: {error}", _DROP) from error
@@ -127,7 +127,7 @@ def _json_rows(stream: BinaryIO, name: str) -> Iterator[Row]:
         if text.startswith("]", at):
             break
         if not text.startswith(",", at):
-            raise _broken_json(text, at, name, "expecting `,` or `]`")
+            raise _json_error(text, at, name, "expecting `,` or `]`")
         at = _past_blank(text, at + 1)
     rest = _past_blank(text, at + 1)
     if rest < len(text):
@@ -145,7 +145,7 @@ def _place(text: str, at: int, name: str) -> str:
     return f"{name}:{text.count(chr(10), 0, at) + 1}:{at - text.rfind(chr(10), 0, at)}"
 
 
-def _broken_json(text: str, at: int, name: str, what: str) -> PosttrainError:
+def _json_error(text: str, at: int, name: str, what: str) -> PosttrainError:
     message = f"broken JSON: {what}"
     if not text.rstrip().endswith("]"):
         return PosttrainError(_place(text, at, name), message, "the file looks cut off")

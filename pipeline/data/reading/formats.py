@@ -30,11 +30,11 @@ from pipeline.data.reading.columns import (
     OF_CHATS,
     NotUsed,
     check_meaning,
+    drop_filled_nulls,
     settings_of,
     with_system,
-    without_filled,
 )
-from pipeline.data.reading.fields import is_nothing, names_found, text_of
+from pipeline.data.reading.fields import is_nothing, list_names, text_of
 from pipeline.data.reading.files import Row
 from pipeline.data.reading.messages import FROM_VALUE, ROLE_CONTENT, MessageStyle, turns_of
 from pipeline.data.reading.records import (
@@ -107,11 +107,13 @@ def read(
     if block.task is not None and kind == "documents" and "text" not in forms:
         message = "`form: text` is not what this stage reads"
         raise PosttrainError(block.label, message, f"it reads {_either(forms)}")
-    rows_read = _shown(rows(block, places, task, kind=kind, seed=seed, held_out=held_out), on_row)
+    rows_read = _show_rows(
+        rows(block, places, task, kind=kind, seed=seed, held_out=held_out), on_row
+    )
     if block.task is not None:
-        return (_sourced(_TASK_READERS[kind](row), block) for row in rows_read)
+        return (_name_source(_TASK_READERS[kind](row), block) for row in rows_read)
     made = records(rows_read, block, forms, not_used)
-    return map(_chosen, made) if shows_chosen else made
+    return map(_as_demonstration, made) if shows_chosen else made
 
 
 def records(
@@ -123,9 +125,9 @@ def records(
     """Yield rows as checked records of the form that the first row's columns show."""
     layout: _Layout | None = None
     for row in rows:
-        renamed = _renamed(row, block.columns)
+        renamed = _rename_columns(row, block.columns)
         if layout is None:
-            layout = _detected(renamed, block, forms)
+            layout = _detect_layout(renamed, block, forms)
         missing = [name for name in layout.columns if name not in renamed.fields]
         if missing:
             message = f"no column `{missing[0]}`, which the first row has"
@@ -134,22 +136,22 @@ def records(
             ]
             others = [form for form in others if form != layout.form]
             hint = f"one source has one form, and this row is {others[0]}" if others else ""
-            raise PosttrainError(row.where, message, hint or names_found("columns", renamed.fields))
+            raise PosttrainError(row.where, message, hint or list_names("columns", renamed.fields))
         check_meaning(renamed, layout.form)
         record = layout.read(renamed)
         _check_surroundings(renamed, record, layout)
         if not_used is not None and layout.form != "prompt":  # whose columns rewards are handed
             not_used.add(renamed, (*layout.columns, *layout.beside))
-        yield _sourced(record, block)
+        yield _name_source(record, block)
 
 
-def _shown(rows: Iterable[Row], on_row: Callable[[Row], None]) -> Iterator[Row]:
+def _show_rows(rows: Iterable[Row], on_row: Callable[[Row], None]) -> Iterator[Row]:
     for row in rows:
         on_row(row)
         yield row
 
 
-def _chosen(record: Record) -> Record:
+def _as_demonstration(record: Record) -> Record:
     """Return a pair's better response as a demonstration; any other record as it is."""
     if not isinstance(record, PreferenceRow):
         return record
@@ -159,7 +161,7 @@ def _chosen(record: Record) -> Record:
     return ChatRow(record.where, (*record.prompt, record.turns[0]), text, record.settings)
 
 
-def _sourced(record: Record, block: DataBlock) -> Record:
+def _name_source(record: Record, block: DataBlock) -> Record:
     """A prompt with the source that it is from; any other record as it is."""
     return replace(record, source=block.label) if isinstance(record, PromptRow) else record
 
@@ -187,7 +189,7 @@ def _check_surroundings(row: Row, record: Record, layout: _Layout) -> None:
             )
 
 
-def _renamed(row: Row, columns: dict[str, str]) -> Row:
+def _rename_columns(row: Row, columns: dict[str, str]) -> Row:
     """The row under our column names; `columns` maps ours to theirs."""
     if not columns:
         return row
@@ -197,7 +199,7 @@ def _renamed(row: Row, columns: dict[str, str]) -> Row:
             hint = closest(ours, COLUMNS) or f"known names: {', '.join(COLUMNS)}"
             raise PosttrainError("columns", f"`{ours}` is no column of ours", hint)
         if theirs not in row.fields:
-            hint = closest(theirs, row.fields) or names_found("columns", row.fields)
+            hint = closest(theirs, row.fields) or list_names("columns", row.fields)
             raise PosttrainError(row.where, f"no column `{theirs}` for `{ours}`", hint)
         if theirs not in columns:
             fields.pop(theirs, None)
@@ -214,7 +216,7 @@ def _fits(layout: _Layout, fields: dict[str, Any]) -> bool:
     return all(name in fields for name in layout.columns)
 
 
-def _detected(row: Row, block: DataBlock, forms: Sequence[DataForm]) -> _Layout:
+def _detect_layout(row: Row, block: DataBlock, forms: Sequence[DataForm]) -> _Layout:
     if block.form is not None and block.form not in forms:
         message = f"form `{block.form}` is not what this stage reads"
         raise PosttrainError(block.label, message, f"it reads {_either(forms)}")
@@ -231,7 +233,7 @@ def _detected(row: Row, block: DataBlock, forms: Sequence[DataForm]) -> _Layout:
     if fitting:
         return fitting[0]
     raise PosttrainError(
-        row.where, names_found("columns", row.fields), _what_would_fit(row, allowed)
+        row.where, list_names("columns", row.fields), _what_would_fit(row, allowed)
     )
 
 
@@ -330,7 +332,7 @@ def _as_chat(row: Row, turns: tuple[Message, ...], column: str) -> ChatRow:
         message = f"no assistant turn of `{column}` is to be trained on"
         raise PosttrainError(row.where, message, "there is nothing to learn from it; drop the row")
     settings = settings_of(row)
-    turns = with_system(row, without_filled(turns, settings))
+    turns = with_system(row, drop_filled_nulls(turns, settings))
     return ChatRow(row.where, turns, settings=settings)
 
 

@@ -23,7 +23,7 @@ def is_held_out(fields: Mapping[str, Any], share: float, columns: Mapping[str, s
     """
     renamed = {ours: fields[theirs] for ours, theirs in columns.items() if theirs in fields}
     others = {key: value for key, value in fields.items() if key not in columns.values()}
-    question = _asked({**others, **renamed})
+    question = _find_question({**others, **renamed})
     return int.from_bytes(row_digest(fields if question is None else question)[:8]) / 2**64 < share
 
 
@@ -33,7 +33,7 @@ def row_digest(fields: Mapping[str, Any]) -> bytes:
     return hashlib.sha256(text.encode()).digest()
 
 
-def _asked(fields: Mapping[str, Any]) -> dict[str, Any] | None:
+def _find_question(fields: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return what a preference is about; None for a row that is none."""
     if "chosen" not in fields or "rejected" not in fields:
         return None

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from pipeline.data.reading.fields import DROP, from_json, is_nothing, names_found, text_of, to_json
+from pipeline.data.reading.fields import DROP, from_json, is_nothing, list_names, text_of, to_json
 from pipeline.data.reading.files import kind_of
 from pipeline.data.reading.records import Message, Role, ToolCall
 from pipeline.errors import PosttrainError, closest
@@ -110,7 +110,7 @@ def message_of(
     calls = _calls(turn, field, where)
     for key in style.keys:
         if key not in turn and not (calls and key == of_content):
-            hint = closest(key, turn) or names_found("keys", turn)
+            hint = closest(key, turn) or list_names("keys", turn)
             raise PosttrainError(where, f"`{field}` has no `{key}`", hint)
     name = text_of(turn[of_role], f"{field}.{of_role}", where)
     if name not in style.roles:
@@ -119,7 +119,7 @@ def message_of(
     role = style.roles[name]
     if role == _CALL:
         raw = from_json(turn[of_content], f"{field}.{of_content}", where)
-        calls = _called(raw if isinstance(raw, list) else [raw], field, where)
+        calls = _read_calls(raw if isinstance(raw, list) else [raw], field, where)
         return Message("assistant", "", calls=calls, is_trained=_is_trained(turn, field, where))
     if calls and role != "assistant":
         raise PosttrainError(where, f"`{field}` is a {role} turn that calls a tool", DROP)
@@ -186,11 +186,11 @@ def _calls(turn: Mapping[str, Any], field: str, where: str) -> tuple[ToolCall, .
             continue
         calls = from_json(turn[key], f"{field}.{key}", where)
         calls = calls if isinstance(calls, list) else [calls]
-        return _called(cast("list[Any]", calls), f"{field}.{key}", where)
+        return _read_calls(cast("list[Any]", calls), f"{field}.{key}", where)
     return ()
 
 
-def _called(calls: list[Any], field: str, where: str) -> tuple[ToolCall, ...]:
+def _read_calls(calls: list[Any], field: str, where: str) -> tuple[ToolCall, ...]:
     return tuple(_call(call, field, where) for call in calls)
 
 

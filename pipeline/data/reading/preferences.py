@@ -22,7 +22,7 @@ from typing import Any, cast
 
 from pipeline.data.reading.alpaca import instruction_turns
 from pipeline.data.reading.columns import settings_of, with_system
-from pipeline.data.reading.fields import names_found, text_of
+from pipeline.data.reading.fields import list_names, text_of
 from pipeline.data.reading.files import Row, kind_of
 from pipeline.data.reading.messages import (
     FROM_VALUE,
@@ -82,7 +82,7 @@ def whole_row(row: Row) -> Pair:
             hint = "without one, both are lists of messages or both are transcripts"
             raise PosttrainError(row.where, message, hint)
         if not value.startswith(_HUMAN):
-            message = f"`{name}` is a text, and there is no `prompt`; {_found(row)}"
+            message = f"`{name}` is a text, and there is no `prompt`; {_list_names(row)}"
             raise PosttrainError(row.where, message, _how_to_prompt(row))
     return _transcript_row(row)
 
@@ -231,8 +231,8 @@ def _is_conversation(value: Any) -> bool:
     return isinstance(value, list) and len(cast("list[Any]", value)) > 1
 
 
-def _found(row: Row) -> str:
-    return names_found("columns", row.fields)
+def _list_names(row: Row) -> str:
+    return list_names("columns", row.fields)
 
 
 def _how_to_prompt(row: Row) -> str:

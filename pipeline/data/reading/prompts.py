@@ -41,7 +41,7 @@ def prompt_row(row: Row) -> PromptRow:
     value = row.fields["prompt"]
     if isinstance(value, list):
         messages = turns_of(value, "prompt", row.where, ROLE_CONTENT)
-        return _asked(row, _asking(messages, "prompt", row.where))
+        return _as_prompt(row, _asking(messages, "prompt", row.where))
     text = text_of(value, "prompt", row.where)
     return PromptRow(row.where, (), text, _others(row))
 
@@ -58,7 +58,7 @@ def conversations_row(row: Row) -> PromptRow:
 
 def instruction_row(row: Row) -> PromptRow:
     """Read Alpaca's `instruction` and `input`."""
-    return _asked(row, instruction_turns(row), "instruction", "input", HISTORY)
+    return _as_prompt(row, instruction_turns(row), "instruction", "input", HISTORY)
 
 
 def ids_row(row: Row) -> PromptRow:
@@ -99,10 +99,10 @@ def _chat_row(row: Row, column: str, style: MessageStyle) -> PromptRow:
     messages = turns_of(row.fields[column], column, row.where, style)
     if messages[-1].role == "assistant":
         messages = messages[:-1]
-    return _asked(row, _asking(messages, column, row.where), column)
+    return _as_prompt(row, _asking(messages, column, row.where), column)
 
 
-def _asked(row: Row, turns: tuple[Message, ...], *used: str) -> PromptRow:
+def _as_prompt(row: Row, turns: tuple[Message, ...], *used: str) -> PromptRow:
     """Return a conversation as a prompt; a system turn from its column, where it has one."""
     messages = with_system(row, turns)
     return PromptRow(row.where, messages, None, _others(row, *used), settings=settings_of(row))

@@ -17,7 +17,7 @@ from pipeline.data.reading.records import (
 )
 
 
-def said(record: Record) -> tuple[DataForm, list[str]]:
+def form_and_texts(record: Record) -> tuple[DataForm, list[str]]:
     """Return a record's form and all that it says, roles and system turns too."""
     if isinstance(record, TextRow):
         return "text", [record.text]
@@ -45,7 +45,7 @@ def turns(record: Record) -> list[str]:
         return [*_prompt(record), *_contents(record.turns)]
     if isinstance(record, PromptRow):
         return _prompt(record)
-    return said(record)[1] if isinstance(record, TextRow | PromptCompletionRow) else []
+    return form_and_texts(record)[1] if isinstance(record, TextRow | PromptCompletionRow) else []
 
 
 def parts(record: Record) -> tuple[str, ...]:

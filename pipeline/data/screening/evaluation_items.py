@@ -14,7 +14,7 @@ from eval.tasks import BUILT_IN, parse
 from eval.tasks.benchmark import BenchmarkTask, RowsError
 from pipeline.config.blocks import DataBlock
 from pipeline.config.references import Places
-from pipeline.data.reading.blocks import held_out_asked, held_out_rows
+from pipeline.data.reading.blocks import read_held_out_chats, read_held_out_rows
 from pipeline.data.reading.record_texts import turns
 from pipeline.data.reading.records import DroppedRow, PreferenceRow, Record
 from pipeline.data.reading.tasks import HubRows, load_task, task_rows
@@ -58,7 +58,7 @@ def is_built_in(origin: object) -> bool:
     return isinstance(origin, type) and f"{origin.__module__}:{origin.__qualname__}" in _BUILT_IN
 
 
-def evaluated(
+def collect_items(
     evaluations: Sequence[Evaluation],
     places: Places,
     *,
@@ -149,7 +149,7 @@ def _test_items(name: str, limit: int, places: Places) -> Iterator[Item]:
 
 def _rows(block: DataBlock, limit: int, places: Places, *, are_prompts: bool) -> Iterator[Item]:
     origin = origin_of(load_task(block.task, places)) if block.task is not None else None
-    read = held_out_asked if are_prompts else held_out_rows
+    read = read_held_out_chats if are_prompts else read_held_out_rows
     for record in read(block, places, at_most=limit):
         if not isinstance(record, DroppedRow) and (ways := _ways(record)):
             yield Item(block.label, record.where, ways, origin)

@@ -217,7 +217,7 @@ class Overlaps:
             length = len(self._passages[number].ids)
             low, high = lowest - _DRIFT_WORDS, lowest + _BOX_WORDS + length + _DRIFT_WORDS
             within = slice(max(low, int(starts[row])), min(high, int(ends[row])))
-            share = self._aligned(number, ids[within].tolist())
+            share = self._align(number, ids[within].tolist())
             if share > best.get((row, number), 0.0):
                 best[row, number] = share
         for (row, number), share in best.items():
@@ -260,7 +260,7 @@ class Overlaps:
             of_row, which = divmod(both, len(self._passages))
             yield of_row, which, (place - 1) * _BOX_WORDS
 
-    def _aligned(self, number: int, ids: Iterable[int]) -> float:
+    def _align(self, number: int, ids: Iterable[int]) -> float:
         """Return the share of a passage's words that stand in the same order among others.
 
         0 where too many are missing, or too much of what tells it from other items: rare words, and

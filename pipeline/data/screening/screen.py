@@ -16,7 +16,12 @@ from typing import TYPE_CHECKING, Any
 from pipeline.data.reading.dedup import is_repeat
 from pipeline.data.reading.record_texts import turns
 from pipeline.data.reading.tasks import load_task
-from pipeline.data.screening.evaluation_items import Evaluated, evaluated, is_built_in, origin_of
+from pipeline.data.screening.evaluation_items import (
+    Evaluated,
+    collect_items,
+    is_built_in,
+    origin_of,
+)
 from pipeline.data.screening.overlaps import Overlap, Overlaps
 from pipeline.errors import PosttrainError
 
@@ -80,10 +85,10 @@ class Screen:
         refuses those.
         """
         counted = self._found.setdefault(block.label, _Found())
-        rows = self._without_repeats(records, counted)
+        rows = self._drop_repeats(records, counted)
         origin = self._origin(block)
         if self._is_compared(origin):
-            rows = self._compared(block, rows, origin, counted)
+            rows = self._compare(block, rows, origin, counted)
         yield from rows
 
     def metrics(self) -> dict[str, Any]:
@@ -108,7 +113,7 @@ class Screen:
         """
         for label, source in self._found.items():
             if source.num_overlapping:
-                yield f"{label}: {self._said(label, source)}"
+                yield f"{label}: {self._describe_source(label, source)}"
             elif says_none and source.num_rows:
                 items = f"the {len(self._evaluated.items)} test items that it was held against"
                 yield f"{label}: none of {source.num_rows} rows holds any of {items}"
@@ -116,7 +121,7 @@ class Screen:
             for what in self._evaluated.not_compared:
                 yield f"not compared with {what}"
 
-    def _said(self, label: str, source: _Found) -> str:
+    def _describe_source(self, label: str, source: _Found) -> str:
         by_source = Counter(self._evaluated.items[number].source for number in source.items)
         of = self._num_items_by_source
         items = ", ".join(f"{n} of {of[name]} of {name}" for name, n in by_source.items())
@@ -136,7 +141,7 @@ class Screen:
     @cached_property
     def _evaluated(self) -> Evaluated:
         all_built_in = all(is_built_in(self._origin(block)) for block in self._sources)
-        return evaluated(
+        return collect_items(
             self._evaluations,
             self._places,
             generated=not all_built_in,
@@ -170,14 +175,14 @@ class Screen:
         return any(_may_hold(origin, item) for item in self._evaluated.items)
 
     @staticmethod
-    def _without_repeats(rows: Iterable[Record], counted: _Found) -> Iterator[Record]:
+    def _drop_repeats(rows: Iterable[Record], counted: _Found) -> Iterator[Record]:
         for record in rows:
             if is_repeat(record):
                 counted.num_repeated += 1
             else:
                 yield record
 
-    def _compared(
+    def _compare(
         self, block: DataBlock, rows: Iterator[Record], origin: object, counted: _Found
     ) -> Iterator[Record]:
         while batch := list(_batch(rows)):
@@ -191,7 +196,7 @@ class Screen:
                 if not told or self._decontaminate != "drop":
                     kept.append(record)
             if counted.num_overlapping and self._decontaminate == "error":
-                message = self._said(block.label, counted)
+                message = self._describe_source(block.label, counted)
                 hint = "take them out, or write `decontaminate: drop`"
                 raise PosttrainError(block.label, message, hint)
             yield from kept
@@ -214,13 +219,13 @@ class Screen:
         is_listed = len(self._listed) < _LISTED
         if not is_listed and counted.num_overlapping > 1:
             return
-        items = [self._described(overlap) for overlap in overlaps]
+        items = [self._describe(overlap) for overlap in overlaps]
         if counted.num_overlapping == 1:
             counted.first = record.where, items[0]["text"]
         if is_listed:
             self._listed.append({"row": record.where, "source": label, "items": items})
 
-    def _described(self, overlap: Overlap) -> dict[str, Any]:
+    def _describe(self, overlap: Overlap) -> dict[str, Any]:
         item = self._evaluated.items[overlap.item]
         text = " ".join(item.texts[0].split())
         cut = text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}..."

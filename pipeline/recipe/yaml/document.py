@@ -13,7 +13,7 @@ from typing import Any, cast
 from pipeline.errors import PosttrainError
 from pipeline.files.plain_files import other_than_a_file
 from pipeline.recipe.yaml.parser import MAX_BYTES, MAX_DEPTH, Location, Parsed, Position, parse
-from pipeline.text.values import kind, shortened
+from pipeline.text.values import name_kind, shorten
 
 _FIELD_NAME = re.compile(r"[a-z_][a-z0-9_]*")
 
@@ -41,7 +41,7 @@ class Document:
         the index 0 of a list of one that was written without its brackets.
         """
         option = self.overridden.get(self._existing(location)[0])
-        return option or _place(_shown(self.path), self.position(location, key=key))
+        return option or _place(_quote(self.path), self.position(location, key=key))
 
     def position(self, location: Sequence[str | int] = (), *, key: bool = False) -> Position:
         """Return the line and column that `where` names; (0, 0) for what `--set` wrote."""
@@ -66,21 +66,23 @@ class Document:
 
 def read(path: Path) -> Document:
     """Read a recipe; what is wrong with the file or its text is a PosttrainError at its place."""
-    shown = _shown(path)
+    shown = _quote(path)
     parsed = parse(_text(path, shown), lambda position: _place(shown, position))
     if parsed.value is None:
         where = _place(shown, (1, 1))
         raise PosttrainError(where, "the file is empty", "a recipe has `name:` and `stages:`")
     if not isinstance(parsed.value, dict):
         where = _place(shown, parsed.positions[()])
-        message = f"a recipe is a mapping with `name:` and `stages:`, this is {kind(parsed.value)}"
+        message = (
+            f"a recipe is a mapping with `name:` and `stages:`, this is {name_kind(parsed.value)}"
+        )
         raise PosttrainError(where, message, "write `key: value` lines")
     return Document(path, parsed.value, parsed.positions, parsed.value_positions)
 
 
 def read_plain(path: Path) -> Any:
     """Return what another YAML file says, such as one of Accelerate's; PosttrainError as `read`."""
-    shown = _shown(path)
+    shown = _quote(path)
     return parse(_text(path, shown), lambda position: _place(shown, position)).value
 
 
@@ -116,12 +118,12 @@ def _override(text: str) -> tuple[str, list[str], Parsed]:
     keys = [key.strip() for key in name.split(".")]
     if not equals or not all(key and key.isprintable() for key in keys):
         hint = "write `--set stages.NAME.FIELD=VALUE`"
-        raise PosttrainError(f"--set {shortened(text)}", "this is not of the form a.b=value", hint)
-    label = f"--set {shortened('.'.join(keys))}"
+        raise PosttrainError(f"--set {shorten(text)}", "this is not of the form a.b=value", hint)
+    label = f"--set {shorten('.'.join(keys))}"
     new = parse(raw, lambda _: label)
     if new.is_block:
         hint = "write a list as `[a, b]`, a mapping as `{a: b}`, and quote a text with `: ` in it"
-        raise PosttrainError(label, f"the value is {kind(new.value)} without brackets", hint)
+        raise PosttrainError(label, f"the value is {name_kind(new.value)} without brackets", hint)
     if len(keys) + max(map(len, new.positions), default=0) > MAX_DEPTH:
         raise PosttrainError(label, f"nested deeper than {MAX_DEPTH} levels", "flatten it")
     return label, keys, new
@@ -160,13 +162,13 @@ def _next(
         lengths = range(len(keys), 1, -1)
         taken = next((n for n in lengths if ".".join(keys[:n]) in container), 1)
         return ".".join(keys[:taken]), keys[taken:]
-    shown = shortened(".".join(map(str, location)))
+    shown = shorten(".".join(map(str, location)))
     if not isinstance(container, list):
-        message = f"`{shown}` is {kind(container)}, not a mapping"
+        message = f"`{shown}` is {name_kind(container)}, not a mapping"
         raise PosttrainError(label, message, "set it as a whole")
     size, index = len(cast("list[Any]", container)), keys[0]
     if not (index.isascii() and index.isdigit() and len(index) < 6 and int(index) < size):
-        message = f"`{shown}` has no item `{shortened(index)}`"
+        message = f"`{shown}` has no item `{shorten(index)}`"
         hint = f"count from 0 to {size - 1}" if size else "it is empty; set it as a whole"
         raise PosttrainError(label, message, hint)
     return int(index), keys[1:]
@@ -196,14 +198,14 @@ def _text(path: Path, shown: str) -> str:
         raise PosttrainError(shown, message, "check the path and its permissions") from error
     except ValueError as error:
         message = "a file name cannot contain a NUL byte"
-        raise PosttrainError(shortened(shown), message, "check the recipe's path") from error
+        raise PosttrainError(shorten(shown), message, "check the recipe's path") from error
     if len(content) > MAX_BYTES:
         message = f"the file is larger than {MAX_BYTES:,} bytes"
         raise PosttrainError(_place(shown, (1, 1)), message, "is this a recipe?")
-    return _decoded(content, shown)
+    return _decode(content, shown)
 
 
-def _decoded(content: bytes, shown: str) -> str:
+def _decode(content: bytes, shown: str) -> str:
     hint = "save the file as UTF-8 text"
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise PosttrainError(_place(shown, (1, 1)), "the file is UTF-16", hint)
@@ -221,7 +223,7 @@ def _decoded(content: bytes, shown: str) -> str:
     raise PosttrainError(_place(shown, (content.count(b"\n", 0, wrong) + 1, column)), message, hint)
 
 
-def _shown(path: Path) -> str:
+def _quote(path: Path) -> str:
     absolute, here = path.absolute(), Path.cwd()
     return str(absolute.relative_to(here) if absolute.is_relative_to(here) else path)
 

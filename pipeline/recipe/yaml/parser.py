@@ -16,7 +16,7 @@ from yaml.error import Mark, MarkedYAMLError
 from yaml.reader import ReaderError
 
 from pipeline.errors import PosttrainError
-from pipeline.text.values import kind, shortened
+from pipeline.text.values import name_kind, shorten
 
 MAX_BYTES = 1_000_000
 MAX_VALUES = 10_000
@@ -144,7 +144,7 @@ class _Builder:
         if isinstance(event, yaml.DocumentStartEvent) and self.nodes:
             raise self._error(event, "a second document begins here", "one recipe a file")
         if isinstance(event, yaml.AliasEvent):
-            for anchored in self._anchored(event):
+            for anchored in self._resolve_alias(event):
                 self._add(anchored)
         elif isinstance(event, yaml.NodeEvent):
             if event.anchor is not None:
@@ -153,9 +153,9 @@ class _Builder:
         elif isinstance(event, yaml.CollectionEndEvent):
             self._add(event)
 
-    def _anchored(self, alias: yaml.AliasEvent) -> list[yaml.Event]:
+    def _resolve_alias(self, alias: yaml.AliasEvent) -> list[yaml.Event]:
         name = str(alias.anchor)
-        shown = shortened(name)
+        shown = shorten(name)
         if self._awaits_key():
             raise self._error(alias, "an alias cannot be a key", "write the key out")
         if name not in self._anchors:
@@ -205,12 +205,12 @@ class _Builder:
         return _CONSTANT.get(text, text)
 
     def _key(self, event: yaml.ScalarEvent, key: Plain) -> None:
-        top, text = self._open[-1], shortened(event.value)
+        top, text = self._open[-1], shorten(event.value)
         if not event.style and key == "<<":
             raise self._error(event, "merge keys (`<<`) are not allowed", "write the keys out")
         if not isinstance(key, str):
             hint = f'quote it: "{text}"' if text else "write a key before the `:`"
-            raise self._error(event, f"the key `{text}` is {kind(key)}, not text", hint)
+            raise self._error(event, f"the key `{text}` is {name_kind(key)}, not text", hint)
         location = (*top.location, key)
         if location in self.positions:
             message = f"the key `{text}` is already in line {self.positions[location][0]}"

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from eval import tasks
 from eval.tasks.benchmark import BenchmarkTask
-from pipeline.config.shipped_recipes import shipped_recipes, summary_of
+from pipeline.config.shipped_recipes import list_shipped_recipes, summary_of
 from pipeline.errors import PosttrainError, closest
 from pipeline.stages import kinds, stage_of
 from pipeline.stages.pretrain import SIZES
@@ -46,7 +46,7 @@ def _stages() -> Iterator[str]:
 
 
 def _recipes() -> Iterator[str]:
-    recipes = shipped_recipes()
+    recipes = list_shipped_recipes()
     width = max(map(len, recipes), default=0)
     for name, path in recipes.items():
         yield f"{name:<{width}}  {summary_of(path)}"

@@ -18,7 +18,7 @@ from pipeline.config.user_code import load_object
 from pipeline.data.encoding.lengths import prompt_limit
 from pipeline.data.encoding.prompts import encode_prompts
 from pipeline.data.mixing import row_mixture, share_metrics
-from pipeline.data.reading.blocks import held_out_prompts, held_out_records, tasks_of
+from pipeline.data.reading.blocks import read_held_out_prompts, read_held_out_records, tasks_of
 from pipeline.data.training_sources import row_sources
 from pipeline.errors import PosttrainError
 from pipeline.models import adapters
@@ -101,10 +101,14 @@ def staged(config: PpoConfig, context: StageContext, stage: Stage) -> Staged:
     report.refuse(context.name)
     apart = partial(encode_prompts, tokenizer=tokenizer, limit=limit, form=form, may_be_none=True)
     at_most = _HELD_OUT_PROMPTS // len(config.prompts)
-    held_out, left_out = apart(held_out_prompts(config.prompts, context.places, at_most=at_most))
+    held_out, left_out = apart(
+        read_held_out_prompts(config.prompts, context.places, at_most=at_most)
+    )
     to_evaluate = held_out
     if config.eval_data:
-        to_evaluate, left_out = apart(held_out_records(config, context.places, stage.data_forms))
+        to_evaluate, left_out = apart(
+            read_held_out_records(config, context.places, stage.data_forms)
+        )
     tasks = tasks_of((*config.prompts, *config.eval_data), context.places)
     autocast = autocast_of(args)
     terms = [

@@ -10,10 +10,10 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from pipeline.config.references import HubModel, Places
 from pipeline.model_files.chat_templates import (
     control_tokens,
-    names,
+    set_variables,
+    template_names,
     template_text,
-    variables,
-    with_variables,
+    template_variables,
 )
 from tests.small_folders import TEMPLATE, small_tokenizer
 
@@ -26,7 +26,7 @@ def rendered(text: str, **given: Any) -> str:
 
 
 def test_every_template_that_trl_ships_has_its_name(tmp_path: Path) -> None:
-    assert {*names()} == {"chatml", *(path.stem for path in SHIPPED.glob("*.jinja"))}
+    assert {*template_names()} == {"chatml", *(path.stem for path in SHIPPED.glob("*.jinja"))}
     found = template_text("qwen3", Places(tmp_path, {}))
     assert found == (SHIPPED / "qwen3.jinja").read_text()
 
@@ -47,15 +47,15 @@ def test_a_template_is_a_file_a_models_folder_or_a_model_on_the_hub(tmp_path: Pa
 
 @pytest.mark.parametrize("value", [True, False, None, 3, 0.5, 'a "b"\n\\', [1, "x"], {"a": [True]}])
 def test_a_value_is_there_unless_another_is_given(value: Any) -> None:
-    text = with_variables("  {{ mood }}|{{ mood is defined }}", {"mood": value})
+    text = set_variables("  {{ mood }}|{{ mood is defined }}", {"mood": value})
     assert rendered(text) == f"  {value}|True"
     assert rendered(text, mood="sad") == "  sad|True"
 
 
 def test_variables_are_those_that_a_template_reads() -> None:
     text = "{% set a = b %}{% for m in messages %}{{ m.x }}{{ a }}{% endfor %}"
-    assert variables(text) == {"b", "messages"}
-    assert "enable_thinking" in variables((SHIPPED / "qwen3.jinja").read_text())
+    assert template_variables(text) == {"b", "messages"}
+    assert "enable_thinking" in template_variables((SHIPPED / "qwen3.jinja").read_text())
 
 
 def test_control_tokens_are_told_by_their_spelling() -> None:

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 
 from pipeline.data.encoding import template as template_module
 from pipeline.data.encoding.chat import ChatEncoder
-from pipeline.data.encoding.marked import shown_turn
+from pipeline.data.encoding.marked import turn_fields
 from pipeline.data.encoding.template import template_sha256
 from pipeline.data.encoding.time_limit import TooSlowError, time_limit
 from pipeline.data.encoding.tokens import TextEncoder, Tokens
@@ -71,7 +71,7 @@ def test_ids_are_those_of_the_tokenizer_where_no_content_holds_control_tokens(
     tokenizer.chat_template = template
     for messages in (TALK, TALK[1:], TALK[1:3]):
         upstream = tokenizer.apply_chat_template(
-            [shown_turn(message) for message in messages], return_dict=False
+            [turn_fields(message) for message in messages], return_dict=False
         )
         assert encoded(tokenizer, messages).ids == upstream
 

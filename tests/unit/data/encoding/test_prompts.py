@@ -12,11 +12,11 @@ from pipeline.config.blocks import DataBlock
 from pipeline.config.references import Places
 from pipeline.data.encoding.chat import ChatEncoder
 from pipeline.data.encoding.lengths import Limit
-from pipeline.data.encoding.marked import shown_turn
+from pipeline.data.encoding.marked import turn_fields
 from pipeline.data.encoding.pairs import encode_pairs
 from pipeline.data.encoding.prompts import EncodedPrompt, encode_prompts
 from pipeline.data.mixing import row_mixture
-from pipeline.data.reading.blocks import held_out_prompts, tasks_of
+from pipeline.data.reading.blocks import read_held_out_prompts, tasks_of
 from pipeline.data.reading.checks import check_data
 from pipeline.data.reading.files import Row
 from pipeline.data.reading.formats import records
@@ -148,12 +148,12 @@ def test_text_conversation_and_token_ids_that_say_the_same_have_the_same_ids(kin
     tokenizer = TOKENIZERS[kind]()
     tokenizer.chat_template = SPOKEN
     said = "".join(f"{message.role}: {message.content}\n" for message in TALK) + "assistant:"
-    chat = one(read_one({"prompt": [shown_turn(message) for message in TALK]}), tokenizer)
+    chat = one(read_one({"prompt": [turn_fields(message) for message in TALK]}), tokenizer)
     text = one(read_one({"prompt": said}), tokenizer)
     ids = one(read_one({"input_ids": chat.ids}), tokenizer)
     assert len(chat.ids) > 20
     assert chat.ids == text.ids == ids.ids
-    assert chat.prompt == [shown_turn(message) for message in TALK]
+    assert chat.prompt == [turn_fields(message) for message in TALK]
     assert text.prompt == str(ids.prompt).strip() == said
 
 
@@ -166,7 +166,7 @@ def test_a_policy_is_asked_with_the_ids_that_its_reward_model_was_trained_on(
     tokenizer = TOKENIZERS[kind]()
     tokenizer.chat_template = TEMPLATES[template]
     pair = {
-        "prompt": [shown_turn(message) for message in TALK],
+        "prompt": [turn_fields(message) for message in TALK],
         "chosen": [{"role": "assistant", "content": "Yes."}],
         "rejected": [{"role": "assistant", "content": "No."}],
     }
@@ -256,7 +256,7 @@ def test_a_prompt_that_is_held_out_is_never_trained_on(tmp_path: Path) -> None:
     trained = [
         row for source in row_sources(blocks[:2], places, ("prompt",)) for row in source.rows
     ]
-    held_out = held_out_prompts(blocks, places, at_most=40)
+    held_out = read_held_out_prompts(blocks, places, at_most=40)
 
     def asked(rows: Any) -> set[str]:
         return {row.text for row in rows if isinstance(row, PromptRow)}
@@ -266,7 +266,7 @@ def test_a_prompt_that_is_held_out_is_never_trained_on(tmp_path: Path) -> None:
     assert 5 < by_source.count("asked.jsonl") <= 40
     assert by_source.count("arithmetic") == 40
     assert set(by_source) == {"asked.jsonl", "arithmetic"}
-    assert held_out_prompts([DataBlock(file="asked.jsonl")], places, at_most=40) == []
+    assert read_held_out_prompts([DataBlock(file="asked.jsonl")], places, at_most=40) == []
 
 
 def test_a_benchmark_without_validation_rows_holds_nothing_out(tmp_path: Path) -> None:
@@ -277,7 +277,7 @@ def test_a_benchmark_without_validation_rows_holds_nothing_out(tmp_path: Path) -
     assert [row.columns for row in source.rows if isinstance(row, PromptRow)] == [
         {"reference": "4"}
     ]
-    assert held_out_prompts([block], Places(tmp_path), at_most=9) == []
+    assert read_held_out_prompts([block], Places(tmp_path), at_most=9) == []
 
 
 def test_the_test_split_is_refused() -> None:

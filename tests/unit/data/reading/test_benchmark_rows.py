@@ -13,7 +13,7 @@ from pipeline import load_recipe
 from pipeline.checks.check import check_recipe_data
 from pipeline.config.blocks import DataBlock
 from pipeline.config.references import Places
-from pipeline.data.reading.blocks import held_out_texts, keeps_texts
+from pipeline.data.reading.blocks import keeps_texts, read_held_out_texts
 from pipeline.data.reading.sources import rows
 from pipeline.data.reading.tasks import FileRows, HubRows, load_task, task_rows
 from pipeline.errors import PosttrainError
@@ -119,10 +119,10 @@ def test_text_that_training_never_sees_is_that_of_validation_rows(places: Places
     without = DataBlock(task="gsm8k(train=real:train.jsonl)")
     assert not keeps_texts(without, places)
     with pytest.raises(PosttrainError, match="`gsm8k` has no validation rows"):
-        held_out_texts(without, places, at_most=3)
+        read_held_out_texts(without, places, at_most=3)
     kept = DataBlock(task="gsm8k(train=real:train.jsonl, validation=test.jsonl)")
     assert keeps_texts(kept, places)
-    texts = held_out_texts(kept, places, at_most=9)
+    texts = read_held_out_texts(kept, places, at_most=9)
     assert len(texts) == 5
     assert all(text.startswith("Question: How many are ") for text in texts)
 

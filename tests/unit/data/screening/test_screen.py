@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.config.blocks import DataBlock
 from pipeline.config.references import Places
-from pipeline.data.reading.blocks import marked_records
+from pipeline.data.reading.blocks import read_marked_records
 from pipeline.data.reading.records import Record
 from pipeline.data.screening.evaluation_items import Evaluation
 from pipeline.data.screening.screen import OVERLAPS, Screen
@@ -60,7 +60,7 @@ def screened(
 ) -> tuple[list[Record], Screen]:
     places = Places(folder)
     screen = Screen(how, [evaluation], [block], places)
-    found = marked_records(block, places, forms or ("chat", "prompt_completion"))
+    found = read_marked_records(block, places, forms or ("chat", "prompt_completion"))
     return list(screen(block, found)), screen
 
 
@@ -92,7 +92,7 @@ def test_each_source_is_told_of_however_many_rows_another_has(
     blocks.append(DataBlock.model_validate({"file": "more.jsonl"}))
     screen = Screen("warn", [evaluation], blocks, Places(tmp_path))
     for block in blocks:
-        found = marked_records(block, Places(tmp_path), ("prompt_completion",))
+        found = read_marked_records(block, Places(tmp_path), ("prompt_completion",))
         assert len(list(screen(block, found))) == 5
     lines = screen.metrics()["overlaps"]
     assert ["mine.jsonl:1" in lines[0], "more.jsonl:1" in lines[1]] == [True, True]

@@ -17,7 +17,7 @@ from eval.results import ItemResult
 from pipeline.config.blocks import DataBlock
 from pipeline.config.references import Places
 from pipeline.data.encoding.passages import passages_of
-from pipeline.data.reading.blocks import held_out_rows
+from pipeline.data.reading.blocks import read_held_out_rows
 from pipeline.models.language import wrap
 from tests.small_folders import small_tokenizer
 
@@ -56,7 +56,7 @@ def measured(
     model: LanguageModel, folder: Path, *rows: Any, window: int | None = None
 ) -> list[ItemResult]:
     (folder / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    found = held_out_rows(DataBlock(file="mine.jsonl"), Places(folder), at_most=99)
+    found = read_held_out_rows(DataBlock(file="mine.jsonl"), Places(folder), at_most=99)
     return read(model, "mine.jsonl", passages_of(found, model), batch_size=4, window=window)
 
 
