@@ -2,6 +2,7 @@
 
 import ast
 import re
+import tomllib
 from importlib import import_module
 from importlib.util import find_spec
 
@@ -62,7 +63,9 @@ def test_every_python_block_compiles_and_its_imports_are_there(shown: Page) -> N
 
 
 @pytest.mark.parametrize(
-    "shown", [Page(p) for p in sorted(DOCS.glob("*.md")) if p.name not in _GENERATED], ids=str
+    "shown",
+    [shown for shown in PAGES if shown.path.parent == DOCS and shown.path.name not in _GENERATED],
+    ids=lambda shown: shown.name,
 )
 def test_a_page_begins_with_its_contents(shown: Page) -> None:
     title, empty, contents = shown.text.splitlines()[:3]
@@ -84,6 +87,29 @@ def test_the_table_of_stages_has_all_and_names_keys_that_they_have() -> None:
     for kind, keys in told.items():
         named = re.findall(r"`(\w+)`", re.sub(r"\([^)]*\)", "", keys))
         assert set(named) <= stage_of(kind).config.model_fields.keys(), kind
+
+
+def test_the_tree_of_contributing_has_every_folder_in_the_order_of_the_floors() -> None:
+    (tree,) = (b.text for b in page("CONTRIBUTING.md").blocks if "pipeline/  " in b.text)
+    told: dict[str, list[str]] = {}
+    for line in filter(None, tree.splitlines()):
+        name = line.split()[0]
+        if name.endswith("/") and not line.startswith(" "):
+            told[name] = []
+        elif name.endswith("/"):
+            told[[*told][-1]].append(name.rstrip("/"))
+    for root, folders in told.items():
+        there = {path.parent.name for path in (REPOSITORY / root).glob("*/*.py")}
+        assert there - {"shipped"} <= set(folders), root
+        assert all((REPOSITORY / root / folder).is_dir() for folder in folders)
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
+    (floors,) = (
+        contract["layers"]
+        for contract in project["tool"]["importlinter"]["contracts"]
+        if contract.get("containers") == ["pipeline"]
+    )
+    order = [name for floor in floors for name in floor.split(" | ")]
+    assert told["pipeline/"] == [name for name in order if name in told["pipeline/"]]
 
 
 def test_the_readme_is_one_page() -> None:
