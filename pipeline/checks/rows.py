@@ -24,8 +24,8 @@ from pipeline.data.reading.tasks import FileRows, task_rows
 from pipeline.data.screening.screen import Screen
 from pipeline.errors import PosttrainError
 from pipeline.plan.followers import decontaminate_of
-from pipeline.recipe.checks.training import settings
 from pipeline.recipe.row_limit import row_limit
+from pipeline.recipe.trainer_arguments import trainer_arguments
 from pipeline.stages import stage_of
 from pipeline.stages.ppo.config import PpoConfig
 from pipeline.stages.pretrain import NewModelBlock
@@ -307,7 +307,10 @@ class _Checks:
             form = self._form(config.model, tokenizer)
             _, report = encode_prompts(rows, tokenizer, limit=limit, form=form)
             return report, report.metrics()
-        evaluates = settings(recipe, config).get("eval_strategy", "no") not in ("no", False)
+        evaluates = trainer_arguments(recipe, config).get("eval_strategy", "no") not in (
+            "no",
+            False,
+        )
         if config.stage == "sft":
             _, report = encode_records(rows, tokenizer, limit=limit)
             is_chat = any(isinstance(row, ChatRow) for row in rows)

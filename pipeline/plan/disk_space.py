@@ -15,7 +15,7 @@ from pipeline.files.disk import tree_bytes
 from pipeline.plan.estimate import estimates
 from pipeline.plan.plan import Plan, PlannedStage
 from pipeline.plan.sizes import begins_with
-from pipeline.recipe.checks.training import settings
+from pipeline.recipe.trainer_arguments import trainer_arguments
 from pipeline.store import checkpoints
 from pipeline.store.store import Working
 
@@ -76,7 +76,7 @@ def _checkpoints_bytes(plan: Plan, planned: PlannedStage, trained: int) -> int:
     """Return what a training's checkpoints will take at most, beside those that are there."""
     config = planned.config
     assert isinstance(config, TrainingStage)
-    keeps_best = bool(settings(plan.recipe, config).get("load_best_model_at_end"))
+    keeps_best = bool(trainer_arguments(plan.recipe, config).get("load_best_model_at_end"))
     working = Working(planned.path.parent / ".working" / planned.path.name)
     there_bytes = tree_bytes(working.path) if working.path.is_dir() else 0
     return max(0, _CHECKPOINT_BYTES * trained * (_CHECKPOINTS + keeps_best) - there_bytes)

@@ -15,8 +15,9 @@ from pipeline.config.stage import Stage
 from pipeline.config.training_stage import TrainingStage
 from pipeline.plan.plan import Plan
 from pipeline.plan.sizes import KnownModel, Shape, begins_with, lora_parameters, named
-from pipeline.recipe.checks.training import positions, settings
 from pipeline.recipe.launching import processes_of
+from pipeline.recipe.model_facts import num_positions
+from pipeline.recipe.trainer_arguments import trainer_arguments
 from pipeline.stages import stage_of
 from pipeline.stages.ppo.config import PpoConfig
 from pipeline.stages.pretrain import PretrainConfig
@@ -89,7 +90,7 @@ class _Job:
 
 def _job(plan: Plan, config: TrainingStage) -> _Job:
     stage = stage_of(config.stage)
-    given = settings(plan.recipe, config)
+    given = trainer_arguments(plan.recipe, config)
     length = config.training_args.get("max_length") or min(
         given.get("max_length") or _USUAL_TOKENS, _USUAL_TOKENS
     )
@@ -98,7 +99,7 @@ def _job(plan: Plan, config: TrainingStage) -> _Job:
     elif isinstance(config, PpoConfig):
         prompt = given.get("max_prompt_length")
         length = prompt + given["max_completion_length"] if prompt else None
-        length = length or positions(plan.recipe, config.model)
+        length = length or num_positions(plan.recipe, config.model)
     return _Job(config, stage, given, length, processes_of(plan.recipe, config).count)
 
 

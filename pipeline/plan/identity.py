@@ -41,9 +41,9 @@ from pipeline.files.text_files import look_at
 from pipeline.model_files.chat_templates import template_text
 from pipeline.model_files.folder import check_folder
 from pipeline.plan.followers import ASKED, decontaminate_of, measured_by
-from pipeline.recipe.checks import training as train_checks
 from pipeline.recipe.load import Location
 from pipeline.recipe.recipe import Recipe
+from pipeline.recipe.trainer_arguments import default_arguments
 from pipeline.stages import stage_of
 from pipeline.store.hub_lock import UNRESOLVED
 from pipeline.store.lineage import verify_closure
@@ -76,7 +76,7 @@ class Identifier:
         described = self._block(config, location)
         if isinstance(config, TrainingStage):
             described["training_args"] = training_args.identity(
-                config.training_args, train_checks.defaults(self.recipe, config)
+                config.training_args, default_arguments(self.recipe, config)
             )
             if decontaminate_of(self.recipe, name) == "drop":
                 measured = measured_by(self.recipe, name)

@@ -9,9 +9,10 @@ from pipeline.config.stage_config import StageConfig
 from pipeline.config.training_args import WITHOUT_ROUTER_LOSS, settings_in_use
 from pipeline.config.training_stage import TrainingStage
 from pipeline.plan.identity import Identifier
-from pipeline.recipe.checks.training import is_dense, settings
+from pipeline.recipe.model_facts import is_dense
 from pipeline.recipe.recipe import Recipe
 from pipeline.recipe.remarks import describe_changed_execution
+from pipeline.recipe.trainer_arguments import trainer_arguments
 from pipeline.stages import stage_of
 from pipeline.stages.pretrain import PretrainConfig
 from pipeline.store import checkpoints
@@ -170,7 +171,7 @@ def training_summary(plan: Plan, config: StageConfig) -> dict[str, Any]:
     new_model = config.defaults if isinstance(config, PretrainConfig) else {}
     if not isinstance(config, TrainingStage):
         return {}
-    given = settings_in_use(settings(plan.recipe, config))
+    given = settings_in_use(trainer_arguments(plan.recipe, config))
     ours = stage_of(config.stage).defaults(config).keys() - config.training_args.keys()
     ours -= WITHOUT_ROUTER_LOSS.keys() if is_dense(plan.recipe, config) else set()
     if given.get("max_length", 0) is None:

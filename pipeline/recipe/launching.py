@@ -14,7 +14,7 @@ from pipeline.config.batch import split_batch
 from pipeline.config.training_stage import TrainingStage
 from pipeline.errors import PosttrainError
 from pipeline.files.plain_files import other_than_a_file
-from pipeline.recipe.yaml import document as yamlfile
+from pipeline.recipe.yaml.document import read_plain
 from pipeline.stages import stage_of
 from pipeline.text.values import quote
 
@@ -96,7 +96,7 @@ def _of_file(recipe: Recipe, block: LaunchBlock, location: Location) -> Processe
     if not path.is_file():
         hint = f"looked for {path}; `accelerate config` writes one"
         raise recipe.error(place, f"there is no file `{block.config}`", hint)
-    settings = None if other_than_a_file(path) else yamlfile.read_plain(path)
+    settings = None if other_than_a_file(path) else read_plain(path)
     if not isinstance(settings, dict):
         hint = "`accelerate config` writes one"
         raise recipe.error(place, f"`{block.config}` is no config of Accelerate", hint)

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from pipeline.config.training_stage import TrainingOnRows
 from pipeline.data.encoding.lengths import Limit, limit_of, prompt_limit
-from pipeline.recipe.checks.training import positions, settings
+from pipeline.recipe.model_facts import num_positions
+from pipeline.recipe.trainer_arguments import trainer_arguments
 from pipeline.stages.ppo.config import PpoConfig
 
 if TYPE_CHECKING:
@@ -16,13 +17,13 @@ if TYPE_CHECKING:
 
 def row_limit(recipe: Recipe, config: TrainingStage) -> Limit:
     """Return the limit that a stage will train with; of hub models the positions are not known."""
-    arguments = settings(recipe, config)
+    arguments = trainer_arguments(recipe, config)
     if isinstance(config, PpoConfig):
-        known = positions(recipe, config.model)
+        known = num_positions(recipe, config.model)
         room = None if known is None else known - arguments["max_completion_length"]
         return prompt_limit(config.too_long, arguments.get("max_prompt_length"), room)
     if not isinstance(config, TrainingOnRows):
         return Limit(None)
     model = getattr(config, "model", None)
-    known = positions(recipe, model) if isinstance(model, str) else None
+    known = num_positions(recipe, model) if isinstance(model, str) else None
     return limit_of(config, arguments["max_length"], known)

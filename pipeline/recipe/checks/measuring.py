@@ -6,7 +6,7 @@ from pipeline.config.measuring_stage import MeasuringStage
 from pipeline.config.reward_signature import check_reward_function
 from pipeline.config.reward_terms import ALL_TASKS
 from pipeline.errors import closest
-from pipeline.recipe.checks.training import positions
+from pipeline.recipe.model_facts import num_positions
 from pipeline.stages import stage_of
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def check_measuring(recipe: "Recipe", name: str) -> None:
     entrants = (getattr(config, key, None) for key in ("model", "baseline"))
     named = [entrant for entrant in entrants if isinstance(entrant, str)]
     for entrant in (*named, *getattr(config, "candidates", ())):
-        limit = positions(recipe, entrant) if _is_a_model(recipe, entrant) else None
+        limit = num_positions(recipe, entrant) if _is_a_model(recipe, entrant) else None
         if limit is not None and window > limit:
             message = f"`window` {window} is beyond the {limit} positions of `{entrant}`"
             raise recipe.error(("stages", name, "window"), message, "lower it")

@@ -14,7 +14,9 @@ from pipeline.config.reward_signature import check_reward_function
 from pipeline.data.reading.tasks import load_task
 from pipeline.errors import PosttrainError, closest
 from pipeline.files.plain_files import other_than_a_file
-from pipeline.recipe.checks.training import MORE_POSITIONS, positions, settings
+from pipeline.recipe.checks.training import MORE_POSITIONS
+from pipeline.recipe.model_facts import num_positions
+from pipeline.recipe.trainer_arguments import trainer_arguments
 from pipeline.stages import stage_of
 
 if TYPE_CHECKING:
@@ -194,8 +196,8 @@ class _Checks:
     def lengths(self) -> None:
         """Refuse prompts and responses that are longer than the model has positions."""
         config = self._config
-        arguments = settings(self._recipe, config)
-        limit = positions(self._recipe, config.model)
+        arguments = trainer_arguments(self._recipe, config)
+        limit = num_positions(self._recipe, config.model)
         prompt, response = arguments.get("max_prompt_length"), arguments["max_completion_length"]
         least = 1 if prompt is None else prompt
         if limit is None or not isinstance(least, int) or least + response <= limit:

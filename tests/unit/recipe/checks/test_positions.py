@@ -11,8 +11,8 @@ from eval.model import positions_of
 from pipeline.config.trainer_fields import positions_field
 from pipeline.config.training_stage import TrainingStage
 from pipeline.errors import PosttrainError
-from pipeline.recipe.checks.training import settings
 from pipeline.recipe.load import load
+from pipeline.recipe.trainer_arguments import trainer_arguments
 from pipeline.stages.pretrain import PretrainConfig
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ stages:
     length = None if name is None else 77
     for stage in recipe.stages.values():
         assert isinstance(stage, TrainingStage)
-        assert settings(recipe, stage)["max_length"] == length
+        assert trainer_arguments(recipe, stage)["max_length"] == length
     if name is not None:
         given = "model: ./model, training_args: {max_length: 78}"
         path.write_text(text.replace("model: ./model", given))

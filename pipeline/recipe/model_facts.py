@@ -1,0 +1,122 @@
+"""What a recipe and a local folder say of the model that a stage starts from.
+
+Its architecture, its positions, the adapter it may be. Nothing is loaded, and of a model on the hub
+nothing is known: it is looked at when the stage runs.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, cast
+
+from pipeline.config.references import LocalModel, adapter_base, model_source
+from pipeline.config.trainer_fields import architecture_fields, positions_field
+from pipeline.config.training_stage import TrainingStage
+from pipeline.files.plain_files import other_than_a_file
+from pipeline.stages.pretrain import NewModelBlock
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from pipeline.config.stage_config import StageConfig
+    from pipeline.recipe.recipe import Recipe
+
+
+def architecture_behind(recipe: Recipe, model: str) -> str | None:
+    """Return the model type behind a reference; None where the recipe does not say (the hub)."""
+    try:
+        source = model_source(model, recipe.places)
+        if isinstance(source, LocalModel):
+            base = adapter_base(source.path)
+            source = source if base is None else base
+    except ValueError:  # said where references are checked
+        return None
+    if isinstance(source, LocalModel):
+        return _model_type(source.path)
+    earlier = recipe.stages.get(model.removeprefix("$"))
+    before = getattr(earlier, "model", None)
+    if isinstance(before, NewModelBlock):
+        return before.architecture
+    return architecture_behind(recipe, before) if isinstance(before, str) else None
+
+
+def num_positions(recipe: Recipe, model: str) -> int | None:
+    """Return how many positions the model of a stage has, where the recipe or its folder says."""
+    if not model.startswith("$"):
+        return _positions_in(_json_beside(recipe, model, "config.json") or {})
+    config = recipe.stages[model[1:]]
+    earlier = getattr(config, "model", None)
+    return num_positions(recipe, earlier) if isinstance(earlier, str) else config.max_positions
+
+
+def adapter_below(recipe: Recipe, config: StageConfig) -> Mapping[str, Any] | None:
+    """Return the LoraConfig's fields of the adapter that a stage goes on from, if there is one."""
+    model = getattr(config, "model", None)
+    if not isinstance(model, str):
+        return None
+    if not model.startswith("$"):
+        return _json_beside(recipe, model, "adapter_config.json")
+    earlier = recipe.stages[model[1:]]
+    if isinstance(earlier, TrainingStage) and earlier.lora is not None:
+        return earlier.lora.fields()
+    return None
+
+
+def has_tied_embeddings(recipe: Recipe, model: Any) -> bool:
+    """Whether a model's input and output embeddings are known to be one."""
+    if isinstance(model, str) and model.startswith("$"):
+        return has_tied_embeddings(recipe, getattr(recipe.stages[model[1:]], "model", None))
+    if isinstance(model, str):
+        config_json = _json_beside(recipe, model, "config.json")
+        if config_json is None:
+            return False  # an adapter or a hub model; it is looked at before training
+        return bool(config_json.get("tie_word_embeddings"))
+    fields = getattr(model, "fields", None)
+    return bool(fields and fields().get("tie_word_embeddings"))
+
+
+def is_dense(recipe: Recipe, config: TrainingStage) -> bool:
+    """Whether a stage's model is known to be no mixture of experts, which has a loss of routers."""
+    model = getattr(config, "model", None)
+    kind = architecture_behind(recipe, model) if isinstance(model, str) else None
+    if kind is None:
+        return False
+    try:
+        return "router_aux_loss_coef" not in architecture_fields(kind)
+    except ValueError:  # a model type that transformers does not have
+        return False
+
+
+def _model_type(folder: Path) -> str | None:
+    try:
+        model_type = json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # said of the folder
+        return None
+    return model_type if isinstance(model_type, str) else None
+
+
+def _positions_in(config: Mapping[str, Any]) -> int | None:
+    """Return how many positions a config.json says, by the name its model type has for them."""
+    inner = config.get("text_config")
+    text = cast("Mapping[str, Any]", inner) if isinstance(inner, dict) else config
+    try:
+        name = positions_field(str(text.get("model_type")))
+    except ValueError:  # a model type that transformers does not have
+        return None
+    count = text.get(name) if name else None
+    return count if isinstance(count, int) and count > 0 else None
+
+
+def _json_beside(recipe: Recipe, model: str, file: str) -> Mapping[str, Any] | None:
+    """Return what a file of a local model folder says; None where there is none, or no mapping."""
+    try:
+        source = model_source(model, recipe.places)
+        if not isinstance(source, LocalModel):
+            return None
+        if other_than_a_file(source.path / file) is not None:
+            return None
+        contents = json.loads((source.path / file).read_text(encoding="utf-8"))
+    except (ValueError, OSError, RecursionError):
+        return None
+    return contents if isinstance(contents, dict) else None  # pyright: ignore[reportUnknownVariableType]
