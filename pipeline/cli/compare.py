@@ -142,7 +142,7 @@ def _show(name: str, found: dict[str, Any], *, as_json: bool, is_full: bool) -> 
 
 def _of_stage(text: str, roots: list[str] | None, runs: Path) -> dict[str, Any] | None:
     """Return the finished comparison that `recipe.yaml:stage` names; None for anything else."""
-    from pipeline.stages.compare import COMPARISON
+    from pipeline.files.names import COMPARISON
     from pipeline.store.store import read_json
 
     recipe, colon, stage = text.rpartition(":")

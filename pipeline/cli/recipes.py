@@ -24,6 +24,7 @@ from pipeline.cli.app import (
     store_at,
 )
 from pipeline.errors import PosttrainError
+from pipeline.files.names import METRICS
 from pipeline.text.visible import visible
 
 
@@ -204,7 +205,7 @@ def logs(
     is_finished = planned.artifact is not None
     folder = planned.path if is_finished else working.out
     if metrics:
-        path = folder / "metrics.jsonl"
+        path = folder / METRICS
         if not path.exists():
             raise PosttrainError(str(recipe), f"`{stage}` has written no {path.name} yet")
         sys.stdout.write(visible(path.read_text(encoding="utf-8", errors="replace")))

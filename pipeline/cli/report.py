@@ -43,7 +43,8 @@ def report(
     """Write what came of a run, or has come of it so far, as one self-contained HTML page."""
     import webbrowser
 
-    from pipeline.report.html import REPORT, write
+    from pipeline.files.names import REPORT
+    from pipeline.report.html import write
 
     if port is not None and not watch:
         raise PosttrainError("--port", "has a meaning with --watch only", "add --watch")
@@ -107,8 +108,9 @@ def write_run_report(recipe: "Recipe", store: "Store", first: int | None) -> Pat
 
     first: the smallest of several seeds, whose stages the report shows beside what is pooled.
     """
+    from pipeline.files.names import REPORT
     from pipeline.plan.plan import make
-    from pipeline.report.html import REPORT, run_of_folder, run_of_plan, write
+    from pipeline.report.html import run_of_folder, run_of_plan, write
 
     if first is None:
         return write(run_of_plan(make(recipe, store), store), store.runs / recipe.name / REPORT)
@@ -118,8 +120,9 @@ def write_run_report(recipe: "Recipe", store: "Store", first: int | None) -> Pat
 
 def write_partial_report(recipe: "Recipe", store: "Store") -> Path | None:
     """Write what there is of a run that did not come to its end; None if nothing was begun."""
+    from pipeline.files.names import REPORT
     from pipeline.plan.plan import make
-    from pipeline.report.html import REPORT, run_of_plan, write
+    from pipeline.report.html import run_of_plan, write
 
     reported = run_of_plan(make(recipe, store), store, may_be_empty=True)
     if not reported.begun:

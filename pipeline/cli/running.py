@@ -33,7 +33,7 @@ def run_and_tell(
     A run that fails or is stopped leaves a report of what there is, and raises as `run` does.
     """
     from pipeline.commands.gates import check_gates
-    from pipeline.report.html import REPORT
+    from pipeline.files.names import REPORT
 
     screen = console()
     options: dict[str, Any] = {
@@ -66,10 +66,10 @@ def _run_once(
     recipe: Recipe, store: Store, options: Mapping[str, Any], screen: Console
 ) -> tuple[dict[str, dict[str, Any]], bool]:
     """Run a recipe; return its comparisons by name, and whether anything is new."""
+    from pipeline.files.names import COMPARISON
     from pipeline.report.terminal.comparison import print_glance
     from pipeline.report.terminal.run import print_outcomes
     from pipeline.run.runner import run
-    from pipeline.stages.compare import COMPARISON
     from pipeline.store.store import read_json
 
     outcomes = run(recipe, store, **options)

@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 
 from pipeline.errors import PosttrainError
+from pipeline.files.names import CONFIG, TOKENIZER
 from pipeline.model_files.folder import check_folder
 from pipeline.plan.plan import Plan
 from pipeline.stages import stage_of
@@ -29,7 +30,7 @@ def adopt(plan: Plan, store: Store, name: str, folder: Path) -> Artifact:
             "remove that folder first",
         )
     check_folder(folder)
-    needed = "tokenizer.json" if produces == "tokenizer" else "config.json"
+    needed = TOKENIZER if produces == "tokenizer" else CONFIG
     if not (folder / needed).is_file():
         raise PosttrainError(where, f"has no {needed}", "give the folder of a saved model")
     with store.lock(planned.kind, planned.fingerprint):

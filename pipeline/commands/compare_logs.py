@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 
 from eval.logs.find import find_log
 from eval.logs.log import Log, LogError, shared
-from pipeline.commands.comparison_folders import COMPARISON, check_target, short_names, target_of
+from pipeline.commands.comparison_folders import check_target, short_names, target_of
 from pipeline.errors import PosttrainError
 from pipeline.files.disk import one_line
+from pipeline.files.names import COMPARISON
 from pipeline.store.manifest import write_json
 from pipeline.store.staging import put, staging
 

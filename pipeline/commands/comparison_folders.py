@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import PosttrainError
+from pipeline.files.names import COMPARISON
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
 
     from pipeline.store.store import Store
 
-COMPARISON = "comparison.json"
 _LONGEST_PART = 40  # characters of a model's name in the folder's
 
 

@@ -17,6 +17,7 @@ from pipeline.commands.export_contents import Asked, Export
 from pipeline.config.references import BASE_FOLDER, HubModel, LocalModel, adapter_base
 from pipeline.errors import CorruptArtifactError, PosttrainError
 from pipeline.files.disk import one_line
+from pipeline.files.names import ADAPTER_CONFIG, CONFIG, GENERATION, TOKENIZER, TOKENIZER_CONFIG
 from pipeline.plan.plan import Plan
 from pipeline.run import progress
 from pipeline.store.lineage import as_input, base_artifact, verify_closure
@@ -33,12 +34,10 @@ RECORD = "posttrain.json"
 CARD = "README.md"
 BASE = "base"
 _FORMAT = 1
-_ADAPTER = "adapter_config.json"
-_GENERATION = "generation_config.json"
 # What belongs to a model; of a folder, all else (logs, samples, pickles, code) stays behind.
 _KEPT = (
-    *("*.safetensors", "*.safetensors.index.json", "config.json", _GENERATION, _ADAPTER),
-    *("tokenizer.json", "tokenizer_config.json", "*.model", "special_tokens_map.json"),
+    *("*.safetensors", "*.safetensors.index.json", CONFIG, GENERATION, ADAPTER_CONFIG),
+    *(TOKENIZER, TOKENIZER_CONFIG, "*.model", "special_tokens_map.json"),
     *("added_tokens.json", "vocab.json", "vocab.txt", "merges.txt"),
     *("chat_template.jinja", "chat_template.json", "additional_chat_templates/*.jinja"),
     *("LICENSE*", "NOTICE*"),
@@ -191,12 +190,13 @@ def _fill(
         (out / BASE).mkdir()
         _copy_model(export.base.path, out / BASE)
         # Not `base` alone: that might be a model on the hub.
-        _change_json(out / _ADAPTER, {"base_model_name_or_path": f"./{BASE}", "revision": None})
+        base_beside = {"base_model_name_or_path": f"./{BASE}", "revision": None}
+        _change_json(out / ADAPTER_CONFIG, base_beside)
     tokenizer = load_tokenizer(StageInput(export.planned.name, "tokenizer", str(out)))
     _check_template(tokenizer, export.artifact)
     asked = _asked(tokenizer, export.artifact)
     if export.form != "adapter" and export.artifact.produces == "policy" and asked.is_chat:
-        _end_generation_at(asked, tokenizer, out / _GENERATION)
+        _end_generation_at(asked, tokenizer, out / GENERATION)
     files: list[gguf.GgufFile] = []
     if as_gguf is not None:
         files = gguf.write_files(export, out, tokenizer, asked, as_gguf, show)
@@ -215,7 +215,7 @@ def _copy_model(folder: Path, out: Path) -> None:
         copied = out / path.relative_to(folder)
         copied.parent.mkdir(exist_ok=True)
         shutil.copyfile(path, copied)
-    for name in ("config.json", _GENERATION, "tokenizer_config.json", "special_tokens_map.json"):
+    for name in (CONFIG, GENERATION, TOKENIZER_CONFIG, "special_tokens_map.json"):
         if (out / name).is_file():
             _change_json(out / name, {})
 

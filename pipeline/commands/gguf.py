@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import PosttrainError
+from pipeline.files.names import CONFIG, GENERATION
 from pipeline.llamacpp.architectures import context_length
 from pipeline.llamacpp.write import check_config, check_types
 
@@ -81,7 +82,7 @@ def check(export: Export) -> None:
     base = export.base
     folder = export.artifact.path if base is None else getattr(base, "path", None)
     if folder is not None:  # of a base on the hub it is known once that is loaded
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         check_config(config, f"{where}: {export.planned.name}")
 
 
@@ -162,7 +163,7 @@ def _controls(out: Path, tokenizer: PreTrainedTokenizerBase, asked: Asked) -> Co
         tokenizer.pad_token_id,
     ]  # fmt: skip
     bos, eos, unknown, padding = (each if isinstance(each, int) else None for each in ids)
-    ends = {*asked.end_ids, *_ends_of_generation(out / "generation_config.json")}
+    ends = {*asked.end_ids, *_ends_of_generation(out / GENERATION)}
     # A chat template that wants BOS writes it; a second one would be put before it.
     adds_bos = not asked.is_chat and bool(TextEncoder(tokenizer).start)
     template = chat_template(tokenizer) if asked.is_chat else None
@@ -192,4 +193,4 @@ def _modelfile(out: Path, gguf: str, tokenizer: PreTrainedTokenizerBase, control
 
 def _context(out: Path) -> int:
     """Return how many tokens llama.cpp takes with the model."""
-    return context_length(json.loads((out / "config.json").read_text(encoding="utf-8")))
+    return context_length(json.loads((out / CONFIG).read_text(encoding="utf-8")))

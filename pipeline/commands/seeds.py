@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 from eval.comparison.gate import judge
 from eval.comparison.pool import as_row, pool
 from pipeline.errors import PosttrainError
+from pipeline.files.names import COMPARISON
 from pipeline.measuring.model_scores import read_items
 from pipeline.recipe.recipe import Recipe
 from pipeline.run.runner import Selection, run
-from pipeline.stages.compare import COMPARISON, CompareConfig, bounds
+from pipeline.stages.compare import CompareConfig, bounds
 from pipeline.store.manifest import write_sealed
 from pipeline.store.store import Artifact, Store, read_json, verify
 

@@ -14,6 +14,7 @@ from io import StringIO
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pipeline.errors import PosttrainError, closest
+from pipeline.files.names import METRICS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from pipeline.plan.plan import Plan
 
 Tracker = Literal["tensorboard", "trackio"]
-_METRICS = "metrics.jsonl"
 
 
 def tell_tracker(plan: Plan, tracker: str, folder: Path) -> list[str]:
@@ -46,7 +46,7 @@ def tell_tracker(plan: Plan, tracker: str, folder: Path) -> list[str]:
     logged = {
         planned.name: [json.loads(line) for line in path.read_text("utf-8").splitlines()]
         for planned in plan.stages
-        if planned.artifact is not None and (path := planned.path / _METRICS).is_file()
+        if planned.artifact is not None and (path := planned.path / METRICS).is_file()
     }
     if not logged:
         hint = f"`posttrain run {plan.recipe.path}` trains them"

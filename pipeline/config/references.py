@@ -16,6 +16,7 @@ from pydantic import BaseModel
 
 from pipeline.config.marks import RefersTo
 from pipeline.errors import closest
+from pipeline.files.names import ADAPTER_CONFIG, ARTIFACT, CONFIG, TOKENIZER, TOKENIZER_CONFIG
 from pipeline.files.packages import PACKAGE, packaged_file
 from pipeline.files.plain_files import other_than_a_file
 
@@ -30,8 +31,8 @@ _HUB = re.compile(rf"({_HUB_PART}/{_HUB_PART})(?:@({_REVISION.pattern}))?")
 _HUB_DATA = re.compile(rf"{_HUB_PART}(?:/{_HUB_PART})?")  # the oldest have no owner
 # Of an adapter's properties: where the whole model below is, from the artifact's folder.
 BASE_FOLDER = "base_folder"
-_MODEL_FILES = ("config.json", "adapter_config.json")
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
+_MODEL_FILES = (CONFIG, ADAPTER_CONFIG)
+_TOKENIZER_FILES = (TOKENIZER, TOKENIZER_CONFIG)
 _NO_BASE = "does not say which model it adapts; save the adapter anew"
 _FOLDER = "name the folder that holds the model (a GGUF is taken in by `stage: adopt`, as `gguf:`)"
 _MAX_NAME_BYTES = 255
@@ -165,7 +166,7 @@ def adapter_base(folder: Path) -> LocalModel | HubModel | None:
     A relative path in the adapter's config is meant from the adapter's folder. A stage's adapter
     names its base's folder only; where that is stands in artifact.json.
     """
-    path = folder / "adapter_config.json"
+    path = folder / ADAPTER_CONFIG
     if not path.is_file() or other_than_a_file(path) is not None:
         return None  # what else it is says whoever reads the folder
     try:
@@ -189,7 +190,7 @@ def _read_recorded_bases(folder: Path) -> list[Path]:
     """Return where the stage that made an adapter, or a critic beside it, had the model below."""
     for artifact in (folder, folder.parent):
         try:
-            record = json.loads((artifact / "artifact.json").read_text(encoding="utf-8"))
+            record = json.loads((artifact / ARTIFACT).read_text(encoding="utf-8"))
             return [artifact / place for place in record["properties"][BASE_FOLDER]]
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             continue  # none is there, or it says nothing: whoever verifies it names what is wrong

@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from pipeline.errors import InfrastructureError, PosttrainError
+from pipeline.files.names import ITEMS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from pipeline.config.stage import StageContext, StageInput
     from pipeline.data.reading.records import Record
     from pipeline.measuring.free_form import FreeForm
-
-ITEMS = "items.jsonl"
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from jinja2 import Environment, ext, meta
 from pipeline.config.references import HubModel, LocalModel, model_source
 from pipeline.errors import PosttrainError, closest
 from pipeline.files.foreign_files import is_there, read_object, read_text
+from pipeline.files.names import TOKENIZER_CONFIG
 from pipeline.model_files.template_text import Generation, template_problem
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ _CHATML = (
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
 )
 _ENDING = ".jinja"
-_IN_FOLDER = ("chat_template.jinja", "chat_template.json", "tokenizer_config.json")
+_IN_FOLDER = ("chat_template.jinja", "chat_template.json", TOKENIZER_CONFIG)
 # What looks like a control token in the text of a template.
 _TOKEN = re.compile(
     r"<\|[^|<>\s'\"{}]{1,40}\|>"

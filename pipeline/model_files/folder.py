@@ -12,6 +12,14 @@ from typing import TYPE_CHECKING, Any, cast
 from pipeline.config.references import LocalModel, adapter_base
 from pipeline.errors import PosttrainError
 from pipeline.files.foreign_files import check_readable, is_there, read_object, read_text
+from pipeline.files.names import (
+    ADAPTER_CONFIG,
+    ADAPTER_WEIGHTS,
+    CONFIG,
+    GENERATION,
+    TOKENIZER,
+    TOKENIZER_CONFIG,
+)
 from pipeline.model_files.layer_patterns import LAYERS, adapter_patterns, pattern_problem
 from pipeline.model_files.tensors import (
     UNQUANTISED,
@@ -27,16 +35,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-CONFIG = "config.json"
-GENERATION = "generation_config.json"
-ADAPTER_CONFIG = "adapter_config.json"
-ADAPTER_WEIGHTS = "adapter_model.safetensors"
 TEMPLATE = "chat_template.jinja"
 _TOKENIZER_JSON = (
-    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+    *(TOKENIZER, TOKENIZER_CONFIG, "special_tokens_map.json", "added_tokens.json"),
     *("vocab.json", "chat_template.json"),
 )
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
+_TOKENIZER_FILES = (TOKENIZER, "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 WITH_NEW_TOKENS = (
     "was it trained with added tokens? Merge it where it was trained, into the resized model, and"
     " name the merged model"
@@ -222,31 +226,31 @@ def check_tokenizer(folder: Path) -> None:
             continue
         fields = read_object(folder / name)
         _refuse_code(str(folder / name), fields)
-        if name in ("tokenizer_config.json", "chat_template.json"):
+        if name in (TOKENIZER_CONFIG, "chat_template.json"):
             _check_template(folder / name, fields.get("chat_template"))
     if is_there(folder / TEMPLATE):
         _check_template(folder / TEMPLATE, read_text(folder / TEMPLATE))
     for name in _TOKENIZER_FILES:
         if is_there(folder / name):
             check_readable(folder / name)
-    if not any(is_there(folder / name) for name in (*_TOKENIZER_FILES, "tokenizer_config.json")):
+    if not any(is_there(folder / name) for name in (*_TOKENIZER_FILES, TOKENIZER_CONFIG)):
         message = "holds no tokenizer (tokenizer.json)"
         raise PosttrainError(str(folder), message, "save the model's tokenizer there")
 
 
 def _check_tokens(folder: Path) -> None:
     """Raise PosttrainError for a token that would be read and has no row in the embedding."""
-    if not is_there(folder / CONFIG) or not is_there(folder / "tokenizer.json"):
+    if not is_there(folder / CONFIG) or not is_there(folder / TOKENIZER):
         return
     rows = vocabulary_size(read_object(folder / CONFIG))
     if rows is None or is_there(folder / ADAPTER_CONFIG):
         return
-    settings = folder / "tokenizer_config.json"
+    settings = folder / TOKENIZER_CONFIG
     config = read_object(settings) if is_there(settings) else {}
     template = config.get("chat_template")
     if is_there(folder / TEMPLATE):
         template = read_text(folder / TEMPLATE)
-    problem = token_problem(read_object(folder / "tokenizer.json"), config, template, rows)
+    problem = token_problem(read_object(folder / TOKENIZER), config, template, rows)
     if problem:
         raise PosttrainError(str(folder), problem, RESIZE)
 

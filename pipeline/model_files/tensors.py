@@ -19,12 +19,12 @@ from pipeline.files.foreign_files import (
     is_web_page,
     read_object,
 )
+from pipeline.files.names import WEIGHTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".h5")
 _LARGEST_HEADER_BYTES = 100_000_000  # safetensors' own limit

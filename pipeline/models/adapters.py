@@ -23,6 +23,7 @@ from safetensors.torch import load_file, save_file
 
 from pipeline.config.lora import MERGE_BETWEEN, find_uncombinable
 from pipeline.errors import CorruptArtifactError, PosttrainError
+from pipeline.files.names import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from pipeline.model_files.folder import WITH_NEW_TOKENS
 
 if TYPE_CHECKING:
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
     from pipeline.config.blocks import LoraBlock
     from pipeline.config.field_types import Precision
 
-CONFIG = "adapter_config.json"
-WEIGHTS = "adapter_model.safetensors"
 _UPS = (".lora_B.weight", ".lora_embedding_B")
 _SHAPE = (
     *("r", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora", "target_modules"),
@@ -244,9 +243,10 @@ def save(
         new, fields = _there(model.get_base_model(), new, fields)
     fields |= {"base_model_name_or_path": base, "revision": revision, "inference_mode": True}
     text = json.dumps(fields, indent=2, sort_keys=True, default=_plain)
-    (out / CONFIG).write_text(text + "\n", encoding="utf-8")
+    (out / ADAPTER_CONFIG).write_text(text + "\n", encoding="utf-8")
     # Copies: tied embeddings come as one tensor under two names, which safetensors refuses.
-    save_file({k: v.clone().contiguous() for k, v in new.items()}, out / WEIGHTS, {"format": "pt"})
+    copies = {name: tensor.clone().contiguous() for name, tensor in new.items()}
+    save_file(copies, out / ADAPTER_WEIGHTS, {"format": "pt"})
 
 
 def _there(
@@ -299,7 +299,7 @@ def relative(folder: Path, to: Path | None) -> tuple[LoraConfig, dict[str, Tenso
 
 def described(folder: Path) -> dict[str, Any]:
     """Return what a saved adapter's config says."""
-    return json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    return json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
 
 
 def _parameters(module: PreTrainedModel) -> list[tuple[str, Tensor]]:
@@ -312,10 +312,10 @@ def _plain(value: Any) -> Any:
 
 def tensors_of(folder: Path) -> dict[str, Tensor]:
     """Return a saved adapter's tensors by PEFT's names; they must be finite."""
-    path = folder / WEIGHTS
+    path = folder / ADAPTER_WEIGHTS
     if not path.is_file():
         hint = "save it as safetensors" if (folder / "adapter_model.bin").exists() else ""
-        raise PosttrainError(str(folder), f"has no {WEIGHTS}", hint)
+        raise PosttrainError(str(folder), f"has no {ADAPTER_WEIGHTS}", hint)
     try:
         tensors = load_file(path)
     except (OSError, ValueError, RuntimeError) as error:

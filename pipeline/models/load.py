@@ -24,14 +24,8 @@ from pipeline.config.references import LocalModel, adapter_base
 from pipeline.config.stage import StageInput
 from pipeline.errors import CorruptArtifactError, PosttrainError
 from pipeline.files.foreign_files import is_there, read_object
-from pipeline.model_files.folder import (
-    ADAPTER_CONFIG,
-    CONFIG,
-    check_adapter,
-    check_model,
-    check_tokenizer,
-    vocabulary_size,
-)
+from pipeline.files.names import ADAPTER_CONFIG, CONFIG
+from pipeline.model_files.folder import check_adapter, check_model, check_tokenizer, vocabulary_size
 from pipeline.models.foreign import Loading
 from pipeline.models.vocabulary import fit_vocabulary, stored_rows
 

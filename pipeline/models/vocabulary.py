@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from pipeline.data.encoding.chat import ChatEncoder
 from pipeline.errors import PosttrainError
 from pipeline.files.foreign_files import is_there, read_object
-from pipeline.model_files.folder import ADAPTER_CONFIG, CONFIG, adapter_tensors, vocabulary_size
+from pipeline.files.names import ADAPTER_CONFIG, CONFIG
+from pipeline.model_files.folder import adapter_tensors, vocabulary_size
 from pipeline.model_files.tokens import RESIZE
 
 if TYPE_CHECKING:

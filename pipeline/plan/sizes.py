@@ -24,6 +24,7 @@ from pipeline.config.references import (
 )
 from pipeline.config.stage_config import StageConfig
 from pipeline.config.training_stage import TrainingStage
+from pipeline.files.names import CONFIG
 from pipeline.plan.plan import Plan
 from pipeline.stages.pretrain import NewModelBlock
 from pipeline.stages.tokenizer import TokenizerConfig
@@ -189,7 +190,7 @@ def _stored(folder: Path) -> KnownModel:
         if isinstance(base, HubModel):
             return KnownModel()
         folder = folder if base is None else base.path
-        fields = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        fields = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         shape = shape_of(fields.get("text_config", fields))
     except (
         OSError,

@@ -26,6 +26,7 @@ from pipeline.config.stage_config import StageConfig
 from pipeline.config.training_args import place_of
 from pipeline.config.training_stage import TrainingStage
 from pipeline.errors import PosttrainError, closest
+from pipeline.files.names import RECORD, REPORT
 from pipeline.files.text_files import TEXT_ENDINGS, ending
 from pipeline.recipe.checks.gate import check_gate
 from pipeline.recipe.checks.measuring import check_measuring
@@ -45,7 +46,7 @@ _SECRET = re.compile(
 Model = TypeVar("Model", bound=BaseModel)
 # What lies in runs/ beside the runs, and in a run's folder beside the links to its stages.
 _IN_RUNS = ("store", "compare")
-_IN_A_RUN = ("run.json", "report.html")
+_IN_A_RUN = (RECORD, REPORT)
 
 
 def load(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 from pipeline.config.references import LocalModel, adapter_base, model_source
 from pipeline.config.trainer_fields import architecture_fields, positions_field
 from pipeline.config.training_stage import TrainingStage
+from pipeline.files.names import ADAPTER_CONFIG, CONFIG
 from pipeline.files.plain_files import other_than_a_file
 from pipeline.stages.pretrain import NewModelBlock
 
@@ -44,7 +45,7 @@ def architecture_behind(recipe: Recipe, model: str) -> str | None:
 def num_positions(recipe: Recipe, model: str) -> int | None:
     """Return how many positions the model of a stage has, where the recipe or its folder says."""
     if not model.startswith("$"):
-        return _positions_in(_json_beside(recipe, model, "config.json") or {})
+        return _positions_in(_json_beside(recipe, model, CONFIG) or {})
     config = recipe.stages[model[1:]]
     earlier = getattr(config, "model", None)
     return num_positions(recipe, earlier) if isinstance(earlier, str) else config.max_positions
@@ -56,7 +57,7 @@ def adapter_below(recipe: Recipe, config: StageConfig) -> Mapping[str, Any] | No
     if not isinstance(model, str):
         return None
     if not model.startswith("$"):
-        return _json_beside(recipe, model, "adapter_config.json")
+        return _json_beside(recipe, model, ADAPTER_CONFIG)
     earlier = recipe.stages[model[1:]]
     if isinstance(earlier, TrainingStage) and earlier.lora is not None:
         return earlier.lora.fields()
@@ -68,7 +69,7 @@ def has_tied_embeddings(recipe: Recipe, model: Any) -> bool:
     if isinstance(model, str) and model.startswith("$"):
         return has_tied_embeddings(recipe, getattr(recipe.stages[model[1:]], "model", None))
     if isinstance(model, str):
-        config_json = _json_beside(recipe, model, "config.json")
+        config_json = _json_beside(recipe, model, CONFIG)
         if config_json is None:
             return False  # an adapter or a hub model; it is looked at before training
         return bool(config_json.get("tie_word_embeddings"))
@@ -90,7 +91,7 @@ def is_dense(recipe: Recipe, config: TrainingStage) -> bool:
 
 def _model_type(folder: Path) -> str | None:
     try:
-        model_type = json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"]
+        model_type = json.loads((folder / CONFIG).read_text(encoding="utf-8"))["model_type"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):  # said of the folder
         return None
     return model_type if isinstance(model_type, str) else None

@@ -18,11 +18,11 @@ from pipeline.config.stage_config import TRAINED_ON
 from pipeline.config.training_args import settings_in_use
 from pipeline.data.encoding.lengths import account
 from pipeline.errors import CorruptArtifactError
+from pipeline.files.names import COMPARISON
 from pipeline.plan.plan import schedule_of
 from pipeline.report.card_data import card_data, eval_results
 from pipeline.report.rollouts import KIND, in_a_line, read_rollouts
 from pipeline.report.screening import test_items_found
-from pipeline.stages.compare import COMPARISON
 from pipeline.store.fingerprint import SHORT
 from pipeline.store.store import read_json
 from pipeline.text.visible import visible

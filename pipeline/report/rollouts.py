@@ -12,13 +12,13 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import CorruptArtifactError
+from pipeline.files.names import METRICS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 KIND = "ppo"
-METRICS = "metrics.jsonl"
 SCORE, GOLD, KL = "objective/scores", "gold/mean", "objective/kl"
 _RAW_SCORE = "objective/scores_raw"
 _OF_A_ROLLOUT = "objective/"

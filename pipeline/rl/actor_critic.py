@@ -17,6 +17,8 @@ from accelerate.utils import is_peft_model
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from pipeline.files.names import VALUE_HEAD
+
 if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
     from pipeline.rl.sequences import Sequences
 
 CRITIC = "critic"  # the folder below a checkpoint or an artifact
-VALUE_HEAD = "value_head.safetensors"
 _PROBE = "probe"
 _PROBE_ABSOLUTE, _PROBE_RELATIVE = 0.01, 0.05  # bf16 has three digits, and layers add theirs up
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from eval.statistics.intervals import mean_interval
+from pipeline.files.names import BEST_OF_N
 from pipeline.rewards.responses import Responses
 from pipeline.rl.actor_critic import evaluating
 from pipeline.rl.experience import kl_per_sequence
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from pipeline.rl.collector import Prompt
     from pipeline.rl.trainer import PPOTrainer
 
-BEST_OF_N = "best_of_n.json"
 _KEYS = 2**40  # rows of no rollout
 
 

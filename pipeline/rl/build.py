@@ -15,6 +15,7 @@ from eval.asking.sampler import StopStrings
 from pipeline.config.ppo_defaults import default_critic
 from pipeline.config.stage import StageInput
 from pipeline.data.encoding.chat import ChatEncoder
+from pipeline.files.names import TOKENIZER, TOKENIZER_CONFIG
 from pipeline.models import adapters
 from pipeline.models.frozen import is_kept
 from pipeline.models.language import eos_token_ids
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from pipeline.rl.config import PPOConfig
     from pipeline.rl.rollout import Sampler
 
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
+_TOKENIZER_FILES = (TOKENIZER, TOKENIZER_CONFIG)
 
 
 def loaded_policy(model: str | nn.Module) -> nn.Module:

@@ -17,8 +17,9 @@ import torch
 from accelerate.utils import is_peft_model
 from torch import nn
 
+from pipeline.files.names import ADAPTER_CONFIG, CONFIG, VALUE_HEAD
 from pipeline.models.frozen import thawed
-from pipeline.rl.actor_critic import CRITIC, VALUE_HEAD
+from pipeline.rl.actor_critic import CRITIC
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,7 +52,7 @@ class CriticStart:
     @property
     def kind(self) -> Kind:
         """Where its network comes from; a folder with a head alone has it on the policy's."""
-        if self.network is not None or (self.folder and (self.folder / "config.json").is_file()):
+        if self.network is not None or (self.folder and (self.folder / CONFIG).is_file()):
             return "network"
         return "policy" if self.adapter is None else "adapter"
 
@@ -84,7 +85,7 @@ def saved_critic(name: str | Path) -> Path:
 
 def has_adapter(folder: Path) -> bool:
     """Whether a saved critic is an adapter."""
-    return (folder / "adapter_config.json").is_file()
+    return (folder / ADAPTER_CONFIG).is_file()
 
 
 def of_reward_model(module: Any, term: int | None) -> CriticStart:

@@ -13,13 +13,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from pipeline.config.lora import changes_the_base
+from pipeline.files.names import ADAPTER_WEIGHTS
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from torch import Tensor, nn
 
-WEIGHTS = "adapter_model.safetensors"
 TAKEN = ("critic", "reference", "reward")  # names that adapters beside the policy's begin with
 
 
@@ -112,12 +112,13 @@ def save_adapter(policy: Any, name: str, folder: Path) -> None:
     config.inference_mode = True
     config.save_pretrained(folder)
     tensors = adapter_tensors(policy, name)
-    save_file({key: each.clone().contiguous() for key, each in tensors.items()}, folder / WEIGHTS)
+    copies = {key: tensor.clone().contiguous() for key, tensor in tensors.items()}
+    save_file(copies, folder / ADAPTER_WEIGHTS)
 
 
 def take_adapter(policy: Any, name: str, folder: Path) -> None:
     """Fill an adapter with the tensors of a folder, every one of them."""
-    fill_adapter(policy, name, load_file(folder / WEIGHTS), str(folder))
+    fill_adapter(policy, name, load_file(folder / ADAPTER_WEIGHTS), str(folder))
 
 
 def fill_adapter(policy: Any, name: str, tensors: dict[str, Tensor], where: str) -> None:

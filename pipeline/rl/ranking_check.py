@@ -10,6 +10,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import PosttrainError
+from pipeline.files.names import HELD_OUT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-_HELD_OUT = "held_out.json"
 _ENOUGH = 8
 _HINT = "look at its data and train it longer, or write `reward_gate: off`"
 
@@ -27,7 +27,7 @@ def check_ranking(where: str, name: str, folder: Path) -> None:
 
     folder: of the reward model; one that was trained elsewhere has no such record and passes.
     """
-    path = folder / _HELD_OUT
+    path = folder / HELD_OUT
     if not path.is_file():
         return
     found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))

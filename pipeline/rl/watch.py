@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from pipeline.files.names import SAMPLES
 from pipeline.rewards.responses import REFERENCE, source_in, text_of
 from pipeline.rl.experience import kl_per_sequence
 from pipeline.rl.prompts import plain
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from pipeline.rl.experience import ScoredRow
     from pipeline.rl.trainer import PPOTrainer
 
-SAMPLES = "samples.jsonl"
 _SNAPSHOTS = 20
 _ROWS = 8
 _NOTE = "samples"

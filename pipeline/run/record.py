@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from pipeline.files.names import RECORD
 from pipeline.store.locks import held
 from pipeline.store.manifest import write_sealed
-from pipeline.store.record import RECORD, last_run
+from pipeline.store.record import last_run
 from pipeline.store.store import Artifact, Store
 
 if TYPE_CHECKING:

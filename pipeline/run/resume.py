@@ -16,9 +16,9 @@ from pipeline.config.field_types import Launcher
 from pipeline.config.stage_config import StageConfig
 from pipeline.config.training_args import EXECUTION_KEYS, HARMLESS_ON_RESUME
 from pipeline.errors import CorruptArtifactError
+from pipeline.files.names import LOG, MANIFEST, METRICS
 from pipeline.files.whole_files import flush
 from pipeline.plan.cores import threads_of
-from pipeline.run.stage_log import LOG
 from pipeline.store import checkpoints
 from pipeline.store.fingerprint import SHORT
 from pipeline.store.store import Working, drop
@@ -119,9 +119,9 @@ def _back_to(working: Working, checkpoint: Path) -> None:
     for path in list(working.out.iterdir()):
         if path.name != LOG or not path.is_file():
             drop(path)
-    if (checkpoint / checkpoints.METRICS).exists():
-        shutil.copyfile(checkpoint / checkpoints.METRICS, working.out / checkpoints.METRICS)
+    if (checkpoint / METRICS).exists():
+        shutil.copyfile(checkpoint / METRICS, working.out / METRICS)
     for path in working.checkpoints.iterdir():
-        if path.is_dir() and not (path / checkpoints.MANIFEST).exists():
+        if path.is_dir() and not (path / MANIFEST).exists():
             shutil.rmtree(path)
     drop(working.result)

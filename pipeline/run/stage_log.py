@@ -10,8 +10,6 @@ from pathlib import Path
 from pipeline.environment import ignore_talk_between_libraries
 from pipeline.files.disk import disk_failure
 
-LOG = "log.txt"
-
 
 @contextmanager
 def logged(path: Path) -> Generator[None]:

@@ -34,10 +34,11 @@ from pipeline.config.training_stage import TrainingStage
 from pipeline.environment import set_environment
 from pipeline.errors import InfrastructureError, InterruptedRunError, PosttrainError, printable
 from pipeline.files.disk import disk_failure, one_line
+from pipeline.files.names import LOG, METRICS
 from pipeline.run import progress
 from pipeline.run.course import Course
 from pipeline.run.interrupt import stop_requests
-from pipeline.run.stage_log import LOG, logged
+from pipeline.run.stage_log import logged
 from pipeline.stages import stage_for
 from pipeline.store import checkpoints
 from pipeline.store.attempt import Recorder
@@ -89,7 +90,7 @@ def execute(working: Working, *, show: Progress, should_stop: Callable[[], bool]
     made = checkpoints.Made(request["fingerprint"], request["execution"], request["is_exact"])
 
     def seal(folder: Path, step: int, max_steps: int, best: Path | None) -> None:
-        metrics = working.out / checkpoints.METRICS
+        metrics = working.out / METRICS
         checkpoints.seal(folder, step, max_steps, made=made, metrics=metrics, best=best)
 
     place = _Place(Recorder(working, show) if is_main else progress.silent)

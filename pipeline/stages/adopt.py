@@ -17,6 +17,7 @@ from pipeline.config.field_types import FileName, ModelRef
 from pipeline.config.stage import Stage, StageContext, StageInput, StageResult
 from pipeline.config.stage_config import WithTemplate
 from pipeline.errors import PosttrainError
+from pipeline.files.names import ADAPTER_CONFIG
 
 KEPT = (".json", ".safetensors", ".model", ".txt", ".jinja", ".md")
 _PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".h5")
@@ -48,7 +49,7 @@ def run(config: AdoptConfig, context: StageContext) -> StageResult:
         return _adopted_gguf(config, context)
     source = context.model(config.model)
     folder = Path(source.path)
-    if (folder / "adapter_config.json").is_file():
+    if (folder / ADAPTER_CONFIG).is_file():
         hint = "name it as the `model:` of a stage; `stage: merge` makes a whole model of it"
         raise PosttrainError(config.model, "is an adapter, and whole models are adopted", hint)
     if folder.is_dir():

@@ -23,6 +23,7 @@ from pipeline.config.marks import RefersTo
 from pipeline.config.measuring_stage import MEASURED_FORMS, MeasuringStage
 from pipeline.config.stage import Stage, StageContext, StageInput, StageResult
 from pipeline.errors import PosttrainError
+from pipeline.files.names import COMPARISON
 from pipeline.measuring.model_scores import (
     Measured,
     free_form_of,
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     from eval.comparison.gate import Bounds
     from pipeline.measuring.free_form import FreeForm
 
-COMPARISON = "comparison.json"
 Entrant = Annotated[str, RefersTo(("policy", "evaluation")), Field(min_length=1)]
 
 

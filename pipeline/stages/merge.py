@@ -14,6 +14,7 @@ from pipeline.config.field_types import ModelRef
 from pipeline.config.stage import Stage, StageContext, StageResult
 from pipeline.config.stage_config import StageConfig
 from pipeline.errors import PosttrainError
+from pipeline.files.names import CONFIG
 
 
 class MergeConfig(StageConfig):
@@ -33,7 +34,7 @@ def run(config: MergeConfig, context: StageContext) -> StageResult:
     if base is None:
         message = "is a whole model already: there is nothing to merge"
         raise PosttrainError(source.name, message, "take the stage out, and name the model itself")
-    config_file = Path(base.path) / "config.json"
+    config_file = Path(base.path) / CONFIG
     if config_file.is_file() and "quantization_config" in json.loads(config_file.read_text()):
         message = "its base model is quantised, and merging would round the result for good"
         raise PosttrainError(source.name, message, "name the base model in full precision")

@@ -14,6 +14,7 @@ from pipeline.config.field_types import ModelRef
 from pipeline.config.stage import Stage, StageContext, StageResult
 from pipeline.config.training_args import FINE_TUNING_DEFAULTS
 from pipeline.config.training_stage import TrainingOnRows
+from pipeline.files.names import HELD_OUT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from pipeline.data.encoding.pairs import EncodedPair
 
 TRAINING_DEFAULTS: dict[str, Any] = {**FINE_TUNING_DEFAULTS, "learning_rate": 1e-5}
-HELD_OUT = "held_out.json"
 _CARRIED = ("_metrics", "_total_train_tokens")
 
 

@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from pipeline.files.names import ATTEMPT
 from pipeline.files.whole_files import write_whole
 from pipeline.store.locks import holder_of
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from pipeline.config.stage import Progress
     from pipeline.store.store import Store, Working
 
-ATTEMPT = "attempt.json"
 _EVERY_S = 1.0
 _FRESH_S = 5.0  # a word that is so young is believed without a look at the lock
 

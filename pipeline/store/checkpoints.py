@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.files.names import MANIFEST, METRICS
 from pipeline.files.whole_files import flush
 from pipeline.store.manifest import (
     describe_files,
@@ -23,8 +24,6 @@ from pipeline.store.manifest import (
     write_sealed,
 )
 
-MANIFEST = "MANIFEST.json"
-METRICS = "metrics.jsonl"
 _FORMAT = 2
 KEPT = 2
 _NAME = re.compile(r"checkpoint-(\d+)")

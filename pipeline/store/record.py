@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any, cast
 
 from pipeline.errors import CorruptArtifactError
+from pipeline.files.names import RECORD
 from pipeline.store.manifest import read_sealed
 
 if TYPE_CHECKING:
@@ -13,8 +14,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pipeline.store.store import Store
-
-RECORD = "run.json"
 
 
 _TEXTS = ("kind", "fingerprint", "path", "status")

@@ -22,6 +22,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, cast
 
 from pipeline.errors import CorruptArtifactError
+from pipeline.files.names import ARTIFACT
 from pipeline.files.whole_files import flush, put_in_place
 from pipeline.store.fingerprint import SHORT, fingerprint
 from pipeline.store.locks import held
@@ -35,7 +36,6 @@ from pipeline.store.manifest import (
 )
 from pipeline.store.verified_files import first_changed
 
-ARTIFACT = "artifact.json"
 VERIFIED = ".verified"
 LOCKS = ".locks"
 _FORMAT = 2

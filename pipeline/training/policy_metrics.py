@@ -16,6 +16,7 @@ from accelerate.utils import is_peft_model
 
 from eval.statistics.pairwise import mean_loss, report
 from pipeline.data.encoding.lengths import cut
+from pipeline.files.names import HELD_OUT, SAMPLES
 from pipeline.models.language import wrap
 from pipeline.models.load import load_policy, on_device
 
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
     from pipeline.config.stage import StageContext, StageInput
     from pipeline.data.encoding.pairs import EncodedPair
 
-HELD_OUT = "held_out.json"
-SAMPLES = "samples.jsonl"
 _PAIRS = 500
 _PROMPTS = 128
 _SHOWN = 10

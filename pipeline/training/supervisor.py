@@ -16,6 +16,7 @@ from torch import distributed
 from transformers import TrainerCallback
 
 from pipeline.errors import PosttrainError
+from pipeline.files.names import METRICS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,7 +63,7 @@ class Supervisor(TrainerCallback):
         self._rows = rows
         self._trainer = trainer
         self._keeps_own_cadence = keeps_own_cadence
-        self._metrics_path = context.out / "metrics.jsonl"
+        self._metrics_path = context.out / METRICS
         self._last_saved_s = time.monotonic()
         self._note = ""
         self.was_stopped = False

@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any
 from transformers import TrainerCallback
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
+from pipeline.files.names import METRICS
+
 if TYPE_CHECKING:
     from collections.abc import Generator
 
@@ -75,7 +77,7 @@ def completed(trainer: Trainer, context: StageContext) -> Generator[None]:
     """
     trackers = _trackers_of(trainer, context)
     if trackers and context.resume_from is not None:
-        trainer.add_callback(_Replay(trackers, context.out / "metrics.jsonl"))
+        trainer.add_callback(_Replay(trackers, context.out / METRICS))
     try:
         yield
     finally:
@@ -94,7 +96,7 @@ def tell_again(trainer: Trainer, context: StageContext) -> None:
     with completed(trainer, context):
         for tracker in trackers:
             tracker.on_train_begin(trainer.args, trainer.state, trainer.control, **given)
-        replay = _Replay(trackers, context.out / "metrics.jsonl")
+        replay = _Replay(trackers, context.out / METRICS)
         replay.on_train_begin(trainer.args, trainer.state, trainer.control, **given)
         for tracker in trackers:
             tracker.on_train_end(trainer.args, trainer.state, trainer.control, **given)

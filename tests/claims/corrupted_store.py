@@ -18,8 +18,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.store.checkpoints import MANIFEST
-from pipeline.store.store import ARTIFACT, VERIFIED
+from pipeline.files.names import ARTIFACT, MANIFEST
+from pipeline.store.store import VERIFIED
 from tests.forked import run_forked
 
 if TYPE_CHECKING:

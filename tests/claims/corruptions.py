@@ -14,8 +14,7 @@ from functools import partial
 from itertools import product
 from typing import TYPE_CHECKING
 
-from pipeline.store.checkpoints import MANIFEST
-from pipeline.store.store import ARTIFACT
+from pipeline.files.names import ARTIFACT, MANIFEST
 from tests.claims.claim import Case, Claim, Outcome, fails
 from tests.claims.corrupted_store import (
     CHANGES,

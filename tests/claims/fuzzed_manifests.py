@@ -11,10 +11,11 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import CorruptArtifactError
+from pipeline.files.names import ARTIFACT, RECORD
 from pipeline.store.fingerprint import fingerprint
 from pipeline.store.manifest import write_sealed
-from pipeline.store.record import RECORD, read_record
-from pipeline.store.store import ARTIFACT, VERIFIED, Store
+from pipeline.store.record import read_record
+from pipeline.store.store import VERIFIED, Store
 from tests.claims.claim import Claim
 from tests.claims.fuzzing import Reader, fuzzing_cases, mutate
 

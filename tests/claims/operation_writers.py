@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import PosttrainError
 from pipeline.files.disk import one_line
+from pipeline.files.names import ARTIFACT
 from pipeline.run import resume
 from pipeline.run.worker import error_path
 from pipeline.store import checkpoints
@@ -30,7 +31,7 @@ from pipeline.store.hub_lock import lock_path
 from pipeline.store.manifest import first_problem, write_json, write_sealed
 from pipeline.store.record import read_record
 from pipeline.store.staging import put, staging
-from pipeline.store.store import ARTIFACT, Store, Working, read, verify
+from pipeline.store.store import Store, Working, read, verify
 from tests.conftest import TINY
 from tests.forked import run_forked
 

@@ -14,11 +14,11 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from pipeline.config.stage import StageInput
+from pipeline.files.names import ARTIFACT
 from pipeline.models.load import load_policy
 from pipeline.models.reward import load_reward_model
 from pipeline.store.manifest import describe_files, read_sealed, write_sealed
 from pipeline.store.staging import staging
-from pipeline.store.store import ARTIFACT
 from reward.model import scores
 from tests.command import Command, command, the_line
 from tests.export_recipes import AGAIN, RECIPE

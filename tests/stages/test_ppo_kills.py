@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.store.checkpoints import MANIFEST
+from pipeline.files.names import MANIFEST
 from tests.conftest import TINY
 from tests.forked import Ended, run_forked, warm
 from tests.kills import hashes, kill_and_compare

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.store.checkpoints import MANIFEST
+from pipeline.files.names import MANIFEST
 from tests.forked import run_forked, warm
 from tests.kills import hashes
 

@@ -24,6 +24,7 @@ from pipeline.data.screening.evaluation_items import (
 )
 from pipeline.data.screening.overlaps import Overlap, Overlaps
 from pipeline.errors import PosttrainError
+from pipeline.files.names import OVERLAPS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from pipeline.data.screening.evaluation_items import Evaluation
     from pipeline.data.screening.overlaps import Item
 
-OVERLAPS = "overlaps.jsonl"
 _BATCH_CHARACTERS = 1_000_000
 _BATCH_ROWS = 2_000
 _SHOWN_CHARACTERS = 100

@@ -13,6 +13,7 @@ from pipeline.config.references import HubModel, LocalModel, StageOutput, model_
 from pipeline.config.reward_signature import check_reward_function
 from pipeline.data.reading.tasks import load_task
 from pipeline.errors import PosttrainError, closest
+from pipeline.files.names import ADAPTER_CONFIG, CONFIG, VALUE_HEAD
 from pipeline.files.plain_files import other_than_a_file
 from pipeline.recipe.checks.training import MORE_POSITIONS
 from pipeline.recipe.model_facts import num_positions
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from pipeline.recipe.recipe import Recipe
     from pipeline.stages.ppo.config import PpoConfig
 
-_HEAD = "value_head.safetensors"  # of a critic; pipeline/rl/actor_critic.py, which imports torch
 _VERIFIED = "verified_accuracy"
 
 
@@ -167,8 +167,8 @@ class _Checks:
         elif isinstance(source, HubModel):
             message = f"`{start}` is a hub id; a critic is a stage's or lies in a folder"
             raise self._error(place, message, "write `policy`, `reward`, a stage or a folder")
-        elif not any((source.path / folder / _HEAD).is_file() for folder in (".", "critic")):
-            message = f"the folder `{start}` holds no critic: it has no {_HEAD}"
+        elif not any((source.path / folder / VALUE_HEAD).is_file() for folder in (".", "critic")):
+            message = f"the folder `{start}` holds no critic: it has no {VALUE_HEAD}"
             raise self._error(place, message, "write `policy`, `reward` or a ppo stage's folder")
 
     def layout(self) -> None:
@@ -243,7 +243,7 @@ def _rewards(term: RewardBlock, source: str, task: str | None) -> bool:
 
 def _is_language_model(folder: Path) -> bool:
     """Whether a folder's config says that its model gives no score; an adapter's says its task."""
-    for file, key in (("adapter_config.json", "task_type"), ("config.json", "architectures")):
+    for file, key in ((ADAPTER_CONFIG, "task_type"), (CONFIG, "architectures")):
         if other_than_a_file(folder / file) is not None:
             continue
         try:

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from pipeline.store.store import Store
 
 __all__ = [
-    "REPORT",
     "ReportedRun",
     "first_seed",
     "recorded_recipe",
@@ -31,8 +30,6 @@ __all__ = [
     "write",
     "write_report",
 ]
-
-REPORT = "report.html"
 
 
 def write_report(plan: Plan, store: Store, target: Path) -> Path:

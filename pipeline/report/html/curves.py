@@ -11,12 +11,12 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from pipeline.files.json_lines import read_lines
+from pipeline.files.names import METRICS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-METRICS = "metrics.jsonl"
 _MOST_POINTS = 300
 
 _TRAINING, _HELD_OUT = "training", "held out"

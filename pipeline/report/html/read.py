@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from eval.comparison.gate import resolve
 from pipeline.commands.export import without_places
 from pipeline.errors import CorruptArtifactError
+from pipeline.files.names import COMPARISON
 from pipeline.report.comparison import (
     Chart,
     Comparison,
@@ -29,7 +30,6 @@ from pipeline.report.comparison import (
     best_ways,
 )
 from pipeline.report.formatting import number
-from pipeline.stages.compare import COMPARISON
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from pipeline.errors import CorruptArtifactError, PosttrainError
+from pipeline.files.names import RECORD
 from pipeline.store.attempt import attempt_at
 from pipeline.store.manifest import read_sealed
-from pipeline.store.record import RECORD, last_run, read_record
+from pipeline.store.record import last_run, read_record
 from pipeline.store.store import Artifact, Store, is_finished, read
 
 if TYPE_CHECKING:

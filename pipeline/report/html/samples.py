@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from eval.results import REWARD
 from pipeline.commands.export import without_places
 from pipeline.errors import CorruptArtifactError
-from pipeline.measuring.model_scores import ITEMS
+from pipeline.files.names import ITEMS
 from pipeline.report.comparison import asking_label, best_ways
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.data.encoding.lengths import account, is_worth_a_warning
 from pipeline.errors import CorruptArtifactError
+from pipeline.files.names import HELD_OUT, SAMPLES
 from pipeline.report.comparison import Estimate
 from pipeline.report.html.curves import Panel, panels
 from pipeline.report.html.samples import cut
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
     from pipeline.report.html.run_source import ReportedRun, ReportedStage
 
-HELD_OUT, SAMPLES = "held_out.json", "samples.jsonl"
 # What is said of a stage in a line, by metric: label and how it is formatted.
 FACTS: tuple[tuple[str, str, str], ...] = (
     ("steps", "steps", "count"),

@@ -11,9 +11,10 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import CorruptArtifactError
+from pipeline.files.names import METRICS
 from pipeline.report.headline import headline
 from pipeline.report.html import run_of_plan
-from pipeline.report.html.curves import METRICS, panels
+from pipeline.report.html.curves import panels
 from pipeline.report.html.palette import palette_of_run
 from pipeline.report.html.ppo.samples import read_samples
 from pipeline.report.html.training import read_changes

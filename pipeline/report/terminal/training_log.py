@@ -8,8 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pipeline.files.json_lines import read_lines
-from pipeline.report.html.curves import METRICS
-from pipeline.run.stage_log import LOG
+from pipeline.files.names import LOG, METRICS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

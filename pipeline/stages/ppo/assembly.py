@@ -21,6 +21,7 @@ from pipeline.data.mixing import row_mixture, share_metrics
 from pipeline.data.reading.blocks import read_held_out_prompts, read_held_out_records, tasks_of
 from pipeline.data.training_sources import row_sources
 from pipeline.errors import PosttrainError
+from pipeline.files.names import CONFIG
 from pipeline.models import adapters
 from pipeline.models.chat_templates import give_known_template
 from pipeline.models.frozen import keep_frozen
@@ -293,7 +294,7 @@ def _form(source: StageInput, tokenizer: PreTrainedTokenizerBase) -> Form:
 
 def _is_classifier(folder: Path) -> bool:
     """Whether a folder holds a sequence classifier."""
-    path = folder / "config.json"
+    path = folder / CONFIG
     if not path.is_file():
         return False
     names = json.loads(path.read_text(encoding="utf-8")).get("architectures") or [""]

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import CorruptArtifactError
+from pipeline.files.names import MANIFEST, METRICS
 from pipeline.run.resume import Start, prepare
 from pipeline.store import checkpoints
-from pipeline.store.checkpoints import MANIFEST, METRICS, Made
+from pipeline.store.checkpoints import Made
 from pipeline.store.store import Working
 
 KEY = "a" * 64

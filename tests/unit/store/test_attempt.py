@@ -6,16 +6,10 @@ from dataclasses import replace
 
 import pytest
 
+from pipeline.files.names import ATTEMPT
 from pipeline.run.course import Course, course_of
 from pipeline.run.progress import silent
-from pipeline.store.attempt import (
-    ATTEMPT,
-    Attempt,
-    Recorder,
-    attempt_at,
-    end_attempt,
-    forget_attempt,
-)
+from pipeline.store.attempt import Attempt, Recorder, attempt_at, end_attempt, forget_attempt
 from pipeline.store.store import Store
 
 KEY = "0" * 64

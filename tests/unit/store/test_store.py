@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import CorruptArtifactError
+from pipeline.files.names import ARTIFACT
 from pipeline.store import verified_files as verified
 from pipeline.store.fingerprint import fingerprint
 from pipeline.store.lineage import verify_closure
 from pipeline.store.manifest import read_sealed, write_sealed
-from pipeline.store.store import ARTIFACT, Artifact, Store, read, verify
+from pipeline.store.store import Artifact, Store, read, verify
 
 IDENTITY = {"stage": "pretrain"}
 KEY = fingerprint(IDENTITY)

@@ -14,13 +14,13 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import CorruptArtifactError
+from pipeline.files.names import BEST_OF_N
 from pipeline.report.comparison import Estimate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-BEST_OF_N = "best_of_n.json"
 _AWAY_BY = 0.01  # nats: a policy less far beyond the last row is compared with it all the same
 
 

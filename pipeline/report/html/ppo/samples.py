@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from pipeline.commands.export import without_places
 from pipeline.errors import CorruptArtifactError
 from pipeline.files.json_lines import read_lines
+from pipeline.files.names import SAMPLES
 from pipeline.report.html.samples import cut
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-SAMPLES = "samples.jsonl"
 _MOST_ROLLOUTS = 20
 _MOST_IN_ALL = 240
 _MOST_BYTES = 400_000

@@ -11,8 +11,9 @@ from pipeline.config.references import Places
 from pipeline.data.reading.blocks import read_marked_records
 from pipeline.data.reading.records import Record
 from pipeline.data.screening.evaluation_items import Evaluation
-from pipeline.data.screening.screen import OVERLAPS, Screen
+from pipeline.data.screening.screen import Screen
 from pipeline.errors import PosttrainError
+from pipeline.files.names import OVERLAPS
 
 ASKED = (
     "How many windows does a house of three floors have if each floor has four rooms and each "

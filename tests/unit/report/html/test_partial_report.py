@@ -6,6 +6,7 @@ import re
 import pytest
 
 from pipeline.errors import PosttrainError
+from pipeline.files.names import ATTEMPT
 from pipeline.plan.plan import make
 from pipeline.recipe.load import load
 from pipeline.report.html import ReportedRun, run_of_folder, run_of_plan, write
@@ -13,7 +14,7 @@ from pipeline.report.html.palette import palette_of
 from pipeline.report.html.ppo.section import ppo_stages
 from pipeline.report.html.run_source import ReportedStage
 from pipeline.run.progress import silent
-from pipeline.store.attempt import ATTEMPT, Attempt, Recorder, end_attempt
+from pipeline.store.attempt import Attempt, Recorder, end_attempt
 from pipeline.store.store import Store
 from tests.report_page import Page
 from tests.report_runs import write_run
