@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.report.board import board
-from pipeline.report.formatting import duration, number
+from pipeline.report.formatting import NOT_MEASURED, duration, number
 from pipeline.report.html import chain, forest
 from pipeline.report.html.palette import palette_of_run
 from pipeline.report.html.read import read_comparison
@@ -56,45 +56,48 @@ def main() -> None:
     run = run_of_folder(folder)
     compare = next(s for s in run.present if s.artifact and s.artifact.produces == "comparison")
     assert compare.folder is not None
-    shown = board(read_comparison(compare.folder, compare.name))
-    out.write_text(svg_of(run, shown), encoding="utf-8")
-    sys.stdout.write("\n".join(table_of(shown)) + "\n")
+    scores = board(read_comparison(compare.folder, compare.name))
+    out.write_text(draw(run, scores), encoding="utf-8")
+    sys.stdout.write("\n".join(table_lines(scores)) + "\n")
 
 
-def table_of(shown: Board) -> Iterator[str]:
+def table_lines(scores: Board) -> Iterator[str]:
     """Yield the lines of a Markdown table: scores, with the differences that are clear of zero."""
-    yield f"| task | {' | '.join(f'`{model}`' for model in shown.models)} |"
-    yield "|---" * (len(shown.models) + 1) + "|"
-    for task in shown.tasks:
+    yield f"| task | {' | '.join(f'`{model}`' for model in scores.models)} |"
+    yield "|---" * (len(scores.models) + 1) + "|"
+    for task in scores.tasks:
+        rows = map(task.rows.get, scores.models)
         cells = (
-            _cell(row.score, row.delta if row.verdict else None)
-            for row in (task.rows[model] for model in shown.models)
+            _format_cell(row.score, row.delta if row.verdict else None) if row else NOT_MEASURED
+            for row in rows
         )
-        yield f"| `{_short(task.task)}` | {' | '.join(cells)} |"
-    means = (_cell(mean.score, mean.delta if mean.verdict else None) for mean in shown.means)
-    yield f"| mean of {shown.num_meant} tasks | {' | '.join(means)} |"
+        yield f"| `{_shorten(task.task)}` | {' | '.join(cells)} |"
+    means = (
+        _format_cell(mean.score, mean.delta if mean.verdict else None) for mean in scores.means
+    )
+    yield f"| mean of {scores.num_meant} tasks | {' | '.join(means)} |"
 
 
-def _cell(score: Estimate | None, delta: Estimate | None) -> str:
-    said = number(score and score.value)
-    return f"{said} ({number(delta.value, sign=True)})" if delta else said
+def _format_cell(score: Estimate | None, delta: Estimate | None) -> str:
+    text = number(score and score.value)
+    return f"{text} ({number(delta.value, sign=True)})" if delta else text
 
 
-def _short(task: str) -> str:
+def _shorten(task: str) -> str:
     """Return a task's name without its options."""
     return task.partition("(")[0]
 
 
-def svg_of(run: ReportedRun, shown: Board) -> str:
+def draw(run: ReportedRun, scores: Board) -> str:
     """Return the picture: the chain above, the forest plot below."""
     colours = palette_of_run(run.stages)
     made = [s for s in run.stages if s.artifact and s.artifact.produces in _MODELS]
     above = chain.picture(made)
-    below = forest.forest(shown)
+    below = forest.forest(scores)
     assert below is not None
     top = _MARGIN + above.height + 34
     height = top + 44 + sum(len(r.marks) * _LINE + _GAP for r in below.rows) + _MARGIN
-    title = f"{run.name}: the chain, and differences to {shown.baseline}"
+    title = f"{run.name}: the chain, and differences to {scores.baseline}"
     style = _STYLE_SHEET.read_text(encoding="utf-8").partition("* {")[0] + _STYLE
     return "\n".join(
         [
@@ -107,17 +110,17 @@ def svg_of(run: ReportedRun, shown: Board) -> str:
             f'<rect class="page" x="0.5" y="0.5" width="{_WIDTH - 1}" height="{height - 1:.0f}" '
             'rx="10"/>',
             f'<g transform="translate({(_WIDTH - above.width) / 2:.1f} {_MARGIN})">',
-            *_chain(above, colours),
+            *_draw_chain(above, colours),
             "</g>",
             f'<g transform="translate({_MARGIN} {top:.0f})">',
-            *_forest(below, colours, shown.baseline),
+            *_draw_forest(below, colours, scores.baseline),
             "</g>",
             "</svg>\n",
         ]
     )
 
 
-def _chain(picture: chain.Picture, colours: Palette) -> Iterator[str]:
+def _draw_chain(picture: chain.Picture, colours: Palette) -> Iterator[str]:
     for arrow in picture.arrows:
         yield f'<path class="arrow" d="{arrow.path}" marker-end="url(#head)"/>'
     for box in picture.boxes:
@@ -134,28 +137,28 @@ def _chain(picture: chain.Picture, colours: Palette) -> Iterator[str]:
         yield f'<text class="small" x="12" y="55">{seconds}</text></g>'
 
 
-def _forest(found: forest.Forest, colours: Palette, baseline: str) -> Iterator[str]:
-    bottom = 22 + sum(len(row.marks) * _LINE + _GAP for row in found.rows)
+def _draw_forest(plot: forest.Forest, colours: Palette, baseline: str) -> Iterator[str]:
+    bottom = 22 + sum(len(row.marks) * _LINE + _GAP for row in plot.rows)
     yield f'<text class="strong" x="0" y="4">difference to {escape(baseline)}</text>'
-    for x, label in found.ticks:
-        rail = "zero" if x == found.zero else "rail"
+    for x, label in plot.ticks:
+        rail = "zero" if x == plot.zero else "rail"
         yield f'<path class="{rail}" d="M{_PLOT_X + x} 12V{bottom}"/>'
         yield f'<text class="small" x="{_PLOT_X + x}" y="4" text-anchor="middle">{label}</text>'
     yield f'<text class="small" x="{_FIGURES_X}" y="4">with 95% interval</text>'
     y = 22.0
-    for row in found.rows:
+    for row in plot.rows:
         middle = y + len(row.marks) * _LINE / 2 + 4
         name = "strong" if row.is_mean else ""
-        yield f'<text class="{name}" x="0" y="{middle:.1f}">{escape(_short(row.label))}</text>'
+        yield f'<text class="{name}" x="0" y="{middle:.1f}">{escape(_shorten(row.label))}</text>'
         for mark in row.marks:
-            yield from _mark(mark, y + _LINE / 2, colours(mark.model))
+            yield from _draw_mark(mark, y + _LINE / 2, colours(mark.model))
             y += _LINE
         y += _GAP
     filled = "filled: the interval excludes zero"
-    yield f'<text class="small" x="{_PLOT_X + found.zero}" y="{bottom + 18}">{filled}</text>'
+    yield f'<text class="small" x="{_PLOT_X + plot.zero}" y="{bottom + 18}">{filled}</text>'
 
 
-def _mark(mark: forest.ForestMark, y: float, colour: int) -> Iterator[str]:
+def _draw_mark(mark: forest.ForestMark, y: float, colour: int) -> Iterator[str]:
     ink = f"var(--s{colour})"
     yield f'<text class="small" x="{_NAMES_X}" y="{y + 4}">{escape(mark.model)}</text>'
     if mark.low is not None and mark.high is not None:

@@ -31,25 +31,25 @@ _TARGETS = re.findall(r"^([\w-]+):", (REPOSITORY / "Makefile").read_text("utf-8"
 _OTHERS = {"cd", "hf", "ollama", "tensorboard", "transformers", "vllm", "wandb"}
 
 
-def _posttrain(arguments: list[str]) -> None:
+def _check_posttrain(arguments: list[str]) -> None:
     name, *rest = arguments
     commands: dict[str, Any] = typer.main.get_command(app).commands  # pyright: ignore
     assert name in commands, f"there is no command `{name}`"
     if not rest:
         return  # named in a sentence
-    given = commands[name].make_context(name, rest).params
-    for task in filter(None, (given.get("tasks") or "").split(",")):
+    options = commands[name].make_context(name, rest).params
+    for task in filter(None, (options.get("tasks") or "").split(",")):
         assert tasks.load(task)
-    for text in [*(given.get("models") or ()), given.get("model"), given.get("versus")]:
+    for text in [*(options.get("models") or ()), options.get("model"), options.get("versus")]:
         recipe, _, stage = (text or "").partition(":")
         if recipe.startswith("recipes/"):
             assert stage in _recipe(recipe).stages, text
-    path = given.get("recipe") or given.get("run")
+    path = options.get("recipe") or options.get("run")
     if path is None or not _is_ours(Path(path)):
         return
-    recipe = _recipe(str(path), *given.get("overrides") or ())
+    recipe = _recipe(str(path), *options.get("overrides") or ())
     for key in ("stage", "start", "until", "show_mask"):
-        assert given.get(key) is None or given[key] in recipe.stages, given[key]
+        assert options.get(key) is None or options[key] in recipe.stages, options[key]
 
 
 def _is_ours(recipe: Path) -> bool:
@@ -62,7 +62,7 @@ def _recipe(path: str, *overrides: str) -> Recipe:
     return load_recipe(REPOSITORY / recipe_path(Path(path)), overrides=overrides)
 
 
-def _pytest(arguments: list[str]) -> None:
+def _check_pytest(arguments: list[str]) -> None:
     rest = iter(arguments)
     for argument in rest:
         if argument == "-m":
@@ -71,7 +71,7 @@ def _pytest(arguments: list[str]) -> None:
             assert (REPOSITORY / argument).exists(), argument
 
 
-def _python(arguments: list[str]) -> None:
+def _check_python(arguments: list[str]) -> None:
     if arguments[0] != "-m":
         assert (REPOSITORY / arguments[0]).exists(), arguments[0]
         return
@@ -83,23 +83,23 @@ def _python(arguments: list[str]) -> None:
         assert all(re.fullmatch(r"G([1-9]|10)|\d+", word) for word in rest)
 
 
-def _make(arguments: list[str]) -> None:
+def _check_make(arguments: list[str]) -> None:
     assert set(arguments) <= set(_TARGETS)
 
 
-def _pip(arguments: list[str]) -> None:
+def _check_pip(arguments: list[str]) -> None:
     for extra in re.findall(r"\[([^]]+)\]", " ".join(arguments)):
         assert extra in _EXTRAS, extra
 
 
 _CHECKS: dict[str, Callable[[list[str]], None]] = {
-    **{"posttrain": _posttrain, "make": _make, "pip": _pip, "uv": _pip},
-    **dict.fromkeys(("python", ".venv/bin/python"), _python),
-    ".venv/bin/pytest": _pytest,
+    **{"posttrain": _check_posttrain, "make": _check_make, "pip": _check_pip, "uv": _check_pip},
+    **dict.fromkeys(("python", ".venv/bin/python"), _check_python),
+    ".venv/bin/pytest": _check_pytest,
 }
 
 
-def _commands(shown: Page) -> Iterator[tuple[str, list[str]]]:
+def _read_commands(shown: Page) -> Iterator[tuple[str, list[str]]]:
     """Yield where a command stands, and its words; in prose, what begins like one of ours."""
     for block in shown.blocks:
         if block.language == "sh":
@@ -135,7 +135,7 @@ def _check(where: str, program: str, arguments: list[str]) -> None:
 
 @pytest.mark.parametrize("shown", PAGES, ids=lambda shown: shown.name)
 def test_every_command_of_a_page_parses(shown: Page) -> None:
-    for where, (program, *arguments) in _commands(shown):
+    for where, (program, *arguments) in _read_commands(shown):
         _check(where, program, arguments)
 
 

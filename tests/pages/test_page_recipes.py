@@ -40,7 +40,7 @@ def _blocks(language: str) -> list[Any]:
     ]
 
 
-def _recipe_of(block: Block, folder: Path) -> Path:
+def _write_recipe(block: Block, folder: Path) -> Path:
     """Write a recipe that has what a block shows, and what it names beside it."""
     text = block.text
     if not re.search(r"^stages:", text, re.MULTILINE):
@@ -63,12 +63,12 @@ def _recipe_of(block: Block, folder: Path) -> Path:
 
 @pytest.mark.parametrize("block", _blocks("yaml"))
 def test_every_recipe_of_a_page_plans(block: Block, tmp_path: Path) -> None:
-    recipe = load_recipe(_recipe_of(block, tmp_path), roots={"real": tmp_path})
+    recipe = load_recipe(_write_recipe(block, tmp_path), roots={"real": tmp_path})
     plan = make(recipe, Store(tmp_path / "runs"))
     assert plan.stages
 
 
-def _python(shown: Page, containing: str) -> str:
+def _python_block(shown: Page, containing: str) -> str:
     return next(b.text for b in shown.blocks if b.language == "python" and containing in b.text)
 
 
@@ -81,7 +81,7 @@ def _no_modules_of_pages() -> Iterator[None]:
 
 
 def test_the_task_of_the_page_feeds_training_and_evaluation(tmp_path: Path) -> None:
-    text = _python(page("docs/extending.md"), "class Rhymes")
+    text = _python_block(page("docs/extending.md"), "class Rhymes")
     (tmp_path / "rhymes.py").write_text(text)
     task = load_task("rhymes:Rhymes", Places(tmp_path))
     demonstrations = list(task.demonstrations())
@@ -96,14 +96,14 @@ def test_the_task_of_the_page_feeds_training_and_evaluation(tmp_path: Path) -> N
 
 def test_the_reward_of_the_page_gives_a_number_a_completion() -> None:
     names: dict[str, Any] = {}
-    exec(_python(page("docs/rl.md"), "in a chat"), names)  # noqa: S102  what the page shows
+    exec(_python_block(page("docs/rl.md"), "in a chat"), names)  # noqa: S102  what the page shows
     completions = [[{"role": "assistant", "content": "x" * n}] for n in (100, 50)]
     assert names["brevity"](completions=completions, prompts=["", ""]) == [-1.0, -0.5]
 
 
 def test_the_stage_of_the_page_is_one(tmp_path: Path) -> None:
     # A name of its own: one process knows one stage by a name.
-    text = _python(page("docs/extending.md"), "class SoupConfig")
+    text = _python_block(page("docs/extending.md"), "class SoupConfig")
     (tmp_path / "soup_of_the_page.py").write_text(text)
     stages = "{soup: {stage: 'soup_of_the_page:STAGE', models: [o/a, o/b]}}"
     (tmp_path / "mine.yaml").write_text(f"name: mine\nstages: {stages}\n")
@@ -120,4 +120,4 @@ def test_a_wrong_recipe_is_noticed(line: str, tmp_path: Path) -> None:
     text = "\n".join(f"    {k}: {v}" for k, v in {**fields, key: value}.items())
     block = Block("yaml", f"  sft:\n{text}\n", 1)
     with pytest.raises(Exception, match=r"mine\.yaml"):
-        make(load_recipe(_recipe_of(block, tmp_path)), Store(tmp_path / "runs"))
+        make(load_recipe(_write_recipe(block, tmp_path)), Store(tmp_path / "runs"))
