@@ -6,8 +6,8 @@ Reads source as text and syntax trees and imports none of it, so it measures old
 - A circle is a group of files that import each other; imports inside functions and under
   TYPE_CHECKING count. An import climbs where it goes to a higher floor of the checkout's own
   `[tool.importlinter]`: a dash where that contract leaves files out.
-- A function is named for a participle where the first or last word of its name is one: it ends in
-  `ed`, or is one of the irregular ones below. Properties are not counted.
+- A function is named for a participle where the first word of its name is one, after `not_` the
+  second: it ends in `ed`, or is one of the irregular ones below. Properties are not counted.
 - The seven words name the state of finding a thing, not the thing. They are counted where a local
   or a parameter gets such a name, and anywhere, prose included.
 - Comments are per 100 lines of code, without those that speak to tools (`# noqa`).
@@ -27,7 +27,7 @@ ROOTS = ("pipeline", "eval", "reward")
 WORDS = re.compile(r"\b(?:found|each|given|said|asked|wanted|other)\b")
 IRREGULAR = re.compile(
     "begun|bound|broken|built|chosen|dealt|done|drawn|found|given|held|hidden|kept|known|left|lost"
-    "|made|meant|met|said|seen|sent|shown|spelt|spent|split|taken|told|written"
+    "|made|meant|met|said|seen|sent|shown|spelt|spent|taken|told|written"
 )
 VERBS_IN_ED = re.compile("embed|exceed|feed|need|proceed|seed|shed|speed")
 TO_TOOLS = re.compile(r"#\s*(?:noqa|pyright:|type:|fmt:)")
@@ -93,10 +93,9 @@ def is_property(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
 
 
 def is_participle(name: str) -> bool:
-    parts = name.strip("_").split("_")
-    return any(
-        IRREGULAR.fullmatch(part) or (part.endswith("ed") and not VERBS_IN_ED.fullmatch(part))
-        for part in (parts[0], parts[-1])
+    word = name.strip("_").removeprefix("not_").partition("_")[0]
+    return bool(IRREGULAR.fullmatch(word)) or (
+        word.endswith("ed") and not VERBS_IN_ED.fullmatch(word)
     )
 
 

@@ -1,0 +1,1 @@
+"""Rows and documents, from the files of a recipe to token ids."""

@@ -1,0 +1,1 @@
+"""Model folders and chat templates as files: what bytes alone tell, without torch."""

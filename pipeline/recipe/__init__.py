@@ -1,0 +1,1 @@
+"""Recipes as files: read, checked, described; and what is known of their models without torch."""

@@ -1,0 +1,1 @@
+"""From checked records to token ids and labels: rows, pairs, prompts, passages."""

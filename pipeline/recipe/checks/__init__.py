@@ -1,0 +1,1 @@
+"""What can be known to be wrong with a stage before it runs, a file per kind of stage."""
