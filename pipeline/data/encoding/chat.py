@@ -1,9 +1,10 @@
-"""Conversations to token ids through a chat template, with the mask of what the assistant writes.
+"""Conversations to token ids through a chat template, with a mask of what the assistant writes.
 
-Control tokens are read in the template's own text only (frames.py tells it apart), so nobody's
-text can become one. Text between two control tokens is encoded in one go, as the tokenizer would do
-it, with one seam: where an assistant begins to write, because a model begins there too. Where the
-contents hold no control tokens the ids are those of `apply_chat_template`, but for that seam.
+Control tokens are recognised in the template's own text only (frames.py tells it apart), so that
+no user's text can become one. Text between two control tokens is encoded in one go, as the
+tokenizer would do it, except for one seam: where the assistant begins to write, because there a
+model begins too. Where contents spell no control tokens, the ids are those of
+`apply_chat_template`, except at that seam.
 """
 
 from __future__ import annotations
@@ -27,13 +28,13 @@ if TYPE_CHECKING:
     from pipeline.data.reading.formats import ChatRow
     from pipeline.data.reading.records import ChatSettings
 
-# Control tokens and stretches of text, each with whether it is trained.
+# Control tokens (int) and stretches of text, and whether each is trained.
 _Sequence = list[tuple[Stretch | int, bool]]
 
 
 @dataclass(frozen=True)
 class _Part:
-    """Template text, a control token, or (leaf) the place of what somebody wrote."""
+    """Template text, a control token, or (leaf) a place for what somebody wrote."""
 
     trained: bool
     text: str = ""
@@ -44,11 +45,10 @@ class _Part:
 class ChatEncoder:
     """Encodes conversations with one tokenizer's chat template.
 
-    Of each assistant turn these are trained: what the template writes between generation prompt and
-    content (the space of Llama 2, the `<think>` block of Qwen 3), reasoning, content, calls of
-    tools, and what follows up to and including the token that ends the turn. Where a template
-    writes none after the final turn, EOS is put there and trained; earlier turns then have no end
-    to learn.
+    Of an assistant turn, everything behind the generation prompt is trained: what the template
+    writes before the content (Llama 2's space, Qwen 3's `<think>` block), reasoning, content, calls
+    of tools, up to and including the token that ends the turn. Where a template writes no such
+    token after the last turn, EOS is appended and trained; earlier turns then have no end to learn.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -58,9 +58,9 @@ class ChatEncoder:
         self._kept: dict[tuple[str, tuple[tuple[int, int], ...], bool], list[_Part]] = {}
 
     def encode(self, chats: Sequence[ChatRow]) -> list[list[Tokens]]:
-        """Encode conversations for training, each as one example or more (frames.py).
+        """Encode conversations for training, as one example or more per conversation (frames.py).
 
-        Many at once is much faster.
+        Much faster for many at once.
         """
         examples = [
             [
@@ -73,7 +73,7 @@ class ChatEncoder:
         return [[next(encoded) for _ in sequences] for sequences in examples]
 
     def answers(self, chats: Sequence[ChatRow]) -> list[Tokens]:
-        """Encode conversations of which the last turn alone is to be learnt."""
+        """Encode conversations of which only the last turn is trained."""
         rows = [
             replace(
                 chat,
@@ -87,13 +87,13 @@ class ChatEncoder:
         return [tokens for examples in self.encode(rows) for tokens in examples]
 
     def prompt_ids(self, turns: Sequence[Message | Turn]) -> list[int]:
-        """The ids of a conversation up to where the assistant begins to write, as in training."""
+        """Return the ids of a conversation up to where the assistant begins, as in training."""
         return self.prompts([(turns, "the conversation", NO_SETTINGS)])[0]
 
     def prompts(
         self, conversations: Sequence[tuple[Sequence[Message | Turn], str, ChatSettings]]
     ) -> list[list[int]]:
-        """`prompt_ids` of several conversations, each with the row it stands in; much faster."""
+        """Return `prompt_ids` of (turns, row for errors, settings); much faster than one by one."""
         sequences: list[_Sequence] = []
         for turns, where, settings in conversations:
             messages = [turn if isinstance(turn, Message) else Message(*turn) for turn in turns]
@@ -101,7 +101,7 @@ class ChatEncoder:
         return [turn.ids for turn in self._encode_sequences(sequences)]
 
     def end_ids(self) -> frozenset[int]:
-        """The ids that end an assistant's turn: the template's end-of-turn tokens, and EOS."""
+        """Return the ids that end an assistant's turn: end-of-turn tokens of the template, EOS."""
         ids = {self.text.added_ids[name] for name in self._frames.endings()}
         if not ids:
             return frozenset((self.text.eos_token_id,))
@@ -109,6 +109,7 @@ class ChatEncoder:
         return frozenset({*ids, eos} if isinstance(eos, int) else ids)
 
     def _encode_sequences(self, sequences: Sequence[_Sequence]) -> list[Tokens]:
+        # All stretches of all conversations go to the tokenizer in one call.
         stretches = [
             piece for sequence in sequences for piece, _ in sequence if isinstance(piece, Stretch)
         ]
@@ -125,7 +126,13 @@ class ChatEncoder:
         return examples
 
     def _sequence(self, filled: Filled, where: str) -> _Sequence:
-        roles = [message["role"] for message in filled.marked.given]
+        """Return a conversation in parts to encode, with what people wrote in its places.
+
+        Adjacent text of one kind (trained or not) is joined, so that the tokenizer merges across
+        the parts; a cut is left at control tokens, at the seam, and inside forged markers.
+        """
+        roles = [message["role"] for message in filled.marked.with_marks]
+        # An assistant may write what a template writes inside its turn (`<think>`); a user may not.
         theirs = self._forgeable(filled.frame.text)
         ours = self._forgeable(self._structural())
         sequence: _Sequence = []
@@ -137,6 +144,7 @@ class ChatEncoder:
                 is_answer = roles[filled.marked.leaves[part.leaf].message] == "assistant"
                 bits = _break_markers(filled.texts[part.leaf], ours if is_answer else theirs)
             for number, bit in enumerate(bits):
+                # number > 0: behind a cut inside a marker
                 if text and (number > 0 or part.trained != is_trained or part.token is not None):
                     sequence.append((Stretch(text, follows, where), is_trained))
                     text, follows = "", "text"
@@ -157,7 +165,7 @@ class ChatEncoder:
         return self._kept[key]
 
     def _parts(self, frame: Frame) -> Iterator[_Part]:
-        """Template text and control tokens, each trained or not, and the places of leaves."""
+        """Yield template text and control tokens, and the places of leaves, in order."""
         at = 0
         for leaf, (begin, end) in self._frames.marks.places(frame.text).items():
             yield from self._template_parts(frame, at, begin)
@@ -174,14 +182,16 @@ class ChatEncoder:
             if isinstance(piece, int):
                 yield _Part(frame.trains(at), token=piece)
                 continue
-            stop = at + len(piece)
-            for start, stop_at in pairwise([at, *(cut for cut in edges if at < cut < stop), stop]):
-                yield _Part(frame.trains(start), frame.text[start:stop_at])
+            # A span may begin or end inside template text: cut there.
+            cuts = [edge for edge in edges if at < edge < at + len(piece)]
+            for first, last in pairwise([at, *cuts, at + len(piece)]):
+                yield _Part(frame.trains(first), frame.text[first:last])
 
     def _structural(self) -> str:
-        """What the template writes around a question and its answer, but for the answer's opening.
+        """Return what the template writes around a question and its answer, without its opening.
 
-        An added token in there that is not special (`<think>` is not in there) parts turns.
+        An added token in it that is not special separates turns. `<think>` is not in it: that
+        belongs to the opening.
         """
         if self._structure is None:
             plain = self._frames.plain()
@@ -193,13 +203,16 @@ class ChatEncoder:
         return self._structure
 
     def _forgeable(self, written: str) -> re.Pattern[str] | None:
-        """A pattern of the tokens in a template's text that any text could spell."""
+        """Return a pattern of the added tokens in a template's text that are not special.
+
+        A tokenizer finds those in any text (`<tool_call>`, in some models `<|user|>`).
+        """
         used = [name for name in self.text.vocabulary if name in written]
         return re.compile("|".join(map(re.escape, used))) if used else None
 
 
 def _break_markers(content: str, forgeable: re.Pattern[str] | None) -> list[str]:
-    """The content, cut inside each marker of the template, so that it cannot be read as one."""
+    """Cut a content behind the first character of every marker, so that it encodes as other ids."""
     if forgeable is None:
         return [content]
     cuts = [match.start() + 1 for match in forgeable.finditer(content)]

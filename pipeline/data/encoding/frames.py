@@ -1,9 +1,9 @@
-"""What a chat template writes around a conversation, and which of it the assistant must write.
+"""What a chat template writes around a conversation, and which parts of it are trained.
 
-An assistant's turn is learnt as it is written when the conversation ends with it, and after what a
-model is then asked with. Where the template writes the turn otherwise once others follow (reasoning
-models leave out what was thought earlier), it is an example of its own; all others are learnt in
-one example. Knows no token ids but the spelling of added tokens (chat.py has the ids).
+An assistant's turn is learnt in the form that the template gives it as the last turn, because that
+is how a model will be asked for it. Where the template rewrites the turn once more turns follow
+(reasoning models drop earlier reasoning), the turn becomes an example of its own; all turns that
+stay as they are share one example. Knows the spelling of added tokens, not their ids (chat.py).
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ _CALLING = (Message("user", "x"), Message("assistant", "", calls=(ToolCall("f", 
 
 @dataclass
 class Frame:
-    """A conversation as a template writes it, marks in the place of what people wrote.
+    """A conversation as a template writes it, with marks in place of what people wrote.
 
-    spans: what is trained, as (begin, end) in `text`. num_messages: how many turns it shows. ends:
-    whether the template ends the last turn; else EOS is to be put there, and trained.
+    spans: the trained parts, as (begin, end) in `text`. num_messages: how many turns it shows.
+    ends: whether the template ends the last turn; otherwise EOS is appended and trained.
     """
 
     text: str
@@ -43,7 +43,7 @@ class Frame:
     ends: bool = True
 
     def trains(self, at: int) -> bool:
-        """Whether what stands at a place of `text` is trained."""
+        """Whether the character at a place in `text` is trained."""
         return any(begin <= at < end for begin, end in self.spans)
 
 
@@ -57,9 +57,11 @@ class Filled:
 
 
 class Frames:
-    """A tokenizer's chat template, understood; renderings are kept by what the template is given.
+    """What a tokenizer's chat template makes of conversations.
 
-    added: the spelling of the tokenizer's added tokens, controls: of its control tokens.
+    Rendering is the slow part. With marks, many conversations look alike (as many turns by the same
+    roles), so renderings are cached by what the template is passed.
+    added, controls: how the tokenizer's added tokens, and its control tokens, are spelt.
     """
 
     def __init__(
@@ -74,14 +76,14 @@ class Frames:
     def examples(
         self, messages: Sequence[Message], settings: ChatSettings, where: str
     ) -> list[Filled]:
-        """Return what is to be learnt from a conversation whose last turn is the assistant's."""
+        """Return the examples of a conversation whose last turn is the assistant's."""
         marked = self._mark(messages, settings, where)
         answers = [
             number
             for number, message in enumerate(messages)
             if message.role == "assistant" and message.is_trained
         ]
-        key = json.dumps([marked.given, settings.tools, settings.variables, answers])
+        key = json.dumps([marked.with_marks, settings.tools, settings.variables, answers])
         if key not in self._learnt:
             if len(self._learnt) >= MOST_KEPT:
                 self._learnt.clear()
@@ -91,10 +93,12 @@ class Frames:
     def _frames(
         self, marked: Marked, answers: Sequence[int], settings: ChatSettings, where: str
     ) -> list[Frame]:
-        """Return the frames that show each answer as it is to be learnt."""
+        """Return frames that show every answer as it is to be learnt, as few as will do."""
         frames: list[Frame] = []
-        for answer in reversed(answers):
+        for answer in reversed(answers):  # the longest frame first, which may hold earlier answers
             frame, (begin, end) = self._answer(marked, answer, settings, where)
+            # Another frame that begins with the same text teaches the same answer after the same
+            # prompt.
             home = next((one for one in frames if one.text.startswith(frame.text[:end])), None)
             if home is None:
                 home = frame
@@ -109,12 +113,12 @@ class Frames:
     def prompt(self, messages: Sequence[Message], settings: ChatSettings, where: str) -> Filled:
         """Return a conversation up to where the assistant begins to write."""
         marked = self._mark(messages, settings, where)
-        text = self._render(marked.given, settings, where, prompt=True)
-        if text != self._render(marked.given, settings, where):
+        text = self._render(marked.with_marks, settings, where, prompt=True)
+        if text != self._render(marked.with_marks, settings, where):
             frame = Frame(text, len(messages))
             self._check(frame, marked, settings, where, prompt=True)
             return self._fill(frame, marked, settings, where, prompt=True)
-        # The template knows no generation prompt: what it writes before an assistant is one.
+        # The template has no generation prompt: what it writes before an answer serves as one.
         whole = self._mark((*messages, _PLAIN[1]), settings, where)
         frame, (begin, _) = self._answer(whole, len(messages), settings, where)
         self._check(frame, whole, settings, where, prompt=False)
@@ -122,7 +126,7 @@ class Frames:
         return Filled(Frame(frame.text[:begin], len(messages)), whole, filled.texts)
 
     def plain(self) -> Frame | None:
-        """Return a question and its answer, what is learnt as its span; None if that is refused."""
+        """Return the frame of a question and its answer; None if the template refuses those."""
         return self._probe(_PLAIN)
 
     def endings(self) -> set[str]:
@@ -150,12 +154,12 @@ class Frames:
         if not any(message.calls for message in messages):
             return marked
         try:
-            self._render(marked.given, settings, where)
+            self._render(marked.with_marks, settings, where)
         except PosttrainError as error:
-            # DeepSeek's templates put the text of arguments together, and take no objects.
+            # DeepSeek's templates concatenate the text of arguments, and fail on objects.
             as_text = self.marks.mark(messages, as_objects=False)
             try:
-                self._render(as_text.given, settings, where)
+                self._render(as_text.with_marks, settings, where)
             except PosttrainError:
                 raise error from None
             return as_text
@@ -164,7 +168,7 @@ class Frames:
     def _check_unmarked(
         self, messages: Sequence[Message], settings: ChatSettings, where: str
     ) -> None:
-        """Raise PosttrainError for a control token where a template must read what is written."""
+        """Raise PosttrainError for a control token in a text that templates read unmarked."""
         texts = [("`tools`", settings.tools), ("`chat_template_kwargs`", settings.variables)]
         for number, turn in enumerate(messages, 1):
             written = " ".join((turn.name, *(f"{one.name} {one.arguments}" for one in turn.calls)))
@@ -177,11 +181,13 @@ class Frames:
     def _answer(
         self, marked: Marked, answer: int, settings: ChatSettings, where: str
     ) -> tuple[Frame, tuple[int, int]]:
-        """Return a conversation that ends with an assistant's turn, and what of it is learnt.
+        """Return the frame that ends with an answer, and the span (begin, end) that is learnt.
 
-        Where the template does not end the turn, that is up to the end of its content.
+        The span ends with the first added token behind the answer, which ends the turn; of an
+        answer with calls with the last one, since calls are written in added tokens themselves.
+        Where the template ends no turn, it ends with the content.
         """
-        messages = marked.given[: answer + 1]
+        messages = marked.with_marks[: answer + 1]
         text = self._render(messages, settings, where)
         own = [
             place
@@ -209,42 +215,43 @@ class Frames:
         first: int | None,
         settings: ChatSettings,
     ) -> int:
-        """Return where an assistant begins to write its turn, the last one; first: its content."""
+        """Return where in `text` the assistant begins to write the last turn.
+
+        first: where the turn's first mark begins. The model begins where the generation prompt
+        ends, which may be before that: `<think>` is then written, and learnt, by the model.
+        """
         if len(messages) == 1:
             return first or 0
         try:
             prompted = self._render(messages[:-1], settings, "", prompt=True)
             closed = self._render(messages[:-1], settings, "")
-        except PosttrainError:  # it takes no conversation that ends here, so nobody is asked here
+        except PosttrainError:  # it refuses conversations that end here, so no model is asked here
             return first or 0
         if text.startswith(prompted):
             opening = text[len(prompted) : first]
-            # Without a generation prompt, all but white space is the assistant's header.
+            # Without a generation prompt, everything except white space is the assistant's header.
             if first is None or prompted != closed or not opening.strip():
                 return len(prompted)
         if first is not None:
             return first
+        # Neither applies: the turn has calls alone, and parts from the prompt before its end.
         same = (a == b for a, b in zip(text, prompted, strict=False))
         at = next((at for at, is_same in enumerate(same) if not is_same), 0)
-        # Two tokens may begin alike, `<think>` and `<tool_call>`.
+        # Two tokens may begin alike (`<think>`, `<tool_call>`): go back to where this one begins.
         tokens = (match.span() for match in self._added.finditer(text))
         return next((begin for begin, end in tokens if begin < at < end), at)
 
     def _check_calls(
         self, calls: Sequence[dict[str, Any]], text: str, answer: int, where: str
     ) -> None:
-        """Raise PosttrainError for a call that the template leaves out, or part of it."""
+        """Raise PosttrainError for a call of which the template leaves out anything."""
         for call in calls:
             name, arguments = call["function"]["name"], call["function"]["arguments"]
-            stated = [
-                name,
-                *_texts(arguments_of(arguments) if isinstance(arguments, str) else arguments),
-            ]
-            for argument in stated:
-                if not any(form in text for form in _spellings(argument)):
-                    message = (
-                        f"the chat template drops the call of `{name:.40}` in turn {answer + 1}"
-                    )
+            arguments = arguments_of(arguments) if isinstance(arguments, str) else arguments
+            for part in (name, *_texts(arguments)):
+                if not any(form in text for form in _spellings(part)):
+                    turn = answer + 1
+                    message = f"the chat template drops the call of `{name:.40}` in turn {turn}"
                     hint = "`chat_template:` names one that writes `tool_calls`"
                     raise PosttrainError(where, message, hint)
 
@@ -258,7 +265,7 @@ class Frames:
         prompt: bool = False,
     ) -> Filled:
         pieces, order = self.marks.pieces(frame.text)
-        messages = marked.real[: frame.num_messages]
+        messages = marked.as_written[: frame.num_messages]
         rendered = self._template.render(messages, settings, where, prompt=prompt)
         return Filled(frame, marked, align_leaves(pieces, order, marked, rendered, where))
 
@@ -271,12 +278,12 @@ class Frames:
         for number, leaf in enumerate(marked.leaves):
             if leaf.message >= shown:
                 continue
-            # What was thought before an earlier answer is no part of what a model is asked with.
-            is_wanted = leaf.kind == "content" or (leaf.message == shown - 1 and not prompt)
-            if written[number] > 1 or (is_wanted and not written[number]):
+            # Templates may drop the reasoning of earlier turns: a model is asked without it.
+            is_needed = leaf.kind == "content" or (leaf.message == shown - 1 and not prompt)
+            if written[number] > 1 or (is_needed and not written[number]):
                 verb = "repeats" if written[number] else "drops or rewrites"
                 raise leaf_error(marked, number, where, verb)
-        self._check_tools(frame, marked.given[:shown], settings, where, prompt=prompt)
+        self._check_tools(frame, marked.with_marks[:shown], settings, where, prompt=prompt)
 
     def _check_tools(
         self,
@@ -292,6 +299,8 @@ class Frames:
             return
         without = self._render(messages, replace(settings, tools=""), where, prompt=prompt)
         names = [tool["function"]["name"] for tool in json.loads(settings.tools)]
+        # Both tests: a template may write one line for tools and none of them, or ignore them where
+        # a turn happens to hold their names.
         if without == frame.text or any(name not in frame.text for name in names):
             message = "the chat template shows no `tools`"
             hint = "`chat_template:` names one that does; or take the column out"
@@ -314,8 +323,8 @@ class Frames:
 
 
 def _either(names: Iterable[str]) -> re.Pattern[str]:
-    longest = sorted(names, key=len, reverse=True)
-    return re.compile("|".join(map(re.escape, longest)) or "(?!)")
+    longest = sorted(names, key=len, reverse=True)  # alternatives are tried in order
+    return re.compile("|".join(map(re.escape, longest)) or "(?!)")  # (?!) matches nothing
 
 
 def _texts(value: Any) -> Iterable[str]:
@@ -332,5 +341,5 @@ def _texts(value: Any) -> Iterable[str]:
 
 
 def _spellings(text: str) -> tuple[str, ...]:
-    """How a template may write a text of a call's: as it is, or as JSON has it."""
+    """Return how a template may write a text from a call: as it is, or as JSON escapes it."""
     return text, text.strip(), json.dumps(text, ensure_ascii=False)[1:-1], json.dumps(text)[1:-1]

@@ -1,9 +1,10 @@
-"""Documents packed into rows of one length that do not see each other.
+"""Documents packed into rows of one length (N, T), so that no document sees another.
 
-A transformers model that gets position ids and no attention mask makes the mask itself: one block
-for each place where positions begin anew (masking_utils.find_packed_sequence_indices). An attention
-mask, even of ones, would switch that off, and so would a key-value cache. Whether a model does so
-is asked of it (pipeline/models/probe.py); for others there is pipeline/data/encoding/padding.py.
+A transformers model that gets position ids and no attention mask makes a block-diagonal mask
+itself, with a new block wherever positions begin anew (masking_utils.find_packed_sequence_indices).
+Passing an attention mask, even one of ones, switches that off, and so does a key-value cache. Each
+architecture is tried out before it trains (pipeline/models/probe.py); those that do not keep
+documents apart get padded rows instead (padding.py).
 """
 
 from __future__ import annotations
@@ -25,18 +26,20 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 OWNER = "owner"  # which of a batch's rows a token belongs to; -1 in the padding
-# Packed together: larger groups fill rows no better, and would sort the whole mix by length.
+# How many documents are packed together: more fill rows no better, and would sort the whole mix by
+# length, since best fit takes the longest first.
 _DOCUMENTS_AT_ONCE = 8_192
 
 
 @dataclass(frozen=True)
 class PackedRows:
-    """input_ids, position_ids, labels: (N, T), int32.
+    """N packed rows of T tokens. input_ids, position_ids, labels: (N, T), int32.
 
-    Positions begin at 0 with each document and with the padding at a row's end. Labels are IGNORED
-    in the padding and at a document's first token: the token before it is another document's.
-    lengths: (N,), tokens of a row without its padding. members: numbers of a row's
-    documents, where these came with labels.
+    Positions begin at 0 with every document, and again with the padding at a row's end. Labels are
+    IGNORED in the padding and at a document's first token, which the last token of another document
+    would predict.
+    lengths: (N,), tokens per row without padding. members: the numbers of the documents in every
+    row, where they came with labels.
     """
 
     input_ids: NDArray[np.int32]
@@ -50,12 +53,12 @@ class PackedRows:
 
     @property
     def num_loss_tokens(self) -> int:
-        """Tokens that are predicted."""
+        """How many tokens are predicted."""
         return int((self.labels != IGNORED).sum())
 
     @property
     def padding_share(self) -> float:
-        """Share of all places that is padding."""
+        """The share of padding among the N x T places."""
         return 1 - float(self.lengths.sum()) / self.input_ids.size
 
     def dataset(self) -> PackedDataset:
@@ -63,10 +66,10 @@ class PackedRows:
         return PackedDataset(self)
 
     def collate(self, rows: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor | bool]:
-        """Stack rows of one length: (B, T) each; and `use_cache`, off.
+        """Stack rows of (T,) to a batch of (B, T), with `use_cache` off.
 
         With a cache, which is on in a freshly loaded model, transformers makes a plain causal mask,
-        and packed documents see each other without a word.
+        and packed documents see each other without any warning.
         """
         batch = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
         return {**batch, "use_cache": False}
@@ -74,7 +77,7 @@ class PackedRows:
     def collate_lines(
         self, rows: Sequence[dict[str, torch.Tensor]]
     ) -> dict[str, torch.Tensor | bool]:
-        """Do the same with rows that have an OWNER, (T,): each becomes its own, (B, T)."""
+        """Do the same with rows that have an OWNER (T,): each row's number in the batch, (B, T)."""
         numbered = [
             {**row, OWNER: row[OWNER].where(row[OWNER] < 0, n)} for n, row in enumerate(rows)
         ]
@@ -82,7 +85,7 @@ class PackedRows:
 
 
 class PackedDataset(Dataset[dict[str, torch.Tensor]]):
-    """Packed rows for a trainer: no attention mask, on purpose."""
+    """Packed rows for a trainer, without an attention mask on purpose."""
 
     def __init__(self, packed: PackedRows) -> None:
         self._packed = packed
@@ -107,9 +110,10 @@ def pack(
     pad_token_id: int,
     labels: Sequence[NDArray[np.int32]] | None = None,
 ) -> PackedRows:
-    """Pack documents by best fit; the parts of one longer than a row do not see each other.
+    """Pack documents by best fit; one longer than a row is split into parts that are kept apart.
 
-    labels: of each document, as long as it is; without them every token is one.
+    documents: (L,) ids, of any length L. labels: (L,) per document; without them every token is its
+    own label.
     """
     lengths = np.array([len(document) for document in documents], dtype=np.int64)
     if lengths.sum() == 0:
@@ -120,23 +124,26 @@ def pack(
         columns |= {"labels": labels, "numbers": numbers}
     packed, row_lengths, document_lengths, per_row = _best_fit(columns, lengths, sequence_length)
 
+    # Rows come end to end without padding: (sum of row_lengths,). A mask spreads them to (N, T).
     num_rows = len(row_lengths)
-    is_filled = np.arange(sequence_length) < row_lengths[:, None]
+    is_filled = np.arange(sequence_length) < row_lengths[:, None]  # (T,) < (N, 1) -> (N, T)
     input_ids = np.full((num_rows, sequence_length), pad_token_id, dtype=np.int32)
     input_ids[is_filled] = packed["input_ids"]
     packed_labels = np.full_like(input_ids, IGNORED)
     packed_labels[is_filled] = packed["input_ids" if labels is None else "labels"]
 
-    # Where each document begins, in the rows laid end to end.
-    row_of_document = np.repeat(np.arange(num_rows), per_row)
-    before = np.cumsum(document_lengths) - document_lengths
-    row_before = np.cumsum(row_lengths) - row_lengths
-    starts = row_of_document * sequence_length + before - row_before[row_of_document]
+    # Where documents (D of them, or parts) begin in the padded rows laid flat, (N * T,): the row's
+    # place, plus how far the document is from the row's first token.
+    row_of_document = np.repeat(np.arange(num_rows), per_row)  # (D,)
+    before = np.cumsum(document_lengths) - document_lengths  # (D,), tokens before a document
+    row_before = np.cumsum(row_lengths) - row_lengths  # (N,), tokens before a row
+    starts = row_of_document * sequence_length + before - row_before[row_of_document]  # (D,)
     packed_labels.reshape(-1)[starts] = IGNORED
     has_padding = row_lengths < sequence_length
     padding_starts = (np.arange(num_rows) * sequence_length + row_lengths)[has_padding]
 
-    places = np.arange(input_ids.size, dtype=np.int64)
+    # A position is the distance to the nearest start before it: a running maximum of the starts.
+    places = np.arange(input_ids.size, dtype=np.int64)  # (N * T,)
     begins = np.zeros_like(places)
     all_starts = np.concatenate([starts, padding_starts])
     begins[all_starts] = all_starts
@@ -153,10 +160,11 @@ def _best_fit(
     lengths: NDArray[np.int64],
     sequence_length: int,
 ) -> tuple[dict[str, NDArray[np.int32]], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """TRL's best-fit-decreasing packing.
+    """Pack by TRL's best-fit-decreasing (`bfd_split`).
 
-    columns: of each document something for each of its tokens. Returns these of all rows end to
-    end, each row's length, each document's (or part's) length, and how many documents each row has.
+    columns: per name one array (L,) per document. Returns the columns of all rows end to end, the
+    lengths of rows (N,), the lengths of documents or their parts (D,), and how many of those are in
+    every row (N,).
     """
     import pyarrow
     from datasets import Dataset as ArrowDataset
@@ -190,7 +198,7 @@ def _best_fit(
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """No progress bars of datasets in the block."""
+    """Switch off the progress bars of datasets for a block."""
     from datasets import (
         are_progress_bars_disabled,
         disable_progress_bars,
