@@ -72,6 +72,6 @@ def page(name: str) -> Page:
 
 
 PAGES = [
-    *map(page, ("README.md", "CONTRIBUTING.md", "recipes/README.md")),
+    *map(page, ("README.md", "CONTRIBUTING.md", "recipes/README.md", "recipes/RESULTS.md")),
     *map(Page, sorted(DOCS.glob("*.md"))),
 ]

@@ -67,6 +67,8 @@ def _check_pytest(arguments: list[str]) -> None:
     for argument in rest:
         if argument == "-m":
             assert next(rest) in _MARKERS
+        elif argument == "-k":
+            next(rest)
         elif argument != "-q":
             assert (REPOSITORY / argument).exists(), argument
 
