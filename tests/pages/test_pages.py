@@ -73,6 +73,18 @@ def test_a_page_begins_with_its_contents(shown: Page) -> None:
     assert re.findall(r"\(#([^)]+)\)", contents) == shown.headings(2)
 
 
+@each_page
+def test_every_row_of_a_table_has_as_many_cells_as_its_head(shown: Page) -> None:
+    width = None
+    for line in shown.prose.splitlines():
+        if not line.startswith("|"):
+            width = None
+            continue
+        cells = len(re.findall(r"(?<!\\)\|", line)) - 1
+        assert width in (None, cells), line
+        width = cells
+
+
 def test_every_page_is_listed() -> None:
     pages = {path.name for path in DOCS.glob("*.md")} - {"README.md"}
     assert pages == {link for link in page("docs/README.md").links if "/" not in link}
