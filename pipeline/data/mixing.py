@@ -1,6 +1,6 @@
-"""Several sources in given shares: of tokens for pre-training, of rows for the rest.
+"""Several sources mixed by weight: shares of tokens for pre-training, of rows for all else.
 
-Everything is decided by the seed and the order of the sources. Imports no torch.
+The seed and the order of the sources decide everything. Imports no torch.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -21,8 +21,8 @@ RowType = TypeVar("RowType")
 class TokenSource:
     """Documents to mix.
 
-    open_pass: pass number, from 0 -> its documents as token ids.
-    varies: another pass holds other documents (a task's), so it is opened anew and not repeated.
+    open_pass: number of the pass, from 0 -> its documents as token ids.
+    varies: passes hold different documents (a task's), so another pass is opened, not repeated.
     """
 
     label: str
@@ -33,7 +33,7 @@ class TokenSource:
 
 @dataclass(frozen=True)
 class TokenShare:
-    """What a source gave; passes: how often it was gone through, None if not once."""
+    """What a source gave. passes: how often it was read, None if less than once."""
 
     label: str
     num_tokens: int
@@ -47,7 +47,7 @@ class TokenShare:
 
 @dataclass(frozen=True)
 class RowSource(Generic[RowType]):
-    """Rows to mix; weight None: it was not said. not_used: columns that nothing was made of."""
+    """Rows to mix. weight: None where the recipe has none. not_used: columns that nothing reads."""
 
     label: str
     rows: Sequence[RowType]
@@ -66,7 +66,7 @@ class RowShare:
 
 
 def share_metrics(shares: Sequence[RowShare], noun: str) -> dict[str, Any]:
-    """Return what is in a mix as a stage's metrics, with the columns that nothing was made of."""
+    """Return what is in a mix as a stage's metrics, with the columns that nothing reads."""
     not_used = [
         f"{', '.join(share.not_used)} ({share.label})" for share in shares if share.not_used
     ]
@@ -79,10 +79,11 @@ def share_metrics(shares: Sequence[RowShare], noun: str) -> dict[str, Any]:
 def token_mixture(
     sources: Sequence[TokenSource], *, tokens: int, seed: int
 ) -> tuple[list[Document], list[TokenShare]]:
-    """Shuffled documents of exactly `tokens` tokens, of each source the share that its weight says.
+    """Return shuffled documents of exactly `tokens` tokens, from sources in shares by weight.
 
     A source is read from its start, as often as needed; its last document is cut to fit.
     """
+    # Budgets are differences of rounded running sums, so that they add up to `tokens` exactly.
     total = sum(source.weight for source in sources)
     documents: list[Document] = []
     shares: list[TokenShare] = []
@@ -101,11 +102,10 @@ def token_mixture(
 def row_mixture(
     sources: Sequence[RowSource[RowType]], *, seed: int
 ) -> tuple[list[RowType], list[RowShare]]:
-    """The rows of one epoch, source after source; a trainer shuffles them.
+    """Return the rows of one epoch, source after source; a trainer shuffles them.
 
-    Without any weight all rows. With weights (1 where not said) the shares of rows that they say,
-    without repeating a row: the source that is shortest for its weight gives all its rows, the
-    others a random part.
+    Without any weight, all rows. With weights (1 by default), rows in those shares, none of them
+    twice: the source that is smallest for its weight gives all its rows, the rest a random part.
     """
     weights = [1.0 if source.weight is None else source.weight for source in sources]
     is_weighted = any(source.weight is not None for source in sources)
@@ -124,7 +124,7 @@ def row_mixture(
 
 
 def _fill(source: TokenSource, budget: int) -> tuple[list[Document], float | None]:
-    """Documents of `budget` tokens, and in how many passes they were found."""
+    """Return documents of `budget` tokens, and how many passes over the source they took."""
     if budget == 0:
         raise PosttrainError(source.label, "its share of the tokens is none", "raise its weight")
     documents: list[Document] = []
@@ -147,7 +147,7 @@ def _fill(source: TokenSource, budget: int) -> tuple[list[Document], float | Non
 
 
 def _take(documents: Iterable[Document], limit: int) -> list[Document]:
-    """The first documents, `limit` tokens at most; the last one is cut."""
+    """Return the first documents, `limit` tokens at most; the last one is cut."""
     taken: list[Document] = []
     for document in documents:
         taken.append(document[:limit])

@@ -31,7 +31,7 @@ def token_sources(
     seed: int,
     screen: Screens | None = None,
 ) -> list[TokenSource]:
-    """Return the blocks as sources of documents in token ids; screen: passes those trained on."""
+    """Return the blocks as sources of documents in token ids; screen: drops test items."""
     from pipeline.data.encoding.examples import document_tokens
 
     def source(block: DataBlock) -> TokenSource:
@@ -52,9 +52,9 @@ def row_sources(
     forms: Sequence[DataForm],
     screen: Screens | None = None,
 ) -> list[RowSource[Record]]:
-    """Return the blocks as sources of rows, which know the columns that were not used.
+    """Return the blocks as sources of rows, which know the columns that nothing reads.
 
-    screen: passes the rows that are trained on.
+    screen: drops rows that hold test items.
     """
     sources: list[RowSource[Record]] = []
     for block in blocks:

@@ -1,8 +1,7 @@
 """Checked rows to training examples: token ids, labels, and an account of what was dropped.
 
-What is trained follows from the form: of a text everything, of prompt_completion the completion and
-EOS, of a chat what the assistant writes (chat.py). Preference pairs are pairs.py's subject. Imports
-no torch.
+The form decides what is trained: all of a text; of prompt_completion, the completion and EOS; of a
+chat, what the assistant writes (chat.py). Preference pairs are in pairs.py. Imports no torch.
 """
 
 from __future__ import annotations
@@ -29,13 +28,13 @@ if TYPE_CHECKING:
 IGNORED = -100  # the label that a loss leaves out
 
 _ROWS_AT_ONCE = 256
-# A tokenizer keeps about 100 bytes a token while it works, so a long document is taken in bits.
+# A tokenizer takes about 100 bytes per token while it works, so a long document is split up.
 _MAX_BIT_CHARACTERS = 200_000
 
 
 @dataclass(frozen=True)
 class EncodedExample:
-    """A sequence for supervised training; labels are the ids where trained, else IGNORED."""
+    """A sequence for supervised training. input_ids, labels: (T,), IGNORED where not trained."""
 
     input_ids: list[int]
     labels: list[int]
@@ -44,17 +43,17 @@ class EncodedExample:
 
 @dataclass(frozen=True, kw_only=True)
 class EncodingReport(RowCounts):
-    """What became of a source's rows; token counts are of the kept ones.
+    """What became of a source's rows; tokens are counted in those that were kept.
 
-    What is counted as a row is an example: of a chat several, where its template writes an answer
-    otherwise once others follow it. num_source_rows: of the data.
+    A row here is an example. One chat gives several where its template rewrites an answer once
+    more turns follow. num_source_rows: rows of the data.
     """
 
     num_trained_tokens: int
     num_source_rows: int
 
     def metrics(self) -> dict[str, Any]:
-        """The report as a stage's metrics."""
+        """Return the report as a stage's metrics."""
         return {
             **self.length_metrics(),
             **({} if self.num_source_rows == self.num_rows else {"chats": self.num_source_rows}),
@@ -76,8 +75,8 @@ def encode_records(
     """Encode a source's rows for supervised training.
 
     A chat is encoded as its `text` where it has one and the tokenizer has no chat template.
-    A row that is too long becomes what `limit` says; cut on the right it has no end to learn, and
-    one that is left without a token to learn is dropped. A source, called `name`, of which nothing
+    `limit` decides about rows that are too long. Cut on the right, a row has no end to learn; a row
+    without any trained token left is dropped. A source (called `name` in the error) of which no row
     is left is an error, unless it `may_be_none`.
     """
     kept: list[EncodedExample] = []
@@ -96,7 +95,7 @@ def encode_records(
             has_bos = tokens.ids[0] == tokenizer.bos_token_id
             ids = limit.fit(tokens.ids, has_bos=has_bos)
             trained = limit.fit(tokens.trained, has_bos=has_bos)
-            # Nothing predicts a row's first token.
+            # The first token does not count: nothing predicts it.
             if ids is None or trained is None or not any(trained[1:]):
                 continue
             tokens, num_cut = Tokens(ids, trained), num_cut + 1
@@ -124,9 +123,9 @@ def encode_records(
 def document_tokens(
     records: Iterable[Record], tokenizer: PreTrainedTokenizerBase
 ) -> Iterator[NDArray[np.int32]]:
-    """Yield documents for pre-training: BOS where the tokenizer writes one, the text, EOS.
+    """Yield documents for pre-training: BOS if the tokenizer writes one, the text, EOS.
 
-    A document of more than 200,000 characters comes in several parts; the last one has the EOS.
+    A document of more than 200,000 characters comes in several arrays, EOS at the end of the last.
     """
     encoder = TextEncoder(tokenizer)
     bits = (bit for record in records for bit in _bits(record, encoder))
@@ -139,9 +138,9 @@ def document_tokens(
 def mask_segments(
     example: EncodedExample, tokenizer: PreTrainedTokenizerBase
 ) -> list[tuple[str, bool]]:
-    """The example as readable text, in runs, each with whether the model is trained to write it.
+    """Return the example as readable text in runs, with whether the model is trained to write them.
 
-    What only spells a control token is told apart, see `TextEncoder.shown`.
+    Text that only spells a control token is told apart (`TextEncoder.show`).
     """
     pairs = zip(example.input_ids, example.labels, strict=True)
     runs = groupby(pairs, key=lambda pair: pair[1] != IGNORED)
@@ -152,7 +151,7 @@ def mask_segments(
 def _encode_rows(
     records: Iterable[Record], tokenizer: PreTrainedTokenizerBase
 ) -> Iterator[tuple[Record, Tokens, bool]]:
-    """Yield examples with the rows that they are of, and whether they are the first of these."""
+    """Yield a row, an example of it, and whether it is the row's first example."""
     text = TextEncoder(tokenizer)
     chat: ChatEncoder | None = None
     has_template = bool(tokenizer.chat_template)
@@ -195,7 +194,7 @@ def _check_mask(row: Record, tokens: Tokens) -> None:
 def _bits(
     record: Record, encoder: TextEncoder
 ) -> Iterator[tuple[Stretch, Sequence[int], Sequence[int]]]:
-    """Parts of a document, cut behind line breaks, with the ids before and after each."""
+    """Yield parts of a document, cut behind line breaks, with the ids before and after them."""
     assert isinstance(record, TextRow)
     text, at = record.text, 0
     while at < len(text):

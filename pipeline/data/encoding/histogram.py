@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-_SHORTEST = 16  # tokens, the end of the first bin at the least
+_SHORTEST = 16  # tokens: where the first bin ends at the least
 _BAR = 40  # columns
 
 
 def histogram(lengths: Sequence[int], limit: int | None) -> Iterator[str]:
-    """Yield a line of quantiles, then a line a bin: powers of two, and a border at the limit."""
+    """Yield a line of quantiles, then a line per bin: powers of two, and a border at the limit."""
     ordered = sorted(lengths)
     if not ordered:
         return
@@ -30,7 +30,7 @@ def histogram(lengths: Sequence[int], limit: int | None) -> Iterator[str]:
 
 
 def _ends(shortest: int, longest: int, limit: int | None) -> list[int]:
-    """Return the last length of each bin."""
+    """Return the last length in every bin."""
     end = _SHORTEST
     while end * 2 <= shortest:
         end *= 2

@@ -1,7 +1,7 @@
-"""How long a row may be, what becomes of one that is longer, and how that is counted and told.
+"""How long a row may be, what becomes of longer ones, and how that is counted and reported.
 
-Works on token ids; which rows there are is the subject of encode.py, pairs.py and prompt_ids.py.
-Imports no torch.
+Works on token ids; the rows themselves are encoded in examples.py, pairs.py and prompts.py. Imports
+no torch.
 """
 
 from __future__ import annotations
@@ -17,17 +17,18 @@ if TYPE_CHECKING:
     from pipeline.config.training_stage import TrainingOnRows
 
 _Sequence = TypeVar("_Sequence", bound=Sequence[Any])
-# Of the rows: more than this dropped or cut is worth a warning, more than that dropped a mistake.
+# Shares of the rows: above the first, dropped or cut rows are worth a warning; above the second,
+# dropped rows are a mistake in the recipe.
 WARNED_SHARE, REFUSED_SHARE = 0.01, 0.5
 SPELLED = "rows_spelling_control_tokens"
 
 
 @dataclass(frozen=True)
 class Limit:
-    """How many tokens a row may have, and what becomes of a longer one.
+    """How many tokens a row may have, and what becomes of longer rows.
 
-    max_length: None for as many as it has. side: where what is too much is taken away. remedy: what
-    gives rows more room.
+    max_length: None for no limit. side: where `truncate` cuts. remedy: how to give rows more room,
+    for messages.
     """
 
     max_length: int | None
@@ -47,7 +48,7 @@ class Limit:
             raise PosttrainError(where, message, hint)
 
     def explain_loss(self, which: str, lengths: Sequence[int]) -> tuple[str, str]:
-        """Return what is wrong, and what to do, where such rows are dropped: `3 of 4 rows`."""
+        """Return what is wrong, and what to do, about dropped rows; which: `3 of 4 rows`."""
         message = f"{which} are longer than {self.max_length} tokens"
         hint = f"{self.remedy} (the longest has {max(lengths, default=0)})"
         if self.too_long != "truncate":
@@ -58,7 +59,7 @@ class Limit:
         return message, hint
 
     def room_hint(self, noun: str) -> str:
-        """Return what gives rows room that are all too long."""
+        """Return what to do where all rows are too long."""
         cutting = ""
         if self.too_long != "truncate":
             cutting = ", write `too_long: truncate`"
@@ -67,9 +68,9 @@ class Limit:
         return f"{self.remedy}{cutting}, or shorten the {noun}"
 
     def fit(self, ids: _Sequence, *, has_bos: bool) -> _Sequence | None:
-        """Return a sequence as long as may be; None where it is dropped.
+        """Return a sequence cut to the limit; None where it is dropped.
 
-        has_bos: whether its first token is BOS, which stays wherever the rest is cut.
+        has_bos: whether its first token is BOS, which stays even where the left is cut.
         """
         if not self.is_exceeded(len(ids)):
             return ids
@@ -81,10 +82,10 @@ class Limit:
     def fit_pair(
         self, prompt: list[int], chosen: list[int], rejected: list[int], *, has_bos: bool
     ) -> tuple[list[int], list[int], list[int]] | None:
-        """Return a pair's prompt and responses, each response with the prompt as long as may be.
+        """Return a pair's prompt and responses, cut so that both sequences fit the limit.
 
-        Cut on the left, the prompt gives way first, to its last token; the prompts stay the same.
-        None where the pair is dropped, also since no token of a response has room.
+        Cut on the left, the prompt gives way first, down to its last token; both responses keep the
+        same prompt. None where the pair is dropped, or no token of a response has room.
         """
         longest = len(prompt) + max(len(chosen), len(rejected))
         if not self.is_exceeded(longest):
@@ -105,7 +106,7 @@ NO_LIMIT = Limit(None)
 def limit_of(config: TrainingOnRows, max_length: int | None, positions: int | None) -> Limit:
     """Return how long the rows of a stage may be.
 
-    max_length: of the trainer. positions: how many the model has; None where there is no end.
+    max_length: of the trainer. positions: how many the model has; None where there is no limit.
     """
     remedy = "raise `max_length`"
     if positions is not None and max_length is not None and max_length >= positions:
@@ -114,10 +115,10 @@ def limit_of(config: TrainingOnRows, max_length: int | None, positions: int | No
 
 
 def prompt_limit(too_long: TooLong, max_prompt_length: int | None, room: int | None) -> Limit:
-    """Return how long the prompts of PPO may be; what they end with is never cut off.
+    """Return how long the prompts of PPO may be; they are cut on the left alone.
 
     max_prompt_length: of the trainer. room: positions of the model that responses leave; None where
-    there is no end.
+    there is no limit.
     """
     if max_prompt_length is None:
         return Limit(room, too_long, "left", "lower `max_completion_length`")
@@ -125,7 +126,7 @@ def prompt_limit(too_long: TooLong, max_prompt_length: int | None, room: int | N
 
 
 def cut(ids: _Sequence, length: int, side: TruncationSide, *, has_bos: bool) -> _Sequence:
-    """Return the first or the last `length` of a sequence, of the last ones BOS before them."""
+    """Return the first `length` items of a sequence, or the last ones with BOS in front of them."""
     if len(ids) <= length:
         return ids
     if side == "right":
@@ -136,15 +137,15 @@ def cut(ids: _Sequence, length: int, side: TruncationSide, *, has_bos: bool) -> 
 
 @dataclass(frozen=True, kw_only=True)
 class RowCounts:
-    """What became of a source's rows; token counts are of the kept ones.
+    """What became of a source's rows; tokens are counted in those that were kept.
 
     noun: what a row is called: rows, pairs or prompts.
-    num_rows: all, the dropped ones too.
-    num_dropped_too_long: those for which there is no room, the cut ones not among them.
-    num_cut: kept ones of which a part was cut off.
-    num_spelled: rows in which text spells a control token, and stays text.
+    num_rows: all of them, including those that were dropped.
+    num_dropped_too_long: rows without room, not counting those that were cut.
+    num_cut: rows that were kept, and cut.
+    num_spelled: rows whose text spells a control token, and stays text.
     num_dropped_equal, num_dropped_unusable: of preferences; see records.DroppedRow.
-    lengths: tokens of each readable row before anything is cut, of a pair of its longer sequence.
+    lengths: tokens per readable row before anything is cut; of a pair, of its longer sequence.
     """
 
     noun: str
@@ -161,7 +162,7 @@ class RowCounts:
 
     @property
     def num_kept(self) -> int:
-        """Rows that are used."""
+        """How many rows are used."""
         dropped = self.num_dropped_too_long, self.num_dropped_equal, self.num_dropped_unusable
         return self.num_rows - sum(dropped)
 
@@ -178,7 +179,7 @@ class RowCounts:
         }
 
     def held_out_metrics(self) -> dict[str, Any]:
-        """What was left out, as metrics, where the rows are held out; empty if there were none."""
+        """Return what was left out as metrics, where the rows are held out; {} without any rows."""
         if not self.num_rows:
             return {}
         return {
@@ -202,7 +203,7 @@ class RowCounts:
 
 
 def account(metrics: Mapping[str, Any]) -> str:
-    """Return what became of a stage's rows in a line, from its metrics; "" without any rows.
+    """Return in one line what became of a stage's rows, from its metrics; "" without any rows.
 
     `529 of 902 rows trained: 373 longer than 512`
     """
@@ -232,7 +233,7 @@ def account(metrics: Mapping[str, Any]) -> str:
 
 
 def is_worth_a_warning(metrics: Mapping[str, Any]) -> bool:
-    """Whether so many rows were dropped or cut that a user must hear of it."""
+    """Whether so many rows were dropped or cut that the user must be told."""
     key = _noun(metrics)
     total, used = metrics.get(key) or 0, metrics.get(f"{key}_used") or 0
     lost = total - used + (metrics.get(f"{key}_cut") or 0)
@@ -244,7 +245,7 @@ def _noun(metrics: Mapping[str, Any]) -> str:
 
 
 def _count_lost(metrics: Mapping[str, Any], key: str) -> list[str]:
-    """Return how many rows were dropped for which reason, where there are any."""
+    """Return how many rows were dropped, per reason, where there are any."""
     reasons = {
         "too_long": f"longer than {metrics.get('row_limit')}",
         "equal": "whose two responses are equal",

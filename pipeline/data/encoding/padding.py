@@ -1,7 +1,7 @@
-"""Documents in rows of their own, padded on the right: for models that see over a packed border.
+"""One document per row, padded on the right: for models that see across the borders of packed ones.
 
-Not packing (pipeline/data/encoding/packing.py), whose rows are full. The parts of documents, the
-tokens that are predicted and so the loss of the whole are the same.
+Not packing (packing.py), whose rows are full. Both cut long documents at the same places, so the
+tokens that are predicted, and the loss over all of them, are the same.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PaddedRows:
-    """parts: documents, or parts of one that is longer than a row; each with a token to predict."""
+    """parts: (L,) documents, or parts of one longer than a row, of two tokens or more."""
 
     parts: Sequence[NDArray[np.int32]]
     pad_token_id: int
@@ -34,12 +34,12 @@ class PaddedRows:
 
     @property
     def num_loss_tokens(self) -> int:
-        """Tokens that are predicted."""
+        """How many tokens are predicted."""
         return sum(len(part) - 1 for part in self.parts)
 
     @property
     def padding_share(self) -> float:
-        """The share of padding were all rows as long as the longest; short batches have less."""
+        """The share of padding if all rows were as long as the longest; short batches have less."""
         return padding_share([len(part) for part in self.parts])
 
     def dataset(self) -> PaddedDataset:
@@ -47,10 +47,10 @@ class PaddedRows:
         return PaddedDataset(self)
 
     def collate(self, rows: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor | bool]:
-        """Stack rows, padded on the right to the longest: (B, T) each; and `use_cache`, off.
+        """Stack rows, padded on the right to the longest, to (B, T), with `use_cache` off.
 
-        There are no position ids: a model that counts positions does so from the mask, or from the
-        left, and padding on the right moves neither.
+        There are no position ids: models count positions from the mask or from the left, and
+        padding on the right changes neither.
         """
         width = max(len(row["input_ids"]) for row in rows)
 
@@ -79,8 +79,8 @@ class PaddedDataset(Dataset[dict[str, torch.Tensor]]):
 
     def __getitem__(self, number: int) -> dict[str, torch.Tensor]:
         ids = torch.from_numpy(self._parts[number]).long()
-        # Nothing predicts a row's first token, which upstream counts where a loss is not named as
-        # a causal model's is (GPT-1).
+        # Nothing predicts a row's first token. Upstream counts it nevertheless where the class of a
+        # model is not named like a causal model's (GPT-1).
         labels = torch.cat([torch.tensor([IGNORED]), ids[1:]])
         return {
             "input_ids": ids,
@@ -98,7 +98,7 @@ def padding_share(lengths: Sequence[int]) -> float:
 def pad(
     documents: Sequence[NDArray[np.int32]], *, sequence_length: int, pad_token_id: int
 ) -> PaddedRows:
-    """Give each document a row, or each part of one longer than a row, cut where packing cuts it.
+    """Give every document a row of its own; one longer than a row is cut where packing cuts it.
 
     A part of one token predicts nothing and is left out.
     """

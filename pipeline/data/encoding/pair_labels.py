@@ -1,7 +1,7 @@
 """Which losses of DPO have a meaning for a pair's `probability` and `margin`.
 
-What has none is refused where the rows are read: a label that training ignores is a wrong one. The
-losses themselves are pipeline/training/dpo_trainer.py's. Imports no torch.
+Rows with a label that has no meaning are refused: a label that training ignores misleads. The
+losses themselves are in pipeline/training/dpo_trainer.py. Imports no torch.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 PROBABILITY, MARGIN = "probability", "margin"
-# The expected loss where the label is the other way round in a share 1 - p of cases.
+# Losses whose expected value is taken: the label is wrong in a share 1 - p of cases.
 _OF_A_PROBABILITY = ("sigmoid", "hinge", "ipo")
-# What is to be exceeded by the margin: of ipo it is set already, 1 / (2 beta).
+# Losses that the margin shifts; ipo has a target of its own already, 1 / (2 beta).
 _OF_A_MARGIN = ("sigmoid", "hinge")
-# With these, beside their usual value, the difference of rewards is another one.
+# Settings that change what the difference of rewards means, unless they have these values.
 _USUAL: Mapping[str, Any] = {
     "f_divergence_type": "reverse_kl",
     "ld_alpha": None,
@@ -31,7 +31,7 @@ def check_labels(
 ) -> None:
     """Raise PosttrainError for a pair whose probability or margin these settings cannot use.
 
-    settings: of DPOConfig. A probability of 1 and a margin of 0 say nothing.
+    settings: of DPOConfig. A probability of 1 and a margin of 0 change nothing.
     """
     is_given = {PROBABILITY: probability not in (None, 1), MARGIN: margin not in (None, 0)}
     for name, usable in ((PROBABILITY, _OF_A_PROBABILITY), (MARGIN, _OF_A_MARGIN)):

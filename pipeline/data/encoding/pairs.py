@@ -1,8 +1,8 @@
-"""Preference rows to token ids: a prompt and the two responses to it, as in supervised training.
+"""Preference rows to token ids: a prompt and two responses to it, as in supervised training.
 
-The same encoders as encode.py, so a model is asked to prefer exactly what it was taught to write,
-and nobody's text becomes a control token. Knows no loss (stages/dpo.py, stages/reward_model.py).
-Imports no torch.
+Uses the encoders of examples.py, so that a model is asked to prefer exactly what it was taught to
+write, and no user's text becomes a control token. Knows no loss (training/dpo_trainer.py). Imports
+no torch.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _ROWS_AT_ONCE = 256
 
 @dataclass(frozen=True)
 class EncodedPair:
-    """Token ids of a prompt and of two responses, each with its end-of-turn token or EOS.
+    """Token ids of a prompt and of two responses, which end with an end-of-turn token or EOS.
 
     margin, probability, flaw: as PreferenceRow has them.
     """
@@ -53,13 +53,13 @@ class EncodedPair:
 
 @dataclass(frozen=True, kw_only=True)
 class PairsReport(RowCounts):
-    """What became of a source's rows; token counts are of the kept ones.
+    """What became of a source's rows; tokens are counted in those that were kept.
 
-    num_tokens: of both sequences of a pair, so a prompt counts twice; longest_tokens: of one.
+    num_tokens: in both sequences of a pair, so that a prompt counts twice. longest_tokens: in one.
     """
 
     def metrics(self) -> dict[str, Any]:
-        """The report as a stage's metrics."""
+        """Return the report as a stage's metrics."""
         return {
             **self.length_metrics(),
             "rows_dropped_equal": self.num_dropped_equal,
@@ -69,7 +69,7 @@ class PairsReport(RowCounts):
         }
 
     def held_out_metrics(self) -> dict[str, Any]:
-        """What was left out, as metrics, where the rows are held out; empty if there were none."""
+        """Return what was left out as metrics, where the rows are held out; {} without any rows."""
         if not self.num_rows:
             return {}
         return {
@@ -80,7 +80,10 @@ class PairsReport(RowCounts):
 
 
 def attach_scores(pairs: Sequence[EncodedPair], scores: Sequence[float]) -> list[ScoredPair]:
-    """Return the pairs with their scores: first those of all chosen responses, then the others'."""
+    """Return the pairs with their scores.
+
+    scores: (2 * pairs,), those of all chosen responses, then those of all rejected ones.
+    """
     chosen, rejected = scores[: len(pairs)], scores[len(pairs) :]
     return [
         ScoredPair(
@@ -96,7 +99,7 @@ def attach_scores(pairs: Sequence[EncodedPair], scores: Sequence[float]) -> list
 
 
 def label_columns(pairs: Sequence[EncodedPair]) -> dict[str, list[float]]:
-    """Return `margin` and `probability` of the pairs as columns, each where some pair has one."""
+    """Return `margin` and `probability` of the pairs as columns, if any pair has one."""
     columns: dict[str, list[float]] = {}
     if any(pair.margin is not None for pair in pairs):
         columns[MARGIN] = [pair.margin or 0.0 for pair in pairs]
@@ -117,9 +120,9 @@ def encode_pairs(
 ) -> tuple[list[EncodedPair], PairsReport]:
     """Encode the rows of a source of the form preference.
 
-    A pair of which one sequence is too long becomes what `limit` says; dropped and counted are also
-    responses that are equal as token ids, be it that they were cut to the same. A source of which
-    nothing is left is an error, in which it is called `name`, unless it `may_be_none`.
+    `limit` decides about pairs with a sequence that is too long. Pairs whose responses have the
+    same token ids, also after being cut, are dropped and counted. A source (called `name` in the
+    error) of which no pair is left is an error, unless it `may_be_none`.
     """
     kept: list[EncodedPair] = []
     lengths: list[int] = []
@@ -177,7 +180,7 @@ def encode_held_out_pairs(
 ) -> tuple[list[EncodedPair], PairsReport]:
     """Return the pairs that a stage never trains on, and what became of their rows.
 
-    None left is an error, unless there `may_be_none` or the recipe holds nothing out.
+    That none is left is an error, unless it `may_be_none` or the recipe holds nothing out.
     """
     unseen = read_held_out_records(config, places, forms)
     return encode_pairs(
@@ -190,7 +193,7 @@ def encode_held_out_pairs(
 
 
 def _within(limit: Limit, pair: EncodedPair, longest: int, bos: Any) -> EncodedPair | None:
-    """Return a pair, whose longer sequence has `longest` tokens, as long as may be, or None."""
+    """Return a pair cut to the limit; None where it is dropped. longest: of its two sequences."""
     if not limit.is_exceeded(longest):
         return pair
     limit.refuse(longest, pair.where)
@@ -204,7 +207,7 @@ def _within(limit: Limit, pair: EncodedPair, longest: int, bos: Any) -> EncodedP
 def _encode_rows(
     records: Iterable[Record], tokenizer: PreTrainedTokenizerBase
 ) -> Iterator[tuple[EncodedPair | DroppedRow, bool]]:
-    """Yield pairs, and dropped rows, with whether their text spells a control token."""
+    """Yield pairs and dropped rows, and whether their text spells a control token."""
     encoder = _PairEncoder(tokenizer)
     spells = TextEncoder(tokenizer).spells_control_tokens
     remaining = iter(records)
@@ -220,7 +223,7 @@ def _encode_rows(
 
 
 class _PairEncoder:
-    """Encodes preference rows as chats where row and tokenizer allow it, else as running text."""
+    """Encodes preference rows as chats if row and tokenizer allow it, otherwise as running text."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self._text = TextEncoder(tokenizer)
@@ -228,7 +231,7 @@ class _PairEncoder:
         self._chat: ChatEncoder | None = None
 
     def encode(self, rows: Sequence[PreferenceRow]) -> list[EncodedPair]:
-        """Encode rows; many at once is much faster."""
+        """Encode rows; much faster for many at once."""
         are_chats = [bool(row.prompt) and self._has_template for row in rows]
         chats = [row for row, is_chat in zip(rows, are_chats, strict=True) if is_chat]
         encoded = iter(self._chats(chats))
@@ -242,7 +245,7 @@ class _PairEncoder:
         return pairs
 
     def _chats(self, rows: Sequence[PreferenceRow]) -> list[Tokens]:
-        """Two conversations for each row, the chosen one first."""
+        """Encode two conversations per row, the chosen one first."""
         if not rows:
             return []
         if self._chat is None:
@@ -270,6 +273,8 @@ class _PairEncoder:
 def _pair(row: PreferenceRow, chosen: Tokens, rejected: Tokens) -> EncodedPair:
     prompt_ids, chosen_ids = _split_last_stretch(chosen, row.where)
     other_ids, rejected_ids = _split_last_stretch(rejected, row.where)
+    # Losses subtract log-probabilities of two responses to one prompt; a template that looks at the
+    # answer before it writes the prompt would break that.
     if prompt_ids != other_ids:
         message = "the prompt has other tokens before the chosen response than before the rejected"
         hint = "the chat template writes the prompt by what is answered; give another template"
@@ -286,9 +291,9 @@ def _pair(row: PreferenceRow, chosen: Tokens, rejected: Tokens) -> EncodedPair:
 
 
 def _split_last_stretch(tokens: Tokens, where: str) -> tuple[list[int], list[int]]:
-    """The ids before the last stretch that the model writes, and that stretch.
+    """Split ids into the last stretch that the model writes, and all ids before it.
 
-    What a template writes after the end of the last turn (the line break of ChatML) is neither.
+    What a template writes after the end of the last turn (ChatML's line break) is in neither.
     """
     end = len(tokens.ids)
     while end and not tokens.trained[end - 1]:

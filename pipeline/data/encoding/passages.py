@@ -1,15 +1,15 @@
-"""Rows of held-out data as passages: what a model reads, and what of it is measured.
+"""Rows of held-out data as passages: what a model reads, and which part of it is measured.
 
-Of a text all of it; of a prompt with a completion the completion; of a chat each message of the
-assistant's, after what stands before it; of a pair both responses. A chat model reads a chat
-through its template, as it does when it is asked; a model without one reads a transcript:
+Measured is all of a text; of a prompt with a completion, the completion; of a chat, every message
+by the assistant, after what stands before it; of a pair, both responses. A chat model reads a chat
+through its template, as it does when it is asked; a model without a template reads a transcript:
 
     User: What is the capital of Peru?
 
     Assistant: Lima.
 
-What ends a message (a control token) is not measured: it stands for no byte of the text, and models
-that read documents have another.
+The control token that ends a message is not measured: it stands for no byte of the text, and models
+that read documents have a different one.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _SPEAKERS = {"user": "User", "assistant": "Assistant", "system": "System", "tool
 
 @dataclass(frozen=True)
 class _Turn:
-    """A message of the assistant's to measure. chat: what stands before it, and it."""
+    """A message by the assistant to measure. chat: the conversation that ends with it."""
 
     place: str
     chat: ChatRow
@@ -52,9 +52,9 @@ class _Turn:
 
 
 def passages_of(rows: Sequence[Record], model: LanguageModel) -> list[Passage]:
-    """Return the passages of some rows for one model, in the rows' order; dropped rows have none.
+    """Return the passages of rows for one model, in the rows' order; dropped rows have none.
 
-    They have the same names for every model.
+    Passages have the same names for all models, so that models are compared passage by passage.
     """
     turns = [list(_turns(row, index, model)) for index, row in enumerate(rows)]
     read = iter(_Reader(model).read([turn for some in turns for turn in some]))
@@ -71,17 +71,17 @@ def transcript(messages: Sequence[Message]) -> str:
 
 
 def _join_texts(message: Message) -> str:
-    """Return all that a turn says: what was thought, the text, calls of tools."""
+    """Return all that a turn says: reasoning, text, calls of tools."""
     return "\n".join(filter(None, message.texts[1:]))
 
 
 def is_transcribed(rows: Sequence[Record], model: LanguageModel) -> bool:
-    """Whether a model reads some of the rows, which are chats, as transcripts."""
+    """Whether some of the rows are chats that this model reads as transcripts."""
     return model.form == "document" and any(_is_chat(row) for row in rows)
 
 
 def count_dropped(rows: Sequence[Record]) -> int:
-    """Return how many rows there is nothing to read of."""
+    """Return how many rows have nothing to read."""
     return sum(isinstance(row, DroppedRow) for row in rows)
 
 
@@ -95,7 +95,7 @@ def _turns(row: Record, index: int, model: LanguageModel) -> Iterator[_Turn]:
         answers = [at for at, message in enumerate(row.messages) if message.role == "assistant"]
         for number, at in enumerate(answers, 1):
             if not row.messages[at].is_trained:
-                continue  # the data wants it read and not learnt
+                continue  # the data marks it as read, not learnt
             begun = replace(row, messages=row.messages[: at + 1], text=None)
             yield _Turn(f"{index}.{number}", begun, group=str(number))
     elif isinstance(row, PreferenceRow) and row.prompt and not _as_text(row, model):
@@ -124,7 +124,7 @@ def _texts(row: Record, index: int, model: LanguageModel) -> Iterator[Passage]:
 def _continue(
     model: LanguageModel, place: str, context: str, continuation: str, text: str
 ) -> Passage:
-    """Return a passage of running text. text: what of the continuation its bytes are counted of."""
+    """Return a passage of running text. text: the part of the continuation whose bytes count."""
     before, ids = split_continuation(model, context, continuation)
     return Passage(passage_id(place, text), context, text, before, ids)
 
@@ -144,6 +144,7 @@ class _Reader:
         ends = encoder.end_ids() | set(encoder.text.control_ids.values())
         passages: list[Passage] = []
         for turn, tokens in zip(turns, encoder.answers([one.chat for one in turns]), strict=True):
+            # The message is the last trained stretch, without the tokens that end it.
             end = len(tokens.ids) - tokens.trained[::-1].index(True)
             start = end
             while start and tokens.trained[start - 1]:

@@ -1,8 +1,8 @@
 """Prompts to token ids: what a policy is asked with, the same ids as when it is evaluated.
 
-A conversation goes through the chat template up to where the assistant begins to write; a text is
-a document that goes on; token ids are taken as they are. The same encoders as in encode.py and
-pairs.py, so a reward model scores what it was trained on, and no text becomes a control token.
+A conversation goes through the chat template up to where the assistant begins to write; a text is a
+document to continue; token ids are taken as they are. Uses the encoders of examples.py and
+pairs.py, so that a reward model scores what it was trained on, and no text becomes a control token.
 Imports no torch.
 """
 
@@ -33,9 +33,9 @@ _ROWS_AT_ONCE = 256
 
 @dataclass(frozen=True)
 class EncodedPrompt:
-    """A prompt as the policy is asked with it, and as reward functions see it.
+    """A prompt as the policy is asked with it (`ids`), and as reward functions see it (`prompt`).
 
-    prompt: a list of {role, content} where a chat template was applied, else a text. columns,
+    prompt: a list of {role, content} where a chat template was applied, otherwise a text. columns,
     source: as PromptRow has them.
     """
 
@@ -47,21 +47,21 @@ class EncodedPrompt:
 
     @property
     def is_chat(self) -> bool:
-        """Whether the response is an assistant's turn; else it continues a text."""
+        """Whether the response is an assistant's turn; otherwise it continues a text."""
         return not isinstance(self.prompt, str)
 
 
 @dataclass(frozen=True, kw_only=True)
 class PromptsReport(RowCounts):
-    """What became of a source's rows; token counts are of the kept ones.
+    """What became of a source's rows; tokens are counted in those that were kept.
 
-    num_chats: kept ones that go through the chat template; the rest are texts to continue.
+    num_chats: prompts that go through the chat template; the rest are texts to continue.
     """
 
     num_chats: int
 
     def metrics(self) -> dict[str, Any]:
-        """The report as a stage's metrics."""
+        """Return the report as a stage's metrics."""
         return {
             **self.length_metrics(),
             "prompts_dropped_unusable": self.num_dropped_unusable,
@@ -82,10 +82,10 @@ def encode_prompts(
     """Encode the rows of sources of the form prompt.
 
     form: how the policy expects to be asked. It decides where a row can be read both ways, as a
-    task's can; a row that is only a text is continued by a chat model too, as in TRL and in the
-    other stages here, and one that is only a conversation is an error for a model of documents.
-    A prompt that is too long becomes what `limit` says; where none is left, that is an error unless
-    there `may_be_none`.
+    task's can. A row that is only a text is continued even by a chat model, as in TRL and all
+    stages here; a row that is only a conversation is an error for a model of documents.
+    `limit` decides about prompts that are too long. That none is left is an error, unless there
+    `may_be_none`.
     """
     kept: list[EncodedPrompt] = []
     lengths: list[int] = []
@@ -153,7 +153,7 @@ class _PromptEncoder:
         self._chat: ChatEncoder | None = None
 
     def encode(self, rows: Sequence[PromptRow]) -> list[EncodedPrompt]:
-        """Encode rows; many at once is much faster."""
+        """Encode rows; much faster for many at once."""
         are_chats = [bool(row.messages) and self._form == "chat" for row in rows]
         chats = [row for row, is_chat in zip(rows, are_chats, strict=True) if is_chat]
         texts = [
@@ -192,7 +192,7 @@ class _PromptEncoder:
         return row.text
 
     def _decode(self, row: PromptRow) -> str:
-        """Return token ids of the data's own as a text; they must be this tokenizer's."""
+        """Return token ids that the data brings as a text; they must be this tokenizer's."""
         assert row.ids is not None
         if max(row.ids) >= len(self._text.tokenizer):
             message = f"`input_ids` has {max(row.ids)}, and {self._text.name} ends before that"

@@ -1,8 +1,9 @@
-"""A tokenizer's chat template, run: conversations as the dictionaries that templates read, to text.
+"""A tokenizer's chat template, run: from conversations, as templates read them, to text.
 
 A template is foreign code: it runs in the sandbox of transformers, with little time and memory
-(bounded.py) and with a clock that stands still: some templates write the date, and a data set must
-not change overnight. What of the text is whose is frames.py's subject, tokens are chat.py's.
+(time_limit.py), and with a clock that stands still, because some templates write the date and a
+data set must not change overnight. Which of the text is the template's own is told apart in
+frames.py, tokens are in chat.py.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ if TYPE_CHECKING:
     from pipeline.data.reading.records import ChatSettings
 
 RENDER_LIMIT_S = 2.0
-_MOST_WRITTEN = 1_000_000  # characters around the contents; the longest of TRL's writes 5,000
+_MOST_WRITTEN = 1_000_000  # characters around contents; the longest template of TRL writes 5,000
 _TODAY = datetime(2024, 7, 26, tzinfo=UTC)  # the default date of Llama 3.1's template
-# Of what `apply_chat_template` takes these are decided here, so they are no variables of a row's.
+# Parameters of `apply_chat_template` that are decided here, so that a row cannot set them.
 _DECIDED = frozenset(
     {
         *("conversation", "tools", "documents", "chat_template", "add_generation_prompt"),
@@ -40,7 +41,7 @@ _DECIDED = frozenset(
 
 
 class ChatTemplate:
-    """A tokenizer's chat template; text: as it is run, with a clock that stands still."""
+    """A tokenizer's chat template. text: as it is run, with a clock that stands still."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self._tokenizer = tokenizer
@@ -59,9 +60,9 @@ class ChatTemplate:
         *,
         prompt: bool = False,
     ) -> str:
-        """What the template writes; prompt: with what an assistant's turn begins with at the end.
+        """Return what the template writes; prompt: with the generation prompt at the end.
 
-        Raises PosttrainError for a conversation that it refuses and for what takes too long.
+        Raises PosttrainError for a conversation that it refuses, and if it takes too long.
         """
         variables: dict[str, Any] = json.loads(settings.variables) if settings.variables else {}
         if taken := sorted(_DECIDED & variables.keys()):
@@ -98,7 +99,7 @@ class ChatTemplate:
 
 
 def chat_template(tokenizer: PreTrainedTokenizerBase) -> str:
-    """The tokenizer's chat template; an error if it has none."""
+    """Return the tokenizer's chat template; PosttrainError if it has none."""
     try:
         return tokenizer.get_chat_template()
     except ValueError as error:
@@ -108,14 +109,15 @@ def chat_template(tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def template_sha256(tokenizer: PreTrainedTokenizerBase) -> str:
-    """The sha256 of the chat template's text."""
+    """Return the sha256 of the chat template's text."""
     return hashlib.sha256(chat_template(tokenizer).encode()).hexdigest()
 
 
 def _with_fixed_clock(template: str) -> str:
-    """The template with a `strftime_now` that always gives one day.
+    """Return the template with a `strftime_now` that always returns the same day.
 
-    It stands on a line of its own, which Jinja drops: white space at the template's start stays.
+    The macro stands on a line of its own, which Jinja drops, so that white space at the template's
+    start stays.
     """
     if "strftime_now" not in template:
         return template
@@ -127,7 +129,7 @@ def _with_fixed_clock(template: str) -> str:
     return f"{macro}\n{template}"
 
 
-# What Python code that somebody else wrote may raise.
+# What Python code of somebody else may raise.
 TEMPLATE_ERRORS = (
     TemplateError,
     ArithmeticError,

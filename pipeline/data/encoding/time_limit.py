@@ -1,8 +1,8 @@
-"""Somebody else's code run in our process with little time and memory: a chat template.
+"""Limits of time and memory for foreign code that runs in our process: a chat template.
 
-Not a sandbox: what the code may touch is Jinja's sandbox to say. Time is kept by an alarm, which
-Python heeds between two of its steps; memory by a limit on the address space, since one step such
-as `'%1000000000d' % 1` may ask for gigabytes and cannot be interrupted.
+Not a sandbox: Jinja's decides what the code may touch. Time is limited by an alarm, which Python
+heeds between two of its steps; memory by a limit on the address space, since one step such as
+`'%1000000000d' % 1` may ask for gigabytes and cannot be interrupted.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ class TooSlowError(Exception):
 
 @contextmanager
 def time_limit(limit_s: float) -> Iterator[None]:
-    """Raise TooSlowError in the block once it has taken this much of the processor.
+    """Raise TooSlowError in the block once it has used this much processor time.
 
-    On a busy machine the clock says nothing of a template; it ends one that waits, ten times later.
-    Only in the main thread, where signals go.
+    Not clock time, which says little on a busy machine; that ends a template that only waits, after
+    ten times as long. Works in the main thread alone, where signals arrive.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -44,6 +44,7 @@ def time_limit(limit_s: float) -> Iterator[None]:
         left_s = limit_s - (time.process_time() - worked_s)
         if left_s <= 0 or time.monotonic() - began_s >= _CLOCK_PER_CPU_SECOND * limit_s:
             raise TooSlowError
+        # The clock ran ahead of the processor time: wait for the rest.
         signal.setitimer(signal.ITIMER_REAL, max(left_s, _SHORTEST_WAIT_S))
 
     earlier = signal.signal(signal.SIGALRM, stop)
@@ -60,7 +61,7 @@ def time_limit(limit_s: float) -> Iterator[None]:
 
 @contextmanager
 def memory_limit() -> Iterator[None]:
-    """Raise MemoryError in the block for what asks for too much; on Linux, elsewhere nothing."""
+    """Raise MemoryError in the block if it asks for too much; on Linux only."""
     try:
         import resource
 
