@@ -1,17 +1,21 @@
 """A whole comparison: the rows, the tables beside them, and what has to be said of them.
 
-What comparison.json holds, but for the verdict of a gate (see `eval.comparison.gate`).
+This is what comparison.json holds, and the only description of it: whoever writes the file calls
+`to_json`, whoever reads it `from_json`.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from eval.comparison.breakdown import GroupRow, by_group
 from eval.comparison.calibration_table import CalibrationRow, calibrations
 from eval.comparison.divergence_table import DivergenceRow, divergences
 from eval.comparison.flips import FlipRow, flips
 from eval.comparison.free_form import Prompt, side_by_side
+from eval.comparison.gate import Bounds, GateResult, judge
 from eval.comparison.paired_results import WIN_RATE, row_items
+from eval.comparison.records import read_record
 from eval.comparison.score_rows import Row, rows_of
 from eval.comparison.style_gains import Unlocked, unlocked
 from eval.results import ItemResult
@@ -21,7 +25,10 @@ _LEVEL = 0.05  # of all intervals and tests here
 
 @dataclass(frozen=True)
 class Comparison:
-    """Models on the same items; each table says in its own file what it holds."""
+    """Models on the same items; each table says in its own file what it holds.
+
+    gate: which candidates may ship; None where nobody asked.
+    """
 
     baseline: str
     models: tuple[str, ...]
@@ -33,6 +40,21 @@ class Comparison:
     divergence: tuple[DivergenceRow, ...]
     written: tuple[Prompt, ...]
     notes: tuple[str, ...]
+    gate: GateResult | None = None
+
+    @property
+    def candidates(self) -> tuple[str, ...]:
+        """The models except the baseline."""
+        return tuple(model for model in self.models if model != self.baseline)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the content of comparison.json."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "Comparison":
+        """Return the comparison that a file holds; ValueError for anything else."""
+        return read_record(cls, content)
 
 
 def comparison(
@@ -42,12 +64,14 @@ def comparison(
     pass_at: Sequence[int] = (),
     trained_from: Mapping[str, str | None] | None = None,
     notes: Sequence[str] = (),
+    gate: Mapping[str, Bounds] | None = None,
 ) -> Comparison:
     """Compare all models with the baseline.
 
     pass_at: see `eval.comparison.paired_results.row_items`. trained_from: see
     `eval.comparison.divergence_table.divergences`. notes: what else is to be said, after our own
-    sentence on how many differences there are. Raises as `row_items`.
+    sentence on how many differences there are. gate: bounds by the row that they are on, which make
+    a verdict. Raises as `row_items` and `eval.comparison.gate.judge`.
     """
     items = row_items(results, baseline, pass_at=pass_at)
     rows = rows_of(items)
@@ -66,6 +90,7 @@ def comparison(
             *_other_windows(results),
             *dict.fromkeys(notes),
         ),
+        gate=judge(rows, gate, baseline) if gate else None,
     )
 
 

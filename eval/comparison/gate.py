@@ -85,6 +85,11 @@ class Verdict:
     ships: bool
     conditions: tuple[Condition, ...]
 
+    @property
+    def failed(self) -> tuple[Condition, ...]:
+        """The conditions that do not hold."""
+        return tuple(condition for condition in self.conditions if not condition.holds)
+
 
 @dataclass(frozen=True)
 class GateResult:

@@ -5,10 +5,13 @@ Each seed trained models of its own and asked them the same items. Not a larger 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from statistics import stdev
+from typing import Any
 
+from eval.comparison.gate import GateResult
 from eval.comparison.paired_results import CONTROLLED, RowItems, row_items
+from eval.comparison.records import read_record
 from eval.comparison.score_rows import Row
 from eval.model import Form
 from eval.results import ItemResult, Style
@@ -64,6 +67,30 @@ class PooledRow:
     against_shots: tuple[int | None, ...]
     score: Spread
     delta: Spread | None
+
+
+@dataclass(frozen=True)
+class PooledComparison:
+    """The rows of one comparison under several seeds, and the verdict on their means.
+
+    seeds: in the order of all that is by seed. comparisons: where each seed's own is stored.
+    """
+
+    baseline: str
+    models: tuple[str, ...]
+    seeds: tuple[int, ...]
+    comparisons: tuple[str, ...]
+    rows: tuple[PooledRow, ...]
+    gate: GateResult | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the content of its file."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "PooledComparison":
+        """Return the comparison that a file holds; ValueError for anything else."""
+        return read_record(cls, content)
 
 
 def pool(

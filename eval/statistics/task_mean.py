@@ -8,19 +8,11 @@ bootstrap that resamples items within tasks does. Imports no torch.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from eval.statistics.estimate import Estimate
 
 
-@dataclass(frozen=True)
-class Figure:
-    """A figure with the ends of its 95% interval; None where there is none."""
-
-    value: float
-    low: float | None
-    high: float | None
-
-
-def mean_over_tasks(figures: Sequence[Figure]) -> Figure | None:
+def mean_over_tasks(figures: Sequence[Estimate]) -> Estimate | None:
     """Return the mean of one figure per task; None without any.
 
     It has an interval where every task's figure has one. The tasks are the ones that were chosen:
@@ -33,5 +25,5 @@ def mean_over_tasks(figures: Sequence[Figure]) -> Figure | None:
     below = [f.value - f.low for f in figures if f.low is not None]
     above = [f.high - f.value for f in figures if f.high is not None]
     if len(below) < num or len(above) < num:
-        return Figure(value, None, None)
-    return Figure(value, value - math.hypot(*below) / num, value + math.hypot(*above) / num)
+        return Estimate(value)
+    return Estimate(value, value - math.hypot(*below) / num, value + math.hypot(*above) / num)

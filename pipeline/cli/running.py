@@ -95,7 +95,8 @@ def _run_seeds(
     from pipeline.commands.seeds import run_seeds
     from pipeline.report.terminal.pooled import print_pooled
 
-    comparisons = run_seeds(recipe, store, seeds, **options)
+    pooled = run_seeds(recipe, store, seeds, **options)
+    comparisons = {name: found.to_json() for name, found in pooled.items()}
     for name, pooled in comparisons.items():
         print_pooled(name, pooled, screen)
     return comparisons

@@ -9,7 +9,6 @@ items.jsonl: the items are in the logs.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -83,7 +82,7 @@ def compare_logs(
         check_target(target)
         written = beside / "out"
         written.mkdir()
-        content = json.dumps({**asdict(found), "gate": None}, indent=1)
+        content = json.dumps(found.to_json(), indent=1)
         (written / COMPARISON).write_text(content, encoding="utf-8")
         named = [
             {"name": name, "path": str(Path(path).absolute()), "program": log.program,

@@ -9,17 +9,17 @@ seed does not change, are the same in all of them and run once.
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from eval.comparison.gate import judge
-from eval.comparison.pool import as_row, pool
+from eval.comparison.pool import PooledComparison, as_row, pool
 from pipeline.errors import PosttrainError
 from pipeline.files.names import COMPARISON
 from pipeline.measuring.model_scores import read_items
 from pipeline.recipe.recipe import Recipe
 from pipeline.run.runner import Selection, run
-from pipeline.stages.compare import CompareConfig, bounds
+from pipeline.stages.compare import CompareConfig, bounds, comparison_of
 from pipeline.store.manifest import write_sealed
 from pipeline.store.store import Artifact, Store, read_json, verify
 
@@ -54,7 +54,7 @@ def run_seeds(
     selection: Selection | None = None,
     resume_anyway: bool = False,
     say: Callable[[str], None] = lambda line: None,
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, PooledComparison]:
     """Run the recipe once a seed; return each selected compare stage, pooled, by its name.
 
     What is returned is written to runs/<recipe>/seeds/<stage>.json: `rows` are those of
@@ -81,7 +81,7 @@ def run_seeds(
         runs.append({outcome.name: outcome for outcome in outcomes})
         made = {outcome.artifact.fingerprint for outcome in outcomes}
         selection = replace(selection, spared=selection.spared | made)
-    pooled: dict[str, dict[str, Any]] = {}
+    pooled: dict[str, PooledComparison] = {}
     folder = store.runs / recipe.name / "seeds"
     for name, outcome in runs[0].items():
         if outcome.artifact.produces == "comparison":
@@ -90,7 +90,7 @@ def run_seeds(
             assert isinstance(config, CompareConfig)
             pooled[name] = _pooled(name, config, seeds, artifacts, store)
             folder.mkdir(exist_ok=True)
-            write_sealed(folder / f"{name}.json", pooled[name])
+            write_sealed(folder / f"{name}.json", pooled[name].to_json())
     return pooled
 
 
@@ -100,21 +100,22 @@ def _pooled(
     seeds: Sequence[int],
     artifacts: Sequence[Artifact],
     store: Store,
-) -> dict[str, Any]:
+) -> PooledComparison:
     for artifact in artifacts:
         verify(artifact)
-    first = read_json(artifacts[0], COMPARISON)
+    first = comparison_of(read_json(artifacts[0], COMPARISON), path=artifacts[0].path / COMPARISON)
     try:
         results = [read_items(artifact.path) for artifact in artifacts]
-        rows = pool(results, first["baseline"], pass_at=config.pass_at)
-        gate = judge([as_row(row) for row in rows], bounds(config.gate), first["baseline"])
+        rows = pool(results, first.baseline, pass_at=config.pass_at)
+        means = [as_row(row) for row in rows]
+        gate = judge(means, bounds(config.gate), first.baseline) if config.gate else None
     except ValueError as error:
         raise PosttrainError(name, str(error)) from error
-    return {
-        "baseline": first["baseline"],
-        "models": first["models"],
-        "seeds": list(seeds),
-        "comparisons": [str(artifact.path.relative_to(store.runs)) for artifact in artifacts],
-        "rows": [asdict(row) for row in rows],
-        "gate": asdict(gate) if config.gate else None,
-    }
+    return PooledComparison(
+        baseline=first.baseline,
+        models=first.models,
+        seeds=tuple(seeds),
+        comparisons=tuple(str(artifact.path.relative_to(store.runs)) for artifact in artifacts),
+        rows=tuple(rows),
+        gate=gate,
+    )

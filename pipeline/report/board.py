@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from eval.results import REWARD, VERIFIED
-from eval.statistics.task_mean import Figure, mean_over_tasks
-from pipeline.report.comparison import Estimate, best_ways
+from eval.statistics.task_mean import mean_over_tasks
+from pipeline.report.comparison import best_ways
 from pipeline.report.formatting import estimate, metric_label, number
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from eval.statistics.estimate import Estimate
     from pipeline.report.comparison import Comparison, GateVerdict, ScoreRow, Verdict
 
 _BOUNDS = {
@@ -133,8 +134,7 @@ def _mean_of(
     found = [each for row in rows if (each := of(row)) is not None]
     if len(found) < len(rows):
         return None
-    mean = mean_over_tasks([Figure(each.value, each.low, each.high) for each in found])
-    return None if mean is None else Estimate(mean.value, mean.low, mean.high)
+    return mean_over_tasks(found)
 
 
 def rests_on(verdict: GateVerdict) -> str:

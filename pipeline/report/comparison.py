@@ -8,24 +8,10 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from eval.statistics.estimate import Estimate
+
 Verdict = Literal["gain", "loss", ""]
 _SIGNIFICANT = 0.05
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A figure with its 95% interval, where there is one; by_seed: what each seed gave."""
-
-    value: float
-    low: float | None = None
-    high: float | None = None
-    by_seed: tuple[float | None, ...] = ()
-
-    def side_of(self, reference: float) -> int:
-        """Return 1 where the whole interval is above a reference, -1 below, else 0."""
-        if self.low is None or self.high is None:
-            return 0
-        return (self.low > reference) - (self.high < reference)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pipeline.text.amounts import count
 
 if TYPE_CHECKING:
-    from pipeline.report.comparison import Estimate
+    from eval.statistics.estimate import Estimate
 
 NOT_MEASURED = "\N{EN DASH}"
 _METRICS = {

@@ -11,9 +11,8 @@ are.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -22,7 +21,7 @@ from pipeline.config.field_types import OR_ONE
 from pipeline.config.marks import RefersTo
 from pipeline.config.measuring_stage import MEASURED_FORMS, MeasuringStage
 from pipeline.config.stage import Stage, StageContext, StageInput, StageResult
-from pipeline.errors import PosttrainError
+from pipeline.errors import CorruptArtifactError, PosttrainError
 from pipeline.files.names import COMPARISON
 from pipeline.measuring.model_scores import (
     Measured,
@@ -36,6 +35,7 @@ from pipeline.stages.evaluate import metric_name, model_name
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from eval.comparison.comparison import Comparison
     from eval.comparison.gate import Bounds
     from pipeline.measuring.free_form import FreeForm
 
@@ -82,7 +82,6 @@ class CompareConfig(MeasuringStage):
 def run(config: CompareConfig, context: StageContext) -> StageResult:
     """Ask every model the same, pair the answers, write the tables and the gate's verdict."""
     from eval.comparison.comparison import comparison
-    from eval.comparison.gate import judge
 
     sources = [context.model(reference) for reference in (config.baseline, *config.candidates)]
     if not config.asks and any(source.kind != "evaluation" for source in sources):
@@ -105,18 +104,31 @@ def run(config: CompareConfig, context: StageContext) -> StageResult:
             pass_at=config.pass_at,
             trained_from={name: each.trained_from for name, each in measured.items()},
             notes=[note for each in measured.values() for note in each.notes],
+            gate=bounds(config.gate),
         )
-        gate = judge(found.rows, bounds(config.gate), found.baseline) if config.gate else None
     except ValueError as error:
         raise PosttrainError(context.name, str(error)) from error
-    content = {**asdict(found), "gate": gate and asdict(gate)}
-    (context.out / COMPARISON).write_text(json.dumps(content, indent=1), encoding="utf-8")
+    content = json.dumps(found.to_json(), indent=1)
+    (context.out / COMPARISON).write_text(content, encoding="utf-8")
     gains = {
         f"{row.model} {metric_name(row)}": gain
         for row in found.rows
         if (gain := row.score if row.metric.startswith("win_rate") else row.delta) is not None
     }
-    return StageResult(metrics=gains | ({"ships": gate.ships} if gate else {}))
+    return StageResult(metrics=gains | ({"ships": found.gate.ships} if found.gate else {}))
+
+
+def comparison_of(content: Mapping[str, Any], path: Path) -> Comparison:
+    """Return what comparison.json says; path: where it is, for the error.
+
+    Raises CorruptArtifactError for a file that is damaged or of another program.
+    """
+    from eval.comparison.comparison import Comparison
+
+    try:
+        return Comparison.from_json(content)
+    except ValueError as error:
+        raise CorruptArtifactError(str(path), f"is not readable ({error})") from error
 
 
 def bounds(gate: Mapping[str, GateBlock]) -> dict[str, Bounds]:

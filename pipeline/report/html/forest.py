@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 from pipeline.report.formatting import interval, metric_label, number
 
 if TYPE_CHECKING:
+    from eval.statistics.estimate import Estimate
     from pipeline.report.board import Board
-    from pipeline.report.comparison import Estimate, Verdict
+    from pipeline.report.comparison import Verdict
 
 WIDTH = 400.0
 _MARGIN = 10.0

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
     from markupsafe import Markup
 
-    from pipeline.report.comparison import Chart, Comparison, Estimate
+    from eval.statistics.estimate import Estimate
+    from pipeline.report.comparison import Chart, Comparison
     from pipeline.report.html.curves import Panel, Series
     from pipeline.report.html.palette import Palette
     from pipeline.report.html.training import HeldOut

@@ -10,6 +10,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from eval.comparison.gate import resolve
+from eval.statistics.estimate import Estimate
 from pipeline.commands.export import without_places
 from pipeline.errors import CorruptArtifactError
 from pipeline.files.names import COMPARISON
@@ -18,7 +19,6 @@ from pipeline.report.comparison import (
     Comparison,
     Condition,
     Divergence,
-    Estimate,
     Gate,
     GateVerdict,
     GroupRow,

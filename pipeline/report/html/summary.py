@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING
 
+from eval.statistics.estimate import Estimate
 from pipeline.report.board import board, loss_text, rests_on, unguarded_losses
-from pipeline.report.comparison import Estimate, best_ways
+from pipeline.report.comparison import best_ways
 from pipeline.report.formatting import digits_of, estimate, listed, metric_label, number
 from pipeline.report.html.forest import forest
 

@@ -9,10 +9,10 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from eval.statistics.estimate import Estimate
 from pipeline.data.encoding.lengths import account, is_worth_a_warning
 from pipeline.errors import CorruptArtifactError
 from pipeline.files.names import HELD_OUT, SAMPLES
-from pipeline.report.comparison import Estimate
 from pipeline.report.html.curves import Panel, panels
 from pipeline.report.html.samples import cut
 from pipeline.report.rollouts import KIND

@@ -19,14 +19,9 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from eval.statistics.estimate import Estimate
     from pipeline.report.board import Board, ModelMean, TaskRow
-    from pipeline.report.comparison import (
-        Comparison,
-        Condition,
-        Estimate,
-        GateVerdict,
-        ScoreRow,
-    )
+    from pipeline.report.comparison import Comparison, Condition, GateVerdict, ScoreRow
 
 _COLOURS = {"gain": "green", "loss": "red"}
 _SHOWN_LOSSES = 3

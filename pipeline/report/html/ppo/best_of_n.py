@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from eval.statistics.estimate import Estimate
 from pipeline.errors import CorruptArtifactError
 from pipeline.files.names import BEST_OF_N
-from pipeline.report.comparison import Estimate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -18,7 +18,7 @@ from pipeline.report.rollouts import KL
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from pipeline.report.comparison import Estimate
+    from eval.statistics.estimate import Estimate
     from pipeline.report.html.ppo.best_of_n import BestOfN, HeldOut
     from pipeline.report.rollouts import Rollout
 

@@ -35,7 +35,7 @@ from pipeline.report.screening import screened
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from pipeline.report.comparison import Estimate
+    from eval.statistics.estimate import Estimate
     from pipeline.report.html.curves import Panel
     from pipeline.report.html.palette import Palette
     from pipeline.report.html.ppo.best_of_n import BestOfN

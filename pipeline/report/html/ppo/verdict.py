@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from eval.statistics.estimate import Estimate
 from eval.statistics.intervals import student_interval
 from pipeline.commands.export import without_places
-from pipeline.report.comparison import Estimate
 from pipeline.report.formatting import estimate, interval, number
 from pipeline.report.html.ppo.best_of_n import at_equal_kl
 from pipeline.report.rollouts import GOLD, KL, shares_without_reward

@@ -1,7 +1,7 @@
 """The tables beside the rows: samples, flips, styles, groups, calibration, divergence, notes."""
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from math import comb
 
 import pytest
@@ -239,8 +239,8 @@ def test_tokens_are_of_what_was_written():
 
 def test_a_comparison_goes_through_json():
     base = sampled([[1.0, 0.0]] * 3, gold_score=0.5, group=["1", "2", "3"])
-    text = json.dumps(asdict(comparison({"base": base, "sft": base}, "base")), allow_nan=False)
+    text = json.dumps(comparison({"base": base, "sft": base}, "base").to_json(), allow_nan=False)
     assert set(json.loads(text)) == {
         *("baseline", "models", "rows", "styles", "groups", "flips", "calibration"),
-        *("divergence", "written", "notes"),
+        *("divergence", "written", "notes", "gate"),
     }

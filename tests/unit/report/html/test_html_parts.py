@@ -6,7 +6,8 @@ from itertools import combinations, pairwise
 
 import pytest
 
-from pipeline.report.comparison import Estimate, ScoreRow, best_ways, blocks
+from eval.statistics.estimate import Estimate
+from pipeline.report.comparison import ScoreRow, best_ways, blocks
 from pipeline.report.formatting import amount, duration, listed, number, plural
 from pipeline.report.html.chain import HEIGHT, WIDTH, picture
 from pipeline.report.html.curves import panels

@@ -9,9 +9,9 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
+from eval.statistics.estimate import Estimate
 from pipeline.commands.status import StageState
 from pipeline.errors import CorruptArtifactError
-from pipeline.report.comparison import Estimate
 from pipeline.report.html import run_of_folder, write
 from pipeline.report.html.ppo.best_of_n import at_equal_kl, read_best_of_n
 from pipeline.report.html.ppo.samples import read_samples

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from eval.statistics.task_mean import Figure, mean_over_tasks
+from eval.statistics.estimate import Estimate
+from eval.statistics.task_mean import mean_over_tasks
 from pipeline.report.board import board, rests_on, unguarded_losses
 from pipeline.report.html.read import comparison_of
 from pipeline.report.terminal.comparison import print_glance
@@ -26,7 +27,7 @@ def test_the_mean_over_tasks_has_the_interval_of_items_resampled_within_tasks():
     tasks = [draws.random(200) < share for share in (0.2, 0.55, 0.8)]
     half = [1.96 * math.sqrt(t.mean() * (1 - t.mean()) / len(t)) for t in tasks]
     figures = [
-        Figure(t.mean(), t.mean() - h, t.mean() + h) for t, h in zip(tasks, half, strict=True)
+        Estimate(t.mean(), t.mean() - h, t.mean() + h) for t, h in zip(tasks, half, strict=True)
     ]
     found = mean_over_tasks(figures)
     again = [np.mean([draws.choice(task, len(task)).mean() for task in tasks]) for _ in range(4000)]
@@ -36,9 +37,7 @@ def test_the_mean_over_tasks_has_the_interval_of_items_resampled_within_tasks():
 
 
 def test_a_mean_has_no_interval_where_one_task_has_none():
-    assert mean_over_tasks([Figure(0.5, 0.4, 0.6), Figure(0.7, None, None)]) == Figure(
-        0.6, None, None
-    )
+    assert mean_over_tasks([Estimate(0.5, 0.4, 0.6), Estimate(0.7)]) == Estimate(0.6, None, None)
     assert mean_over_tasks([]) is None
 
 
