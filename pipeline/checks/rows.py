@@ -23,6 +23,7 @@ from pipeline.data.reading.records import needs_template
 from pipeline.data.reading.tasks import FileRows, task_rows
 from pipeline.data.screening.screen import Screen
 from pipeline.errors import PosttrainError
+from pipeline.models.forms import form_of_model, form_of_rows
 from pipeline.plan.followers import decontaminate_of
 from pipeline.recipe.row_limit import row_limit
 from pipeline.recipe.trainer_arguments import trainer_arguments
@@ -299,7 +300,6 @@ class _Checks:
         from pipeline.data.encoding.pairs import encode_held_out_pairs, encode_pairs
         from pipeline.data.encoding.prompts import encode_prompts
         from pipeline.data.reading.blocks import read_held_out_records
-        from pipeline.data.reading.records import ChatRow, PreferenceRow
 
         recipe = self.plan.recipe
         forms, limit = stage_of(config.stage).data_forms, row_limit(recipe, config)
@@ -313,16 +313,14 @@ class _Checks:
         )
         if config.stage == "sft":
             _, report = encode_records(rows, tokenizer, limit=limit)
-            is_chat = any(isinstance(row, ChatRow) for row in rows)
-            self._set_form(name, tokenizer, is_chat=is_chat)
+            self.forms[name] = form_of_rows(tokenizer, rows)
             unseen = read_held_out_records(config, recipe.places, forms)
             _, kept_out = encode_records(
                 unseen, tokenizer, limit=limit, name="held-out rows", may_be_none=not evaluates
             )
             return report, report.metrics() | kept_out.held_out_metrics()
         _, report = encode_pairs(rows, tokenizer, limit=limit)
-        is_chat = any(isinstance(row, PreferenceRow) and row.prompt for row in rows)
-        self._set_form(name, tokenizer, is_chat=is_chat)
+        self.forms[name] = form_of_rows(tokenizer, rows)
         _, kept_out = encode_held_out_pairs(
             config, recipe.places, forms, tokenizer, limit=limit, may_be_none=not evaluates
         )
@@ -337,9 +335,6 @@ class _Checks:
         evaluations = evaluations_of(recipe, name) if policy == "drop" else []
         return Screen(policy, evaluations, config.sources, recipe.places, reads_hub=False)
 
-    def _set_form(self, name: str, tokenizer: Any, *, is_chat: bool) -> None:
-        self.forms[name] = "chat" if tokenizer.chat_template and is_chat else "document"
-
     def _form(self, model: str, tokenizer: Any) -> Form:
         """Return how the model of a reference expects to be asked."""
         name: str | None = model.removeprefix("$") if model.startswith("$") else None
@@ -352,7 +347,7 @@ class _Checks:
             before = getattr(self.plan.recipe.stages[name], "model", None)
             is_stage = isinstance(before, str) and before.startswith("$")
             name = before.removeprefix("$") if is_stage and isinstance(before, str) else None
-        return "chat" if tokenizer.chat_template else "document"
+        return form_of_model(tokenizer)
 
 
 def _model(config: TrainingStage) -> str:

@@ -59,6 +59,7 @@ def print_masks(plan: Plan, stage_name: str, *, rows: int, console: Console) -> 
         )
         raise plan.recipe.error(("stages", stage_name, "stage"), message, hint)
     source = _model(plan, stage_name, config)
+    from pipeline.models.forms import form_of_model
     from pipeline.models.load import load_tokenizer
 
     tokenizer = load_tokenizer(source)
@@ -71,8 +72,7 @@ def print_masks(plan: Plan, stage_name: str, *, rows: int, console: Console) -> 
         give_template(tokenizer, config, plan.recipe.places, commits, is_chat=is_chat)
     show: Callable[..., None] = _print_examples
     if "prompt" in stage.data_forms:
-        guessed: Form = "chat" if tokenizer.chat_template else "document"
-        show = partial(_print_prompts, form=source.properties.get("form") or guessed)
+        show = partial(_print_prompts, form=form_of_model(tokenizer, source.properties))
     elif "preference" in stage.data_forms:
         show = _print_pairs
     limit = row_limit(plan.recipe, config)

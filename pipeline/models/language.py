@@ -10,6 +10,7 @@ from transformers import AutoConfig
 from eval.model import MAX_WINDOW, Form, LanguageModel, positions_of
 from pipeline.data.encoding.chat import ChatEncoder
 from pipeline.data.encoding.tokens import TextEncoder
+from pipeline.models.forms import form_of_model
 from pipeline.models.load import base_of, load_policy, load_tokenizer, on_device
 from pipeline.models.save import TRAINED_LENGTH
 
@@ -38,8 +39,8 @@ def language_model(
     if prepare is not None:
         prepare(tokenizer)
     module = on_device(load_policy(source, precision=precision))
-    chosen: Form = form or source.properties.get("form") or _guessed_form(tokenizer)
-    model = wrap(module, tokenizer, name=source.name, form=chosen)
+    form = form or form_of_model(tokenizer, source.properties)
+    model = wrap(module, tokenizer, name=source.name, form=form)
     return replace(model, trained_length=source.properties.get(TRAINED_LENGTH))
 
 
@@ -67,10 +68,6 @@ def wrap(
         encode_chat=encoder.prompt_ids if encoder else None,
         eos_token_ids=eos_token_ids(module, tokenizer, encoder),
     )
-
-
-def _guessed_form(tokenizer: PreTrainedTokenizerBase) -> Form:
-    return "chat" if tokenizer.chat_template else "document"
 
 
 def eos_token_ids(

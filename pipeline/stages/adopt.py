@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import model_validator
 
@@ -18,6 +18,9 @@ from pipeline.config.stage import Stage, StageContext, StageInput, StageResult
 from pipeline.config.stage_config import WithTemplate
 from pipeline.errors import PosttrainError
 from pipeline.files.names import ADAPTER_CONFIG
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 KEPT = (".json", ".safetensors", ".model", ".txt", ".jinja", ".md")
 _PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".h5")
@@ -45,34 +48,45 @@ class AdoptConfig(WithTemplate):
 
 def run(config: AdoptConfig, context: StageContext) -> StageResult:
     """Copy (or, from the hub or a GGUF, save) the model and check it."""
+    from pipeline.models.forms import form_of_model
+
     if config.model is None:
-        return _adopted_gguf(config, context)
-    source = context.model(config.model)
-    folder = Path(source.path)
-    if (folder / ADAPTER_CONFIG).is_file():
-        hint = "name it as the `model:` of a stage; `stage: merge` makes a whole model of it"
-        raise PosttrainError(config.model, "is an adapter, and whole models are adopted", hint)
-    if folder.is_dir():
-        copy_model(folder, context.out)
-        from pipeline.models.load import load_policy, load_tokenizer
-
-        module = load_policy(StageInput(source.name, "policy", str(context.out)))
-        tokenizer = load_tokenizer(StageInput(source.name, "policy", str(context.out)))
+        module, tokenizer = _save_gguf(config, context)
     else:
-        from pipeline.models.load import load_policy, load_tokenizer
-        from pipeline.models.save import save_policy
-
-        module, tokenizer = load_policy(source), load_tokenizer(source)
-        save_policy(module, tokenizer, context.out)
+        module, tokenizer = _save_model(config.model, context)
     _give_template(tokenizer, config, context)
-    form = config.form or ("chat" if tokenizer.chat_template else "document")
+    form = config.form or form_of_model(tokenizer)
     return StageResult(
         metrics={"parameters": sum(parameter.numel() for parameter in module.parameters())},
-        properties={"form": form, "adopted_from": config.model},
+        properties={"form": form, "adopted_from": config.model or config.gguf},
     )
 
 
-def _adopted_gguf(config: AdoptConfig, context: StageContext) -> StageResult:
+def _save_model(
+    reference: str, context: StageContext
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Copy a local model's files, or save one of the hub's; return it as it was loaded."""
+    from pipeline.models.load import load_policy, load_tokenizer
+    from pipeline.models.save import save_policy
+
+    source = context.model(reference)
+    folder = Path(source.path)
+    if (folder / ADAPTER_CONFIG).is_file():
+        hint = "name it as the `model:` of a stage; `stage: merge` makes a whole model of it"
+        raise PosttrainError(reference, "is an adapter, and whole models are adopted", hint)
+    if folder.is_dir():
+        copy_model(folder, context.out)
+        copied = StageInput(source.name, "policy", str(context.out))
+        return load_policy(copied), load_tokenizer(copied)
+    module, tokenizer = load_policy(source), load_tokenizer(source)
+    save_policy(module, tokenizer, context.out)
+    return module, tokenizer
+
+
+def _save_gguf(
+    config: AdoptConfig, context: StageContext
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Dequantise a GGUF file and save it; what was saved is loaded once, as proof."""
     from pipeline.llamacpp.read import read_gguf
     from pipeline.models.load import load_policy
     from pipeline.models.save import save_policy
@@ -84,16 +98,13 @@ def _adopted_gguf(config: AdoptConfig, context: StageContext) -> StageResult:
         raise PosttrainError(context.name, str(error)) from error
     module, tokenizer = read_gguf(path)
     save_policy(module, tokenizer, context.out)
-    _give_template(tokenizer, config, context)
     load_policy(StageInput(context.name, "policy", str(context.out)))
-    form = config.form or ("chat" if tokenizer.chat_template else "document")
-    return StageResult(
-        metrics={"parameters": sum(parameter.numel() for parameter in module.parameters())},
-        properties={"form": form, "adopted_from": config.gguf},
-    )
+    return module, tokenizer
 
 
-def _give_template(tokenizer: Any, config: AdoptConfig, context: StageContext) -> None:
+def _give_template(
+    tokenizer: PreTrainedTokenizerBase, config: AdoptConfig, context: StageContext
+) -> None:
     if config.chat_template or config.chat_template_kwargs:
         from pipeline.models.chat_templates import give_known_template
 

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
-    from eval.model import Form
     from pipeline.data.encoding.lengths import Limit
     from pipeline.data.encoding.pairs import EncodedPair, PairsReport
     from pipeline.data.reading.records import Record
@@ -58,12 +57,11 @@ def run(config: DpoConfig, context: StageContext) -> StageResult:
 
     from eval.model import positions_of
     from pipeline.data.encoding.lengths import limit_of
-    from pipeline.data.encoding.template import template_sha256
     from pipeline.data.mixing import row_mixture, share_metrics
-    from pipeline.data.reading.records import PreferenceRow
     from pipeline.data.training_sources import row_sources
     from pipeline.models.chat_templates import begun
     from pipeline.models.dropout import without_dropout
+    from pipeline.models.forms import form_of_rows, form_properties
     from pipeline.models.save import save_trained
     from pipeline.models.training import check_length, load_reference, within_positions
     from pipeline.training.arguments import arguments, refusals
@@ -83,10 +81,7 @@ def run(config: DpoConfig, context: StageContext) -> StageResult:
     pairs, held_out, reports = _encoded(rows, config, context, tokenizer, args, limit)
     if "precompute_ref_log_probs" not in config.training_args:
         args.precompute_ref_log_probs = _saves_time(config, args, len(pairs))
-    is_chat = tokenizer.chat_template is not None and any(
-        isinstance(row, PreferenceRow) and row.prompt for row in rows
-    )
-    form: Form = "chat" if is_chat else "document"
+    form = form_of_rows(tokenizer, rows)
     named = context.model(config.reference) if config.reference else None
     needs_copy = config.lora is None and not args.precompute_ref_log_probs
     if args.disable_dropout:  # upstream turns layers off, not rates that a network reads itself
@@ -120,8 +115,7 @@ def run(config: DpoConfig, context: StageContext) -> StageResult:
             **start.template.metrics(),
         },
         properties={
-            "form": form,
-            "template_sha256": template_sha256(tokenizer) if is_chat else None,
+            **form_properties(tokenizer, form),
             **properties,
         },
     )

@@ -52,12 +52,11 @@ def run(config: SftConfig, context: StageContext) -> StageResult:
     from eval.model import positions_of
     from pipeline.data.encoding.examples import encode_records
     from pipeline.data.encoding.lengths import limit_of
-    from pipeline.data.encoding.template import template_sha256
     from pipeline.data.mixing import row_mixture, share_metrics
     from pipeline.data.reading.blocks import read_held_out_records
-    from pipeline.data.reading.records import ChatRow
     from pipeline.data.training_sources import row_sources
     from pipeline.models.chat_templates import begun
+    from pipeline.models.forms import form_of_rows, form_properties
     from pipeline.models.save import save_trained
     from pipeline.models.training import (
         check_length,
@@ -108,7 +107,6 @@ def run(config: SftConfig, context: StageContext) -> StageResult:
         metrics |= _held_out(before, _loss(trainer, held_out, context), held_out)
         saved, properties = save_trained(trainer.model, tokenizer, source, context.out)
         metrics |= saved
-    is_chat = tokenizer.chat_template is not None and any(isinstance(r, ChatRow) for r in rows)
     return StageResult(
         metrics={
             **metrics,
@@ -119,8 +117,7 @@ def run(config: SftConfig, context: StageContext) -> StageResult:
             **start.template.metrics(),
         },
         properties={
-            "form": "chat" if is_chat else "document",
-            "template_sha256": template_sha256(tokenizer) if is_chat else None,
+            **form_properties(tokenizer, form_of_rows(tokenizer, rows)),
             **properties,
         },
     )

@@ -24,6 +24,7 @@ from pipeline.errors import PosttrainError
 from pipeline.files.names import CONFIG
 from pipeline.models import adapters
 from pipeline.models.chat_templates import give_known_template
+from pipeline.models.forms import form_of_model
 from pipeline.models.frozen import keep_frozen
 from pipeline.models.load import base_of, load_policy, load_tokenizer, on_device
 from pipeline.models.reward import load_reward_model, padding_for_rewards
@@ -90,7 +91,7 @@ def staged(config: PpoConfig, context: StageContext, stage: Stage) -> Staged:
         defaults=stage.defaults(config),
         forced=config.trainer_fields(),
     )
-    form = _form(source, tokenizer)
+    form = form_of_model(tokenizer, source.properties)
     sources = row_sources(config.prompts, context.places, stage.data_forms, context.screen)
     rows, shares = row_mixture(sources, seed=context.seed)
     # What leaves no room for a response is dropped and counted, unless the recipe says more.
@@ -285,11 +286,6 @@ def _padding(tokenizer: PreTrainedTokenizerBase) -> int:
     found = tokenizer.convert_tokens_to_ids(padding_for_rewards(tokenizer))
     assert isinstance(found, int)
     return found
-
-
-def _form(source: StageInput, tokenizer: PreTrainedTokenizerBase) -> Form:
-    given: Form | None = source.properties.get("form")
-    return given or ("chat" if tokenizer.chat_template else "document")
 
 
 def _is_classifier(folder: Path) -> bool:
