@@ -1,6 +1,6 @@
-"""A training stage's rows held against what later stages ask: in a worker, and by `check`.
+"""Test items among training rows: local files compared with what later stages ask, before a run.
 
-Imports no torch.
+What lies on the hub is compared when its stage runs, by the same Screen. Imports no torch.
 """
 
 from __future__ import annotations
@@ -16,49 +16,17 @@ from pipeline.plan.followers import decontaminate_of, measured_by
 from pipeline.stages import stage_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
-    from pipeline.config.references import Places
     from pipeline.recipe.recipe import Recipe
 
 
 def evaluations_of(recipe: Recipe, name: str) -> list[Evaluation]:
     """Return what the stages ask that measure what a stage makes."""
-    return [_evaluation(each, recipe.stages[each]) for each in measured_by(recipe, name)]
+    return [_evaluation(later, recipe.stages[later]) for later in measured_by(recipe, name)]
 
 
-def as_json(evaluation: Evaluation) -> dict[str, Any]:
-    """Return an evaluation as JSON for the worker."""
-    blocks = {
-        field: [block.model_dump(mode="json", exclude_unset=True) for block in given]
-        for field, given in (("texts", evaluation.texts), ("prompts", evaluation.prompts))
-    }
-    return {
-        "stage": evaluation.stage,
-        "tasks": list(evaluation.tasks),
-        **blocks,
-        "limit": evaluation.limit,
-        "harness": list(evaluation.harness),
-    }
-
-
-def screen_of(request: Mapping[str, Any], config: TrainingStage, places: Places) -> Screen:
-    """Return the screen of a stage that a worker was asked to run."""
-    evaluations = [
-        Evaluation(
-            stage=given["stage"],
-            tasks=tuple(given["tasks"]),
-            texts=tuple(DataBlock.model_validate(block) for block in given["texts"]),
-            prompts=tuple(DataBlock.model_validate(block) for block in given["prompts"]),
-            limit=given["limit"],
-            harness=tuple(given["harness"]),
-        )
-        for given in request["measured_by"]
-    ]
-    return Screen(request["decontaminate"], evaluations, config.sources, places)
-
-
-def to_hold_against(recipe: Recipe, pending: Collection[str]) -> list[str]:
+def stages_to_compare(recipe: Recipe, pending: Collection[str]) -> list[str]:
     """Return training stages whose rows are compared before anything runs.
 
     Those that refuse test items, and those that are there already and are asked something new; the
@@ -68,15 +36,15 @@ def to_hold_against(recipe: Recipe, pending: Collection[str]) -> list[str]:
         name
         for name in recipe.stages
         if (name in pending and decontaminate_of(recipe, name) == "error")
-        or (name not in pending and any(each in pending for each in measured_by(recipe, name)))
+        or (name not in pending and any(later in pending for later in measured_by(recipe, name)))
     ]
 
 
 def check_overlaps(recipe: Recipe, names: Sequence[str]) -> Iterator[str]:
-    """Hold the local files of training stages against what is asked later; yield what is found.
+    """Compare the local files of training stages with what is asked later; yield what they share.
 
-    Raises PosttrainError where test items are found and the recipe refuses them. What lies on the
-    hub is not fetched: it is compared when the stage runs.
+    Raises PosttrainError where there are test items and the recipe refuses them. What lies on the
+    hub is not fetched.
     """
     for name in names:
         config = recipe.stages[name]
@@ -96,8 +64,8 @@ def check_overlaps(recipe: Recipe, names: Sequence[str]) -> Iterator[str]:
 
 def _evaluation(name: str, config: Any) -> Evaluation:
     def blocks(field: str) -> tuple[DataBlock, ...]:
-        given = getattr(config, field, ())
-        return tuple(block for block in given if isinstance(block, DataBlock))
+        values = getattr(config, field, ())
+        return tuple(block for block in values if isinstance(block, DataBlock))
 
     return Evaluation(
         stage=name,

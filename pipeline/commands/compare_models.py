@@ -9,7 +9,7 @@ is cached, and the same command asks again.
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,10 +23,10 @@ from pipeline.errors import PosttrainError
 from pipeline.files.disk import one_line
 from pipeline.run import progress
 from pipeline.run.interrupt import stop_requests
+from pipeline.run.request import Request, write_request
 from pipeline.run.resume import execution_of
 from pipeline.run.worker import execute
 from pipeline.stages.compare import CompareConfig
-from pipeline.store.manifest import write_json
 from pipeline.store.staging import put, staging
 from pipeline.store.store import Store, Working
 
@@ -63,27 +63,20 @@ def compare_models(
     ]
     target = target_of(names, store, out)
     check_target(target)
-    request = {
-        "name": "compare",
-        "kind": config.stage,
-        "fingerprint": "",
-        "config": config.model_dump(mode="json", by_alias=True, exclude_unset=True),
-        "seed": seed,
-        "outputs": {source.name: asdict(source) for source in sources},
-        "base": str(Path.cwd()),
-        "run": "compare",
-        "roots": {name: str(path.resolve()) for name, path in (roots or {}).items()},
-        "revisions": {},
-        "execution": execution_of(config),
-        "processes": 1,
-        "resume_from": None,
-        "is_exact": True,
-    }
+    request = Request(
+        run="compare",
+        name="compare",
+        config=config,
+        seed=seed,
+        inputs={source.name: source for source in sources},
+        places=Places(Path.cwd(), {name: path.resolve() for name, path in (roots or {}).items()}),
+        execution=execution_of(config),
+    )
     with one_line(str(target)), staging(target) as beside:
         check_target(target)  # a killed one's earlier comparison is back by now
         working = Working(beside)
         working.start_over()
-        write_json(working.request, request)
+        write_request(working.request, request)
         with stop_requests() as should_stop, progress.shown("compare") as show:
             execute(working, show=show, should_stop=should_stop)
         working.request.rename(working.out / working.request.name)

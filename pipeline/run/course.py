@@ -1,12 +1,12 @@
-"""Where a stage stands in its run: the how manieth of how many, and how long those after it take.
+"""Where a stage stands in its run: which of how many it is, and how long those after it will take.
 
 How long is guessed from the last time: of the stage of this name in the same run, whatever has
-changed since, else of its other stages of that kind. Without either no time is given for all.
+changed since, else of the run's other stages of its kind. Without either, no time is guessed.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
@@ -27,10 +27,6 @@ class Course:
         """Return `, 2 of 5`; empty for the only one."""
         return f", {self.number} of {self.of}" if self.of > 1 else ""
 
-    def to_json(self) -> dict[str, Any]:
-        """Return it as a request holds it."""
-        return asdict(self)
-
 
 def course_of(
     name: str,
@@ -45,7 +41,7 @@ def course_of(
     if name not in pending:
         return None
     number = pending.index(name)
-    later = [likely_seconds(other, kinds[other], last) for other in pending[number + 1 :]]
+    later = [likely_seconds(later, kinds[later], last) for later in pending[number + 1 :]]
     known = [seconds for seconds in later if seconds is not None]
     return Course(number + 1, len(pending), sum(known) if len(known) == len(later) else None)
 
@@ -56,8 +52,8 @@ def likely_seconds(name: str, kind: str, last: Mapping[str, Mapping[str, Any]]) 
     if isinstance(own, int | float):
         return float(own)
     alike = [
-        float(each["seconds"])
-        for each in last.values()
-        if each.get("kind") == kind and isinstance(each.get("seconds"), int | float)
+        float(stage["seconds"])
+        for stage in last.values()
+        if stage.get("kind") == kind and isinstance(stage.get("seconds"), int | float)
     ]
     return fmean(alike) if alike else None

@@ -1,60 +1,42 @@
-"""Walks a plan: lock, launch, publish, link; stops cleanly and says what happened.
+"""Walks a plan: checks everything first, then brings one stage after another about.
 
-A stage that is there already costs nothing. One that was killed goes on from its newest whole
-checkpoint, provided that nothing which could change its numbers (batch split, processes, threads,
-library versions) has changed since.
+What a stage takes is stage_run.py's subject. A stage that is there already costs nothing.
 """
 
-import os
-import shutil
-import time
-from collections.abc import Callable, Generator, Iterable, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 from pipeline.checks.check import check_recipe_data, check_trackers
 from pipeline.checks.models import check_models
-from pipeline.checks.overlaps import as_json, check_overlaps, evaluations_of, to_hold_against
+from pipeline.checks.overlaps import check_overlaps, stages_to_compare
 from pipeline.checks.questions import check_questions
 from pipeline.checks.rows import UncheckedRows, check_rows
-from pipeline.config.blocks import LaunchBlock
-from pipeline.config.references import BASE_FOLDER
 from pipeline.data.encoding.lengths import account
-from pipeline.errors import CorruptArtifactError, InterruptedRunError, PosttrainError, closest
+from pipeline.errors import InterruptedRunError, PosttrainError, closest
 from pipeline.files.disk import one_line
 from pipeline.plan.cores import check_machine
 from pipeline.plan.disk_space import disk_space
-from pipeline.plan.followers import decontaminate_of
 from pipeline.plan.plan import Plan, PlannedStage, make, schedule_of
 from pipeline.plan.room import check_room
-from pipeline.recipe.launching import processes_of
 from pipeline.recipe.recipe import Recipe
 from pipeline.recipe.remarks import remarks
-from pipeline.run.course import Course, course_of
-from pipeline.run.interrupt import StopRequest, stop_requests
-from pipeline.run.launch import launch
+from pipeline.run.course import course_of
+from pipeline.run.interrupt import stop_requests
 from pipeline.run.record import Outcome, record_run
-from pipeline.run.resume import Start, execution_of, installed_version, prepare
-from pipeline.stages import stage_of
+from pipeline.run.stage_run import StageRun
 from pipeline.store import hub_lock
-from pipeline.store.attempt import end_attempt, forget_attempt
-from pipeline.store.lineage import verify_closure
-from pipeline.store.locks import held_if_free
-from pipeline.store.manifest import read_sealed, write_json
 from pipeline.store.record import last_run
-from pipeline.store.store import Artifact, Store, Working
+from pipeline.store.store import Artifact, Store
 
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Which stages to run, all unless something is said.
+    """Which stages to run: all, unless a field says otherwise.
 
     only: this one and nothing else. start: this one and what follows from it. until: this one and
-    what it is built on. force: run the selected ones again although they are there, but for those
+    what it is built on. force: run the selected ones again although they are there, except those
     whose fingerprint is in `spared`.
     """
 
@@ -100,11 +82,7 @@ def run(
     Raises PosttrainError for what the user can mend, InterruptedRunError when asked to stop,
     InfrastructureError where a disk refuses.
     """
-    plan = make(recipe, store)
-    if plan.unresolved:
-        known = hub_lock.read_lock(recipe.path)
-        hub_lock.resolve(recipe.path, sorted(plan.unresolved), known)
-        plan = make(recipe, store)
+    plan = _plan(recipe, store)
     selection = selection or Selection()
     selected = selection.stages(plan)
     pending = [
@@ -112,6 +90,55 @@ def run(
         for name in selected
         if plan.stage(name).status != "cached" or selection.forces(plan.stage(name))
     ]
+    outcomes: list[Outcome] = []
+    made = {planned.name: planned.artifact for planned in plan.stages}
+    unchecked = _check(plan, pending, made, say=say)
+    if pending and any(made.values()):
+        record_run(plan, outcomes, made, store)  # `clean` keeps what this run builds on
+    kinds = {planned.name: planned.kind for planned in plan.stages}
+    with stop_requests() as stop:
+        for name in selected:
+            planned = plan.stage(name)
+            _check_inputs(plan, planned, made)
+            stage_run = StageRun(
+                plan=plan,
+                planned=planned,
+                store=store,
+                is_forced=selection.forces(planned),
+                resume_anyway=resume_anyway,
+                course=course_of(name, pending, kinds, last_run(store, recipe.run_name)),
+                stop=stop,
+                say=say,
+            )
+            outcome = stage_run.bring_about(made)
+            made[name] = outcome.artifact
+            outcomes.append(outcome)
+            record_run(plan, outcomes, made, store)
+            if stop.is_requested:
+                raise InterruptedRunError(name, "stopped on request", "run again to go on")
+            later = [stage for stage in unchecked if stage != name]
+            unchecked = _check_rows(plan, later, made, say=say)
+    return outcomes
+
+
+def _plan(recipe: Recipe, store: Store) -> Plan:
+    """Return the plan, with the commit of each hub id looked up."""
+    plan = make(recipe, store)
+    if not plan.unresolved:
+        return plan
+    known = hub_lock.read_lock(recipe.path)
+    hub_lock.resolve(recipe.path, sorted(plan.unresolved), known)
+    return make(recipe, store)
+
+
+def _check(
+    plan: Plan, pending: list[str], made: Mapping[str, Artifact | None], *, say: Say
+) -> list[str]:
+    """Check what can be known to be wrong before anything runs, as `posttrain check` does.
+
+    made: the results that are there, by stage. Returns the stages whose rows cannot be encoded yet.
+    """
+    recipe = plan.recipe
     check_machine(recipe, pending)
     check_room(plan, pending)
     for name in pending:
@@ -122,45 +149,11 @@ def run(
     check_trackers(recipe, pending)
     for _ in check_recipe_data(recipe, pending):
         pass  # a bad row is found before the first stage runs; only `check` counts the good ones
-    for line in check_overlaps(recipe, to_hold_against(recipe, pending)):
+    for line in check_overlaps(recipe, stages_to_compare(recipe, pending)):
         say(line)
     check_questions(recipe, pending)
-    outcomes: list[Outcome] = []
-    done = {planned.name: planned.artifact for planned in plan.stages}
-    check_models(plan, pending, done, fetches=True)
-    unchecked = _check_rows(plan, pending, done, say=say)
-    if pending and any(done.values()):
-        record_run(plan, outcomes, done, store)  # `clean` keeps what this run builds on
-    kinds = {planned.name: planned.kind for planned in plan.stages}
-    with stop_requests() as stop:
-        for name in selected:
-            planned = plan.stage(name)
-            for needed in planned.inputs:
-                if done[needed] is None:
-                    raise PosttrainError(
-                        str(recipe.path),
-                        f"`{name}` is built on `{needed}`, which has not run",
-                        f"leave out --stage/--from, or run --stage {needed} first",
-                    )
-            outcome = _one(
-                plan,
-                planned,
-                done,
-                store,
-                force=selection.forces(planned),
-                resume_anyway=resume_anyway,
-                stop=stop,
-                say=say,
-                course=course_of(name, pending, kinds, last_run(store, recipe.run_name)),
-            )
-            done[name] = outcome.artifact
-            outcomes.append(outcome)
-            record_run(plan, outcomes, done, store)
-            if stop.is_requested:
-                raise InterruptedRunError(name, "stopped on request", "run again to go on")
-            later = [each for each in unchecked if each != name]
-            unchecked = _check_rows(plan, later, done, say=say)
-    return outcomes
+    check_models(plan, pending, made, fetches=True)
+    return _check_rows(plan, pending, made, say=say)
 
 
 def _check_rows(
@@ -168,220 +161,20 @@ def _check_rows(
 ) -> list[str]:
     """Encode rows before their stages run, say which are lost; return what cannot be told yet."""
     unchecked: list[str] = []
-    for found in check_rows(plan, names, made, fetches=True):
-        if isinstance(found, UncheckedRows):
-            unchecked.append(found.name)
-        elif found.is_warning:
-            say(f"{found.name:<14} warning: {account(found.metrics)}")
+    for rows in check_rows(plan, names, made, fetches=True):
+        if isinstance(rows, UncheckedRows):
+            unchecked.append(rows.name)
+        elif rows.is_warning:
+            say(f"{rows.name:<14} warning: {account(rows.metrics)}")
     return unchecked
 
 
-def _one(
-    plan: Plan,
-    planned: PlannedStage,
-    done: Mapping[str, Artifact | None],
-    store: Store,
-    *,
-    force: bool,
-    resume_anyway: bool,
-    stop: StopRequest,
-    say: Say,
-    course: Course | None,
-) -> Outcome:
-    """Bring one stage about, or find it there."""
-    name, kind, key = planned.name, planned.kind, planned.fingerprint
-    if planned.artifact is not None and not force:
-        _sweep(store, kind, key)
-        say(f"{name:<14} cached{f', although {planned.although}' if planned.although else ''}")
-        return Outcome(name, "cached", planned.artifact, 0.0)
-
-    is_told = False
-
-    def on_wait(owner: str) -> None:
-        nonlocal is_told
-        if stop.is_requested:
-            raise InterruptedRunError(name, "stopped while another process is at it")
-        if not is_told:
-            say(f"{name:<14} waiting for {owner or 'another process'}, which is at it")
-        is_told = True
-
-    with store.lock(kind, key, on_wait=on_wait) as lock:
-        artifact = store.find(kind, key)
-        if artifact is not None and not force:
-            say(f"{name:<14} cached (another process has just finished it)")
-            return Outcome(name, "cached", artifact, 0.0)
-        inputs = {needed: found for needed in planned.inputs if (found := done[needed])}
-        for found in inputs.values():
-            verify_closure(found)
-        working = store.working(kind, key)
-        block = _launch_block(plan.recipe, planned)
-        processes = processes_of(plan.recipe, planned.config)
-        execution = execution_of(planned.config, block.launcher, processes.count)
-        start = prepare(working, key, execution, resume_anyway=resume_anyway)
-        for note in start.notes:
-            say(f"{name:<14} {note}")
-        _write_request(
-            plan.recipe, planned, inputs, working, execution, processes.count, start, course
-        )
-        say(f"{name:<14} {_starting(planned, start)}{course.place if course else ''}")
-        started_s = time.monotonic()
-        with _told(working):
-            launch(working, block, processes, stop=stop, lock=lock)
-        seconds = time.monotonic() - started_s
-        artifact = _publish(planned, inputs, working, store, execution, seconds, start)
-    say(f"{name:<14} done in {seconds:.0f} s")
-    for line in artifact.metrics.get("overlaps", ()):
-        say(f"{name:<14} {line}")
-    return Outcome(name, "resumed" if start.checkpoint else "ran", artifact, seconds)
-
-
-@contextmanager
-def _told(working: Working) -> Generator[None]:
-    """Leave word in the working folder of how an attempt ended that does not come to its end."""
-    forget_attempt(working)
-    try:
-        yield
-    except InterruptedRunError as error:
-        end_attempt(working, "stopped", error.message)
-        raise
-    except PosttrainError as error:
-        end_attempt(working, "failed", str(error))
-        raise
-    except Exception as error:
-        end_attempt(working, "failed", f"{type(error).__name__}: {error}")
-        raise
-
-
-def _sweep(store: Store, kind: str, key: str) -> None:
-    """Drop the working folder of a published stage, which a kill right after that left.
-
-    It has no `out/`, unlike that of a forced rerun which was stopped.
-    """
-    working = store.working(kind, key)
-    if working.path.exists() and not working.out.exists():
-        with (
-            suppress(OSError),  # it only takes room; the next run tries again
-            held_if_free(store.lock_path(working.path.name)) as owner,
-        ):
-            if owner is None and not working.out.exists():
-                shutil.rmtree(working.path)
-
-
-def _starting(planned: PlannedStage, start: Start) -> str:
-    if start.checkpoint is not None:
-        return f"resumes from {start.checkpoint.name}"
-    return f"runs ({planned.because})" if planned.because else "runs again (--force)"
-
-
-def _launch_block(recipe: Recipe, planned: PlannedStage) -> LaunchBlock:
-    """Return how to start it: as the stage says, else the recipe; unless it cannot share work."""
-    block = planned.config.launch or recipe.launch
-    if block.launcher == "accelerate" and not stage_of(planned.kind).is_distributed:
-        return LaunchBlock.model_validate({"with": "python"})
-    return block
-
-
-def _write_request(
-    recipe: Recipe,
-    planned: PlannedStage,
-    inputs: Mapping[str, Artifact],
-    working: Working,
-    execution: Mapping[str, Any],
-    processes: int,
-    start: Start,
-    course: Course | None,
-) -> None:
-    """Write stage.json: everything the worker needs to know."""
-    outputs = {
-        name: {
-            "name": name,
-            "kind": found.produces,
-            "path": str(found.path.resolve()),
-            "properties": dict(found.properties),
-            "artifact": found.path.name,
-        }
-        for name, found in inputs.items()
-    }
-    seed = recipe.seed if planned.config.seed is None else planned.config.seed
-    write_json(
-        working.request,
-        {
-            "run": recipe.run_name,
-            "name": planned.name,
-            "kind": planned.kind,
-            "fingerprint": planned.fingerprint,
-            "identity": planned.identity,
-            "config": planned.config.model_dump(mode="json", by_alias=True, exclude_unset=True),
-            "seed": seed,
-            "outputs": outputs,
-            "base": str(recipe.places.base),
-            "elsewhere": str(recipe.places.elsewhere) if recipe.places.elsewhere else None,
-            "roots": {name: str(path) for name, path in recipe.places.roots.items()},
-            "revisions": {
-                key.partition("/")[2]: commit
-                for key, commit in hub_lock.read_lock(recipe.path).items()
-            },
-            "execution": execution,
-            "processes": processes,
-            "decontaminate": decontaminate_of(recipe, planned.name),
-            "measured_by": [as_json(each) for each in evaluations_of(recipe, planned.name)],
-            "resume_from": str(start.checkpoint) if start.checkpoint else None,
-            "is_exact": start.is_exact,
-            "course": None if course is None else course.to_json(),
-        },
-    )
-
-
-def _publish(
-    planned: PlannedStage,
-    inputs: Mapping[str, Artifact],
-    working: Working,
-    store: Store,
-    execution: Mapping[str, Any],
-    seconds: float,
-    start: Start,
-) -> Artifact:
-    result = _read_result(working)
-    folder = store.folder(planned.kind, planned.fingerprint)
-    record = {
-        "name": planned.name,
-        "kind": planned.kind,
-        "produces": stage_of(planned.kind).produces,
-        "fingerprint": planned.fingerprint,
-        "identity": planned.identity,
-        "inputs": {name: found.fingerprint for name, found in inputs.items()},
-        "properties": _with_way(result["properties"], folder),
-        "metrics": result["metrics"],
-        "provenance": {
-            "posttrain": installed_version("posttrain"),
-            "execution": execution,
-            "world_size": result["world_size"],
-            "seconds": round(seconds, 1),
-            "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            "because": planned.because or "--force",
-            "exact": start.is_exact,
-        },
-    }
-    return store.publish(working, record=record)
-
-
-def _read_result(working: Working) -> dict[str, Any]:
-    """Return what the worker wrote last."""
-    try:
-        return read_sealed(working.result)
-    except FileNotFoundError as error:
-        said = "is missing, although the stage's process ended without an error"
-        raise CorruptArtifactError(str(working.result), said, "run again") from error
-    except ValueError as error:
-        raise CorruptArtifactError(str(working.result), str(error), "run again") from error
-
-
-def _with_way(properties: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """Return a stage's properties, the place of a model outside also as a way from its artifact.
-
-    It holds when store and model are moved together; the place itself when the store alone is.
-    """
-    base = properties.get(BASE_FOLDER)
-    if base is None:
-        return dict(properties)
-    return {**properties, BASE_FOLDER: [os.path.relpath(base, folder.resolve()), base]}
+def _check_inputs(plan: Plan, planned: PlannedStage, made: Mapping[str, Artifact | None]) -> None:
+    """Raise PosttrainError where a stage is built on one that has not run."""
+    for needed in planned.inputs:
+        if made[needed] is None:
+            raise PosttrainError(
+                str(plan.recipe.path),
+                f"`{planned.name}` is built on `{needed}`, which has not run",
+                f"leave out --stage/--from, or run --stage {needed} first",
+            )

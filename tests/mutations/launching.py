@@ -23,8 +23,8 @@ LAUNCHING = [
     ),
     Mutation(
         "a recipe for one process is not run by several",
-        "pipeline/run/worker.py",
-        "if started != asked:",
+        "pipeline/run/worker_environment.py",
+        "if started != processes:",
         "if False:",
         (f"{_LAUNCH}::test_what_a_launcher_left_in_the_environment_does_not_change_what_is_run",),
     ),
@@ -56,8 +56,8 @@ LAUNCHING = [
     Mutation(
         "when one process fails all end, with its error",
         "pipeline/run/ranks.py",
-        "by_themselves = [each for each in died if each[0] not in killed]",
-        "by_themselves = [each for each in died if each[0] in killed]",
+        "by_themselves = [(number, by) for number, by in died if number not in killed]",
+        "by_themselves = [(number, by) for number, by in died if number in killed]",
         (f"{_LAUNCH}::test_when_one_process_is_killed_the_others_do_not_wait_for_it",),
     ),
     Mutation(
