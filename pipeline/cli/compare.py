@@ -122,7 +122,8 @@ def _show_folder(folder: Path, *, as_json: bool, is_full: bool) -> None:
 
 def _show(name: str, found: dict[str, Any], *, as_json: bool, is_full: bool) -> None:
     """Print what a comparison says: as JSON, in a screen, or all of it."""
-    from pipeline.report.terminal.comparison import print_glance
+    from pipeline.report.html.read import comparison_of
+    from pipeline.report.terminal.comparison import print_overview
     from pipeline.report.terminal.free_form import print_written
     from pipeline.report.terminal.full_comparison import print_comparison
 
@@ -133,7 +134,7 @@ def _show(name: str, found: dict[str, Any], *, as_json: bool, is_full: bool) -> 
     if is_full:
         print_comparison(found, screen)
     else:
-        print_glance(name, found, screen)
+        print_overview(comparison_of(found, name), screen)
     print_written(found, screen)
     if not is_full:
         for note in found["notes"]:

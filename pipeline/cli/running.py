@@ -53,35 +53,41 @@ def run_and_tell(
     page = store.runs / recipe.name / REPORT
     if writes_report and (is_new or not page.exists()):
         page = write_run_report(recipe, store, None if seeds is None else min(seeds))
-    _say(screen, f"results: {store.runs / recipe.name}")
     if page.exists():
         _say(screen, f"report:  {page}")
+    _say(screen, f"results: {store.runs / recipe.name}")
     if comparisons and seeds is None:
-        first = next(iter(comparisons))
-        _say(screen, f"all of it: posttrain compare {recipe.path}:{first} --full")
+        first, *others = comparisons
+        beside = f"   (or :{', :'.join(others)})" if others else ""
+        _say(screen, f"all of it: posttrain compare {recipe.path}:{first} --full{beside}")
     check_gates(comparisons)
 
 
 def _run_once(
     recipe: Recipe, store: Store, options: Mapping[str, Any], screen: Console
 ) -> tuple[dict[str, dict[str, Any]], bool]:
-    """Run a recipe; return its comparisons by name, and whether anything is new."""
+    """Run a recipe; return its comparisons by name, and whether anything is new.
+
+    Their scores are printed at the end; without any, the table of stages is.
+    """
     from pipeline.files.names import COMPARISON
-    from pipeline.report.terminal.comparison import print_glance
-    from pipeline.report.terminal.run import print_outcomes
+    from pipeline.report.html.read import comparison_of
+    from pipeline.report.terminal.comparison import print_comparisons
+    from pipeline.report.terminal.run import print_losses_of_rows, print_outcomes
     from pipeline.run.runner import run
     from pipeline.store.store import read_json
 
     outcomes = run(recipe, store, **options)
-    print_outcomes(outcomes, screen)
     comparisons = {
         outcome.name: read_json(outcome.artifact, COMPARISON)
         for outcome in outcomes
         if outcome.artifact.produces == "comparison"
     }
-    for name, comparison in comparisons.items():
-        screen.print()
-        print_glance(name, comparison, screen)
+    screen.print()
+    if not comparisons:
+        print_outcomes(outcomes, screen)
+    print_losses_of_rows(outcomes, screen)
+    print_comparisons([comparison_of(raw, name) for name, raw in comparisons.items()], screen)
     return comparisons, any(outcome.status != "cached" for outcome in outcomes)
 
 
@@ -95,8 +101,8 @@ def _run_seeds(
     from pipeline.commands.seeds import run_seeds
     from pipeline.report.terminal.pooled import print_pooled
 
-    pooled = run_seeds(recipe, store, seeds, **options)
-    comparisons = {name: found.to_json() for name, found in pooled.items()}
+    by_name = run_seeds(recipe, store, seeds, **options)
+    comparisons = {name: pooled.to_json() for name, pooled in by_name.items()}
     for name, pooled in comparisons.items():
         print_pooled(name, pooled, screen)
     return comparisons

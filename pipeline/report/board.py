@@ -15,7 +15,7 @@ from pipeline.report.comparison import best_ways
 from pipeline.report.formatting import estimate, metric_label, number
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from eval.statistics.estimate import Estimate
     from pipeline.report.comparison import Comparison, GateVerdict, ScoreRow, Verdict
@@ -149,13 +149,20 @@ def rests_on(verdict: GateVerdict) -> str:
 def unguarded_losses(verdict: GateVerdict, comparison: Comparison) -> tuple[ScoreRow, ...]:
     """Return a model's losses, the biggest first, that no condition of the gate looks at."""
     guarded = {(condition.task, condition.metric) for condition in verdict.conditions}
-    found = [
+    return losses_of(verdict.model, comparison, guarded)
+
+
+def losses_of(
+    model: str, comparison: Comparison, leaves_out: Collection[tuple[str, str]]
+) -> tuple[ScoreRow, ...]:
+    """Return a model's losses, the biggest first, but on no task and metric in `leaves_out`."""
+    rows = [
         row
         for row in best_ways(comparison.told)
-        if (row.model, row.verdict) == (verdict.model, "loss")
-        if (row.task, row.metric) not in guarded and row.delta is not None
+        if (row.model, row.verdict) == (model, "loss")
+        if (row.task, row.metric) not in leaves_out and row.delta is not None
     ]
-    return tuple(sorted(found, key=lambda row: -abs(row.delta.value if row.delta else 0.0)))
+    return tuple(sorted(rows, key=lambda row: -abs(row.delta.value if row.delta else 0.0)))
 
 
 def loss_text(row: ScoreRow, digits: int) -> str:

@@ -7,7 +7,10 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from eval.results import STYLES
+from pipeline.files.names import COMPARISON
 from pipeline.report import rollouts
+from pipeline.report.board import board
+from pipeline.report.html.read import read_comparison
 from pipeline.text.amounts import count
 
 if TYPE_CHECKING:
@@ -99,10 +102,15 @@ def _evaluated(metrics: Mapping[str, Any], _: Path) -> str:
     return f"{read[0][1]:.3f} bits per byte of {read[0][0]}" if read else ""
 
 
-def _compared(metrics: Mapping[str, Any], _: Path) -> str:
-    if "ships" not in metrics:
-        return "see below"
-    return "SHIP" if metrics["ships"] else "DO NOT SHIP"
+def _compared(metrics: Mapping[str, Any], path: Path) -> str:
+    """Return the verdict; without a gate how far the models are from the baseline."""
+    if "ships" in metrics:
+        return "SHIP" if metrics["ships"] else "DO NOT SHIP"
+    if not (path / COMPARISON).is_file():
+        return ""
+    shown = board(read_comparison(path, ""))
+    changes = [f"{mean.model} {mean.delta.value:+.2f}" for mean in shown.means if mean.delta]
+    return f"{', '.join(changes)}, mean of {shown.num_meant} tasks" if changes else ""
 
 
 def _parameters(metrics: Mapping[str, Any], _: Path) -> str:

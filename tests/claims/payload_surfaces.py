@@ -12,6 +12,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
@@ -130,10 +131,11 @@ def _console() -> tuple[Console, io.StringIO]:
 def terminal_tables(folder: Path, told: Told) -> Iterator[str]:
     """Give what `run`, `status` and `compare` print of results: tables, gates, notes."""
     from pipeline.commands.status import StageState
-    from pipeline.report.terminal.comparison import print_glance
+    from pipeline.report.html.read import comparison_of
+    from pipeline.report.terminal.comparison import print_comparisons, print_overview
     from pipeline.report.terminal.full_comparison import print_comparison
     from pipeline.report.terminal.pooled import print_pooled
-    from pipeline.report.terminal.run import print_outcomes, print_states
+    from pipeline.report.terminal.run import print_losses_of_rows, print_outcomes, print_states
     from pipeline.run.record import Outcome
     from pipeline.store.store import Store
 
@@ -141,7 +143,9 @@ def terminal_tables(folder: Path, told: Told) -> Iterator[str]:
     with patch.multiple(report_runs, _ITEMS=3, WAYS=(("zero-shot", 0),)):
         found = report_runs._comparison(told)
     print_comparison(found, screen)
-    print_glance(told("compare"), found, screen)
+    shown = comparison_of(found, told("compare"))
+    print_overview(shown, screen)
+    print_comparisons([shown, replace(shown, gate=None)], screen)
     print_pooled(told("compare"), _pooled(told), screen)
     path = folder / _file_name(told("a folder"))
     print_states([StageState("sft", "sft", told("changed: "), 12, path)], screen)
@@ -151,14 +155,14 @@ def terminal_tables(folder: Path, told: Told) -> Iterator[str]:
     artifact = next(each for each in store.artifacts() if each.kind == "sft")
     metrics = {told("loss"): 1.5, "packing": told("padded, since"), "padding_share": 0.1}
     artifact = replace_metrics(artifact, metrics)
-    print_outcomes([Outcome(told("sft"), "ran", artifact, 1.0)], screen)
+    outcomes = [Outcome(told("sft"), "ran", artifact, 1.0)]
+    print_outcomes(outcomes, screen)
+    print_losses_of_rows(outcomes, screen)
     yield written.getvalue()
 
 
 def replace_metrics(artifact: Any, metrics: dict[str, Any]) -> Any:
     """Return an artifact with other metrics."""
-    from dataclasses import replace
-
     return replace(artifact, metrics=metrics)
 
 
@@ -183,8 +187,6 @@ def _models() -> list[LanguageModel]:
 
 def chat_lines(folder: Path, told: Told) -> Iterator[str]:
     """Give what the chat writes of names, texts and answers: on a terminal and through a pipe."""
-    from dataclasses import replace
-
     from pipeline.chat import terminal
     from pipeline.chat.commands import take
     from pipeline.chat.generation import Answer

@@ -57,9 +57,8 @@ def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], fi
 def test_a_run_with_everything_there_runs_nothing_and_shows_the_comparison(call) -> None:
     said = call("run", "tiny.yaml")
     assert said.code == 0, said.err
-    assert said.out.count("cached") == 10  # a line and a row for each of five stages
+    assert said.out.count("cached") == 5
     assert re.search(r"^task +base +sft$", said.out, re.MULTILINE)
-    assert "preferred to base's, arithmetic" in said.out
     assert "results: runs/tiny" in said.out
     assert "posttrain compare tiny.yaml:compare --full" in said.out
     assert len(said.out.splitlines()) < 24, "it ends in one screen"

@@ -1,98 +1,160 @@
-"""A comparison in a few lines of a terminal: scores by task and model, the mean, the verdict.
+"""A comparison in one table: scores by task and model, their means, the differences that are clear.
 
-Everything else (each way of asking, p-values, flips) is compared.py's subject and the report's.
+`print_scores` is what a run ends with, `print_overview` what `posttrain compare` says without
+`--full`. The lines below the table are verdicts.py's subject; every way of asking, p-values and
+flips are full_comparison.py's and the report's.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from eval.results import VERIFIED
-from pipeline.report.board import board, rests_on, unguarded_losses
+from pipeline.report.board import board
 from pipeline.report.formatting import digits_of, metric_label
-from pipeline.report.html.read import comparison_of
-from pipeline.report.terminal.tables import Column, print_table
+from pipeline.report.terminal.tables import Column, fits_unwrapped, has_room, print_table
+from pipeline.report.terminal.verdicts import print_unseen_losses, print_verdicts
 from pipeline.text.visible import escape
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from rich.console import Console
 
     from eval.statistics.estimate import Estimate
     from pipeline.report.board import Board, ModelMean, TaskRow
-    from pipeline.report.comparison import Comparison, Condition, GateVerdict, ScoreRow
+    from pipeline.report.comparison import Comparison, ScoreRow
 
 _COLOURS = {"gain": "green", "loss": "red"}
-_SHOWN_LOSSES = 3
 _PAIR = 2  # models
 
 
-def print_glance(name: str, raw: Mapping[str, Any], console: Console) -> None:
-    """Print what comparison.json says in one table and the verdict."""
-    comparison = comparison_of(raw, name)
-    found = board(comparison)
-    columns = [Column("task", is_text=True), *(Column(escape(m)) for m in found.models)]
-    title = f"{escape(name)}: each model asked in its best way, against {escape(found.baseline)}"
-    print_table(console, columns, list(_rows(found)), title=title)
-    for line in _footnotes(found):
-        console.print(f"[dim]{line}[/]", highlight=False)
-    print_verdicts(comparison, console)
+def print_comparisons(comparisons: Sequence[Comparison], console: Console) -> None:
+    """Print a run's comparisons: a table of the main one, a line and the verdict of each other.
+
+    The main one is the first with a gate, else the first with the most models and tasks.
+    """
+    if not comparisons:
+        return
+    main = max(comparisons, key=_weight)
+    print_scores(main, console)
+    for comparison in comparisons:
+        if comparison is not main:
+            print_in_a_line(comparison, console)
 
 
-def print_verdicts(comparison: Comparison, console: Console) -> None:
-    """Print which candidates may ship, what that rests on, and the losses that it passes over."""
-    verdicts = comparison.gate.verdicts if comparison.gate else ()
-    for rests, models in _by_conditions(verdicts).items():
-        of = "" if len(models) == len(verdicts) else f" of {', '.join(models)}"
-        console.print(f"SHIP{escape(of)} rests on {_ascii(rests)}", highlight=False)
-    for verdict in verdicts:
-        said = "[green]SHIP[/]" if verdict.ships else "[red]DO NOT SHIP[/]"
-        parts = [f"fails {', '.join(map(_condition, verdict.failed))}"] if verdict.failed else []
-        losses = unguarded_losses(verdict, comparison)
-        if losses:
-            parts.append(f"losses that no condition looks at: {_losses(losses)}")
-        because = f": {'; '.join(parts)}" if parts else ""
-        console.print(f"[bold]{escape(verdict.model)} {said}[/]{because}", highlight=False)
+def _weight(comparison: Comparison) -> tuple[bool, int, int]:
+    tasks = {row.task for row in comparison.told}
+    return comparison.gate is not None, len(comparison.models), len(tasks)
 
 
-def _by_conditions(verdicts: Sequence[GateVerdict]) -> dict[str, list[str]]:
-    """Return the candidates by what is asked of them, which is the same of all as a rule."""
-    found: dict[str, list[str]] = {}
-    for verdict in verdicts:
-        found.setdefault(rests_on(verdict), []).append(verdict.model)
-    return found
+def print_scores(comparison: Comparison, console: Console) -> None:
+    """Print the tasks with their mean, and the verdict: what a run ends with.
+
+    Texts and win rates are left out where there are tasks, but for a model's losses on them.
+    """
+    shown = board(comparison)
+    tasks = shown.tasks or shown.texts
+    _print_board(comparison, shown, tasks, console, has_preferences=not tasks)
+    print_verdicts(comparison, shown.preferences, console)
+    if comparison.gate is None:
+        subjects = {(row.task, row.metric) for row in tasks}
+        print_unseen_losses(comparison, shown.preferences, subjects, console)
 
 
-def _condition(condition: Condition) -> str:
-    end = "" if condition.value is None else f" ({condition.value:+.3f})"
-    return f"[red]{escape(condition.key)}{end}[/]"
+def print_overview(comparison: Comparison, console: Console) -> None:
+    """Print tasks, texts and mean win rates, and the verdict."""
+    shown = board(comparison)
+    tasks = (*shown.tasks, *shown.texts)
+    _print_board(comparison, shown, tasks, console, has_preferences=True)
+    print_verdicts(comparison, shown.preferences, console)
 
 
-def _losses(losses: Sequence[ScoreRow]) -> str:
-    """Return the biggest losses, and how many more there are."""
-    said = [
-        f"{_subject(row.task, row.metric)} [red]{row.delta.value:+.{digits_of(row.metric)}f}[/]"
-        for row in losses[:_SHOWN_LOSSES]
-        if row.delta is not None
-    ]
-    more = len(losses) - len(said)
-    return ", ".join(said) + (f" and {more} more" if more else "")
+def print_in_a_line(comparison: Comparison, console: Console) -> None:
+    """Print the mean of each model, or its score on the only task, of a comparison beside others.
+
+    Its verdicts follow where it has a gate, else the losses, since no table shows them.
+    """
+    shown = board(comparison)
+    against = f"{escape(comparison.stage)} (against {escape(shown.baseline)})"
+    console.print(f"{against}: {_summary(shown)}", highlight=False)
+    if comparison.gate is None:
+        print_unseen_losses(comparison, shown.preferences, set(), console, indent="  ")
+    else:
+        print_verdicts(comparison, shown.preferences, console, indent="  ")
 
 
-def _rows(found: Board) -> Iterator[tuple[str, ...]]:
-    for task in found.tasks:
-        yield (_subject(task.task, task.metric), *_cells(task, found))
-    if found.means:
-        label = f"[bold]mean of {found.num_meant} tasks[/]"
-        yield (label, *(_mean_cell(mean) for mean in found.means))
-    for task in found.texts:
-        yield (_subject(task.task, task.metric), *_cells(task, found))
-    if found.preferences:
-        num = len(found.preferred)
-        where = found.preferred[0].task if num == 1 else f"mean of {num} tasks"
-        label = f"preferred to {found.baseline}'s, {where}"
-        yield (escape(label), *(_preference(found.preferences.get(m)) for m in found.models))
+def _summary(shown: Board) -> str:
+    """Return `mean of 3 tasks dpo 0.61 +0.05, ppo 0.69 +0.13` and the like."""
+    if shown.means:
+        scores = [f"{escape(mean.model)} {_mean_score(mean)}" for mean in shown.means if mean.delta]
+        return f"mean of {shown.num_meant} tasks {', '.join(scores)}"
+    subjects = (*shown.tasks, *shown.texts)
+    if not subjects and shown.preferences:
+        rates = [f"{escape(model)} {_win_rate(rate)}" for model, rate in shown.preferences.items()]
+        return f"preferred to {escape(shown.baseline)}'s {', '.join(rates)}"
+    parts: list[str] = []
+    for task in subjects[:1]:
+        scores = [
+            f"{escape(model)} {_score(row, is_pair=False)}"
+            for model, row in task.rows.items()
+            if row.score is not None and model != shown.baseline
+        ]
+        parts.append(f"{_subject(task.task, task.metric)} {', '.join(scores)}")
+    more = len(subjects) - len(parts)
+    return "; ".join(parts) + (f"; {more} more" if more else "") if parts else "nothing scored"
+
+
+def _print_board(
+    comparison: Comparison,
+    shown: Board,
+    tasks: Sequence[TaskRow],
+    console: Console,
+    *,
+    has_preferences: bool,
+) -> None:
+    """Print the table under its title, and what the marks in it mean."""
+    asked = f"each model asked in its best way, against {escape(shown.baseline)}"
+    if comparison.seeds:
+        asked = f"means over the seeds {', '.join(map(str, comparison.seeds))}; {asked}"
+    columns = [Column("task", is_text=True), *(Column(escape(m)) for m in shown.models)]
+    rows = list(_rows(shown, tasks, has_intervals=True, has_preferences=has_preferences))
+    narrow = list(_rows(shown, tasks, has_intervals=False, has_preferences=has_preferences))
+    is_narrow = not fits_unwrapped(console, columns, rows) and (
+        fits_unwrapped(console, columns, narrow) or not has_room(console, columns, rows)
+    )
+    title = f"{escape(comparison.stage)}: {asked}"
+    print_table(console, columns, narrow if is_narrow else rows, title=title)
+    if is_narrow:
+        _print_intervals(shown, console, has_preferences=has_preferences)
+    if notes := list(_footnotes(tasks, num_models=len(shown.models))):
+        console.print(f"[dim]{'; '.join(notes)}[/]", highlight=False)
+
+
+def _rows(
+    shown: Board, tasks: Sequence[TaskRow], *, has_intervals: bool, has_preferences: bool
+) -> Iterator[tuple[str, ...]]:
+    """Yield the cells: tasks, their mean, texts, win rates; has_intervals: below mean and rates."""
+    for task in (task for task in tasks if task not in shown.texts):
+        yield (_subject(task.task, task.metric), *_cells(task, shown))
+    if shown.means:
+        label = f"[bold]mean of {shown.num_meant} tasks[/]"
+        yield (label, *(_mean_cell(mean, has_interval=has_intervals) for mean in shown.means))
+    for task in (task for task in tasks if task in shown.texts):
+        yield (_subject(task.task, task.metric), *_cells(task, shown))
+    if shown.preferences and has_preferences:
+        rates = [shown.preferences.get(model) for model in shown.models]
+        cells = [
+            "" if rate is None else _below(_win_rate(rate), rate, "", has_interval=has_intervals)
+            for rate in rates
+        ]
+        yield (_preference_label(shown), *cells)
+
+
+def _preference_label(shown: Board) -> str:
+    num = len(shown.preferred)
+    where = shown.preferred[0].task if num == 1 else f"mean of {num} tasks"
+    return escape(f"preferred to {shown.baseline}'s, {where}")
 
 
 def _subject(task: str, metric: str) -> str:
@@ -100,19 +162,21 @@ def _subject(task: str, metric: str) -> str:
     return escape(task if metric == VERIFIED else f"{task} ({metric_label(metric)})")
 
 
-def _cells(task: TaskRow, found: Board) -> Iterator[str]:
+def _cells(task: TaskRow, shown: Board) -> Iterator[str]:
     """Yield a score for each model, and the difference where its interval is clear of zero.
 
-    Of two models there is room for every difference with its interval.
+    Between two models there is room for every difference with its interval.
     """
-    is_pair = len(found.models) == _PAIR
-    for model in found.models:
+    for model in shown.models:
         row = task.rows.get(model)
-        if row is None or row.score is None:
-            yield "-"
-            continue
-        digits = digits_of(row.metric)
-        yield f"{row.score.value:.{digits}f}{_change(row, digits, is_pair=is_pair)}"
+        is_pair = len(shown.models) == _PAIR
+        yield "-" if row is None or row.score is None else _score(row, is_pair=is_pair)
+
+
+def _score(row: ScoreRow, *, is_pair: bool) -> str:
+    assert row.score is not None
+    digits = digits_of(row.metric)
+    return f"{row.score.value:.{digits}f}{_change(row, digits, is_pair=is_pair)}"
 
 
 def _change(row: ScoreRow, digits: int, *, is_pair: bool) -> str:
@@ -120,46 +184,59 @@ def _change(row: ScoreRow, digits: int, *, is_pair: bool) -> str:
         return ""
     mark = "" if row.is_firm or not row.verdict else "*"
     colour = _COLOURS.get(row.verdict, "default")
-    said = f" [{colour}]{row.delta.value:+.{digits}f}{mark}[/]"
-    return f"{said} {_interval(row.delta, '+', digits)}" if is_pair else said
+    change = f" [{colour}]{row.delta.value:+.{digits}f}{mark}[/]"
+    return f"{change} {_interval(row.delta, '+', digits)}" if is_pair else change
 
 
-def _mean_cell(mean: ModelMean) -> str:
-    said = f"[bold]{mean.score.value:.2f}[/]"
+def _mean_cell(mean: ModelMean, *, has_interval: bool) -> str:
+    bounded, sign = (mean.score, "") if mean.delta is None else (mean.delta, "+")
+    return _below(f"[bold]{_mean_score(mean)}[/]", bounded, sign, has_interval=has_interval)
+
+
+def _mean_score(mean: ModelMean) -> str:
     if mean.delta is None:
-        return f"{said}\n[dim]{_interval(mean.score, '')}[/]"
+        return f"{mean.score.value:.2f}"
     colour = _COLOURS.get(mean.verdict, "default")
-    said += f" [bold {colour}]{_signed(mean.delta.value)}[/]"
-    return f"{said}\n[dim]{_interval(mean.delta, '+')}[/]"
+    return f"{mean.score.value:.2f} [{colour}]{_signed(mean.delta.value)}[/]"
+
+
+def _win_rate(rate: Estimate) -> str:
+    side = rate.side_of(0.5)
+    colour = "green" if side > 0 else "red" if side else "default"
+    return f"[{colour}]{rate.value:.2f}[/]"
+
+
+def _below(cell: str, estimate: Estimate, sign: str, *, has_interval: bool) -> str:
+    """Return a cell with the interval in a second line, where there is one and room for it."""
+    return f"{cell}\n[dim]{_interval(estimate, sign)}[/]" if has_interval else cell
 
 
 def _signed(value: float) -> str:
     """Return a difference with its sign, which is a plus where it rounds to nothing."""
-    said = f"{value:+.2f}"
-    return "+0.00" if float(said) == 0 else said
+    text = f"{value:+.2f}"
+    return "+0.00" if float(text) == 0 else text
 
 
-def _preference(found: Estimate | None) -> str:
-    if found is None:
+def _interval(estimate: Estimate, sign: str, digits: int = 2) -> str:
+    if estimate.low is None or estimate.high is None:
         return ""
-    side = found.side_of(0.5)
-    colour = "green" if side > 0 else "red" if side else "default"
-    return f"[{colour}]{found.value:.2f}[/]\n[dim]{_interval(found, '')}[/]"
+    return f"\\[{estimate.low:{sign}.{digits}f}, {estimate.high:{sign}.{digits}f}]"
 
 
-def _interval(found: Estimate, sign: str, digits: int = 2) -> str:
-    if found.low is None or found.high is None:
-        return ""
-    return f"\\[{found.low:{sign}.{digits}f}, {found.high:{sign}.{digits}f}]"
+def _print_intervals(shown: Board, console: Console, *, has_preferences: bool) -> None:
+    """Print below a table without room for them the intervals that would stand in it."""
+    deltas = {mean.model: mean.delta for mean in shown.means if mean.delta is not None}
+    intervals = [f"{escape(m)} {_interval(delta, '+')}" for m, delta in deltas.items()]
+    if intervals:
+        console.print(f"[dim]mean differences: {', '.join(intervals)}[/]", highlight=False)
+    rates = [f"{escape(m)} {_interval(rate, '')}" for m, rate in shown.preferences.items()]
+    if rates and has_preferences:
+        console.print(f"[dim]preferred: {', '.join(rates)}[/]", highlight=False)
 
 
-def _footnotes(found: Board) -> Iterator[str]:
-    rows = [row for task in (*found.tasks, *found.texts) for row in task.rows.values()]
-    if any(row.verdict for row in rows) and len(found.models) != _PAIR:
-        yield "+ and -: differences whose 95% interval is clear of 0"
+def _footnotes(tasks: Sequence[TaskRow], *, num_models: int) -> Iterator[str]:
+    rows = [row for task in tasks for row in task.rows.values()]
+    if any(row.verdict for row in rows) and num_models != _PAIR:
+        yield "+, -: 95% interval clear of 0"
     if any(row.verdict and not row.is_firm for row in rows):
-        yield "*: not any more when p is adjusted for all differences that were tested (Holm)"
-
-
-def _ascii(text: str) -> str:
-    return escape(text.replace("\N{MINUS SIGN}", "-"))
+        yield "*: not after correction for all tests (Holm)"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pipeline.data.encoding.lengths import account, is_worth_a_warning
+from pipeline.data.encoding.lengths import SPELLED, account, is_worth_a_warning
 from pipeline.plan.plan import Plan, training_summary
 from pipeline.recipe.remarks import remarks
 from pipeline.report import rollouts
@@ -31,6 +31,7 @@ _STATUS_STYLE = {
     "run": "yellow",
     "resume": "cyan",
 }
+_LOSSES = ("dropped_too_long", "dropped_equal", "dropped_unusable", "cut")
 
 
 def print_plan(plan: Plan, console: Console) -> None:
@@ -96,7 +97,7 @@ def _size_of_training(estimate: Estimate) -> str:
 
 
 def print_outcomes(outcomes: Sequence[Outcome], console: Console) -> None:
-    """Print the summary at the end of a run."""
+    """Print a table of the stages with what came of each."""
     from pipeline.run.progress import clock  # its bars take long to import
 
     columns = (
@@ -117,12 +118,24 @@ def print_outcomes(outcomes: Sequence[Outcome], console: Console) -> None:
         for outcome in outcomes
     ]
     print_table(console, columns, rows)
+
+
+def print_losses_of_rows(outcomes: Sequence[Outcome], console: Console) -> None:
+    """Print, a line each, which of the stages that ran lost rows, and which met test items."""
     for outcome in outcomes:
-        if outcome.status != "cached":
-            print_account(outcome.name, outcome.artifact.metrics, console)
-            for line in counted(outcome.artifact.metrics):
-                console.print(f"[yellow]{escape(f'{outcome.name}: {line}')}[/]", highlight=False)
-            _print_packing(outcome.name, outcome.artifact.metrics, console)
+        if outcome.status == "cached":
+            continue
+        metrics = outcome.artifact.metrics
+        if _has_lost_rows(metrics):
+            print_account(outcome.name, metrics, console)
+        for line in counted(metrics):
+            console.print(f"[yellow]{escape(f'{outcome.name}: {line}')}[/]", highlight=False)
+
+
+def _has_lost_rows(metrics: Mapping[str, Any]) -> bool:
+    """Whether any row, trained on or held out, was dropped or cut, or is not what it seems."""
+    keys = (f"{noun}_{key}" for noun in ("rows", "prompts", "held_out") for key in _LOSSES)
+    return any(metrics.get(key) for key in (*keys, SPELLED, "not_used"))
 
 
 def _status(status: str) -> str:
@@ -136,14 +149,6 @@ def print_account(name: str, metrics: Mapping[str, Any], console: Console) -> No
         console.print(f"[yellow]{escape(name)}: warning: {said}[/]", highlight=False)
     elif said:
         console.print(f"[dim]{escape(name)}: {said}[/]", highlight=False)
-
-
-def _print_packing(name: str, metrics: Mapping[str, Any], console: Console) -> None:
-    """Say that rows of a training stage were padded since its model cannot take them packed."""
-    said = str(metrics.get("packing", ""))
-    if said.startswith("padded, since"):
-        share = f"; at most {metrics['padding_share']:.0%} of it is padding"
-        console.print(f"[dim]{escape(name)}: rows {escape(said)}{share}[/]", highlight=False)
 
 
 def print_states(states: Sequence[StageState], console: Console) -> None:

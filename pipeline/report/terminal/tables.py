@@ -48,17 +48,10 @@ def print_table(
 
     A row that is one text goes over the whole width, as a heading of the rows below it.
     """
-    texts = [
-        Text.from_markup(row) if isinstance(row, str) else [Text.from_markup(cell) for cell in row]
-        for row in rows
-    ]
-    cells = [row for row in texts if isinstance(row, list)]
+    texts = _parse(rows)
     width = max(console.width, _LEAST_LINE)
-    natural = [
-        max([_least_name(column), *(len_of(row[place]) for row in cells)])
-        for place, column in enumerate(columns)
-    ]
-    shown = _shown(columns, natural, width)
+    natural = _natural_widths(columns, texts)
+    shown = _choose(columns, natural, width)
     if title:
         _print(console, _wrapped(console, Text.from_markup(f"[italic]{title}[/]"), width))
     if shown is None:
@@ -66,15 +59,46 @@ def print_table(
         return ()
     widths = _widths([columns[place] for place in shown], [natural[p] for p in shown], width)
     head = [Text(columns[place].name, style="bold") for place in shown]
-    kept = [columns[place] for place in shown]
-    headings = [Column(column.name, is_text=True, is_right=column.is_right) for column in kept]
+    chosen = [columns[place] for place in shown]
+    headings = [Column(column.name, is_text=True, is_right=column.is_right) for column in chosen]
     _print(console, _lines(console, headings, widths, head))
     for row in texts:
         if isinstance(row, Text):
             _print(console, _wrapped(console, row, width))
         else:
-            _print(console, _lines(console, kept, widths, [row[place] for place in shown]))
+            _print(console, _lines(console, chosen, widths, [row[place] for place in shown]))
     return tuple(column.name for place, column in enumerate(columns) if place not in shown)
+
+
+def fits_unwrapped(
+    console: Console, columns: Sequence[Column], rows: Iterable[Sequence[str]]
+) -> bool:
+    """Whether the columns of rank 0 have room with no text wrapped."""
+    natural = _natural_widths(columns, _parse(rows))
+    widths = [natural[place] for place, column in enumerate(columns) if not column.rank]
+    return sum(widths) + _GAP * (len(widths) - 1) <= max(console.width, _LEAST_LINE)
+
+
+def has_room(console: Console, columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> bool:
+    """Whether the columns of rank 0 have room beside each other, texts wrapped."""
+    natural = _natural_widths(columns, _parse(rows))
+    return _choose(columns, natural, max(console.width, _LEAST_LINE)) is not None
+
+
+def _parse(rows: Iterable[Sequence[str] | str]) -> list[Text | list[Text]]:
+    return [
+        Text.from_markup(row) if isinstance(row, str) else [Text.from_markup(cell) for cell in row]
+        for row in rows
+    ]
+
+
+def _natural_widths(columns: Sequence[Column], rows: Iterable[Text | list[Text]]) -> list[int]:
+    """Return the width of each column with nothing wrapped in it, by the order of `columns`."""
+    cells = [row for row in rows if isinstance(row, list)]
+    return [
+        max([_least_name(column), *(len_of(row[place]) for row in cells)])
+        for place, column in enumerate(columns)
+    ]
 
 
 def _least_name(column: Column) -> int:
@@ -88,7 +112,7 @@ def len_of(text: Text) -> int:
     return max((line.cell_len for line in text.split("\n")), default=0)
 
 
-def _shown(columns: Sequence[Column], natural: Sequence[int], width: int) -> list[int] | None:
+def _choose(columns: Sequence[Column], natural: Sequence[int], width: int) -> list[int] | None:
     """Return which columns there is room for; None where not even those of rank 0 fit."""
     shown = list(range(len(columns)))
 

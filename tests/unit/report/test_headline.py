@@ -7,6 +7,7 @@ import pytest
 
 from pipeline.report.headline import headline
 from pipeline.store.store import Artifact
+from tests.report_runs import _comparison, plain
 
 
 def told(kind, metrics, path=Path("nowhere")):
@@ -47,7 +48,6 @@ ASKED = {
         ("evaluate", {"facts verified_accuracy zero-shot": 0.5}, "facts 0.50"),
         ("evaluate", {"a.txt bits_per_byte window 128": 1.25}, "1.250 bits per byte of a.txt"),
         ("compare", {"ships": False}, "DO NOT SHIP"),
-        ("compare", {"ppo facts": 0.1}, "see below"),
         ("made elsewhere", {"exact": True, "hits": 3}, "hits 3"),
         ("made elsewhere", {}, ""),
     ],
@@ -60,3 +60,10 @@ def test_ppo_is_told_by_its_score_and_what_it_costs(tmp_path):
     lines = ({"objective/scores": score, "objective/kl": 3.2} for score in (0.31, 0.74))
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert told("ppo", {}, tmp_path) == "score 0.31 -> 0.74, KL 3.2 nats"
+
+
+def test_a_comparison_without_a_gate_is_told_by_its_mean_differences(tmp_path):
+    (tmp_path / "comparison.json").write_text(json.dumps(_comparison(plain) | {"gate": None}))
+    assert (
+        told("compare", {"ppo facts": 0.1}, tmp_path) == "tuned +0.09, ppo +0.08, mean of 2 tasks"
+    )

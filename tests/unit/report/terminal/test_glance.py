@@ -12,13 +12,14 @@ from eval.statistics.estimate import Estimate
 from eval.statistics.task_mean import mean_over_tasks
 from pipeline.report.board import board, rests_on, unguarded_losses
 from pipeline.report.html.read import comparison_of
-from pipeline.report.terminal.comparison import print_glance
+from pipeline.report.terminal.comparison import print_comparisons, print_overview
 from tests.report_runs import _comparison, plain
 
 
 def said_of(raw, width=100):
     written = StringIO()
-    print_glance("compare", raw, Console(file=written, width=width, color_system=None))
+    screen = Console(file=written, width=width, color_system=None)
+    print_overview(comparison_of(raw, "compare"), screen)
     return re.sub(r" +", " ", written.getvalue())
 
 
@@ -52,15 +53,43 @@ def test_each_task_has_one_row_and_the_mean_stands_below_with_its_interval():
     assert mean == "mean of 2 tasks 0.65 0.74 +0.09 0.73 +0.08"
 
 
-def test_a_screen_is_enough_for_four_models_and_eight_tasks():
-    raw = _comparison(plain)
+def four_candidates_on_eight_tasks(raw):
     first = [row for row in raw["rows"] if row["task"] == "recall" and row["metric"][0] == "v"]
-    rows = [row | {"task": f"task{number}"} for number in range(8) for row in first]
-    rows += [row | {"model": "fourth"} for row in rows if row["model"] == "ppo"]
-    raw |= {"rows": rows, "models": [*raw["models"], "fourth"], "gate": None}
-    lines = said_of(raw, width=100).splitlines()
-    assert len(lines) < 24
-    assert sum(line.startswith("task") for line in lines) == 9
+    first += [row | {"model": name} for row in first[-1:] for name in ("dpo", "fourth")]
+    rows = [row | {"task": f"a task ({number})"} for number in range(8) for row in first]
+    return raw | {"rows": rows, "models": [*raw["models"], "dpo", "fourth"], "gate": None}
+
+
+def ended(raws, width):
+    written = StringIO()
+    screen = Console(file=written, width=width, color_system=None)
+    print_comparisons([comparison_of(raw, name) for name, raw in raws.items()], screen)
+    return written.getvalue()
+
+
+@pytest.mark.parametrize("width", [80, 100, 120])
+def test_a_screen_is_enough_for_five_models_and_eight_tasks(width):
+    lines = ended({"compare": four_candidates_on_eight_tasks(_comparison(plain))}, width)
+    assert len(lines.splitlines()) < 20
+    assert max(map(len, lines.splitlines())) <= width
+    assert len(re.findall(r"^a task \(\d\)  .*0\.97  .*0\.70 -0\.27", lines, re.MULTILINE)) == 8
+    assert len(re.findall(r"\[-0\.\d\d, -0\.\d\d\]", lines)) == 4  # of the means
+
+
+def test_an_end_shows_one_table_and_a_line_of_each_other_comparison():
+    raw = _comparison(plain)
+    lines = ended({"first": raw | {"gate": None}, "gated": raw}, 100).splitlines()
+    assert lines[0].startswith("gated: each model")
+    (at,) = (number for number, line in enumerate(lines) if line.startswith("first"))
+    line = "first (against base): mean of 2 tasks tuned 0.74 +0.09, ppo 0.73 +0.08"
+    assert lines[at] == line
+    assert any(line.startswith("  ppo loses: recall") for line in lines[at:])
+
+
+def test_a_loss_that_no_table_shows_is_told_without_a_gate_too():
+    said = ended({"compare": _comparison(plain) | {"gate": None}}, 100)
+    assert not re.search(r"^stories.txt", said, re.MULTILINE)
+    assert "ppo also loses: stories.txt (bits per byte) +0.150" in said
 
 
 def test_ship_says_which_conditions_it_rests_on_and_which_losses_it_passes_over():
@@ -74,9 +103,9 @@ def test_ship_says_which_conditions_it_rests_on_and_which_losses_it_passes_over(
     assert rests_on(verdict) == "recall: difference at least \N{MINUS SIGN}0.1"
     assert [row.task for row in unguarded_losses(verdict, comparison)] == ["stories.txt"]
     said = re.sub(r"\s+", " ", said_of(raw))
-    passed_over = "losses that no condition looks at: stories.txt (bits per byte)"
+    passed_over = "unguarded losses: stories.txt (bits per byte)"
     assert (
-        f"SHIP rests on recall: difference at least -0.1 tuned SHIP: {passed_over} +0.120" in said
+        f"SHIP rests on recall: difference at least -0.1 tuned SHIP; {passed_over} +0.120" in said
     )
     assert f"ppo DO NOT SHIP: fails recall (-0.320); {passed_over} +0.150" in said
 
@@ -96,7 +125,7 @@ def test_a_difference_that_does_not_stand_with_p_adjusted_is_shown_and_marked():
     said = said_of(raw)
     (line,) = (line for line in said.splitlines() if line.startswith("recall 0.97"))
     assert line.endswith("0.70 -0.27*")
-    assert "*: not any more when p is adjusted" in said
+    assert "*: not after correction for all tests" in said
 
 
 def test_a_task_is_told_by_its_verified_accuracy():

@@ -6,7 +6,8 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from pipeline.report.terminal.comparison import print_glance
+from pipeline.report.html.read import comparison_of
+from pipeline.report.terminal.comparison import print_overview
 from pipeline.report.terminal.full_comparison import print_comparison
 from pipeline.report.terminal.pooled import print_pooled
 from pipeline.report.terminal.tables import Column, print_table
@@ -54,7 +55,7 @@ def test_a_comparison_has_every_score_and_interval_whole(width):
 @pytest.mark.parametrize("width", WIDTHS)
 def test_the_screen_at_a_runs_end_has_every_score_of_the_best_ways(width):
     screen, written = console(width)
-    print_glance("compare", _comparison(plain), screen)
+    print_overview(comparison_of(_comparison(plain), "compare"), screen)
     said = words(written.getvalue())
     for figure in ("0.76", "+0.43", "0.70", "-0.27", "1.360", "+0.150"):
         assert figure in FIGURE.findall(said)
