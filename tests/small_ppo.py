@@ -28,6 +28,7 @@ from transformers import (
 )
 
 from pipeline.rl.config import PPOConfig
+from pipeline.rl.rollout import Rollout
 from pipeline.rl.trainer import PPOTrainer
 
 STEPS = 36  # six rollouts of three epochs of two mini-batches
@@ -118,10 +119,10 @@ def trained(run: Run) -> dict[str, Any]:
     """Train, and return everything that another run could differ in, clocks left out."""
     samples: dict[int, Any] = {}
 
-    def keep(rows: Any, combined: Any, metrics: Any) -> dict[str, float]:
-        number = trainer.state.global_step // ROLLOUT
-        samples[number] = [(row.number, row.prompt, row.completion_ids) for row in rows]
-        return {"scores/highest": float(combined.scores.nan_to_num(-math.inf).max())}
+    def keep(rollout: Rollout) -> dict[str, float]:
+        rows = [(row.number, row.prompt, row.completion_ids) for row in rollout.rows]
+        samples[rollout.number] = rows
+        return {"scores/highest": float(rollout.scores.nan_to_num(-math.inf).max())}
 
     trainer = trainer_of(run, keep)
     trainer.train(resume_from_checkpoint=run.goes_on_from)
@@ -131,7 +132,7 @@ def trained(run: Run) -> dict[str, Any]:
     return {
         "weights": {name: each.clone() for name, each in trainer.model.state_dict().items()},
         "moments": {number: dict(state) for number, state in moments.items()},
-        "kl": trainer.kl.state_dict(),
+        "kl": trainer.rl.kl.state_dict(),
         "rewards": trainer.rewards.state_dict(),
         "lines": [{k: v for k, v in line.items() if not k.startswith("time/")} for line in lines],
         "samples": samples,

@@ -1,6 +1,6 @@
 """Rows that a model continues token by token: padding, positions, key-value cache, the draw.
 
-What eval/asking/sampler.py and pipeline/rl/rollout.py share. Not a sampler: which token comes next
+What eval/asking/sampler.py and pipeline/rl/sampler.py share. Not a sampler: which token comes next
 and when a row has ended is the caller's to say.
 """
 

@@ -44,13 +44,12 @@ _FEW = 0.01  # share of responses without a reward that is not worth a warning
 
 @dataclass(frozen=True)
 class Combined:
-    """A rollout's scores, after everything and before the end's rule: (B,) fp64 on the CPU each.
+    """A rollout's scores, after everything: (B,) fp64 on the CPU.
 
-    NaN where no term scored the response: it is trained on with no weight at all.
+    NaN where no term scored the response: it is not trained on.
     """
 
     scores: Tensor
-    before_penalty: Tensor
     metrics: dict[str, float]
 
 
@@ -87,6 +86,11 @@ class RewardComposition:
         self.eos_penalty_mode = eos_penalty_mode
         self._moments = RunningMoments()
         self._warned: set[str] = set()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The terms' names, in the order of `raw`'s columns."""
+        return tuple(term.name for term in self.terms)
 
     @property
     def moments(self) -> tuple[float, float]:
@@ -223,7 +227,7 @@ class RewardComposition:
         }
         if self.normalise != "none":  # the normalised mean hardly moves
             metrics["objective/scores_raw"] = float(total.nanmean())
-        return Combined(after, before, metrics)
+        return Combined(after, metrics)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run needs, as JSON."""

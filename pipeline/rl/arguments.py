@@ -9,6 +9,7 @@ import copy
 import logging
 from typing import TYPE_CHECKING
 
+from accelerate.utils import DistributedType
 from transformers.trainer_utils import IntervalStrategy
 
 from pipeline.rl.log_lines import Cadence
@@ -40,7 +41,7 @@ def own_arguments(args: PPOConfig) -> tuple[PPOConfig, Cadence]:
     return own, cadence
 
 
-def settle_steps(args: PPOConfig, *, num_prompts: int, rollout_size: int) -> None:
+def settle_steps(args: PPOConfig, *, num_prompts: int) -> None:
     """Say in `max_steps` how many optimizer steps are made, whole rollouts unless it was given.
 
     Raises ValueError where there is nothing to train on.
@@ -56,8 +57,18 @@ def settle_steps(args: PPOConfig, *, num_prompts: int, rollout_size: int) -> Non
         raise ValueError(
             f"`num_train_epochs` {args.num_train_epochs} of {num_prompts} prompts is no response"
         )
+    rollout_size = args.rollout_size
     rollouts = -(-episodes // rollout_size)
     if args.total_episodes is not None and episodes % rollout_size:
         message = "`total_episodes` %d becomes %d: rollouts of %d responses"
         _LOG.warning(message, episodes, rollouts * rollout_size, rollout_size)
     args.max_steps = rollouts * args.steps_per_rollout
+
+
+def check_distributed(kind: DistributedType) -> None:
+    """Raise ValueError for launchers that split a model over devices."""
+    if kind in (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM):
+        raise ValueError(
+            "PPO runs on one device, or with a process for each (DDP): not with FSDP or "
+            "DeepSpeed; train an adapter where a model is too large"
+        )

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import dataclass
 from itertools import compress
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
@@ -18,9 +19,8 @@ import torch
 
 from eval.statistics.intervals import mean_interval
 from pipeline.files.names import BEST_OF_N
-from pipeline.rewards.responses import Responses
 from pipeline.rl.actor_critic import evaluating
-from pipeline.rl.experience import kl_per_sequence
+from pipeline.rl.rollout import kl_per_sequence
 from pipeline.rl.watch import gold_scores
 
 if TYPE_CHECKING:
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from eval.task import Task
-    from pipeline.rl.collector import Prompt
-    from pipeline.rl.trainer import PPOTrainer
+    from pipeline.rl.collector import Collector
+    from pipeline.rl.prompts import Prompt
 
 _KEYS = 2**40  # rows of no rollout
 
 
-def measured(
-    trainer: PPOTrainer,
+def compare_with_best_of_n(
+    collector: Collector,
     prompts: Sequence[Prompt],
     tasks: Mapping[str, Task],
     out: Path,
@@ -49,33 +49,33 @@ def measured(
     """
     total = len(prompts) * (most + 1)
     repeated = [prompt for prompt in prompts for _ in range(most)]
-    with trainer.model.reference() as reference:
-        theirs = _scored(trainer, reference, repeated, tasks, lambda n: on_progress(n, total))
-    rows, _ = trainer.collector.collect(
+    with collector.actor.reference() as reference:
+        theirs = _sample(collector, reference, repeated, tasks, lambda n: on_progress(n, total))
+    rows, _ = collector.collect(
         list(prompts),
         list(range(len(prompts))),
         first=2 * _KEYS,
         prompt_numbers=list(range(len(prompts))),
     )
     on_progress(total, total)
-    own = _judged(trainer, prompts, tasks, [(r.completion_ids, r.has_eos) for r in rows])
-    unscored = sum(math.isnan(score) for score in (*theirs[0], *own[0]))
-    if all(map(math.isnan, theirs[0])) or all(map(math.isnan, own[0])):
+    own = _judge(collector, prompts, tasks, [(row.completion_ids, row.has_eos) for row in rows])
+    unscored = sum(math.isnan(score) for score in (*theirs.scores, *own.scores))
+    if all(map(math.isnan, theirs.scores)) or all(map(math.isnan, own.scores)):
         return {"held_out_unscored": unscored}  # nothing to compare: no reward says a number
-    found = {
+    policy = {"kl": fmean(kl_per_sequence(rows)), **_summary(own)}
+    record = {
         "prompts": len(prompts),
         "unscored": unscored,
         "rows": [_row(theirs, n, most) for n in _counts(most)],
-        "policy": {"kl": fmean(kl_per_sequence(rows)), **_summary(*own)},
+        "policy": policy,
     }
-    (out / BEST_OF_N).write_text(json.dumps(found, indent=1), encoding="utf-8")
-    policy = found["policy"]
-    kept = {"kl": policy["kl"], "held_out_score": policy["score"]}
-    kept |= {"held_out_unscored": unscored} if unscored else {}
+    (out / BEST_OF_N).write_text(json.dumps(record, indent=1), encoding="utf-8")
+    figures = {"kl": policy["kl"], "held_out_score": policy["score"]}
+    figures |= {"held_out_unscored": unscored} if unscored else {}
     interval = mean_interval(kl_per_sequence(rows))
     if interval is not None:
-        kept |= {"kl_low": interval.low, "kl_high": interval.high}
-    return kept | ({"held_out_gold": policy["gold"]} if policy["gold"] is not None else {})
+        figures |= {"kl_low": interval.low, "kl_high": interval.high}
+    return figures | ({"held_out_gold": policy["gold"]} if policy["gold"] is not None else {})
 
 
 def expected_best(scores: Sequence[float], values: Sequence[float], n: int) -> float:
@@ -97,78 +97,83 @@ def expected_best(scores: Sequence[float], values: Sequence[float], n: int) -> f
 
 
 def _counts(most: int) -> list[int]:
-    found = [1]
-    while found[-1] * 2 <= most:
-        found.append(found[-1] * 2)
-    return found
+    """Return 1, 2, 4, ... up to `most`."""
+    counts = [1]
+    while counts[-1] * 2 <= most:
+        counts.append(counts[-1] * 2)
+    return counts
 
 
-Judged = tuple[list[float], list[float | None], list[list[float]], list[str]]
+@dataclass(frozen=True)
+class _Judged:
+    """What was thought of N responses: the weighted sum of the rewards, gold scores, each term's.
+
+    terms: (N, K), of the K `names`. NaN and None where there is no score.
+    """
+
+    scores: list[float]
+    gold: list[float | None]
+    terms: list[list[float]]
+    names: tuple[str, ...]
 
 
-def _scored(
-    trainer: PPOTrainer,
+def _sample(
+    collector: Collector,
     module: Any,
     prompts: Sequence[Prompt],
     tasks: Mapping[str, Task],
     on_progress: Callable[[int], None],
-) -> Judged:
-    collector = trainer.collector
+) -> _Judged:
     with torch.no_grad(), evaluating(module), collector.autocast():
         completions = collector.sampler(
             module,
             [prompt.ids for prompt in prompts],
             keys=[_KEYS + number for number in range(len(prompts))],
-            seed=trainer.args.seed,
+            seed=collector.args.seed,
             on_progress=on_progress,
         )
-    written = [(each.token_ids, each.has_eos) for each in completions]
-    return _judged(trainer, prompts, tasks, written)
+    return _judge(collector, prompts, tasks, [(c.token_ids, c.has_eos) for c in completions])
 
 
-def _judged(
-    trainer: PPOTrainer,
+def _judge(
+    collector: Collector,
     prompts: Sequence[Prompt],
     tasks: Mapping[str, Task],
-    written: Sequence[tuple[list[int], bool]],
-) -> Judged:
-    """Return scores (the weighted sum), gold scores, each term's scores, and the terms' names."""
-    names = sorted({name for prompt in prompts for name in prompt.columns})
-    responses = Responses.decoded(
-        trainer.collector.tokenizer,
-        [prompt.shown for prompt in prompts],
-        prompt_ids=[prompt.ids for prompt in prompts],
-        completion_ids=[ids for ids, _ in written],
-        has_eos=[has_eos for _, has_eos in written],
-        columns={name: [prompt.columns.get(name) for prompt in prompts] for name in names},
-        stop=trainer.args.stop_strings or (),
-    )
-    with torch.no_grad(), evaluating(trainer.model):
-        raw = trainer.rewards.raw(responses)
-    scores = trainer.rewards.weighted(raw).tolist()
+    completions: Sequence[tuple[list[int], bool]],
+) -> _Judged:
+    """Score token ids, each with whether it ended itself."""
+    responses = collector.decode(prompts, completions)
+    with torch.no_grad(), evaluating(collector.actor):
+        raw = collector.rewards.raw(responses)
     texts = [responses.text(row) for row in range(len(responses))]
-    terms = [term.name for term in trainer.rewards.terms]
-    return scores, gold_scores(tasks, prompts, texts), raw.tolist(), terms
+    return _Judged(
+        collector.rewards.weighted(raw).tolist(),
+        gold_scores(tasks, prompts, texts),
+        raw.tolist(),
+        collector.rewards.names,
+    )
 
 
-def _summary(
-    scores: list[float], gold: list[float | None], raw: list[list[float]], names: list[str]
-) -> dict[str, Any]:
-    is_kept = [not math.isnan(score) for score in scores]
-    scores, gold = list(compress(scores, is_kept)), list(compress(gold, is_kept))
-    raw = list(compress(raw, is_kept))
-    return {"score": fmean(scores), **_gold([each for each in gold if each is not None])} | {
-        "scores": _by_term([fmean_or_nan(column) for column in zip(*raw, strict=True)], names)
+def _summary(judged: _Judged) -> dict[str, Any]:
+    """Return the means of the responses that have a score."""
+    is_scored = [not math.isnan(score) for score in judged.scores]
+    gold = [score for score in compress(judged.gold, is_scored) if score is not None]
+    terms = zip(*compress(judged.terms, is_scored), strict=True)
+    return {
+        "score": fmean(compress(judged.scores, is_scored)),
+        **_gold(gold),
+        "scores": _by_term([_mean_of_numbers(column) for column in terms], judged.names),
     }
 
 
-def _row(judged: Judged, n: int, most: int) -> dict[str, Any]:
+def _row(judged: _Judged, n: int, most: int) -> dict[str, Any]:
     """Return best-of-n's expected score, gold score and terms, over prompts."""
-    scores, gold, raw, names = judged
+    scores = judged.scores
     groups = [slice(begin, begin + most) for begin in range(0, len(scores), most)]
 
     def best(values: Sequence[float | None]) -> list[float]:
-        found: list[float] = []
+        """Return the expected value of each prompt where all scored responses have one."""
+        expected: list[float] = []
         for group in groups:
             of_scored = [
                 value
@@ -176,17 +181,17 @@ def _row(judged: Judged, n: int, most: int) -> dict[str, Any]:
                 if not math.isnan(score)
             ]
             if of_scored and all(v is not None and v == v for v in of_scored):
-                given = [math.nan if value is None else value for value in values[group]]
-                found.append(expected_best(scores[group], given, n))
-        return found
+                numbers = [math.nan if value is None else value for value in values[group]]
+                expected.append(expected_best(scores[group], numbers, n))
+        return expected
 
-    columns = [best(column) for column in zip(*raw, strict=True)]
+    columns = [best(column) for column in zip(*judged.terms, strict=True)]
     return {
         "n": n,
         "kl": math.log(n) - (n - 1) / n,
         "score": fmean(best(scores)),
-        "scores": _by_term([fmean_or_nan(column) for column in columns], names),
-        **_gold(best(gold)),
+        "scores": _by_term([_mean_of_numbers(column) for column in columns], judged.names),
+        **_gold(best(judged.gold)),
     }
 
 
@@ -202,7 +207,7 @@ def _by_term(means: Sequence[float], names: Sequence[str]) -> dict[str, float]:
     return {name: mean for name, mean in zip(names, means, strict=True) if mean == mean}
 
 
-def fmean_or_nan(values: Sequence[float]) -> float:
-    """Return the mean of the numbers that are none of NaN; NaN of none."""
-    kept = [value for value in values if value == value]
-    return fmean(kept) if kept else math.nan
+def _mean_of_numbers(values: Sequence[float]) -> float:
+    """Return the mean of the values that are not NaN; NaN if all are."""
+    numbers = [value for value in values if value == value]
+    return fmean(numbers) if numbers else math.nan

@@ -31,7 +31,7 @@ from pipeline.rl.layouts.shared_lora import AdaptedRewardModel, SharedLoraActorC
 from pipeline.rl.layouts.shared_trunk import SharedTrunkActorCritic
 from pipeline.rl.policy_adapter import adapter_name, was_trained
 from pipeline.rl.precision import with_masters
-from pipeline.rl.rollout import LoopSampler, Sampling
+from pipeline.rl.sampler import LoopSampler, Sampling
 from pipeline.training.precision import autocast_of
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from pipeline.rl.actor_critic import ActorCritic
     from pipeline.rl.config import PPOConfig
-    from pipeline.rl.rollout import Sampler
+    from pipeline.rl.sampler import Sampler
 
 _TOKENIZER_FILES = (TOKENIZER, TOKENIZER_CONFIG)
 
@@ -150,6 +150,21 @@ def actor_critic(start: Start, args: PPOConfig) -> ActorCritic:
         actor = SeparateActorCritic(policy, critic, reference, **named)
     start.critic.start(actor)
     return actor
+
+
+def make_actor_critic(
+    model: str | nn.Module,
+    rewards: Sequence[Any],
+    args: PPOConfig,
+    *,
+    critic: str | nn.Module | None,
+    ref_model: PreTrainedModel | None,
+    peft_config: Any,
+) -> ActorCritic:
+    """Return the ActorCritic of what PPOTrainer is given; see there."""
+    policy = adapted(loaded_policy(model), peft_config)
+    begun = critic_start(critic, policy, rewards, args)
+    return actor_critic(Start(policy, begun, ref_model), args)
 
 
 def layout_of(

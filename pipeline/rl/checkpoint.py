@@ -1,6 +1,6 @@
-"""What a PPO checkpoint has beside transformers' own: both models and the state between them.
+"""What a checkpoint of reinforcement learning has beside transformers' own: weights and RlState.
 
-policy at the root (whole or an adapter), `critic/`, `ppo_state.json`, and in the middle of a
+Policy at the root (whole or an adapter), `critic/`, `ppo_state.json`, and in the middle of a
 rollout `rollout.safetensors`. No pickles. The reference is not in it: it is the policy as training
 began, which the trainer is made with again; a digest shows whether it is the same.
 """
@@ -8,7 +8,7 @@ began, which the trainer is made with again; a digest shows whether it is the sa
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from transformers.trainer import OPTIMIZER_NAME
 
@@ -19,37 +19,32 @@ from pipeline.rl.resume_settings import check_made_with
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pipeline.rl.trainer import PPOTrainer
+    from pipeline.rl.actor_critic import ActorCritic
+    from pipeline.rl.state import RlState
 
 STATE = "ppo_state.json"
 BUFFER = "rollout.safetensors"
 
 
-def save(trainer: PPOTrainer, folder: Path) -> None:
-    """Write policy, critic and state into a folder; of all processes one calls this."""
+def save(folder: Path, actor: ActorCritic, state: RlState, made_with: dict[str, Any]) -> None:
+    """Write policy, critic and state into a folder; only one of all processes calls this.
+
+    made_with: the settings that a run which resumes must have, as JSON.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    trainer.model.save_policy(folder)
-    trainer.model.save_critic(folder / CRITIC)
-    state = {
-        "rollout": trainer.rollout,
-        "kl": trainer.kl.state_dict(),
-        "rewards": trainer.rewards.state_dict(),
-        "metrics": trainer.rollout_metrics,
-        "totals": trainer.totals.whole,
-        "is_cut_short": trainer.is_cut_short,
-        "notes": trainer.notes,
-        "made_with": trainer.made_with(),
-    }
-    (folder / STATE).write_text(json.dumps(state), encoding="utf-8")
-    if trainer.experience is not None:
-        trainer.experience.save(folder / BUFFER)
+    actor.save_policy(folder)
+    actor.save_critic(folder / CRITIC)
+    text = json.dumps({**state.to_json(), "made_with": made_with})
+    (folder / STATE).write_text(text, encoding="utf-8")
+    if state.experience is not None:
+        state.experience.save(folder / BUFFER)
 
 
-def load(trainer: PPOTrainer, folder: Path) -> None:
-    """Take up where `save` was called.
+def load(folder: Path, actor: ActorCritic, state: RlState, made_with: dict[str, Any]) -> None:
+    """Fill an actor and a state as `save` found them.
 
-    Raises ValueError for what is no whole checkpoint of PPO, and for one that was made with other
-    settings.
+    Raises ValueError for a folder that is not a whole checkpoint of PPO, and for one that was made
+    with other settings; then nothing has been changed.
     """
     if not (folder / STATE).is_file():
         raise ValueError(f"`{folder}` is no checkpoint of PPO: it has no {STATE}")
@@ -58,21 +53,14 @@ def load(trainer: PPOTrainer, folder: Path) -> None:
             f"`{folder}` cannot be resumed: it has no {OPTIMIZER_NAME}, as with `save_only_model`; "
             "begin anew with it as the model"
         )
-    state = json.loads((folder / STATE).read_text(encoding="utf-8"))
-    check_made_with(state["made_with"], trainer.made_with())
-    load_weights(trainer, folder)
-    trainer.rollout = state["rollout"]
-    trainer.kl.load_state_dict(state["kl"])
-    trainer.rewards.load_state_dict(state["rewards"])
-    trainer.rollout_metrics = state["metrics"]
-    trainer.totals.whole = state["totals"]
-    trainer.is_cut_short = state["is_cut_short"]
-    trainer.notes = state["notes"]
+    saved = json.loads((folder / STATE).read_text(encoding="utf-8"))
+    check_made_with(saved["made_with"], made_with)
+    load_weights(folder, actor)
     buffer = folder / BUFFER
-    trainer.experience = Experience.load(buffer) if buffer.is_file() else None
+    state.take_json(saved, Experience.load(buffer) if buffer.is_file() else None)
 
 
-def load_weights(trainer: PPOTrainer, folder: Path) -> None:
+def load_weights(folder: Path, actor: ActorCritic) -> None:
     """Take policy and critic from a checkpoint; the state between them stays as it is."""
-    trainer.model.load_policy(folder)
-    trainer.model.load_critic(folder / CRITIC)
+    actor.load_policy(folder)
+    actor.load_critic(folder / CRITIC)

@@ -14,8 +14,8 @@ import torch
 
 from pipeline.rewards.responses import Logged, Responses
 from pipeline.rl.actor_critic import evaluating, predicting
-from pipeline.rl.experience import ScoredRow
 from pipeline.rl.logprobs import head_of, log_probabilities
+from pipeline.rl.rollout import ScoredRow
 from pipeline.rl.sequences import Sequences
 
 if TYPE_CHECKING:
@@ -28,16 +28,8 @@ if TYPE_CHECKING:
     from pipeline.rewards.composition import RewardComposition
     from pipeline.rl.actor_critic import ActorCritic
     from pipeline.rl.config import PPOConfig
-    from pipeline.rl.rollout import Completion, Sampler, Sampling
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """A prompt: its token ids, what reward functions see of it, and its row's other columns."""
-
-    ids: list[int]
-    shown: Any
-    columns: dict[str, Any] = field(default_factory=dict[str, Any])
+    from pipeline.rl.prompts import Prompt
+    from pipeline.rl.sampler import Completion, Sampler, Sampling
 
 
 @dataclass
@@ -87,7 +79,7 @@ class Collector:
         sampled = time.perf_counter()
         with evaluating(self.actor):
             scored = self._scored(prompts, completions)
-            responses = self._responses(prompts, completions)
+            responses = self.decode(prompts, [(c.token_ids, c.has_eos) for c in completions])
             raw = self.rewards.raw(responses, state)
         self.seconds["rollout"] += sampled - began
         self.seconds["score"] += time.perf_counter() - sampled
@@ -102,6 +94,7 @@ class Collector:
                     has_eos=completion.has_eos,
                     rewards=raw[place].cpu(),
                     sampled=_tensor(completion.logprobs),
+                    response=responses.text(place),
                     logged={
                         name: values[place] for name, values in responses.logged.columns.items()
                     },
@@ -110,14 +103,20 @@ class Collector:
             )
         return rows, responses.logged
 
-    def _responses(self, prompts: Sequence[Prompt], completions: Sequence[Completion]) -> Responses:
+    def decode(
+        self, prompts: Sequence[Prompt], completions: Sequence[tuple[list[int], bool]]
+    ) -> Responses:
+        """Return what rewards are asked of: completions as text, beside the prompts' columns.
+
+        completions: token ids, the stop token included, and whether they ended themselves.
+        """
         names = sorted({name for prompt in prompts for name in prompt.columns})
         return Responses.decoded(
             self.tokenizer,
             [prompt.shown for prompt in prompts],
             prompt_ids=[prompt.ids for prompt in prompts],
-            completion_ids=[completion.token_ids for completion in completions],
-            has_eos=[completion.has_eos for completion in completions],
+            completion_ids=[token_ids for token_ids, _ in completions],
+            has_eos=[has_eos for _, has_eos in completions],
             columns={name: [prompt.columns.get(name) for prompt in prompts] for name in names},
             stop=self.args.stop_strings or (),
         )

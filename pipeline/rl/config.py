@@ -176,6 +176,12 @@ class PPOConfig(TrainingArguments):
         """Optimizer steps that one rollout is trained on for."""
         return self.num_ppo_epochs * self.num_mini_batches
 
+    @property
+    def rollout_size(self) -> int:
+        """Responses of one rollout, over all processes."""
+        per_step = self.per_device_train_batch_size * self.gradient_accumulation_steps
+        return per_step * self.world_size * self.num_mini_batches
+
 
 def _is_left(value: Any, default: Any) -> bool:
     """Whether a field has its default, or what upstream makes of that: a config of defaults."""

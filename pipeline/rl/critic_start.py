@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from pipeline.rewards.composition import RewardComposition
     from pipeline.rl.actor_critic import ActorCritic
-    from pipeline.rl.experience import ScoredRow
+    from pipeline.rl.rollout import ScoredRow
 
 Kind = Literal["policy", "network", "adapter"]
 

@@ -1,4 +1,4 @@
-"""Completions from other engines, behind the interface of pipeline/rl/rollout.py.
+"""Completions from other engines, behind the interface of pipeline/rl/sampler.py.
 
 Not the default: `generate` is slower than the loop there and its rows share one generator; vLLM
 needs a GPU and the weights sent to it before every rollout (pipeline/rl/vllm_engines.py).
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
-from pipeline.rl.rollout import (
+from pipeline.rl.sampler import (
     Completion,
     Sampling,
     check_probabilities,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pipeline.rl.trainer import PPOTrainer
+    from collections.abc import Mapping, Sequence
+
+    from pipeline.rl.state import RlState
 
 
 @dataclass(frozen=True)
@@ -26,21 +28,24 @@ class Cadence:
         return self.is_on and end // every > begin // every
 
 
-def line_of(trainer: PPOTrainer) -> dict[str, float]:
-    """Return what is logged of the rollout that was trained on."""
-    schedule: Any = trainer.lr_scheduler
-    rates: list[float] = [float(rate) for rate in schedule.get_last_lr()]
-    seconds = trainer.collector.seconds
-    number = trainer.rollout_metrics["completions/length_mean"] * trainer.rollout_size
+def line_of(
+    state: RlState, *, rollout_size: int, rates: Sequence[float], seconds: Mapping[str, float]
+) -> dict[str, float]:
+    """Return what is logged of the rollout that was trained on.
+
+    rates: learning rates, the policy's first and the critic's last. seconds: for `rollout`
+    (sampling), `score` and `train`.
+    """
+    tokens = state.metrics["completions/length_mean"] * rollout_size
     return {
-        **trainer.rollout_metrics,
-        **trainer.totals.metrics(),
-        "policy/cut_short": float(trainer.is_cut_short),
-        "episode": float((trainer.rollout + 1) * trainer.rollout_size),
-        "lr": rates[0],
-        "critic_lr": rates[-1],
+        **state.metrics,
+        **state.totals.metrics(),
+        "policy/cut_short": float(state.is_cut_short),
+        "episode": float((state.rollout + 1) * rollout_size),
+        "lr": float(rates[0]),
+        "critic_lr": float(rates[-1]),
         "time/rollout": seconds["rollout"],
         "time/score": seconds["score"],
-        "time/train": trainer.training_s,
-        "time/tokens_per_second": number / max(seconds["rollout"], 1e-9),
+        "time/train": seconds["train"],
+        "time/tokens_per_second": tokens / max(seconds["rollout"], 1e-9),
     }

@@ -8,12 +8,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import Tensor
-
-from pipeline.rl.collector import Prompt
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -24,6 +23,15 @@ if TYPE_CHECKING:
 
 _COLUMNS = ("prompt", "input_ids")
 _ROW_SETTINGS = "chat_template_kwargs"  # of one row's, beside the config's
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt: its token ids, what reward functions see of it, and its row's other columns."""
+
+    ids: list[int]
+    shown: Any
+    columns: dict[str, Any] = field(default_factory=dict[str, Any])
 
 
 def prompts_of(
@@ -72,6 +80,16 @@ def prompts_of(
     if template:
         _check_template(template, found, tokenizer)
     return found
+
+
+def prompt_sets(
+    data: Any, tokenizer: PreTrainedTokenizerBase, args: PPOConfig, positions: int | None
+) -> dict[str, list[Prompt]]:
+    """Return the prompts of a data set, by the name "", or of several by name; {} for None."""
+    if data is None:
+        return {}
+    sets = data if isinstance(data, dict) else {"": data}
+    return {name: prompts_of(rows, tokenizer, args, positions) for name, rows in sets.items()}
 
 
 def rows_of(data: Any) -> Iterable[Any]:

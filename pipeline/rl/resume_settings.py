@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from pipeline.rewards.composition import RewardComposition
     from pipeline.rl.actor_critic import ActorCritic
-    from pipeline.rl.collector import Prompt
     from pipeline.rl.config import PPOConfig
+    from pipeline.rl.prompts import Prompt
 
 _UPSTREAM = (
     *("seed", "bf16", "learning_rate", "lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps"),
@@ -42,7 +42,6 @@ _SAMPLE = 256  # numbers of each tensor: other weights differ in the first alrea
 def made_with(
     args: PPOConfig,
     *,
-    rollout_size: int,
     rewards: RewardComposition,
     prompts: Sequence[Prompt],
     reference: str,
@@ -53,7 +52,7 @@ def made_with(
     settings = {name: getattr(args, name) for name in (*_UPSTREAM, *own)}
     found = {
         **settings,
-        "responses of a rollout": rollout_size,
+        "responses of a rollout": args.rollout_size,
         "rewards": [
             [term.name, term.weight, sorted(term.on) if term.on else None] for term in rewards.terms
         ],

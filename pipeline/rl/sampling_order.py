@@ -43,7 +43,7 @@ def rows_of_step(
     return order[begin:end].tolist()
 
 
-def dealt(
+def deal_rows(
     rows: Sequence[int], lengths: Sequence[int], *, parts: int, ranks: int
 ) -> list[list[list[int]]]:
     """Deal a step's rows to forward passes and processes: [pass][rank] -> rows.
@@ -57,7 +57,7 @@ def dealt(
     return [[each[rank::ranks] for rank in range(ranks)] for each in passes]
 
 
-def of_like_length(rows: list[int], device_type: str) -> list[list[int]]:
+def group_by_length(rows: list[int], device_type: str) -> list[list[int]]:
     """Return rows, which come by length, in groups that are padded to their own longest.
 
     On a CPU few rows are as efficient as many, and padding is what costs (a third of the time where

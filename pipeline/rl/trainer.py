@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from accelerate.utils import DistributedType, gather_object, is_peft_model
+from accelerate.utils import gather_object, is_peft_model
 from accelerate.utils.memory import clear_device_cache
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, set_seed
@@ -32,39 +32,41 @@ from eval.model import positions_of
 from pipeline.config.ppo_defaults import default_learning_rate
 from pipeline.models.dropout import without_dropout
 from pipeline.rewards.responses import source_in
-from pipeline.rl import build, checkpoint, core
+from pipeline.rl import build, checkpoint
 from pipeline.rl.actor_critic import ActorCritic, evaluating
-from pipeline.rl.arguments import own_arguments, settle_steps
+from pipeline.rl.arguments import check_distributed, own_arguments, settle_steps
 from pipeline.rl.collector import Collector
 from pipeline.rl.critic_start import check_scale, on_the_scale_of_scores
-from pipeline.rl.evaluation import EvaluatesPrompts
-from pipeline.rl.experience import Experience, ScoredRow, experience_of
+from pipeline.rl.evaluation import evaluate_prompts
+from pipeline.rl.experience import experience_of
 from pipeline.rl.gradients import clipped_norm, sum_over_processes
 from pipeline.rl.log_lines import line_of
 from pipeline.rl.logprobs import check_head
 from pipeline.rl.losses import Batch, Losses
 from pipeline.rl.optimizer import check_trains, parameter_groups
 from pipeline.rl.precision import keep_as_multiplied
-from pipeline.rl.prompts import prompts_of
+from pipeline.rl.prompts import prompt_sets, prompts_of
 from pipeline.rl.resume_settings import digest_of_reference, made_with
-from pipeline.rl.sampling_order import dealt, of_like_length, prompts_of_rollout, rows_of_step
-from pipeline.rl.step_totals import StepTotals
+from pipeline.rl.rollout import Rollout
+from pipeline.rl.sampling_order import group_by_length, prompts_of_rollout
+from pipeline.rl.state import RlState
+from pipeline.rl.step_rows import StepRows
 from pipeline.training.precision import autocast_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from datasets import Dataset
     from torch import Tensor, nn
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from pipeline.rewards.composition import Combined
+    from pipeline.rewards.responses import Logged
     from pipeline.rl.config import PPOConfig
+    from pipeline.rl.prompts import Prompt
+    from pipeline.rl.rollout import OnEvaluation, OnRollout, ScoredRow
 
-    OnRollout = Callable[[list[ScoredRow], Combined, dict[str, float]], dict[str, float]]
 
-
-class PPOTrainer(EvaluatesPrompts, Trainer):
+class PPOTrainer(Trainer):
     """Trains a policy and its critic on rewards.
 
     model: a causal language model, a PEFT model, a folder or a hub id; or an ActorCritic, which has
@@ -76,9 +78,9 @@ class PPOTrainer(EvaluatesPrompts, Trainer):
     adapter is trained, with which it then shares a network. ref_model: what KL is measured to; the
     policy as it comes in by default. peft_config: trains a new adapter instead; the active adapter
     of a PEFT model, or of an adapter's folder, is trained on. on_rollout: called
-    with a rollout's rows, their scores and its metrics, to which what it returns is added.
+    on every process with each Rollout; what it returns is added to the rollout's metrics.
     eval_dataset: prompts like those of train_dataset for `eval_strategy` and `evaluate`, or several
-    sets of them by name. `notes`: JSON of the caller's that goes into checkpoints.
+    sets of them by name. on_evaluation: called with their ScoredResponses, as on_rollout is.
 
     What is trained is kept in fp32, also of a model in bf16. With `bf16` in `args` networks compute
     in it, and frozen projections are put into it: of a `ref_model`, and below an adapter.
@@ -105,18 +107,18 @@ class PPOTrainer(EvaluatesPrompts, Trainer):
         optimizer_cls_and_kwargs: tuple[type[torch.optim.Optimizer], dict[str, Any]] | None = None,
         on_rollout: OnRollout | None = None,
         eval_dataset: Any = None,
+        on_evaluation: OnEvaluation | None = None,
     ) -> None:
         args, self.cadence = own_arguments(args)
         tokenizer = processing_class or build.loaded_tokenizer(model)
         rewards = build.loaded_rewards(reward_funcs)
+        parts = {"critic": critic, "ref_model": ref_model, "peft_config": peft_config}
         if isinstance(model, ActorCritic):
             actor = model
-            build.check_complete(critic=critic, ref_model=ref_model, peft_config=peft_config)
+            build.check_complete(**parts)
         else:
             set_seed(args.seed)  # new adapters are drawn here, before Trainer does it
-            policy = build.adapted(build.loaded_policy(model), peft_config)
-            begun = build.critic_start(critic, policy, rewards, args)
-            actor = build.actor_critic(build.Start(policy, begun, ref_model), args)
+            actor = build.make_actor_critic(model, rewards, args, **parts)
         if args.learning_rate is None:
             args.learning_rate = default_learning_rate(is_adapted=bool(is_peft_model(actor.policy)))
         keep_as_multiplied(actor, args)
@@ -134,7 +136,7 @@ class PPOTrainer(EvaluatesPrompts, Trainer):
             optimizers=optimizers,
             optimizer_cls_and_kwargs=optimizer_cls_and_kwargs,
         )
-        _check_distributed(self.accelerator.distributed_type)
+        check_distributed(self.accelerator.distributed_type)
         if optimizers[0] is not None:
             check_trains(optimizers[0], actor)
         autocast = autocast_of(args)
@@ -142,7 +144,7 @@ class PPOTrainer(EvaluatesPrompts, Trainer):
             check_head(actor.causal)
         self.rewards = build.composition(rewards, args, tokenizer)
         check_scale(actor, self.rewards)
-        self.kl = build.kl_controller(args)
+        self.rl = RlState(build.kl_controller(args), self.rewards)
         sampling = build.sampling(actor.causal, tokenizer, args)
         self.collector = Collector(
             actor=actor,
@@ -155,42 +157,28 @@ class PPOTrainer(EvaluatesPrompts, Trainer):
             autocast=autocast,
         )
         self.losses = Losses(actor, args, sampling.forbidden_ids, autocast)
-        self.notes: dict[str, Any] = {}
-        self.totals = StepTotals()
-        self.rollout = -1  # whose experience is trained on
-        self.rollout_metrics: dict[str, float] = {}
-        self.experience: Experience | None = None
-        self.is_cut_short = False  # this rollout's epochs: the policy moved far enough
-        self.step_norm: Tensor | None = None
-        self.on_rollout = on_rollout
-        self._dealt: list[list[list[int]]] = []
-        self._weights = torch.zeros(0)
+        self.on_rollout, self.on_evaluation = on_rollout, on_evaluation
+        self._step: StepRows | None = None  # the one under way
+        self.step_norm: Tensor | None = None  # for training/supervisor.py
         self.training_s = 0.0
         self._reference = digest_of_reference(actor)
-        settle_steps(args, num_prompts=len(self.prompts), rollout_size=self.rollout_size)
+        settle_steps(args, num_prompts=len(self.prompts))
         self.add_callback(_AfterStep(self))
-        self.eval_prompts = self.prompts_to_evaluate(eval_dataset)
+        self.eval_prompts = self._encode_sets(eval_dataset)
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """Train, as upstream's trainer does; a second time from the weights that there are."""
-        self.experience, self.rollout, self.totals = None, -1, StepTotals()
+        self.rl.restart()
         return super().train(*args, **kwargs)
 
     def made_with(self) -> dict[str, Any]:
         """Return what a checkpoint must have been made with to be resumed, as JSON."""
         return made_with(
             self.args,
-            rollout_size=self.rollout_size,
             rewards=self.rewards,
             prompts=self.prompts,
             reference=self._reference,
         )
-
-    @property
-    def rollout_size(self) -> int:
-        """Responses of one rollout, over all processes."""
-        per_step = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps
-        return per_step * self.args.world_size * self.args.num_mini_batches
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """Return the numbers of the forward passes; the same ones on every process."""
@@ -205,27 +193,27 @@ class PPOTrainer(EvaluatesPrompts, Trainer):
         step, part = divmod(inputs["number"], parts)
         rollout, place = divmod(step, self.args.steps_per_rollout)
         epoch, mini_batch = divmod(place, self.args.num_mini_batches)
-        if self.experience is None:
+        if self.rl.experience is None:
             self._begin(rollout)
-        assert self.rollout == rollout
+        assert self.rl.rollout == rollout
         began = time.perf_counter()
+        experience: Any = self.rl.experience
         if part == 0:
-            self._deal(epoch, mini_batch)
+            where = {"rollout": rollout, "epoch": epoch, "mini_batch": mini_batch}
+            self._step = StepRows.choose(experience, self.args, **where)
+        assert self._step is not None
         loss = torch.zeros((), device=self.args.device)
-        if not self.is_cut_short:
+        if not self.rl.is_cut_short:  # else gradients stay None, and the optimizer moves nothing
             self.model.train()
-            rows = self._dealt[part][self.args.process_index]
-            for alike in of_like_length(rows, self.args.device.type):
+            rows = self._step.rows[part][self.args.process_index]
+            for alike in group_by_length(rows, self.args.device.type):
+                pad = self.collector.sampling.pad_token_id
                 batch = Batch.of(
-                    self.experience,  # pyright: ignore[reportArgumentType]
-                    self._weights,
-                    alike,
-                    pad=self.collector.sampling.pad_token_id,
-                    device=self.args.device,
+                    experience, self._step.weights, alike, pad=pad, device=self.args.device
                 )
                 loss = loss + self.losses.send_back(
                     batch,
-                    self.totals,
+                    self.rl.totals,
                     trains_policy=rollout >= self.args.critic_warmup_rollouts,
                     is_first=place == 0,
                 )
@@ -237,58 +225,50 @@ class PPOTrainer(EvaluatesPrompts, Trainer):
         self.training_s += time.perf_counter() - began
         return loss
 
-    def _begin(self, rollout: int) -> None:
+    def _begin(self, number: int) -> None:
         """Sample and score a rollout's responses, and make of them what to train on."""
-        size, rank, ranks = self.rollout_size, self.args.process_index, self.args.world_size
-        chosen = prompts_of_rollout(len(self.prompts), size, seed=self.args.seed, rollout=rollout)
-        numbers = list(range(rank, size, ranks))
-        own, logged = self.collector.collect(
-            [self.prompts[chosen[number]] for number in numbers],
-            numbers,
-            first=rollout * size,
-            prompt_numbers=[chosen[number] for number in numbers],
+        rows, logged = self._collect(number)
+        prompts = [self.prompts[row.prompt] for row in rows]
+        combined = self.rewards.combine(
+            torch.stack([row.rewards for row in rows]),  # (B, K)
+            torch.tensor([row.has_eos for row in rows]),
+            logged,
+            sources=[source_in(prompt.columns) for prompt in prompts],
+        )
+        if number == 0:
+            rows = on_the_scale_of_scores(self.model, rows, self.rewards)
+        # The coefficient that these rewards have is the one before it is steered by their KL.
+        experience, metrics = experience_of(rows, combined.scores, self.rl.kl.coef, self.args)
+        metrics |= combined.metrics
+        self.rl.kl.update(metrics["objective/kl"], len(experience.prompts))
+        if self.on_rollout is not None:
+            metrics |= self.on_rollout(
+                Rollout(
+                    prompts,
+                    rows,
+                    combined.scores,
+                    self.rewards.names,
+                    number=number,
+                    num_rollouts=self.args.max_steps // self.args.steps_per_rollout,
+                    metrics=metrics,
+                    notes=self.rl.notes,
+                )
+            )
+        self.rl.begin(number, experience, metrics)
+
+    def _collect(self, number: int) -> tuple[list[ScoredRow], list[Logged]]:
+        """Return a rollout's rows, on every process all of them, and what was logged of them."""
+        size, rank, ranks = self.args.rollout_size, self.args.process_index, self.args.world_size
+        chosen = prompts_of_rollout(len(self.prompts), size, seed=self.args.seed, rollout=number)
+        own = list(range(rank, size, ranks))
+        rows, logged = self.collector.collect(
+            [self.prompts[chosen[row]] for row in own],
+            own,
+            first=number * size,
+            prompt_numbers=[chosen[row] for row in own],
             state=self.state,
         )
-        rows = sorted(gather_object(own), key=lambda row: row.number)
-        combined = self.rewards.combine(
-            torch.stack([row.rewards for row in rows]),
-            torch.tensor([row.has_eos for row in rows]),
-            gather_object([logged]),
-            sources=[source_in(self.prompts[row.prompt].columns) for row in rows],
-        )
-        if rollout == 0:
-            rows = on_the_scale_of_scores(self.model, rows, self.rewards)
-        self.experience, metrics = experience_of(rows, combined.scores, self.kl.coef, self.args)
-        metrics |= combined.metrics
-        self.kl.update(metrics["objective/kl"], len(self.experience.prompts))
-        if self.on_rollout is not None:
-            metrics |= self.on_rollout(rows, combined, metrics)
-        self.rollout, self.rollout_metrics, self.totals = rollout, metrics, StepTotals()
-        self.is_cut_short = False
-
-    def _deal(self, epoch: int, mini_batch: int) -> None:
-        """Decide which rows each pass and process takes in this step, and how tokens weigh."""
-        assert self.experience is not None
-        rows = rows_of_step(
-            len(self.experience.prompts),
-            self.args.num_mini_batches,
-            seed=self.args.seed,
-            rollout=self.rollout,
-            epoch=epoch,
-            mini_batch=mini_batch,
-        )
-        self._dealt = dealt(
-            rows,
-            self.experience.lengths,
-            parts=self.args.gradient_accumulation_steps,
-            ranks=self.args.world_size,
-        )
-        weights = core.token_weights(
-            self.experience.mask[rows],
-            aggregation=self.args.loss_aggregation,  # pyright: ignore[reportArgumentType]
-        )
-        self._weights = torch.zeros(self.experience.mask.shape)
-        self._weights[rows] = weights
+        return sorted(gather_object(rows), key=lambda row: row.number), gather_object([logged])
 
     def _trained(self) -> list[nn.Parameter]:
         return [*self.model.policy_parameters(), *self.model.critic_parameters()]
@@ -298,8 +278,8 @@ class PPOTrainer(EvaluatesPrompts, Trainer):
         limit: float = self.args.max_grad_norm
         policy = clipped_norm(self.model.policy_parameters(), limit)
         critic = clipped_norm(self.model.critic_parameters(), limit)
-        if not self.is_cut_short and any(any(part) for part in self._dealt):  # else it is empty
-            self.totals.add_step(float(policy), float(critic))
+        if self._step is not None and not (self.rl.is_cut_short or self._step.is_empty):
+            self.rl.totals.add_step(float(policy), float(critic))
         self.step_norm = torch.hypot(policy, critic)
         return self.step_norm
 
@@ -321,36 +301,86 @@ class PPOTrainer(EvaluatesPrompts, Trainer):
 
     def after_step(self) -> None:
         """Log a line after a rollout's last step; before it, see whether its epochs go on."""
-        moved = self.totals.close_step()
+        state = self.rl
+        moved = state.totals.close_step()
         step = self.state.global_step
         is_over = step % self.args.steps_per_rollout == 0
         if not is_over:
             target = self.args.target_approx_kl
-            self.is_cut_short |= target is not None and moved > target
+            state.is_cut_short |= target is not None and moved > target
             if step < self.args.max_steps:
                 return
-        begin = self.rollout * self.args.steps_per_rollout
+        begin = state.rollout * self.args.steps_per_rollout
         if self.cadence.is_due(begin, step, self.state.logging_steps):
-            self.log(line_of(self))
+            self.log(self._line())
         if not is_over:  # training ends; a checkpoint of now goes on with these rows
             return
-        self.experience = None
+        state.experience = None
         self.training_s = 0.0
         seconds = self.collector.seconds
         seconds.update(dict.fromkeys(seconds, 0.0))
+
+    def _line(self) -> dict[str, float]:
+        schedule: Any = self.lr_scheduler
+        return line_of(
+            self.rl,
+            rollout_size=self.args.rollout_size,
+            rates=schedule.get_last_lr(),
+            seconds={**self.collector.seconds, "train": self.training_s},
+        )
+
+    def evaluate(
+        self,
+        eval_dataset: Any = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> dict[str, float]:
+        """Answer held-out prompts and return how good and how far away the policy is; log it.
+
+        Raises ValueError where there are no prompts to evaluate on.
+        """
+        own = self.eval_prompts
+        sets = own if eval_dataset is None else self._encode_sets(eval_dataset)
+        if not sets:
+            raise ValueError("there are no prompts to evaluate on; give an `eval_dataset`")
+        # As many at a time as a rollout has, which fit into memory.
+        share = self.args.rollout_size // self.args.world_size
+        metrics: dict[str, float] = {}
+        for name, prompts in sets.items():
+            of_set = evaluate_prompts(
+                self.collector,
+                prompts,
+                at_once=max(share, self.args.per_device_eval_batch_size),
+                state=self.state,
+                on_evaluation=self.on_evaluation,
+            )
+            prefix = "_".join(filter(None, (metric_key_prefix, name)))
+            metrics |= {f"{prefix}_{key}": value for key, value in of_set.items()}
+        self.log(metrics)
+        on_evaluate = self.callback_handler.on_evaluate
+        self.control = on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def _encode_sets(self, data: Any) -> dict[str, list[Prompt]]:
+        tokenizer: Any = self.processing_class
+        return prompt_sets(data, tokenizer, self.args, positions_of(self.model.causal.config))
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         """Write the policy, loadable by `from_pretrained`, the critic below it, and our state."""
         if not self.args.should_save:  # another process does
             return
         folder = Path(output_dir or str(self.args.output_dir))
-        checkpoint.save(self, folder)
+        checkpoint.save(folder, self.model, self.rl, self.made_with())
         if self.processing_class is not None:
             self.processing_class.save_pretrained(folder)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         """Take policy, critic and our state from a checkpoint."""
-        checkpoint.load(self, Path(resume_from_checkpoint))
+        checkpoint.load(Path(resume_from_checkpoint), self.model, self.rl, self.made_with())
+
+    def _load_best_model(self) -> None:
+        """Take policy and critic from the best checkpoint."""
+        checkpoint.load_weights(Path(str(self.state.best_model_checkpoint)), self.model)
 
 
 class _AfterStep(TrainerCallback):
@@ -361,14 +391,6 @@ class _AfterStep(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._trainer.after_step()
-
-
-def _check_distributed(kind: DistributedType) -> None:
-    if kind in (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM):
-        raise ValueError(
-            "PPO runs on one device, or with a process for each (DDP): not with FSDP or "
-            "DeepSpeed; train an adapter where a model is too large"
-        )
 
 
 def _pass_number(items: list[int]) -> dict[str, int]:

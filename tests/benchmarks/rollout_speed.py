@@ -1,4 +1,4 @@
-"""Rollouts by the loop of pipeline/rl/rollout.py against transformers' `generate`, sampling.
+"""Rollouts by the loop of pipeline/rl/sampler.py against transformers' `generate`, sampling.
 
 Random Llamas of 4 layers, 64 prompts of 8 to 32 tokens, 64 tokens written after each, in float32:
 128 wide with 4,096 words (goal 1.5 times as fast), and 256 wide with 8,192 (goal 1.25). No token
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from pipeline.rl.rollout import LoopSampler, Sampling
+from pipeline.rl.sampler import LoopSampler, Sampling
 from tests.benchmarks.clocks import Clocks
 from tests.benchmarks.result import Result
 

@@ -41,7 +41,7 @@ PPO_FROM_PYTHON = [
     Mutation(
         "a checkpoint of PPO is resumed with what it was made with",
         "pipeline/rl/checkpoint.py",
-        'check_made_with(state["made_with"], trainer.made_with())',
+        'check_made_with(saved["made_with"], made_with)',
         "pass",
         ("tests/unit/rl/test_made_with.py",),
     ),
@@ -61,7 +61,7 @@ PPO_FROM_PYTHON = [
     ),
     Mutation(
         "stop strings end a response",
-        "pipeline/rl/rollout.py",
+        "pipeline/rl/sampler.py",
         "return self.stop is not None and",
         "return self.stop is None and",
         ("tests/unit/rl/test_stops.py",),

@@ -28,7 +28,7 @@ def run(config: PpoConfig, context: StageContext) -> StageResult:
     """Read prompts, load models, train, compare with best-of-n, save policy and critic."""
     from pipeline.models.save import save_adapter, save_trained
     from pipeline.rl.actor_critic import CRITIC
-    from pipeline.rl.best_of_n import measured
+    from pipeline.rl.best_of_n import compare_with_best_of_n
     from pipeline.rl.layouts.shared_lora import SharedLoraActorCritic
     from pipeline.stages.ppo.assembly import staged
     from pipeline.training.loop import train
@@ -38,14 +38,14 @@ def run(config: PpoConfig, context: StageContext) -> StageResult:
     metrics = train(trainer, config, context, rows=())
     properties: dict[str, Any] = {}
     if context.is_main:
-        stage.watch.write()
+        stage.watch.write(trainer.rl.notes)
         if config.best_of and stage.held_out:
 
             def show(done: int, total: int) -> None:
                 context.progress("best of n", done, total)
 
-            metrics |= measured(
-                trainer,
+            metrics |= compare_with_best_of_n(
+                trainer.collector,
                 stage.held_out,
                 stage.tasks,
                 context.out,

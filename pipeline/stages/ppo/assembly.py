@@ -33,10 +33,10 @@ from pipeline.rewards.composition import RewardComposition
 from pipeline.rewards.responses import ORIGIN
 from pipeline.rewards.terms import RewardTerm, function_term, model_term, verifier_term
 from pipeline.rl.build import Start, actor_critic, adapted
-from pipeline.rl.collector import Prompt
 from pipeline.rl.config import PPOConfig
 from pipeline.rl.critic_start import CriticStart, has_adapter, of_reward_model, saved_critic
 from pipeline.rl.layouts.shared_lora import SharedLoraActorCritic
+from pipeline.rl.prompts import Prompt
 from pipeline.rl.ranking_check import check_ranking
 from pipeline.rl.shared_rewards import SharedReward, shared_adapter, shared_reward
 from pipeline.rl.trainer import PPOTrainer
@@ -139,8 +139,8 @@ def staged(config: PpoConfig, context: StageContext, stage: Stage) -> Staged:
             eval_dataset=_rows(to_evaluate) or None,
             processing_class=tokenizer,
             on_rollout=watch,
+            on_evaluation=watch.on_evaluation,
         )
-    watch.follow(trainer)
     return Staged(
         trainer,
         watch,

@@ -92,7 +92,6 @@ def test_the_clip_comes_after_normalising_and_the_rule_of_the_end_after_the_clip
         )
         found = composition.combine(torch.tensor(RAW), torch.tensor(has_eos))
         assert found.scores.tolist() == equal(expected)
-        assert found.before_penalty.tolist() == equal([-1, 0, NAN, 1])
 
 
 def test_a_response_that_nothing_rewards_has_no_score_whatever_the_clip() -> None:

@@ -10,7 +10,7 @@ from pipeline.rl.actor_critic import ActorCritic, predicting
 from pipeline.rl.config import PPOConfig
 from pipeline.rl.logprobs import head_of, log_probabilities
 from pipeline.rl.losses import Batch, Losses
-from pipeline.rl.rollout import Completion
+from pipeline.rl.sampler import Completion
 from pipeline.rl.sequences import Sequences
 from pipeline.rl.trainer import PPOTrainer
 

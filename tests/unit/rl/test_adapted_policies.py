@@ -184,8 +184,8 @@ def test_the_first_values_of_a_critic_that_was_a_reward_model_are_on_the_scale_o
     model = reward_model(llama)
     seen: list[Any] = []
 
-    def keep(rows: Any, combined: Any, metrics: Any) -> dict[str, float]:
-        seen.append((rows, combined.scores))
+    def keep(rollout: Any) -> dict[str, float]:
+        seen.append((rollout.rows, rollout.scores))
         return {}
 
     trainer = make_trainer(

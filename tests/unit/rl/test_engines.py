@@ -28,7 +28,7 @@ from pipeline.rl.engines import (
     request_settings,
     row_seed,
 )
-from pipeline.rl.rollout import Completion, LoopSampler, Sampling
+from pipeline.rl.sampler import Completion, LoopSampler, Sampling
 from pipeline.rl.vllm_engines import OPTIONS, ColocatedEngine, ServerEngine, merged_parameters
 from tests.ppo_tasks import plain
 

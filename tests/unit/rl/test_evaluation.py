@@ -53,7 +53,7 @@ def test_a_run_that_evaluates_has_the_weights_of_one_that_does_not(
             {k: v for k, v in line.items() if not k.startswith("time/")}
             for line in lines_of(trainer)
         ]
-        states.append((trainer.rewards.state_dict(), trainer.kl.state_dict(), lines))
+        states.append((trainer.rewards.state_dict(), trainer.rl.kl.state_dict(), lines))
     assert are_same(*ends)
     assert states[0] == states[1]
     assert list(evaluations(trainer)) == [0, 2, 4, 6, 8, 10, 12]

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from pipeline.rl.sampling_order import dealt, prompts_of_rollout, rows_of_step
+from pipeline.rl.sampling_order import deal_rows, prompts_of_rollout, rows_of_step
 
 
 def _passes(num_prompts: int, size: int, seed: int = 3) -> list[list[int]]:
@@ -65,7 +65,7 @@ def test_orders_are_the_ones_that_checkpoints_were_written_under() -> None:
 def test_a_step_is_dealt_to_passes_and_processes_without_rest(parts: int, ranks: int) -> None:
     lengths = [(7 * row) % 23 + 1 for row in range(40)]
     rows = list(range(2, 26))
-    passes = dealt(rows, lengths, parts=parts, ranks=ranks)
+    passes = deal_rows(rows, lengths, parts=parts, ranks=ranks)
     assert [len(each) for each in passes] == [ranks] * parts
     shares = [share for each in passes for share in each]
     assert {len(share) for share in shares} == {24 // (parts * ranks)}

@@ -154,7 +154,7 @@ def test_one_of_several_gpus_is_used(
     assert "PPO uses one of the 2 GPUs (cpu)" in caplog.text
     trainer.train()
     assert trainer.args.n_gpu == 1
-    assert trainer.args.train_batch_size == trainer.rollout_size == 4
+    assert trainer.args.train_batch_size == trainer.args.rollout_size == 4
     assert args.n_gpu == 2
 
 

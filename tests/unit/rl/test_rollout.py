@@ -16,7 +16,7 @@ from transformers import (
     MistralForCausalLM,
 )
 
-from pipeline.rl.rollout import LoopSampler, Sampling, holes_filled, length_groups
+from pipeline.rl.sampler import LoopSampler, Sampling, holes_filled, length_groups
 
 VOCAB, POSITIONS, PAD = 48, 96, 0
 PROMPTS = [

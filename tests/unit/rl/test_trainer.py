@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from pipeline.rl.config import PPOConfig
-from pipeline.rl.experience import ScoredRow, experience_of
+from pipeline.rl.experience import experience_of
+from pipeline.rl.rollout import Rollout, ScoredRow
 from pipeline.rl.watch import Watch
 from tests.ppo_tasks import first_token, tiny_llama
 from tests.unit.rl.small_trainers import (
@@ -33,9 +34,11 @@ def test_every_prompt_is_asked_once_in_each_pass_over_them(
     """B53: 7 prompts, rollouts of 4: 28 responses are 4 passes."""
     seen: list[int] = []
 
-    def keep(rows: list[ScoredRow], combined: Any, metrics: Any) -> dict[str, float]:
-        seen.extend(row.prompt for row in rows)
-        assert all(row.prompt_ids == prompts[row.prompt]["input_ids"] for row in rows)
+    def keep(rollout: Rollout) -> dict[str, float]:
+        seen.extend(row.prompt for row in rollout.rows)
+        asked = [prompts[row.prompt]["input_ids"] for row in rollout.rows]
+        assert asked == [row.prompt_ids for row in rollout.rows]
+        assert asked == [prompt.ids for prompt in rollout.prompts]
         return {}
 
     prompts = [{"input_ids": list(range(3, 4 + number))} for number in range(7)]
@@ -118,8 +121,8 @@ def test_a_response_ends_with_what_model_or_tokenizer_say(
     """B41, B42: also where the model names no end, or several of which the tokenizer knows none."""
     kept: list[ScoredRow] = []
 
-    def keep(rows: list[ScoredRow], combined: Any, metrics: Any) -> dict[str, float]:
-        kept.extend(rows)
+    def keep(rollout: Rollout) -> dict[str, float]:
+        kept.extend(rollout.rows)
         return {}
 
     llama.generation_config.eos_token_id = llama.config.eos_token_id = named
@@ -252,7 +255,7 @@ def test_the_coefficient_of_the_kl_is_steered_once_a_rollout(
     )  # fmt: skip
     trainer.train()
     lines = lines_of(trainer)
-    coefs = [line["objective/kl_coef"] for line in lines] + [trainer.kl.coef]
+    coefs = [line["objective/kl_coef"] for line in lines] + [trainer.rl.kl.coef]
     assert len(coefs) == 4
     assert coefs[0] == 0.2
     for line, before, after in zip(lines, coefs[:-1], coefs[1:], strict=True):
@@ -316,8 +319,8 @@ def test_what_a_function_logs_of_a_response_comes_with_its_row(
 
     kept: list[Any] = []
 
-    def keep(rows: list[ScoredRow], combined: Any, metrics: Any) -> dict[str, float]:
-        kept.extend((row.logged, row.completion_ids) for row in rows)
+    def keep(rollout: Rollout) -> dict[str, float]:
+        kept.extend((row.logged, row.completion_ids) for row in rollout.rows)
         return {}
 
     make_trainer(llama, rewards=[reward], on_rollout=keep, total_episodes=4).train()
@@ -336,7 +339,6 @@ def test_what_a_function_logs_stands_in_the_samples(
 
     watch = Watch("ppo", tmp_path, {}, gated=None, is_main=True)
     trainer = make_trainer(llama, rewards=[reward], on_rollout=watch, total_episodes=4)
-    watch.follow(trainer)
     trainer.train()
     lines = [json.loads(line) for line in (tmp_path / "samples.jsonl").read_text().splitlines()]
     assert len(lines) == 4

@@ -218,7 +218,7 @@ def test_the_policy_stays_as_it_is_while_the_critic_warms_up(
     """B54: to the last bit, weight decay or not; then both are trained."""
     weights: list[tuple[list[Tensor], list[Tensor]]] = []
 
-    def keep(rows: Any, combined: Any, metrics: Any) -> dict[str, float]:
+    def keep(_: Any) -> dict[str, float]:
         actor = trainer.model
         both = (actor.policy_parameters(), actor.critic_parameters())
         weights.append(tuple([each.detach().clone() for each in part] for part in both))  # pyright: ignore

@@ -12,7 +12,8 @@ import torch
 from pipeline.errors import PosttrainError
 from pipeline.rl.best_of_n import expected_best
 from pipeline.rl.config import PPOConfig
-from pipeline.rl.experience import ScoredRow, experience_of
+from pipeline.rl.experience import experience_of
+from pipeline.rl.rollout import ScoredRow
 from tests.unit.rl.small_trainers import MakeTrainer, Written, are_same, lines_of, weights_of
 
 NAN = math.nan

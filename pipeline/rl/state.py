@@ -1,0 +1,72 @@
+"""RlState: what a run of reinforcement learning holds between two optimizer steps, beside weights.
+
+All of it goes into checkpoints (checkpoint.py) and is what a log line is made of (log_lines.py).
+It knows no trainer and no method: whatever learns from rollouts holds these.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from pipeline.rl.step_totals import StepTotals
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pipeline.rewards.composition import RewardComposition
+    from pipeline.rl.core import FixedKL
+    from pipeline.rl.experience import Experience
+
+
+@dataclass
+class RlState:
+    """What a run holds.
+
+    kl: the coefficient of the KL penalty, and what steers it. rewards: whose running moments count.
+    rollout: the number of the rollout that is trained on, -1 before the first. metrics: of it.
+    experience: its rows, None between two rollouts. totals: of its optimizer steps so far.
+    is_cut_short: its epochs have ended early, since the policy moved far enough.
+    notes: JSON of whatever watches the training.
+    """
+
+    kl: FixedKL
+    rewards: RewardComposition
+    rollout: int = -1
+    metrics: dict[str, float] = field(default_factory=dict[str, float])
+    experience: Experience | None = None
+    totals: StepTotals = field(default_factory=StepTotals)
+    is_cut_short: bool = False
+    notes: dict[str, Any] = field(default_factory=dict[str, Any])
+
+    def restart(self) -> None:
+        """Forget the rollout, as a trainer does that trains again from the weights there are."""
+        self.experience, self.rollout, self.totals = None, -1, StepTotals()
+
+    def begin(self, rollout: int, experience: Experience, metrics: dict[str, float]) -> None:
+        """Take up the next rollout, none of whose steps is made yet."""
+        self.rollout, self.experience, self.metrics = rollout, experience, metrics
+        self.totals, self.is_cut_short = StepTotals(), False
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything except the experience, which is tensors."""
+        return {
+            "rollout": self.rollout,
+            "kl": self.kl.state_dict(),
+            "rewards": self.rewards.state_dict(),
+            "metrics": self.metrics,
+            "totals": self.totals.whole,
+            "is_cut_short": self.is_cut_short,
+            "notes": self.notes,
+        }
+
+    def take_json(self, saved: Mapping[str, Any], experience: Experience | None) -> None:
+        """Take up where `to_json` was called."""
+        self.rollout = saved["rollout"]
+        self.kl.load_state_dict(saved["kl"])
+        self.rewards.load_state_dict(saved["rewards"])
+        self.metrics = saved["metrics"]
+        self.totals.whole = saved["totals"]
+        self.is_cut_short = saved["is_cut_short"]
+        self.notes = saved["notes"]
+        self.experience = experience
