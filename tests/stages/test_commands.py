@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from pipeline.store.manifest import read_sealed, write_sealed
-from tests.command import Said
+from tests.command import HEAVY, Said
 from tests.conftest import TINY
 from tests.forked import run_forked, warm
+from tests.unit.test_imports import imported_by
 
 MORE = """\
   answers: {stage: evaluate, model: $sft, tasks: arithmetic, limit: 12, styles: zero-shot}
@@ -52,6 +53,10 @@ def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], fi
         return Said(int(str(code)), written.out, written.err)
 
     return run
+
+
+def test_a_run_with_everything_there_imports_nothing_heavy(finished: Path) -> None:
+    assert imported_by(finished, "run", "tiny.yaml").isdisjoint(HEAVY)
 
 
 def test_a_run_with_everything_there_runs_nothing_and_shows_the_comparison(call) -> None:

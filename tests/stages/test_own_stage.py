@@ -22,8 +22,9 @@ from typing import Annotated
 from pydantic import Field
 
 from means import mean_of
-from pipeline.config.blocks import ModelRef, StageConfig
+from pipeline.config.field_types import ModelRef
 from pipeline.config.stage import Stage, StageContext, StageResult
+from pipeline.config.stage_config import StageConfig
 
 
 class SoupConfig(StageConfig):
