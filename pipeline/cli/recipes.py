@@ -122,12 +122,16 @@ def why(
 def status(
     recipe: RecipePath, overrides: Overrides = None, roots: Roots = None, runs: Runs = RUNS
 ) -> None:
-    """Show what is there of each stage, with sizes."""
+    """Show what is there of each stage: its size, and what came of it."""
     from pipeline.commands.status import status as states
+    from pipeline.report.headline import headline
     from pipeline.report.terminal.run import print_states
 
     made = plan_of(recipe, overrides, roots, runs)
-    print_states(states(made, store_at(runs)), console())
+    store = store_at(runs)
+    results = {p.name: headline(p.artifact) for p in made.stages if p.artifact is not None}
+    links = store.runs / made.recipe.run_name
+    print_states(states(made, store), console(), results=results, links=links)
 
 
 @app.command()

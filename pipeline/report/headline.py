@@ -44,10 +44,11 @@ def _pretrained(metrics: Mapping[str, Any], _: Path) -> str:
         if key.startswith(_OF_HELD_OUT) and isinstance(value, float)
     ]
     if texts:
-        of = "held-out text" if len(texts) == 1 else f"{len(texts)} held-out texts"
-        said = f"{fmean(value for _, value in texts):.3f} bits per byte of {of}"
+        said = f"{fmean(value for _, value in texts):.3f}"
         before = [value for value, _ in texts if value is not None]
-        return f"{fmean(before):.3f} -> {said}" if len(before) == len(texts) else said
+        if len(before) == len(texts):
+            said = f"{fmean(before):.3f} -> {said}"
+        return f"held-out bits per byte {said}"
     return _loss(metrics)
 
 
@@ -72,7 +73,7 @@ def _ranked(metrics: Mapping[str, Any], _: Path) -> str:
         return _loss(metrics)
     low, high = metrics.get("held_out_low"), metrics.get("held_out_high")
     within = "" if low is None or high is None else f" [{low:.2f}, {high:.2f}]"
-    return f"{found:.2f}{within} of held-out pairs right"
+    return f"held-out accuracy {found:.2f}{within}"
 
 
 def _preferring(metrics: Mapping[str, Any], path: Path) -> str:

@@ -148,7 +148,9 @@ def terminal_tables(folder: Path, told: Told) -> Iterator[str]:
     print_comparisons([shown, replace(shown, gate=None)], screen)
     print_pooled(told("compare"), _pooled(told), screen)
     path = folder / _file_name(told("a folder"))
-    print_states([StageState("sft", "sft", told("changed: "), 12, path)], screen)
+    state = StageState(told("sft"), "sft", told("changed: "), 12, path)
+    results = {state.name: told("loss 1.5")}
+    print_states([state], screen, results=results, links=folder / told("runs").replace("/", "_"))
     (folder / "mine").mkdir()
     store = Store(folder / "runs")
     report_runs.write_run(folder / "runs", told=report_runs.plain)

@@ -151,14 +151,19 @@ def print_account(name: str, metrics: Mapping[str, Any], console: Console) -> No
         console.print(f"[dim]{escape(name)}: {said}[/]", highlight=False)
 
 
-def print_states(states: Sequence[StageState], console: Console) -> None:
-    """Print what is there of each stage."""
+def print_states(
+    states: Sequence[StageState], console: Console, *, results: Mapping[str, str], links: Path
+) -> None:
+    """Print what is there of each stage, and where.
+
+    results: what came of each finished stage, in a few words. links: the folder of the run.
+    """
     columns = (
         Column("stage", is_text=True),
         Column("kind", rank=1),
         Column("state", is_text=True),
         Column("size", is_right=True),
-        Column("folder", is_text=True),
+        Column("result", is_text=True),
     )
     rows = [
         (
@@ -166,21 +171,37 @@ def print_states(states: Sequence[StageState], console: Console) -> None:
             escape(state.kind),
             escape(state.state),
             size(state.size_bytes) if state.size_bytes else "",
-            escape(str(state.folder or "")),
+            escape(results.get(state.name, "")),
         )
         for state in states
     ]
     rows.append(("", "", "in all", size(sum(state.size_bytes for state in states)), ""))
     print_table(console, columns, rows)
+    _print_folders(states, console, links)
     for state in states:
-        if state.kind == rollouts.KIND and state.folder is not None:
-            out = state.folder / "out"
-            folder = out if out.is_dir() else state.folder
-            _print_rollouts(state.name, folder, console, is_finished=folder is not out)
+        is_finished = state.name in results
+        if state.kind == rollouts.KIND and state.folder is not None and not is_finished:
+            _print_rollouts(state.name, state.folder / "out", console)
 
 
-def _print_rollouts(name: str, folder: Path, console: Console, *, is_finished: bool) -> None:
-    """Print how a `ppo` stage went or goes: score, KL, gold score; nothing before it has any."""
-    said = rollouts.in_a_line(rollouts.read_rollouts(folder, is_finished=is_finished))
-    if said:
-        console.print(f"[dim]{escape(name)}: {escape(said)}[/]", highlight=False)
+def _print_folders(states: Sequence[StageState], console: Console, links: Path) -> None:
+    """Print where the stages are: those that the run links to in one line, then the others."""
+    linked = [
+        state
+        for state in states
+        if state.folder and (links / state.name).resolve() == state.folder.resolve()
+    ]
+    if linked:
+        line = f"folders: {links}/{linked[0].name if len(linked) == 1 else 'STAGE'}"
+        console.print(escape(line), style="dim", highlight=False, soft_wrap=True)
+    for state in states:
+        if state.folder is not None and state not in linked:
+            line = escape(f"{state.name}: {state.folder}")
+            console.print(line, style="dim", highlight=False, soft_wrap=True)
+
+
+def _print_rollouts(name: str, folder: Path, console: Console) -> None:
+    """Print how an unfinished `ppo` stage goes: score, KL, gold score; no other logs any."""
+    line = rollouts.in_a_line(rollouts.read_rollouts(folder, is_finished=False))
+    if line:
+        console.print(f"[dim]{escape(name)}: {escape(line)}[/]", highlight=False)

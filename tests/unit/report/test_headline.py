@@ -30,18 +30,18 @@ ASKED = {
     [
         ("tokenizer", {"vocab_size": 1280, "trained_on_bytes": 9}, "1,280 tokens"),
         ("pretrain", {"steps": 9, "loss": 2.5}, "loss 2.500"),
-        ("pretrain", {"bits_per_byte a": 1.0}, "1.000 bits per byte of held-out text"),
+        ("pretrain", {"bits_per_byte a": 1.0}, "held-out bits per byte 1.000"),
         (
             "pretrain",
             {"loss": 2.5, "bits_per_byte a": 1.0, "bits_per_byte b": 2.0},
-            "1.500 bits per byte of 2 held-out texts",
+            "held-out bits per byte 1.500",
         ),
         ("sft", {"steps": 9, "loss": 2.5, "eval_loss": 2.25}, "held-out loss 2.250"),
-        ("reward_model", HELD_OUT, "0.72 [0.70, 0.74] of held-out pairs right"),
+        ("reward_model", HELD_OUT, "held-out accuracy 0.72 [0.70, 0.74]"),
         (
             "dpo",
             {**HELD_OUT, "kl": 1.94},
-            "0.72 [0.70, 0.74] of held-out pairs right, KL 1.9 nats",
+            "held-out accuracy 0.72 [0.70, 0.74], KL 1.9 nats",
         ),
         ("merge", {"parameters": 554_000}, "554k parameters"),
         ("evaluate", ASKED, "0.50, mean of 2 tasks"),

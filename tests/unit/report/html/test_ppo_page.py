@@ -286,11 +286,11 @@ def test_a_terminal_is_told_in_a_line(tmp_path):
         StageState("tuned", "sft", "done", 10, folder),
     ]
     console = Console(file=StringIO(), width=200)
-    print_states(states, console)
+    print_states(states, console, results={}, links=tmp_path)
     shown = console.file.getvalue()
     assert "rl: KL 2.0 nats" in shown
     assert "later:" not in shown
-    assert "tuned:" not in shown
+    assert "tuned: KL" not in shown
 
 
 def test_rewards_that_gave_none_are_said_with_their_share():
