@@ -1,7 +1,7 @@
 """Alpaca's columns as turns: `instruction`, `input` below it, `history` before it, `system`.
 
 With `output` they are a demonstration (formats.py), with `chosen` and `rejected` a preference
-(preferences.py), alone a prompt (prompts.py). Imports no torch.
+(preferences.py), on their own a prompt (prompts.py). Imports no torch.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ HISTORY = "history"
 
 
 def instruction_turns(row: Row) -> tuple[Message, ...]:
-    """Return Alpaca's instruction as a user's turn, with what goes before it."""
+    """Return Alpaca's instruction as a user's turn, after its system turn and history."""
     question = Message("user", _instruction(row))
     return with_system(row, (*_history(row), question))
 
 
 def _instruction(row: Row) -> str:
-    """Return Alpaca's instruction, its `input` below it."""
+    """Return Alpaca's instruction with its `input` below it."""
     prompt = text_of(row.fields["instruction"], "instruction", row.where)
     context = row.fields.get("input")
     if context is not None:
@@ -36,7 +36,7 @@ def _instruction(row: Row) -> str:
 
 
 def _history(row: Row) -> tuple[Message, ...]:
-    """Return the turns in Alpaca's `history`: pairs of what was asked and what was answered."""
+    """Return the turns in Alpaca's `history`: pairs of a question and its answer."""
     value = row.fields.get(HISTORY)
     if is_nothing(value):
         return ()

@@ -1,4 +1,7 @@
-"""A recipe's data blocks, opened: what the stages read. Tasks are looked up here, by name."""
+"""A recipe's data blocks, opened: the rows that stages train on, and those they never train on.
+
+Tasks are looked up by name here; sources.py reads the rows.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
 
     Screens = Callable[[DataBlock, Iterable[Record]], Iterator[Record]]
 
-# Documents of a generated task that no training pass asks for: passes count up from the seed.
+# A pass over a generated task that no training reads: its passes count up from the seed.
 _UNSEEN_SEED = 2**40
 
 
@@ -36,7 +39,7 @@ def records(
     held_out: bool = False,
     not_used: NotUsed | None = None,
 ) -> Iterator[Record]:
-    """Yield a block's rows, checked, as one of the forms that the stage reads."""
+    """Yield a block's rows, checked, in one of the forms that the stage reads."""
     marked = read_marked_records(
         block, places, forms, seed=seed, held_out=held_out, not_used=not_used
     )
@@ -52,7 +55,7 @@ def read_marked_records(
     held_out: bool = False,
     not_used: NotUsed | None = None,
 ) -> Iterator[Record]:
-    """Yield a block's rows with a DroppedRow for each that `dedup` leaves out, to be counted."""
+    """Yield a block's rows, with a DroppedRow to be counted for every row that `dedup` drops."""
     try:
         task = load_task(block.task, places) if block.task is not None else None
     except ValueError as error:
@@ -63,7 +66,7 @@ def read_marked_records(
 
 
 def texts(block: DataBlock, places: Places, *, at_most: int) -> Iterator[str]:
-    """Yield the training texts of a block, at most so many."""
+    """Yield the training texts of a block, `at_most` so many."""
     for record in islice(records(block, places, ("text",)), at_most):
         assert isinstance(record, TextRow)
         yield record.text
@@ -80,17 +83,18 @@ def keeps_texts(block: DataBlock, places: Places) -> bool:
 def read_held_out_texts(block: DataBlock, places: Places, *, at_most: int) -> list[str]:
     """Return texts that training on the same block never sees.
 
-    Of a file its held-out part (all of it without `holdout`: it is then evaluated, not trained on);
-    of a task, documents of a pass that no training asks for; of a benchmark, its validation rows.
+    From a file, its held-out part (all of it without `holdout`: then it is evaluated, not trained
+    on); from a task, documents of a pass that no training reads; from a benchmark, its validation
+    rows.
     """
     rows = records(block, places, ("text",), seed=_UNSEEN_SEED, held_out=True)
     return [record.text for record in islice(rows, at_most) if isinstance(record, TextRow)]
 
 
 def read_held_out_rows(block: DataBlock, places: Places, *, at_most: int) -> list[Record]:
-    """Return rows to be read and measured, of any form, that training on the block never sees.
+    """Return rows to read and measure, of any form, that training on the block never sees.
 
-    As `read_held_out_texts`: of a task documents, of a file its held-out part, or all of it.
+    As `read_held_out_texts`: from a task documents, from a file its held-out part or all of it.
     """
     forms: Sequence[DataForm] = READ_FORMS if block.task is None else ("text",)
     rows = records(block, places, forms, seed=_UNSEEN_SEED, held_out=True)
@@ -98,9 +102,9 @@ def read_held_out_rows(block: DataBlock, places: Places, *, at_most: int) -> lis
 
 
 def read_held_out_chats(block: DataBlock, places: Places, *, at_most: int) -> list[Record]:
-    """Return prompts to be answered and measured, that training on the block never sees.
+    """Return prompts to answer and measure, that training on the block never sees.
 
-    Of a file its held-out part, or all of it; of a task its validation split.
+    From a file, its held-out part or all of it; from a task, its validation split.
     """
     return list(islice(records(block, places, ("prompt",), held_out=True), at_most))
 
@@ -112,10 +116,10 @@ def read_held_out_records(
     *,
     at_most: int | None = None,
 ) -> list[Record]:
-    """Return the rows that a training stage never trains on: `eval_data`, else what is kept.
+    """Return the rows that a training stage never trains on: `eval_data`, or what is held out.
 
-    Of the sources that it trains on, a file's `holdout` and a task's validation split, `rows` (what
-    is trained on) left aside; empty where there is neither. at_most: of each source.
+    Held out are a file's `holdout` and a task's validation split, whatever `rows` (of the rows to
+    train on) says; empty where there is neither. at_most: per source.
     """
     return [
         record
@@ -127,9 +131,9 @@ def read_held_out_records(
 def read_held_out_prompts(
     blocks: Sequence[DataBlock], places: Places, *, at_most: int
 ) -> list[Record]:
-    """Return prompts that training on the blocks never sees, at most so many of each.
+    """Return prompts that training on the blocks never sees. at_most: per block.
 
-    None of a file without `holdout`, of the hub and of a benchmark without validation rows.
+    A file without `holdout`, the hub, and a benchmark without validation rows have none.
     """
     return [
         record
@@ -140,14 +144,14 @@ def read_held_out_prompts(
 
 
 def tasks_of(blocks: Sequence[DataBlock], places: Places) -> dict[str, Task]:
-    """Return the tasks among some blocks by label, which is the `source` of their prompts."""
+    """Return the tasks among the blocks by label, which is the `source` of their prompts."""
     return {
         block.label: load_task(block.task, places) for block in blocks if block.task is not None
     }
 
 
 def _blocks_kept_out(blocks: Sequence[DataBlock]) -> list[DataBlock]:
-    """Return the blocks of which training leaves something unseen, without their limits."""
+    """Return the blocks that training leaves something unseen of, without their limits."""
     unseen = {"rows": None, "split": None}
     return [
         block.model_copy(update=unseen)

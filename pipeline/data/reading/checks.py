@@ -1,4 +1,4 @@
-"""Reads a whole source and checks every row, before anything expensive begins. Imports no torch."""
+"""Whole sources read and checked row by row, before anything expensive begins. Imports no torch."""
 
 import hashlib
 from collections import Counter
@@ -21,11 +21,11 @@ from pipeline.errors import PosttrainError
 class DataCounts:
     """What a source holds.
 
-    num_rows: all, the dropped ones too.
+    num_rows: all rows, including those that are dropped.
     size_bytes: of the texts of the rest in UTF-8, without names and quotes.
-    num_duplicates: rows that say the same as an earlier one.
+    num_duplicates: rows that say the same as an earlier row.
     num_dropped_by_reason: rows that nothing can be learnt from.
-    not_used: columns and keys that nothing is made of.
+    not_used: columns and keys that nothing reads.
     """
 
     label: str
@@ -58,8 +58,8 @@ def check_data(
 ) -> DataCounts:
     """Count a source's rows; the first row that cannot be read is an error.
 
-    So is a source of which every row is dropped. With `holdout`, the other side is read too: it
-    must have a row, or the split is of no use, and a stage may measure on it.
+    So is a source of which every row is dropped. With `holdout`, the held-out side is read too: it
+    must have a row, or the split is useless, and a stage may measure on it.
     """
     num_kept, size_bytes = 0, 0
     dropped: Counter[str] = Counter()

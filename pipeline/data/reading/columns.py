@@ -1,7 +1,7 @@
-"""Columns that stand beside those of a form: used, refused with the reason, or named as not used.
+"""Columns beside those of a form: used, refused with a reason, or named as not used.
 
-A column that is left out without a word is a wrong model that nobody notices: a system prompt, the
-tools, half of a conversation. Imports no torch.
+A column that is dropped silently gives a wrong model that nobody notices: a system prompt, tools,
+half a conversation. Imports no torch.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ _TURNS = ("messages", "conversations", "prompt", "completion", "chosen", "reject
 
 
 class NotUsed:
-    """Columns of a source, and keys of its messages, that no row made anything of."""
+    """Columns of a source, and keys of its messages, that nothing reads in any row."""
 
     def __init__(self) -> None:
         self._names: Counter[str] = Counter()
 
     def add(self, row: Row, used: Iterable[str]) -> None:
-        """Take note of a row, of which the columns `used` are."""
+        """Take note of a row; used: its columns that something reads."""
         used = set(used)
         for name, value in row.fields.items():
             if is_nothing(value):
@@ -52,18 +52,18 @@ class NotUsed:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Their names, in the order that they were met in."""
+        """Their names, in the order in which they turned up."""
         return tuple(self._names)
 
 
 def name_unused(names: Iterable[str]) -> str:
-    """Return how columns that are not used are named behind a source; empty if there are none."""
+    """Return what to write behind a source about columns that nothing reads; "" without any."""
     listed = ", ".join(names)
     return f"not used: {listed}" if listed else ""
 
 
 def check_meaning(row: Row, form: DataForm) -> None:
-    """Raise PosttrainError for a column whose meaning nothing here can honour."""
+    """Raise PosttrainError for a column with a meaning that nothing here can honour."""
     for name in _MEDIA:
         if not is_nothing(row.fields.get(name)):
             message = f"`{name}` is for models that see or hear, and text is what is trained on"
@@ -78,7 +78,7 @@ def check_meaning(row: Row, form: DataForm) -> None:
 
 
 def with_system(row: Row, messages: tuple[Message, ...]) -> tuple[Message, ...]:
-    """Put the column `system` in front of a conversation, where there is one."""
+    """Put the column `system`, if the row has one, in front of a conversation."""
     value = row.fields.get(SYSTEM)
     if is_nothing(value):
         return messages
@@ -94,14 +94,14 @@ def with_system(row: Row, messages: tuple[Message, ...]) -> tuple[Message, ...]:
 
 
 def settings_of(row: Row) -> ChatSettings:
-    """Return what a row gives a chat template beside its turns: `tools`, `chat_template_kwargs`."""
+    """Return what a row passes to a chat template beside turns: `tools`, `chat_template_kwargs`."""
     return ChatSettings(_tools(row), _variables(row))
 
 
 def drop_filled_nulls(messages: tuple[Message, ...], settings: ChatSettings) -> tuple[Message, ...]:
-    """Return turns without arguments that are null and that their tool does not declare.
+    """Drop arguments of calls that are null and that their tool does not declare.
 
-    Of calls in a Parquet file Arrow gives each the arguments of all others.
+    Arrow has one type for all calls in a Parquet file, and fills in the arguments of the rest.
     """
     if not settings.tools or not any(message.calls for message in messages):
         return messages
@@ -138,7 +138,7 @@ def _tools(row: Row) -> str:
 
 
 def _tool(value: Any, where: str) -> dict[str, Any]:
-    """Return a tool as servers hand it to a template: {type: function, function: {name, ...}}."""
+    """Return a tool as servers pass it to a template: {type: function, function: {name, ...}}."""
     value = from_json(value, TOOLS, where)
     if not isinstance(value, dict):
         message = f"`{TOOLS}` holds {kind_of(value)}, not an object"
@@ -152,7 +152,7 @@ def _tool(value: Any, where: str) -> dict[str, Any]:
 
 
 def _without_nulls(value: Any) -> Any:
-    """Return a value without keys that are null: Arrow gives each object the keys of all others."""
+    """Return a value without null keys: Arrow fills in the keys of all objects in the file."""
     if isinstance(value, dict):
         fields = cast("dict[str, Any]", value)
         return {key: _without_nulls(inner) for key, inner in fields.items() if inner is not None}

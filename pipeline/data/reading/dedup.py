@@ -1,13 +1,13 @@
-"""`dedup:` of a source: rows that repeat an earlier one, exactly or nearly, are left out.
+"""`dedup:` of a source: rows that repeat an earlier row, exactly or nearly, are dropped.
 
     exact   rows that say the same, character for character
-    near    rows whose prompts and whose answers are nearly the same: by white space, case and
-            punctuation, or in few words. Of three-word shingles at least 0.8 are shared (Jaccard);
-            candidates come from MinHash with bands (Broder 1997, Leskovec et al. 2014, 3.4) and
-            are then compared exactly, so that a row is never left out by an estimate.
+    near    rows whose prompts and answers differ in white space, case and punctuation only, or in
+            few words: at least 0.8 of their three-word shingles are shared (Jaccard). Candidates
+            come from MinHash with bands (Broder 1997, Leskovec et al. 2014, 3.4) and are then
+            compared exactly, so that no row is dropped because of an estimate.
 
-The first of them stays. It is done before `holdout` parts a source, so that neither side holds a
-copy of what is in the other. Imports no torch.
+The first of the copies stays. This comes before `holdout` splits a source, so that neither side
+holds a copy of what is on the opposite side. Imports no torch.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _SHINGLE_WORDS = 3
 _BANDS, _ROWS_A_BAND = 21, 6  # a pair at 0.8 is a candidate in 998 of 1,000 cases
 _PERMUTATIONS = _BANDS * _ROWS_A_BAND
 _SEED = 42
-_COMPARED_AS_IS = 8  # a text of fewer words must be equal: `x > 0` is not nearly `x < 0`
+_COMPARED_AS_IS = 8  # texts of fewer words must be equal: `x > 0` is not nearly `x < 0`
 
 Shingles = tuple["NDArray[np.uint64]", ...]
 
@@ -57,10 +57,9 @@ def read_marked(
     held_out: bool = False,
     not_used: NotUsed | None = None,
 ) -> Iterator[Record]:
-    """Yield what `formats.read` does, with a DroppedRow for each row that repeats an earlier one.
+    """Yield what `formats.read` does, with a DroppedRow in place of rows that repeat earlier ones.
 
-    Only where the block says `dedup`. `rows` of a file or the hub are counted without the repeated
-    ones.
+    Only where the block says `dedup`. `rows` of a file or the hub are counted without repeats.
     """
     settings: dict[str, Any] = {"forms": forms, "task": task, "seed": seed, "not_used": not_used}
     if block.dedup is None:
@@ -87,12 +86,12 @@ def read_marked(
 
 
 def drop_repeats(rows: Iterable[Record]) -> Iterator[Record]:
-    """Yield the records that repeat no earlier one."""
+    """Yield the records that do not repeat an earlier one."""
     return (record for record in rows if not is_repeat(record))
 
 
 def is_repeat(record: Record) -> bool:
-    """Return whether a record stands for a row that `dedup` leaves out."""
+    """Whether a record stands for a row that `dedup` drops."""
     return isinstance(record, DroppedRow) and record.why == REPEATS
 
 
@@ -109,7 +108,7 @@ def _repeats_exactly() -> Callable[[Record], bool]:
 
 
 def digest(record: Record) -> bytes:
-    """Return a hash of what a record says, the strength of a preference included."""
+    """Return a hash of what a record says, including the strength of a preference."""
     texts = form_and_texts(record)[1]
     if isinstance(record, PreferenceRow):
         texts = [*texts, f"{record.margin} {record.probability}"]
@@ -117,7 +116,7 @@ def digest(record: Record) -> bytes:
 
 
 class _Near:
-    """Remembers records and finds those that are nearly the same."""
+    """Remembers records and recognises those that are nearly the same."""
 
     def __init__(self) -> None:
         from rensa import RMinHashLSH  # pyright: ignore[reportAttributeAccessIssue]
@@ -128,7 +127,7 @@ class _Near:
         self._ids: dict[str, int] = {}
 
     def repeats(self, record: Record) -> bool:
-        """Return whether a record is nearly one that came before; if not, remember it."""
+        """Return whether a record nearly repeats an earlier one; if it does not, remember it."""
         from rensa import RMinHash  # pyright: ignore[reportAttributeAccessIssue]
 
         shingles = tuple(self._shingles(text) for text in parts(record))
@@ -141,7 +140,7 @@ class _Near:
         return False
 
     def _shingles(self, text: str) -> NDArray[np.uint64]:
-        """Return the distinct shingles of a text; a short text is one."""
+        """Return the distinct shingles of a text, sorted; a short text is a single one."""
         words = words_of(text)
         if len(words) < _COMPARED_AS_IS:
             plain = " ".join(text.split()).casefold()
@@ -151,7 +150,7 @@ class _Near:
 
 
 def _are_near(left: Shingles, right: Shingles) -> bool:
-    """Return whether each part of two records is nearly the same."""
+    """Whether all parts of two records are nearly the same."""
     if len(left) != len(right):
         return False
     for ours, theirs in zip(left, right, strict=True):

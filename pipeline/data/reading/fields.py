@@ -1,4 +1,4 @@
-"""Fields of a row, checked: a text, JSON written as a text; every fault with its row.
+"""Fields of a row, checked: a text, JSON written as a text; errors name the row.
 
 Knows neither turns (messages.py) nor forms (formats.py, preferences.py). Imports no torch.
 """
@@ -14,7 +14,7 @@ DROP = "correct it, or drop the row"
 
 
 def text_of(value: Any, field: str, where: str, *, may_be_blank: bool = False) -> str:
-    """A field that must be text that can be encoded, and not blank."""
+    """Return a field that must be text, encodable as UTF-8 and not blank."""
     if not isinstance(value, str):
         raise PosttrainError(where, f"`{field}` is {kind_of(value)}, not text", DROP)
     if not may_be_blank and not value.strip():
@@ -30,7 +30,7 @@ def text_of(value: Any, field: str, where: str, *, may_be_blank: bool = False) -
 
 
 def from_json(value: Any, field: str, where: str) -> Any:
-    """A field that is JSON, or JSON written as a text, as published data often has tools."""
+    """Return a field that is JSON, or JSON written as a text, as published data often has tools."""
     if not isinstance(value, str):
         return value
     try:
@@ -41,15 +41,15 @@ def from_json(value: Any, field: str, where: str) -> Any:
 
 
 def to_json(value: Any) -> str:
-    """A value as JSON text, characters as they are."""
+    """Return a value as JSON text, without escaping characters beyond ASCII."""
     return json.dumps(value, ensure_ascii=False)
 
 
 def is_nothing(value: Any) -> bool:
-    """Whether a field is there and says nothing: null, or an empty text, list or object."""
+    """Whether a field says nothing: null, or an empty text, list or object."""
     return value is None or (isinstance(value, str | list | dict) and not value)
 
 
 def list_names(what: str, names: Iterable[str]) -> str:
-    """Return which columns (or keys) there are, for an error."""
+    """Return which columns or keys (`what`) there are, for an error."""
     return f"{what} found: {', '.join(f'`{name}`' for name in names) or 'none'}"

@@ -1,7 +1,7 @@
-"""Local data files read row by row, every fault named with `file:line:column`.
+"""Local data files, read row by row; errors name `file:line:column`.
 
-Knows JSON lines, JSON, CSV and Parquet, each also gzipped; not what the columns mean (formats.py),
-nor texts (text_files.py). Imports neither torch nor datasets.
+Knows JSON lines, JSON, CSV and Parquet, gzipped or not; neither what columns mean (formats.py), nor
+text files (text_files.py). Imports neither torch nor datasets.
 """
 
 import csv
@@ -38,7 +38,7 @@ class Row:
 
 
 def file_rows(path: Path, name: str) -> Iterator[Row]:
-    """Yield the rows of a JSON lines, JSON, CSV or Parquet file; `name` is what errors call it."""
+    """Yield the rows of a JSON lines, JSON, CSV or Parquet file; name: what errors call it."""
     readers: dict[str, Callable[[BinaryIO, str], Iterator[Row]]] = {
         ".jsonl": _jsonl_rows,
         ".json": _json_rows,
@@ -53,17 +53,17 @@ def file_rows(path: Path, name: str) -> Iterator[Row]:
 
 
 def sha256(path: Path) -> str:
-    """The sha256 of a file's bytes as they lie on disk."""
+    """Return the sha256 of a file's bytes as they lie on disk."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _decode(raw: bytes, name: str, *, first_line: int = 1) -> str:
-    """UTF-8 bytes as text, without a byte order mark at the start of the file."""
+    """Decode UTF-8, without a byte order mark at the start of the file."""
     try:
         return raw.decode("utf-8-sig" if first_line == 1 else "utf-8")
     except UnicodeDecodeError as error:
-        # utf-8-sig counts from behind the mark, so the byte is looked up in what the decoder saw.
+        # utf-8-sig counts from behind the mark, so look up the byte in what the decoder saw.
         seen, at = cast("bytes", error.object), error.start
         line = first_line + seen.count(b"\n", 0, at)
         column = len(seen[seen.rfind(b"\n", 0, at) + 1 : at].decode()) + 1
@@ -102,7 +102,7 @@ def _jsonl_rows(stream: BinaryIO, name: str) -> Iterator[Row]:
 
 
 def _json_rows(stream: BinaryIO, name: str) -> Iterator[Row]:
-    """Objects of one list, decoded one by one so that each knows its line."""
+    """Yield the objects of one list, decoded one by one so that their lines are known."""
     text = whole(stream, name, "one JSON object on each line (.jsonl) is read line by line")
     at = _past_blank(text, 0)
     if not text.startswith("[", at):
@@ -190,7 +190,7 @@ def _parquet_rows(stream: BinaryIO, name: str) -> Iterator[Row]:
     import pyarrow
     from pyarrow import parquet
 
-    # A Parquet reader jumps about in its file; a gzip stream cannot.
+    # A Parquet reader seeks in its file; a gzip stream cannot.
     source = stream if stream.seekable() else io.BytesIO(stream.read())
     number = 0
     try:
@@ -208,7 +208,7 @@ def _parquet_rows(stream: BinaryIO, name: str) -> Iterator[Row]:
 
 
 def kind_of(value: Any) -> str:
-    """What a value is, in a person's words."""
+    """Name what a value of JSON is, in words for a person."""
     if value is None:
         return "null"
     if isinstance(value, bool):

@@ -1,6 +1,6 @@
-"""What the columns of a row mean: text, prompt and completion, chat, preference, prompt; checked.
+"""What the columns of a row mean: a text, prompt and completion, chat, preference, or prompt.
 
-The form is read off the first row's columns and holds for the whole source:
+The columns of the first row decide the form of the whole source; every row is checked:
 
     text                      -> TextRow
     prompt, completion        -> PromptCompletionRow: the completion continues it, no template; or
@@ -11,9 +11,9 @@ The form is read off the first row's columns and holds for the whole source:
                                  before it; only a template tells the instruction from the answer
     chosen, rejected          -> PreferenceRow: preferences.py has its six ways
 
-Beside a conversation `system`, `tools` and `chat_template_kwargs` are used (columns.py). A stage
-that reads prompts takes those of any of these as PromptRow (prompts.py). Columns that are not used
-are named. Imports no torch.
+Beside a conversation, `system`, `tools` and `chat_template_kwargs` are used (columns.py). A stage
+that reads prompts takes them from any of these forms, as PromptRow (prompts.py). Columns that
+nothing reads are named. Imports no torch.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -66,7 +66,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class _Layout:
-    """Columns that make up a form, how they are read, and which are used `beside` them."""
+    """The columns that make up a form, how they are read, and which are used `beside` them."""
 
     form: DataForm
     columns: tuple[str, ...]
@@ -85,18 +85,19 @@ def read(
     not_used: NotUsed | None = None,
     on_row: Callable[[Row], None] = lambda row: None,
 ) -> Iterator[Record]:
-    """Yield a source's rows, checked, as one of the forms that the stage reads (`sources.rows`).
+    """Yield a source's rows (`sources.rows`), checked, in one of the forms that the stage reads.
 
-    on_row: called with each row as it stands, before what is made of it.
+    on_row: called with every row as the source has it, before it is checked.
 
-    A task gives documents where text is all that is wanted or asked for, pairs where preferences
-    are, prompts with references where prompts are, else demonstrations as chats. not_used: takes
-    note of columns that nothing is made of.
+    A task gives documents to a stage that reads only texts (or a block that says so), likewise
+    pairs for preferences and prompts with references for prompts; otherwise demonstrations, as
+    chats. not_used: takes note of columns that nothing reads.
     """
     if block.form == "text" and "prompt_completion" in forms:
-        forms = (*forms, "text")  # asked for, never guessed: all of it is trained on
+        # Never guessed, since all of a text is trained on: the block must say so.
+        forms = (*forms, "text")
     shows_chosen = block.form == "preference" and "chat" in forms and "preference" not in forms
-    if shows_chosen:  # asked for, too: the better response is a demonstration
+    if shows_chosen:  # the block says so, too: the better response is a demonstration
         forms = ("preference",)
     kind: RowKind = "demonstrations"
     expected: Sequence[DataForm] = forms
@@ -122,7 +123,7 @@ def records(
     forms: Sequence[DataForm],
     not_used: NotUsed | None = None,
 ) -> Iterator[Record]:
-    """Yield rows as checked records of the form that the first row's columns show."""
+    """Yield rows as checked records, of the form that the first row's columns decide."""
     layout: _Layout | None = None
     for row in rows:
         renamed = _rename_columns(row, block.columns)
@@ -140,7 +141,8 @@ def records(
         check_meaning(renamed, layout.form)
         record = layout.read(renamed)
         _check_surroundings(renamed, record, layout)
-        if not_used is not None and layout.form != "prompt":  # whose columns rewards are handed
+        # The columns of prompts are all used: reward functions get them.
+        if not_used is not None and layout.form != "prompt":
             not_used.add(renamed, (*layout.columns, *layout.beside))
         yield _name_source(record, block)
 
@@ -152,7 +154,7 @@ def _show_rows(rows: Iterable[Row], on_row: Callable[[Row], None]) -> Iterator[R
 
 
 def _as_demonstration(record: Record) -> Record:
-    """Return a pair's better response as a demonstration; any other record as it is."""
+    """Return a pair's better response as a demonstration; records of any other form as they are."""
     if not isinstance(record, PreferenceRow):
         return record
     text = None if record.text is None else record.text[:2]
@@ -162,12 +164,12 @@ def _as_demonstration(record: Record) -> Record:
 
 
 def _name_source(record: Record, block: DataBlock) -> Record:
-    """A prompt with the source that it is from; any other record as it is."""
+    """Return a prompt with the label of its source; records of any other form as they are."""
     return replace(record, source=block.label) if isinstance(record, PromptRow) else record
 
 
 def _check_surroundings(row: Row, record: Record, layout: _Layout) -> None:
-    """Raise PosttrainError for what belongs to a chat beside a text, which has no place for it."""
+    """Raise PosttrainError for a column that belongs to a chat, beside a text."""
     turns: Sequence[Message] = ()
     if isinstance(record, PreferenceRow):
         turns = record.prompt
@@ -190,7 +192,7 @@ def _check_surroundings(row: Row, record: Record, layout: _Layout) -> None:
 
 
 def _rename_columns(row: Row, columns: dict[str, str]) -> Row:
-    """The row under our column names; `columns` maps ours to theirs."""
+    """Return the row under our column names; columns: from our names to the file's."""
     if not columns:
         return row
     fields = dict(row.fields)
@@ -208,7 +210,7 @@ def _rename_columns(row: Row, columns: dict[str, str]) -> Row:
 
 
 def _layouts(forms: Sequence[DataForm]) -> Sequence[_Layout]:
-    """What columns may mean to a stage: to one that samples responses, prompts and nothing else."""
+    """Return the layouts for a stage: to one that samples responses, columns mean prompts alone."""
     return _PROMPT_LAYOUTS if "prompt" in forms else _LAYOUTS
 
 
@@ -238,9 +240,9 @@ def _detect_layout(row: Row, block: DataBlock, forms: Sequence[DataForm]) -> _La
 
 
 def _is_part(layout: _Layout, fields: dict[str, Any]) -> bool:
-    """Whether the row shows another form with these columns and more: `conversations` of a pair.
+    """Whether a row fits a different form with these columns and more, as a pair's `conversations`.
 
-    Prompts are part of other forms by their nature.
+    Prompts are exempt: they are part of most forms by nature.
     """
     return layout.form != "prompt" and any(
         larger.form != layout.form
@@ -285,7 +287,7 @@ def _prompt_completion_row(row: Row) -> PromptCompletionRow | ChatRow:
 
 
 def _turns_row(row: Row) -> ChatRow:
-    """A conversation in two lists (TRL's conversational form), of which the second is learnt."""
+    """Read a conversation in two lists (TRL's conversational form); the second is learnt."""
     prompt = turns_of(row.fields["prompt"], "prompt", row.where, ROLE_CONTENT)
     completion = turns_of(row.fields["completion"], "completion", row.where, ROLE_CONTENT)
     prompt = tuple(replace(message, is_trained=False) for message in prompt)
@@ -307,7 +309,7 @@ def _conversations_row(row: Row) -> ChatRow:
 
 
 def _demonstration_row(row: Row) -> ChatRow:
-    """A task's demonstration; a task may leave its document form blank."""
+    """Read a task's demonstration; a task may leave its document form blank."""
     texts = [
         text_of(row.fields[name], name, row.where, may_be_blank=True)
         for name in ("document", "continuation")

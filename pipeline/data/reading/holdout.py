@@ -1,7 +1,7 @@
-"""Which rows of a source `holdout` keeps out of training: a share, told by what a row asks.
+"""Which rows of a source `holdout` keeps out of training: a share, by a hash of what a row asks.
 
-Decided by a hash, so the same on every machine and for every stage that reads the same source.
-Imports no torch.
+A hash gives the same rows on every machine and to every stage that reads the source. Imports no
+torch.
 """
 
 import hashlib
@@ -10,16 +10,16 @@ from collections.abc import Mapping
 from itertools import takewhile
 from typing import Any, cast
 
-# What a preference answers; other columns (an id, a score) do not make another question of it.
+# The columns that a preference answers; an id or a score does not make a different question of it.
 _CONVERSATION = ("prompt", "conversations", "instruction")
 _ASKED = (*_CONVERSATION, "input", "system", "tools", "history")
 
 
 def is_held_out(fields: Mapping[str, Any], share: float, columns: Mapping[str, str]) -> bool:
-    """Return whether a row is in the share that is kept out of training.
+    """Whether a row is in the share that is kept out of training.
 
-    columns: our names for the source's, as `columns:` has them. Pairs with one prompt fall on one
-    side, whatever their answers and their other columns.
+    columns: from our names to the source's, as in `columns:`. All pairs with one prompt fall on the
+    same side, whatever their answers and remaining columns.
     """
     renamed = {ours: fields[theirs] for ours, theirs in columns.items() if theirs in fields}
     others = {key: value for key, value in fields.items() if key not in columns.values()}
@@ -28,13 +28,13 @@ def is_held_out(fields: Mapping[str, Any], share: float, columns: Mapping[str, s
 
 
 def row_digest(fields: Mapping[str, Any]) -> bytes:
-    """The sha256 of a row's canonical JSON: equal for rows that hold the same."""
+    """Return the sha256 of a row's canonical JSON: equal for rows with the same contents."""
     text = json.dumps(fields, sort_keys=True, ensure_ascii=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode()).digest()
 
 
 def _find_question(fields: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return what a preference is about; None for a row that is none."""
+    """Return what a preference is about; None for a row of a different form."""
     if "chosen" not in fields or "rejected" not in fields:
         return None
     if any(name in fields for name in _CONVERSATION):

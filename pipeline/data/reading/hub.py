@@ -13,15 +13,15 @@ _COMMIT = re.compile("[0-9a-f]{40}")
 
 
 def hub_rows(name: str, subset: str | None, split: str, revision: str | None) -> Iterator[Row]:
-    """Yield the rows of a split; where there is no network, those of the local copy.
+    """Yield the rows of a split; without a network, those of the local copy.
 
-    revision: a branch, tag or commit. Raises InfrastructureError where the hub cannot be reached or
-    has only another commit to offer.
+    revision: a branch, tag or commit. Raises InfrastructureError where the hub cannot be reached
+    and the local copy is of a different commit.
     """
     from datasets import Dataset, load_dataset
 
     if Path(name).exists():
-        # load_dataset would read the folder and not the hub.
+        # load_dataset would read the folder instead of the hub.
         raise PosttrainError(name, "there is a folder of this name here", "write `file:` for it")
     with hub_errors(name):
         loaded = load_dataset(name, subset, split=split, revision=revision)
@@ -33,7 +33,7 @@ def hub_rows(name: str, subset: str | None, split: str, revision: str | None) ->
 
 @contextmanager
 def hub_errors(name: str) -> Generator[None]:
-    """Make one line for a user of what loading a data set raises; `name` is what it calls it."""
+    """Turn whatever loading a data set raises into one line for a user; name: of the data set."""
     from datasets.exceptions import DatasetsError
     from huggingface_hub.errors import HfHubHTTPError
     from huggingface_hub.utils import httpx
@@ -48,7 +48,7 @@ def hub_errors(name: str) -> Generator[None]:
 
 
 def _check_revision(name: str, revision: str | None, files: Sequence[str]) -> None:
-    """Refuse a local copy of another commit: without a network datasets takes the newest it has."""
+    """Refuse a local copy of a different commit: offline, datasets takes the newest that it has."""
     if revision is None or not _COMMIT.fullmatch(revision):
         return
     for file in files:

@@ -1,7 +1,7 @@
 """Turns of a conversation, read from a row: text, reasoning, calls of tools, tools' answers.
 
-Two styles are known: {role, content}, OpenAI's, and {from, value}, ShareGPT's. Every key with a
-known meaning is used or refused. Imports no torch.
+Knows two styles: OpenAI's {role, content} and ShareGPT's {from, value}. Every key with a known
+meaning is used or refused. Imports no torch.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from pipeline.errors import PosttrainError, closest
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# A turn of an assistant's that holds nothing but a call, as JSON.
+# ShareGPT's role for an assistant's turn that holds only a call, as JSON.
 _CALL: Literal["call"] = "call"
 
 
 @dataclass(frozen=True)
 class MessageStyle:
-    """How a source writes a message: its keys for role and content, its names of the roles."""
+    """How a source writes a message: its keys for role and content, and its names of roles."""
 
     keys: tuple[str, str]
     roles: Mapping[str, Role | Literal["call"]]
@@ -51,7 +51,7 @@ FROM_VALUE = MessageStyle(
 )
 _REASONING = ("reasoning_content", "reasoning", "thinking")
 _TRAINED = ("weight", "train", "training", "loss")
-# Keys of a message that mean something; any other is named as not used (columns.py).
+# Keys of a message that mean something; the rest are named as not used (columns.py).
 KNOWN_KEYS = frozenset(
     {
         *ROLE_CONTENT.keys,
@@ -61,13 +61,13 @@ KNOWN_KEYS = frozenset(
         *("tool_calls", "function_call", "tool_call_id"),
     }
 )
-NAME = "name"  # means something beside a tool's answer alone
+NAME = "name"  # has a meaning only beside a tool's answer
 
 
 def turns_of(
     turns: Any, column: str, where: str, style: MessageStyle, *, may_end_blank: bool = False
 ) -> tuple[Message, ...]:
-    """A field that must be a list of messages, not empty, with a system turn in front at most.
+    """Return a field that must be a list of messages, not empty; a system turn must be the first.
 
     may_end_blank: the last content may be blank.
     """
@@ -99,9 +99,9 @@ def turns_of(
 def message_of(
     turn: Any, field: str, where: str, style: MessageStyle, *, may_be_blank: bool = False
 ) -> Message:
-    """A field that must be one message.
+    """Return a field that must be one message.
 
-    The content of a system turn, of a tool's and beside a call may always be blank.
+    The content may always be blank in a system turn, in a tool's turn, and beside a call.
     """
     if not isinstance(turn, dict):
         raise PosttrainError(where, f"`{field}` is {kind_of(turn)}, not an object", DROP)
@@ -136,7 +136,7 @@ def message_of(
 
 
 def _content(value: Any, field: str, where: str, *, may_be_none: bool) -> Any:
-    """The text of a content; of a list of parts, that of its texts, which must be all it has."""
+    """Return the text of a content; a list of parts must hold texts only, which are joined."""
     if value is None and may_be_none:
         return ""
     if not isinstance(value, list):
@@ -156,7 +156,7 @@ def _content(value: Any, field: str, where: str, *, may_be_none: bool) -> Any:
 
 
 def _reasoning(turn: Mapping[str, Any], field: str, where: str) -> str:
-    """What the assistant thinks, under any of its names."""
+    """Return the assistant's reasoning, under whichever of its names."""
     reasoning = {key: turn[key] for key in _REASONING if not is_nothing(turn.get(key))}
     texts = {text_of(value, f"{field}.{key}", where) for key, value in reasoning.items()}
     if len(texts) > 1:
@@ -166,7 +166,7 @@ def _reasoning(turn: Mapping[str, Any], field: str, where: str) -> str:
 
 
 def _is_trained(turn: Mapping[str, Any], field: str, where: str) -> bool:
-    """Whether an assistant's turn is to be learnt, by any of the names of that."""
+    """Whether an assistant's turn is to be learnt, under whichever name the data says so."""
     for key in _TRAINED:
         value = turn.get(key)
         if value is None:
@@ -180,7 +180,7 @@ def _is_trained(turn: Mapping[str, Any], field: str, where: str) -> bool:
 
 
 def _calls(turn: Mapping[str, Any], field: str, where: str) -> tuple[ToolCall, ...]:
-    """The calls beside a content: OpenAI's `tool_calls`, or its earlier `function_call`."""
+    """Return the calls beside a content: OpenAI's `tool_calls`, or its earlier `function_call`."""
     for key in ("tool_calls", "function_call"):
         if is_nothing(turn.get(key)):
             continue

@@ -1,18 +1,18 @@
 r"""Rows of the form preference: two responses to one prompt, of which `chosen` is the better.
 
     prompt, chosen, rejected         texts: both continue the prompt, no template (TRL's standard
-                                     form); else a conversation: `prompt` a list of messages, each
-                                     response a message, a list of one, or a text
-    chosen, rejected                 lists of messages that differ in the last: what they share is
-                                     the prompt (TRL's implicit prompt; a `prompt` beside it says
-                                     the same once more and is not read)
+                                     form); or a conversation: `prompt` a list of messages, both
+                                     responses a message, a list of one, or a text
+    chosen, rejected                 lists of messages that differ in the last one: the rest is the
+                                     prompt (TRL's implicit prompt; a `prompt` beside them repeats
+                                     it and is not read)
     chosen, rejected                 transcripts, "\n\nHuman: ...\n\nAssistant: ..." (Bai et al.
                                      2022, Anthropic's hh-rlhf)
     conversations, chosen, rejected  ShareGPT's: a list and two objects {from, value}
     instruction, chosen, rejected    Alpaca's: `input` (if any) after a blank line, `history` before
 
-`margin` and `probability` may stand beside each. What only published data has (an empty response,
-two that are equal, transcripts of two prompts) is a DroppedRow; what is of a wrong kind an error.
+`margin` and `probability` may stand beside any of these. Flaws of published data (an empty
+response, two equal ones, transcripts of two prompts) give a DroppedRow; a wrong type is an error.
 Imports no torch.
 """
 
@@ -88,7 +88,7 @@ def whole_row(row: Row) -> Pair:
 
 
 def task_row(row: Row) -> Pair:
-    """Read a task's pair: a user's turn and two responses; in running text a space parts them."""
+    """Read a task's pair: a user's turn and two responses; in running text a space goes between."""
     prompt = text_of(row.fields["prompt"], "prompt", row.where)
     answers = _responses(row, ROLE_CONTENT)
     flaw = text_of(row.fields["flaw"], "flaw", row.where, may_be_blank=True)
@@ -122,7 +122,7 @@ def _implicit_row(row: Row) -> Pair:
 def _transcript_row(row: Row) -> Pair:
     starts: list[str] = []
     labels: list[str] = []
-    _numbers(row)  # of a wrong type, they are an error in a row that is dropped too
+    _numbers(row)  # a wrong type is an error even in a row that is dropped
     for name in ("chosen", "rejected"):
         transcript = text_of(row.fields[name], name, row.where)
         start, mark, answer = transcript.rpartition(_ASSISTANT)
@@ -148,7 +148,7 @@ def _transcript_row(row: Row) -> Pair:
 
 
 def _responses(row: Row, style: MessageStyle) -> tuple[Message, Message]:
-    """Both responses: of a text, a message or a list of one message of the assistant's."""
+    """Return both responses: a text, a message, or a list of one message by the assistant."""
     messages: list[Message] = []
     for name in ("chosen", "rejected"):
         value = row.fields[name]
@@ -178,7 +178,7 @@ def _pair(
     text: tuple[str, ...] = (),
     flaw: str = "",
 ) -> Pair:
-    """Return a pair; text: prompt, chosen and rejected in running text, where the row has that."""
+    """Return a pair. text: prompt, chosen and rejected in running text, if the row has that."""
     margin, probability = _numbers(row)
     chosen, rejected = answers
     why: DropReason | None = None
@@ -204,7 +204,7 @@ def _pair(
 
 
 def _numbers(row: Row) -> tuple[float | None, float | None]:
-    """`margin` and `probability`, checked; None where there is none."""
+    """Return `margin` and `probability`, checked; None for one that the row does not have."""
     margin = _number(row, "margin", 0, sys.float_info.max, "a margin is 0 or more")
     hint = "it goes from 0.5 to 1; below that, swap chosen and rejected"
     return margin, _number(row, "probability", 0.5, 1, hint)
@@ -216,7 +216,7 @@ def _number(row: Row, name: str, lowest: float, highest: float, hint: str) -> fl
         return None
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise PosttrainError(row.where, f"`{name}` is {kind_of(value)}, not a number", hint)
-    if not lowest <= value <= highest:  # NaN is not either
+    if not lowest <= value <= highest:  # false of NaN, too
         raise PosttrainError(row.where, f"`{name}` is {value!r:.40}", hint)
     return float(value)
 

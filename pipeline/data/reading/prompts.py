@@ -2,15 +2,15 @@
 
     prompt                    a text, which the response continues (TRL's standard form, no
                               template), or a list of messages that ends with a user's turn
-    messages, conversations   a chat; the assistant's answer at its end is left out
-    instruction               Alpaca's, `input` (if any) after a blank line: a user's turn, what is
-                              in `history` before it
+    messages, conversations   a chat; an assistant's answer at its end is dropped
+    instruction               Alpaca's, `input` (if any) after a blank line: a user's turn, with
+                              `history` before it
     input_ids                 token ids, taken as they are
     chosen, rejected          a preference set in any of its forms (preferences.py): its prompts
 
-Beside a chat `system`, `tools` and `chat_template_kwargs` are used. All columns, these too, are
-handed to reward functions as they are, except those whose names have a meaning in TRL's calling
-convention (`completions`, say). Not the way to token ids (prompt_ids.py). Imports no torch.
+Beside a chat, `system`, `tools` and `chat_template_kwargs` are used. Reward functions get all
+columns as they are, including these, except those whose names have a meaning in TRL's calling
+convention (such as `completions`). data/encoding/prompts.py makes the token ids. Imports no torch.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from pipeline.data.reading.files import Row
     from pipeline.data.reading.preferences import Pair
 
-# What a reward function is handed under these names is no column, or is the prompt itself.
+# Under these names a reward function gets something else than a column, or the prompt itself.
 _RESERVED = frozenset({*HANDED_TO_REWARDS, "prompt", "completion", "input_ids"})
 
 
@@ -76,7 +76,7 @@ def ids_row(row: Row) -> PromptRow:
 
 
 def of_pairs(read: Callable[[Row], Pair]) -> Callable[[Row], PromptRow | DroppedRow]:
-    """Return a reader of the prompts of the pairs that `read` reads; it drops those it drops."""
+    """Return a reader of the prompts in pairs; read: the reader of pairs, whose drops it shares."""
 
     def prompt_of_pair(row: Row) -> PromptRow | DroppedRow:
         pair = read(row)
@@ -90,7 +90,7 @@ def of_pairs(read: Callable[[Row], Pair]) -> Callable[[Row], PromptRow | Dropped
 
 
 def task_row(row: Row) -> PromptRow:
-    """Read a task's prompt, with the reference that its verifier compares a response with."""
+    """Read a task's prompt, with the reference that its verifier compares responses with."""
     prompt = text_of(row.fields["prompt"], "prompt", row.where)
     return PromptRow(row.where, (Message("user", prompt),), prompt, _others(row))
 
@@ -103,7 +103,7 @@ def _chat_row(row: Row, column: str, style: MessageStyle) -> PromptRow:
 
 
 def _as_prompt(row: Row, turns: tuple[Message, ...], *used: str) -> PromptRow:
-    """Return a conversation as a prompt; a system turn from its column, where it has one."""
+    """Return a conversation as a prompt, with the system turn from its column if it has one."""
     messages = with_system(row, turns)
     return PromptRow(row.where, messages, None, _others(row, *used), settings=settings_of(row))
 
@@ -118,7 +118,7 @@ def _asking(messages: tuple[Message, ...], column: str, where: str) -> tuple[Mes
 
 
 def _others(row: Row, *used: str) -> dict[str, Any]:
-    """Return the columns that reward functions are handed."""
+    """Return the columns that reward functions get."""
     return {
         name: value
         for name, value in row.fields.items()

@@ -1,4 +1,4 @@
-"""What a record says, as plain texts: to be counted, compared with others, held against test items.
+"""What a record says, as plain texts: for counting, deduplication and the search for test items.
 
 Imports no torch.
 """
@@ -18,7 +18,7 @@ from pipeline.data.reading.records import (
 
 
 def form_and_texts(record: Record) -> tuple[DataForm, list[str]]:
-    """Return a record's form and all that it says, roles and system turns too."""
+    """Return a record's form and all that it says, including roles and system turns."""
     if isinstance(record, TextRow):
         return "text", [record.text]
     if isinstance(record, PromptCompletionRow):
@@ -38,7 +38,7 @@ def form_and_texts(record: Record) -> tuple[DataForm, list[str]]:
 
 
 def turns(record: Record) -> list[str]:
-    """Return the texts of a record one by one; without system turns, which whole sources share."""
+    """Return the texts of a record, without system turns, which whole sources share."""
     if isinstance(record, ChatRow):
         return _contents(record.messages)
     if isinstance(record, PreferenceRow):
@@ -49,10 +49,10 @@ def turns(record: Record) -> list[str]:
 
 
 def parts(record: Record) -> tuple[str, ...]:
-    """Return what must be alike, each by itself, for two records to be nearly the same.
+    """Return the parts that must all be alike for two records to be nearly the same.
 
-    A prompt and the answer to it, or both answers: one question answered otherwise, or a pair whose
-    answers change places, is another record.
+    A prompt and its answer, or both answers: a question with a different answer is a different
+    record, and so is a pair whose answers change places.
     """
     if isinstance(record, ChatRow):
         *before, last = turns(record) or [""]

@@ -1,6 +1,6 @@
-"""What a row is once it is read and checked: text, prompt and completion, chat, preference, prompt.
+"""Rows once they are read and checked: text, prompt and completion, chat, preference, prompt.
 
-formats.py, preferences.py and prompts.py make them of a source's columns. Imports no torch.
+formats.py, preferences.py and prompts.py make them from a source's columns. Imports no torch.
 """
 
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ REPEATS: DropReason = "it repeats an earlier row"
 
 @dataclass(frozen=True)
 class ToolCall:
-    """A function that an assistant calls; arguments: JSON text, an object in all good data."""
+    """A function that an assistant calls. arguments: JSON text, an object in well-formed data."""
 
     name: str
     arguments: str
@@ -35,8 +35,8 @@ class Message:
     """One turn.
 
     reasoning: what an assistant thinks before it answers. calls: what it calls, after `content`.
-    name, call_id: of a tool's answer, which tool it is from and which call it answers.
-    is_trained: False for an assistant's turn that the data wants read and not learnt.
+    name, call_id: for a tool's answer, the tool that gave it and the call that it answers.
+    is_trained: False for an assistant's turn that the data marks as read, not learnt.
     """
 
     role: Role
@@ -56,7 +56,7 @@ class Message:
 
 @dataclass(frozen=True)
 class ChatSettings:
-    """What a chat template is given beside the turns, as JSON text; empty: nothing.
+    """What a chat template gets beside the turns, as JSON texts, "" for nothing.
 
     tools: the functions that an assistant may call. variables: of the template, as TRL's column
     `chat_template_kwargs` has them.
@@ -79,7 +79,7 @@ class TextRow:
 
 @dataclass(frozen=True)
 class PromptCompletionRow:
-    """A text and how it goes on; the completion begins with its own white space."""
+    """A text and its continuation, which begins with its own white space."""
 
     where: str
     prompt: str
@@ -107,10 +107,11 @@ class PreferenceRow:
     prompt: the conversation that they answer, a user's or a tool's turn last; empty where there is
         only `text`.
     text: the same as (prompt, chosen, rejected) in running text, for a model without a chat
-        template, or because the source has plain texts; None where only a template will do.
-    margin: by how much the chosen one's reward should at least be higher (Llama 2); None if not
-        said. probability: that the chosen one is really preferred (soft label); None if not said.
-    flaw: what is wrong with the rejected one; empty if not said.
+        template, or because the source has plain texts; None where it takes a template.
+    margin: by how much the reward of the chosen response should at least be higher (Llama 2), if
+        the data says. probability: that the chosen response is really preferred (a soft label), if
+        the data says.
+    flaw: what is wrong with the rejected response; empty if the data does not say.
     answers: both responses as turns, where they are more than their text.
     """
 
@@ -140,11 +141,11 @@ class PromptRow:
     messages: a conversation, a user's or a tool's turn last; empty where the source has only a text
         or ids.
     text: what a response continues, for a model without a chat template, or because the source has
-        plain texts; None where only a template will do, and beside `ids`.
-    columns: what else reward functions are handed; of a task's prompts `reference` is what its
+        plain texts; None where it takes a template, and beside `ids`.
+    columns: what reward functions get beside it; for a task's prompts `reference` is what its
         verifier compares a response with.
     ids: the prompt as token ids, where the source has those.
-    source: the label of the block that it is from.
+    source: the label of its data block.
     """
 
     where: str
@@ -160,8 +161,8 @@ class PromptRow:
 class DroppedRow:
     """A row of a preference source that nothing can be learnt from.
 
-    Published preference data has such rows, and who takes it from the hub cannot mend it: it is
-    counted and reported wherever rows are, and never trained on.
+    Published preference data has such rows, and a user of the hub cannot repair them: they are
+    counted and reported like rows, and never trained on.
     """
 
     where: str
@@ -172,7 +173,7 @@ Record = TextRow | PromptCompletionRow | ChatRow | PreferenceRow | PromptRow | D
 
 
 def needs_template(record: Record) -> bool:
-    """Whether only a chat template can write a row."""
+    """Whether it takes a chat template to write a row."""
     if isinstance(record, ChatRow):
         return record.text is None
     if isinstance(record, PreferenceRow):

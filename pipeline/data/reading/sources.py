@@ -24,7 +24,7 @@ __all__ = ["ROWS_PER_TASK", "Row", "RowKind", "rows", "sha256"]
 
 RowKind = Literal["documents", "demonstrations", "preferences", "prompts"]
 
-# A generated task has no end of its own; a data block that says no `rows` gets this many of it.
+# A generated task never ends; a data block without `rows` gets this many.
 ROWS_PER_TASK = 2_000
 
 
@@ -37,14 +37,14 @@ def rows(
     seed: int = 0,
     held_out: bool = False,
 ) -> Iterator[Row]:
-    """Yield the rows of a source, in its own order; never none: an error instead.
+    """Yield the rows of a source, in its own order; PosttrainError if there are none.
 
     task: the task that `block.task` names; `kind` and `seed` say what of it is read: one pass of
         pre-training documents, or the demonstrations, preference pairs or RL prompts of a split.
-    held_out: True where a stage evaluates: with `holdout`, the share that training never sees
-        instead of the rest. It is chosen by the hash of a row, so equal rows fall on one side; of a
-        text file without a separator it is the last part. Of a task's demonstrations, pairs and
-        prompts it is the validation split, unless the block names a split.
+    held_out: True where a stage evaluates: with `holdout`, read the share that training never sees
+        instead of the rest. Rows are chosen by their hash, so equal rows fall on the same side; of
+        a text file without a separator, the last part is held out. For a task's demonstrations,
+        pairs and prompts it is the validation split, unless the block names a split.
     """
     limit = block.rows
     if block.task is not None:
@@ -69,7 +69,7 @@ def rows(
 
 
 def no_rows(block: DataBlock, *, held_out: bool) -> PosttrainError:
-    """Return what is said of a source that has no row, or none on this side of its `holdout`."""
+    """Return the error for a source without rows, or without rows on this side of its `holdout`."""
     side = "holds out every row" if not held_out else "holds out no row"
     why = f"`holdout: {block.holdout}` {side}" if block.holdout else "no rows"
     return PosttrainError(block.label, why, "name data that has some")
@@ -99,7 +99,7 @@ def _task_rows(
 
 
 def _benchmark_texts(task: BenchmarkTask, split: str, seed: int) -> Iterator[str]:
-    """Yield documents of a split: other passes show the same rows, so none of them is unseen."""
+    """Yield documents of a split: passes show the same rows, so unseen ones are in validation."""
     yield from task.documents(seed) if split == "train" else task.texts("validation")
 
 
@@ -146,7 +146,7 @@ def _file_source(block: DataBlock, places: Places, *, held_out: bool) -> Iterato
 
 
 def _documents(path: Path, separator: str, name: str) -> Iterator[Row]:
-    """Documents between separators, without the line breaks around them; blank ones are none."""
+    """Yield the documents between separators, stripped of line breaks, without blank ones."""
     for line, part in file_documents(path, name, separator):
         if part.strip():
             leading = len(part) - len(part.lstrip("\n"))
@@ -172,7 +172,7 @@ def _one_document(block: DataBlock, path: Path, *, held_out: bool) -> Iterator[R
 
 
 def _cut(text: str, share: float) -> int:
-    """Where the held-out end begins: after the break (paragraph, line, word) nearest its share."""
+    """Return where the held-out end begins: behind the nearest break (paragraph, line, word)."""
     goal = round(len(text) * (1 - share))
     reach = max(1, round(len(text) * min(share, 1 - share) / 2))
     for mark in ("\n\n", "\n", " "):

@@ -1,8 +1,8 @@
 """Tasks by name, with the rows of those that are benchmarks.
 
-Built in, a benchmark, `module:Class` beside the recipe, or an installed entry point. Each may carry
-settings in brackets: `arithmetic(max_digits=3)`. A benchmark's say where its rows lie:
-`gsm8k(test=real:gsm8k/test.jsonl)`; without any they come from the hub.
+A task is built in, a benchmark, `module:Class` beside the recipe, or an installed entry point, with
+settings in brackets if it takes any: `arithmetic(max_digits=3)`. A benchmark's settings say where
+its rows lie, as in `gsm8k(test=real:gsm8k/test.jsonl)`; without any they come from the hub.
 """
 
 from collections.abc import Iterator, Mapping
@@ -25,7 +25,7 @@ _SPLITS: tuple[Split, ...] = ("test", "validation", "train")
 
 @dataclass(frozen=True)
 class FileRows:
-    """A file with rows; name: as the recipe has it."""
+    """A file with rows. name: as the recipe has it."""
 
     name: str
     path: Path
@@ -37,9 +37,9 @@ class FileRows:
 
 @dataclass(frozen=True)
 class HubRows:
-    """A split of a data set on the hub; revision: as the recipe gives it.
+    """A split of a data set on the hub. revision: as the recipe has it.
 
-    commit: what is read where the recipe gives no revision.
+    commit: read where the recipe has no revision.
     """
 
     id: str
@@ -55,7 +55,7 @@ class HubRows:
 
 
 def load_task(name: str, places: Places) -> Task:
-    """Return the task of this name; ValueError says which names there are. Reads no rows.
+    """Return the task of this name; ValueError names those there are. Reads no rows.
 
     places: the recipe's folder, where `module:Class` is looked for first, its data folders, and the
     commits of hub ids.
@@ -75,7 +75,7 @@ def load_task(name: str, places: Places) -> Task:
 
         installed = {entry.name: entry for entry in entry_points(group=_GROUP)}
         if plain not in installed:
-            return tasks.load(name)  # raises, naming those that are known
+            return tasks.load(name)  # raises, and names the known tasks
         task = tasks.made(plain, installed[plain].load(), settings)
     if not isinstance(task, Task):
         raise ValueError(f"`{plain}` is not a Task (subclass eval.task.Task)")  # noqa: TRY004
@@ -83,15 +83,15 @@ def load_task(name: str, places: Places) -> Task:
 
 
 def task_file(name: str, base: Path) -> Path | None:
-    """Return the file of a user's own task, to be hashed; None for built-in and installed ones."""
+    """Return the file of a user's own task, for hashing; None for built-in and installed tasks."""
     plain, _ = tasks.parse(name)
     return object_source(plain, base) if ":" in plain else None
 
 
 def task_rows(name: str, places: Places) -> dict[Split, FileRows | HubRows]:
-    """Return where the rows of each split of a benchmark lie; empty for other tasks.
+    """Return where the rows of a benchmark lie, by split; {} for tasks that generate theirs.
 
-    Raises ValueError for places that cannot be meant; looks for no file.
+    Raises ValueError for places that make no sense; does not look whether files exist.
     """
     plain, settings = tasks.parse(name)
     if plain not in tasks.BENCHMARKS:
@@ -121,7 +121,7 @@ def task_rows(name: str, places: Places) -> dict[Split, FileRows | HubRows]:
 def _benchmark(
     plain: str, settings: Mapping[str, tasks.Setting], rows: Mapping[Split, FileRows | HubRows]
 ) -> Task:
-    """Return a benchmark; one that nobody published is known by its file, as two of a kind are."""
+    """Return a benchmark; one on the user's own files is named by its file, to tell two apart."""
     kind = tasks.benchmark_class(plain)
     task = tasks.made(plain, kind, settings, unsaid=PLACES, _rows=rows)
     if not kind.hub and "test" in rows and isinstance(rows["test"], FileRows):
@@ -135,7 +135,7 @@ def _benchmark(
 
 
 def check_task(name: str, places: Places) -> str:
-    """Read every row of a benchmark that lies in files and say how many there are; else "".
+    """Read every row of a benchmark that lies in files and say how many there are; "" for the rest.
 
     Raises PosttrainError at the first row that cannot be used.
     """

@@ -1,7 +1,7 @@
-"""The words of a text, the same however it is wrapped, spelled in capitals or punctuated.
+"""The words of a text, whatever its line breaks, capitals and punctuation.
 
-What is compared when rows are held against each other (dedup.py) and against test items
-(overlaps.py); never what a model reads. Imports no torch.
+Rows are compared by them with one another (dedup.py) and with test items (overlaps.py); no model
+reads them. Imports no torch.
 """
 
 import re
@@ -10,7 +10,7 @@ import unicodedata
 import numpy as np
 from numpy.typing import NDArray
 
-# Written without spaces: Thai, Lao, Burmese, Khmer, Chinese, Japanese. Each character is a word.
+# Written without spaces: Thai, Lao, Burmese, Khmer, Chinese, Japanese. A character is a word.
 _UNSPACED = (
     r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
     r"\uf900-\ufaff\U00020000-\U0003ffff"
@@ -19,13 +19,13 @@ _WORD = re.compile(rf"[^\W_{_UNSPACED}]+|[{_UNSPACED}]")
 _SIGN = re.compile(rf"{_WORD.pattern}|[-+*/=<>^%()\[\]{{}}\u00d7\u00f7\u2212]")
 _ASCII_WORD = re.compile(r"[a-z0-9]+")
 _THOUSANDS = re.compile(r",(?<=\d,)(?=\d{3}(?!\d))")  # 1,200 is 1200
-# They stand within words and cannot be seen: soft hyphen, zero-width space and joiners, BOM.
+# Invisible characters within words: soft hyphen, zero-width space and joiners, BOM.
 _UNSEEN = re.compile(r"[\u00ad\u200b-\u200d\u2060\ufeff]")
 _FACTOR = np.uint64(0x9E3779B97F4A7C15)  # odd, by the golden ratio: spreads over all 64 bits
 
 
 def words_of(text: str) -> list[str]:
-    """Return the words and numbers of a text in lower case; no white space, no punctuation."""
+    """Return the words and numbers of a text in lower case, without white space and punctuation."""
     if "," in text:
         text = _THOUSANDS.sub("", text)
     if text.isascii():
@@ -35,7 +35,7 @@ def words_of(text: str) -> list[str]:
 
 
 def signs_of(text: str) -> str:
-    """Return a short text in lower case with the signs that matter where there are few words.
+    """Return a short text in lower case with its signs, which matter where there are few words.
 
     `What is 3 + 4?` and `What is 3 - 4?` have the same words.
     """
@@ -43,7 +43,10 @@ def signs_of(text: str) -> str:
 
 
 def ngram_keys(ids: NDArray[np.uint64], n: int) -> NDArray[np.uint64]:
-    """Return a number for each n-gram of word ids, in order; equal n-grams have equal numbers."""
+    """Return a number per n-gram of word ids, in order; equal n-grams have equal numbers.
+
+    ids: (W,). Returns (W - n + 1,), hashes of 64 bits.
+    """
     length = max(0, len(ids) - n + 1)
     keys = np.zeros(length, dtype=np.uint64)
     for shift in range(n):

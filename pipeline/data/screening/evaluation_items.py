@@ -1,9 +1,9 @@
-"""What a recipe's measuring stages will ask, as items that training rows are held against.
+"""What a recipe's measuring stages will ask, as items to search training rows for.
 
-Test items of tasks, texts and prompts. A generated task keeps its splits apart itself: its
-documents share their wording with its test items by design, so its rows are not searched for them;
-of a task of the user's own a prompt that is a test item's, word for word, is still found. Imports
-no torch.
+These are test items of tasks, texts and prompts. A built-in generated task keeps its splits apart
+itself: its documents share the wording of its test items by design, so its rows are not searched
+for them. In rows of a user's own task, a prompt that is word for word a test item is still
+reported. Imports no torch.
 """
 
 from collections.abc import Iterator, Sequence
@@ -42,19 +42,19 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Evaluated:
-    """items: all that is asked, each once. not_compared: what could not be read, and why."""
+    """items: all that is asked, without repeats. not_compared: what could not be read, and why."""
 
     items: tuple[Item, ...]
     not_compared: tuple[str, ...]
 
 
 def origin_of(task: Task) -> object:
-    """Return what rows and items of a generated task have in common; None for a benchmark."""
+    """Return what the rows and items of a generated task share; None for a benchmark."""
     return None if isinstance(task, BenchmarkTask) else type(task)
 
 
 def is_built_in(origin: object) -> bool:
-    """Return whether a generated task is one of ours: what it generates is tested here."""
+    """Whether a generated task is built in, so that our own tests keep its splits apart."""
     return isinstance(origin, type) and f"{origin.__module__}:{origin.__qualname__}" in _BUILT_IN
 
 
@@ -66,11 +66,11 @@ def collect_items(
     reads_hub: bool = True,
     may_miss: bool = True,
 ) -> Evaluated:
-    """Return the items of some stages.
+    """Return the items that the given stages ask.
 
-    generated: False to leave out those of built-in tasks, where nothing else is trained on.
-    reads_hub: False to leave out what lies there. may_miss: go on without what cannot be read;
-    else PosttrainError.
+    generated: False to leave out items of built-in tasks, where only those are trained on.
+    reads_hub: False to leave out items on the hub. may_miss: carry on without items that cannot be
+    read, instead of raising PosttrainError.
     """
     item_by_key: dict[tuple[str, str], Item] = {}
     missing: dict[str, None] = {}
@@ -110,7 +110,7 @@ class _Source:
 
     @property
     def task_name(self) -> str | None:
-        """The task that its items are of, if they are."""
+        """The task whose items these are, if they are a task's."""
         return self.task or (self.block.task if self.block else None)
 
     def is_on_hub(self, places: Places) -> bool:
@@ -120,7 +120,7 @@ class _Source:
         return any(isinstance(rows, HubRows) for rows in task_rows(self.task_name, places).values())
 
     def items(self, evaluation: Evaluation, places: Places) -> Iterator[Item]:
-        """Yield its items, as many as are asked."""
+        """Yield its items, as many as the stage asks."""
         if self.block is None:
             return _test_items(str(self.task), evaluation.limit, places)
         return _rows(self.block, evaluation.limit, places, are_prompts=self.are_prompts)
@@ -142,7 +142,7 @@ def _test_items(name: str, limit: int, places: Places) -> Iterator[Item]:
     task = load_task(name, places)
     origin = origin_of(task)
     for number, example in enumerate(task.test_items(limit), 1):
-        # What a document says of a fact may be learnt from any text, and is to be.
+        # A fact that a document states may, and should, be learnt from any text.
         ways = (example.prompt,) if task.kind == "knowledge" else (example.prompt, example.document)
         yield Item(name, f"{number} ({example.id})", tuple(filter(None, ways)), origin)
 
@@ -156,7 +156,7 @@ def _rows(block: DataBlock, limit: int, places: Places, *, are_prompts: bool) ->
 
 
 def _ways(record: Record) -> tuple[str, ...]:
-    """Return what of a record is looked for: all of it, of a pair with either answer."""
+    """Return the texts of a record to search for: all of it, of a pair once with either answer."""
     texts = turns(record)
     if isinstance(record, PreferenceRow):
         *prompt, chosen, rejected = texts

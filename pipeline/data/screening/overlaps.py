@@ -1,10 +1,10 @@
-"""Which rows hold test items, be they wrapped anew, within other text or lightly edited.
+"""Which rows hold test items, even rewrapped, inside longer text, or lightly edited.
 
-Compared are words (words.py) by n-grams, as is usual (Brown et al. 2020, C; Lambert et al. 2024),
-but in two steps, since n-grams alone are blind to edits and find what is common to all items. First
-n-grams that an item shares with a row, where they stand in order, make it a candidate; an n-gram
-that many items have, the wording of a template, counts that much less. Then the words themselves
-are aligned. Knows nothing of sources and recipes (screening.py). Imports no torch.
+Words (words.py) are compared by n-grams, as is usual (Brown et al. 2020, C; Lambert et al. 2024),
+but in two steps, since n-grams alone miss edits and match whatever all items have in common. First,
+n-grams shared in order make an item a candidate; the more items have an n-gram (the wording of a
+template), the less it counts. Then the words themselves are aligned. Knows nothing of sources and
+recipes (screen.py). Imports no torch.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 N = 4  # words of an n-gram: a text of eight words with one of them changed still shares one
-# Fewer words say too little: they are found where they are a whole text of a row, not within one.
+# Shorter items say too little: they count only where they are a whole text of a row.
 FEWEST_WORDS = 8
-_PASSAGE_WORDS = 64  # longer items are found passage by passage
-_COMMON = 64  # an n-gram that more items have tells none of them apart
-_BOX_WORDS = 64  # n-grams of a passage that would begin within so many words of each other
-_DRIFT_WORDS = 32  # by so many words a passage may shift in a row: what was put in, left out
-_SHARED = 0.2  # of the weight of its n-grams a candidate shares at least
-_LOST = 0.25  # of a passage's words, weighed by how rare they are, so much may be missing
-_NUMBERS_LOST = 0.5  # of its numbers
-_ITEM_SHARE = 0.5  # of an item's words are in passages that were found
+_PASSAGE_WORDS = 64  # longer items are searched passage by passage
+_COMMON = 64  # an n-gram that more items have does not tell any of them apart
+_BOX_WORDS = 64  # width of a box: hits that put a passage's begin into one box count together
+_DRIFT_WORDS = 32  # how far edits (insertions, deletions) may shift a passage within a row
+_SHARED = 0.2  # share of its n-grams' weight that makes a passage a candidate
+_LOST = 0.25  # share of a passage's words, weighted by rarity, that may be missing
+_NUMBERS_LOST = 0.5  # share of its numbers that may be missing
+_ITEM_SHARE = 0.5  # share of an item's words in matching passages that makes it an overlap
 _TABLE_BITS = 22
 
 
@@ -42,8 +42,9 @@ _TABLE_BITS = 22
 class Item:
     """A test item, or anything else that a model will be measured on.
 
-    source: whose it is, as the recipe names it. name: which of them. texts: each way in which it
-    is put; one of them found is the item found. origin: the task that generates it, if one does.
+    source: what it belongs to, as the recipe names it. name: of the item in its source. texts: all
+    the ways to put it; one of them is enough for a match. origin: the task that generates it, if
+    any.
     """
 
     source: str
@@ -55,8 +56,8 @@ class Item:
 class Overlap(NamedTuple):
     """An item that a row holds.
 
-    item: its number. share: how much of it was found, in words, those of a template counting less.
-    is_whole: a text of the row is the item and no more.
+    item: its number. share: the share of its words in the row, those of a template counting less.
+    is_whole: whether a text of the row is the item and nothing more.
     """
 
     item: int
@@ -66,7 +67,7 @@ class Overlap(NamedTuple):
 
 @dataclass(frozen=True)
 class _Passage:
-    """Words of an item that stand together. item, way: whose, and of which of its texts."""
+    """Consecutive words of an item. item, way: its number, and the number of its text."""
 
     item: int
     way: int
@@ -74,12 +75,12 @@ class _Passage:
 
 
 class Overlaps:
-    """An index of items, in which rows are looked up."""
+    """An index of items to look rows up in."""
 
     def __init__(self, items: Sequence[Item]) -> None:
         self.items = items
-        self._ids: dict[str, int] = {}  # of words, from 1
-        self._whole: dict[str, list[tuple[str, int]]] = {}  # by words: signs, item
+        self._ids: dict[str, int] = {}  # word -> id, from 1
+        self._whole: dict[str, list[tuple[str, int]]] = {}  # words of a text -> (signs, item)
         self._passages: list[_Passage] = []
         self._masks: dict[int, _Masks] = {}
         for number, item in enumerate(items):
@@ -90,9 +91,9 @@ class Overlaps:
         self._build()
 
     def find(self, rows: Sequence[Sequence[str]]) -> list[list[Overlap]]:
-        """Return the items that each row holds, a row being its texts (turns, say), in any order.
+        """Return the items in every row, in any order. rows: of every row its texts, such as turns.
 
-        Many rows at once are much faster.
+        Much faster for many rows at once.
         """
         overlaps_by_row: list[dict[int, Overlap]] = [{} for _ in rows]
         words: list[str] = []
@@ -107,7 +108,7 @@ class Overlaps:
                 overlaps_by_row[number].update(
                     self._are_whole("\n".join(texts), words[starts[-1] :])
                 )
-            words.append("")  # no word: no n-gram goes over the end of a row
+            words.append("")  # matches no word, so that no n-gram crosses the end of a row
         ids = np.fromiter(map(self._ids.get, words, repeat(0)), np.uint64, len(words))
         for number, item, share in self._within(ids, np.array(starts, dtype=np.int64)):
             known = overlaps_by_row[number].get(item)
@@ -116,7 +117,7 @@ class Overlaps:
         return [list(overlaps.values()) for overlaps in overlaps_by_row]
 
     def _are_whole(self, text: str, words: Sequence[str]) -> dict[int, Overlap]:
-        """Return the items that are the whole of a text; of a longer one they are found in it."""
+        """Return the items that are all of a text, by number; longer texts are searched."""
         same = self._whole.get(" ".join(words), ()) if len(words) <= _PASSAGE_WORDS else ()
         if not same:
             return {}
@@ -139,7 +140,7 @@ class Overlaps:
         ]
 
     def _rarity(self) -> dict[int, float]:
-        """Return for each word how much it tells items apart: log(1 + items / those with it)."""
+        """Return how much a word tells items apart, by its id: log(1 + items / items with it)."""
         words = {passage.item: set[int]() for passage in self._passages}
         for passage in self._passages:
             words[passage.item].update(passage.ids)
@@ -147,7 +148,7 @@ class Overlaps:
         return {one: math.log1p(len(words) / count) for one, count in spread.items()}
 
     def _build(self) -> None:
-        """Lay out the n-grams: sorted keys, and for each the passages and places that have it."""
+        """Lay out an inverted index: sorted n-gram keys, with the passages and places of each."""
         keys, passages, places = (
             [np.zeros(0, np.uint64)],
             [np.zeros(0, np.int64)],
@@ -176,9 +177,9 @@ class Overlaps:
         self._table[self._keys >> np.uint64(64 - _TABLE_BITS)] = True
 
     def _weights(self, inverse: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Return what each n-gram counts: 1 / the number of items that have it, 0 if it is common.
+        """Return the weight per n-gram: 1 / the number of items that have it, 0 if it is common.
 
-        Items that say the same are one.
+        Items with the same words count as one.
         """
         number_by_ids: dict[tuple[int, ...], int] = {}
         same = np.array(
@@ -197,7 +198,7 @@ class Overlaps:
     def _within(
         self, ids: NDArray[np.uint64], starts: NDArray[np.int64]
     ) -> Iterator[tuple[int, int, float]]:
-        """Yield row, item and share for items found within rows."""
+        """Yield row, item and share for items that rows hold among longer text."""
         weights: Counter[tuple[int, int, int]] = Counter()
         for row, number, matched in self._passages_within(ids, starts):
             passage = self._passages[number]
@@ -210,7 +211,7 @@ class Overlaps:
     def _passages_within(
         self, ids: NDArray[np.uint64], starts: NDArray[np.int64]
     ) -> Iterator[tuple[int, int, float]]:
-        """Yield row, passage and the share of it that was found, each passage once a row."""
+        """Yield row, passage and the share of it in the row, a passage at most once per row."""
         best: dict[tuple[int, int], float] = {}
         ends = np.append(starts[1:], len(ids))
         for row, number, lowest in self._candidates(ids, starts):
@@ -226,19 +227,25 @@ class Overlaps:
     def _candidates(
         self, ids: NDArray[np.uint64], starts: NDArray[np.int64]
     ) -> Iterator[tuple[int, int, int]]:
-        """Yield row, passage and the first place where it may begin, where enough is shared."""
+        """Yield row, passage and the first place where it may begin, if the two share enough.
+
+        ids: (W,), the words of all rows end to end. starts: where the rows begin in it.
+        """
         keys = ngram_keys(ids, N)
         if not len(keys) or not len(self._keys):
             return
+        # Most n-grams are in no item. Those with an unknown word go first, then those whose high
+        # bits no key has (a table look-up), and the rest by binary search.
         is_known = ids != 0
-        is_whole = is_known[: len(keys)].copy()
+        may_hit = is_known[: len(keys)].copy()
         for shift in range(1, N):
-            is_whole &= is_known[shift : shift + len(keys)]
-        is_whole &= self._table[keys >> np.uint64(64 - _TABLE_BITS)]
-        at = np.flatnonzero(is_whole)
+            may_hit &= is_known[shift : shift + len(keys)]
+        may_hit &= self._table[keys >> np.uint64(64 - _TABLE_BITS)]
+        at = np.flatnonzero(may_hit)
         slot = np.minimum(np.searchsorted(self._keys, keys[at]), len(self._keys) - 1)
         is_hit = (self._keys[slot] == keys[at]) & (self._weight[slot] > 0)
         at, slot = at[is_hit], slot[is_hit]
+        # From n-grams (H,) to postings (P,): an n-gram has one for every place where it stands.
         count = self._count[slot]
         of = np.repeat(np.arange(len(at)), count)
         nth = np.arange(len(of)) - np.repeat(np.cumsum(count) - count, count)
@@ -246,10 +253,10 @@ class Overlaps:
         passage, weight = self._passage[posting], self._weight[slot][of]
         row = np.searchsorted(starts, at[of], side="right") - 1
         begins = at[of] - self._place[posting]  # where the passage would begin
-        # What is near together falls into one box or two, and into one of them at least half of it.
-        box = (begins + _BOX_WORDS) // _BOX_WORDS  # a passage may begin before its row
+        # Hits of one passage fall into one box or two, and at least half of them into one.
+        box = (begins + _BOX_WORDS) // _BOX_WORDS  # + one box: a passage may begin before its row
         num_boxes = len(ids) // _BOX_WORDS + 2
-        # One number for each row, passage and box is sorted faster than three.
+        # Row, passage and box as a single number sort faster than three keys.
         code, inverse = np.unique(
             (row * len(self._passages) + passage) * num_boxes + box, return_inverse=True
         )
@@ -261,11 +268,11 @@ class Overlaps:
             yield of_row, which, (place - 1) * _BOX_WORDS
 
     def _align(self, number: int, ids: Iterable[int]) -> float:
-        """Return the share of a passage's words that stand in the same order among others.
+        """Return the share of a passage's words that stand in this order among the ids of a row.
 
-        0 where too many are missing, or too much of what tells it from other items: rare words, and
-        numbers, without which a question is another one. The longest common subsequence,
-        bit-parallel (Hyyrö 2004).
+        0 where too many are missing, or too many of those that tell items apart: rare words, and
+        numbers, without which a question is a different one. Computes the longest common
+        subsequence, bit-parallel (Hyyrö 2004): a bit per word of the passage, 0 once it is matched.
         """
         masks = self._masks.get(number)
         if masks is None:
@@ -284,7 +291,7 @@ class Overlaps:
         if numbers > 1 and (missing & masks.numbers).bit_count() > _NUMBERS_LOST * numbers:
             return 0.0
         lost = sum(weight for place, weight in enumerate(masks.weights) if missing >> place & 1)
-        # What has a template's wording is told from its like by few words: they must be there.
+        # Items made from one template differ in few words: those must be there.
         own = float(self._total[number]) / max(1, masks.length - N + 1)
         if lost > _LOST * min(1.0, 2 * own) * sum(masks.weights):
             return 0.0
@@ -293,10 +300,10 @@ class Overlaps:
 
 @dataclass(frozen=True)
 class _Masks:
-    """A passage as bits, its first word the lowest.
+    """A passage as bits, its first word the lowest bit.
 
-    places: of each of its words. numbers: where it has numbers. weights: of its words, in order:
-    how rare they are among the items.
+    places: the bits of a word, by its id. numbers: the bits of numbers. weights: per word, in
+    order, how rare it is among the items.
     """
 
     length: int
@@ -314,5 +321,5 @@ class _Masks:
 
 
 def _forgiven(num_words: int) -> int:
-    """Return how many words of a passage may be missing: one of 8, a quarter of what is more."""
+    """Return how many words of a passage may be missing: one of 8, and a quarter of the rest."""
     return 1 + (num_words - FEWEST_WORDS) // 4

@@ -1,7 +1,7 @@
-"""What of a training stage's rows may be trained on: no copies, no test items.
+"""Which rows a training stage may train on: no copies, no test items.
 
-Counts and lists what it found, and leaves it in, drops it or refuses it, as the recipe says
-(`decontaminate`). Knows no stage. Imports no torch.
+Rows with test items are counted and listed, then kept, dropped or refused, as the recipe's
+`decontaminate` says. Knows no stage. Imports no torch.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _LISTED = 10_000  # rows; all are counted
 
 @dataclass
 class _Found:
-    """What was found in one source. items: which, by number. first: a row and an item's text."""
+    """What one source holds. items: their numbers. first: a row, and the text of an item in it."""
 
     num_rows: int = 0
     num_repeated: int = 0
@@ -55,10 +55,10 @@ class _Found:
 
 
 class Screen:
-    """Passes the rows of sources on, without those that are not to be trained on.
+    """Passes on the rows of sources that may be trained on.
 
-    evaluations: what measures the model that is trained, later. sources: all that it trains on.
-    reads_hub: False to compare with nothing that has to be fetched.
+    evaluations: what will measure the trained model. sources: all that it trains on. reads_hub:
+    False to skip items that would have to be fetched.
     """
 
     def __init__(
@@ -81,8 +81,8 @@ class Screen:
     def __call__(self, block: DataBlock, records: Iterable[Record]) -> Iterator[Record]:
         """Yield the rows of a source that may be trained on.
 
-        Raises PosttrainError at the end of a source of which some are test items, if the recipe
-        refuses those.
+        Raises PosttrainError at the first batch with test items, if the recipe refuses those, and
+        where dropping them leaves no row.
         """
         counted = self._found.setdefault(block.label, _Found())
         rows = self._drop_repeats(records, counted)
@@ -92,7 +92,7 @@ class Screen:
         yield from rows
 
     def metrics(self) -> dict[str, Any]:
-        """Return the counts as a stage's metrics; of what does not apply, none."""
+        """Return the counts as a stage's metrics, without those that do not apply."""
         counts: dict[str, Any] = {}
         if any(block.dedup is not None for block in self._sources):
             counts["rows_repeated"] = sum(source.num_repeated for source in self._found.values())
@@ -107,9 +107,9 @@ class Screen:
         return counts
 
     def lines(self, *, says_none: bool = False) -> Iterator[str]:
-        """Yield a sentence for each source that holds test items, and for what is not compared.
+        """Yield a sentence per source that holds test items, and per thing that was not compared.
 
-        says_none: also for a source that holds none.
+        says_none: also for sources that hold none.
         """
         for label, source in self._found.items():
             if source.num_overlapping:
@@ -133,7 +133,7 @@ class Screen:
         )
 
     def write(self, folder: Path) -> None:
-        """Write which rows hold which items, a JSON line a row; nothing where none does."""
+        """Write which rows hold which items, one JSON line per row; no file where none does."""
         if self._listed:
             lines = "".join(f"{json.dumps(entry, ensure_ascii=False)}\n" for entry in self._listed)
             (folder / OVERLAPS).write_text(lines, encoding="utf-8")
@@ -234,7 +234,7 @@ class Screen:
 
 
 def _may_hold(origin: object, item: Item) -> bool:
-    """Whether rows of an origin are held against an item: not ours against ours."""
+    """Whether rows of an origin are searched for an item: ours are not, for items of ours."""
     return not (is_built_in(origin) and is_built_in(item.origin))
 
 
