@@ -50,17 +50,17 @@ def check_all(plan: Plan) -> Iterator[str]:
     check_questions(recipe, recipe.stages)
     made = {planned.name: planned.artifact for planned in plan.stages}
     check_models(plan, recipe.stages, made, fetches=False)
-    for found in check_rows(plan, recipe.stages, made, fetches=False):
-        yield str(found)
-        if isinstance(found, CheckedRows):
-            yield from histogram(found.counts.lengths, found.counts.limit.max_length)
+    for rows in check_rows(plan, recipe.stages, made, fetches=False):
+        yield str(rows)
+        if isinstance(rows, CheckedRows):
+            yield from histogram(rows.counts.lengths, rows.counts.limit.max_length)
 
 
 def check_trackers(recipe: Recipe, names: Iterable[str]) -> None:
     """Refuse a tracker in `report_to` that is not installed: training would stop as it begins."""
     for name in names:
-        given = getattr(recipe.stages[name], "training_args", {}).get("report_to")
-        for tracker in [given] if isinstance(given, str) else given or ():
+        trackers = getattr(recipe.stages[name], "training_args", {}).get("report_to")
+        for tracker in [trackers] if isinstance(trackers, str) else trackers or ():
             modules = _TRACKERS.get(tracker, ())
             if modules and not any(find_spec(module) for module in modules):
                 message = f"`report_to` names {tracker}, which is not installed"

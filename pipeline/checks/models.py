@@ -100,8 +100,8 @@ def shape_of(
         return _described(StageInput(reference, "policy", str(source.path)), fetches=fetches)
     if isinstance(source, HubModel):
         revision = source.revision or read_lock(plan.recipe.path).get(f"models/{source.id}")
-        given = StageInput(reference, "policy", source.id, revision=revision)
-        return _described(given, fetches=fetches) if fetches else None
+        model = StageInput(reference, "policy", source.id, revision=revision)
+        return _described(model, fetches=fetches) if fetches else None
     artifact, config = made.get(source.name), plan.recipe.stages[source.name]
     if artifact is not None:
         return _described(as_input(artifact, source.name), fetches=fetches)
@@ -154,12 +154,12 @@ def _try_adapter(shape: Shape, kind: str, block: LoraBlock) -> None:
     try:
         adapted = get_peft_model(module, adapter)
     except ValueError as error:
-        said = str(error).splitlines()[0].partition(". ")[0].rstrip(".")
+        message = str(error).splitlines()[0].partition(". ")[0].rstrip(".")
         layers = block.fields().get("layers_to_transform")
-        if layers is not None and "not found" in said:
-            said += f" among the layers {layers} (`layers_to_transform`)"
+        if layers is not None and "not found" in message:
+            message += f" among the layers {layers} (`layers_to_transform`)"
         hint = f"name others in `target_modules`: {adapter_checks.there(module)}"
-        raise PosttrainError("lora", said, hint) from error
+        raise PosttrainError("lora", message, hint) from error
     adapter_checks.check_new(adapted, block, shape.adapter, loss=loss_of(kind))
 
 

@@ -85,9 +85,9 @@ def check_rows(
     made: the results that are there, by stage. fetches: whether a tokenizer may be fetched from the
     hub. Raises PosttrainError for what would stop the stage.
     """
-    checks, asked = _Checks(plan, made, fetches=fetches), set(names)
+    checks, chosen = _Checks(plan, made, fetches=fetches), set(names)
     for name, config in plan.recipe.stages.items():
-        if name in asked and isinstance(config, TrainingOnRows | PpoConfig):
+        if name in chosen and isinstance(config, TrainingOnRows | PpoConfig):
             yield checks.rows(name, config)
 
 
@@ -147,30 +147,31 @@ class _Checks:
     ) -> Any:
         """Return a tokenizer with the chat templates of the stages before and of this one."""
         is_trained = isinstance(config, TrainingOnRows)
-        asked = [(each, self.forms.get(each) == "chat") for each in self._before(_model(config))]
-        asked.append((name, is_trained and any(map(needs_template, rows))))
-        if tokenizer.chat_template and not any(self._asks(each) for each, _ in asked):
+        before = self._before(_model(config))
+        stages = [(earlier, self.forms.get(earlier) == "chat") for earlier in before]
+        stages.append((name, is_trained and any(map(needs_template, rows))))
+        if tokenizer.chat_template and not any(self._has_template(stage) for stage, _ in stages):
             return tokenizer
         from pipeline.models.chat_templates import give_template
 
         recipe, tokenizer = self.plan.recipe, deepcopy(tokenizer)
         commits = model_commits(recipe.path)
-        for each, is_chat in asked:
-            stage = recipe.stages[each]
+        for stage_name, is_chat in stages:
+            stage = recipe.stages[stage_name]
             if not isinstance(stage, WithTemplate):
                 continue
             try:
-                given = give_template(tokenizer, stage, recipe.places, commits, is_chat=is_chat)
+                template = give_template(tokenizer, stage, recipe.places, commits, is_chat=is_chat)
             except PosttrainError as error:
-                location = ("stages", each, error.where)
+                location = ("stages", stage_name, error.where)
                 raise recipe.error(location, error.message, error.hint) from error
-            if given.new_tokens and not isinstance(stage, TrainingOnRows):
-                message = f"the model has no token `{given.new_tokens[0]}` of the chat template"
+            if template.new_tokens and not isinstance(stage, TrainingOnRows):
+                message = f"the model has no token `{template.new_tokens[0]}` of the chat template"
                 hint = "`stage: sft` with this template adds and trains it"
-                raise recipe.error(("stages", each), message, hint)
+                raise recipe.error(("stages", stage_name), message, hint)
         return tokenizer
 
-    def _asks(self, name: str) -> bool:
+    def _has_template(self, name: str) -> bool:
         stage = self.plan.recipe.stages[name]
         return isinstance(stage, WithTemplate) and bool(
             stage.chat_template or stage.chat_template_kwargs
@@ -178,15 +179,15 @@ class _Checks:
 
     def _before(self, reference: str) -> list[str]:
         """Return the stages that a model will have gone through, which have no result yet."""
-        found: list[str] = []
+        names: list[str] = []
         before: Any = reference
         while isinstance(before, str) and before.startswith("$"):
             name = before.removeprefix("$")
             if self.made.get(name) is not None:
                 break
-            found.insert(0, name)
+            names.insert(0, name)
             before = getattr(self.plan.recipe.stages[name], "model", None)
-        return found
+        return names
 
     def _loaded(self, source: StageInput) -> Any:
         """Return a tokenizer, loaded once."""
@@ -238,8 +239,8 @@ class _Checks:
         module = load_policy(source) if source else self._like(config.model)
         if module is None:
             return
-        asked = config.training_args.get("max_length")
-        length = line_length(asked, counts.longest_tokens, positions_of(module.config))
+        max_length = config.training_args.get("max_length")
+        length = line_length(max_length, counts.longest_tokens, positions_of(module.config))
         try:
             check_packing(name, module, length)
         except PosttrainError as error:

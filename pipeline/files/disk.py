@@ -71,15 +71,15 @@ def disk_failure(
     where: what is named where the error names no file. folder: where was written, to find out why
     if the library did not say.
     """
-    for each in _causes(error):
-        if isinstance(each, ConnectionError | TimeoutError | ChildProcessError):
+    for cause in _causes(error):
+        if isinstance(cause, ConnectionError | TimeoutError | ChildProcessError):
             continue
-        number = _number_of(each)
-        if number is None and _WITHOUT_REASON.search(str(each)):
+        number = _number_of(cause)
+        if number is None and _WITHOUT_REASON.search(str(cause)):
             number = _likely_reason(folder)
         if number in _WORDS:
-            said, hint = _WORDS[number]
-            return InfrastructureError(_path_of(each) or where, said, hint)
+            message, hint = _WORDS[number]
+            return InfrastructureError(_path_of(cause) or where, message, hint)
     return None
 
 
@@ -111,28 +111,28 @@ def _number_of(error: BaseException) -> int | None:
         return error.errno
     if type(error) is not Exception and type(error).__name__ not in _QUOTING:
         return None  # it may quote whatever it likes
-    found = _NUMBER.search(str(error))
-    if found is not None:
-        return int(found[1] or found[2])
+    quoted = _NUMBER.search(str(error))
+    if quoted is not None:
+        return int(quoted[1] or quoted[2])
     if "strerror: " not in str(error):
         return None
-    said = str(error).partition("strerror: ")[2]
-    return next((number for number in _WORDS if said.startswith(os.strerror(number))), None)
+    reason = str(error).partition("strerror: ")[2]
+    return next((number for number in _WORDS if reason.startswith(os.strerror(number))), None)
 
 
 def _path_of(error: BaseException) -> str:
     if isinstance(error, OSError):
         named = error.filename2 or error.filename
         return os.fsdecode(named) if isinstance(named, str | bytes | os.PathLike) else ""
-    found = _PATH.search(str(error))
-    return found[1] if found else ""
+    quoted = _PATH.search(str(error))
+    return quoted[1] if quoted else ""
 
 
 def _likely_reason(folder: str) -> int:
     """Return the number of why nothing more can be written there, 0 if it cannot be found out."""
     if folder:
-        found = os.statvfs(folder)
-        if found.f_bavail * found.f_frsize < _FULL_BELOW_BYTES or found.f_favail == 0:
+        usage = os.statvfs(folder)
+        if usage.f_bavail * usage.f_frsize < _FULL_BELOW_BYTES or usage.f_favail == 0:
             return errno.ENOSPC
     limited = resource.getrlimit(resource.RLIMIT_FSIZE)[0] != resource.RLIM_INFINITY
     return errno.EFBIG if limited else 0

@@ -30,9 +30,9 @@ def check_readable(path: Path) -> None:
     if path.is_symlink() and not path.exists():
         message = f"is a link to {path.readlink()}, which is not there"
         raise PosttrainError(str(path), message, "copy the file itself")
-    other = other_than_a_file(path)
-    if other is not None:
-        message = f"is {other}, no regular file"
+    kind = other_than_a_file(path)
+    if kind is not None:
+        message = f"is {kind}, no regular file"
         raise PosttrainError(str(path), message, "remove it, or copy the file itself")
     refuse_pointer(path, str(path))
 
@@ -75,12 +75,12 @@ def read_object(path: Path) -> dict[str, Any]:
     if is_web_page(path):
         raise CorruptArtifactError(str(path), "is a web page, not JSON", DOWNLOAD_AGAIN)
     try:
-        found: Any = json.loads(text)
+        record: Any = json.loads(text)
     except RecursionError as error:
         raise CorruptArtifactError(str(path), "is nested too deeply", _AGAIN) from error
     except ValueError as error:
         raise CorruptArtifactError(str(path), f"is not JSON ({error})", _AGAIN) from error
-    if not isinstance(found, dict):
-        kind = "null" if found is None else f"a {type(found).__name__}"
+    if not isinstance(record, dict):
+        kind = "null" if record is None else f"a {type(record).__name__}"
         raise CorruptArtifactError(str(path), f"holds {kind}, and an object is expected", _AGAIN)
-    return cast("dict[str, Any]", found)
+    return cast("dict[str, Any]", record)

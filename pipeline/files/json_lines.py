@@ -20,12 +20,12 @@ def read_lines(path: Path, *, is_finished: bool = True) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     try:
-        found = [_object(line, is_finished=is_finished) for line in _lines(path)]
+        records = [_object(line, is_finished=is_finished) for line in _lines(path)]
     except (OSError, ValueError) as error:
         if not is_finished:
             return []
         raise CorruptArtifactError(str(path), f"is not readable ({error})") from error
-    return [each for each in found if each is not None]
+    return [record for record in records if record is not None]
 
 
 def _lines(path: Path) -> list[str]:
@@ -35,11 +35,11 @@ def _lines(path: Path) -> list[str]:
 
 def _object(line: str, *, is_finished: bool) -> dict[str, Any] | None:
     try:
-        found = json.loads(line)
+        record = json.loads(line)
     except ValueError:
         if is_finished:
             raise
         return None
-    if not isinstance(found, dict):
-        raise ValueError(f"a line holds {type(found).__name__} instead of an object")  # noqa: TRY004
-    return found
+    if not isinstance(record, dict):
+        raise ValueError(f"a line holds {type(record).__name__} instead of an object")  # noqa: TRY004
+    return record

@@ -95,10 +95,10 @@ def whole(stream: BinaryIO, name: str, hint: str) -> str:
 
 def open_data(path: Path, name: str) -> BinaryIO:
     """Open a data file, expanded if its name ends in `.gz`; refuse what cannot hold rows."""
-    other = other_than_a_file(path)
-    if other is not None:
+    kind = other_than_a_file(path)
+    if kind is not None:
         hint = "name the file inside it" if path.is_dir() else COPY_IT
-        raise PosttrainError(name, f"is {other}, not a file", hint)
+        raise PosttrainError(name, f"is {kind}, not a file", hint)
     if ending(path) not in ENDINGS:
         near = closest(ending(path), ENDINGS) if ending(path) else ""
         known = ", ".join(ENDINGS)
@@ -106,7 +106,9 @@ def open_data(path: Path, name: str) -> BinaryIO:
         what = f"unknown file ending `{path.suffix}`" if path.suffix else "the name has no ending"
         raise PosttrainError(name, what, hint)
     if not path.exists():
-        siblings = [each.name for each in path.parent.iterdir()] if path.parent.is_dir() else []
+        siblings = (
+            [sibling.name for sibling in path.parent.iterdir()] if path.parent.is_dir() else []
+        )
         hint = closest(path.name, siblings) or "paths are relative to the recipe"
         raise PosttrainError(name, "no such file", hint)
     if path.stat().st_size == 0:
@@ -191,9 +193,9 @@ def _blocks(stream: BinaryIO, name: str) -> Iterator[str]:
             is_utf16 = place == _Place(name) and raw.startswith((b"\xff\xfe", b"\xfe\xff"))
             what = f"byte 0x{error.object[error.start]:02x} is not UTF-8"
             right = held + (begun + raw)[: error.start].decode("utf-8-sig", "ignore")
-            said = "the file is UTF-16" if is_utf16 else what
+            message = "the file is UTF-16" if is_utf16 else what
             hint = "save the file as UTF-8"
-            raise PosttrainError(str(place.after(right)), said, hint) from error
+            raise PosttrainError(str(place.after(right)), message, hint) from error
         if nul >= 0:
             hint = "is it a text at all? Save it as UTF-8"
             raise PosttrainError(str(place.after(text)), "the text holds a NUL byte", hint)

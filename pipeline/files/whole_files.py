@@ -57,10 +57,10 @@ def put_in_place(new: Path, place: Path, aside: Path) -> None:
     new.rename(place)
 
 
-def _exchange(one: Path, other: Path) -> bool:
+def _exchange(one: Path, another: Path) -> bool:
     """Have two names change places in one step (Linux); say whether that was done."""
     rename = getattr(ctypes.CDLL(None), "renameat2", None)
-    names = (os.fsencode(one.absolute()), os.fsencode(other.absolute()))
+    names = (os.fsencode(one.absolute()), os.fsencode(another.absolute()))
     return rename is not None and rename(_AT_CWD, names[0], _AT_CWD, names[1], _EXCHANGE) == 0
 
 

@@ -29,14 +29,14 @@ def num_gpus(environment: Mapping[str, str], devices: Path = Path("/dev")) -> in
     if visible is None:
         return present
     return min(
-        present, len([each for each in visible.split(",") if each.strip() not in ("", "-1")])
+        present, len([number for number in visible.split(",") if number.strip() not in ("", "-1")])
     )
 
 
 def threads_of(processes: int) -> int:
     """Return the threads of each of so many processes: OMP_NUM_THREADS, else a share of cores."""
-    asked = int(os.environ.get("OMP_NUM_THREADS", "0") or "0")
-    return asked or max(1, num_cores() // processes)
+    from_environment = int(os.environ.get("OMP_NUM_THREADS", "0") or "0")
+    return from_environment or max(1, num_cores() // processes)
 
 
 def check_machine(recipe: Recipe, names: Iterable[str] | None = None) -> None:

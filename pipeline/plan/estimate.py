@@ -78,7 +78,7 @@ class _Job:
 
     config: TrainingStage
     stage: Stage
-    given: Mapping[str, Any]
+    arguments: Mapping[str, Any]
     length: int | None
     num_processes: int
 
@@ -90,17 +90,17 @@ class _Job:
 
 def _job(plan: Plan, config: TrainingStage) -> _Job:
     stage = stage_of(config.stage)
-    given = trainer_arguments(plan.recipe, config)
+    arguments = trainer_arguments(plan.recipe, config)
     length = config.training_args.get("max_length") or min(
-        given.get("max_length") or _USUAL_TOKENS, _USUAL_TOKENS
+        arguments.get("max_length") or _USUAL_TOKENS, _USUAL_TOKENS
     )
     if isinstance(config, PretrainConfig):
         length = config.sequence_length
     elif isinstance(config, PpoConfig):
-        prompt = given.get("max_prompt_length")
-        length = prompt + given["max_completion_length"] if prompt else None
+        prompt = arguments.get("max_prompt_length")
+        length = prompt + arguments["max_completion_length"] if prompt else None
         length = length or num_positions(plan.recipe, config.model)
-    return _Job(config, stage, given, length, processes_of(plan.recipe, config).count)
+    return _Job(config, stage, arguments, length, processes_of(plan.recipe, config).count)
 
 
 def _estimate(plan: Plan, config: TrainingStage) -> Estimate:
@@ -132,12 +132,12 @@ def _estimate(plan: Plan, config: TrainingStage) -> Estimate:
 
 def _tokens(job: _Job) -> int | None:
     """Return the tokens that all steps see; None where the number of rows is not in the recipe."""
-    config, steps = job.config, job.given.get("max_steps", -1)
+    config, steps = job.config, job.arguments.get("max_steps", -1)
     if job.length is None:
         return None
     if steps > 0:
         return steps * config.batch_size * job.sequences_per_row * job.length
-    epochs = job.given.get("num_train_epochs", _EPOCHS)
+    epochs = job.arguments.get("num_train_epochs", _EPOCHS)
     if isinstance(config, PretrainConfig):
         return round(epochs * config.tokens)
     rows = _rows(config.sources)
@@ -192,7 +192,7 @@ def _tokens_of_a_pass(job: _Job) -> int | None:
     try:
         per_device, _ = split_batch(
             job.config.batch_size,
-            per_device=job.given.get("per_device_train_batch_size"),
+            per_device=job.arguments.get("per_device_train_batch_size"),
             world_size=job.num_processes,
         )
     except ValueError:  # the stage says what is wrong, knowing how many processes there are
@@ -204,7 +204,7 @@ def _kept_floats(job: _Job, shape: Shape, tokens: int) -> float:
     """Return what a forward pass keeps for its backward pass, in floats; see _memory_bytes."""
     layer = 12 * shape.width + 4 * shape.inner
     kept = (shape.num_layers + _LAYERS_IN_FLIGHT) * layer
-    if job.given.get("activation_checkpointing"):
+    if job.arguments.get("activation_checkpointing"):
         kept = shape.num_layers * shape.width + (1 + _LAYERS_IN_FLIGHT) * layer
     return tokens * kept * (1.0 if job.config.precision == "fp32" else _SHARE_OF_16_BIT)
 
@@ -213,7 +213,7 @@ def _weights_bytes(job: _Job, shape: Shape, parameters: int, trained: int) -> fl
     """Return the bytes of all weights in memory, a frozen reference's included."""
     if job.config.lora is not None:
         return _frozen_bytes(job.config, shape, parameters) + trained * _FLOAT_BYTES
-    keeps_none = job.config.stage != "dpo" or job.given.get("precompute_ref_log_probs")
+    keeps_none = job.config.stage != "dpo" or job.arguments.get("precompute_ref_log_probs")
     reference = 0.0 if keeps_none else _frozen_bytes(job.config, shape, parameters)
     return parameters * _FLOAT_BYTES + reference
 
@@ -241,10 +241,10 @@ def _ppo_estimate(plan: Plan, job: _Job, config: PpoConfig, model: KnownModel) -
     """
     trained = memory_bytes = None
     if model.shape and model.parameters:
-        found = _ppo_weights(plan, config, model.shape, model.parameters)
+        weights = _ppo_weights(plan, config, model.shape, model.parameters)
         tokens = _tokens_of_a_pass(job)
-        if found is not None:
-            trained, weights_bytes = found
+        if weights is not None:
+            trained, weights_bytes = weights
             if tokens is not None:
                 training = _kept_floats(job, model.shape, tokens) + _CHUNK_FLOATS
                 floats = max(training, _cache_floats(job, config, model.shape))
@@ -275,7 +275,7 @@ def _ppo_weights(
         layout = "shared_lora" if config.lora and config.critic_source == "policy" else "separate"
     own_weights = {"shared_lora": adapter or 0, "shared_trunk": 0}.get(layout, network)
     critic = own_weights + shape.width + 1  # a value head
-    scorers = sum(named(plan, each).parameters or parameters for each in config.reward_models)
+    scorers = sum(named(plan, scorer).parameters or parameters for scorer in config.reward_models)
     # With an adapter the frozen network below is the reference; else a copy of the policy is.
     frozen_bytes = _frozen_bytes(config, shape, parameters)
     weights_bytes = frozen_bytes + _FLOAT_BYTES * ((adapter or parameters) + critic)
@@ -285,23 +285,23 @@ def _ppo_weights(
 
 def _cache_floats(job: _Job, config: PpoConfig, shape: Shape) -> float:
     """Return what sampling keeps: keys and values of all rows that are decoded together."""
-    size = config.batch_size * job.given["num_mini_batches"]
-    rows = job.given.get("rollout_batch_size") or ceil(size / job.num_processes)
+    size = config.batch_size * job.arguments["num_mini_batches"]
+    rows = job.arguments.get("rollout_batch_size") or ceil(size / job.num_processes)
     return rows * (job.length or 0) * 2 * shape.key_value * shape.num_layers
 
 
 def _ppo_tokens(job: _Job, config: PpoConfig) -> int | None:
     """Return the tokens that all steps see; None where the number of prompts is not known."""
-    given, size = job.given, config.batch_size * job.given["num_mini_batches"]
+    arguments, size = job.arguments, config.batch_size * job.arguments["num_mini_batches"]
     rows = _rows(config.prompts)
-    if given.get("max_steps", -1) > 0:
-        episodes = given["max_steps"] * config.batch_size / given["num_ppo_epochs"]
-    elif given.get("total_episodes"):
-        episodes = given["total_episodes"]
+    if arguments.get("max_steps", -1) > 0:
+        episodes = arguments["max_steps"] * config.batch_size / arguments["num_ppo_epochs"]
+    elif arguments.get("total_episodes"):
+        episodes = arguments["total_episodes"]
     elif rows is not None:
-        episodes = given["num_train_epochs"] * rows
+        episodes = arguments["num_train_epochs"] * rows
     else:
         return None
     if job.length is None:
         return None
-    return ceil(episodes / size) * size * given["num_ppo_epochs"] * job.length
+    return ceil(episodes / size) * size * arguments["num_ppo_epochs"] * job.length

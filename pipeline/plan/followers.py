@@ -21,13 +21,13 @@ _NAMES = (*ASKED[:-1], "harness")
 def measured_by(recipe: Recipe, name: str) -> list[str]:
     """Return the stages that ask a model in whose making a stage took part."""
     built_on: dict[str, set[str]] = {}
-    for each in recipe.stages:  # in order: what a stage is built on comes before it
-        direct = {reference.name for reference in recipe.references(each)}
-        built_on[each] = direct.union(*(built_on[below] for below in direct))
+    for stage in recipe.stages:  # in order: what a stage is built on comes before it
+        direct = {reference.name for reference in recipe.references(stage)}
+        built_on[stage] = direct.union(*(built_on[below] for below in direct))
     return [
-        each
-        for each, config in recipe.stages.items()
-        if name in built_on[each] and not isinstance(config, TrainingStage) and _asks(config)
+        stage
+        for stage, config in recipe.stages.items()
+        if name in built_on[stage] and not isinstance(config, TrainingStage) and _asks(config)
     ]
 
 

@@ -80,7 +80,7 @@ class Identifier:
             )
             if decontaminate_of(self.recipe, name) == "drop":
                 measured = measured_by(self.recipe, name)
-                described["leaves_out"] = [self._asked(each) for each in measured]
+                described["leaves_out"] = [self._asked(later) for later in measured]
         return {
             "stage": config.stage,
             "version": stage.version,
@@ -130,7 +130,7 @@ class Identifier:
                 for key, inner in value.items()  # pyright: ignore[reportUnknownVariableType]
             }
         if isinstance(value, str):
-            refers = next((each for each in markers if isinstance(each, RefersTo)), None)
+            refers = next((marker for marker in markers if isinstance(marker, RefersTo)), None)
             if refers is not None:
                 return value if value in refers.words else self._model(value, location, refers)
             if any(isinstance(marker, NamesObject) for marker in markers):
@@ -195,7 +195,7 @@ class Identifier:
         described |= self._own_code(source)
         if rows:
             described["task"] = task.name
-            described["rows"] = {split: self._rows(each, location) for split, each in rows.items()}
+            described["rows"] = {split: self._rows(part, location) for split, part in rows.items()}
         return described
 
     def _object(self, text: str, location: Location) -> dict[str, Any]:
@@ -244,13 +244,13 @@ class Identifier:
     def _template(self, name: str, location: Location) -> dict[str, Any]:
         """Return what stands for a chat template: its text, wherever that lies."""
         try:
-            found = template_text(name, self.recipe.places)
+            source = template_text(name, self.recipe.places)
         except ValueError as error:
             message, _, hint = str(error).partition("; ")
             raise self.recipe.error(location, message, hint) from error
-        if isinstance(found, HubModel):
-            return {"hub": found.id, "revision": self._commit("models", found)}
-        return {"sha256": sha256(found.encode()).hexdigest()}
+        if isinstance(source, HubModel):
+            return {"hub": source.id, "revision": self._commit("models", source)}
+        return {"sha256": sha256(source.encode()).hexdigest()}
 
     def _folder(self, name: str, location: Location) -> dict[str, Any]:
         try:
@@ -276,18 +276,18 @@ class Identifier:
         return {"name": path.name, "sha256": self._file(path)}
 
     def _check_file(self, name: str, path: Path, location: Location) -> None:
-        other = other_than_a_file(path)
-        if other is not None and not path.is_dir():
-            raise self.recipe.error(location, f"`{name}` is {other}, not a file", COPY_IT)
+        kind = other_than_a_file(path)
+        if kind is not None and not path.is_dir():
+            raise self.recipe.error(location, f"`{name}` is {kind}, not a file", COPY_IT)
         if not path.is_file():
             what = "is a folder, not a file" if path.is_dir() else "does not exist"
             raise self.recipe.error(location, f"`{name}` {what}", _file_hint(name, path))
 
     def _file(self, path: Path) -> str:
         if path not in self._hashes:
-            other = other_than_a_file(path)
-            if other is not None:
-                raise PosttrainError(str(path), f"is {other}, not a file", COPY_IT)
+            kind = other_than_a_file(path)
+            if kind is not None:
+                raise PosttrainError(str(path), f"is {kind}, not a file", COPY_IT)
             try:
                 self._hashes[path] = sha256_file(path)
             except OSError as error:
@@ -303,7 +303,7 @@ class Identifier:
 
 
 def _file_hint(text: str, path: Path) -> str:
-    siblings = [each.name for each in path.parent.iterdir()] if path.parent.is_dir() else []
+    siblings = [sibling.name for sibling in path.parent.iterdir()] if path.parent.is_dir() else []
     near = closest(path.name, siblings) if not path.exists() else ""
     root, colon, _ = text.partition(":")
     if near or not colon:

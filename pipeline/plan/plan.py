@@ -153,7 +153,7 @@ def _because(
     own = [line for line in differences if ".artifact: " not in line]
     if own:
         return own[0] if len(own) == 1 else f"{own[0]} (and {len(own) - 1} more)"
-    upstream = [f"${other}" for other in inputs if planned[other].status != "cached"]
+    upstream = [f"${needed}" for needed in inputs if planned[needed].status != "cached"]
     return f"{' and '.join(upstream) or 'an input'} changed"
 
 
@@ -171,9 +171,9 @@ def training_summary(plan: Plan, config: StageConfig) -> dict[str, Any]:
     new_model = config.defaults if isinstance(config, PretrainConfig) else {}
     if not isinstance(config, TrainingStage):
         return {}
-    given = settings_in_use(trainer_arguments(plan.recipe, config))
+    arguments = settings_in_use(trainer_arguments(plan.recipe, config))
     ours = stage_of(config.stage).defaults(config).keys() - config.training_args.keys()
     ours -= WITHOUT_ROUTER_LOSS.keys() if is_dense(plan.recipe, config) else set()
-    if given.get("max_length", 0) is None:
-        given["max_length"] = "what the model has"
-    return {**new_model, **{key: value for key, value in given.items() if key in ours}}
+    if arguments.get("max_length", 0) is None:
+        arguments["max_length"] = "what the model has"
+    return {**new_model, **{key: value for key, value in arguments.items() if key in ours}}

@@ -78,8 +78,8 @@ def _needs(plan: Plan, config: StageConfig) -> Iterator[_Need]:
         yield _Need(("batch_size",), what, config.batch_size * _ROW_BYTES)
     if isinstance(config, TrainingStage) and config.lora is not None:
         shape = begins_with(plan, config).shape
-        found = lora_parameters(shape, config.lora) if shape else None
-        count = found or 2 * config.lora.r  # of a layer with one input and one output
+        adapter = lora_parameters(shape, config.lora) if shape else None
+        count = adapter or 2 * config.lora.r  # of a layer with one input and one output
         what = f"adapters of rank {config.lora.r:,}"
         yield _Need(("lora", "r"), what, count * _FLOAT_BYTES * (1 + _ADAM_FLOATS))
     if isinstance(config, PpoConfig):
@@ -117,13 +117,13 @@ def _of_a_new_model(plan: Plan, config: PretrainConfig) -> Iterator[_Need]:
 
 
 def _of_a_rollout(config: PpoConfig) -> Iterator[_Need]:
-    given = {**stage_of(config.stage).defaults(config), **config.training_args}
-    responses = config.batch_size * given["num_mini_batches"]
-    tokens = responses * given["max_completion_length"]
-    what = f"{responses:,} responses of {given['max_completion_length']:,} tokens"
-    named = [key for key in ("num_mini_batches", "max_completion_length") if key in given]
-    largest = max(named, key=lambda key: given[key])
-    is_batch = config.batch_size >= given[largest]
+    arguments = {**stage_of(config.stage).defaults(config), **config.training_args}
+    responses = config.batch_size * arguments["num_mini_batches"]
+    tokens = responses * arguments["max_completion_length"]
+    what = f"{responses:,} responses of {arguments['max_completion_length']:,} tokens"
+    named = [key for key in ("num_mini_batches", "max_completion_length") if key in arguments]
+    largest = max(named, key=lambda key: arguments[key])
+    is_batch = config.batch_size >= arguments[largest]
     place: Location = ("batch_size",) if is_batch else ("training_args", largest)
     yield _Need(place, what, tokens * _RESPONSE_BYTES)
 
@@ -140,11 +140,11 @@ def _of_generated_rows(config: StageConfig) -> Iterator[_Need]:
 
 def _check_workers(plan: Plan, name: str, config: StageConfig) -> None:
     """Refuse more worker processes than `launch` would be given."""
-    given = getattr(config, "training_args", {})
+    arguments = getattr(config, "training_args", {})
     limit = PROCESSES_A_CORE * num_cores()
     for key in _WORKERS:
-        if (given.get(key) or 0) > limit:
-            message = f"`{key}` asks for {given[key]:,} processes"
+        if (arguments.get(key) or 0) > limit:
+            message = f"`{key}` asks for {arguments[key]:,} processes"
             hint = f"this machine has {num_cores()} cores: write at most {limit}"
             raise plan.recipe.error(("stages", name, "training_args", key), message, hint)
 

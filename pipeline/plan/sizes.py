@@ -179,8 +179,8 @@ def _is_target(name: str, targets: str | list[str]) -> bool:
 
 
 def _number(fields: Mapping[str, Any], *names: str) -> int | None:
-    found = [fields[name] for name in names if isinstance(fields.get(name), int)]
-    return found[0] if found else None
+    numbers = [fields[name] for name in names if isinstance(fields.get(name), int)]
+    return numbers[0] if numbers else None
 
 
 def _stored(folder: Path) -> KnownModel:
@@ -222,8 +222,8 @@ def _default_head(architecture: str) -> int | None:
         source = (path / f"configuration_{module}.py").read_text(encoding="utf-8")
     except OSError:  # a model type without a config file under its own name
         return None
-    found = re.search(r"^    head_dim: int(?: \| None)? = (\d+)$", source, re.MULTILINE)
-    return int(found[1]) if found else None
+    line = re.search(r"^    head_dim: int(?: \| None)? = (\d+)$", source, re.MULTILINE)
+    return int(line[1]) if line else None
 
 
 def vocab_size(plan: Plan, reference: str) -> int | None:
@@ -232,7 +232,7 @@ def vocab_size(plan: Plan, reference: str) -> int | None:
     if isinstance(source, StageOutput):
         planned = plan.stage(source.name)
         if isinstance(planned.config, TokenizerConfig):
-            found = planned.artifact.metrics if planned.artifact else {}
-            return found.get("vocab_size", planned.config.vocab_size)
+            metrics = planned.artifact.metrics if planned.artifact else {}
+            return metrics.get("vocab_size", planned.config.vocab_size)
     shape = named(plan, reference).shape
     return shape.vocab if shape else None

@@ -70,10 +70,10 @@ class _Rate:
             return ""
         rate = steps / passed_s
         left_s = (total - done) / rate
-        said = f"{_rate(rate)}, {clock(left_s)} left"
+        words = f"{_rate(rate)}, {clock(left_s)} left"
         if self._course is None or self._course.of == 1 or self._course.later_s is None:
-            return said
-        return f"{said}, {clock(left_s + self._course.later_s)} for all"
+            return words
+        return f"{words}, {clock(left_s + self._course.later_s)} for all"
 
 
 class _Bars:

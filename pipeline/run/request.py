@@ -75,7 +75,7 @@ def write_request(path: Path, request: Request) -> None:
             "execution": request.execution,
             "processes": request.processes,
             "decontaminate": request.decontaminate,
-            "measured_by": [_evaluation_json(each) for each in request.measured_by],
+            "measured_by": [_evaluation_json(evaluation) for evaluation in request.measured_by],
             "resume_from": str(request.resume_from) if request.resume_from else None,
             "is_exact": request.is_exact,
             "course": asdict(request.course) if request.course else None,
@@ -114,8 +114,8 @@ def read_request(path: Path) -> Request:
 
 def _evaluation_json(evaluation: Evaluation) -> dict[str, Any]:
     blocks = {
-        field: [block.model_dump(mode="json", exclude_unset=True) for block in asked]
-        for field, asked in (("texts", evaluation.texts), ("prompts", evaluation.prompts))
+        field: [block.model_dump(mode="json", exclude_unset=True) for block in sources]
+        for field, sources in (("texts", evaluation.texts), ("prompts", evaluation.prompts))
     }
     return {
         "stage": evaluation.stage,

@@ -72,31 +72,31 @@ def prepare(
         for folder in list(working.path.parents)[:2]:
             flush(folder)  # else a power loss could take it, and the checkpoints in it
     had_checkpoints = checkpoints.has_any(working.checkpoints)
-    found = checkpoints.newest_whole(working.checkpoints)
-    if found.made is not None and found.made.fingerprint != fingerprint:
-        message = f"holds checkpoints of another stage ({found.made.fingerprint[:SHORT]})"
+    newest = checkpoints.newest_whole(working.checkpoints)
+    if newest.made is not None and newest.made.fingerprint != fingerprint:
+        message = f"holds checkpoints of another stage ({newest.made.fingerprint[:SHORT]})"
         raise CorruptArtifactError(str(working.path), message, "give the folders their names back")
-    notes = [f"passes over a torn checkpoint: {torn}" for torn in found.passed_over]
-    for torn in found.passed_over:
+    notes = [f"passes over a torn checkpoint: {torn}" for torn in newest.passed_over]
+    for torn in newest.passed_over:
         drop(working.checkpoints / torn.partition(":")[0])
-    if found.path is None or found.made is None:
+    if newest.path is None or newest.made is None:
         if had_checkpoints:
             raise CorruptArtifactError(
                 str(working.checkpoints),
-                f"no whole checkpoint is left ({'; '.join(found.passed_over)})",
+                f"no whole checkpoint is left ({'; '.join(newest.passed_over)})",
                 "run again to start this stage over",
             )
         working.start_over()
         return Start(None, is_exact=True, notes=())
-    changed = "; ".join(_changed(found.made.execution, execution))
+    changed = "; ".join(_changed(newest.made.execution, execution))
     if changed and not resume_anyway:
         working.start_over()
         note = f"starts over, since this changed: {changed} (--resume-anyway goes on regardless)"
         return Start(None, is_exact=True, notes=(*notes, note))
     if changed:
         notes.append(f"goes on although this changed: {changed}; marked not exact")
-    _back_to(working, found.path)
-    return Start(found.path, is_exact=found.made.is_exact and not changed, notes=tuple(notes))
+    _back_to(working, newest.path)
+    return Start(newest.path, is_exact=newest.made.is_exact and not changed, notes=tuple(notes))
 
 
 def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterable[str]:

@@ -104,13 +104,13 @@ def attempt_at(store: Store, kind: str, fingerprint: str) -> Attempt | None:
     working = store.working(kind, fingerprint)
     if not working.path.is_dir():
         return None
-    found = _read(working.path / ATTEMPT) or Attempt("running")
-    if found.state == "running" and abs(time.time() - found.time_s) < _FRESH_S:
-        return found  # whoever asks for the lock makes others believe that it is taken
+    attempt = _read(working.path / ATTEMPT) or Attempt("running")
+    if attempt.state == "running" and abs(time.time() - attempt.time_s) < _FRESH_S:
+        return attempt  # whoever asks for the lock makes others believe that it is taken
     is_held = holder_of(store.lock_path(working.path.name)) is not None
-    if found.state == "running" and not is_held:
-        return replace(found, state="stopped")
-    return replace(found, state="running", error="") if is_held else found
+    if attempt.state == "running" and not is_held:
+        return replace(attempt, state="stopped")
+    return replace(attempt, state="running", error="") if is_held else attempt
 
 
 def _read(path: Path) -> Attempt | None:

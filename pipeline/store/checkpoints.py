@@ -141,9 +141,9 @@ def _by_step(folder: Path) -> list[tuple[int, Path]]:
     """Return the checkpoints, newest first."""
     if not folder.is_dir():
         return []
-    found = [
+    numbered = [
         (int(match[1]), path)
         for path in folder.iterdir()
         if (match := _NAME.fullmatch(path.name)) and path.is_dir()
     ]
-    return sorted(found, reverse=True)
+    return sorted(numbered, reverse=True)

@@ -38,13 +38,15 @@ def read_lock(recipe: Path) -> dict[str, str]:
 def model_commits(recipe: Path) -> dict[str, str]:
     """Return commit by the id of a hub model."""
     kind = "models/"
-    found = read_lock(recipe)
-    return {key.removeprefix(kind): each for key, each in found.items() if key.startswith(kind)}
+    commits = read_lock(recipe)
+    return {
+        key.removeprefix(kind): commit for key, commit in commits.items() if key.startswith(kind)
+    }
 
 
-def resolve(recipe: Path, wanted: Iterable[str], known: Mapping[str, str]) -> dict[str, str]:
+def resolve(recipe: Path, keys: Iterable[str], known: Mapping[str, str]) -> dict[str, str]:
     """Ask the hub for the commit of each `models/<id>` or `datasets/<id>`; write the lock."""
-    missing = [key for key in wanted if key not in known]
+    missing = [key for key in keys if key not in known]
     if not missing:
         return dict(known)
     from huggingface_hub import HfApi

@@ -51,20 +51,24 @@ def parent_of(source: StageInput) -> StageInput | None:
     if source.artifact is None:
         return None
     artifact = read(Path(source.path))
-    given = artifact.identity.get("model")
-    if not isinstance(given, dict):
+    model = artifact.identity.get("model")
+    if not isinstance(model, dict):
         return None
-    named = cast("Mapping[str, Any]", given)
-    if "hub" in named:
-        return StageInput(named["hub"], "policy", named["hub"], revision=named["revision"])
-    found = _sibling(artifact, str(named.get("artifact", "")))
-    if found is None:
+    described = cast("Mapping[str, Any]", model)
+    if "hub" in described:
+        return StageInput(
+            described["hub"], "policy", described["hub"], revision=described["revision"]
+        )
+    parent = _sibling(artifact, str(described.get("artifact", "")))
+    if parent is None:
         return None
-    names = (name for name, other in artifact.inputs.items() if other == found.fingerprint)
-    before = as_input(found, next(names, found.name))
+    names = (
+        name for name, fingerprint in artifact.inputs.items() if fingerprint == parent.fingerprint
+    )
+    before = as_input(parent, next(names, parent.name))
     if "training_args" not in artifact.identity:
         return parent_of(before)
-    verify_closure(found)
+    verify_closure(parent)
     return before
 
 
@@ -104,11 +108,11 @@ def _verify_outside_base(artifact: Artifact) -> None:
 
 def _outside_files(artifact: Artifact) -> Iterator[Mapping[str, str]]:
     """Yield the sha256 of each file of the folder that a chain of adapters began with."""
-    found: Artifact | None = artifact
-    while found is not None:
-        given = found.identity.get("model")
-        named = cast("Mapping[str, Any]", given if isinstance(given, dict) else {})
-        files = named.get("base", named.get("files"))
+    below: Artifact | None = artifact
+    while below is not None:
+        model = below.identity.get("model")
+        described = cast("Mapping[str, Any]", model if isinstance(model, dict) else {})
+        files = described.get("base", described.get("files"))
         if isinstance(files, dict) and "hub" not in files:
             yield cast("Mapping[str, str]", files)
-        found = _sibling(found, str(named["artifact"])) if "artifact" in named else None
+        below = _sibling(below, str(described["artifact"])) if "artifact" in described else None

@@ -33,8 +33,8 @@ def read_record(path: Path) -> dict[str, Any]:
     try:
         record = read_sealed(path)
     except OSError as error:
-        said = f"cannot be read ({error.strerror})"
-        raise CorruptArtifactError(str(path), said, _ANEW) from error
+        message = f"cannot be read ({error.strerror})"
+        raise CorruptArtifactError(str(path), message, _ANEW) from error
     except ValueError as error:
         raise CorruptArtifactError(str(path), str(error), _ANEW) from error
     if not _is_record(record):
@@ -47,8 +47,7 @@ def _is_record(record: Mapping[str, Any]) -> bool:
     stages: Any = record.get("stages")
     if not named or not isinstance(record.get("seed"), int) or not isinstance(stages, dict):
         return False
-    each = cast("list[Any]", list(cast("dict[str, Any]", stages).values()))
     return all(
         isinstance(stage, dict) and all(isinstance(stage.get(key), str) for key in _TEXTS)
-        for stage in each
+        for stage in cast("dict[str, Any]", stages).values()
     )

@@ -256,14 +256,14 @@ def read_json(artifact: Artifact, name: str) -> dict[str, Any]:
         content = path.read_bytes()
         if hashlib.sha256(content).hexdigest() != artifact.files[name]["sha256"]:
             raise CorruptArtifactError(str(path), OTHER_CONTENTS, _RERUN)
-        found = json.loads(content)
+        record = json.loads(content)
     except OSError as error:
         raise CorruptArtifactError(str(path), f"cannot be read ({error.strerror})") from error
     except (ValueError, LookupError, RecursionError) as error:
         raise CorruptArtifactError(str(path), "is no result of a stage", _RERUN) from error
-    if not isinstance(found, dict):
+    if not isinstance(record, dict):
         raise CorruptArtifactError(str(path), "holds no JSON object", _RERUN)
-    return cast("dict[str, Any]", found)
+    return cast("dict[str, Any]", record)
 
 
 def verify(artifact: Artifact, *, trusts_record: bool = False, leaves_out: str = "") -> None:
@@ -297,8 +297,8 @@ def _described(folder: Path) -> Artifact:
         artifact = Artifact(path=folder, **record)
         own = fingerprint(artifact.identity)
     except OSError as error:
-        said = f"cannot be read ({error.strerror})"
-        raise CorruptArtifactError(str(manifest), said, _RERUN) from error
+        message = f"cannot be read ({error.strerror})"
+        raise CorruptArtifactError(str(manifest), message, _RERUN) from error
     except ValueError as error:
         raise CorruptArtifactError(str(manifest), str(error), _RERUN) from error
     except (TypeError, RecursionError) as error:
@@ -319,8 +319,8 @@ def _check_fields(record: Mapping[str, Any]) -> None:
     if (
         not all(isinstance(record.get(name), str) for name in _TEXTS)
         or not all(isinstance(record.get(name), dict) for name in _OBJECTS)
-        or not all(isinstance(each, str) for each in cast("dict[str, Any]", inputs).values())
-        or not all(_is_described(*each) for each in cast("dict[str, Any]", files).items())
+        or not all(isinstance(text, str) for text in cast("dict[str, Any]", inputs).values())
+        or not all(_is_described(*entry) for entry in cast("dict[str, Any]", files).items())
     ):
         raise ValueError("is of no result of a stage")
 

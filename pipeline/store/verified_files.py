@@ -35,10 +35,10 @@ def first_changed(
     what was never hashed as it is now. leaves_out: the ending of names that are not looked at.
     """
     known = {} if record is None else _read(record)
-    found = dict[str, Any]()
+    seen_now = dict[str, Any]()
     for name, expected in files.items():
         if leaves_out and name.endswith(leaves_out):
-            found |= {name: known[name]} if name in known else {}
+            seen_now |= {name: known[name]} if name in known else {}
             continue
         path = folder / name
         try:
@@ -51,9 +51,9 @@ def first_changed(
         except OSError as error:
             return f"{name} cannot be read ({error.strerror})"
         if is_known or now_ns - max(times) > _SETTLED_NS:
-            found[name] = seen
-    if record is not None and found != known:
-        _write(record, found)
+            seen_now[name] = seen
+    if record is not None and seen_now != known:
+        _write(record, seen_now)
     return None
 
 
@@ -65,8 +65,8 @@ def _read(record: Path) -> dict[str, Any]:
     return cast("dict[str, Any]", known) if isinstance(known, dict) else {}
 
 
-def _write(record: Path, found: Mapping[str, Any]) -> None:
+def _write(record: Path, entries: Mapping[str, Any]) -> None:
     """Write a record, not flushed; where that fails (a store that only can be read) go without."""
     with contextlib.suppress(OSError):
         record.parent.mkdir(exist_ok=True)
-        write_whole(record, json.dumps(found), is_flushed=False)
+        write_whole(record, json.dumps(entries), is_flushed=False)

@@ -137,7 +137,7 @@ STORE = [
     Mutation(
         "a checkpoint of another stage is not resumed",
         "pipeline/run/resume.py",
-        "found.made.fingerprint != fingerprint",
+        "newest.made.fingerprint != fingerprint",
         "False",
         ("tests/unit/run/test_resume_state.py",),
     ),
