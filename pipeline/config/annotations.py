@@ -1,7 +1,7 @@
 """Does a recipe's value fit an annotation, as the source of an upstream config class has it?
 
 Knows annotations as text (`int | None`, `Optional[list[str]]`, `Literal['a', 'b']`) and plain
-values; imports nothing of upstream. What it cannot tell of an annotation, it lets pass.
+values; imports nothing from upstream. Lets a value pass where it does not understand an annotation.
 """
 
 import ast
@@ -11,7 +11,7 @@ from functools import cache
 from typing import Any, cast
 
 _KINDS: dict[str, tuple[str, str, tuple[type, ...], str]] = {
-    # name: (one of it, several of it, the types that YAML gives for it, JSON Schema's name)
+    # name: (in the singular, in the plural, the types that YAML gives for it, JSON Schema's name)
     "int": ("a whole number", "whole numbers", (int,), "integer"),
     "float": ("a number", "numbers", (int, float), "number"),
     "bool": ("true or false", "true or false", (bool,), "boolean"),
@@ -38,7 +38,7 @@ class _Kind:
 
 
 def explain_mismatch(value: Any, annotation: str) -> str | None:
-    """Return what is wanted instead of a value, in a person's words; None if it fits."""
+    """Return what a value should be instead, in words for a person; None if it fits."""
     kinds = _members(annotation)
     if any(not kind.is_known for kind in kinds) or any(_fits(value, kind) for kind in kinds):
         return None
@@ -46,7 +46,7 @@ def explain_mismatch(value: Any, annotation: str) -> str | None:
 
 
 def choices(annotation: str) -> tuple[Any, ...]:
-    """Return the values of an annotation that is a Literal, or a Literal or nothing; else ()."""
+    """Return the values of an annotation that is a Literal (or None); () for anything else."""
     kinds = [kind for kind in _members(annotation) if kind.name != "None"]
     return kinds[0].choices if len(kinds) == 1 else ()
 
@@ -62,9 +62,9 @@ def names_nothing(annotation: str) -> bool:
 
 
 def json_type(annotation: str) -> dict[str, Any]:
-    """Return the JSON Schema of an annotation, {} where it knows nothing of it.
+    """Return the JSON Schema of an annotation, {} where nothing is known of it.
 
-    Members of a union that it does not know are left out.
+    Unknown members of a union are left out.
     """
     schemas: list[dict[str, Any]] = [
         _json_type(kind) for kind in _members(annotation) if kind.is_known
@@ -78,7 +78,7 @@ def json_type(annotation: str) -> dict[str, Any]:
 
 
 def class_names(annotation: str) -> tuple[str, ...]:
-    """Return the names in a union that are no plain types: those of enumerations and the like."""
+    """Return the names in a union that are not plain types, such as those of enumerations."""
     return tuple(kind.name for kind in _members(annotation) if not kind.is_known)
 
 
@@ -117,7 +117,7 @@ def _read(node: ast.expr) -> Iterator[_Kind]:
 
 
 def _items(name: str, parts: list[ast.expr]) -> tuple[_Kind, ...]:
-    """Return what a list's items or a mapping's values may be; () for whatever they are."""
+    """Return what a list's items or a mapping's values may be; () for anything."""
     told = [part for part in parts if ast.unparse(part) not in ("...", "Any")]
     told = told[1:] if name == "dict" else told
     return tuple(dict.fromkeys(kind for part in told for kind in _read(part)))
@@ -150,7 +150,7 @@ def _fits(value: Any, kind: _Kind) -> bool:
 
 
 def _spell(kinds: tuple[_Kind, ...], *, is_plural: bool) -> str:
-    """Return the members of a union in words, an empty value left out."""
+    """Return the members of a union in words, without an empty value."""
     words = list[str]()
     for kind in kinds:
         if kind.name == "Literal":

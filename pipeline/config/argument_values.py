@@ -1,7 +1,7 @@
 """What a value of `training_args` may be: its type, one of its choices, within its range.
 
-Types and choices are upstream's, read from its source; ranges are what the arithmetic behind a
-field can do. Which fields a recipe may set at all is decided in training_args.py.
+Types and choices are upstream's, read from its source; ranges follow from the arithmetic behind a
+field. training_args.py decides which fields a recipe may set at all.
 """
 
 import math
@@ -15,8 +15,8 @@ from pipeline.errors import closest
 from pipeline.text.values import quote
 
 LARGEST_INT = 2**63 - 1  # torch, numpy and Arrow count in 64 bits
-LARGEST_FLOAT = 3.4028234663852886e38  # of fp32, in which the arithmetic is done
-_WHOLE_FLOATS = 2**53  # beyond, a float no longer tells one whole number from the next
+LARGEST_FLOAT = 3.4028234663852886e38  # of fp32, in which training computes
+_WHOLE_FLOATS = 2**53  # beyond, a float does not tell a whole number from the next one
 
 _ABOVE_ZERO = frozenset(
     {
@@ -43,9 +43,9 @@ _AT_MOST: Mapping[str, float] = {
     "num_train_epochs": _WHOLE_FLOATS,
     "ddp_timeout": timedelta.max // timedelta(seconds=1),
 }
-# Shares that divide by what is left of 1.
+# Shares s that are divided by 1 - s.
 _BELOW_ONE = frozenset({"adam_beta1", "adam_beta2", "label_smoothing_factor"})
-_MOST_SAID = 8  # choices that a line has room for
+_MOST_SAID = 8  # how many choices fit a line
 _COMPARED = ("loss_type", "f_divergence_type")  # fields whose choices only TRL's trainers know
 _WITH_WORKERS = ("dataloader_prefetch_factor", "dataloader_persistent_workers")
 
@@ -67,7 +67,7 @@ def value_problem(key: str, value: Any, class_name: str) -> tuple[str, str] | No
 
 
 def json_schema(key: str, class_name: str) -> dict[str, Any]:
-    """Return the JSON Schema of what `value_problem` lets pass, as far as one can say it."""
+    """Return the JSON Schema of what `value_problem` lets pass, as far as a schema can say it."""
     annotation = fields(class_name)[key].annotation
     known = _choices(key, annotation, class_name)
     if known:
@@ -101,7 +101,7 @@ def together_problem(arguments: Mapping[str, Any]) -> tuple[str, str, str] | Non
 
 
 def number_problem(key: str, value: Any) -> tuple[str, str] | None:
-    """Return what is wrong with a number that no arithmetic here can hold, or None."""
+    """Return what is wrong with a number that 64 bits or fp32 cannot hold, or None."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     if isinstance(value, int) and abs(value) > LARGEST_INT:
@@ -120,7 +120,7 @@ def number_problem(key: str, value: Any) -> tuple[str, str] | None:
 def choice_problem(
     key: str, value: Any, known: Iterable[Any], *, takes_list: bool = False
 ) -> tuple[str, str] | None:
-    """Return what is wrong with a value that is none of those known, and the nearest; or None."""
+    """Return what is wrong with a value that is not a known choice, and the nearest; or None."""
     known = tuple(known)
     values = _as_list(value) if takes_list else [value]
     wrong = [choice for choice in values if not any(choice == one for one in known)]
@@ -142,7 +142,7 @@ def _as_list(value: Any) -> list[Any]:
 
 
 def repair(value: Any, expected: str) -> str:
-    """Return what to do about a value of another type."""
+    """Return what to do about a value of a wrong type."""
     if isinstance(value, str):
         try:
             float(value)
@@ -156,7 +156,7 @@ def repair(value: Any, expected: str) -> str:
 
 
 def _choices(key: str, annotation: str, class_name: str) -> tuple[Any, ...]:
-    """Return the values that upstream knows of a field; () where any will do."""
+    """Return the values that upstream knows for a field; () where any will do."""
     literal = annotations.choices(annotation)
     if literal:
         return literal

@@ -1,4 +1,4 @@
-"""How a global batch is split over devices and forward passes."""
+"""How a global batch is split over devices and forward passes (gradient accumulation)."""
 
 _LARGEST_DEFAULT_PER_DEVICE = 16
 
@@ -6,8 +6,8 @@ _LARGEST_DEFAULT_PER_DEVICE = 16
 def split_batch(batch_size: int, *, per_device: int | None, world_size: int) -> tuple[int, int]:
     """Return (sequences per device and forward pass, passes per optimizer step).
 
-    Without `per_device`: the largest divisor of a device's share up to 16. Raises ValueError when
-    the global batch cannot be split evenly, since it would then mean something else.
+    per_device: by default the largest divisor of a device's share up to 16. Raises ValueError when
+    the global batch cannot be split evenly: it would silently become a different batch size.
     """
     share, rest = divmod(batch_size, world_size)
     if rest:

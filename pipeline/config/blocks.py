@@ -24,9 +24,9 @@ from pipeline.config.field_types import OR_ONE, Count, DataForm, Dedup, Launcher
 from pipeline.config.marks import EXECUTION
 from pipeline.config.task_names import rejoin_settings
 
-# Also one of several that are read as one, `train+test`; `testimonials` is none.
+# Also in splits that are read as one (`train+test`); not in `testimonials`.
 _TEST_SPLIT = re.compile(r"(?:^|\+)\s*test(?![A-Za-z])")
-# Our names of columns, which `columns:` maps to those of a file; formats.py says what they mean.
+# Our names of columns, which `columns:` maps to those of a file; formats.py has their meaning.
 COLUMNS = (
     "text",
     *("prompt", "completion"),
@@ -36,8 +36,7 @@ COLUMNS = (
     *("system", "tools", "chat_template_kwargs"),
     "input_ids",
 )
-# What can be read and measured without training on it; data/encoding/passages.py says what of it
-# is.
+# Forms that can be measured without training on them, as data/encoding/passages.py says.
 READ_FORMS: tuple[DataForm, ...] = ("text", "prompt_completion", "chat", "preference")
 
 
@@ -53,7 +52,8 @@ class LaunchBlock(Block):
     with: `in_process` (default), `python` (a process of its own) or `accelerate` (several
     processes that share the work).
     processes: how many on this machine, for accelerate.
-    config: an Accelerate config file, relative to the recipe; recipe/launching.py says what of it.
+    config: an Accelerate config file, relative to the recipe, within the limits that
+    recipe/launching.py checks.
     """
 
     model_config = ConfigDict(populate_by_name=True)
@@ -90,18 +90,17 @@ class DataBlock(Block):
     task: one of `posttrain list tasks`, or `module:Class` in a file of yours. file: a path from the
     recipe, or `root:path`. hub: a data set's id, `owner/name`.
     form: text | prompt_completion | chat | preference | prompt; guessed from the columns when
-    absent. Of a task, `text` asks for its documents where a stage would read its demonstrations
-    (replay). Where demonstrations are read, `preference` takes the chosen response of each pair.
-    columns: their column names for ours, as in `{prompt: instruction, completion: output}`.
-    weight: share of the mix (pre-training: of tokens; else of rows), relative to the other sources'
-    weights.
+    absent. For a task, `text` reads its documents where a stage would read its demonstrations
+    (replay). Where demonstrations are read, `preference` takes the chosen response of every pair.
+    columns: from our column names to the file's, as in `{prompt: instruction, completion: output}`.
+    weight: share of the mix (of tokens in pre-training, of rows elsewhere), relative to the weights
+    of all sources.
     rows: at most this many rows, the first ones.
     split: of a task (train | validation) or of a hub data set.
     holdout: share of a file kept out of training; evaluation of the same file with the same share
-    sees only that part.
+    reads only that part.
     separator: what divides a text file into documents; without it the file is one document.
-    dedup: leave out rows that repeat an earlier one, `exact` or `near`
-    (pipeline/data/reading/dedup.py).
+    dedup: drop rows that repeat an earlier one, `exact` or `near` (pipeline/data/reading/dedup.py).
     subset, revision: of a hub data set.
     """
 
@@ -146,7 +145,7 @@ class DataBlock(Block):
 
     @property
     def reads_test_split(self) -> bool:
-        """Whether its split is one to test on: `test`, `test_sft`, `train+test[:10%]`."""
+        """Whether its split is for testing: `test`, `test_sft`, `train+test[:10%]`."""
         return _TEST_SPLIT.search(self.split or "") is not None
 
     @property
@@ -161,10 +160,10 @@ DataBlocks = Annotated[tuple[DataBlock, ...], Field(min_length=1), OR_ONE]
 class LoraBlock(Block):
     """Train a low-rank adapter instead of all weights (Hu et al. 2021), through PEFT.
 
-    Any field of PEFT's LoraConfig goes through (`use_dora`, `use_rslora`, `modules_to_save`, ...);
-    below are our defaults.
-    r: rank. lora_alpha: scale times rank; without it twice the rank. target_modules: which layers.
-    load_in_4bit: keep the frozen weights in 4 bits (QLoRA, Dettmers et al. 2023): CUDA with
+    Any field of PEFT's LoraConfig may be set (`use_dora`, `use_rslora`, `modules_to_save`, ...);
+    those below have defaults of ours.
+    r: rank. lora_alpha: scale times rank; by default twice the rank. target_modules: which layers.
+    load_in_4bit: keep the frozen weights in 4 bits (QLoRA, Dettmers et al. 2023), on CUDA with
     bitsandbytes only.
     """
 
@@ -176,7 +175,7 @@ class LoraBlock(Block):
     load_in_4bit: bool = False
 
     def fields(self) -> dict[str, Any]:
-        """Return the fields of PEFT's LoraConfig: ours, the user's own on top."""
+        """Return the fields of PEFT's LoraConfig: our defaults, overridden by the user's own."""
         return {
             "r": self.r,
             "lora_alpha": self.lora_alpha or 2 * self.r,
@@ -188,8 +187,8 @@ class LoraBlock(Block):
 class EarlyStoppingBlock(Block):
     """When to stop before the last step; needs `eval_strategy` in `training_args`.
 
-    patience: evaluations without an improvement of `metric_for_best_model` (the loss, of ppo the
-    score, unless said). threshold: what counts as one.
+    patience: evaluations without an improvement of `metric_for_best_model` (by default the loss,
+    for ppo the score). threshold: the least improvement that counts.
     """
 
     patience: PositiveInt = 3

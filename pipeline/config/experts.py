@@ -1,12 +1,12 @@
-"""Which adapters reach fused experts of a mixture; PEFT makes `target_parameters` of them.
+"""Which adapters reach the fused experts of a mixture, where PEFT makes `target_parameters`.
 
-Known from the recipe and the model type alone, without PEFT, so that what cannot be combined is
-found before a stage is trained (pipeline/config/lora.py).
+Known from the recipe and the model type alone, without PEFT, so that adapters that cannot be
+combined are refused before a stage trains (lora.py).
 """
 
 from typing import Any
 
-# Names that experts had while each was layers of its own, and still have for PEFT.
+# Names that experts had while they were separate layers, and still have for PEFT.
 _MIXTRAL = frozenset({"gate", "w1", "w2", "w3"})
 _QWEN = frozenset({"gate", "gate_proj", "up_proj", "down_proj"})
 PROJECTIONS: dict[str, frozenset[str]] = {
@@ -20,9 +20,9 @@ PROJECTIONS: dict[str, frozenset[str]] = {
 
 
 def reaches_experts(model_type: str | None, target_modules: Any) -> bool:
-    """Whether an adapter on these modules becomes one on fused experts; False if it is not known.
+    """Whether an adapter on these modules becomes one on fused experts; False if that is unknown.
 
-    target_modules: as a `lora:` block has them. Of a regular expression it is not known.
+    target_modules: as a `lora:` block has them. A regular expression is never known.
     """
     names = PROJECTIONS.get(model_type or "", frozenset())
     if isinstance(target_modules, str):

@@ -1,7 +1,7 @@
 """The types that values in a recipe have: names, counts, references, words to choose from.
 
-Each is an annotation of pydantic's, so that a value is read, checked and described by its type
-alone (`posttrain schema`). What a name stands for is marked (marks.py).
+They are annotations for pydantic, so that the type alone reads, checks and describes a value
+(`posttrain schema`). Marks say what a name stands for (marks.py).
 """
 
 import re

@@ -1,8 +1,8 @@
 """Which fields of PEFT's LoraConfig a `lora:` block may set, checked without importing PEFT.
 
-The block goes through to LoraConfig; its fields are never declared again. Refused is what the stage
-decides itself, what cannot be written in YAML, and what would leave an adapter that does not belong
-to the base it was trained on.
+The block is passed on to LoraConfig, whose fields are never declared again. Refused are fields that
+the stage decides itself, that cannot be written in YAML, and that would leave an adapter which does
+not belong to the base it was trained on.
 """
 
 from collections.abc import Mapping
@@ -30,12 +30,12 @@ OURS: Mapping[str, str] = {
     "layer_replication": "the adapter would belong to another model than its base",
     "alora_invocation_tokens": "prompts here hold no invocation tokens",
 }
-# Others (pissa, olora, corda, loftq, ...) change the base's weights, which are then not its own.
+# The rest (pissa, olora, corda, loftq, ...) change the base's weights, so that it is no longer one.
 _INITS = (True, False, "gaussian", "orthogonal")
 _OTHER_NAMES = {"alpha": "lora_alpha", "rank": "r", "dropout": "lora_dropout"} | dict.fromkeys(
     ("targets", "modules", "target"), "target_modules"
 )
-# What an adapter on an earlier adapter cannot be combined with into one; a merge between them can.
+# Settings with which two adapters cannot be combined into one, unless a merge comes in between.
 _NOT_COMBINED: Mapping[str, Any] = {
     "use_dora": False,
     "bias": "none",
@@ -83,9 +83,9 @@ _FROM_THE_HEAD = frozenset({"sft", "dpo"})  # kinds of stage whose loss reads th
 
 
 def tied_problem(kind: str, block: LoraBlock, *, is_tied: bool) -> tuple[str, str] | None:
-    """Return (what is wrong, what to do) with an adapter on embeddings that a loss cannot see.
+    """Return (what is wrong, what to do) with an adapter that the loss reads around, or None.
 
-    kind: of the stage. is_tied: whether input and output embeddings are one.
+    kind: of the stage. is_tied: whether input and output embeddings share their weight.
     """
     fields = block.fields()
     if kind not in _FROM_THE_HEAD:
@@ -102,12 +102,12 @@ def tied_problem(kind: str, block: LoraBlock, *, is_tied: bool) -> tuple[str, st
 
 
 def loss_of(kind: str) -> str:
-    """Return how a kind of stage computes its loss: `from the head`, or by the model's forward."""
+    """Return how a kind of stage computes its loss: `from the head`, or by the model: `forward`."""
     return "from the head" if kind in _FROM_THE_HEAD else "forward"
 
 
 def find_uncombinable(fields: Mapping[str, Any]) -> str | None:
-    """Return the first setting with which an adapter cannot be combined with another, or None.
+    """Return the first setting that prevents combining an adapter with a second one, or None.
 
     fields: fields of a LoraConfig, as a recipe or an adapter_config.json has them.
     """
@@ -118,7 +118,7 @@ def find_uncombinable(fields: Mapping[str, Any]) -> str | None:
 
 
 def _names(modules: Any) -> set[str]:
-    """Return the last parts of the names in a list; nothing for a regular expression."""
+    """Return the last parts of the names in a list; none for a regular expression."""
     names = cast("list[Any]", modules) if isinstance(modules, list) else []
     return {str(name).rpartition(".")[2] for name in names}
 

@@ -1,6 +1,7 @@
 """Marks of a recipe's fields: what a value names, and whether it is part of what is computed.
 
-They stand in annotations (`Annotated[str, NamesFile()]`); references and fingerprints go by them.
+They stand in annotations (`Annotated[str, NamesFile()]`), where references.py and the fingerprint
+look for them.
 """
 
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ class Execution:
 class RefersTo:
     """Marks a string that may be `$stage`, and which kinds of artifact that stage may produce.
 
-    words: values that stand for no model by name, but for one that the stage has already.
+    words: values that do not name a model, but one that the stage has anyway.
     """
 
     kinds: tuple[str, ...]

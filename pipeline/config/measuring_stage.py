@@ -27,24 +27,24 @@ class MeasuringStage(StageConfig):
     """What is asked of a model.
 
     tasks: by name, with settings in brackets: `qa(file=mine.csv, match=exact)`.
-    texts: sources whose bits per byte are measured (with `holdout`, of the part held out): of a
-    text all of it, of a chat each message of the assistant's, of a pair the chosen response, and
-    whether that is the likelier.
-    prompts: sources of prompts that are answered freely: chats, instructions, texts to go on from,
-    of pairs what both answer. rewards: what judges the answers, terms as the reward of `ppo` has
-    them; models are then compared by each, with win rates. max_new_tokens: of such an answer.
+    texts: sources whose bits per byte are measured (with `holdout`, on the held-out part): on all
+    of a text, every message by the assistant in a chat, and the chosen response of a pair, with
+    whether that is the likelier of the two.
+    prompts: sources of prompts for free-form answers: chats, instructions, texts to continue, the
+    prompts of pairs. rewards: terms that judge the answers, as in the reward of `ppo`; models are
+    then compared by every term, with win rates. max_new_tokens: of an answer, at most.
     harness: tasks of lm-evaluation-harness by name, `arc_easy` or `arc_challenge(num_fewshot=25)`,
-    asked and scored as it does; of what follows only `limit`, `precision` and `batch_size` hold for
-    them. harness_include: a folder with definitions of the user's own.
-    limit: test items a task, rows a text, prompts a source.
-    styles: chain-of-thought asks for steps before the answer, of tasks that have any.
-    shots: demonstrations in a few-shot prompt, which is asked with each of these numbers; the first
-    one in a chain-of-thought prompt for a base model.
+    asked and scored as it does; of the keys below, only `limit`, `precision` and `batch_size` apply
+    to them. harness_include: a folder with definitions of your own.
+    limit: test items per task, rows per text, prompts per source.
+    styles: chain-of-thought asks for steps before the answer, in tasks that have any.
+    shots: demonstrations in a few-shot prompt; with several numbers the task is asked once with
+    each. A chain-of-thought prompt for a base model has the first number.
     temperature: 0 is greedy.
-    samples: responses to each prompt; pass_at: report pass@k for these k beside powers of two.
+    samples: responses per prompt. pass_at: report pass@k for these k beside powers of two.
     kl: how far a model that was trained here has moved from the one it was trained from, measured
     on its first sampled responses, where `temperature` is 1.
-    window: tokens of context that texts are read with; without it as many as the model was
+    window: tokens of context that texts are read with; by default as many as the model was
     pre-trained on, in a comparison the fewest of these, at most 2,048.
     precision: of the arithmetic. batch_size: memory and speed only.
     """
@@ -101,7 +101,7 @@ class MeasuringStage(StageConfig):
 
     @model_validator(mode="after")
     def _are_told_apart(self) -> MeasuringStage:
-        """Refuse what would be one row of results: both would be measured, or one of them."""
+        """Refuse two entries of one name, whose results would be a single row."""
         names_by_field: dict[str, list[str]] = {
             "tasks": [_name_in_results(name) for name in self.tasks],
             "texts": [block.label for block in self.texts],
@@ -123,17 +123,17 @@ class MeasuringStage(StageConfig):
 
     @property
     def names_few_shot(self) -> bool:
-        """Whether the recipe itself asks few-shot: else a task with nothing to show is not."""
+        """Whether few-shot is the recipe's own wish: by default, tasks without examples skip it."""
         return "styles" in self.model_fields_set and "few-shot" in self.styles
 
 
 def _name_in_results(task: str) -> str:
-    """Return a task's name in results, in which a benchmark does not say where its rows lie."""
+    """Return a task's name in results, where a benchmark does not say where its rows lie."""
     try:
         plain, settings = parse(task)
-    except ValueError:  # it is no task, which is said where tasks are looked up
+    except ValueError:  # not a task, which is an error where tasks are looked up
         return task
-    if plain not in BENCHMARKS or plain == "qa":  # questions of one's own are named by their file
+    if plain not in BENCHMARKS or plain == "qa":  # the user's own questions are named by their file
         return task
     kept = (f"{key}={value}" for key, value in sorted(settings.items()) if key not in PLACES)
     return ", ".join((plain, *kept))

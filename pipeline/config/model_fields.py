@@ -1,7 +1,7 @@
 """What the `model:` of a new model may say: fields of a config class of transformers, checked.
 
-Their names, types and choices are upstream's, read from its source. What makes no sense of one
-field alone is refused here; what takes the tokenizer or the machine into account elsewhere.
+Names, types and choices are upstream's, read from its source. A value that makes no sense by itself
+is refused here; what depends on the tokenizer or the machine is checked elsewhere.
 """
 
 from typing import Any
@@ -17,7 +17,7 @@ from pipeline.errors import closest
 from pipeline.text.values import quote
 
 OF_THE_TOKENIZER = frozenset({"vocab_size", "bos_token_id", "eos_token_id", "pad_token_id"})
-# Others need packages and GPUs of some kind, or fetch code from the hub.
+# The rest need special packages and GPUs, or fetch code from the hub.
 _ATTENTION = ("eager", "sdpa")
 _ROPE = ("rope_parameters", "rope_scaling")
 _ACTIVATIONS = ("hidden_act", "hidden_activation", "activation_function")

@@ -1,7 +1,7 @@
-"""What PPOTrainer makes of each argument that it has in common with transformers' trainer.
+"""Which arguments of transformers' trainer work in PPOTrainer, have no effect, or are refused.
 
-It works as upstream says, its promise holds whatever it is, or it is refused with the reason. No
-torch here: PPOConfig asks, and so does `posttrain check`.
+An argument works as upstream says, or its promise holds whatever its value, or it is refused with a
+reason. Imports no torch: PPOConfig uses it, and so does `posttrain check`.
 """
 
 from collections.abc import Mapping
@@ -29,11 +29,11 @@ WORKING = frozenset(
     }
 )
 
-# Any value is right: upstream's trainer does not read it, or there is nothing that it could change.
+# Any value is right: upstream's trainer does not read it, or there is nothing for it to change.
 WITHOUT_EFFECT = frozenset(
     {
         *("do_train", "do_eval", "do_predict", "resume_from_checkpoint"),  # for scripts
-        "local_rank",  # the launcher's environment says it
+        "local_rank",  # the launcher's environment has it
         "dataloader_pin_memory",  # no batch is loaded
     }
 )
@@ -89,7 +89,7 @@ _OPTIMIZERS = ("galore", "apollo", "lomo", "adalomo", "schedule_free")
 
 
 def value_problem(key: str, value: Any) -> str | None:
-    """Return what is wrong with a value of an argument that works otherwise; None if nothing is."""
+    """Return what is wrong with this value of an argument that works with the rest, or None."""
     written = str(getattr(value, "value", value))  # of an enumeration
     if key in _STRATEGIES and written == "epoch":
         steps = key.replace("strategy", "steps")

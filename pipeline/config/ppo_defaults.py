@@ -1,4 +1,4 @@
-"""What PPO does where neither a recipe nor a PPOConfig says: rules that both have in common."""
+"""PPO's defaults that depend on the rest of the settings, for recipes and PPOConfig alike."""
 
 from typing import Literal
 
@@ -11,9 +11,10 @@ LAYOUTS_ON_THE_POLICY = ("shared_lora", "shared_trunk")
 def default_critic(
     layout: str, *, is_adapted: bool, has_reward_model: bool
 ) -> Literal["reward", "policy"]:
-    """Return what a critic begins as: the first reward model where it has weights of its own.
+    """Return what a critic starts as: the first reward model, if the critic has its own weights.
 
-    An adapter is trained to spare memory, and with the policy's network the critic needs no other.
+    Otherwise the policy: adapters are trained to save memory, and a critic on the policy's network
+    does not need a second one.
     """
     has_own_weights = not is_adapted and layout not in LAYOUTS_ON_THE_POLICY
     return "reward" if has_reward_model and has_own_weights else "policy"

@@ -1,7 +1,7 @@
 """What the names in a recipe stand for: files, models, other stages.
 
-Resolves and checks names; loads no model and reads no data. Errors are ValueErrors of one line, to
-which the caller, who knows where in the recipe the name stands, adds the place.
+Resolves and checks names; loads no model and reads no data. Errors are ValueErrors of one line; the
+caller, who knows where in the recipe the name stands, adds the place.
 """
 
 import json
@@ -29,7 +29,7 @@ _HUB_PART = r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{,94}[A-Za-z0-9_])?"  # the hub's own
 _REVISION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./-]{,199}")
 _HUB = re.compile(rf"({_HUB_PART}/{_HUB_PART})(?:@({_REVISION.pattern}))?")
 _HUB_DATA = re.compile(rf"{_HUB_PART}(?:/{_HUB_PART})?")  # the oldest have no owner
-# Of an adapter's properties: where the whole model below is, from the artifact's folder.
+# In an adapter's properties: the path of its base model, from the artifact's folder.
 BASE_FOLDER = "base_folder"
 _MODEL_FILES = (CONFIG, ADAPTER_CONFIG)
 _TOKENIZER_FILES = (TOKENIZER, TOKENIZER_CONFIG)
@@ -43,9 +43,9 @@ _MAX_PATH_CHARACTERS = 2000
 class Places:
     """Where a recipe's paths lead: base is its folder, roots are its named data folders.
 
-    revisions: commit by hub id, from the recipe's lock; empty before a run has looked them up.
-    elsewhere: where a relative path leads that leads nowhere from base: the current folder, of a
-    recipe that came with posttrain.
+    revisions: commit by hub id, from the recipe's lock; empty until a run has looked them up.
+    elsewhere: the second folder to resolve relative paths from: the current folder, for a recipe
+    that comes with posttrain.
     """
 
     base: Path
@@ -54,7 +54,7 @@ class Places:
     elsewhere: Path | None = None
 
     def file(self, text: str) -> Path:
-        """Return the path for `root:rest`, `package:name/file`, `/absolute`, `~/home` or beside."""
+        """Return the path for `root:rest`, `package:name/file`, `/absolute`, `~/home` or `file`."""
         if not text or not text.isprintable():
             raise ValueError(f"{text!r} is not a path; write the name of a file or folder")
         if _URL.match(text):
@@ -86,7 +86,7 @@ class Places:
 
 @dataclass(frozen=True)
 class Reference:
-    """`$name` in a stage's config: where, and which kinds of artifact it may stand for."""
+    """`$name` in a stage's config: where it stands, and which kinds of artifact it may name."""
 
     location: Location
     name: str
@@ -95,7 +95,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class StageOutput:
-    """What another stage of the recipe makes."""
+    """The output of a stage in the recipe."""
 
     name: str
 
@@ -109,7 +109,7 @@ class LocalModel:
 
 @dataclass(frozen=True)
 class HubModel:
-    """A repository on the hub; revision: as the recipe gives it, a branch, tag or commit."""
+    """A repository on the hub. revision: a branch, tag or commit, as the recipe has it."""
 
     id: str
     revision: str | None
@@ -118,7 +118,7 @@ class HubModel:
 def stage_references(config: BaseModel) -> list[Reference]:
     """Return every `$name` in fields marked with RefersTo, at any depth, in the fields' order.
 
-    Locations are those of the recipe: aliases as written, indices of lists.
+    Locations are as in the recipe: aliases as written, indices of lists.
     """
     return list(_in_block(config, ()))
 
@@ -128,7 +128,7 @@ def model_source(
 ) -> StageOutput | LocalModel | HubModel:
     """Return what `$stage`, a folder, or a hub id `owner/name@revision` stands for.
 
-    kinds: what a folder may hold; a `policy` has a config, a `tokenizer` may be alone.
+    kinds: what a folder may hold; a `policy` has a config, a `tokenizer` may stand alone.
     """
     if text.startswith("$"):
         if text == "$":
@@ -161,14 +161,14 @@ def dataset_problem(name: str, revision: str | None) -> tuple[str, str, str] | N
 
 
 def adapter_base(folder: Path) -> LocalModel | HubModel | None:
-    """Return the whole model that a saved adapter belongs to; None for a folder without adapter.
+    """Return the base model that a saved adapter belongs to; None for a folder without an adapter.
 
-    A relative path in the adapter's config is meant from the adapter's folder. A stage's adapter
-    names its base's folder only; where that is stands in artifact.json.
+    A relative path in the adapter's config starts from the adapter's folder. A stage's adapter
+    names only the folder of its base; artifact.json has the path to it.
     """
     path = folder / ADAPTER_CONFIG
     if not path.is_file() or other_than_a_file(path) is not None:
-        return None  # what else it is says whoever reads the folder
+        return None  # whoever reads the folder says what is wrong with it
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
         name = config["base_model_name_or_path"]
@@ -187,13 +187,13 @@ def adapter_base(folder: Path) -> LocalModel | HubModel | None:
 
 
 def _read_recorded_bases(folder: Path) -> list[Path]:
-    """Return where the stage that made an adapter, or a critic beside it, had the model below."""
+    """Return where the stage that made an adapter, or a critic beside it, had its base model."""
     for artifact in (folder, folder.parent):
         try:
             record = json.loads((artifact / ARTIFACT).read_text(encoding="utf-8"))
             return [artifact / place for place in record["properties"][BASE_FOLDER]]
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
-            continue  # none is there, or it says nothing: whoever verifies it names what is wrong
+            continue  # missing or unreadable: whoever verifies the artifact says what is wrong
     return []
 
 
@@ -225,7 +225,7 @@ def _in_block(block: BaseModel, location: Location) -> Iterator[Reference]:
 
 
 def _in_value(value: Any, types: list[Typed], location: Location) -> Iterator[Reference]:
-    """Yield the references in a value that has one of some types."""
+    """Yield the references in a value of any of these types."""
     items: Iterable[tuple[str | int, Any]] = ()
     if isinstance(value, BaseModel):
         yield from _in_block(value, location)
@@ -243,7 +243,7 @@ def _in_value(value: Any, types: list[Typed], location: Location) -> Iterator[Re
 
 
 def _item_types(typed: Typed, key: str | int) -> Iterator[Typed]:
-    """Yield what a container's type says of the item at a key or index."""
+    """Yield the types that a container's annotation gives for the item at a key or index."""
     annotation, markers = typed
     arguments = get_args(annotation)
     if not arguments:
@@ -256,7 +256,7 @@ def _item_types(typed: Typed, key: str | int) -> Iterator[Typed]:
 
 
 def _flatten_union(annotation: Any, markers: tuple[Any, ...]) -> Iterator[Typed]:
-    """Yield the members of a union, each with the markers on it and on what it stands in."""
+    """Yield the members of a union with their markers, including those on the whole."""
     if get_origin(annotation) is Annotated:
         inner, *own = get_args(annotation)
         yield from _flatten_union(inner, (*own, *markers))

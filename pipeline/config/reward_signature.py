@@ -1,6 +1,6 @@
-"""How a reward function is called, and whether a user's own can be, told from its source alone.
+"""How a reward function is called, and whether the source of a user's function allows that.
 
-Runs nothing; `user_code.load_object` does, when a stage needs the object.
+Runs nothing; `user_code.load_object` imports the object when a stage needs it.
 """
 
 import ast
@@ -20,7 +20,7 @@ HANDED_TO_REWARDS = (
 def check_reward_function(text: str, base: Path) -> None:
     """Raise ValueError where `module:name` names nothing that can be called as a reward function.
 
-    base: the recipe's folder. Says nothing of what only running the module could tell.
+    base: the recipe's folder. Passes whatever only running the module could tell.
     """
     path = object_source(text, base)
     if path is None:
@@ -47,7 +47,7 @@ def _parse(text: str, path: Path) -> Sequence[ast.stmt]:
 
 
 def _top_level(body: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
-    """Yield the statements of a module, also those below an `if`, `try` or `with`."""
+    """Yield the statements of a module, including those below an `if`, `try` or `with`."""
     for statement in body:
         yield statement
         if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):

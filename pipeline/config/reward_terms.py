@@ -17,10 +17,10 @@ class RewardBlock(Block):
 
     model: a reward model; it reads prompt and response as token ids, EOS included.
     use: a function of yours, `module:function` beside the recipe, in TRL's calling convention.
-    verify: tasks among the prompts, whose verifiers grade the responses; `all` for each of them.
-    weight: what it counts in the sum; one of weight 0 is only shown.
-    on: the prompts it is for, by their source as `prompts` names it; without it all.
-    name: in the metrics; without it that of the stage, the model or the function, or `verify`.
+    verify: tasks among the prompts, whose verifiers grade the responses; `all` for all of them.
+    weight: its factor in the sum; a term of weight 0 is only reported.
+    on: the sources of prompts it applies to, named as in `prompts`; by default all.
+    name: its name in metrics; by default that of the stage, the model or the function, or `verify`.
     """
 
     model: RewardModelRef | None = None

@@ -1,7 +1,7 @@
 """The recipes that come with posttrain: `posttrain run quickstart` works from anywhere.
 
-Such a recipe is named without a path and without an ending. What it names itself lies beside it;
-what the command line names (`--set`), and the lock that it gets, lie in the current folder.
+Such a recipe is named without a path or an ending. Files that it names lie beside it; files that
+the command line names (`--set`), and its lock, lie in the current folder.
 """
 
 from pathlib import Path
@@ -12,19 +12,19 @@ FOLDER = Path(__file__).parents[1] / "shipped"
 
 
 def list_shipped_recipes() -> dict[str, Path]:
-    """Return the path of each recipe that comes with posttrain, by name."""
+    """Return the paths of the recipes that come with posttrain, by name."""
     return {path.stem: path for path in sorted(FOLDER.glob("*.yaml"))}
 
 
 def is_shipped(recipe: Path) -> bool:
-    """Whether a recipe is one that came with posttrain and was named without a path."""
+    """Whether a recipe came with posttrain and was named without a path."""
     return recipe.parent == FOLDER
 
 
 def recipe_path(path: Path) -> Path:
-    """Return the file of a recipe that may be given by name.
+    """Return the file of a recipe, which may be a shipped one's name.
 
-    Raises PosttrainError for a name that neither a file here nor a recipe of ours has.
+    Raises PosttrainError for a name that is neither a file here nor a shipped recipe.
     """
     is_name = len(path.parts) == 1 and not path.suffix and path.name not in ("", "..")
     if not is_name or path.is_file():
@@ -40,7 +40,7 @@ def recipe_path(path: Path) -> Path:
 
 
 def summary_of(recipe: Path) -> str:
-    """Return the first sentence of the comment that a recipe begins with."""
+    """Return the first sentence of the comment at the top of a recipe."""
     lines: list[str] = []
     for line in recipe.read_text(encoding="utf-8").splitlines():
         if not line.startswith("#"):

@@ -1,4 +1,4 @@
-"""What a stage is: a kind of work, what may be asked of it, and what it is handed when it runs.
+"""What a stage is: a kind of work, its config, and the context that it is passed when it runs.
 
 A stage file (pipeline/stages/) defines a StageConfig and a function `run(config, context) ->
 StageResult`, and binds them in one Stage. A running stage knows no store and no YAML: it reads its
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 
     Screens = Callable[[DataBlock, Iterable[Any]], Iterator[Any]]
 
-# `files`: of a user's own stage, whatever it writes; RefersTo(("files",)) names one.
+# `files`: whatever a user's own stage writes; RefersTo(("files",)) names one.
 ArtifactKind = Literal["tokenizer", "policy", "reward_model", "evaluation", "comparison", "files"]
 
 
 class Progress(Protocol):
-    """Where a stage says how far it is; shown with its rate and the time left."""
+    """Where a stage reports how far it is; shown with its rate and the time left."""
 
     def __call__(self, label: str, done: int, total: int, note: str = "") -> None:
-        """Say that `done` of `total` steps of `label` are over; `note` is shown beside."""
+        """Report that `done` of `total` steps of `label` are over; `note` is shown beside."""
         ...
 
 
@@ -40,7 +40,7 @@ class StageInput:
     """A finished stage that this one builds on, or a model from outside.
 
     name: `$stage` without the dollar, or the path or hub id as the recipe has it.
-    properties: what the stage that made it said of it (`StageResult.properties`); {} for models
+    properties: what the stage that made it recorded of it (`StageResult.properties`); {} for models
     from outside.
     revision: commit of a hub model, whose `path` is then its id.
     artifact: the name of its folder in the store, when a stage made it.
@@ -56,21 +56,21 @@ class StageInput:
 
 @dataclass(frozen=True)
 class StageContext:
-    """What a running stage is handed.
+    """What a running stage is passed.
 
     name: the stage's name in its recipe.
     out: the folder that is published when `run` returns.
     checkpoints: where training checkpoints go; `resume_from` is the newest whole one, or None.
-    seal: writes a checkpoint's manifest (folder, step, last step, best checkpoint so far); before
-    that it does not count.
+    seal: writes a checkpoint's manifest (folder, step, last step, best checkpoint so far), without
+    which the checkpoint does not count.
     outputs: the stages this one builds on, by name.
-    parent_of: finds the model that another one was trained from; None if not known.
+    parent_of: finds the model that a model was trained from; None if unknown.
     revisions: commit by hub id, from the recipe's lock.
     is_main: False on all ranks but the first of a distributed stage; only the first writes.
     processes: how many share the work.
     screen: passes on the rows of a source that may be trained on
-    (pipeline/data/screening/screen.py); without one all may.
-    run: the name of its run: the recipe's, of several seeds `name/seed-3`.
+    (pipeline/data/screening/screen.py); without a screen, all may.
+    run: the name of its run: the recipe's name, or `name/seed-3` as one of several seeds.
     """
 
     name: str
@@ -124,11 +124,11 @@ class Stage:
     version: rises when the same config would give another result; it is part of every fingerprint.
     trainer: the upstream config class that `training_args` goes to, or None.
     training_defaults: our defaults, below the user's `training_args`.
-    adapter_defaults: what is otherwise where an adapter is trained.
-    data_forms: the forms of rows it reads, none when it reads no rows. measured_forms: those of the
-    fields that take others, where the rows are only measured.
+    adapter_defaults: defaults that differ where an adapter is trained.
+    data_forms: the forms of rows it reads; () when it reads no rows. measured_forms: the forms of
+    fields that take different ones, since their rows are only measured.
     is_seeded: whether the seed can change the result.
-    is_distributed: whether several processes share its work; other stages run in one.
+    is_distributed: whether several processes can share its work; the rest run in one.
     """
 
     config: type[StageConfig]

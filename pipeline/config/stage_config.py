@@ -1,6 +1,6 @@
 """What every stage of a recipe may be asked, and what those that read conversations may.
 
-Not what a stage is (stage.py). Those that train and those that measure have more in common:
+Not what a stage is (stage.py). Stages that train and stages that measure share more:
 training_stage.py, measuring_stage.py.
 """
 
@@ -21,10 +21,10 @@ class StageConfig(Block):
     """What every stage may be asked.
 
     stage: the kind of work, one of `posttrain list stages`, or `module:STAGE` in a file of yours.
-    seed: of this stage alone; without it the recipe's.
+    seed: for this stage alone; by default the recipe's.
     pin: the fingerprint this stage must have; a different one is an error instead of a surprise
     rebuild.
-    launch: how its process is started; without it the recipe's.
+    launch: how its process is started; by default the recipe's.
     """
 
     trained_on: ClassVar[tuple[str, ...]] = TRAINED_ON
@@ -44,9 +44,10 @@ class StageConfig(Block):
 class WithTemplate(StageConfig):
     """What a stage may be asked that reads conversations.
 
-    chat_template: what they are written with, instead of the model's own: `chatml`, one that TRL
-    ships (`qwen3`), a file (`mine.jinja`), or a folder or hub model that has one. A model without
-    one is given `chatml` where it learns conversations. Tokens that are new to it are trained.
+    chat_template: the template to use instead of the model's own: `chatml`, one that TRL ships
+    (`qwen3`), a file (`mine.jinja`), or a folder or hub model that has one. A model without a
+    template gets `chatml` where it learns conversations. Tokens that are new to the model are
+    trained.
     chat_template_kwargs: values for variables of the template, as `{enable_thinking: false}`; they
     stay with the model.
     """

@@ -1,8 +1,7 @@
-"""Tasks as a recipe may write them, as the one text that names a task with its settings.
+"""Tasks in the ways a recipe may write them, turned into one text: a name with its settings.
 
-`qa(file=a.csv, match=exact)` needs no quotes: where a YAML list or mapping in brackets has taken it
-apart at its commas, it is put together again. `{task: qa, file: a.csv, match: exact}` says the
-same.
+`qa(file=a.csv, match=exact)` needs no quotes: where YAML, inside a list or mapping in brackets, has
+split it at its commas, it is joined again. `{task: qa, file: a.csv, match: exact}` means the same.
 """
 
 from typing import Any, cast
@@ -11,7 +10,7 @@ _TASK = "task"
 
 
 def task_names(value: Any) -> Any:
-    """Return a list of tasks with each as a text; what is no such list as it is."""
+    """Return a list of tasks with all of them as texts; anything else as it is."""
     if not isinstance(value, list | tuple):
         return task_name(value)
     names: list[Any] = []
@@ -24,7 +23,7 @@ def task_names(value: Any) -> Any:
 
 
 def task_name(value: Any) -> Any:
-    """Return a task that is written as a mapping as a text; anything else as it is."""
+    """Return a task that is written as a mapping, as a text; anything else as it is."""
     if not isinstance(value, dict) or not isinstance(value.get(_TASK), str):  # pyright: ignore[reportUnknownMemberType]
         return value  # pyright: ignore[reportUnknownVariableType]
     whole = rejoin_settings(cast("dict[str, Any]", value))
@@ -36,7 +35,7 @@ def task_name(value: Any) -> Any:
 
 
 def rejoin_settings(block: dict[str, Any]) -> dict[str, Any]:
-    """Return a mapping whose `task` has the settings in brackets that became keys without value."""
+    """Return a mapping whose `task` has back the settings that YAML made keys without a value."""
     name = block.get(_TASK)
     if not _is_open(name):
         return block

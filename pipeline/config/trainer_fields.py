@@ -1,7 +1,7 @@
 """The fields of trainers' config classes, read from their source: importing them takes seconds.
 
-Knows where TRL, transformers, peft and we keep these dataclasses, nothing of what a field means:
-which ones a recipe may set is decided in training_args.py.
+Knows where TRL, transformers, peft and we keep these dataclasses, but not what a field means:
+training_args.py decides which ones a recipe may set.
 """
 
 import ast
@@ -81,7 +81,7 @@ def class_statements(class_name: str) -> Iterator[ast.ClassDef]:
 def enumeration(name: str) -> frozenset[str]:
     """Return the values of one of transformers' enumerations, `IntervalStrategy` say; () if none.
 
-    Which file an enumeration stands in has changed before, so each that has had some is looked at.
+    Upstream has moved enumerations before, so all files that have ever held some are searched.
     """
     for file in ("trainer_utils.py", "training_args.py", "debug_utils.py"):
         node = _classes(_package("transformers") / file).get(name)
@@ -97,9 +97,9 @@ def enumeration(name: str) -> frozenset[str]:
 
 @cache
 def find_compared_values(class_name: str, key: str) -> frozenset[str]:
-    """Return the texts that TRL's trainer compares a field of its config with; () if it has none.
+    """Return the texts that TRL's trainer compares a field of its config with; () without any.
 
-    Those are the field's choices where the config says only that it is text.
+    They are the field's choices where the config only says that it is text.
     """
     path = _package("trl") / "trainer" / f"{class_name.removesuffix('Config').lower()}_trainer.py"
     source = path.read_text("utf-8") if path.is_file() else ""
@@ -119,8 +119,8 @@ def activations() -> frozenset[str]:
 def architecture_annotations(architecture: str) -> Mapping[str, str | None]:
     """Return the annotations of the fields of a model type's own config class, by name.
 
-    Older names have those of what they stand for, None where that is not told. Left out is what
-    every config has (`dtype`, `id2label`, ...), unless the class says it anew.
+    Older names have the annotation of what they stand for, None where that is unknown. Fields that
+    every config has (`dtype`, `id2label`, ...) are left out, unless the class declares them anew.
     """
     annotation_by_name: dict[str, str | None] = {}
     older: dict[str, Any] = {}
@@ -145,9 +145,9 @@ def architecture_annotations(architecture: str) -> Mapping[str, str | None]:
 
 @cache
 def architecture_fields(architecture: str) -> frozenset[str]:
-    """Return what the config of a transformers model type can be given, older names included.
+    """Return the fields that the config of a transformers model type takes, including older names.
 
-    Such a config takes any other name too and ignores it. Raises ValueError for a model type that
+    Such a config takes unknown names too, and ignores them. Raises ValueError for a model type that
     transformers does not have.
     """
     names = set[str]()
@@ -187,14 +187,14 @@ def architectures() -> frozenset[str]:
 
 @cache
 def has_scalar_form(architecture: str) -> bool:
-    """Say whether transformers has this model type with a scalar head; True if it is not known."""
+    """Whether transformers has this model type with a scalar head; True if that is unknown."""
     auto = _package("transformers") / "models" / "auto" / "modeling_auto.py"
     scalar = _mapping(auto, "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES")
     return architecture in scalar or architecture not in architectures()
 
 
 def has_causal_model(architecture: str) -> bool:
-    """Say whether transformers has a causal language model of this model type."""
+    """Whether transformers has a causal language model of this model type."""
     if not _MODEL_TYPE.fullmatch(architecture):
         return False
     module = architecture.replace("-", "_")
@@ -299,7 +299,7 @@ def _classes(path: Path) -> Mapping[str, ast.ClassDef]:
 
 
 def _read_fields(node: ast.ClassDef) -> Iterator[tuple[str, str, ast.expr | None]]:
-    """Yield the name, annotation and value of each dataclass field of a class statement."""
+    """Yield the name, annotation and value of the dataclass fields in a class statement."""
     for statement in node.body:
         if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
             match statement.annotation:

@@ -1,9 +1,9 @@
 """Which `training_args` a recipe may set, and which of them decide the result.
 
-`training_args` goes through to TRL's and transformers' config classes; their fields are never
-declared again here. Each field is one of three: EXECUTION (how fast, how much memory, what is
-logged: not part of a fingerprint), OURS (decided by the recipe or the store; setting it is refused
-with what to write instead), or, like everything else, identity.
+`training_args` is passed on to TRL's and transformers' config classes, whose fields are never
+declared again here. A field is one of three: EXECUTION (speed, memory, logging: not part of a
+fingerprint), OURS (decided by the recipe or the store; setting it is refused with what to write
+instead), or identity, like everything else.
 """
 
 import math
@@ -28,7 +28,7 @@ __all__ = [
 
 EXECUTION_KEYS = frozenset(
     {
-        # memory and speed, same arithmetic up to the order of a sum
+        # memory and speed; the same arithmetic up to the order of a sum
         "per_device_train_batch_size",
         "per_device_eval_batch_size",
         "eval_accumulation_steps",
@@ -89,7 +89,7 @@ HARMLESS_ON_RESUME = frozenset(
     key for key in EXECUTION_KEYS if key.startswith(("log", "save_", "trackio_"))
 ) | {"disable_tqdm", "report_to", "run_name", "project", "skip_memory_metrics", "debug"}
 
-# Our defaults for training a model that is there already; a stage adds its own.
+# Our defaults for training an existing model; a stage adds its own.
 FINE_TUNING_DEFAULTS: Mapping[str, Any] = {
     "lr_scheduler_type": "cosine",
     "warmup_steps": 0.05,
@@ -98,13 +98,14 @@ FINE_TUNING_DEFAULTS: Mapping[str, Any] = {
     "logging_steps": 10,
     "activation_checkpointing": False,
 }
-# Names that upstream takes for a while yet, with a warning, and what it calls them now.
+# Names that upstream still takes, with a warning, and their new names.
 RENAMED = {
     "gradient_checkpointing": "activation_checkpointing",
     "gradient_checkpointing_kwargs": "activation_checkpointing_kwargs",
 }
-# Of a mixture of experts. Upstream adds it unasked, but it depends on which rows share a forward
-# pass: 8 rows at once and 4 x 2 would train differently, and the padding would count.
+# The router's loss of a mixture of experts. Upstream adds it by default, but it depends on which
+# rows share a forward pass: 8 rows at once and 4 x 2 would train differently, and padding would
+# count.
 WITHOUT_ROUTER_LOSS: Mapping[str, Any] = {"router_aux_loss_coef": 0.0}
 
 _STORE = "the store decides where a stage writes"
@@ -172,7 +173,7 @@ OURS: Mapping[str, str] = {
     "packing_strategy": _PACKING,
 }
 
-# What further is not the recipe's to set below `training_args` of one class.
+# What else a recipe may not set in `training_args` of one class.
 _OURS_OF: Mapping[str, Mapping[str, str]] = {
     "PPOConfig": {
         "kl_coef": "write `kl: {coef: ...}` on the stage",
@@ -188,7 +189,7 @@ _OURS_OF: Mapping[str, Mapping[str, str]] = {
     "DPOConfig": {"label_smoothing_factor": _OF_PAIRS},
     "RewardConfig": {"label_smoothing_factor": _OF_PAIRS},
 }
-# Fields of other trainers that one class has not, and why.
+# Fields of a different trainer that one class does not have, and why.
 _ABSENT_OF: Mapping[str, Mapping[str, str]] = {
     "PPOConfig": {
         **dict.fromkeys(("top_k", "top_p", "min_p", "repetition_penalty"), _UNBIASED),
@@ -201,7 +202,7 @@ _ABSENT_OF: Mapping[str, Mapping[str, str]] = {
     }
 }
 
-# What people write for it elsewhere.
+# What these are called elsewhere.
 _OTHER_NAMES: Mapping[str, str] = {
     "lr": "learning_rate",
     "epochs": "num_train_epochs",
@@ -222,12 +223,12 @@ _ON_THE_STAGE = frozenset(
 
 
 def ours(class_name: str) -> Mapping[str, str]:
-    """Return what a recipe may not set below `training_args`, each with what to do instead."""
+    """Return what a recipe may not set in `training_args`, with what to do instead."""
     return {**OURS, **_OURS_OF.get(class_name, {})}
 
 
 def place_of(key: str, class_name: str | None) -> str:
-    """Return where to write a key that a stage does not know; empty where nobody knows it."""
+    """Return where to write a key that a stage does not know; "" where that is unknown too."""
     if class_name is None or key not in fields(class_name):
         return ""
     below = f"write it below `training_args:`, it is a field of {class_name}"
@@ -235,7 +236,7 @@ def place_of(key: str, class_name: str | None) -> str:
 
 
 def with_new_names(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return arguments under the names that upstream has for them now; a new name goes first."""
+    """Return arguments under upstream's current names; a current name overrides an older one."""
     renamed = {RENAMED[key]: value for key, value in arguments.items() if key in RENAMED}
     return renamed | {key: value for key, value in arguments.items() if key not in RENAMED}
 
@@ -255,7 +256,7 @@ def problem(key: str, value: Any, class_name: str) -> tuple[str, str] | None:
     not_here = ours(class_name)
     if key in not_here:
         return f"`{key}` cannot be set in `training_args`", not_here[key]
-    if isinstance(value, float) and not math.isfinite(value):  # else its range is what is said
+    if isinstance(value, float) and not math.isfinite(value):  # before its range is checked
         return f"`{key}` is {value}", "write a finite number"
     refusal = ppo_arguments.value_problem(key, value) if class_name == "PPOConfig" else None
     if refusal:
@@ -265,13 +266,13 @@ def problem(key: str, value: Any, class_name: str) -> tuple[str, str] | None:
 
 
 def identity(training_args: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what decides the result: the user's values over `defaults`, no execution keys."""
+    """Return the arguments that decide the result: the user's over `defaults`, not execution's."""
     merged = {**defaults, **training_args}
     return {key: value for key, value in merged.items() if key not in EXECUTION_KEYS}
 
 
 def settings_in_use(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return arguments without the epochs, where another one says how long training is."""
+    """Return arguments without the epochs, where steps or episodes say how long training is."""
     is_counted = arguments.get("max_steps", -1) > 0 or bool(arguments.get("total_episodes"))
     return {
         key: value

@@ -18,11 +18,11 @@ class TrainingStage(StageConfig):
     precision: of the training arithmetic. What is trained stays fp32, as do embeddings and norms;
     frozen projections (below an adapter, of a reference) are kept in it. fp16 needs a GPU.
     lora: train an adapter instead of all weights.
-    training_args: goes through to the upstream config class, names checked against it.
-    eval_data: what is measured during training when `training_args` has an `eval_strategy`, and
-    never trained on; without it the held-out part of what is trained on (`holdout`; a task's
+    training_args: passed on to the upstream config class, with names checked against it.
+    eval_data: data to evaluate on during training when `training_args` has an `eval_strategy`,
+    never trained on; by default the held-out part of the training data (`holdout`; a task's
     validation split).
-    early_stopping: when evaluations during training do not improve any more.
+    early_stopping: stop when evaluations during training no longer improve.
     decontaminate: as the recipe's, for this stage.
     """
 
@@ -34,7 +34,7 @@ class TrainingStage(StageConfig):
     training_args: dict[str, Any] = {}  # noqa: RUF012  pydantic copies it
     eval_data: Annotated[tuple[DataBlock, ...], OR_ONE] = ()
     early_stopping: EarlyStoppingBlock | None = None
-    # `drop` is part of what is computed, with what is then held against (plan/identity.py).
+    # `drop` does change what is computed: plan/identity.py adds it, with the items searched for.
     decontaminate: Annotated[Decontaminate | None, EXECUTION] = None
 
     @property
@@ -46,7 +46,7 @@ class TrainingStage(StageConfig):
 class TrainingOnData(TrainingStage):
     """What every stage that learns from the rows of `data` may be asked.
 
-    data: the sources that it learns from; their columns tell the form of the rows.
+    data: the sources that it learns from; their columns decide the form of the rows.
     """
 
     data: DataBlocks
@@ -58,13 +58,13 @@ class TrainingOnData(TrainingStage):
 
 
 class TrainingOnRows(WithTemplate, TrainingOnData):
-    """What every stage that learns from rows of `data`, each as it is, may be asked.
+    """What every stage that learns from rows of `data`, one by one, may be asked.
 
-    too_long: what becomes of a row of more than `max_length` tokens (of `training_args`; without
-    it as many as the model has positions): drop it, truncate it, or make it an error. Dropped and
-    truncated rows are counted; that most are dropped is an error.
-    truncation_side: where `truncate` takes away. right: the end of a response, which is then not
-    taught to stop; left: the beginning of the prompt.
+    too_long: what becomes of rows with more than `max_length` tokens (of `training_args`; by
+    default as many as the model has positions): drop, truncate, or error. Dropped and truncated
+    rows are counted; it is an error if most rows are dropped.
+    truncation_side: where `truncate` cuts. On the right it cuts the end of a response, which then
+    teaches no stopping; on the left, the beginning of the prompt.
     """
 
     too_long: TooLong = "drop"

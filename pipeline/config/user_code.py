@@ -1,9 +1,9 @@
 """A user's own code: `module:name` in a file beside the recipe, or in an installed package.
 
-A file beside the recipe is loaded by its path, under a private name: a user's `reward.py` or
-`eval.py` never stands for our package, and ours never for it. Such files import one another as they
-would if they were run, through an `__import__` of their own; sys.path is left alone. Errors are
-ValueErrors of one line, to which the caller, who knows the place in the recipe, adds it.
+A file beside the recipe is loaded by its path, under a private name, so that a user's `reward.py`
+or `eval.py` is never mistaken for our package, or the reverse. Such files import one another as if
+they were run as scripts, through an `__import__` of their own; sys.path stays as it is. Errors are
+ValueErrors of one line; the caller, who knows the place in the recipe, adds it.
 """
 
 import ast
@@ -31,8 +31,8 @@ _PACKAGES = ("eval", "pipeline", "reward")
 def load_object(text: str, base: Path) -> Any:
     """Return the object that `module:attribute` names.
 
-    base: the recipe's folder. A file there goes before an installed module. Whatever the module
-    raises becomes a ValueError.
+    base: the recipe's folder. A file there takes precedence over an installed module. Whatever the
+    module raises becomes a ValueError.
     """
     module_name, attribute = _parts(text)
     path = object_source(text, base)
@@ -69,7 +69,7 @@ def object_source(text: str, base: Path) -> Path | None:
 
 
 def no_such_name(text: str, module: str, names: Iterable[str]) -> ValueError:
-    """Return the error of a `module:name` whose module, called `module`, has other `names`."""
+    """Return the error for a `module:name` that is not among the `names` of the module."""
     public = sorted(name for name in names if not name.startswith("_"))
     name = text.rpartition(":")[2]
     hint = closest(name, public) or f"it has {', '.join(public[:10]) or 'nothing'}"
@@ -77,9 +77,9 @@ def no_such_name(text: str, module: str, names: Iterable[str]) -> ValueError:
 
 
 def files_beside(source: Path, base: Path) -> dict[str, Path]:
-    """Return the files beside a recipe that a file there imports, and they in turn, by their way.
+    """Return the files beside a recipe that a file there imports, and they in turn, by their path.
 
-    They are part of what is computed. Runs nothing; a file that cannot be parsed imports nothing.
+    They are part of a fingerprint. Runs nothing; a file that cannot be parsed imports nothing.
     """
     root = base.resolve()
     files: set[Path] = set()
@@ -126,14 +126,14 @@ def _find_installed(module: str) -> ModuleSpec | None:
 
 
 class _Uncached(SourceFileLoader):
-    """Reads the source each time: no __pycache__ beside a recipe, none that a quick edit leaves."""
+    """Reads the source every time: leaves no __pycache__, and reads none that an edit outdates."""
 
     def get_code(self, fullname: str) -> CodeType:
         return self.source_to_code(self.get_data(self.path), self.path)
 
 
 def _load_file(path: Path, base: Path) -> ModuleType:
-    """Load a user's file once for each content that it and what it imports beside it have."""
+    """Load a user's file, once per content of it and of the files that it imports."""
     digest = hashlib.sha256()
     for file in (path.resolve(), *files_beside(path, base).values()):
         digest.update(str(file).encode() + b"\0" + file.read_bytes() + b"\0")
@@ -157,7 +157,7 @@ def _load_file(path: Path, base: Path) -> ModuleType:
 
 
 def _importer(file: Path, base: Path) -> Callable[..., Any]:
-    """Return what `import` does in a user's file: files beside the recipe first, then as ever."""
+    """Return the `__import__` of a user's file: files beside the recipe first, then the usual."""
 
     def import_(
         name: str,
@@ -193,9 +193,9 @@ def _find_named_files(
 ) -> dict[tuple[str, ...], Path]:
     """Return the files beside the recipe that an import means, by the parts of their names.
 
-    `from a import b` means a.py, a/__init__.py or a/b.py; only a file that is there is meant, so
-    that a folder of data never stands for a package. A file never imports itself, and modules that
-    we have are ours: so `from eval.task import Task` in a user's eval.py.
+    `from a import b` means a.py, a/__init__.py or a/b.py. Only existing files count, so that a
+    folder of data is never taken for a package. A file never imports itself, and modules of ours
+    come first, so that `from eval.task import Task` works in a user's eval.py.
     """
     root = base.resolve()
     folder = file.resolve().parents[level - 1] if 0 < level <= len(file.resolve().parts) else root
@@ -216,7 +216,7 @@ def _find_named_files(
 
 
 def _is_ours(names: Sequence[str]) -> bool:
-    """Whether we have a module of this name inside one of our packages."""
+    """Whether one of our packages has a module of this name."""
     path = _OURS.joinpath(*names)
     is_there = path.is_dir() or path.with_name(f"{path.name}.py").is_file()
     return names[0] in _PACKAGES and len(names) > 1 and is_there
@@ -238,7 +238,7 @@ def _find_imported_files(file: Path, base: Path) -> Iterator[Path]:
 
 
 def _place(error: BaseException, path: Path | None, base: Path) -> str:
-    """Return the innermost line of the user's own, in the file or in one beside the recipe."""
+    """Return the innermost line of the user's own code, in the file or one beside the recipe."""
     if isinstance(error, SyntaxError):
         return f"{Path(error.filename or '?').name}:{error.lineno}"
     if path is None:

@@ -1,6 +1,6 @@
-"""What a user's own code raises, told as one error of ours that names their line.
+"""Exceptions from a user's own code, raised as one error of ours that names their line.
 
-Of a module that is imported (user_code.py) and of a function that is called
+Used where a module is imported (user_code.py) and where a function is called
 (rewards/user_function.py).
 """
 
@@ -13,10 +13,10 @@ _MAX_CHARACTERS = 1000  # of a message: some libraries put a whole tensor into t
 
 @dataclass(frozen=True)
 class UserErrors:
-    """A context that raises `tell("reward.py:12: KeyError: 'x'")` from what is raised inside.
+    """A context that raises `tell("reward.py:12: KeyError: 'x'")` from an exception inside it.
 
-    place: the line of the user's own that an error comes from, `reward.py:12`; "" for none.
-    is_theirs: whether the user's code is to blame; any other error passes through.
+    place: the line of the user's code that an error comes from, `reward.py:12`; "" for none.
+    is_theirs: whether the user's code is to blame; errors of ours pass through.
     """
 
     tell: Callable[[str], Exception]
@@ -38,7 +38,7 @@ class UserErrors:
 
 def _words(error: BaseException) -> str:
     try:
-        # Of a SyntaxError, str() would name the place once more.
+        # str() of a SyntaxError would repeat the place.
         words = error.msg if isinstance(error, SyntaxError) else str(error)
     except Exception:  # noqa: BLE001  the exception's class is the user's as well
         return "(it cannot be printed)"
