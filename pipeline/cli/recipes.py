@@ -34,7 +34,7 @@ def plan(
 ) -> None:
     """Show what would run and why, and what is there already. Imports no torch."""
     from pipeline.plan.room import check_room
-    from pipeline.report.terminal.run import print_plan
+    from pipeline.report.terminal.plan import print_plan
 
     made = plan_of(recipe, overrides, roots, runs)
     check_room(made)

@@ -34,12 +34,14 @@ def run_and_tell(
     """
     from pipeline.commands.gates import check_gates
     from pipeline.files.names import REPORT
+    from pipeline.report.headline import headline
 
     screen = console()
     options: dict[str, Any] = {
         "selection": selection,
         "resume_anyway": resume_anyway,
         "say": lambda line: _say(screen, line),
+        "describe": headline,
     }
     if seeds is not None:
         comparisons, is_new = _run_seeds(recipe, store, seeds, options, screen), True

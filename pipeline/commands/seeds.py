@@ -54,6 +54,7 @@ def run_seeds(
     selection: Selection | None = None,
     resume_anyway: bool = False,
     say: Callable[[str], None] = lambda line: None,
+    describe: Callable[[Artifact], str] = lambda artifact: "",
 ) -> dict[str, PooledComparison]:
     """Run the recipe once a seed; return each selected compare stage, pooled, by its name.
 
@@ -77,6 +78,7 @@ def run_seeds(
             selection=selection,
             resume_anyway=resume_anyway,
             say=say,
+            describe=describe,
         )
         runs.append({outcome.name: outcome for outcome in outcomes})
         made = {outcome.artifact.fingerprint for outcome in outcomes}

@@ -76,8 +76,11 @@ def run(
     selection: Selection | None = None,
     resume_anyway: bool = False,
     say: Say = lambda line: None,
+    describe: Callable[[Artifact], str] = lambda artifact: "",
 ) -> list[Outcome]:
     """Run what the plan says is missing and return what became of every selected stage.
+
+    say: takes each line for the user; describe: says what came of a stage, for its last line.
 
     Raises PosttrainError for what the user can mend, InterruptedRunError when asked to stop,
     InfrastructureError where a disk refuses.
@@ -109,6 +112,7 @@ def run(
                 course=course_of(name, pending, kinds, last_run(store, recipe.run_name)),
                 stop=stop,
                 say=say,
+                describe=describe,
             )
             outcome = stage_run.bring_about(made)
             made[name] = outcome.artifact

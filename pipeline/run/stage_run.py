@@ -41,7 +41,8 @@ class StageRun:
     """One stage of a run.
 
     is_forced: run it although it is there. course: where it stands in the run; None where it is
-    cached. stop: whether the user has asked to stop. say: takes a line for the user.
+    cached. stop: whether the user has asked to stop. say: takes a line for the user. describe: says
+    in a few words what came of a stage.
     """
 
     plan: Plan
@@ -52,6 +53,7 @@ class StageRun:
     course: Course | None
     stop: StopRequest
     say: Callable[[str], None]
+    describe: Callable[[Artifact], str]
 
     def bring_about(self, made: Mapping[str, Artifact | None]) -> Outcome:
         """Find the stage's result or make it; made: the results that are there, by stage."""
@@ -59,7 +61,8 @@ class StageRun:
         name, kind, key = planned.name, planned.kind, planned.fingerprint
         if planned.artifact is not None and not self.is_forced:
             _sweep(store, kind, key)
-            self._say(f"cached{f', although {planned.although}' if planned.although else ''}")
+            although = f", although {planned.although}" if planned.although else ""
+            self._say_result(f"cached{although}", planned.artifact)
             return Outcome(name, "cached", planned.artifact, 0.0)
         with store.lock(kind, key, on_wait=self._tell_owner()) as lock:
             artifact = store.find(kind, key)
@@ -89,7 +92,7 @@ class StageRun:
             launch(working, request, block.launcher, processes, stop=self.stop, lock=lock)
         seconds = time.monotonic() - started_s
         artifact = _publish(planned, inputs, working, store, execution, seconds, start)
-        self._say(f"done in {seconds:.0f} s")
+        self._say_result(f"done in {seconds:.0f} s", artifact)
         for line in artifact.metrics.get("overlaps", ()):
             self._say(line)
         return Outcome(planned.name, "resumed" if start.checkpoint else "ran", artifact, seconds)
@@ -136,6 +139,9 @@ class StageRun:
             is_told = True
 
         return on_wait
+
+    def _say_result(self, words: str, artifact: Artifact) -> None:
+        self._say(f"{words:<14} {self.describe(artifact)}".rstrip())
 
     def _say(self, words: str) -> None:
         self.say(f"{self.planned.name:<14} {words}")

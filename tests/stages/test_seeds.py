@@ -75,7 +75,7 @@ def test_what_the_seed_does_not_change_is_shared_and_runs_once(finished: Path) -
     same = {name for name in first if first[name]["fingerprint"] == second[name]["fingerprint"]}
     assert same == {"tokenizer", "base", "base_answers"}
     one, other = (finished / "said.txt").read_text().split("seed 2 (2 of 2)")
-    assert set(re.findall(r"^(\w+) +cached$", other, re.MULTILINE)) == same
+    assert set(re.findall(r"^(\w+) +cached\b", other, re.MULTILINE)) == same
     assert "cached" not in one
 
 
@@ -105,7 +105,7 @@ def test_the_pooled_table_is_shown_and_a_second_run_only_looks(finished: Path, c
     before = (finished / "said.txt").read_text()
     said = call("run", "tiny.yaml", "--seeds", "1,2")
     assert said.code == 0, said.err
-    assert len(re.findall(r"^\w+ +cached$", said.out, re.MULTILINE)) == 12
+    assert len(re.findall(r"^\w+ +cached\b", said.out, re.MULTILINE)) == 12
     table = said.out[said.out.index("compare: means over the seeds 1, 2") :]
     assert before.endswith(table)
     assert "arithmetic: win rate over base" in table

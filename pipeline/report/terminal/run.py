@@ -1,17 +1,18 @@
-"""What a plan and a run look like on a terminal; comparisons are glance.py's and compared.py's."""
+"""What a run's stages look like on a terminal: at its end, and for `posttrain status`.
+
+Comparisons are comparison.py's subject.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from pipeline.data.encoding.lengths import SPELLED, account, is_worth_a_warning
-from pipeline.plan.plan import Plan, training_summary
-from pipeline.recipe.remarks import remarks
 from pipeline.report import rollouts
 from pipeline.report.headline import headline
 from pipeline.report.screening import counted
 from pipeline.report.terminal.tables import Column, print_table
-from pipeline.text.amounts import count, size
+from pipeline.text.amounts import size
 from pipeline.text.visible import escape
 
 if TYPE_CHECKING:
@@ -21,79 +22,14 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from pipeline.commands.status import StageState
-    from pipeline.plan.estimate import Estimate
     from pipeline.run.record import Outcome
 
 _STATUS_STYLE = {
     "cached": "dim",
     "ran": "green",
     "resumed": "green",
-    "run": "yellow",
-    "resume": "cyan",
 }
 _LOSSES = ("dropped_too_long", "dropped_equal", "dropped_unusable", "cut")
-
-
-def print_plan(plan: Plan, console: Console) -> None:
-    """Print what will be done, why, how big it is, and our defaults below the user's settings."""
-    from pipeline.plan.disk_space import disk_space  # a run's summary has no use for either
-    from pipeline.plan.estimate import estimates
-
-    columns = (
-        Column("stage", is_text=True),
-        Column("kind"),
-        Column(""),
-        Column("fingerprint", rank=1),
-        Column("because", is_text=True),
-    )
-    rows = [
-        (
-            escape(planned.name),
-            planned.kind,
-            _status(planned.status),
-            planned.fingerprint[:16],
-            escape(planned.because or planned.although),
-        )
-        for planned in plan.stages
-    ]
-    print_table(console, columns, rows, title=f"{escape(plan.recipe.name)}: plan")
-    for planned in plan.stages:
-        for remark in remarks(planned.config):
-            console.print(f"[yellow]{planned.name}: {escape(remark)}[/]")
-    for name, estimate in estimates(plan).items():
-        console.print(f"[dim]{name}: {_size_of_training(estimate)}[/]")
-    for planned in plan.stages:
-        defaults = training_summary(plan, planned.config)
-        if defaults:
-            said = ", ".join(f"{key}: {value}" for key, value in defaults.items())
-            console.print(f"[dim]{planned.name}: our defaults: {escape(said)}[/]")
-    if warning := disk_space(plan).warning():
-        console.print(f"[yellow]{escape(warning)}[/]")
-    for key in sorted(plan.unresolved):
-        console.print(f"[dim]{escape(key)}: the run will look up its commit on the hub[/]")
-
-
-def _size_of_training(estimate: Estimate) -> str:
-    """Return parameters, tokens and memory in a line; what is not known yet is left out."""
-    said = "parameters: known once the model is there"
-    if estimate.parameters is not None:
-        about = "about " if estimate.is_about else ""
-        said = f"parameters {about}{count(estimate.parameters)}"
-        if estimate.trained_parameters == estimate.parameters:
-            said += " (all trained)"
-        elif estimate.trained_parameters is not None:
-            with_critic = estimate.trained_parameters > estimate.parameters
-            said += f" ({count(estimate.trained_parameters)} trained"
-            said += ", the critic's among them)" if with_critic else ")"
-    at_most = "<= " if estimate.is_upper_bound else ""
-    if estimate.tokens is not None:
-        said += f", tokens {at_most}{count(estimate.tokens)}"
-    if estimate.memory_bytes is not None:
-        near = size(int(float(f"{estimate.memory_bytes:.2g}"))).replace(".0 ", " ")
-        said += f", memory {at_most or 'about '}{near} beside the libraries"
-    if at_most and (estimate.tokens or estimate.memory_bytes):
-        said += f" (if all rows have {estimate.row_tokens:,} tokens)"
-    return said
 
 
 def print_outcomes(outcomes: Sequence[Outcome], console: Console) -> None:

@@ -70,6 +70,12 @@ def print_table(
     return tuple(column.name for place, column in enumerate(columns) if place not in shown)
 
 
+def print_wrapped(console: Console, markup: str) -> None:
+    """Print a line of Rich's markup, wrapped as wide as the terminal with its indentation kept."""
+    width = max(console.width, _LEAST_LINE)
+    _print(console, _wrapped(console, Text.from_markup(markup), width))
+
+
 def fits_unwrapped(
     console: Console, columns: Sequence[Column], rows: Iterable[Sequence[str]]
 ) -> bool:

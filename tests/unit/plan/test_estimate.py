@@ -248,19 +248,19 @@ def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
     return command(monkeypatch, capsys)
 
 
-def test_plan_shows_it_in_a_line(call: Command, tmp_path: Path) -> None:
+def test_plan_shows_it_in_a_table(call: Command, tmp_path: Path) -> None:
     said = call("plan", str(CHAIN), "--runs", str(tmp_path), "--set", "stages.sft.lora={r: 8}")
-    lines = [line.rstrip() for line in said.out.splitlines() if "parameters" in line]
-    assert lines[:2] == [
-        "base: parameters 910k (all trained), tokens 1.2M, memory about 98 MB beside the libraries",
-        "sft: parameters 910k (77.3k trained), tokens <= 10.8M, memory <= 1.3 GB "
-        "beside the libraries (if all rows have 1,024 tokens)",
-    ]
+    lines = [" ".join(line.split()) for line in said.out.splitlines()]
+    head = lines.index("training parameters trained tokens memory")
+    assert lines[head + 1] == "base 910k all 1.2M 98 MB"
+    assert lines[head + 2] == "sft 910k 77.3k <= 10.8M <= 1.3 GB"
+    assert "beside 0.6 GB for libraries; <=: if every row has 1,024 tokens" in said.out
 
 
 def test_a_model_on_the_hub_is_known_later(call: Command, tmp_path: Path) -> None:
     said = call(*("plan", str(CHAIN), "--runs", str(tmp_path)), *("--set", "stages.sft.model=a/b"))
-    assert "sft: parameters: known once the model is there, tokens <= 10.8M" in said.out
+    assert re.search(r"^sft +\? +\? +<= 10\.8M +\?$", said.out, re.MULTILINE)
+    assert "?: known once model and data are there" in said.out
 
 
 def test_the_disk_is_said_to_be_too_small_before_anything_runs(tmp_path: Path) -> None:
