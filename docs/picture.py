@@ -62,14 +62,18 @@ def main() -> None:
 
 
 def table_lines(scores: Board) -> Iterator[str]:
-    """Yield the lines of a Markdown table: scores, with the differences that are clear of zero."""
+    """Yield the lines of a Markdown table: scores, with the differences that are clear of zero.
+
+    A star marks one that is not any more when p is adjusted for all that were tested.
+    """
     yield f"| task | {' | '.join(f'`{model}`' for model in scores.models)} |"
     yield "|---" * (len(scores.models) + 1) + "|"
     for task in scores.tasks:
-        rows = map(task.rows.get, scores.models)
         cells = (
-            _format_cell(row.score, row.delta if row.verdict else None) if row else NOT_MEASURED
-            for row in rows
+            NOT_MEASURED
+            if row is None
+            else _format_cell(row.score, row.delta if row.verdict else None, is_firm=row.is_firm)
+            for row in map(task.rows.get, scores.models)
         )
         yield f"| `{_shorten(task.task)}` | {' | '.join(cells)} |"
     means = (
@@ -78,9 +82,10 @@ def table_lines(scores: Board) -> Iterator[str]:
     yield f"| mean of {scores.num_meant} tasks | {' | '.join(means)} |"
 
 
-def _format_cell(score: Estimate | None, delta: Estimate | None) -> str:
+def _format_cell(score: Estimate | None, delta: Estimate | None, *, is_firm: bool = True) -> str:
     text = number(score and score.value)
-    return f"{text} ({number(delta.value, sign=True)})" if delta else text
+    star = "" if is_firm else "\\*"
+    return f"{text} ({number(delta.value, sign=True)}{star})" if delta else text
 
 
 def _shorten(task: str) -> str:

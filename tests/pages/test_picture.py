@@ -53,7 +53,7 @@ def test_the_picture_of_the_readme_has_the_figures_of_its_table() -> None:
     assert len(rows) == 9
     for task, cells in rows:
         assert task in shown
-        for difference in re.findall(r"\((\S+)\)", cells):
+        for difference in re.findall(r"\(([^\s\\)]+)", cells):
             assert difference in shown, task
 
 
