@@ -297,10 +297,9 @@ class _Checks:
         tokenizer: Any,
         rows: Sequence[Record],
     ) -> tuple[RowCounts, dict[str, Any]]:
-        from pipeline.data.encoding.examples import encode_records
+        from pipeline.data.encoding.examples import encode_held_out_records, encode_records
         from pipeline.data.encoding.pairs import encode_held_out_pairs, encode_pairs
         from pipeline.data.encoding.prompts import encode_prompts
-        from pipeline.data.reading.blocks import read_held_out_records
 
         recipe = self.plan.recipe
         forms, limit = stage_of(config.stage).data_forms, row_limit(recipe, config)
@@ -315,9 +314,8 @@ class _Checks:
         if config.stage == "sft":
             _, report = encode_records(rows, tokenizer, limit=limit)
             self.forms[name] = form_of_rows(tokenizer, rows)
-            unseen = read_held_out_records(config, recipe.places, forms)
-            _, kept_out = encode_records(
-                unseen, tokenizer, limit=limit, name="held-out rows", may_be_none=not evaluates
+            _, kept_out = encode_held_out_records(
+                config, recipe.places, forms, tokenizer, limit=limit, may_be_none=not evaluates
             )
             return report, report.metrics() | kept_out.held_out_metrics()
         _, report = encode_pairs(rows, tokenizer, limit=limit)

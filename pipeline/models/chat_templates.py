@@ -55,7 +55,7 @@ _TALKS: tuple[tuple[list[dict[str, Any]], list[Any] | None], ...] = (
 
 
 @dataclass(frozen=True)
-class GivenTemplate:
+class TemplateChange:
     """What was done to a tokenizer.
 
     name: of the template, if another one than its own. new_tokens: added to its vocabulary.
@@ -71,7 +71,7 @@ class GivenTemplate:
 
 
 @dataclass(frozen=True)
-class Begun:
+class TemplatedModel:
     """What a stage begins with: a tokenizer with its template, and a model that has its tokens.
 
     config: the stage's; with `lora`, the adapter trains the embeddings too where there are tokens
@@ -81,7 +81,7 @@ class Begun:
     config: TrainingStage
     tokenizer: PreTrainedTokenizerBase
     module: PreTrainedModel
-    template: GivenTemplate
+    template: TemplateChange
 
     def with_new_tokens(self, module: PreTrainedModel) -> PreTrainedModel:
         """Give another model of the same vocabulary the same new tokens."""
@@ -89,13 +89,13 @@ class Begun:
         return module
 
 
-def begun(
+def load_with_template(
     source: StageInput,
     config: TrainingOnRows,
     rows: Iterable[Record],
     places: Places,
     commits: Mapping[str, str],
-) -> Begun:
+) -> TemplatedModel:
     """Load what a stage trains, with the chat template that it asks for or needs for its rows."""
     tokenizer = load_tokenizer(source)
     is_chat = any(map(needs_template, rows))
@@ -104,9 +104,8 @@ def begun(
     if template.new_tokens and config.lora is not None:
         trained = _with_embeddings(config, source)
     module = load_for_training(source, trained)
-    found = Begun(trained, tokenizer, module, template)
-    found.with_new_tokens(module)
-    return found
+    grow(module, tokenizer, template.new_tokens)
+    return TemplatedModel(trained, tokenizer, module, template)
 
 
 def give_template(
@@ -116,7 +115,7 @@ def give_template(
     commits: Mapping[str, str],
     *,
     is_chat: bool,
-) -> GivenTemplate:
+) -> TemplateChange:
     """Put the template that a stage asks for on a tokenizer, in place.
 
     commits: of hub ids. is_chat: whether there are conversations, for which a tokenizer without a
@@ -141,18 +140,18 @@ def give_template(
                 hint = closest(key, known) or f"it reads {', '.join(sorted(known))}"
                 raise PosttrainError("chat_template_kwargs", message, hint)
         tokenizer.chat_template = set_variables(text, config.chat_template_kwargs)
-    return GivenTemplate(name, _add_tokens(tokenizer) if name is not None else ())
+    return TemplateChange(name, _add_tokens(tokenizer) if name is not None else ())
 
 
 def give_known_template(
     tokenizer: PreTrainedTokenizerBase, config: object, context: StageContext
-) -> GivenTemplate:
+) -> TemplateChange:
     """Put the template that a stage asks for on a tokenizer, where no tokens can be added.
 
     Raises PosttrainError for a template whose control tokens the model has not.
     """
     if not isinstance(config, WithTemplate):
-        return GivenTemplate()
+        return TemplateChange()
     asked = context.places, context.revisions
     template = give_template(tokenizer, config, *asked, is_chat=False)
     if template.new_tokens:

@@ -22,13 +22,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from datasets import Dataset
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedModel
 
-    from pipeline.data.encoding.lengths import Limit
-    from pipeline.data.encoding.pairs import EncodedPair, PairsReport
-    from pipeline.data.reading.records import Record
-    from pipeline.models.chat_templates import Begun
+    from pipeline.config.stage import StageInput
+    from pipeline.data.encoding.pairs import EncodedPair
     from pipeline.training.dpo_trainer import EncodedDpoTrainer
+    from pipeline.training.on_rows import EncodedRows, RowTraining
 
 TRAINING_DEFAULTS: dict[str, Any] = {
     **FINE_TUNING_DEFAULTS,
@@ -37,7 +36,6 @@ TRAINING_DEFAULTS: dict[str, Any] = {
     "beta": 0.1,
     "loss_type": ["sigmoid"],
 }
-_CARRIED = ("_metrics", "_total_train_tokens")
 
 
 class DpoConfig(TrainingOnRows):
@@ -55,134 +53,100 @@ def run(config: DpoConfig, context: StageContext) -> StageResult:
     """Encode the pairs, train, measure ranking and divergence, save."""
     from trl.trainer.dpo_config import DPOConfig
 
-    from eval.model import positions_of
-    from pipeline.data.encoding.lengths import limit_of
-    from pipeline.data.mixing import row_mixture, share_metrics
-    from pipeline.data.training_sources import row_sources
-    from pipeline.models.chat_templates import begun
-    from pipeline.models.dropout import without_dropout
+    from pipeline.data.encoding.pairs import encode_held_out_pairs, encode_pairs
     from pipeline.models.forms import form_of_rows, form_properties
-    from pipeline.models.save import save_trained
-    from pipeline.models.training import check_length, load_reference, within_positions
-    from pipeline.training.arguments import arguments, refusals
-    from pipeline.training.loop import train
-    from pipeline.training.policy_metrics import Aligned, initial_kl, loss_before, measured
+    from pipeline.training.arguments import refusals
+    from pipeline.training.on_rows import begin, encode_rows, finish, train_on_rows
+    from pipeline.training.policy_metrics import (
+        TrainedPolicy,
+        measure_after_training,
+        measure_before_training,
+    )
 
     source = context.model(config.model)
-    sources = row_sources(config.data, context.places, STAGE.data_forms, context.screen)
-    rows, shares = row_mixture(sources, seed=context.seed)
-    start = begun(source, config, rows, context.places, context.revisions)
-    tokenizer, module = start.tokenizer, start.module
-    args = arguments(
-        DPOConfig, config, context, defaults=within_positions(STAGE.defaults(config), module)
-    )
-    check_length(args.max_length, module, source, context)
-    limit = limit_of(config, args.max_length, positions_of(module.config))
-    pairs, held_out, reports = _encoded(rows, config, context, tokenizer, args, limit)
+    training = begin(config, context, STAGE, source=source, config_class=DPOConfig)
+    pairs = encode_rows(training, encode_pairs, encode_held_out_pairs)
+    _check_labels(training, pairs)
+    args, tokenizer = training.args, training.tokenizer
     if "precompute_ref_log_probs" not in config.training_args:
-        args.precompute_ref_log_probs = _saves_time(config, args, len(pairs))
-    form = form_of_rows(tokenizer, rows)
-    named = context.model(config.reference) if config.reference else None
-    needs_copy = config.lora is None and not args.precompute_ref_log_probs
-    if args.disable_dropout:  # upstream turns layers off, not rates that a network reads itself
-        without_dropout(module, saved=[module])
+        args.precompute_ref_log_probs = _saves_time(config, args, len(pairs.trained))
+    reference = context.model(config.reference) if config.reference else None
     with refusals(context):
-        # Else upstream reads the reference from disk by the model's name, without adapters.
-        is_apart = named or needs_copy
-        reference = (
-            start.with_new_tokens(load_reference(named or source, config)) if is_apart else None
-        )
-        trainer = _trainer(start, reference, args, pairs, held_out, context)
-    names = [pair.where for pair in pairs]
-    aligned = Aligned(trainer, tokenizer, form, named or source, named is not None)
-    metrics: dict[str, Any] = {"initial_kl": initial_kl(aligned, pairs) if context.is_main else 0.0}
-    if context.is_main:
-        metrics |= loss_before(aligned, held_out, context)
-    metrics |= train(trainer, start.config, context, rows=names, carried=_CARRIED)
-    properties: dict[str, Any] = {}
-    if context.is_main:
-        metrics = measured(aligned, held_out, pairs, context) | metrics
-        saved, properties = save_trained(trainer.model, tokenizer, source, context.out)
-        metrics |= saved
-    return StageResult(
-        metrics={
-            **metrics,
-            **reports[0].metrics(),
-            **reports[1].held_out_metrics(),
-            "rows_left_out_per_epoch": len(pairs) % config.batch_size,
+        trainer = _trainer(training, pairs, _load_reference(config, training, reference))
+    form = form_of_rows(tokenizer, training.records)
+    policy = TrainedPolicy(trainer, tokenizer, form, reference or source, reference is not None)
+    metrics = measure_before_training(policy, pairs, context)
+    metrics |= train_on_rows(training, trainer, names=[pair.where for pair in pairs.trained])
+    metrics = measure_after_training(policy, pairs, context) | metrics
+    return finish(
+        training,
+        trainer,
+        pairs,
+        metrics=metrics,
+        batch_metrics={
+            "rows_left_out_per_epoch": len(pairs.trained) % config.batch_size,
             "reference_precomputed": bool(args.precompute_ref_log_probs),
-            **share_metrics(shares, "pairs"),
-            **start.template.metrics(),
         },
-        properties={
-            **form_properties(tokenizer, form),
-            **properties,
-        },
+        properties=form_properties(tokenizer, form),
     )
 
 
-def _trainer(
-    start: Begun,
-    reference: Any,
-    args: Any,
-    pairs: Sequence[EncodedPair],
-    held_out: Sequence[EncodedPair],
-    context: StageContext,
-) -> EncodedDpoTrainer:
-    """Return the trainer; reference: a model apart, None where the policy gives it itself."""
-    from pipeline.models.training import peft_config
-    from pipeline.training.dpo_trainer import EncodedDpoTrainer
-
-    return EncodedDpoTrainer(
-        model=start.module,
-        ref_model=reference,
-        args=args,
-        train_dataset=_dataset(pairs),
-        eval_dataset=_dataset(held_out) if held_out and args.eval_strategy != "no" else None,
-        processing_class=start.tokenizer,
-        peft_config=peft_config(start.config, "CAUSAL_LM"),
-        on_reference=lambda done: context.progress("reference", done, len(pairs)),
-    )
-
-
-def _encoded(
-    rows: Sequence[Record],
-    config: DpoConfig,
-    context: StageContext,
-    tokenizer: PreTrainedTokenizerBase,
-    args: Any,
-    limit: Limit,
-) -> tuple[list[EncodedPair], list[EncodedPair], tuple[PairsReport, PairsReport]]:
-    """Return pairs to train on, held-out ones, and what became of both.
-
-    Raises PosttrainError for a label of a pair that the loss has no use for.
-    """
+def _check_labels(training: RowTraining, pairs: EncodedRows[EncodedPair]) -> None:
+    """Raise PosttrainError for a label of a pair that the loss has no use for."""
     from pipeline.data.encoding.pair_labels import check_labels
-    from pipeline.data.encoding.pairs import encode_held_out_pairs, encode_pairs
 
-    pairs, report = encode_pairs(rows, tokenizer, limit=limit)
-    report.refuse(context.name)
-    held_out, left_out = encode_held_out_pairs(
-        config,
-        context.places,
-        STAGE.data_forms,
-        tokenizer,
-        limit=limit,
-        may_be_none=args.eval_strategy == "no",
-    )
-    for pair in (*pairs, *held_out):
+    for pair in (*pairs.trained, *pairs.held_out):
         label = {"probability": pair.probability, "margin": pair.margin}
-        check_labels(vars(args), pair.where, **label)
-    return pairs, held_out, (report, left_out)
+        check_labels(vars(training.args), pair.where, **label)
 
 
 def _saves_time(config: DpoConfig, args: Any, num_pairs: int) -> bool:
     """Whether computing the reference once costs less than at every step: pairs seen repeatedly."""
     if args.sync_ref_model:
         return False
-    steps_an_epoch = num_pairs // config.batch_size
-    steps = args.max_steps if args.max_steps > 0 else args.num_train_epochs * steps_an_epoch
-    return steps > steps_an_epoch
+    steps_per_epoch = num_pairs // config.batch_size
+    steps = args.max_steps if args.max_steps > 0 else args.num_train_epochs * steps_per_epoch
+    return steps > steps_per_epoch
+
+
+def _load_reference(
+    config: DpoConfig, training: RowTraining, reference: StageInput | None
+) -> PreTrainedModel | None:
+    """Load the model that the policy is kept close to; None where the trainer has it already.
+
+    It has it as the policy without its adapter, or as log-probabilities from before the first step.
+    reference: the one that the recipe names.
+    """
+    from pipeline.models.training import load_reference
+
+    # Without a copy upstream reads the reference from disk by the model's name, without adapters.
+    needs_copy = config.lora is None and not training.args.precompute_ref_log_probs
+    if reference is None and not needs_copy:
+        return None
+    return training.start.with_new_tokens(load_reference(reference or training.source, config))
+
+
+def _trainer(
+    training: RowTraining, pairs: EncodedRows[EncodedPair], reference: PreTrainedModel | None
+) -> EncodedDpoTrainer:
+    from pipeline.models.dropout import without_dropout
+    from pipeline.models.training import peft_config
+    from pipeline.training.dpo_trainer import EncodedDpoTrainer
+
+    args, module, context = training.args, training.module, training.context
+    if args.disable_dropout:  # upstream turns layers off, not rates that a network reads itself
+        without_dropout(module, saved=[module])
+    num_pairs = len(pairs.trained)
+    return EncodedDpoTrainer(
+        model=module,
+        ref_model=reference,
+        args=args,
+        train_dataset=_dataset(pairs.trained),
+        eval_dataset=_dataset(pairs.evaluated) if pairs.evaluated else None,
+        processing_class=training.tokenizer,
+        peft_config=peft_config(training.config, "CAUSAL_LM"),
+        on_reference=lambda done: context.progress("reference", done, num_pairs),
+    )
 
 
 def _dataset(pairs: Sequence[EncodedPair]) -> Dataset:

@@ -16,10 +16,9 @@ from pipeline.config.training_stage import TrainingOnRows
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
     from pipeline.data.encoding.examples import EncodedExample
     from pipeline.training.layouts import Layout
+    from pipeline.training.on_rows import EncodedRows, RowTraining
     from pipeline.training.sft_trainer import EncodedSftTrainer
 
 TRAINING_DEFAULTS: dict[str, Any] = {
@@ -27,7 +26,7 @@ TRAINING_DEFAULTS: dict[str, Any] = {
     **WITHOUT_ROUTER_LOSS,
     "learning_rate": 2e-5,
 }
-_CARRIED = ("_metrics", "_total_train_tokens")
+_MOST_HELD_OUT = 500  # rows that are measured, in the order of the data
 
 
 class SftConfig(TrainingOnRows):
@@ -46,132 +45,87 @@ class SftConfig(TrainingOnRows):
 
 
 def run(config: SftConfig, context: StageContext) -> StageResult:
-    """Encode the rows with their masks, train, save."""
+    """Encode the rows with their masks, train, measure the loss on held-out rows, save."""
     from trl.trainer.sft_config import SFTConfig
 
-    from eval.model import positions_of
-    from pipeline.data.encoding.examples import encode_records
-    from pipeline.data.encoding.lengths import limit_of
-    from pipeline.data.mixing import row_mixture, share_metrics
-    from pipeline.data.reading.blocks import read_held_out_records
-    from pipeline.data.training_sources import row_sources
-    from pipeline.models.chat_templates import begun
+    from pipeline.data.encoding.examples import encode_held_out_records, encode_records
     from pipeline.models.forms import form_of_rows, form_properties
-    from pipeline.models.save import save_trained
-    from pipeline.models.training import (
-        check_length,
-        peft_config,
-        within_positions,
-    )
-    from pipeline.training.arguments import arguments, refusals
-    from pipeline.training.loop import train
+    from pipeline.models.training import peft_config
+    from pipeline.training.arguments import refusals
+    from pipeline.training.on_rows import begin, encode_rows, finish, train_on_rows
     from pipeline.training.sft_trainer import EncodedSftTrainer
 
-    source = context.model(config.model)
-    sources = row_sources(config.data, context.places, STAGE.data_forms, context.screen)
-    rows, shares = row_mixture(sources, seed=context.seed)
-    start = begun(source, config, rows, context.places, context.revisions)
-    tokenizer, module = start.tokenizer, start.module
-    args = arguments(
-        SFTConfig,
+    training = begin(
         config,
         context,
-        defaults=within_positions(STAGE.defaults(config), module),
+        STAGE,
+        source=context.model(config.model),
+        config_class=SFTConfig,
         forced={"dataset_kwargs": {"skip_prepare_dataset": True}},
     )
-    check_length(args.max_length, module, source, context)
-    limit = limit_of(config, args.max_length, positions_of(module.config))
-    examples, report = encode_records(rows, tokenizer, limit=limit)
-    report.refuse(context.name)
-    evaluates = args.eval_strategy != "no"
-    found = read_held_out_records(config, context.places, STAGE.data_forms)
-    held_out, unseen = encode_records(
-        found, tokenizer, limit=limit, name="held-out rows", may_be_none=not evaluates
-    )
-    layout = _laid_out(config, examples, held_out if evaluates else [], module, tokenizer, context)
+    rows = encode_rows(training, encode_records, encode_held_out_records)
+    layout = _lay_out(config, training, rows)
     with refusals(context):
         trainer = EncodedSftTrainer(
-            model=module,
-            args=args,
+            model=training.module,
+            args=training.args,
             train_dataset=layout.train,
             eval_dataset=layout.held_out,
-            processing_class=tokenizer,
-            peft_config=peft_config(start.config, "CAUSAL_LM"),
+            processing_class=training.tokenizer,
+            peft_config=peft_config(training.config, "CAUSAL_LM"),
         )
     if layout.collate is not None:
         trainer.data_collator = layout.collate
-    before = _loss(trainer, held_out, context)
-    metrics = train(trainer, start.config, context, rows=layout.names, carried=_CARRIED)
-    properties: dict[str, Any] = {}
-    if context.is_main:
-        metrics |= _held_out(before, _loss(trainer, held_out, context), held_out)
-        saved, properties = save_trained(trainer.model, tokenizer, source, context.out)
-        metrics |= saved
-    return StageResult(
-        metrics={
-            **metrics,
-            **report.metrics(),
-            **unseen.held_out_metrics(),
-            **layout.metrics,
-            **share_metrics(shares, "rows"),
-            **start.template.metrics(),
-        },
-        properties={
-            **form_properties(tokenizer, form_of_rows(tokenizer, rows)),
-            **properties,
-        },
+    loss_before = _measure_loss(trainer, rows.held_out, context)
+    metrics = train_on_rows(training, trainer, names=layout.names)
+    loss = _measure_loss(trainer, rows.held_out, context)
+    if loss_before is not None and loss is not None:
+        metrics |= {
+            "held_out_loss_before": loss_before,
+            "held_out_loss": loss,
+            "held_out_rows": min(len(rows.held_out), _MOST_HELD_OUT),
+        }
+    form = form_of_rows(training.tokenizer, training.records)
+    return finish(
+        training,
+        trainer,
+        rows,
+        metrics=metrics,
+        batch_metrics=layout.metrics,
+        properties=form_properties(training.tokenizer, form),
     )
 
 
-def _loss(
+def _measure_loss(
     trainer: EncodedSftTrainer, held_out: Sequence[EncodedExample], context: StageContext
 ) -> float | None:
     """Return the loss on held-out rows, on the first process; None where there are none."""
-    from pipeline.training.held_out import MOST_ROWS, supervised_loss
+    from pipeline.training.held_out import supervised_loss
 
     if not held_out or not context.is_main:
         return None
     module = trainer.accelerator.unwrap_model(trainer.model)
     return supervised_loss(
         module,
-        held_out[:MOST_ROWS],
+        held_out[:_MOST_HELD_OUT],
         on_progress=lambda done, total: context.progress("held-out rows", done, total),
     )
 
 
-def _held_out(
-    before: float | None, after: float | None, held_out: Sequence[EncodedExample]
-) -> dict[str, float]:
-    """Return what was measured on held-out rows as metrics; empty where nothing was."""
-    from pipeline.training.held_out import MOST_ROWS
-
-    if before is None or after is None:
-        return {}
-    rows = min(len(held_out), MOST_ROWS)
-    return {"held_out_loss_before": before, "held_out_loss": after, "held_out_rows": rows}
-
-
-def _laid_out(
-    config: SftConfig,
-    examples: Sequence[EncodedExample],
-    held_out: Sequence[EncodedExample],
-    module: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    context: StageContext,
-) -> Layout:
-    """Return the rows as the recipe wants them laid out."""
+def _lay_out(config: SftConfig, training: RowTraining, rows: EncodedRows[EncodedExample]) -> Layout:
+    """Lay the rows out as the recipe wants them: packed in lines, or each as an item of its own."""
     from eval.model import positions_of
     from pipeline.training.layouts import check_packing, line_length, packed_in_lines, row_by_row
 
-    pad = tokenizer.pad_token_id
+    module, pad = training.module, training.tokenizer.pad_token_id
     pad = pad if isinstance(pad, int) else 0
     if not config.packing:
-        return row_by_row(examples, held_out, module, pad)
-    longest = max(len(each.input_ids) for each in (*examples, *held_out))
-    asked = config.training_args.get("max_length")
-    length = line_length(asked, longest, positions_of(module.config))
-    check_packing(context.name, module, length)
-    return packed_in_lines(examples, held_out, pad, length)
+        return row_by_row(rows.trained, rows.evaluated, module, pad)
+    longest = max(len(row.input_ids) for row in (*rows.trained, *rows.evaluated))
+    max_length = config.training_args.get("max_length")
+    length = line_length(max_length, longest, positions_of(module.config))
+    check_packing(training.context.name, module, length)
+    return packed_in_lines(rows.trained, rows.evaluated, pad, length)
 
 
 STAGE = Stage(

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from pipeline.data.encoding.examples import EncodedExample
 
-MOST_ROWS = 500  # that are measured, in the order of the data
 _BATCH_SIZE = 16
 _MOST_LOGITS = 2**26  # of one forward pass; fewer rows go through together where more would come
 

@@ -15,6 +15,7 @@ import numpy as np
 from pipeline.data.encoding.chat import ChatEncoder
 from pipeline.data.encoding.lengths import NO_LIMIT, Limit, RowCounts
 from pipeline.data.encoding.tokens import Stretch, TextEncoder, Tokens
+from pipeline.data.reading.blocks import read_held_out_records
 from pipeline.data.reading.formats import ChatRow, PromptCompletionRow, Record, TextRow
 from pipeline.data.reading.record_texts import form_and_texts
 from pipeline.errors import PosttrainError
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
     from transformers import PreTrainedTokenizerBase
+
+    from pipeline.config.field_types import DataForm
+    from pipeline.config.references import Places
+    from pipeline.config.training_stage import TrainingStage
 
 IGNORED = -100  # the label that a loss leaves out
 
@@ -117,6 +122,25 @@ def encode_records(
         num_trained_tokens=sum(label != IGNORED for example in kept for label in example.labels),
         num_source_rows=num_source_rows,
         num_spelled=num_spelled,
+    )
+
+
+def encode_held_out_records(
+    config: TrainingStage,
+    places: Places,
+    forms: Sequence[DataForm],
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    limit: Limit,
+    may_be_none: bool,
+) -> tuple[list[EncodedExample], EncodingReport]:
+    """Encode the rows that a stage never trains on; return them and what became of them.
+
+    None left is an error, unless there `may_be_none`.
+    """
+    unseen = read_held_out_records(config, places, forms)
+    return encode_records(
+        unseen, tokenizer, limit=limit, name="held-out rows", may_be_none=may_be_none
     )
 
 
