@@ -1,6 +1,7 @@
 """PPO's defaults that depend on the rest of the settings, for recipes and PPOConfig alike."""
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import TypeVar
 
 LEARNING_RATE = 3e-6
 ADAPTER_LEARNING_RATE = 1e-4
@@ -8,16 +9,28 @@ ADAPTER_LEARNING_RATE = 1e-4
 LAYOUTS_ON_THE_POLICY = ("shared_lora", "shared_trunk")
 
 
-def default_critic(
-    layout: str, *, is_adapted: bool, has_reward_model: bool
-) -> Literal["reward", "policy"]:
-    """Return what a critic starts as: the first reward model, if the critic has its own weights.
+Model = TypeVar("Model")
 
-    Otherwise the policy: adapters are trained to save memory, and a critic on the policy's network
-    does not need a second one.
+
+def critic_source(
+    given: Model | str | None, *, layout: str, is_adapted: bool, reward_models: Sequence[Model]
+) -> Model | str:
+    """Return what a critic starts from: `policy`, one of the reward models, or what else was given.
+
+    given: `policy`, `reward` for the first reward model, or a model; None for that reward model
+    if the critic has its own weights, else for the policy: adapters are trained to save memory, and
+    a critic on the policy's network does not need a second one.
+
+    Raises ValueError where a reward model is asked for and there is none.
     """
+    if given == "reward" and not reward_models:
+        raise ValueError("there is no reward model among the rewards for the critic to start from")
+    if given is not None and given != "reward":
+        return given
     has_own_weights = not is_adapted and layout not in LAYOUTS_ON_THE_POLICY
-    return "reward" if has_reward_model and has_own_weights else "policy"
+    if given == "reward" or (reward_models and has_own_weights):
+        return reward_models[0]
+    return "policy"
 
 
 def default_learning_rate(*, is_adapted: bool) -> float:

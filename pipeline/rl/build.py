@@ -11,28 +11,17 @@ import torch
 from accelerate.utils import is_peft_model
 from torch import nn
 
-from eval.asking.sampler import StopStrings
-from pipeline.config.ppo_defaults import default_critic
+from pipeline.config.ppo_defaults import critic_source
 from pipeline.config.stage import StageInput
-from pipeline.data.encoding.chat import ChatEncoder
-from pipeline.files.names import TOKENIZER, TOKENIZER_CONFIG
 from pipeline.models import adapters
 from pipeline.models.frozen import is_kept
-from pipeline.models.language import eos_token_ids
 from pipeline.models.load import base_of, load_policy, load_tokenizer
-from pipeline.models.reward import load_reward_model
-from pipeline.models.vocabulary import check_vocabulary
-from pipeline.rewards.composition import RewardComposition
-from pipeline.rewards.terms import RewardTerm, function_term, model_term
-from pipeline.rl import core
 from pipeline.rl.critic_start import CriticStart, bare, of_folder, of_reward_model, saved_critic
 from pipeline.rl.layouts.separate import SeparateActorCritic, backbone_of
 from pipeline.rl.layouts.shared_lora import AdaptedRewardModel, SharedLoraActorCritic
 from pipeline.rl.layouts.shared_trunk import SharedTrunkActorCritic
 from pipeline.rl.policy_adapter import adapter_name, was_trained
 from pipeline.rl.precision import with_masters
-from pipeline.rl.sampler import LoopSampler, Sampling
-from pipeline.training.precision import autocast_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,12 +30,9 @@ if TYPE_CHECKING:
 
     from pipeline.rl.actor_critic import ActorCritic
     from pipeline.rl.config import PPOConfig
-    from pipeline.rl.sampler import Sampler
-
-_TOKENIZER_FILES = (TOKENIZER, TOKENIZER_CONFIG)
 
 
-def loaded_policy(model: str | nn.Module) -> nn.Module:
+def find_policy(model: str | nn.Module) -> nn.Module:
     """Return a causal language model: itself, or that of a folder or a hub id, in fp32.
 
     An adapter's folder gives its base with the adapter on it, which is then what is trained.
@@ -60,21 +46,12 @@ def loaded_policy(model: str | nn.Module) -> nn.Module:
     return adapters.attached(load_policy(base), Path(model))
 
 
-def loaded_tokenizer(model: str | nn.Module) -> PreTrainedTokenizerBase:
+def find_tokenizer(model: str | nn.Module) -> PreTrainedTokenizerBase:
     """Return the tokenizer that lies beside a model."""
     name = model if isinstance(model, str) else getattr(model, "name_or_path", "")
     if not name:
         raise ValueError("a model without a folder needs `processing_class`, its tokenizer")
     return load_tokenizer(StageInput(str(name), "policy", str(name)))
-
-
-def loaded_rewards(given: Any) -> list[Any]:
-    """Return reward functions and models as a list; folders and hub ids loaded."""
-    each = given if isinstance(given, list | tuple) else [given]
-    return [
-        load_reward_model(StageInput(one, "reward_model", one)) if isinstance(one, str) else one
-        for one in each
-    ]
 
 
 @dataclass(frozen=True)
@@ -90,7 +67,7 @@ class Start:
     reference: PreTrainedModel | None = None
 
 
-def adapted(policy: nn.Module, peft_config: Any) -> nn.Module:
+def add_adapter(policy: nn.Module, peft_config: Any) -> nn.Module:
     """Return the policy with a new adapter; itself without a config."""
     if peft_config is None:
         return policy
@@ -102,16 +79,16 @@ def adapted(policy: nn.Module, peft_config: Any) -> nn.Module:
     return get_peft_model(policy, peft_config)  # pyright: ignore[reportArgumentType]
 
 
-def check_complete(**given: Any) -> None:
+def refuse_beside_actor(**parts: Any) -> None:
     """Raise ValueError for what is given beside an ActorCritic, which has all of it."""
-    for name, each in given.items():
-        if each is not None:
+    for name, part in parts.items():
+        if part is not None:
             raise ValueError(
                 f"the model is an ActorCritic, which has critic and reference: leave `{name}` out"
             )
 
 
-def actor_critic(start: Start, args: PPOConfig) -> ActorCritic:
+def build_actor_critic(start: Start, args: PPOConfig) -> ActorCritic:
     """Return policy, reference and critic in the layout that was asked for.
 
     Raises ValueError for parts that do not go together.
@@ -152,7 +129,7 @@ def actor_critic(start: Start, args: PPOConfig) -> ActorCritic:
     return actor
 
 
-def make_actor_critic(
+def make_actor(
     model: str | nn.Module,
     rewards: Sequence[Any],
     args: PPOConfig,
@@ -162,9 +139,9 @@ def make_actor_critic(
     peft_config: Any,
 ) -> ActorCritic:
     """Return the ActorCritic of what PPOTrainer is given; see there."""
-    policy = adapted(loaded_policy(model), peft_config)
-    begun = critic_start(critic, policy, rewards, args)
-    return actor_critic(Start(policy, begun, ref_model), args)
+    policy = add_adapter(find_policy(model), peft_config)
+    begun = choose_critic(critic, policy, rewards, args)
+    return build_actor_critic(Start(policy, begun, ref_model), args)
 
 
 def layout_of(
@@ -198,154 +175,24 @@ def _shared_lora(policy: Any, adapter: str | None, start: Start) -> SharedLoraAc
     )
 
 
-def critic_start(
+def choose_critic(
     given: str | nn.Module | None, policy: Any, rewards: Sequence[Any], args: PPOConfig
 ) -> CriticStart:
     """Return what a critic begins as; see PPOTrainer. policy: with its adapter, if it has one."""
     is_adapted = bool(is_peft_model(policy))
-    if given is None:
-        models = [each for each in rewards if _is_reward_model(each)]
-        has_model = bool(models)
-        default = default_critic(args.layout, is_adapted=is_adapted, has_reward_model=has_model)
-        given = models[0] if default == "reward" else None
-    if isinstance(given, nn.Module):
-        terms = [place for place, each in enumerate(rewards) if each is given]
-        return of_reward_model(given, terms[0] if terms else None)
-    if given is None or given == "policy":
+    reward_models: list[nn.Module] = [reward for reward in rewards if _is_reward_model(reward)]
+    source = critic_source(
+        given, layout=args.layout, is_adapted=is_adapted, reward_models=reward_models
+    )
+    if isinstance(source, nn.Module):
+        terms = [number for number, reward in enumerate(rewards) if reward is source]
+        return of_reward_model(source, terms[0] if terms else None)
+    if source == "policy":
         return CriticStart()
     is_shared = is_adapted and args.layout in ("auto", "shared_lora")
-    return of_folder(saved_critic(given), policy, is_shared=is_shared)
+    return of_folder(saved_critic(source), policy, is_shared=is_shared)
 
 
 def _is_reward_model(given: Any) -> bool:
     is_classifier = isinstance(given, nn.Module) and hasattr(given, "score")
     return is_classifier and not isinstance(given, AdaptedRewardModel)
-
-
-def sampling(causal: Any, tokenizer: PreTrainedTokenizerBase, args: PPOConfig) -> Sampling:
-    """Return how completions are sampled.
-
-    Padding that ends no response is never sampled: everything else takes it for filling. Raises
-    PosttrainError for a tokenizer with tokens that the policy's embedding lacks.
-    """
-    rows: int = causal.get_input_embeddings().weight.shape[0]
-    check_vocabulary(tokenizer, rows, "the policy")
-    stops = _stops(causal, tokenizer) | _further_stops(rows, args)
-    pad = tokenizer.pad_token_id
-    is_known = isinstance(pad, int) and pad < rows  # without a row it is never sampled anyway
-    return Sampling(
-        max_new_tokens=args.max_completion_length,
-        temperature=args.temperature,
-        eos_token_ids=stops,
-        pad_token_id=pad if is_known else 0,  # pyright: ignore[reportArgumentType]
-        forbidden_ids=(pad,) if is_known and pad not in stops else (),  # pyright: ignore
-        batch_size=args.rollout_batch_size,
-        stop=_stop_strings(tokenizer, args),
-    )
-
-
-def sampler(how: Sampling, args: PPOConfig) -> Sampler:
-    """Return what samples completions."""
-    if args.rollout_engine == "own":
-        return LoopSampler(how)
-    from pipeline.rl.engines import GenerateSampler, VLLMSampler
-
-    if args.rollout_engine == "generate":
-        return GenerateSampler(how)
-    return VLLMSampler(how, mode=args.vllm_mode, options=args.vllm_options)  # pyright: ignore[reportArgumentType]
-
-
-def kl_controller(args: PPOConfig) -> core.FixedKL | core.AdaptiveKL:
-    """Return what decides the coefficient of the KL penalty."""
-    if args.kl_target is None:
-        return core.FixedKL(args.kl_coef)
-    return core.AdaptiveKL(args.kl_coef, args.kl_target, args.kl_horizon)
-
-
-def composition(
-    rewards: Sequence[Any], args: PPOConfig, tokenizer: PreTrainedTokenizerBase
-) -> RewardComposition:
-    """Return what makes one score of several rewards; a RewardComposition stays what it is."""
-    if len(rewards) == 1 and isinstance(rewards[0], RewardComposition):
-        _check_left(args, rewards[0])
-        return rewards[0]
-    weights = args.reward_weights or [1.0] * len(rewards)
-    if len(weights) != len(rewards):
-        raise ValueError(f"{len(weights)} `reward_weights` for {len(rewards)} rewards")
-    terms: list[RewardTerm] = []
-    for number, (each, weight) in enumerate(zip(rewards, weights, strict=True)):
-        name = getattr(each, "__name__", "") or ("model" if isinstance(each, nn.Module) else "")
-        name = name if name and name not in {term.name for term in terms} else f"{name}{number}"
-        if isinstance(each, RewardTerm):
-            if args.reward_weights and each.weight != weight:
-                raise ValueError(f"`reward_weights` has {weight} for a RewardTerm of {each.weight}")
-            terms.append(each)
-        elif isinstance(each, nn.Module):
-            path = getattr(each, "name_or_path", "")
-            own = tokenizer if not path else _tokenizer_beside(path, tokenizer)
-            module: Any = nn.Module.to(each, args.device)  # a quantised one stays where it is
-            context = autocast_of(args)
-            terms.append(
-                model_term(module, own, name, weight, policy_tokenizer=tokenizer, autocast=context)
-            )
-        else:
-            terms.append(function_term(each, name, weight))
-    return RewardComposition(
-        terms,
-        normalise=args.reward_normalisation,  # pyright: ignore[reportArgumentType]
-        clip=None if args.reward_clip is None else (args.reward_clip[0], args.reward_clip[1]),
-        missing_eos_penalty=args.missing_eos_penalty,
-        eos_penalty_mode=args.eos_penalty_mode,  # pyright: ignore[reportArgumentType]
-    )
-
-
-def _check_left(args: PPOConfig, rewards: RewardComposition) -> None:
-    """Raise ValueError for a setting of the rewards that a RewardComposition has otherwise."""
-    clip = None if args.reward_clip is None else tuple(args.reward_clip)
-    for name, asked, default, own in (
-        ("reward_weights", args.reward_weights, None, [each.weight for each in rewards.terms]),
-        ("reward_normalisation", args.reward_normalisation, "none", rewards.normalise),
-        ("reward_clip", clip, None, rewards.clip),
-        ("missing_eos_penalty", args.missing_eos_penalty, None, rewards.missing_eos_penalty),
-        ("eos_penalty_mode", args.eos_penalty_mode, "subtract", rewards.eos_penalty_mode),
-    ):
-        if asked not in (default, own):
-            raise ValueError(
-                f"`{name}` is {asked}, and the RewardComposition has {own}; say it there"
-            )
-
-
-def _tokenizer_beside(path: str, otherwise: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
-    """Return a reward model's own tokenizer: of a hub id, or of a folder that has one."""
-    folder = Path(path)
-    if folder.is_dir() and not any((folder / name).is_file() for name in _TOKENIZER_FILES):
-        return otherwise
-    return loaded_tokenizer(path)
-
-
-def _stops(causal: Any, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
-    """Return every id that ends a response; ValueError if there is none."""
-    encoder = ChatEncoder(tokenizer) if tokenizer.chat_template else None
-    stops = eos_token_ids(causal, tokenizer, encoder)
-    if not stops:
-        raise ValueError("neither tokenizer nor generation config names a token that ends a text")
-    return stops
-
-
-def _further_stops(rows: int, args: PPOConfig) -> frozenset[int]:
-    """Return the ids that the config lets end a response; ValueError for one that is none."""
-    for token in args.stop_token_ids or ():
-        if not 0 <= token < rows:
-            raise ValueError(f"`stop_token_ids` has {token}, and the model writes {rows} tokens")
-    return frozenset(args.stop_token_ids or ())
-
-
-def _stop_strings(tokenizer: PreTrainedTokenizerBase, args: PPOConfig) -> StopStrings | None:
-    """Return the texts that end a response; ValueError for a control token, which is no text."""
-    for text in args.stop_strings or ():
-        if text in tokenizer.all_special_tokens:
-            number = tokenizer.convert_tokens_to_ids(text)
-            raise ValueError(
-                f"`stop_strings` has the control token `{text}`; write `stop_token_ids: [{number}]`"
-            )
-    return StopStrings(tokenizer, args.stop_strings) if args.stop_strings else None

@@ -227,3 +227,8 @@ class AdaptiveKL(FixedKL):
         """Steer once a rollout. kl: nats per sequence, the rollout's mean. episodes: its rows."""
         error = min(max(kl / self.target - 1, -0.2), 0.2)
         self.coef *= 1 + error * episodes / self.horizon
+
+
+def kl_controller(coef: float, target: float | None, horizon: float) -> FixedKL:
+    """Return what decides the coefficient: fixed without a target, else steered towards it."""
+    return FixedKL(coef) if target is None else AdaptiveKL(coef, target, horizon)

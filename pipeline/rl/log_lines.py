@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from transformers import TrainerCallback
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from pipeline.rl.state import RlState
 
@@ -26,6 +28,20 @@ class Cadence:
         if begin == 0 and self.shows_first:
             return True
         return self.is_on and end // every > begin // every
+
+
+class AfterStep(TrainerCallback):
+    """Calls a function when an optimizer step is over, before anything is evaluated or saved.
+
+    A checkpoint then has the state after the step, and the line that belongs to it.
+    """
+
+    def __init__(self, call: Callable[[], None]) -> None:
+        self._call = call
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Call it."""
+        self._call()
 
 
 def line_of(

@@ -26,28 +26,32 @@ import torch
 from accelerate.utils import gather_object, is_peft_model
 from accelerate.utils.memory import clear_device_cache
 from torch.utils.data import DataLoader
-from transformers import Trainer, TrainerCallback, set_seed
+from transformers import Trainer, set_seed
 
 from eval.model import positions_of
 from pipeline.config.ppo_defaults import default_learning_rate
 from pipeline.models.dropout import without_dropout
 from pipeline.rewards.responses import source_in
-from pipeline.rl import build, checkpoint
+from pipeline.rl import checkpoint
 from pipeline.rl.actor_critic import ActorCritic, evaluating
 from pipeline.rl.arguments import check_distributed, own_arguments, settle_steps
+from pipeline.rl.build import find_tokenizer, make_actor, refuse_beside_actor
 from pipeline.rl.collector import Collector
+from pipeline.rl.core import kl_controller
 from pipeline.rl.critic_start import check_scale, on_the_scale_of_scores
 from pipeline.rl.evaluation import evaluate_prompts
 from pipeline.rl.experience import experience_of
 from pipeline.rl.gradients import clipped_norm, sum_over_processes
-from pipeline.rl.log_lines import line_of
+from pipeline.rl.log_lines import AfterStep, line_of
 from pipeline.rl.logprobs import check_head
 from pipeline.rl.losses import Batch, Losses
 from pipeline.rl.optimizer import check_trains, parameter_groups
 from pipeline.rl.precision import keep_as_multiplied
 from pipeline.rl.prompts import prompt_sets, prompts_of
 from pipeline.rl.resume_settings import digest_of_reference, made_with
+from pipeline.rl.rewards import compose_rewards, load_rewards
 from pipeline.rl.rollout import Rollout
+from pipeline.rl.sampling import make_sampler, sampling_of
 from pipeline.rl.sampling_order import group_by_length, prompts_of_rollout
 from pipeline.rl.state import RlState
 from pipeline.rl.step_rows import StepRows
@@ -58,7 +62,7 @@ if TYPE_CHECKING:
 
     from datasets import Dataset
     from torch import Tensor, nn
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
     from pipeline.rewards.responses import Logged
     from pipeline.rl.config import PPOConfig
@@ -70,17 +74,20 @@ class PPOTrainer(Trainer):
     """Trains a policy and its critic on rewards.
 
     model: a causal language model, a PEFT model, a folder or a hub id; or an ActorCritic, which has
-    critic and reference already. reward_funcs: functions in TRL's calling convention, sequence
-    classifiers with one output, folders or hub ids of such; or a RewardComposition.
+        critic and reference already.
+    reward_funcs: functions in TRL's calling convention, sequence classifiers with one output,
+        folders or hub ids of such, or RewardTerms.
     train_dataset: rows with `prompt` (text, or messages) or `input_ids`; other columns are handed
-    to the reward functions. critic: what the critic starts from: "policy", a reward model, a
-    network, or a folder with a critic; by default the first reward model, but the policy where an
-    adapter is trained, with which it then shares a network. ref_model: what KL is measured to; the
-    policy as it comes in by default. peft_config: trains a new adapter instead; the active adapter
-    of a PEFT model, or of an adapter's folder, is trained on. on_rollout: called
-    on every process with each Rollout; what it returns is added to the rollout's metrics.
+        to the reward functions.
+    critic: what the critic starts from: "policy", "reward" (the first reward model), a reward
+        model, a network, or a folder with a critic. By default the first reward model, but the
+        policy where an adapter is trained, with which it then shares a network.
+    ref_model: what KL is measured to; the policy as it comes in by default.
+    peft_config: trains a new adapter instead; the active adapter of a PEFT model, or of an
+        adapter's folder, is trained on.
+    on_rollout: called on every process with each Rollout; what it returns is added to its metrics.
     eval_dataset: prompts like those of train_dataset for `eval_strategy` and `evaluate`, or several
-    sets of them by name. on_evaluation: called with their ScoredResponses, as on_rollout is.
+        sets of them by name. on_evaluation: called with their ScoredResponses, as on_rollout is.
 
     What is trained is kept in fp32, also of a model in bf16. With `bf16` in `args` networks compute
     in it, and frozen projections are put into it: of a `ref_model`, and below an adapter.
@@ -110,15 +117,15 @@ class PPOTrainer(Trainer):
         on_evaluation: OnEvaluation | None = None,
     ) -> None:
         args, self.cadence = own_arguments(args)
-        tokenizer = processing_class or build.loaded_tokenizer(model)
-        rewards = build.loaded_rewards(reward_funcs)
+        tokenizer = processing_class or find_tokenizer(model)
+        rewards = load_rewards(reward_funcs)
         parts = {"critic": critic, "ref_model": ref_model, "peft_config": peft_config}
         if isinstance(model, ActorCritic):
             actor = model
-            build.check_complete(**parts)
+            refuse_beside_actor(**parts)
         else:
             set_seed(args.seed)  # new adapters are drawn here, before Trainer does it
-            actor = build.make_actor_critic(model, rewards, args, **parts)
+            actor = make_actor(model, rewards, args, **parts)
         if args.learning_rate is None:
             args.learning_rate = default_learning_rate(is_adapted=bool(is_peft_model(actor.policy)))
         keep_as_multiplied(actor, args)
@@ -142,13 +149,14 @@ class PPOTrainer(Trainer):
         autocast = autocast_of(args)
         with evaluating(actor), autocast():
             check_head(actor.causal)
-        self.rewards = build.composition(rewards, args, tokenizer)
+        self.rewards = compose_rewards(rewards, args, tokenizer)
         check_scale(actor, self.rewards)
-        self.rl = RlState(build.kl_controller(args), self.rewards)
-        sampling = build.sampling(actor.causal, tokenizer, args)
+        controller = kl_controller(args.kl_coef, args.kl_target, args.kl_horizon)
+        self.rl = RlState(controller, self.rewards)
+        sampling = sampling_of(actor.causal, tokenizer, args)
         self.collector = Collector(
             actor=actor,
-            sampler=build.sampler(sampling, args),
+            sampler=make_sampler(sampling, args),
             sampling=sampling,
             rewards=self.rewards,
             tokenizer=tokenizer,
@@ -163,7 +171,7 @@ class PPOTrainer(Trainer):
         self.training_s = 0.0
         self._reference = digest_of_reference(actor)
         settle_steps(args, num_prompts=len(self.prompts))
-        self.add_callback(_AfterStep(self))
+        self.add_callback(AfterStep(self.after_step))
         self.eval_prompts = self._encode_sets(eval_dataset)
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
@@ -381,16 +389,6 @@ class PPOTrainer(Trainer):
     def _load_best_model(self) -> None:
         """Take policy and critic from the best checkpoint."""
         checkpoint.load_weights(Path(str(self.state.best_model_checkpoint)), self.model)
-
-
-class _AfterStep(TrainerCallback):
-    """Tells the trainer that an optimizer step is over, before anything is saved."""
-
-    def __init__(self, trainer: PPOTrainer) -> None:
-        self._trainer = trainer
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self._trainer.after_step()
 
 
 def _pass_number(items: list[int]) -> dict[str, int]:

@@ -92,7 +92,7 @@ def _pass_bytes(vocabulary: int) -> int:
     """Return the peak of one training pass beyond weights and gradients, which are there before."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from pipeline.rl.build import Start, actor_critic
+    from pipeline.rl.build import Start, build_actor_critic
     from pipeline.rl.config import PPOConfig
     from pipeline.rl.losses import Batch, Losses
     from pipeline.rl.sequences import Sequences
@@ -110,7 +110,7 @@ def _pass_bytes(vocabulary: int) -> int:
     )
     with tempfile.TemporaryDirectory() as folder:
         args = PPOConfig(output_dir=folder, report_to="none")
-        actor = actor_critic(Start(network), args)
+        actor = build_actor_critic(Start(network), args)
     for parameter in actor.parameters():
         if parameter.requires_grad:
             parameter.grad = torch.zeros_like(parameter)

@@ -39,7 +39,7 @@ FOLDERS = [
     ),
     Mutation(
         "padding without a row forbids no other token",
-        "pipeline/rl/build.py",
+        "pipeline/rl/sampling.py",
         "is_known = isinstance(pad, int) and pad < rows",
         "is_known = isinstance(pad, int)",
         _TOKENS,

@@ -51,7 +51,7 @@ PREFERENCES = [
     ),
     Mutation(
         "a reward model of the hub is checked by its own tokenizer",
-        "pipeline/rl/build.py",
+        "pipeline/rl/rewards.py",
         "    if folder.is_dir() and not any(",
         "    if not any(",
         ("tests/unit/rl/test_trainer_errors.py",),

@@ -148,12 +148,14 @@ class _Checks:
 
     def critic(self) -> None:
         """Refuse a critic to start from that is not there."""
-        start, place = self._config.critic, ("critic",)
-        if start == "reward" and not self._config.reward_models:
-            message = "there is no reward model among the rewards for the critic to start from"
-            raise self._error(place, message, "write `critic: policy`, or leave it out")
-        if start is None or start in ("reward", "policy"):
-            return
+        place = ("critic",)
+        try:
+            start = self._config.critic_source
+        except ValueError as error:
+            hint = "write `critic: policy`, or leave it out"
+            raise self._error(place, str(error), hint) from error
+        if self._config.critic in (None, "reward", "policy"):
+            return  # a reward model is checked where it stands
         try:
             source = model_source(start, self._recipe.places)
         except ValueError:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pipeline.rl.actor_critic import ValueHead, after_last, last_hidden
-from pipeline.rl.layouts.separate import SeparateActorCritic, frozen
+from pipeline.rl.layouts.own_reference import OwnReferenceActorCritic
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,10 +20,11 @@ if TYPE_CHECKING:
     from pipeline.rl.sequences import Sequences
 
 
-class SharedTrunkActorCritic(SeparateActorCritic):
+class SharedTrunkActorCritic(OwnReferenceActorCritic):
     """One network gives log-probabilities and values.
 
-    detach: whether the critic's gradient stops at its head.
+    detach: whether the critic's gradient stops at its head. The others: see
+    OwnReferenceActorCritic.
     """
 
     def __init__(
@@ -34,12 +35,9 @@ class SharedTrunkActorCritic(SeparateActorCritic):
         detach: bool,
         adapter: str = "default",
     ) -> None:
-        super(SeparateActorCritic, self).__init__()
-        self.policy = policy
-        self.adapter = adapter
+        super().__init__(policy, reference, adapter=adapter)
         causal = self.causal
         self.value_head = ValueHead(causal.config.get_text_config().hidden_size).to(causal.device)
-        self._reference = frozen(reference) if reference is not None else None
         self._detach = detach
 
     def hidden_and_values(self, sequences: Sequences) -> tuple[Tensor, Tensor]:

@@ -30,10 +30,10 @@ def run(config: PpoConfig, context: StageContext) -> StageResult:
     from pipeline.rl.actor_critic import CRITIC
     from pipeline.rl.best_of_n import compare_with_best_of_n
     from pipeline.rl.layouts.shared_lora import SharedLoraActorCritic
-    from pipeline.stages.ppo.assembly import staged
+    from pipeline.stages.ppo.assembly import assemble
     from pipeline.training.loop import train
 
-    stage = staged(config, context, STAGE)
+    stage = assemble(config, context, STAGE)
     trainer = stage.trainer
     metrics = train(trainer, config, context, rows=())
     properties: dict[str, Any] = {}

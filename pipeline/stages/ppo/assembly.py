@@ -29,10 +29,9 @@ from pipeline.models.frozen import keep_frozen
 from pipeline.models.load import base_of, load_policy, load_tokenizer, on_device
 from pipeline.models.reward import load_reward_model, padding_for_rewards
 from pipeline.models.training import load_for_training, peft_config
-from pipeline.rewards.composition import RewardComposition
 from pipeline.rewards.responses import ORIGIN
 from pipeline.rewards.terms import RewardTerm, function_term, model_term, verifier_term
-from pipeline.rl.build import Start, actor_critic, adapted
+from pipeline.rl.build import Start, add_adapter, build_actor_critic
 from pipeline.rl.config import PPOConfig
 from pipeline.rl.critic_start import CriticStart, has_adapter, of_reward_model, saved_critic
 from pipeline.rl.layouts.shared_lora import SharedLoraActorCritic
@@ -62,7 +61,7 @@ _HELD_OUT_PROMPTS = 128  # of all sources together
 
 
 @dataclass(frozen=True)
-class Staged:
+class Assembly:
     """A stage that is ready to train.
 
     held_out: prompts that training never sees. tasks: by the source of the prompts that are theirs.
@@ -79,7 +78,7 @@ class Staged:
     metrics: dict[str, Any]
 
 
-def staged(config: PpoConfig, context: StageContext, stage: Stage) -> Staged:
+def assemble(config: PpoConfig, context: StageContext, stage: Stage) -> Assembly:
     """Load and check everything; raises PosttrainError before any step is trained."""
     source = context.model(config.model)
     tokenizer = load_tokenizer(source)
@@ -95,7 +94,7 @@ def staged(config: PpoConfig, context: StageContext, stage: Stage) -> Staged:
     sources = row_sources(config.prompts, context.places, stage.data_forms, context.screen)
     rows, shares = row_mixture(sources, seed=context.seed)
     # What leaves no room for a response is dropped and counted, unless the recipe says more.
-    actor, modules = _actor(config, context, source, args)
+    actor, modules = _load_actor(config, context, source, args)
     positions = positions_of(actor.causal.config)
     room = None if positions is None else positions - args.max_completion_length
     limit = prompt_limit(config.too_long, args.max_prompt_length, room)
@@ -114,7 +113,8 @@ def staged(config: PpoConfig, context: StageContext, stage: Stage) -> Staged:
     tasks = tasks_of((*config.prompts, *config.eval_data), context.places)
     autocast = autocast_of(args)
     terms = [
-        _term(term, modules, tokenizer, tasks, context, autocast=autocast) for term in config.reward
+        _make_term(term, modules, tokenizer, tasks, context, autocast=autocast)
+        for term in config.reward
     ]
     is_gated = config.reward_gate == "on"
     watch = Watch(
@@ -127,13 +127,7 @@ def staged(config: PpoConfig, context: StageContext, stage: Stage) -> Staged:
     with refusals(context):
         trainer = PPOTrainer(
             model=actor,
-            reward_funcs=RewardComposition(
-                terms,
-                normalise=config.reward_normalisation,
-                clip=config.reward_clip,
-                missing_eos_penalty=config.missing_eos_penalty,
-                eos_penalty_mode=config.eos_penalty_mode,
-            ),
+            reward_funcs=terms,
             args=args,
             train_dataset=_rows(encoded),
             eval_dataset=_rows(to_evaluate) or None,
@@ -141,7 +135,7 @@ def staged(config: PpoConfig, context: StageContext, stage: Stage) -> Staged:
             on_rollout=watch,
             on_evaluation=watch.on_evaluation,
         )
-    return Staged(
+    return Assembly(
         trainer,
         watch,
         source,
@@ -167,7 +161,7 @@ def _columns(prompt: EncodedPrompt) -> dict[str, Any]:
     return {**prompt.columns, ORIGIN: prompt.source}
 
 
-def _actor(
+def _load_actor(
     config: PpoConfig, context: StageContext, source: StageInput, args: PPOConfig
 ) -> tuple[ActorCritic, dict[str, Any]]:
     """Return policy, reference and critic, and the reward models by the recipe's name."""
@@ -183,10 +177,10 @@ def _actor(
         if can_share and (found := shared_reward(given, source)) is not None
     }
     whole = {name: load_reward_model(given) for name, given in inputs.items() if name not in shared}
-    begun = _critic(config, context, whole, shared)
+    begun = _start_critic(config, context, whole, shared)
     with refusals(context):
-        policy = adapted(load_for_training(source, config), adapter)
-        actor = actor_critic(Start(policy, begun), args)
+        policy = add_adapter(load_for_training(source, config), adapter)
+        actor = build_actor_critic(Start(policy, begun), args)
     dtype = dtype_of(args)
     if dtype is not None:  # only now: a critic begins as one of them
         for module in whole.values():
@@ -196,61 +190,59 @@ def _actor(
         if not isinstance(actor, SharedLoraActorCritic):  # the critic has a network of its own
             modules[name] = load_reward_model(inputs[name])
             continue
-        pad = _padding(load_tokenizer(inputs[name]))
+        pad = _padding_id(load_tokenizer(inputs[name]))
         modules[name] = found.put_on(actor, f"reward{number}", pad)
     return actor, {name: on_device(module) for name, module in modules.items()}
 
 
-def _critic(
+def _start_critic(
     config: PpoConfig,
     context: StageContext,
     whole: Mapping[str, Any],
     shared: Mapping[str, SharedReward],
 ) -> CriticStart:
     """Return what the critic begins as."""
-    wanted = config.critic_source
-    if wanted == "policy":
+    source = config.critic_source
+    if source == "policy":
         return CriticStart()
-    if wanted == "reward":
-        wanted = config.reward_models[0]
-    terms = [place for place, term in enumerate(config.reward) if term.model == wanted]
+    terms = [number for number, term in enumerate(config.reward) if term.model == source]
     term = terms[0] if terms else None
-    if wanted in shared:
-        found = shared[wanted]
-        return CriticStart(adapter=(found.config, found.tensors), score=found.score, term=term)
-    given = context.model(wanted)
-    if wanted in whole or given.kind == "reward_model" or _is_classifier(Path(given.path)):
-        module = whole[wanted] if wanted in whole else load_reward_model(given)
+    if source in shared:
+        reward = shared[source]
+        return CriticStart(adapter=(reward.config, reward.tensors), score=reward.score, term=term)
+    model = context.model(source)
+    if source in whole or model.kind == "reward_model" or _is_classifier(Path(model.path)):
+        module = whole[source] if source in whole else load_reward_model(model)
         return of_reward_model(module, term)
-    return _earlier(config, context, given)
+    return _earlier_critic(config, context, model)
 
 
-def _earlier(config: PpoConfig, context: StageContext, given: StageInput) -> CriticStart:
+def _earlier_critic(config: PpoConfig, context: StageContext, model: StageInput) -> CriticStart:
     """Return the critic of an earlier ppo stage, or of a folder.
 
     As an adapter where it was one of what the policy is one of too, else as a network of its own.
     """
     try:
-        folder = saved_critic(given.path)
+        folder = saved_critic(model.path)
     except ValueError as error:
         raise PosttrainError(context.name, str(error)) from error
     if not has_adapter(folder):
         return CriticStart(folder=folder)
-    if folder == Path(given.path):  # the critic's own folder was named
-        given = StageInput(given.name, "policy", str(folder))
+    if folder == Path(model.path):  # the critic's own folder was named
+        model = StageInput(model.name, "policy", str(folder))
     source = context.model(config.model)
     layout = config.training_args.get("layout", "auto")
     if config.lora is not None and layout in ("auto", "shared_lora"):
-        found = shared_adapter(folder, given, source)
-        if found is not None:
-            return CriticStart(adapter=found, folder=folder)
-    base = base_of(given)
+        adapter = shared_adapter(folder, model, source)
+        if adapter is not None:
+            return CriticStart(adapter=adapter, folder=folder)
+    base = base_of(model)
     assert base is not None
     network = adapters.merged(load_policy(base), folder)
     return CriticStart(network=network.base_model, folder=folder)
 
 
-def _term(
+def _make_term(
     block: RewardBlock,
     modules: Mapping[str, Any],
     tokenizer: PreTrainedTokenizerBase,
@@ -282,7 +274,7 @@ def _term(
         raise PosttrainError(context.name, str(error)) from error
 
 
-def _padding(tokenizer: PreTrainedTokenizerBase) -> int:
+def _padding_id(tokenizer: PreTrainedTokenizerBase) -> int:
     found = tokenizer.convert_tokens_to_ids(padding_for_rewards(tokenizer))
     assert isinstance(found, int)
     return found

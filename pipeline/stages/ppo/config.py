@@ -16,7 +16,7 @@ from pydantic import (
 from pipeline.config.blocks import Block, DataBlock, DataBlocks
 from pipeline.config.field_types import OR_ONE, ModelRef, TooLong
 from pipeline.config.marks import RefersTo
-from pipeline.config.ppo_defaults import default_critic
+from pipeline.config.ppo_defaults import critic_source
 from pipeline.config.reward_terms import RewardBlock
 from pipeline.config.stage_config import WithTemplate
 from pipeline.config.training_stage import TrainingStage
@@ -125,13 +125,15 @@ class PpoConfig(WithTemplate, TrainingStage):
 
     @property
     def critic_source(self) -> str:
-        """What the critic starts from: `reward`, `policy` or a reference; see `critic`."""
-        if self.critic is not None:
-            return self.critic
-        return default_critic(
-            self.training_args.get("layout", "auto"),
+        """What the critic starts from: `policy` or a reference, of a reward model say.
+
+        Raises ValueError for `reward` without a reward model.
+        """
+        return critic_source(
+            self.critic,
+            layout=self.training_args.get("layout", "auto"),
             is_adapted=self.lora is not None,
-            has_reward_model=bool(self.reward_models),
+            reward_models=self.reward_models,
         )
 
     def trainer_fields(self) -> Mapping[str, Any]:

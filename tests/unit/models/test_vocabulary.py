@@ -13,8 +13,8 @@ from pipeline.errors import PosttrainError
 from pipeline.model_files.folder import check_folder
 from pipeline.models.load import load_policy, load_tokenizer
 from pipeline.models.new import new_policy
-from pipeline.rl.build import sampling
 from pipeline.rl.config import PPOConfig
+from pipeline.rl.sampling import sampling_of
 from tests.small_folders import TEMPLATE, small_tokenizer
 
 if TYPE_CHECKING:
@@ -118,10 +118,10 @@ def test_a_special_token_that_is_never_read_needs_no_row(tmp_path: Path) -> None
 def test_ppo_forbids_no_other_token_for_padding_without_a_row(tmp_path: Path) -> None:
     args = PPOConfig(output_dir=str(tmp_path), use_cpu=True, bf16=False)
     rows = len(small_tokenizer())
-    how = sampling(_model(rows), _with_padding(), args)
+    how = sampling_of(_model(rows), _with_padding(), args)
     assert how.forbidden_ids == ()
     assert how.pad_token_id < rows
-    resized = sampling(_model(rows + 1), _with_padding(), args)
+    resized = sampling_of(_model(rows + 1), _with_padding(), args)
     assert resized.forbidden_ids == (rows,)
 
 

@@ -121,12 +121,12 @@ def test_renaming_a_reward_models_stage_changes_nothing(recipe: Path) -> None:
 @pytest.mark.parametrize(
     ("overrides", "source"),
     [
-        ((), "reward"),
+        ((), "$preference"),
         (("stages.ppo.critic=policy",), "policy"),
         (("stages.ppo.reward={verify: arithmetic}", "stages.ppo.prompts={task: arithmetic}"),
          "policy"),
         ((LORA,), "policy"),
-        ((LORA, "stages.ppo.critic=reward"), "reward"),
+        ((LORA, "stages.ppo.critic=reward"), "$preference"),
         (("stages.ppo.training_args.layout=shared_trunk",), "policy"),
     ],
 )  # fmt: skip

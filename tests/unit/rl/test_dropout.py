@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from pipeline.models.dropout import without_dropout
 from pipeline.rl.actor_critic import CRITIC
-from pipeline.rl.build import Start, actor_critic
+from pipeline.rl.build import Start, build_actor_critic
 from pipeline.rl.config import PPOConfig
 from tests.ppo_tasks import plain, tiny_llama
 from tests.unit.rl.small_trainers import shaken, some_batch, values_of
@@ -102,7 +102,7 @@ def test_no_rate_is_left_between_two_passes(kind: str, attention: str, tmp_path:
         pytest.skip("has no sdpa")
     module.set_attn_implementation(attention)
     args = PPOConfig(**plain(tmp_path), layout="separate")
-    actor = actor_critic(Start(module), args)
+    actor = build_actor_critic(Start(module), args)
     check_quiet(actor)
     actor.save_policy(tmp_path)
     actor.save_critic(tmp_path / CRITIC)
@@ -115,7 +115,7 @@ def test_no_rate_of_an_adapter_is_left(tmp_path: Path) -> None:
     config = LoraConfig(r=4, target_modules="all-linear", lora_dropout=0.5, task_type="CAUSAL_LM")
     module: Any = get_peft_model(tiny_llama(0, 32, hidden_size=16), config)
     args = PPOConfig(**plain(tmp_path), layout="shared_lora")
-    actor = actor_critic(Start(module), args)
+    actor = build_actor_critic(Start(module), args)
     check_quiet(actor)
     actor.save_policy(tmp_path)
     assert json.loads((tmp_path / "adapter_config.json").read_text())["lora_dropout"] == 0.5

@@ -19,7 +19,6 @@ from trl.generation.vllm_client import VLLMClient
 from trl.generation.vllm_generation import VLLMGeneration
 
 from pipeline.errors import PosttrainError
-from pipeline.rl import build
 from pipeline.rl.config import PPOConfig
 from pipeline.rl.engines import (
     GenerateSampler,
@@ -29,6 +28,7 @@ from pipeline.rl.engines import (
     row_seed,
 )
 from pipeline.rl.sampler import Completion, LoopSampler, Sampling
+from pipeline.rl.sampling import make_sampler
 from pipeline.rl.vllm_engines import OPTIONS, ColocatedEngine, ServerEngine, merged_parameters
 from tests.ppo_tasks import plain
 
@@ -388,9 +388,7 @@ def test_settings_of_vllm_come_from_the_config(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr("pipeline.rl.engines.require_vllm", lambda: None)
     options = {"base_url": "http://other:8000", "connection_timeout": 60.0}
     settings = {"vllm_mode": "server", "vllm_options": options}
-    made = build.sampler(
-        sampling(), PPOConfig(**plain(tmp_path), rollout_engine="vllm", **settings)
-    )
+    made = make_sampler(sampling(), PPOConfig(**plain(tmp_path), rollout_engine="vllm", **settings))
     assert isinstance(made, VLLMSampler)
     assert (made.mode, made.options) == ("server", options)
     with pytest.raises(ValueError, match="are for `rollout_engine` vllm"):

@@ -14,7 +14,7 @@ from transformers import (
 
 from pipeline.models.reward import as_reward_model
 from pipeline.rl.actor_critic import ValueHead, predicting
-from pipeline.rl.build import Start, actor_critic
+from pipeline.rl.build import Start, build_actor_critic
 from pipeline.rl.config import PPOConfig
 from pipeline.rl.logprobs import head_of, log_probabilities
 from pipeline.rl.policy_adapter import adapter_tensors
@@ -112,7 +112,7 @@ def test_a_head_begins_as_that_of_a_reward_model_and_is_brought_to_another_scale
 
 def test_values_are_in_fp32_of_a_network_in_bf16(llama: Any, tmp_path: Path) -> None:
     args = PPOConfig(**plain(tmp_path), layout="separate")
-    actor = actor_critic(Start(llama.bfloat16()), args)
+    actor = build_actor_critic(Start(llama.bfloat16()), args)
     shaken(actor.value_head.parameters())
     with torch.autocast("cpu", torch.bfloat16):
         assert values_of(actor).dtype == torch.float32

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pipeline.rl import logprobs
 from pipeline.rl.actor_critic import ActorCritic, predicting
-from pipeline.rl.build import Start, actor_critic, adapted
+from pipeline.rl.build import Start, add_adapter, build_actor_critic
 from pipeline.rl.config import PPOConfig
 from pipeline.rl.losses import Batch
 from pipeline.rl.sequences import Sequences
@@ -30,7 +30,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 
 def made(module: Any, args: PPOConfig) -> ActorCritic:
-    actor = actor_critic(Start(module), args)
+    actor = build_actor_critic(Start(module), args)
     shaken(actor.value_head.parameters())
     return actor
 
@@ -124,7 +124,7 @@ def test_while_the_critic_warms_up_the_policy_has_no_gradients(
     """B54: none, not zeros, by which an optimizer would still move it."""
     args = PPOConfig(**plain(tmp_path), layout=layout)
     config = lora if layout == "shared_lora" else None
-    actor = actor_critic(Start(adapted(llama, config)), args)
+    actor = build_actor_critic(Start(add_adapter(llama, config)), args)
     shaken(actor.value_head.parameters())
     losses_of(actor, args).send_back(
         some_batch(), StepTotals(), trains_policy=False, is_first=False

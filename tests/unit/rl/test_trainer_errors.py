@@ -17,7 +17,6 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from pipeline.rewards.composition import RewardComposition
 from pipeline.rewards.terms import function_term
 from pipeline.rl.config import PPOConfig
 from pipeline.rl.trainer import PPOTrainer
@@ -125,14 +124,9 @@ PARTS: list[tuple[Callable[[Any], dict[str, Any]], str]] = [
         lambda _: {"reward_clip": [1.0, -1.0]},
         "reward clip [1.0, -1.0] is no range from low to high",
     ),
-    # What is said of rewards that were put together already would be left out without a word.
     (
-        lambda _: {"rewards": [RewardComposition([SEVENS], clip=(0, 1))], "reward_clip": [0, 2]},
-        "`reward_clip` is (0, 2), and the RewardComposition has (0, 1)",
-    ),
-    (
-        lambda _: {"rewards": [RewardComposition([SEVENS])], "missing_eos_penalty": 1.0},
-        "`missing_eos_penalty` is 1.0, and the RewardComposition has None",
+        lambda _: {"critic": "reward"},
+        "there is no reward model among the rewards for the critic to start from",
     ),
     (
         lambda _: {"rewards": [SEVENS], "reward_weights": [3.0]},

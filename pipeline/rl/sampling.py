@@ -1,0 +1,78 @@
+"""How completions are sampled, by a PPOConfig and the tokens that model and tokenizer end with."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from eval.asking.sampler import StopStrings
+from pipeline.data.encoding.chat import ChatEncoder
+from pipeline.models.language import eos_token_ids
+from pipeline.models.vocabulary import check_vocabulary
+from pipeline.rl.sampler import LoopSampler, Sampling
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from pipeline.rl.config import PPOConfig
+    from pipeline.rl.sampler import Sampler
+
+
+def sampling_of(causal: Any, tokenizer: PreTrainedTokenizerBase, args: PPOConfig) -> Sampling:
+    """Return how completions are sampled.
+
+    Padding that ends no response is never sampled: everything else takes it for filling. Raises
+    PosttrainError for a tokenizer with tokens that the policy's embedding lacks.
+    """
+    rows: int = causal.get_input_embeddings().weight.shape[0]
+    check_vocabulary(tokenizer, rows, "the policy")
+    stops = _stop_ids(causal, tokenizer) | _further_stops(rows, args)
+    pad = tokenizer.pad_token_id
+    is_known = isinstance(pad, int) and pad < rows  # without a row it is never sampled anyway
+    return Sampling(
+        max_new_tokens=args.max_completion_length,
+        temperature=args.temperature,
+        eos_token_ids=stops,
+        pad_token_id=pad if is_known else 0,  # pyright: ignore[reportArgumentType]
+        forbidden_ids=(pad,) if is_known and pad not in stops else (),  # pyright: ignore
+        batch_size=args.rollout_batch_size,
+        stop=_stop_strings(tokenizer, args),
+    )
+
+
+def make_sampler(how: Sampling, args: PPOConfig) -> Sampler:
+    """Return what samples completions."""
+    if args.rollout_engine == "own":
+        return LoopSampler(how)
+    from pipeline.rl.engines import GenerateSampler, VLLMSampler
+
+    if args.rollout_engine == "generate":
+        return GenerateSampler(how)
+    return VLLMSampler(how, mode=args.vllm_mode, options=args.vllm_options)  # pyright: ignore[reportArgumentType]
+
+
+def _stop_ids(causal: Any, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    """Return every id that ends a response; ValueError if there is none."""
+    encoder = ChatEncoder(tokenizer) if tokenizer.chat_template else None
+    stops = eos_token_ids(causal, tokenizer, encoder)
+    if not stops:
+        raise ValueError("neither tokenizer nor generation config names a token that ends a text")
+    return stops
+
+
+def _further_stops(rows: int, args: PPOConfig) -> frozenset[int]:
+    """Return the ids that the config lets end a response; ValueError for one that is none."""
+    for token in args.stop_token_ids or ():
+        if not 0 <= token < rows:
+            raise ValueError(f"`stop_token_ids` has {token}, and the model writes {rows} tokens")
+    return frozenset(args.stop_token_ids or ())
+
+
+def _stop_strings(tokenizer: PreTrainedTokenizerBase, args: PPOConfig) -> StopStrings | None:
+    """Return the texts that end a response; ValueError for a control token, which is no text."""
+    for text in args.stop_strings or ():
+        if text in tokenizer.all_special_tokens:
+            number = tokenizer.convert_tokens_to_ids(text)
+            raise ValueError(
+                f"`stop_strings` has the control token `{text}`; write `stop_token_ids: [{number}]`"
+            )
+    return StopStrings(tokenizer, args.stop_strings) if args.stop_strings else None
