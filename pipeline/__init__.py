@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from pipeline.recipe.recipe import Recipe
-    from pipeline.run.record import Outcome
+    from pipeline.run.outcomes import Outcome
 
 __all__ = ["load_recipe", "run_recipe"]
 

@@ -1,8 +1,8 @@
-"""What can be known of the machine without torch: whether a GPU may be there, its memory."""
+"""What can be known of the machine without torch: its cores, its GPUs and its memory."""
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 # NVIDIA; Windows' own GPU in WSL; AMD.
@@ -13,6 +13,28 @@ _CONTROL_GROUP = Path("/sys/fs/cgroup")
 def may_have_gpu() -> bool:
     """Whether a GPU may be there; False is certain. What torch can use of it is torch's to say."""
     return sys.platform == "darwin" or any(Path(name).exists() for name in _DEVICE_FILES)
+
+
+def num_cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def num_gpus(environment: Mapping[str, str], devices: Path = Path("/dev")) -> int:
+    """Return how many NVIDIA GPUs a process with this environment sees."""
+    visible = environment.get("CUDA_VISIBLE_DEVICES")
+    present = len([path for path in devices.glob("nvidia*") if path.name[6:].isdigit()])
+    if visible is None:
+        return present
+    return min(
+        present, len([number for number in visible.split(",") if number.strip() not in ("", "-1")])
+    )
+
+
+def threads_of(processes: int) -> int:
+    """Return the threads of each of so many processes: OMP_NUM_THREADS, else a share of cores."""
+    from_environment = int(os.environ.get("OMP_NUM_THREADS", "0") or "0")
+    return from_environment or max(1, num_cores() // processes)
 
 
 def memory_bytes() -> int:

@@ -121,7 +121,7 @@ def checked_and_run(drawn: Drawn, models: Path, folder: Path) -> tuple[Ended, En
         (folder / name).write_text("".join(f"{json.dumps(row)}\n" for row in rows))
 
     def check() -> None:
-        from pipeline.checks.check import check_all
+        from pipeline.commands.check import check_all
         from pipeline.plan.plan import make
         from pipeline.recipe.load import load
         from pipeline.store.store import Store

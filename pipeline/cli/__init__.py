@@ -12,7 +12,7 @@ from pipeline.cli import chat, compare, doctor, export, init, recipes, report, t
 from pipeline.cli.app import app
 from pipeline.environment import ignore_talk_between_libraries, set_environment
 from pipeline.errors import InfrastructureError, InterruptedRunError, PosttrainError, printable
-from pipeline.files.disk import disk_failure
+from pipeline.files.disk_errors import disk_failure
 
 __all__ = [
     "app",

@@ -14,8 +14,8 @@ from pipeline.cli.app import RUNS, app, echo, plan_of
 from pipeline.errors import PosttrainError
 
 if TYPE_CHECKING:
-    from pipeline.commands.data_files import OwnData
     from pipeline.commands.first_recipe import Goal, Wish
+    from pipeline.commands.first_recipe_data import OwnData
 
 SCHEMA = "recipe.schema.json"
 _LARGE_BYTES = 400_000_000  # of weights: 100M parameters in fp32; above, an adapter is trained
@@ -85,8 +85,8 @@ def init(
 
 def _written(file: Path, wish: "Wish", schema: str | None) -> list[str]:
     """Write the recipe and check it as `posttrain check` does; return what that says."""
-    from pipeline.checks.check import check_all
     from pipeline.checks.overlaps import check_overlaps
+    from pipeline.commands.check import check_all
     from pipeline.commands.first_recipe import recipe_text
 
     file.write_text(recipe_text(wish, schema=schema), encoding="utf-8")
@@ -161,7 +161,7 @@ def _from_recipe(path: Path, base: Path) -> str:
 
 
 def _source(given: str, base: Path) -> "OwnData":
-    from pipeline.commands.data_files import KINDS, Kind, own_data
+    from pipeline.commands.first_recipe_data import KINDS, Kind, own_data
 
     head, colon, rest = given.partition(":")
     kind: Kind | None = next((each for each in KINDS if each == head), None) if colon else None

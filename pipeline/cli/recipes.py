@@ -111,7 +111,7 @@ def why(
     runs: Runs = RUNS,
 ) -> None:
     """Name what changed since a stage's last result."""
-    from pipeline.commands.status import why as causes
+    from pipeline.commands.why import why as causes
 
     made = plan_of(recipe, overrides, roots, runs, stage)
     for line in causes(made, store_at(runs), stage):
@@ -151,10 +151,9 @@ def check(
     runs: Runs = RUNS,
 ) -> None:
     """Check a recipe and every row of its local data, without running anything."""
-    from pipeline.checks.check import check_all
     from pipeline.checks.overlaps import check_overlaps
-    from pipeline.plan.cores import check_machine
-    from pipeline.plan.room import check_room
+    from pipeline.commands.check import check_all
+    from pipeline.plan.room import check_processes, check_room
     from pipeline.recipe.remarks import remarks
 
     if rows is not None and show_mask is None:
@@ -162,7 +161,7 @@ def check(
             "--rows", "has a meaning with --show-mask only", "add --show-mask STAGE"
         )
     made = plan_of(recipe, overrides, roots, runs, show_mask)
-    check_machine(made.recipe)
+    check_processes(made.recipe)
     check_room(made)
     for name, config in made.recipe.stages.items():
         for remark in remarks(config):
@@ -173,7 +172,7 @@ def check(
         echo(line)
     echo(f"{recipe}: nothing wrong found in {len(made.stages)} stages and their local data")
     if show_mask is not None:
-        from pipeline.commands.preview import print_masks
+        from pipeline.commands.show_mask import print_masks
 
         print_masks(made, show_mask, rows=rows or 3, console=console())
 

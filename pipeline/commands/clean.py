@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Literal
 
 from pipeline.errors import CorruptArtifactError
-from pipeline.files.disk import tree_bytes
 from pipeline.files.names import ARTIFACT, RECORD
+from pipeline.files.sizes import tree_bytes
 from pipeline.files.whole_files import flush
 from pipeline.store import checkpoints
 from pipeline.store.fingerprint import SHORT
 from pipeline.store.locks import held_if_free, holder_of, try_lock
-from pipeline.store.record import read_record
+from pipeline.store.run_record import read_record
 from pipeline.store.store import VERIFIED, Store, Working, read
 
 REMOVED = ".removed"  # in the store: what is on its way out

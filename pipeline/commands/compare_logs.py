@@ -16,7 +16,7 @@ from eval.logs.find import find_log
 from eval.logs.log import Log, LogError, shared
 from pipeline.commands.comparison_folders import check_target, short_names, target_of
 from pipeline.errors import PosttrainError
-from pipeline.files.disk import one_line
+from pipeline.files.disk_errors import one_line
 from pipeline.files.names import COMPARISON
 from pipeline.store.manifest import write_json
 from pipeline.store.staging import put, staging

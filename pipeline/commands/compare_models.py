@@ -20,7 +20,7 @@ from pipeline.commands.named_model import named_model
 from pipeline.config.references import Places
 from pipeline.data.reading.tasks import load_task
 from pipeline.errors import PosttrainError
-from pipeline.files.disk import one_line
+from pipeline.files.disk_errors import one_line
 from pipeline.run import progress
 from pipeline.run.interrupt import stop_requests
 from pipeline.run.request import Request, write_request

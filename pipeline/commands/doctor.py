@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Literal
 
 from packaging.requirements import Requirement
 
-from pipeline.machine import memory_bytes
-from pipeline.plan.cores import num_cores, num_gpus
+from pipeline.machine import memory_bytes, num_cores, num_gpus
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,7 +16,7 @@ from pipeline.commands import gguf
 from pipeline.commands.export_contents import Asked, Export
 from pipeline.config.references import BASE_FOLDER, HubModel, LocalModel, adapter_base
 from pipeline.errors import CorruptArtifactError, PosttrainError
-from pipeline.files.disk import one_line
+from pipeline.files.disk_errors import one_line
 from pipeline.files.names import ADAPTER_CONFIG, CONFIG, GENERATION, TOKENIZER, TOKENIZER_CONFIG
 from pipeline.plan.plan import Plan
 from pipeline.run import progress

@@ -1,6 +1,6 @@
 """The recipe that `posttrain init` writes: from what a user has to what they want, with comments.
 
-Text in, text out; own_data.py has looked at the files before. It is written for being read and
+Text in, text out; first_recipe_data.py has looked at the files before. It is written for being read and
 changed: every key that a beginner would look for is there, some commented out.
 """
 
@@ -11,13 +11,13 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from pipeline.commands.data_files import SHARE_HELD_OUT
+from pipeline.commands.first_recipe_data import SHARE_HELD_OUT
 from pipeline.errors import PosttrainError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from pipeline.commands.data_files import Kind, OwnData
+    from pipeline.commands.first_recipe_data import Kind, OwnData
 
 Goal = Literal["sft", "dpo", "ppo", "pretrain", "evaluate"]
 GOALS: dict[Goal, str] = {

@@ -24,7 +24,7 @@ from pipeline.store.manifest import write_sealed
 from pipeline.store.store import Artifact, Store, read_json, verify
 
 if TYPE_CHECKING:
-    from pipeline.run.record import Outcome
+    from pipeline.run.outcomes import Outcome
 
 _SEEDS_BELOW = 2**32  # as of a recipe's `seed`
 _OF_SEEDS = re.compile(r"seeds|seed-\d+")

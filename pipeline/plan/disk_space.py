@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.config.training_stage import TrainingStage
-from pipeline.files.disk import tree_bytes
+from pipeline.files.sizes import tree_bytes
 from pipeline.plan.estimate import estimates
 from pipeline.plan.plan import Plan, PlannedStage
 from pipeline.plan.sizes import begins_with

@@ -18,7 +18,7 @@ from pipeline.stages.pretrain import PretrainConfig
 from pipeline.store import checkpoints
 from pipeline.store.fingerprint import explain, fingerprint
 from pipeline.store.hub_lock import read_lock
-from pipeline.store.record import last_run
+from pipeline.store.run_record import last_run
 from pipeline.store.store import Artifact, Store
 
 Status = Literal["cached", "resume", "run"]

@@ -1,11 +1,13 @@
 """Numbers in a recipe that this machine has no room for: refused before anything runs.
 
-Each bound is one of bytes: the least that a stage keeps in memory because of a number, against all
-the memory there is. What a stage really takes is more (estimate.py); here is what cannot be.
+Bytes, the least that a stage keeps in memory because of a number, against all the memory there is;
+processes against cores and GPUs. What a stage really takes is more (estimate.py); here is what
+cannot be.
 """
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,9 +15,9 @@ from pipeline.config.measuring_stage import MeasuringStage
 from pipeline.config.stage_config import TRAINED_ON, StageConfig
 from pipeline.config.trainer_fields import architecture_fields
 from pipeline.config.training_stage import TrainingStage
-from pipeline.machine import may_have_gpu, memory_bytes
-from pipeline.plan.cores import PROCESSES_A_CORE, num_cores
+from pipeline.machine import may_have_gpu, memory_bytes, num_cores, num_gpus
 from pipeline.plan.sizes import EXPERTS, begins_with, lora_parameters, shape_of, vocab_size
+from pipeline.recipe.launching import processes_of
 from pipeline.stages import stage_of
 from pipeline.stages.ppo.config import PpoConfig
 from pipeline.stages.pretrain import NewModelBlock, PretrainConfig
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from pipeline.config.blocks import DataBlock
     from pipeline.plan.plan import Plan
     from pipeline.recipe.messages import Location
+    from pipeline.recipe.recipe import Recipe
 
 _FLOAT_BYTES = 4  # what is trained is fp32
 _ADAM_FLOATS = 3  # the gradient and two moments of each trained parameter
@@ -37,6 +40,8 @@ _ENTRY_BYTES = 64  # of a vocabulary, in the tables that training begins with
 _ROW_BYTES = 400  # a row with its texts, in Python
 _RESULT_BYTES = 300  # a result of an evaluation, without its texts
 _RESPONSE_BYTES = 16  # a token of a response in a rollout: its id, mask and log-probabilities
+# Two processes on one core are slow and right, as a test of what several do; thousands are a slip.
+_PROCESSES_PER_CORE = 4
 _WORKERS = ("dataloader_num_workers", "dataset_num_proc")
 
 
@@ -64,6 +69,22 @@ def check_room(plan: Plan, names: Iterable[str] | None = None) -> None:
                 hint = f"this machine has {_size(limit)}: write a smaller number"
                 raise plan.recipe.error(("stages", name, *need.place), message, hint)
         _check_workers(plan, name, config)
+
+
+def check_processes(recipe: Recipe, names: Iterable[str] | None = None) -> None:
+    """Raise PosttrainError if a stage asks for more processes than this machine has room for."""
+    for name in recipe.stages if names is None else names:
+        config = recipe.stages[name]
+        processes = processes_of(recipe, config)
+        gpus = num_gpus({**os.environ, **processes.environment})
+        cores = num_cores()
+        limit = gpus or _PROCESSES_PER_CORE * cores
+        if processes.count <= limit:
+            continue
+        has = f"{gpus} GPU{'s' * (gpus > 1)}" if gpus else f"no GPU and {cores} cores"
+        message = f"`{name}` asks for {processes.count} processes, and this machine has {has}"
+        at = ("stages", name, "launch") if config.launch is not None else ("launch",)
+        raise recipe.error(at, message, f"write `processes: {gpus or cores}` or less")
 
 
 def _needs(plan: Plan, config: StageConfig) -> Iterator[_Need]:
@@ -141,7 +162,7 @@ def _of_generated_rows(config: StageConfig) -> Iterator[_Need]:
 def _check_workers(plan: Plan, name: str, config: StageConfig) -> None:
     """Refuse more worker processes than `launch` would be given."""
     arguments = getattr(config, "training_args", {})
-    limit = PROCESSES_A_CORE * num_cores()
+    limit = _PROCESSES_PER_CORE * num_cores()
     for key in _WORKERS:
         if (arguments.get(key) or 0) > limit:
             message = f"`{key}` asks for {arguments[key]:,} processes"

@@ -1,7 +1,7 @@
 """How many processes share a stage's work, and what of `launch` cannot be: known without torch.
 
 Not the starting of them (pipeline/run/ranks.py), nor what this machine has room for
-(pipeline/plan/cores.py).
+(pipeline/plan/room.py).
 """
 
 from __future__ import annotations

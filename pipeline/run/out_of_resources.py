@@ -10,7 +10,7 @@ from pipeline.config.batch import split_batch
 from pipeline.config.training_args import with_new_names
 from pipeline.config.training_stage import TrainingStage
 from pipeline.errors import InfrastructureError, PosttrainError
-from pipeline.files.disk import disk_failure
+from pipeline.files.disk_errors import disk_failure
 from pipeline.run.worker_environment import num_processes
 
 if TYPE_CHECKING:

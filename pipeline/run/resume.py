@@ -18,7 +18,7 @@ from pipeline.config.training_args import EXECUTION_KEYS, HARMLESS_ON_RESUME
 from pipeline.errors import CorruptArtifactError
 from pipeline.files.names import LOG, MANIFEST, METRICS
 from pipeline.files.whole_files import flush
-from pipeline.plan.cores import threads_of
+from pipeline.machine import threads_of
 from pipeline.store import checkpoints
 from pipeline.store.fingerprint import SHORT
 from pipeline.store.store import Working, drop

@@ -6,26 +6,26 @@ What a stage takes is stage_run.py's subject. A stage that is there already cost
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from pipeline.checks.check import check_recipe_data, check_trackers
+from pipeline.checks.data import check_recipe_data
 from pipeline.checks.models import check_models
 from pipeline.checks.overlaps import check_overlaps, stages_to_compare
 from pipeline.checks.questions import check_questions
 from pipeline.checks.rows import UncheckedRows, check_rows
+from pipeline.checks.trackers import check_trackers
 from pipeline.data.encoding.lengths import account
 from pipeline.errors import InterruptedRunError, PosttrainError, closest
-from pipeline.files.disk import one_line
-from pipeline.plan.cores import check_machine
+from pipeline.files.disk_errors import one_line
 from pipeline.plan.disk_space import disk_space
 from pipeline.plan.plan import Plan, PlannedStage, make, schedule_of
-from pipeline.plan.room import check_room
+from pipeline.plan.room import check_processes, check_room
 from pipeline.recipe.recipe import Recipe
 from pipeline.recipe.remarks import remarks
 from pipeline.run.course import course_of
 from pipeline.run.interrupt import stop_requests
-from pipeline.run.record import Outcome, record_run
+from pipeline.run.outcomes import Outcome, record_run
 from pipeline.run.stage_run import StageRun
 from pipeline.store import hub_lock
-from pipeline.store.record import last_run
+from pipeline.store.run_record import last_run
 from pipeline.store.store import Artifact, Store
 
 Say = Callable[[str], None]
@@ -143,7 +143,7 @@ def _check(
     made: the results that are there, by stage. Returns the stages whose rows cannot be encoded yet.
     """
     recipe = plan.recipe
-    check_machine(recipe, pending)
+    check_processes(recipe, pending)
     check_room(plan, pending)
     for name in pending:
         for remark in remarks(recipe.stages[name]):

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.environment import ignore_talk_between_libraries
-from pipeline.files.disk import disk_failure
+from pipeline.files.disk_errors import disk_failure
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from pipeline.recipe.recipe import Recipe
 from pipeline.run.course import Course
 from pipeline.run.interrupt import StopRequest
 from pipeline.run.launch import launch
-from pipeline.run.record import Outcome
+from pipeline.run.outcomes import Outcome
 from pipeline.run.request import Request, write_request
 from pipeline.run.resume import Start, execution_of, installed_version, prepare
 from pipeline.stages import stage_of

@@ -24,7 +24,7 @@ from pipeline.config.stage import Progress, StageContext
 from pipeline.config.training_stage import TrainingStage
 from pipeline.data.screening.screen import Screen
 from pipeline.errors import InterruptedRunError, PosttrainError, printable
-from pipeline.files.disk import one_line
+from pipeline.files.disk_errors import one_line
 from pipeline.files.names import LOG, METRICS
 from pipeline.run import progress
 from pipeline.run.interrupt import stop_requests

@@ -14,7 +14,7 @@ from pipeline.errors import CorruptArtifactError
 from pipeline.files.names import ARTIFACT, RECORD
 from pipeline.store.fingerprint import fingerprint
 from pipeline.store.manifest import write_sealed
-from pipeline.store.record import read_record
+from pipeline.store.run_record import read_record
 from pipeline.store.store import VERIFIED, Store
 from tests.claims.claim import Claim
 from tests.claims.fuzzing import Reader, fuzzing_cases, mutate

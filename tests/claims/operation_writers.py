@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import PosttrainError
-from pipeline.files.disk import one_line
+from pipeline.files.disk_errors import one_line
 from pipeline.files.names import ARTIFACT
 from pipeline.run import resume
 from pipeline.run.worker import error_path
@@ -29,7 +29,7 @@ from pipeline.store.checkpoints import Made, seal
 from pipeline.store.fingerprint import fingerprint
 from pipeline.store.hub_lock import lock_path
 from pipeline.store.manifest import first_problem, write_json, write_sealed
-from pipeline.store.record import read_record
+from pipeline.store.run_record import read_record
 from pipeline.store.staging import put, staging
 from pipeline.store.store import Store, Working, read, verify
 from tests.conftest import TINY

@@ -136,7 +136,7 @@ def terminal_tables(folder: Path, told: Told) -> Iterator[str]:
     from pipeline.report.terminal.full_comparison import print_comparison
     from pipeline.report.terminal.pooled import print_pooled
     from pipeline.report.terminal.run import print_losses_of_rows, print_outcomes, print_states
-    from pipeline.run.record import Outcome
+    from pipeline.run.outcomes import Outcome
     from pipeline.store.store import Store
 
     screen, written = _console()
@@ -226,7 +226,7 @@ def chat_lines(folder: Path, told: Told) -> Iterator[str]:
 
 def recipe_errors(folder: Path, told: Told) -> Iterator[str]:
     """Give the line that each wrong recipe and data file is refused with."""
-    from pipeline.checks.check import check_recipe_data
+    from pipeline.checks.data import check_recipe_data
     from pipeline.errors import PosttrainError, printable
     from pipeline.plan.plan import make
     from pipeline.recipe.load import load

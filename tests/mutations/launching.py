@@ -97,7 +97,7 @@ LAUNCHING = [
     ),
     Mutation(
         "what cannot be started is refused: more processes than the machine has room for",
-        "pipeline/plan/cores.py",
+        "pipeline/plan/room.py",
         "if processes.count <= limit:",
         "if processes.count <= limit + 99:",
         (_RECIPES,),

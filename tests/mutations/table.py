@@ -179,7 +179,7 @@ STORE = [
     Mutation(
         "--resume-anyway marks the artifact as not exact",
         "pipeline/run/resume.py",
-        "is_exact=found.made.is_exact and not changed",
+        "is_exact=newest.made.is_exact and not changed",
         "is_exact=True",
         ("tests/unit/run/test_resume_state.py",),
     ),

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.plan.cores import num_cores, num_gpus, threads_of
+from pipeline.machine import num_cores, num_gpus, threads_of
 from tests.command import Command, is_like, the_line
 
 RECIPE = """\

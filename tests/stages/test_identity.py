@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import load_recipe
-from pipeline.commands.status import why
+from pipeline.commands.why import why
 from pipeline.plan.plan import Plan, make
 from pipeline.store.store import Store
 from tests.conftest import TINY

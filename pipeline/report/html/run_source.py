@@ -15,7 +15,7 @@ from pipeline.errors import CorruptArtifactError, PosttrainError
 from pipeline.files.names import RECORD
 from pipeline.store.attempt import attempt_at
 from pipeline.store.manifest import read_sealed
-from pipeline.store.record import last_run, read_record
+from pipeline.store.run_record import last_run, read_record
 from pipeline.store.store import Artifact, Store, is_finished, read
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from pipeline.report.html.ppo.samples import read_samples
 from pipeline.report.html.training import read_changes
 from pipeline.report.rollouts import KIND
 from pipeline.run.course import likely_seconds
-from pipeline.store.record import last_run
+from pipeline.store.run_record import last_run
 from pipeline.text.visible import visible
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from pipeline.commands.status import StageState
-    from pipeline.run.record import Outcome
+    from pipeline.run.outcomes import Outcome
 
 _STATUS_STYLE = {
     "cached": "dim",

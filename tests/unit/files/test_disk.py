@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer, models
 
 from pipeline.errors import InfrastructureError
-from pipeline.files.disk import disk_failure, one_line
+from pipeline.files.disk_errors import disk_failure, one_line
 
 _TOKENS = {str(number): number for number in range(5000)}
 _WRITERS: dict[str, Callable[[Path], object]] = {

@@ -7,7 +7,7 @@ from statistics import fmean
 import pytest
 
 from eval.statistics.pairwise import ScoredPair, accuracy, calibration, report
-from pipeline.checks.check import check_recipe_data
+from pipeline.checks.data import check_recipe_data
 from pipeline.data.encoding.pair_labels import check_labels
 from pipeline.errors import PosttrainError
 from pipeline.recipe.load import load

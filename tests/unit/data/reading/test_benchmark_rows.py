@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pipeline import load_recipe
-from pipeline.checks.check import check_recipe_data
+from pipeline.checks.data import check_recipe_data
 from pipeline.config.blocks import DataBlock
 from pipeline.config.references import Places
 from pipeline.data.reading.blocks import keeps_texts, read_held_out_texts

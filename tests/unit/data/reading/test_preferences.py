@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from eval.task import Example, FlawedResponse, Split, Task
-from pipeline.checks.check import check_recipe_data
+from pipeline.checks.data import check_recipe_data
 from pipeline.config.blocks import DataBlock
 from pipeline.config.references import Places
 from pipeline.data.reading.checks import check_data

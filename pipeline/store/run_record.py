@@ -1,4 +1,7 @@
-"""What a run recorded of itself, read: runs/<recipe>/run.json and the stages in it."""
+"""Reads runs/<recipe>/run.json: what a run recorded of itself and of its stages.
+
+run/outcomes.py writes it.
+"""
 
 from __future__ import annotations
 

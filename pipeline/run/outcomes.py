@@ -1,4 +1,8 @@
-"""runs/<recipe>/ or runs/<recipe>/seed-N/: run.json, and a link to each stage's artifact."""
+"""What became of a run's stages, written into its folder: run.json and a link to each artifact.
+
+The folder is runs/<recipe>/, with --seeds runs/<recipe>/seed-N/. Reading run.json is
+store/run_record.py's subject.
+"""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -9,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from pipeline.files.names import RECORD
 from pipeline.store.locks import held
 from pipeline.store.manifest import write_sealed
-from pipeline.store.record import last_run
+from pipeline.store.run_record import last_run
 from pipeline.store.store import Artifact, Store
 
 if TYPE_CHECKING:

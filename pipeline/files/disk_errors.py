@@ -10,8 +10,7 @@ import os
 import re
 import resource
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import contextmanager
 
 from pipeline.errors import InfrastructureError
 
@@ -136,15 +135,3 @@ def _likely_reason(folder: str) -> int:
             return errno.ENOSPC
     limited = resource.getrlimit(resource.RLIMIT_FSIZE)[0] != resource.RLIM_INFINITY
     return errno.EFBIG if limited else 0
-
-
-def tree_bytes(folder: Path) -> int:
-    """Return the size of a file, or of all files below a folder, in bytes; links count nothing."""
-    if folder.is_symlink() or not folder.is_dir():
-        return 0 if folder.is_symlink() else folder.stat().st_size
-    total = 0
-    for inner, _, names in os.walk(folder):
-        for name in names:
-            with suppress(FileNotFoundError):  # of a stage at work
-                total += os.lstat(os.path.join(inner, name)).st_size  # noqa: PTH118  fast
-    return total

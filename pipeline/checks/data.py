@@ -1,71 +1,27 @@
-"""`posttrain check`: whatever can be known to be wrong before anything expensive begins.
+"""The local data that stages read, every row of it, and what else of theirs has to be there.
 
-Every row of local data is read, and where a tokenizer is there encoded as its stage will encode it.
+Rows are read here, and encoded in rows.py. Imports no torch.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 
-from pipeline.checks.models import check_models
-from pipeline.checks.questions import check_questions
-from pipeline.checks.rows import CheckedRows, check_rows
 from pipeline.config.blocks import DataBlock
 from pipeline.config.field_types import DataForm
 from pipeline.config.stage_config import StageConfig
 from pipeline.config.training_stage import TrainingStage
-from pipeline.data.encoding.histogram import histogram
 from pipeline.data.encoding.pair_labels import check_labels
 from pipeline.data.reading.blocks import records
 from pipeline.data.reading.checks import DataCounts, check_data
 from pipeline.data.reading.records import PreferenceRow
 from pipeline.data.reading.tasks import check_task
 from pipeline.errors import PosttrainError
-from pipeline.plan.plan import Plan
 from pipeline.recipe.recipe import Recipe
 from pipeline.stages import stage_of
 
 INSTALL = "pip install 'posttrain[harness]'"
 
-# What each of transformers' trackers needs; others are none of ours to know.
-_NAMED_LIKE_THEIR_MODULES = (
-    *("wandb", "trackio", "mlflow", "clearml", "swanlab"),
-    *("codecarbon", "comet_ml", "dagshub", "dvclive", "neptune"),
-)
-_TRACKERS: Mapping[str, tuple[str, ...]] = {
-    "tensorboard": ("tensorboard", "tensorboardX"),
-    **{name: (name,) for name in _NAMED_LIKE_THEIR_MODULES},
-}
-
 _Source = tuple[DataBlock, tuple[DataForm, ...], bool]
-
-
-def check_all(plan: Plan) -> Iterator[str]:
-    """Check a recipe's data, rows and trackers; yield a line for each thing that was looked at.
-
-    Raises PosttrainError at the first thing that would stop a stage. Nothing is fetched.
-    """
-    recipe = plan.recipe
-    check_trackers(recipe, recipe.stages)
-    yield from check_recipe_data(recipe)
-    check_questions(recipe, recipe.stages)
-    made = {planned.name: planned.artifact for planned in plan.stages}
-    check_models(plan, recipe.stages, made, fetches=False)
-    for rows in check_rows(plan, recipe.stages, made, fetches=False):
-        yield str(rows)
-        if isinstance(rows, CheckedRows):
-            yield from histogram(rows.counts.lengths, rows.counts.limit.max_length)
-
-
-def check_trackers(recipe: Recipe, names: Iterable[str]) -> None:
-    """Refuse a tracker in `report_to` that is not installed: training would stop as it begins."""
-    for name in names:
-        trackers = getattr(recipe.stages[name], "training_args", {}).get("report_to")
-        for tracker in [trackers] if isinstance(trackers, str) else trackers or ():
-            modules = _TRACKERS.get(tracker, ())
-            if modules and not any(find_spec(module) for module in modules):
-                message = f"`report_to` names {tracker}, which is not installed"
-                location = ("stages", name, "training_args", "report_to")
-                raise recipe.error(location, message, f"pip install {modules[0]}, or leave it out")
 
 
 def check_recipe_data(recipe: Recipe, names: Sequence[str] | None = None) -> Iterator[str]:
