@@ -1,7 +1,7 @@
 """The recipe that `posttrain init` writes: from what a user has to what they want, with comments.
 
-Text in, text out; first_recipe_data.py has looked at the files before. It is written for being read and
-changed: every key that a beginner would look for is there, some commented out.
+Text in, text out; first_recipe_data.py has looked at the user's files before. The recipe is written
+to be read and changed: every key that a beginner would look for is there, some commented out.
 """
 
 from __future__ import annotations
