@@ -1,7 +1,7 @@
 """What `chat_template:` names: one of ours or TRL's, a file, or the template of another model.
 
-Finds the text where it lies on this machine, without torch and without importing TRL; a model on
-the hub is asked when the stage runs (pipeline/models/chat_templates.py).
+Finds the text on this machine, without torch and without importing TRL; the template of a model on
+the hub is fetched when the stage runs (pipeline/models/chat_templates.py).
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from pipeline.config.references import Places
 
-# What a model without a template is given where a conversation is to be learnt: its two tokens are
-# added, and trained. The same as of Qwen 2 and many others, but without a system turn of its own.
+# What a model without a template gets where it learns conversations: its two tokens are added and
+# trained. The template of Qwen 2 and many more models, but without a default system turn.
 DEFAULT = "chatml"
 _CHATML = (
     "{% for message in messages %}"
@@ -36,7 +36,7 @@ _CHATML = (
 )
 _ENDING = ".jinja"
 _IN_FOLDER = ("chat_template.jinja", "chat_template.json", TOKENIZER_CONFIG)
-# What looks like a control token in the text of a template.
+# What looks like a control token in a template's text.
 _TOKEN = re.compile(
     r"<\|[^|<>\s'\"{}]{1,40}\|>"
     "|<\uff5c[^\uff5c<>\\s'\"{}]{1,40}\uff5c>"  # DeepSeek's wide bars
@@ -47,7 +47,7 @@ _TOKEN = re.compile(
 
 @cache
 def _find_shipped() -> Mapping[str, Path]:
-    """The files of TRL's templates by name; TRL itself is not imported."""
+    """Find the files of TRL's templates by name, without importing TRL."""
     spec = find_spec("trl")
     places = (spec.submodule_search_locations or []) if spec else []
     folders = [Path(place) / "chat_templates" for place in places]
@@ -62,7 +62,7 @@ def template_names() -> tuple[str, ...]:
 def template_text(name: str, places: Places) -> str | HubModel:
     """Return the text of the template that a recipe names, or the hub model that has it.
 
-    Raises ValueError, in a person's words, for what is none of a name, a file and a model.
+    Raises ValueError, in words for a person, for anything but a name, a file or a model.
     """
     if name == DEFAULT:
         return _CHATML
@@ -112,21 +112,21 @@ def _check(path: Path, text: str) -> str:
 
 
 def control_tokens(text: str) -> tuple[str, ...]:
-    """Return what looks like control tokens in a template's text, each once, as they come."""
+    """Return what looks like control tokens in a template's text, in order, without repeats."""
     return tuple(dict.fromkeys(_TOKEN.findall(text)))
 
 
 def template_variables(text: str) -> frozenset[str]:
-    """Return the variables that a template reads, and does not set first."""
+    """Return the variables that a template reads without setting them first."""
     environment = Environment(extensions=[Generation, ext.loopcontrols])
     return frozenset(meta.find_undeclared_variables(environment.parse(text)))
 
 
 def set_variables(text: str, values: Mapping[str, Any]) -> str:
-    """Return the template with values for some of its variables, where nobody gives others.
+    """Return the template with default values for some of its variables.
 
-    They stand on a line of their own, which Jinja drops: white space at the start stays. So what is
-    trained with them is also asked, evaluated and exported with them.
+    A model is then asked, evaluated and exported with the values that it was trained with. They
+    stand on lines of their own, which Jinja drops, so that white space at the start stays.
     """
     lines = [
         f"{{%- if {name} is not defined %}}{{% set {name} = {_literal(value)} %}}{{% endif %}}\n"

@@ -1,8 +1,8 @@
-"""A model's folder, looked at before anything loads it: its JSON, and the headers of its weights.
+"""A model's folder, checked before anything loads it: its JSON, and the headers of its weights.
 
-What bytes alone tell, in milliseconds and without torch; pipeline/models/ finds what takes the
-libraries. Raises PosttrainError for what the user can change, CorruptArtifactError for files that
-are torn or do not belong together, each naming the file.
+Finds what bytes alone tell, in milliseconds and without torch; pipeline/models/ finds what takes
+the libraries. Raises PosttrainError for what the user can change, CorruptArtifactError for files
+that are torn or do not belong together; both name the file.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _EMBEDDINGS = (
 _IDS = "take the file that belongs to the model, or remove it"
 _CODE = "that is never done; take a model that transformers knows without"
 
-# Far above any published model: what lies beyond would take memory or hours before an error.
+# Far above any published model: larger values would take gigabytes or hours before any error.
 _LARGEST: Mapping[str, int] = {
     **dict.fromkeys(("num_hidden_layers", "n_layer", "n_layers", "num_layers"), 10_000),
     **dict.fromkeys(("encoder_layers", "decoder_layers"), 10_000),
@@ -72,7 +72,7 @@ _LAYERS = ("num_hidden_layers", "n_layer", "n_layers")
 
 
 def check_folder(folder: Path) -> None:
-    """Check whatever the folder holds: a model, an adapter and the model below, a tokenizer."""
+    """Check whatever the folder holds: a model, an adapter and its base model, a tokenizer."""
     check_is_folder(folder)
     if is_there(folder / ADAPTER_CONFIG):
         check_adapter(folder)
@@ -88,7 +88,7 @@ def check_folder(folder: Path) -> None:
 
 
 def check_is_folder(folder: Path) -> None:
-    """Raise PosttrainError for a path that is no folder with files in it."""
+    """Raise PosttrainError for a path that is not a folder with files in it."""
     if not folder.exists():
         raise PosttrainError(str(folder), "does not exist", "give the folder of a saved model")
     if not folder.is_dir():
@@ -127,19 +127,19 @@ def check_model(folder: Path) -> None:
     if layers > len(tensors):
         message = f"says {layers} layers, and the weights are {len(tensors)} tensors"
         raise PosttrainError(where, message, "it does not belong to these weights")
-    # Upstream makes tensors of the config's shapes anew before it says that the stored ones differ.
+    # Upstream allocates tensors of the config's shapes before it says that the stored ones differ.
     longest = max((size for tensor in tensors.values() for size in tensor.shape), default=0)
     for problem in _size_problems(config, dict.fromkeys(_WIDTHS, 2 * longest)):
         raise PosttrainError(where, f"{problem} with these weights", "take the config beside them")
 
 
 def size_problem(fields: Mapping[str, Any]) -> str | None:
-    """Return what cannot be a size of any model among the fields of a config, or None."""
+    """Return what is wrong with a size in a config that no model can have, or None."""
     return next(_size_problems(fields, _LARGEST), None)
 
 
 def check_adapter(folder: Path) -> None:
-    """Check a LoRA adapter's config and weights; the model below is not looked at."""
+    """Check a LoRA adapter's config and weights, but not its base model."""
     check_is_folder(folder)
     config = _read_needed(folder, ADAPTER_CONFIG)
     where = str(folder / ADAPTER_CONFIG)
@@ -160,7 +160,7 @@ def check_adapter(folder: Path) -> None:
 
 
 def adapter_tensors(folder: Path) -> dict[str, StoredTensor]:
-    """Return the tensors of an adapter by name; PosttrainError where they are no safetensors."""
+    """Return the tensors of an adapter by name; PosttrainError unless they are safetensors."""
     path = folder / ADAPTER_WEIGHTS
     if not is_there(path):
         is_pickled = is_there(folder / "adapter_model.bin")
@@ -174,11 +174,11 @@ def adapter_tensors(folder: Path) -> dict[str, StoredTensor]:
 def _refuse_embeddings(
     folder: Path, config: Mapping[str, Any], tensors: Mapping[str, StoredTensor]
 ) -> None:
-    """Raise PosttrainError for layers stored whole that the adapter's config does not speak of.
+    """Raise PosttrainError for layers stored whole that the adapter's config does not mention.
 
-    PEFT stores the embeddings so where `resize_token_embeddings` was called before the adapter was
+    PEFT stores embeddings whole where `resize_token_embeddings` was called before the adapter was
     made. They belong to that larger model, not to the base that the config names. With
-    `ensure_weight_tying` it also stores what is tied to a layer that the config names.
+    `ensure_weight_tying` it also stores layers that are tied to one that the config names.
     """
     if config.get("ensure_weight_tying"):
         return
@@ -192,16 +192,16 @@ def _refuse_embeddings(
 
 
 def _modules_saved_whole(config: Mapping[str, Any]) -> list[str]:
-    """Return the modules that an adapter trained whole; PEFT adds heads of classifiers unasked."""
+    """Return the modules that an adapter trained whole, including PEFT's heads of classifiers."""
     modules = config.get("modules_to_save")
     names = cast("list[Any]", modules) if isinstance(modules, list) else [modules]
     return ["classifier", "score", *(name for name in names if isinstance(name, str))]
 
 
 def _check_whole_tensors(folder: Path, base: Path) -> None:
-    """Raise PosttrainError for a tensor that an adapter replaces by one of another shape."""
+    """Raise PosttrainError for a tensor that an adapter replaces by one of a different shape."""
     below, own = folder_tensors(base), adapter_tensors(folder)
-    # Rows of added tokens can be told only where both ends of the model have them.
+    # Added tokens are recognised only if both ends of the model have rows for them.
     ends = [name for name in own if name.endswith(_EMBEDDINGS)]
     has_both = len(ends) > 1 or bool(
         read_object(folder / ADAPTER_CONFIG).get("ensure_weight_tying")
@@ -239,7 +239,7 @@ def check_tokenizer(folder: Path) -> None:
 
 
 def _check_tokens(folder: Path) -> None:
-    """Raise PosttrainError for a token that would be read and has no row in the embedding."""
+    """Raise PosttrainError for a token that would be read but has no row in the embedding."""
     if not is_there(folder / CONFIG) or not is_there(folder / TOKENIZER):
         return
     rows = vocabulary_size(read_object(folder / CONFIG))
@@ -262,7 +262,7 @@ def _read_needed(folder: Path, name: str) -> dict[str, Any]:
 
 
 def _base(folder: Path) -> Path | None:
-    """Return the folder of the model below an adapter; None for one on the hub."""
+    """Return the folder of an adapter's base model; None for one on the hub."""
     try:
         base = adapter_base(folder)
     except ValueError as error:
@@ -278,9 +278,9 @@ def _refuse_code(where: str, content: Mapping[str, Any]) -> None:
 def _size_problems(
     config: Mapping[str, Any], largest: Mapping[str, int], inside: str = ""
 ) -> Iterator[str]:
-    """Yield what cannot be a size of a model, in its config and the parts' configs in it.
+    """Yield what is wrong with sizes in a config, and in the configs of its parts.
 
-    largest: what each field may be at most, by its name.
+    largest: the largest value of a field, by its name.
     """
     for key, value in config.items():
         name = f"{inside}{key}"
@@ -299,7 +299,7 @@ def _size_problems(
 
 
 def _check_ids(where: str, generation: Mapping[str, Any], config: Mapping[str, Any]) -> None:
-    """Raise PosttrainError for ends of responses that are no ids, or none the model can write."""
+    """Raise PosttrainError for ends of responses that are not ids, or not ids of the model."""
     rows = vocabulary_size(config)
     for key in ("bos_token_id", "eos_token_id"):
         ids = generation.get(key)
@@ -314,7 +314,7 @@ def _check_ids(where: str, generation: Mapping[str, Any], config: Mapping[str, A
 
 
 def vocabulary_size(config: Mapping[str, Any]) -> int | None:
-    """Return how many tokens a config.json says that the model has, where it says so."""
+    """Return how many tokens the model has according to a config.json, if it says."""
     for fields in (config, config.get("text_config")):
         rows = (
             cast("dict[str, Any]", fields).get("vocab_size") if isinstance(fields, dict) else None
@@ -325,7 +325,7 @@ def vocabulary_size(config: Mapping[str, Any]) -> int | None:
 
 
 def _check_template(path: Path, template: Any) -> None:
-    """Raise PosttrainError for a template that cannot be one; several come as a list of objects."""
+    """Raise PosttrainError for a template that cannot be one. Several come as a list of objects."""
     from pipeline.model_files.template_text import template_problem
 
     for entry in cast("list[Any]", template) if isinstance(template, list) else [template]:

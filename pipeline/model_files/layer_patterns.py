@@ -1,7 +1,7 @@
-"""Regular expressions of a recipe or of somebody's adapter, tried out where they can be stopped.
+"""Regular expressions of a recipe or an adapter, tried out in a process that can be stopped.
 
-A pattern such as `(a+)+b` takes time that doubles with each letter. It is matched against the names
-of a model's layers in a process of its own first; upstream matches it only when that one ended.
+A pattern such as `(a+)+b` takes time that doubles with every letter. It is first matched against
+the names of a model's layers in a process of its own; upstream gets it only if that process ends.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ for pattern in patterns:
 
 
 def adapter_patterns(fields: Mapping[str, Any]) -> list[str]:
-    """Return what PEFT takes for a pattern among the fields of a LoraConfig."""
+    """Return the fields of a LoraConfig that PEFT reads as patterns."""
     patterns: list[Any] = [
         fields[key]
         for key in ("target_modules", "exclude_modules", "target_parameters")

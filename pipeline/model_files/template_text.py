@@ -1,8 +1,8 @@
-"""A chat template's text, read and not run: what cannot be a template, or must not be run.
+"""A chat template's text, parsed but not run: what cannot be a template, or must not be run.
 
-A template is foreign code in the sandbox of Jinja, which keeps it from files and from Python's
-inside, not from using all time and memory. data/encoding/template.py limits both; powers are
-refused here, since `9**9**9` cannot be interrupted, and Jinja works it out before anything is run.
+A template is foreign code in Jinja's sandbox, which keeps it from files and Python's internals, not
+from using all time and memory. data/encoding/template.py limits both; powers are refused here,
+since `9**9**9` cannot be interrupted, and Jinja computes it while it compiles.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from jinja2.parser import Parser
 
 LARGEST = 1_000_000  # characters; the longest that TRL ships has 17,000
-_DEEPEST = 100  # blocks and brackets in each other: Python's compiler gives up soon after
+_DEEPEST = 100  # nested blocks and brackets: Python's compiler gives up soon after
 
 
 class Generation(ext.Extension):
@@ -48,7 +48,7 @@ def template_problem(text: str) -> str | None:
 
 
 def _depth(node: nodes.Node) -> int:
-    """Return how deep a tree is; without recursion, since it may be very deep."""
+    """Return the depth of a tree, without recursion, since it may be very deep."""
     deepest, level = 0, [node]
     while level:
         deepest += 1

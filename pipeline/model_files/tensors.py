@@ -1,7 +1,7 @@
-"""Weights on disk, read by their headers: which tensors a folder holds, and whether they are whole.
+"""Weights on disk, by their headers: which tensors a folder holds, and whether they are complete.
 
-Loads no tensor and needs no torch: a safetensors file begins with its length and a JSON table. What
-a pickle holds is never looked at. Format: https://github.com/huggingface/safetensors.
+Loads no tensor and needs no torch: a safetensors file begins with the length of a JSON table, and
+the table. Pickles are never read. Format: https://github.com/huggingface/safetensors.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ class StoredTensor:
 def folder_tensors(folder: Path) -> dict[str, StoredTensor]:
     """Return the tensors of a whole model's folder by name, from the files that are loaded.
 
-    That is model.safetensors, or else the shards that the index names. Raises PosttrainError for
-    weights that are not there, not safetensors or outside the folder, CorruptArtifactError for
-    weights that are torn or do not agree with their index.
+    These are model.safetensors, or the shards that the index names. Raises PosttrainError for
+    weights that are missing, not safetensors or outside the folder, CorruptArtifactError for
+    weights that are torn or disagree with their index.
     """
     single, index = folder / WEIGHTS, folder / INDEX
     if is_there(single):
@@ -101,7 +101,7 @@ def file_tensors(path: Path) -> dict[str, StoredTensor]:
 
 
 def check_types(where: Path, tensors: Mapping[str, StoredTensor]) -> None:
-    """Raise PosttrainError for weights of integers or 8-bit floats, which mean nothing alone."""
+    """Raise PosttrainError for integers or 8-bit floats, which mean nothing without scales."""
     for name, tensor in tensors.items():
         if name.endswith((".weight", ".lora_A", ".lora_B")) and tensor.dtype not in _FLOATS:
             message = f"tensor `{name}` is of type {tensor.dtype}: the model is quantised"
@@ -109,7 +109,7 @@ def check_types(where: Path, tensors: Mapping[str, StoredTensor]) -> None:
 
 
 def names_of_modules(tensors: Iterable[str]) -> list[str]:
-    """Return the modules that hold the tensors, and those that these lie in; without the root."""
+    """Return the modules that hold the tensors, and the modules around them, without the root."""
     modules: dict[str, None] = {}
     for name in tensors:
         parts = name.split(".")[:-1]
@@ -140,7 +140,7 @@ def _read_shards(folder: Path, index: Path) -> dict[str, StoredTensor]:
 
 
 def _weight_map(index: Path) -> dict[str, str]:
-    """Return the shard of each tensor by its name; all of them lie beside the index."""
+    """Return the shard of every tensor by its name; all shards must lie beside the index."""
     weight_map: Any = read_object(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise CorruptArtifactError(str(index), "has no `weight_map`", "download it again")
@@ -157,7 +157,7 @@ def _weight_map(index: Path) -> dict[str, str]:
 
 
 def _entry(entry: Any) -> tuple[StoredTensor, int, int]:
-    """Return a tensor with where its bytes begin and end; errors of any kind for nonsense."""
+    """Return a tensor, and where its bytes begin and end; raises anything for nonsense."""
     dtype, shape, (start, stop) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
     numbers = (*shape, start, stop)
     if not all(type(number) is int and number >= 0 for number in numbers):

@@ -1,7 +1,7 @@
-"""A model's tokenizer held against the rows of its embedding, by its files alone.
+"""A model's tokenizer compared with the rows of its embedding, by their files alone.
 
-What pipeline/models/vocabulary.py finds with the libraries, found before a run where tokenizer.json
-and config.json lie beside each other: a token that would be read and has no row.
+Finds before a run, where tokenizer.json lies beside config.json, what pipeline/models/vocabulary.py
+finds with the libraries: a token that would be read but has no row.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ def token_problem(
     """Return what is wrong with a tokenizer for an embedding of so many rows, or None.
 
     tokenizer: of tokenizer.json. config: of tokenizer_config.json. template: the chat template, if
-    it is a text. A special token without a row that neither the template nor the ends of texts use
-    is never read, since text never becomes a special token.
+    it is a text. A special token that neither the template nor the ends of texts use may lack a
+    row: it is never read, since text never becomes a special token.
     """
     special, plain = _tokens(tokenizer)
     ends = {_content(config.get(key)) for key in ("bos_token", "eos_token")}
@@ -43,7 +43,7 @@ def token_problem(
 
 
 def _tokens(tokenizer: Mapping[str, Any]) -> tuple[dict[str, int], dict[str, int]]:
-    """Return ids by token: of special ones, and of those that text can become."""
+    """Return the ids of special tokens, and of tokens that text can become, by token."""
     model = tokenizer.get("model")
     vocabulary: Any = (
         cast("dict[str, Any]", model).get("vocab") if isinstance(model, dict) else None
@@ -68,6 +68,6 @@ def _tokens(tokenizer: Mapping[str, Any]) -> tuple[dict[str, int], dict[str, int
 
 
 def _content(token: Any) -> str | None:
-    """Return a token's text; tokenizer_config.json has it as it is, or in an object."""
+    """Return a token's text, which tokenizer_config.json has as it is or in an object."""
     content = cast("dict[str, Any]", token).get("content") if isinstance(token, dict) else token
     return content if isinstance(content, str) else None

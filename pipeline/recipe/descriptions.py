@@ -1,8 +1,8 @@
-"""What each key of a recipe means, as the docstrings of its classes say it.
+"""What the keys of a recipe mean, from the docstrings of its classes.
 
-Our blocks describe their fields in the class docstring (`rows: at most this many`, several on one
-line too); upstream's config classes have a `Parameters:` section, or a `help` beside the field.
-Nothing is described twice: schema.py and key_reference.py read it from there.
+Our blocks describe their fields in the class docstring (`rows: at most this many`, or several in a
+line); upstream's config classes have a `Parameters:` section, or a `help` beside the field. Nothing
+is described twice: schema.py and key_reference.py read it from here.
 """
 
 import ast
@@ -16,13 +16,13 @@ from pydantic import BaseModel
 
 from pipeline.config.trainer_fields import class_statements
 
-# `lora_alpha (`int`, *optional*, defaults to 8):` and what stands below it.
+# `lora_alpha (`int`, *optional*, defaults to 8):`, with the lines below it.
 _PARAMETER = re.compile(r"^( *)(\w+) ?\(.*\):[ \n]*$")
 _ADMONITION = re.compile(r"^> ?\[!\w+\]$|^> ?")
 
 
 def summary_of_block(block: type[BaseModel]) -> str:
-    """Return what a block is: its docstring up to its fields; "" where it begins with them."""
+    """Return what a block is: its docstring up to the fields; "" where it begins with fields."""
     text = inspect.cleandoc(block.__doc__ or "")
     first = next(_occurrences(text, _names(block)), None)
     return _join_lines((text[: first.start()] if first else text).split("\n\n")[0])
@@ -30,7 +30,7 @@ def summary_of_block(block: type[BaseModel]) -> str:
 
 @cache
 def field_descriptions(block: type[BaseModel]) -> Mapping[str, str]:
-    """Return the descriptions of a block's fields by name or alias, those of its bases included."""
+    """Return the descriptions of a block's fields by name or alias, including inherited fields."""
     names = _names(block)
     descriptions: dict[str, str] = {}
     for owner in reversed(block.__mro__):
@@ -41,7 +41,7 @@ def field_descriptions(block: type[BaseModel]) -> Mapping[str, str]:
 
 @cache
 def argument_descriptions(class_name: str) -> Mapping[str, str]:
-    """Return what upstream's config class, or our PPOConfig, says of each of its fields."""
+    """Return what upstream's config class, or our PPOConfig, says about its fields, by name."""
     descriptions: dict[str, str] = {}
     for node in class_statements(class_name):
         text = ast.get_docstring(node) or ""
@@ -77,7 +77,7 @@ def _read_descriptions(text: str, names: Collection[str]) -> dict[str, str]:
 
 
 def _parameters(text: str) -> dict[str, str]:
-    """Return what a `Parameters:` section says, its first paragraph each."""
+    """Return what a `Parameters:` section says, the first paragraph per field."""
     lines_by_name: dict[str, list[str]] = {}
     name, margin = "", 0
     for line in text.split("\n"):
@@ -107,7 +107,7 @@ def _help(statement: ast.AnnAssign) -> str:
 def _literal_text(value: ast.expr) -> str:
     try:
         return str(ast.literal_eval(value))
-    except ValueError:  # put together when it runs
+    except ValueError:  # not a literal
         return ""
 
 

@@ -17,7 +17,7 @@ begin a recipe with `# yaml-language-server: $schema=recipe.schema.json` after
 {contents}
 """
 _ARGUMENTS = "Fields of upstream's own classes, which go through by their own names."
-_LONGEST = 300  # characters of a description in a table; an editor shows all of it
+_LONGEST = 300  # characters of a description in a table; editors show all of it
 
 
 def key_reference() -> str:
@@ -56,7 +56,7 @@ def _of_stage(definition: Mapping[str, Any], shared: Mapping[str, Any]) -> str:
 
 
 def _find_shared(stages: list[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the keys that every stage has, the same in each."""
+    """Return the keys that all stages have in common."""
     first, *others = (stage["properties"] for stage in stages)
     return {
         key: rule
@@ -66,7 +66,7 @@ def _find_shared(stages: list[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _argument_sections(stages: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """Return a table of what all trainers take, and one for each kind of what only it takes."""
+    """Return a table of what all trainers take, and one per kind of what only that kind takes."""
     trained = {
         kind: stage["properties"]["training_args"]["properties"]
         for kind, stage in stages.items()

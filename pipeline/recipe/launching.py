@@ -1,6 +1,6 @@
-"""How many processes share a stage's work, and what of `launch` cannot be: known without torch.
+"""How many processes share a stage's work, and what is wrong with a `launch` block, without torch.
 
-Not the starting of them (pipeline/run/ranks.py), nor what this machine has room for
+Not how they are started (pipeline/run/ranks.py), nor what this machine has room for
 (pipeline/plan/room.py).
 """
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pipeline.recipe.messages import Location
     from pipeline.recipe.recipe import Recipe
 
-_TOGETHER = ("NO", "MULTI_CPU", "MULTI_GPU")  # each process has the whole model
+_TOGETHER = ("NO", "MULTI_CPU", "MULTI_GPU")  # every process has the whole model
 _SHARDED = ("FSDP", "DEEPSPEED", "MEGATRON_LM")
 _ALL_GPUS = "all"
 _GPUS = re.compile(r"all|[0-9]{1,4}(, ?[0-9]{1,4})*")
@@ -34,14 +34,14 @@ _GPUS = re.compile(r"all|[0-9]{1,4}(, ?[0-9]{1,4})*")
 
 @dataclass(frozen=True)
 class Processes:
-    """The processes that share one stage's work; environment: what each of them is told."""
+    """The processes that share one stage's work. environment: variables set for all of them."""
 
     count: int = 1
     environment: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 def processes_of(recipe: Recipe, config: StageConfig) -> Processes:
-    """Return the processes of a stage: one, unless it is trained under `accelerate`."""
+    """Return the processes of a stage: one, unless it trains under `accelerate`."""
     block = config.launch or recipe.launch
     if block.launcher != "accelerate" or not stage_of(config.stage).is_distributed:
         return Processes()
@@ -51,7 +51,7 @@ def processes_of(recipe: Recipe, config: StageConfig) -> Processes:
 
 
 def check_launch_of(recipe: Recipe, name: str) -> None:
-    """Raise PosttrainError if a stage cannot be launched, or its batch split, as is asked for."""
+    """Raise PosttrainError if a stage cannot be launched, or its batch split, as it says."""
     config, location = recipe.stages[name], ("stages", name, "launch")
     if config.launch is not None:
         check_launch(recipe, config.launch, location)
@@ -65,13 +65,13 @@ def check_launch_of(recipe: Recipe, name: str) -> None:
 
 
 def check_launch(recipe: Recipe, block: LaunchBlock, location: Location) -> None:
-    """Raise PosttrainError for an Accelerate config that is not there, or that cannot be used."""
+    """Raise PosttrainError for an Accelerate config that is missing or cannot be used."""
     if block.config is not None:
         _of_file(recipe, block, location)
 
 
 def _check_split(recipe: Recipe, name: str, config: TrainingStage) -> None:
-    """Refuse a batch that does not come out even over processes and forward passes."""
+    """Refuse a batch that does not divide evenly over processes and forward passes."""
     wanted_size = config.training_args.get("per_device_train_batch_size")
     per_device = wanted_size if isinstance(wanted_size, int) and wanted_size > 0 else None
     try:
@@ -119,7 +119,7 @@ def _of_file(recipe: Recipe, block: LaunchBlock, location: Location) -> Processe
 
 
 def _problem(settings: Mapping[str, Any]) -> tuple[str, str] | None:
-    """Return what of an Accelerate config cannot be done, and what can, or None."""
+    """Return (what is wrong, what to do) with an Accelerate config, or None."""
     kind = settings.get("distributed_type", "NO")
     environment = settings.get("compute_environment", "LOCAL_MACHINE")
     machines, count = settings.get("num_machines", 1), settings.get("num_processes", 1)

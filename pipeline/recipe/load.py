@@ -1,8 +1,8 @@
-"""Recipe: a YAML file, read, checked and put in order.
+"""A recipe's YAML file, read, checked, and its stages put in order.
 
-Checks everything that can be known without looking at data or importing torch: shape and types,
+Checks everything that can be known without reading data or importing torch: shape and types,
 unknown keys, references between stages, names of training arguments, lengths that a model cannot
-take. Each error points at its line and column.
+take. Errors point at line and column.
 """
 
 import re
@@ -44,7 +44,7 @@ _SECRET = re.compile(
     r"\b(hf_[A-Za-z0-9]{30,}|sk-[A-Za-z0-9_-]{20,}|gh[pousr]_[A-Za-z0-9]{36}|AKIA[0-9A-Z]{16})\b"
 )
 Model = TypeVar("Model", bound=BaseModel)
-# What lies in runs/ beside the runs, and in a run's folder beside the links to its stages.
+# What else lies in runs/ beside the runs, and in a run's folder beside links to its stages.
 _IN_RUNS = ("store", "compare")
 _IN_A_RUN = (RECORD, REPORT)
 
@@ -90,9 +90,9 @@ def load(
 
 
 def _refuse_values(document: Document) -> None:
-    """Refuse what is wrong wherever it stands: access tokens, and numbers that are none.
+    """Refuse what is wrong anywhere: access tokens, and numbers that are not finite or too large.
 
-    What a recipe says is copied beside every result, and is compared with what it said before.
+    Recipes are copied beside every result, and compared with earlier ones.
     """
     for location, value in _scalars(document.value, ()):
         if isinstance(value, str) and _SECRET.search(value):
@@ -131,7 +131,7 @@ def _places(path: Path, top: RecipeFile, document: Document, roots: Mapping[str,
 
 
 def _refuse_taken_names(top: RecipeFile, document: Document) -> None:
-    """Refuse names under which other things than a run or a stage's link lie in runs/."""
+    """Refuse names that something else in runs/ has, which is not a run or a link to a stage."""
     if top.name.casefold() in _IN_RUNS:
         message = f"the name `{top.name}` is taken: runs/{top.name.casefold()} holds other results"
         raise PosttrainError(document.where(("name",)), message, "give the recipe another name")
@@ -179,7 +179,7 @@ def _validate(
 
 
 def _check_data(recipe: Recipe, name: str, config: StageConfig) -> None:
-    """Check what a data block asks for by name: its split, and our names in `columns`."""
+    """Check what a data block names: its split, and our names in `columns`."""
     for field in (*config.trained_on, *config.measured_on):
         blocks: tuple[DataBlock, ...] = getattr(config, field, ())
         for number, block in enumerate(blocks):
@@ -219,7 +219,7 @@ def _is_one_document(block: DataBlock) -> bool:
 
 
 def _sort_stages(recipe: Recipe) -> dict[str, StageConfig]:
-    """Return the stages so that each follows what it is built on; the file's order otherwise."""
+    """Return the stages after those that they build on, otherwise in the file's order."""
     ordered: dict[str, StageConfig] = {}
     trail: list[str] = []
 
@@ -256,7 +256,7 @@ def _sort_stages(recipe: Recipe) -> dict[str, StageConfig]:
 def _wrong_kind(
     recipe: Recipe, asking: str, produces: str, reference: Reference
 ) -> tuple[str, str]:
-    """Return what is wrong with a reference to a stage that makes something else, and what fits."""
+    """Return the error for a reference to a stage that makes something else, and what fits."""
     word_by_kind = {
         "policy": "a model",
         "reward_model": "a reward model",

@@ -1,7 +1,7 @@
-"""What pydantic finds wrong with a recipe, in the user's words and at its place in the file.
+"""What pydantic finds wrong with a recipe, in a user's words, at its place in the file.
 
-Knows pydantic's error types and nothing of what the keys mean: a sentence of ours comes through as
-it is, and one that begins with a key in backticks points at that key.
+Knows pydantic's error types, but not what the keys mean: sentences of our validators pass through
+unchanged, and one that begins with a key in backticks points at that key.
 """
 
 import re
@@ -47,10 +47,10 @@ def first_error(
     *,
     elsewhere: Callable[[str], str] = lambda key: "",
 ) -> PosttrainError:
-    """Return the error that stands first in the file.
+    """Return the first error in the file.
 
-    location: of the block that was validated. elsewhere: where a key that the block does not know
-    is to be written, as far as the caller knows.
+    location: of the block that was validated. elsewhere: returns where to write a key that the
+    block does not know, as far as the caller knows.
     """
     details = error.errors(include_url=False)
     unknown = {detail["loc"][:-1] for detail in details if detail["type"] == "extra_forbidden"}
@@ -58,9 +58,9 @@ def first_error(
     for detail in _keep_type_meant(details, _value_at(document.value, location)):
         is_key = detail["type"] == "extra_forbidden" or detail["loc"][-1:] == ("[key]",)
         if detail["type"] == "missing" and detail["loc"][:-1] in unknown:
-            continue  # the key is there, misspelt
+            continue  # the key is there, but misspelt
         if detail["type"] == "too_short" and detail["input"]:
-            continue  # pydantic counts the items that are right
+            continue  # pydantic counts only the valid items
         message, hint = _explain(detail, model, (*location, *detail["loc"]), document, elsewhere)
         place = (*location, *detail["loc"])
         if detail["type"] == "missing":
@@ -74,7 +74,7 @@ def first_error(
 
 
 def keys_at(model: type[BaseModel], location: Sequence[str | int]) -> list[str]:
-    """Return the keys that the block at a location takes, as far as the types tell."""
+    """Return the keys that the block at a location takes, as far as types tell."""
     blocks: list[type[BaseModel]] = [model]
     for part in location:
         inner = [
@@ -96,9 +96,9 @@ def _blocks_in(annotation: Any) -> list[type[BaseModel]]:
 
 
 def _keep_type_meant(details: Sequence[ErrorDetails], value: Any) -> list[ErrorDetails]:
-    """Drop what other members of a union say of a value that is not of their type at all.
+    """Drop the errors of union members that do not even have the type of the value.
 
-    If it is of no member's type, one error remains, and it names all that were wanted.
+    If no member has its type, one error remains, which names the types of all members.
     """
     alternatives: dict[Location, list[ErrorDetails]] = {}
     meant = set[Location]()
@@ -120,7 +120,7 @@ def _keep_type_meant(details: Sequence[ErrorDetails], value: Any) -> list[ErrorD
 
 
 def _location_in_file(location: Sequence[str | int], value: Any) -> list[str | int]:
-    """Return the parts of pydantic's location that stand in the file; it adds names of types."""
+    """Return the parts of pydantic's location that are in the file, without its names of types."""
     place: list[str | int] = []
     for part in location:
         if _has(value, part):
@@ -130,7 +130,7 @@ def _location_in_file(location: Sequence[str | int], value: Any) -> list[str | i
 
 
 def _last(place: Location, document: Document) -> str:
-    """Return the last key of a location that stands in the file."""
+    """Return the last key of a location that is in the file."""
     names = [part for part in _location_in_file(place, document.value) if isinstance(part, str)]
     return names[-1] if names else ""
 
@@ -198,7 +198,7 @@ def _unknown(key: str, known: Sequence[str], elsewhere: Callable[[str], str]) ->
 
 
 def _repair(value: Any, expected: str, model: type[BaseModel], detail: ErrorDetails) -> str:
-    """Return what to do about a value of another type."""
+    """Return what to do about a value of a wrong type."""
     if value is None:
         return "write a value, or leave the key out"
     if "a mapping" in expected:

@@ -1,7 +1,7 @@
-"""What a recipe and a local folder say of the model that a stage starts from.
+"""What a recipe and a local folder say about the model that a stage starts from.
 
-Its architecture, its positions, the adapter it may be. Nothing is loaded, and of a model on the hub
-nothing is known: it is looked at when the stage runs.
+Its architecture, its number of positions, the adapter that it may be. Nothing is loaded. Nothing is
+known of a model on the hub, which is checked when the stage runs.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def architecture_behind(recipe: Recipe, model: str) -> str | None:
         if isinstance(source, LocalModel):
             base = adapter_base(source.path)
             source = source if base is None else base
-    except ValueError:  # said where references are checked
+    except ValueError:  # an error where references are checked
         return None
     if isinstance(source, LocalModel):
         return _model_type(source.path)
@@ -52,7 +52,7 @@ def num_positions(recipe: Recipe, model: str) -> int | None:
 
 
 def adapter_below(recipe: Recipe, config: StageConfig) -> Mapping[str, Any] | None:
-    """Return the LoraConfig's fields of the adapter that a stage goes on from, if there is one."""
+    """Return the fields of the LoraConfig of the adapter that a stage starts from, if any."""
     model = getattr(config, "model", None)
     if not isinstance(model, str):
         return None
@@ -65,20 +65,20 @@ def adapter_below(recipe: Recipe, config: StageConfig) -> Mapping[str, Any] | No
 
 
 def has_tied_embeddings(recipe: Recipe, model: Any) -> bool:
-    """Whether a model's input and output embeddings are known to be one."""
+    """Whether a model's input and output embeddings are known to share their weight."""
     if isinstance(model, str) and model.startswith("$"):
         return has_tied_embeddings(recipe, getattr(recipe.stages[model[1:]], "model", None))
     if isinstance(model, str):
         config_json = _json_beside(recipe, model, CONFIG)
         if config_json is None:
-            return False  # an adapter or a hub model; it is looked at before training
+            return False  # an adapter or a hub model, which is checked before training
         return bool(config_json.get("tie_word_embeddings"))
     fields = getattr(model, "fields", None)
     return bool(fields and fields().get("tie_word_embeddings"))
 
 
 def is_dense(recipe: Recipe, config: TrainingStage) -> bool:
-    """Whether a stage's model is known to be no mixture of experts, which has a loss of routers."""
+    """Whether a stage's model is known not to be a mixture of experts, which has a router loss."""
     model = getattr(config, "model", None)
     kind = architecture_behind(recipe, model) if isinstance(model, str) else None
     if kind is None:
@@ -92,7 +92,7 @@ def is_dense(recipe: Recipe, config: TrainingStage) -> bool:
 def _model_type(folder: Path) -> str | None:
     try:
         model_type = json.loads((folder / CONFIG).read_text(encoding="utf-8"))["model_type"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # said of the folder
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # an error of the folder
         return None
     return model_type if isinstance(model_type, str) else None
 
@@ -110,7 +110,7 @@ def _positions_in(config: Mapping[str, Any]) -> int | None:
 
 
 def _json_beside(recipe: Recipe, model: str, file: str) -> Mapping[str, Any] | None:
-    """Return what a file of a local model folder says; None where there is none, or no mapping."""
+    """Return what a file of a local model folder says; None if it is missing or not a mapping."""
     try:
         source = model_source(model, recipe.places)
         if not isinstance(source, LocalModel):

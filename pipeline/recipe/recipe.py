@@ -1,4 +1,4 @@
-"""A recipe that was read and checked: its stages in order, and where each key stands."""
+"""A recipe that was read and checked: its stages in order, and where every key stands."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 class RecipeFile(Block):
     """The top of a recipe.
 
-    name: of the run; its results are found under it in runs/. seed: of every stage that has none.
+    name: of the run, under which runs/ has its results. seed: for all stages without their own.
     launch: how the processes of stages are started. roots: data folders by name, for `name:file` in
-    the recipe; `--root name=DIR` goes before.
-    stages: by name; each `$name` in one refers to another.
+    the recipe; `--root name=DIR` takes precedence.
+    stages: by name; `$name` in a stage refers to the output of that stage.
     decontaminate: what becomes of training rows that hold items of the recipe's own evaluations:
-    they are named (warn), left out (drop) or refused (error).
+    they are named (warn), dropped (drop) or refused (error).
     """
 
     name: Annotated[str, Field(pattern=NAME, max_length=100)]
@@ -44,9 +44,9 @@ class RecipeFile(Block):
 
 @dataclass(frozen=True)
 class Recipe:
-    """A checked recipe; each of `stages` comes after what it is built on.
+    """A checked recipe, whose `stages` come after those that they build on.
 
-    is_of_several: one of several seeds under which the same recipe is run.
+    is_of_several: whether it is one of several seeds with which the same recipe is run.
     """
 
     path: Path
@@ -61,7 +61,7 @@ class Recipe:
 
     @property
     def run_name(self) -> str:
-        """Where below runs/ its run is recorded: its name, or name/seed-3 as one of several."""
+        """Where runs/ records its run: under its name, or name/seed-3 as one of several seeds."""
         return f"{self.name}/seed-{self.seed}" if self.is_of_several else self.name
 
     def with_seed(self, seed: int) -> Recipe:
@@ -69,7 +69,7 @@ class Recipe:
         return replace(self, seed=seed, is_of_several=True)
 
     def references(self, name: str) -> list[Reference]:
-        """Return which stages the stage of this name is built on, and where it says so."""
+        """Return the stages that the stage of this name builds on, and where it names them."""
         return stage_references(self.stages[name])
 
     def error(self, location: Location, message: str, hint: str = "") -> PosttrainError:

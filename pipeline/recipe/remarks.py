@@ -1,6 +1,6 @@
-"""What a recipe asks for and will not get quite so: said by `plan`, `check` and `run`, refused not.
+"""Where a recipe will not get quite what it asks for: `plan`, `check` and `run` say so.
 
-Known without torch, data or a model. What cannot be done at all is refused elsewhere.
+Known without torch, data or a model. What is impossible is refused elsewhere (recipe/checks).
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ _NOT_SAID = "not set"
 
 
 def remarks(config: StageConfig) -> Iterator[str]:
-    """Yield a sentence for each thing that a stage does otherwise than its settings suggest."""
+    """Yield a sentence for whatever a stage does differently from what its settings suggest."""
     if not isinstance(config, TrainingStage):
         return
     arguments = {**stage_of(config.stage).defaults(config), **config.training_args}
-    # Of our own default nothing need be said: the last step of a shorter training is logged.
+    # Our own default needs no remark: the last step of a shorter training is logged anyway.
     every, steps = config.training_args.get("logging_steps"), arguments.get("max_steps", -1)
     if isinstance(every, int) and isinstance(steps, int) and 0 < steps < every:
         yield f"`logging_steps` {every} is beyond `max_steps` {steps}: only the last step is logged"
@@ -36,9 +36,9 @@ def remarks(config: StageConfig) -> Iterator[str]:
 def describe_changed_execution(
     config: StageConfig, launch: LaunchBlock, before: Mapping[str, Any]
 ) -> list[str]:
-    """Return what is said otherwise than when a stage ran, of what is no part of its identity.
+    """Return which settings beside its identity a stage ran with that the recipe now has changed.
 
-    before: the `execution` of its provenance.
+    before: `execution` in its provenance.
     """
     if "training_args" not in before:  # it was adopted
         return []
@@ -58,7 +58,7 @@ def describe_changed_execution(
 
 
 def _name_new_trackers(now: Any, then: Any) -> str:
-    """Return which trackers know nothing of a stage that ran before they were named."""
+    """Return the trackers that missed a stage, since it ran before the recipe named them."""
     named = [
         {trackers} if isinstance(trackers, str) else set(trackers or ()) for trackers in (now, then)
     ]
@@ -67,7 +67,7 @@ def _name_new_trackers(now: Any, then: Any) -> str:
 
 
 def _of_rollouts(config: TrainingStage, arguments: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what PPO makes of a number of steps or episodes that is not whole rollouts."""
+    """Yield what PPO makes of steps or episodes that are not a whole number of rollouts."""
     per_rollout = arguments["num_ppo_epochs"] * arguments["num_mini_batches"]
     responses = config.batch_size * arguments["num_mini_batches"]
     steps, episodes = arguments.get("max_steps", -1), arguments.get("total_episodes")

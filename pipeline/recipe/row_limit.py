@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def row_limit(recipe: Recipe, config: TrainingStage) -> Limit:
-    """Return the limit that a stage will train with; of hub models the positions are not known."""
+    """Return the limit that a stage will train with; positions of hub models are unknown."""
     arguments = trainer_arguments(recipe, config)
     if isinstance(config, PpoConfig):
         known = num_positions(recipe, config.model)

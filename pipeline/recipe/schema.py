@@ -1,7 +1,7 @@
 """`posttrain schema`: the JSON Schema of recipes, for editors.
 
-Every key has a type and says what it means: descriptions.py reads both our own keys' docstrings and
-those of the upstream classes that `training_args` and `lora` go through to.
+Every key has a type and a description: descriptions.py reads the docstrings of our blocks, and of
+the upstream classes that `training_args` and `lora` are passed on to.
 """
 
 import ast
@@ -28,7 +28,7 @@ from pipeline.recipe.descriptions import (
 from pipeline.recipe.recipe import RecipeFile
 from pipeline.stages import kinds, stage_of
 
-# Upstream's defaults of these are not ours: the batch is split, and saving has its own cadence.
+# Upstream's defaults of these do not apply: we split the batch, and save at our own cadence.
 _DECIDED_HERE = frozenset(
     {"per_device_train_batch_size", "per_device_eval_batch_size", "save_strategy", "save_steps"}
 )
@@ -37,7 +37,7 @@ _INITS = {"anyOf": [{"type": "boolean"}, {"enum": ["gaussian", "orthogonal"]}]}
 
 
 def schema() -> dict[str, Any]:
-    """Return one schema: the top of a recipe, and per stage kind what it may be asked."""
+    """Return one schema: the top of a recipe, and the keys of every kind of stage."""
     stages = {kind: stage_of(kind) for kind in kinds()}
     configs = [(stage.config, "validation") for stage in stages.values()]
     _, shared = models_json_schema([*configs, (RecipeFile, "validation")])  # pyright: ignore[reportArgumentType]
@@ -77,7 +77,7 @@ def summary_of_stage(stage: Stage) -> str:
 
 
 def _stage(by_kind: Mapping[str, str]) -> dict[str, Any]:
-    """Return the schema of a stage: told by its `stage`, so that an error is one of that kind's."""
+    """Return the schema of a stage, which `stage` selects, so that errors are about that kind."""
     return {
         "type": "object",
         "required": ["stage"],
@@ -98,7 +98,7 @@ def _stage(by_kind: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _blocks(models: list[type[BaseModel]]) -> list[type[BaseModel]]:
-    """Return models and every block that their fields hold, once each."""
+    """Return the models and all blocks in their fields, without repeats."""
     blocks: list[type[BaseModel]] = []
     waiting: list[Any] = [*models]
     while waiting:
@@ -113,7 +113,7 @@ def _blocks(models: list[type[BaseModel]]) -> list[type[BaseModel]]:
 
 
 def _describe(definition: dict[str, Any], block: type[BaseModel]) -> None:
-    """Say what a block and each of its keys mean; pydantic's titles only repeat the keys."""
+    """Add the meaning of a block and its keys; drop pydantic's titles, which repeat the keys."""
     definition.pop("title", None)
     definition.pop("description", None)
     summary = summary_of_block(block)
@@ -129,7 +129,7 @@ def _describe(definition: dict[str, Any], block: type[BaseModel]) -> None:
 def _arguments(class_name: str, defaults: Mapping[str, Any]) -> dict[str, Any]:
     """Return the schema of `training_args` for one upstream config class.
 
-    defaults: ours, which go before upstream's.
+    defaults: ours, which override upstream's.
     """
     not_here, descriptions = ours(class_name), argument_descriptions(class_name)
     properties: dict[str, Any] = {}
@@ -151,7 +151,7 @@ def _arguments(class_name: str, defaults: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _literal(source: str | None) -> Any:
-    """Return the value that a default's source writes out; None where it is made otherwise."""
+    """Return the value of a default that is a literal in the source; None for any other."""
     try:
         return None if source is None else ast.literal_eval(source)
     except ValueError:
@@ -159,7 +159,7 @@ def _literal(source: str | None) -> Any:
 
 
 def _open_lora(definition: dict[str, Any]) -> None:
-    """Add to the `lora` block the fields of PEFT's LoraConfig that go through."""
+    """Add to the `lora` block the fields of PEFT's LoraConfig that are passed on."""
     descriptions = argument_descriptions(lora.CLASS)
     own = definition["properties"]
     for name in fields(lora.CLASS):

@@ -1,6 +1,6 @@
-"""Does a gate name what its comparison measures? Known before anything runs.
+"""Whether a gate names what its comparison measures, which is known before anything runs.
 
-What the bounds mean and whether they hold is `eval.comparison.gate`'s subject.
+eval/comparison/gate.py says what the bounds mean, and whether they hold.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 def check_gate(recipe: "Recipe", name: str) -> None:
     """Raise PosttrainError, with its place, for a key of a compare stage's gate that names nothing.
 
-    Other stages have no gate. Tasks that cannot be loaded are left to whoever loads them.
+    Stages of a different kind have no gate. Tasks that cannot be loaded are left to whoever loads
+    them.
     """
     config = recipe.stages[name]
     if config.stage != "compare":
@@ -81,6 +82,9 @@ def _metrics_by_task(
         metrics_by_task.setdefault(parse(name)[0], [])
     for block in asking.texts:
         metrics_by_task.setdefault(block.label, []).append(BITS_PER_BYTE)
-        if block.form in (None, "preference"):  # else only its rows tell whether they are pairs
+        if block.form in (
+            None,
+            "preference",
+        ):  # without a form, only the rows say if they are pairs
             metrics_by_task[block.label].append(RANKING)
     return metrics_by_task

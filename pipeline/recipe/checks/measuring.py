@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def check_measuring(recipe: "Recipe", name: str) -> None:
     """Raise PosttrainError for a window of text that a model has no positions for.
 
-    Other stages have nothing to check.
+    Stages of a different kind have nothing to check.
     """
     config = recipe.stages[name]
     _check_entrants(recipe, name)
@@ -35,7 +35,7 @@ def check_measuring(recipe: "Recipe", name: str) -> None:
 
 
 def _check_rewards(recipe: "Recipe", name: str, config: MeasuringStage) -> None:
-    """Refuse a reward that is for none of the prompts, is not there, or is named like another."""
+    """Refuse a reward that applies to no prompt, does not exist, or repeats an earlier name."""
     sources = [block.label for block in config.prompts]
     tasks = [block.label for block in config.prompts if block.task is not None]
     for number, reward in enumerate(config.rewards):
@@ -79,7 +79,7 @@ def _check_entrants(recipe: "Recipe", name: str) -> None:
 
 
 def _is_a_model(recipe: "Recipe", entrant: str) -> bool:
-    """Whether this names a model, and not a stage's results of asking one."""
+    """Whether this names a model, not a stage with results of a model."""
     if not entrant.startswith("$"):
         return True
     return stage_of(recipe.stages[entrant[1:]].stage).produces != "evaluation"

@@ -1,7 +1,7 @@
 """What can be known to be wrong with a ppo stage, before its prompts or a model are looked at.
 
-That each prompt has a reward and each reward its prompts, that a user's function is there, that the
-critic has something to start from, and that policy, critic and lengths go together.
+Every prompt needs a reward and every reward its prompts, a user's function must exist, the critic
+needs something to start from, and policy, critic and lengths must fit together.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ _VERIFIED = "verified_accuracy"
 def check_ppo(recipe: Recipe, name: str) -> None:
     """Raise PosttrainError, with its place, for the first thing that is wrong with a ppo stage.
 
-    Other stages have nothing to check. Tasks that cannot be loaded are left to whoever loads them.
+    Stages of a different kind have nothing to check. Tasks that cannot be loaded are left to
+    whoever loads them.
     """
     config = recipe.stages[name]
     if config.stage != "ppo":
@@ -43,14 +44,14 @@ def check_ppo(recipe: Recipe, name: str) -> None:
 
     assert isinstance(config, PpoConfig)
     checks = _Checks(recipe, ("stages", name), config)
-    checks.prompts()
+    checks.check_prompts()
     for number, term in enumerate(config.reward):
-        checks.reward(("reward", number), term)
-    checks.every_prompt_has_a_reward()
-    checks.critic()
-    checks.layout()
-    checks.lengths()
-    checks.steps()
+        checks.check_reward(("reward", number), term)
+    checks.check_every_prompt_has_a_reward()
+    checks.check_critic()
+    checks.check_layout()
+    checks.check_lengths()
+    checks.check_steps()
 
 
 class _Checks:
@@ -67,16 +68,16 @@ class _Checks:
     def _error(self, place: Location, message: str, hint: str = "") -> PosttrainError:
         return self._recipe.error((*self._stage, *place), message, hint)
 
-    def prompts(self) -> None:
-        """Refuse blocks that ask for rows of another form."""
+    def check_prompts(self) -> None:
+        """Refuse blocks that name a form other than prompts."""
         for number, block in enumerate(self._config.prompts):
             if block.form not in (None, "prompt"):
                 message = f"`form` {block.form} is not what this stage reads"
                 hint = "leave it out; `columns: {prompt: THEIRS}` names the prompt"
                 raise self._error(("prompts", number, "form"), message, hint)
 
-    def reward(self, place: Location, term: RewardBlock) -> None:
-        """Refuse a term that names what is not there, or that is named like another one."""
+    def check_reward(self, place: Location, term: RewardBlock) -> None:
+        """Refuse a term that names something missing, or has the name of an earlier term."""
         if term.use is not None:
             try:
                 check_reward_function(term.use, self._recipe.places.base)
@@ -128,7 +129,7 @@ class _Checks:
             raise self._error(place, f"the task `{name}` verifies no responses", "leave it out")
 
     def _check_reward_model(self, place: Location, reference: str) -> None:
-        """Refuse a folder with a model that gives no score; others are checked as they are met."""
+        """Refuse a folder whose model gives no score; models elsewhere are checked when loaded."""
         try:
             source = model_source(reference, self._recipe.places)
         except ValueError:  # the fingerprint is computed from it, and says what is wrong
@@ -137,17 +138,17 @@ class _Checks:
             message = f"`{reference}` is a language model, here a reward model is needed"
             raise self._error(place, message, "train one with `stage: reward_model`")
 
-    def every_prompt_has_a_reward(self) -> None:
-        """Refuse prompts whose responses nothing would ever reward."""
+    def check_every_prompt_has_a_reward(self) -> None:
+        """Refuse prompts whose responses nothing would reward."""
         for field in ("prompts", "eval_data"):
             for number, block in enumerate(getattr(self._config, field)):
-                if not any(_rewards(term, block.label, block.task) for term in self._config.reward):
+                if not any(_is_for(term, block.label, block.task) for term in self._config.reward):
                     message = f"no reward is for the prompts of `{block.label}`"
                     hint = "add one to `reward`, or name them in the `on` of one"
                     raise self._error((field, number), message, hint)
 
-    def critic(self) -> None:
-        """Refuse a critic to start from that is not there."""
+    def check_critic(self) -> None:
+        """Refuse a critic that cannot be started from, since it does not exist."""
         place = ("critic",)
         try:
             start = self._config.critic_source
@@ -173,7 +174,7 @@ class _Checks:
             message = f"the folder `{start}` holds no critic: it has no {VALUE_HEAD}"
             raise self._error(place, message, "write `policy`, `reward` or a ppo stage's folder")
 
-    def layout(self) -> None:
+    def check_layout(self) -> None:
         """Refuse a critic and an adapter that the layout has no place for."""
         config, layout = self._config, self._config.training_args.get("layout", "auto")
         place = ("training_args", "layout")
@@ -195,7 +196,7 @@ class _Checks:
             message = "an adapter on `lm_head` has no place in PPO's log-probabilities"
             raise self._error(("lora",), message, "take `lm_head` out of the adapter")
 
-    def lengths(self) -> None:
+    def check_lengths(self) -> None:
         """Refuse prompts and responses that are longer than the model has positions."""
         config = self._config
         arguments = trainer_arguments(self._recipe, config)
@@ -211,8 +212,8 @@ class _Checks:
         hint += f", or {MORE_POSITIONS}" if config.model.startswith("$") else ""
         raise self._error(("training_args", "max_completion_length"), message, hint)
 
-    def steps(self) -> None:
-        """Refuse less than one rollout, and a critic's warm-up that leaves the policy none."""
+    def check_steps(self) -> None:
+        """Refuse less than one rollout, and a critic warm-up that leaves none for the policy."""
         config = self._config
         arguments = {**stage_of(config.stage).defaults(config), **config.training_args}
         per_rollout = arguments["num_ppo_epochs"] * arguments["num_mini_batches"]
@@ -234,8 +235,8 @@ class _Checks:
             raise self._error(("training_args", "total_episodes"), message, hint)
 
 
-def _rewards(term: RewardBlock, source: str, task: str | None) -> bool:
-    """Whether a term is for the prompts of a source."""
+def _is_for(term: RewardBlock, source: str, task: str | None) -> bool:
+    """Whether a term applies to the prompts of a source."""
     from pipeline.config.reward_terms import ALL_TASKS
 
     if term.verify:
@@ -244,7 +245,7 @@ def _rewards(term: RewardBlock, source: str, task: str | None) -> bool:
 
 
 def _is_language_model(folder: Path) -> bool:
-    """Whether a folder's config says that its model gives no score; an adapter's says its task."""
+    """Whether a folder's config says that its model gives no score; an adapter's has its task."""
     for file, key in ((ADAPTER_CONFIG, "task_type"), (CONFIG, "architectures")):
         if other_than_a_file(folder / file) is not None:
             continue

@@ -1,7 +1,7 @@
 """What can be known to be wrong with a `reward_model` stage before a model is loaded.
 
-A reward model is a network with a scalar head, and not every causal model of transformers has a
-form with one.
+A reward model is a network with a scalar head, and not every causal model in transformers has a
+variant with one.
 """
 
 from __future__ import annotations

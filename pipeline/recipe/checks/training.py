@@ -1,7 +1,7 @@
 """What can be known to be wrong with a stage that trains, before its data or a model is looked at.
 
-Names and values of `training_args` and `lora`, rows longer than the model, evaluation during
-training without anything to evaluate, adapters that cannot be combined.
+Names and values in `training_args` and `lora`, rows longer than the model has positions, evaluation
+during training without anything to evaluate, adapters that cannot be combined.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def _check_length(recipe: Recipe, name: str, config: TrainingStage) -> None:
 
 
 def _check_evaluation(recipe: Recipe, name: str, config: TrainingStage) -> None:
-    """Refuse evaluation during training that has nothing to evaluate, or is never made use of."""
+    """Refuse evaluation during training that has nothing to evaluate, or settings that need it."""
     location: Location = ("stages", name)
     evaluates = config.training_args.get("eval_strategy", "no") not in ("no", False)
     if not evaluates:

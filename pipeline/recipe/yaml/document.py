@@ -1,6 +1,6 @@
-"""A recipe file as plain values that know where they were written, and `--set` laid over them.
+"""A recipe file as plain values with their places in the file, and `--set` applied to them.
 
-How YAML is read is in yamltext.py; what the values mean is not known here: that is config.py.
+Reading YAML is in parser.py; what the values mean is not known here (config/).
 """
 
 import copy
@@ -22,10 +22,10 @@ _FIELD_NAME = re.compile(r"[a-z_][a-z0-9_]*")
 class Document:
     """A recipe as written.
 
-    positions: of every location the 1-based line and column of its key; a list's item has no key,
-        there it is where the item begins.
-    value_positions: where an entry's value begins, unless that is a block below its key.
-    overridden: the locations that `--set` wrote instead, with the option that did.
+    positions: the 1-based line and column of the key, by location; for a list's item, which has no
+        key, where the item begins.
+    value_positions: where an entry's value begins, unless it is a block below its key.
+    overridden: the option of `--set` that wrote a location, by location.
     """
 
     path: Path
@@ -37,8 +37,8 @@ class Document:
     def where(self, location: Sequence[str | int] = (), *, key: bool = False) -> str:
         """Return `file:line:column` of a value, of its key, or of the nearest ancestor's key.
 
-        Takes pydantic's locations: parts that name a member of a union are passed over, and so is
-        the index 0 of a list of one that was written without its brackets.
+        Takes pydantic's locations: skips parts that name a member of a union, and the index 0 of a
+        list of one item that was written without brackets.
         """
         option = self.overridden.get(self._existing(location)[0])
         return option or _place(_quote(self.path), self.position(location, key=key))
@@ -52,7 +52,7 @@ class Document:
         return self.value_positions.get(existing, position) if is_whole and not key else position
 
     def _existing(self, location: Sequence[str | int]) -> tuple[Location, bool]:
-        """Return the part of a location that exists, and whether nothing is missing after it."""
+        """Return the part of a location that exists, and whether that is all of it."""
         existing: Location = ()
         value: Any = self.value
         for part in location:
@@ -65,7 +65,7 @@ class Document:
 
 
 def read(path: Path) -> Document:
-    """Read a recipe; what is wrong with the file or its text is a PosttrainError at its place."""
+    """Read a recipe; PosttrainError, with its place, for a fault in the file or its text."""
     shown = _quote(path)
     parsed = parse(_text(path, shown), lambda position: _place(shown, position))
     if parsed.value is None:
@@ -81,13 +81,13 @@ def read(path: Path) -> Document:
 
 
 def read_plain(path: Path) -> Any:
-    """Return what another YAML file says, such as one of Accelerate's; PosttrainError as `read`."""
+    """Read a YAML file that is not a recipe, such as Accelerate's; PosttrainError as in `read`."""
     shown = _quote(path)
     return parse(_text(path, shown), lambda position: _place(shown, position)).value
 
 
 def apply_overrides(document: Document, overrides: Sequence[str]) -> Document:
-    """Return a new document with each `a.b.0.c=value` laid over the given one, in order."""
+    """Return a new document with every `a.b.0.c=value` applied, in order."""
     value = copy.deepcopy(document.value)
     positions, value_positions = dict(document.positions), dict(document.value_positions)
     overridden = dict(document.overridden)
@@ -103,9 +103,9 @@ def apply_overrides(document: Document, overrides: Sequence[str]) -> Document:
 
 
 def _is_missing_field(part: str | int, value: Any) -> bool:
-    """Whether a part that is no key of a mapping is the name of a field all the same.
+    """Whether a part that is not a key of a mapping is nevertheless the name of a field.
 
-    The tag of a union looks like one too, but stands in the mapping as the value of some field.
+    The tag of a union looks like one too, but the mapping has it as the value of a field.
     """
     if not isinstance(part, str) or not isinstance(value, dict):
         return False
@@ -132,7 +132,7 @@ def _override(text: str) -> tuple[str, list[str], Parsed]:
 def _assign(
     root: dict[str, Any], keys: list[str], new: Any, label: str
 ) -> tuple[Location, list[Location]]:
-    """Put a value into the tree; returns its location and those of the mappings made on the way."""
+    """Put a value into the tree; return its location and those of mappings made on the way."""
     location: Location = ()
     created: list[Location] = []
     container: Any = root
@@ -154,9 +154,9 @@ def _assign(
 def _next(
     container: Any, keys: list[str], location: Location, label: str
 ) -> tuple[str | int, list[str]]:
-    """Return the dict key or list index that the first of the keys are here, and the others.
+    """Return the dict key or list index that the first keys make here, and the remaining keys.
 
-    A key with dots in it, such as a stage `sft.v2`, is found before a shorter one.
+    A key with dots in it, such as a stage `sft.v2`, is preferred to a shorter one.
     """
     if isinstance(container, dict):
         lengths = range(len(keys), 1, -1)

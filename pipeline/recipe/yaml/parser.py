@@ -1,8 +1,8 @@
-"""YAML text as plain values, with the line and column of each; knows neither files nor recipes.
+"""YAML text as plain values, with their lines and columns; knows neither files nor recipes.
 
 YAML 1.2 core schema for unquoted values: `1e-4` is a number, `no` and `12:30:00` are text, `012` is
 twelve. Refused, because they hide what a text says: duplicate keys, keys that are not text, tags,
-merge keys, several documents. Built on PyYAML's events and not on its constructor, which reads YAML
+merge keys, several documents. Built on PyYAML's events instead of its constructor, which reads YAML
 1.1, forgets positions and recurses into hostile nesting.
 """
 
@@ -36,7 +36,7 @@ _CONSTANT: dict[str, bool | None] = {
     **dict.fromkeys(("true", "True", "TRUE"), True),
     **dict.fromkeys(("false", "False", "FALSE"), False),
 }
-# What PyYAML says; what we say; what to do; whether the cause is where the construct began.
+# (what PyYAML says, what we say, what to do, whether the cause is where the construct began)
 _SYNTAX = (
     ("could not find expected ':'", "this line has no `:` after its key", "write `k: v`", True),
     (
@@ -78,10 +78,10 @@ _NO_CHARACTER = re.compile(r"[\0\ud800-\udfff]")
 class Parsed:
     """What a text says.
 
-    positions: of every location the 1-based line and column of its key; a list's item has no key,
-        there it is where the item begins.
-    value_positions: where an entry's value begins, unless that is a block below its key.
-    is_block: the whole value is a list or mapping written without brackets.
+    positions: the 1-based line and column of the key, by location; for a list's item, which has no
+        key, where the item begins.
+    value_positions: where an entry's value begins, unless it is a block below its key.
+    is_block: whether the whole value is a list or mapping written without brackets.
     """
 
     value: Plain
@@ -91,7 +91,7 @@ class Parsed:
 
 
 def parse(text: str, at: At) -> Parsed:
-    """Read one document, None when there is none; errors are PosttrainErrors at `at(position)`."""
+    """Read one document, None if it is empty; errors are PosttrainErrors at `at(position)`."""
     builder = _Builder(at)
     try:
         loader: Any = yaml.SafeLoader(text)
@@ -117,7 +117,7 @@ def parse(text: str, at: At) -> Parsed:
 
 @dataclass
 class _Open:
-    """A collection whose end has not come yet; key: of the entry whose value comes next."""
+    """A collection that has not ended yet. key: of the entry whose value comes next."""
 
     container: dict[str, Any] | list[Any]
     location: Location
@@ -125,7 +125,7 @@ class _Open:
 
 
 class _Builder:
-    """Puts events together, iteratively: the depth of the text is never the depth of the stack."""
+    """Builds values from events, iteratively: the text's depth is never the stack's depth."""
 
     def __init__(self, at: At) -> None:
         self.value: Plain = None
