@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+import typer.core
 
 from pipeline.errors import InfrastructureError, PosttrainError, closest
 
@@ -16,8 +17,22 @@ if TYPE_CHECKING:
     from pipeline.recipe.recipe import Recipe
     from pipeline.store.store import Store
 
+# The commands as --help lists them: in the order in which a newcomer meets them.
+_ORDER = (
+    *("init", "check", "plan", "run", "status", "why", "logs", "report", "compare", "chat"),
+    *("export", "list", "clean", "adopt", "track", "doctor", "schema"),
+)
+
+
+class _InOrder(typer.core.TyperGroup):
+    def list_commands(self, ctx: typer.Context) -> list[str]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Return the names of all commands."""
+        return sorted(super().list_commands(ctx), key=_ORDER.index)
+
+
 app = typer.Typer(
     name="posttrain",
+    cls=_InOrder,
     help="From a recipe to an aligned model and an honest comparison with its base.",
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -38,7 +53,9 @@ def options(
     *,
     version: Annotated[
         bool,
-        typer.Option("--version", is_eager=True, callback=_print_version, help="Print it."),
+        typer.Option(
+            "--version", is_eager=True, callback=_print_version, help="Print the version."
+        ),
     ] = False,
 ) -> None:
     """From a recipe to an aligned model and an honest comparison with its base."""
@@ -46,16 +63,16 @@ def options(
 
 RecipePath = Annotated[
     Path,
-    typer.Argument(metavar="RECIPE", help="A recipe: a YAML file, or the name of one of ours."),
+    typer.Argument(metavar="RECIPE", help="A YAML file, or a name from `posttrain list recipes`."),
 ]
 StageName = Annotated[str, typer.Argument(metavar="STAGE", help="A stage of the recipe.")]
 Overrides = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override, as stages.sft.batch_size=8."),
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a key, as stages.sft.batch_size=8."),
 ]
 Roots = Annotated[
     list[str] | None,
-    typer.Option("--root", metavar="NAME=DIR", help="Where a data folder of the recipe is."),
+    typer.Option("--root", metavar="NAME=DIR", help="Where a data folder of the recipe lies."),
 ]
 Runs = Annotated[
     Path,

@@ -24,30 +24,30 @@ _WHAT = "A folder, a hub id, or a stage as recipe.yaml:stage."
 def chat(
     model: Annotated[str, typer.Argument(metavar="MODEL", help=_WHAT)],
     versus: Annotated[
-        str | None, typer.Option(metavar="MODEL", help="Ask another model the same, side by side.")
+        str | None, typer.Option(metavar="MODEL", help="A second model, asked the same.")
     ] = None,
-    web: Annotated[bool, typer.Option("--web", help="A page in the browser instead.")] = False,
+    web: Annotated[bool, typer.Option("--web", help="Chat on a page in the browser.")] = False,
     port: Annotated[
         int | None,
-        typer.Option(min=1, max=65535, help="Of the page; without it 8000 or the next free one."),
+        typer.Option(min=1, max=65535, help="Port of the page; else 8000 or the next free one."),
     ] = None,
     opens: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
     system: Annotated[str, typer.Option(metavar="TEXT", help="System prompt.")] = "",
-    temperature: Annotated[float, typer.Option(help="0: always the likeliest token.")] = 0.7,
-    top_p: Annotated[float, typer.Option(help="Only the likeliest tokens that make it up.")] = 1.0,
-    max_new_tokens: Annotated[int, typer.Option(help="How long an answer may be.")] = 256,
+    temperature: Annotated[float, typer.Option(help="0 always takes the likeliest token.")] = 0.7,
+    top_p: Annotated[float, typer.Option(help="Share of probability to sample from.")] = 1.0,
+    max_new_tokens: Annotated[int, typer.Option(help="Tokens of an answer, at most.")] = 256,
     seed: Annotated[int, typer.Option(help="The same seed gives the same answers.")] = 0,
     form: Annotated[
         Literal["document", "chat"] | None,
-        typer.Option(help="Answer, or continue a text; without it, what the model was made for."),
+        typer.Option(help="Answer, or continue a document; else as the model was trained."),
     ] = None,
     precision: Annotated[
-        Literal["fp32", "bf16", "fp16"], typer.Option(help="Of the weights.")
+        Literal["fp32", "bf16", "fp16"], typer.Option(help="Precision of the weights.")
     ] = "fp32",
     roots: Roots = None,
     runs: Runs = RUNS,
 ) -> None:
-    """Talk to a model, or to two at once: in the terminal, or on a page in the browser.
+    """Talk to a model, or to two side by side, here or in a browser.
 
     From a pipe, each line is a prompt.
     """

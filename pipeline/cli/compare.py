@@ -25,7 +25,7 @@ def compare(
             help="Models: folders, hub ids, or stages as recipe.yaml:stage; or logs of "
             "lm-evaluation-harness, inspect_ai or AlpacaEval: folders or files. "
             "A is what the others are measured against. "
-            "One finished compare stage alone: what it found.",
+            "One finished compare stage alone shows its result.",
         ),
     ],
     tasks: Annotated[
@@ -36,7 +36,7 @@ def compare(
         typer.Option(metavar="FILE", help="Text whose bits per byte are measured."),
     ] = None,
     separator: Annotated[
-        str | None, typer.Option(help=r"What divides a text file into documents, as '\n\n'.")
+        str | None, typer.Option(help=r"What separates documents in a text file, as '\n\n'.")
     ] = None,
     prompts: Annotated[
         list[str] | None,
@@ -46,9 +46,9 @@ def compare(
         list[str] | None,
         typer.Option("--reward", metavar="MODULE:NAME", help="A function that judges the answers."),
     ] = None,
-    max_new_tokens: Annotated[int, typer.Option(help="Of an answer to a prompt.")] = 256,
+    max_new_tokens: Annotated[int, typer.Option(help="Tokens of an answer, at most.")] = 256,
     limit: Annotated[
-        int, typer.Option(help="Items of a task, rows of a text, prompts of a file.")
+        int, typer.Option(help="Items per task, rows per text, prompts per file.")
     ] = 200,
     styles: Annotated[
         str | None, typer.Option(metavar="NAME,...", help="zero-shot, few-shot, chain-of-thought.")
@@ -57,12 +57,12 @@ def compare(
         str, typer.Option(metavar="N,...", help="Demonstrations in a few-shot prompt.")
     ] = "3",
     temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
-    samples: Annotated[int, typer.Option(help="Responses to each prompt.")] = 1,
-    batch_size: Annotated[int, typer.Option(help="Memory and speed only.")] = 64,
-    seed: Annotated[int, typer.Option(help="Of demonstrations and samples.")] = 0,
+    samples: Annotated[int, typer.Option(help="Responses per prompt.")] = 1,
+    batch_size: Annotated[int, typer.Option(help="Changes memory and speed, not results.")] = 64,
+    seed: Annotated[int, typer.Option(help="Seed of demonstrations and samples.")] = 0,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Where the result goes; else below --runs."),
+        typer.Option(metavar="DIR", help="Folder for the result; else one below --runs."),
     ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print comparison.json instead of tables.")

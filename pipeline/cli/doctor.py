@@ -10,7 +10,10 @@ _STYLES = {"ok": "green", "absent": "yellow", "broken": "red"}
 
 @app.command()
 def doctor(runs: Runs = RUNS) -> None:
-    """Look at versions, devices, memory, sandbox and optional parts; say how to get them."""
+    """Check versions, devices, memory, sandbox and optional parts.
+
+    Says how to get what is missing.
+    """
     from rich.table import Table
     from rich.text import Text
 
@@ -35,5 +38,5 @@ def doctor(runs: Runs = RUNS) -> None:
     console().print(table)
     if broken:
         message = f"{broken} of these {'is' if broken == 1 else 'are'} broken"
-        raise InfrastructureError("doctor", message, "see what stands below each")
-    typer.echo("nothing is broken; what is absent is needed only for what stands beside it")
+        raise InfrastructureError("doctor", message, "see the hint below each")
+    typer.echo("nothing is broken; an absent part is needed only for what its line says")

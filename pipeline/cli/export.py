@@ -27,27 +27,30 @@ def export(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder to write.")],
     merged: Annotated[
         bool | None,
-        typer.Option("--merged/--adapter", help="Merge an adapter into its base, or leave it."),
+        typer.Option("--merged/--adapter", help="Merge an adapter into its base, or not."),
     ] = None,
     types: Annotated[
         list[str] | None,
         typer.Option(
-            "--gguf", metavar="TYPE", help="Write a GGUF and a Modelfile too: f16, q8_0, bf16, ..."
+            "--gguf", metavar="TYPE", help="Also write a GGUF and a Modelfile: f16, q8_0, bf16, ..."
         ),
     ] = None,
     verify: Annotated[
-        bool, typer.Option("--verify", help="Hold llama.cpp against transformers on 200 prompts.")
+        bool, typer.Option("--verify", help="Check llama.cpp against transformers on 200 prompts.")
     ] = False,
     push: Annotated[
         str | None, typer.Option(metavar="OWNER/NAME", help="Upload it to the hub as well.")
     ] = None,
-    private: Annotated[bool, typer.Option("--private", help="Not for all to see there.")] = False,
+    private: Annotated[bool, typer.Option("--private", help="Upload privately.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier export.")] = False,
     overrides: Overrides = None,
     roots: Roots = None,
     runs: Runs = RUNS,
 ) -> None:
-    """Write a finished stage's model as a folder that other libraries load, with a model card."""
+    """Write a finished stage's model as a folder for other libraries.
+
+    A model card lies beside it.
+    """
     from functools import partial
 
     from pipeline.commands import gguf

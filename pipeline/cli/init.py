@@ -36,16 +36,18 @@ def init(
     ] = None,
     reward: Annotated[
         str | None,
-        typer.Option(metavar="REWARD", help="Of ppo: a function `file:function`, or a model."),
+        typer.Option(metavar="REWARD", help="For ppo: a function `file:function`, or a model."),
     ] = None,
     writes_schema: Annotated[
-        bool, typer.Option("--schema/--no-schema", help="Write the schema for editors beside it.")
+        bool,
+        typer.Option("--schema/--no-schema", help="Also write the schema for editors."),
     ] = True,
-    force: Annotated[
-        bool, typer.Option("--force", help="Write over a file that is there.")
-    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
 ) -> None:
-    """Write a first recipe that passes `check`. On a terminal it asks for what is not given."""
+    """Write a first recipe that passes `check`.
+
+    On a terminal it asks for what is not given.
+    """
     from pipeline.commands.first_recipe import check_wish, unused
 
     if file.exists() and not force:

@@ -32,7 +32,7 @@ from pipeline.text.visible import visible
 def plan(
     recipe: RecipePath, overrides: Overrides = None, roots: Roots = None, runs: Runs = RUNS
 ) -> None:
-    """Show what would run and why, and what is there already. Imports no torch."""
+    """Show what would run and why, and what is finished."""
     from pipeline.plan.room import check_room
     from pipeline.report.terminal.plan import print_plan
 
@@ -44,28 +44,28 @@ def plan(
 @app.command()
 def run(
     recipe: RecipePath,
-    stage: Annotated[str | None, typer.Option(help="This stage alone.")] = None,
+    stage: Annotated[str | None, typer.Option(help="Only this stage.")] = None,
     start: Annotated[
-        str | None, typer.Option("--from", help="This stage and what follows from it.")
+        str | None, typer.Option("--from", help="This stage and what is built on it.")
     ] = None,
-    until: Annotated[str | None, typer.Option(help="Up to this stage.")] = None,
+    until: Annotated[str | None, typer.Option(help="This stage and what it is built on.")] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Run the selected stages again although they are there.")
+        bool, typer.Option("--force", help="Run the selected stages again even if finished.")
     ] = False,
     resume_anyway: Annotated[
         bool,
         typer.Option(
             "--resume-anyway",
-            help="Go on from a checkpoint although libraries or the batch split changed; "
+            help="Resume even if libraries or the batch split changed; "
             "the result is marked not exact.",
         ),
     ] = False,
     seeds: Annotated[
         str | None,
-        typer.Option(metavar="N,N,...", help="Run once a seed, and pool the comparisons."),
+        typer.Option(metavar="N,N,...", help="Run once per seed, and pool the comparisons."),
     ] = None,
     live: Annotated[
-        bool, typer.Option("--live", help="Serve a page on this machine that follows the run.")
+        bool, typer.Option("--live", help="Follow the run on a page in the browser.")
     ] = False,
     writes_report: Annotated[
         bool,
@@ -77,7 +77,10 @@ def run(
     roots: Roots = None,
     runs: Runs = RUNS,
 ) -> None:
-    """Run what is missing; killed stages go on from their newest whole checkpoint."""
+    """Run the stages that are not finished.
+
+    A stage that was killed resumes from its newest whole checkpoint.
+    """
     from pipeline.cli.report import followed
     from pipeline.cli.running import run_and_tell
     from pipeline.commands.seeds import parse_seeds
@@ -110,7 +113,7 @@ def why(
     roots: Roots = None,
     runs: Runs = RUNS,
 ) -> None:
-    """Name what changed since a stage's last result."""
+    """Say what changed since a stage's last result."""
     from pipeline.commands.why import why as causes
 
     made = plan_of(recipe, overrides, roots, runs, stage)
@@ -122,7 +125,7 @@ def why(
 def status(
     recipe: RecipePath, overrides: Overrides = None, roots: Roots = None, runs: Runs = RUNS
 ) -> None:
-    """Show what is there of each stage: its size, and what came of it."""
+    """Show how far each stage is, its size and its result."""
     from pipeline.commands.status import status as states
     from pipeline.report.headline import headline
     from pipeline.report.terminal.run import print_states
@@ -140,17 +143,18 @@ def check(
     show_mask: Annotated[
         str | None,
         typer.Option(
-            metavar="STAGE", help="Show rows of an SFT stage with the trained part marked."
+            metavar="STAGE", help="Show rows of an SFT stage with the trained tokens marked."
         ),
     ] = None,
     rows: Annotated[
-        int | None, typer.Option(min=1, help="How many rows of each source to show; else 3.")
+        int | None,
+        typer.Option(min=1, help="Rows per source that --show-mask shows; else 3."),
     ] = None,
     overrides: Overrides = None,
     roots: Roots = None,
     runs: Runs = RUNS,
 ) -> None:
-    """Check a recipe and every row of its local data, without running anything."""
+    """Check a recipe and every row of its local data; run nothing."""
     from pipeline.checks.overlaps import check_overlaps
     from pipeline.commands.check import check_all
     from pipeline.plan.room import check_processes, check_room
@@ -181,11 +185,13 @@ def check(
 def list_(
     what: Annotated[str, typer.Argument(metavar="WHAT", help="recipes | tasks | stages | sizes")],
 ) -> None:
-    """List what a recipe can name."""
+    """List what a recipe can name: recipes, tasks, stages or sizes."""
     from pipeline.report.terminal.listing import listing
+    from pipeline.report.terminal.tables import print_table
+    from pipeline.text.visible import escape
 
-    for line in listing(what):
-        echo(line)
+    columns, rows = listing(what)
+    print_table(console(), columns, [[escape(cell) for cell in row] for row in rows])
 
 
 @app.command()
@@ -193,13 +199,13 @@ def logs(
     recipe: RecipePath,
     stage: StageName,
     metrics: Annotated[
-        bool, typer.Option("--metrics", help="Every number, as metrics.jsonl has it.")
+        bool, typer.Option("--metrics", help="Print metrics.jsonl instead.")
     ] = False,
     overrides: Overrides = None,
     roots: Roots = None,
     runs: Runs = RUNS,
 ) -> None:
-    """Print how a stage's training went and what libraries logged, finished or not."""
+    """Show how a stage's training went, or goes, and what was logged."""
     from pipeline.report.terminal.training_log import training_log
 
     made = plan_of(recipe, overrides, roots, runs, stage)
@@ -229,7 +235,7 @@ def adopt(
     roots: Roots = None,
     runs: Runs = RUNS,
 ) -> None:
-    """Register a model that was trained elsewhere as the result of a stage."""
+    """Make a model that was trained elsewhere the result of a stage."""
     from pipeline.commands.adopt import adopt as register
 
     made = plan_of(recipe, overrides, roots, runs, stage)
@@ -239,9 +245,9 @@ def adopt(
 
 @app.command()
 def clean(
-    yes: Annotated[bool, typer.Option("--yes", help="Remove without being asked.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove without asking.")] = False,
     unfinished: Annotated[
-        bool, typer.Option("--unfinished", help="Remove stages that can be resumed, too.")
+        bool, typer.Option("--unfinished", help="Also remove stages that could be resumed.")
     ] = False,
     runs: Runs = RUNS,
 ) -> None:

@@ -30,17 +30,17 @@ def report(
     is_opened: Annotated[bool, typer.Option("--open", help="Show it in a browser.")] = False,
     watch: Annotated[
         bool,
-        typer.Option("--watch", help="Serve a page on this machine that follows the run instead."),
+        typer.Option("--watch", help="Follow the run on a page in the browser instead."),
     ] = False,
     port: Annotated[
         int | None,
-        typer.Option(min=1, max=65535, help="Of that page; without it 8000 or the next free one."),
+        typer.Option(min=1, max=65535, help="Port of that page; else 8000 or the next free one."),
     ] = None,
     overrides: Overrides = None,
     roots: Roots = None,
     runs: Runs = RUNS,
 ) -> None:
-    """Write what came of a run, or has come of it so far, as one self-contained HTML page."""
+    """Write what came of a run so far as one self-contained HTML page."""
     import webbrowser
 
     from pipeline.files.names import REPORT

@@ -24,13 +24,13 @@ def track(
         str, typer.Option("--to", metavar="TRACKER", help="tensorboard | trackio")
     ] = "tensorboard",
     out: Annotated[
-        Path | None, typer.Option(help="The folder to write; else one named like the tracker.")
+        Path | None, typer.Option(help="Folder to write; else one named after the tracker.")
     ] = None,
     overrides: Overrides = None,
     roots: Roots = None,
     runs: Runs = RUNS,
 ) -> None:
-    """Write what finished stages logged for a tracker, to be held side by side."""
+    """Write what finished stages logged for TensorBoard or Trackio."""
     from pipeline.commands.track import tell_tracker
 
     made = plan_of(recipe, overrides, roots, runs)

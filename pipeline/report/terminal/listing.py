@@ -1,58 +1,78 @@
-"""`posttrain list`: what a recipe can name."""
+"""`posttrain list`: what a recipe can name, as a table."""
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 
 from eval import tasks
 from eval.tasks.benchmark import BenchmarkTask
 from pipeline.config.shipped_recipes import list_shipped_recipes, summary_of
+from pipeline.config.stage import Stage
 from pipeline.errors import PosttrainError, closest
+from pipeline.report.terminal.tables import Column
 from pipeline.stages import kinds, stage_of
 from pipeline.stages.pretrain import SIZES
 
+_COLUMNS = {
+    "recipes": (Column("recipe", is_text=True), Column("what it does", is_text=True)),
+    "tasks": (
+        Column("task", is_text=True),
+        Column("metrics", rank=1),
+        Column("what is asked", is_text=True),
+    ),
+    "stages": (
+        Column("stage", is_text=True),
+        Column("makes"),
+        Column("training_args", rank=1),
+        Column("what it does", is_text=True),
+    ),
+    "sizes": (Column("size", is_text=True), Column("fields of the model", is_text=True)),
+}
 
-def listing(what: str) -> list[str]:
-    """Return one line for each thing of the kind asked for."""
-    listings = {"tasks": _tasks, "stages": _stages, "sizes": _sizes, "recipes": _recipes}
+
+def listing(what: str) -> tuple[Sequence[Column], list[tuple[str, ...]]]:
+    """Return the columns, and a row of plain text for each thing of the kind asked for."""
+    listings = {"recipes": _recipes, "tasks": _tasks, "stages": _stages, "sizes": _sizes}
     if what not in listings:
         hint = closest(what, listings) or f"there are {', '.join(listings)}"
         raise PosttrainError("list", f"cannot list `{what}`", hint)
-    return list(listings[what]())
+    return _COLUMNS[what], list(listings[what]())
 
 
-def _tasks() -> Iterator[str]:
+def _tasks() -> Iterator[tuple[str, ...]]:
     for name in tasks.BUILT_IN:
         task = tasks.load(name)
-        yield f"{name:<15} {task.kind:<10} {', '.join(task.metrics)}  {task.summary}"
+        yield name, "\n".join(task.metrics), task.summary
     for name in tasks.BENCHMARKS:
-        kind = tasks.benchmark_class(name)
-        metrics = ", ".join(kind.metrics)
-        yield f"{name:<15} {kind.kind:<10} {metrics}  {kind.summary}; {_rows(name, kind)}"
+        task = tasks.benchmark_class(name)
+        yield name, "\n".join(task.metrics), f"{task.summary}; {_source(name, task)}"
 
 
-def _rows(name: str, kind: type[BenchmarkTask]) -> str:
+def _source(name: str, task: type[BenchmarkTask]) -> str:
     """Return where a benchmark's rows come from."""
-    splits = ["test"] if kind.is_one_file or not kind.hub else list(kind.hub_splits)
+    splits = ["test"] if task.is_one_file or not task.hub else list(task.hub_splits)
     files = ", ".join(f"{split}=FILE" for split in sorted(splits))
-    hub = f"hub {kind.hub}{f' ({kind.subset})' if kind.subset else ''}, or " if kind.hub else ""
+    hub = f"hub {task.hub}{f' ({task.subset})' if task.subset else ''}, or " if task.hub else ""
     return f"{hub}{name}({files})"
 
 
-def _stages() -> Iterator[str]:
+def _stages() -> Iterator[tuple[str, ...]]:
     for kind in kinds():
         stage = stage_of(kind)
-        upstream = f"training_args: {stage.trainer}" if stage.trainer else ""
         makes = "model" if stage.produces == "policy" else stage.produces
-        yield f"{kind:<14} makes: {makes:<12} {upstream}".rstrip()
+        yield kind, makes, stage.trainer or "", _summary(stage)
 
 
-def _recipes() -> Iterator[str]:
-    recipes = list_shipped_recipes()
-    width = max(map(len, recipes), default=0)
-    for name, path in recipes.items():
-        yield f"{name:<{width}}  {summary_of(path)}"
-        yield f"{'':<{width}}  {path.resolve()}"
+def _summary(stage: Stage) -> str:
+    """Return what a stage's file says of it in its first line, after its name."""
+    first = (sys.modules[stage.run.__module__].__doc__ or "").partition("\n")[0]
+    return first.partition(": ")[2].rstrip(".")
 
 
-def _sizes() -> Iterator[str]:
+def _recipes() -> Iterator[tuple[str, ...]]:
+    for name, path in list_shipped_recipes().items():
+        yield name, f"{summary_of(path)}\n{path.resolve()}"
+
+
+def _sizes() -> Iterator[tuple[str, ...]]:
     for name, fields in SIZES.items():
-        yield f"{name:<6} " + ", ".join(f"{key} {value}" for key, value in fields.items())
+        yield name, ", ".join(f"{key} {value}" for key, value in fields.items())

@@ -48,4 +48,4 @@ def test_all_is_said_within_80_columns_and_what_is_broken_decides_the_exit_code(
     said = call("doctor", "--runs", str(tmp_path / "file"))
     assert said.code == 3
     assert "cannot be written" in " ".join(said.out.split())  # lines are wrapped
-    assert said.err == "doctor: 1 of these is broken; see what stands below each\n"
+    assert said.err == "doctor: 1 of these is broken; see the hint below each\n"

@@ -226,5 +226,7 @@ def test_a_stage_of_the_users_own_is_no_error_in_an_editor(
         ("sizes", SIZES),
     ],
 )
-def test_list_has_a_line_for_each_name(what: str, names: Any) -> None:
-    assert [line.split()[0] for line in listing(what)] == list(names)
+def test_list_has_a_row_for_each_name(what: str, names: Any) -> None:
+    columns, rows = listing(what)
+    assert [row[0] for row in rows] == list(names)
+    assert {len(row) for row in rows} == {len(columns)}
