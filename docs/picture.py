@@ -14,17 +14,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.report.board import board
+from pipeline.report.comparison import stage_comparison
 from pipeline.report.formatting import NOT_MEASURED, duration, number
 from pipeline.report.html import chain, forest
 from pipeline.report.html.palette import palette_of_run
-from pipeline.report.html.read import read_comparison
 from pipeline.report.html.run_source import run_of_folder
+from pipeline.stages.compare import read_comparison
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from eval.statistics.estimate import Estimate
     from pipeline.report.board import Board
-    from pipeline.report.comparison import Estimate
     from pipeline.report.html.palette import Palette
     from pipeline.report.html.run_source import ReportedRun
 
@@ -54,9 +55,9 @@ def main() -> None:
     """Write the picture of the run in the folder named first, and print its table."""
     folder, out = map(Path, sys.argv[1:])
     run = run_of_folder(folder)
-    compare = next(s for s in run.present if s.artifact and s.artifact.produces == "comparison")
-    assert compare.folder is not None
-    scores = board(read_comparison(compare.folder, compare.name))
+    results = (stage.artifact for stage in run.present if stage.artifact)
+    compare = next(result for result in results if result.produces == "comparison")
+    scores = board(stage_comparison(read_comparison(compare), compare.name))
     out.write_text(draw(run, scores), encoding="utf-8")
     sys.stdout.write("\n".join(table_lines(scores)) + "\n")
 
@@ -72,7 +73,9 @@ def table_lines(scores: Board) -> Iterator[str]:
         cells = (
             NOT_MEASURED
             if row is None
-            else _format_cell(row.score, row.delta if row.verdict else None, is_firm=row.is_firm)
+            else _format_cell(
+                row.estimate, row.difference if row.verdict else None, is_firm=row.is_firm
+            )
             for row in map(task.rows.get, scores.models)
         )
         yield f"| `{_shorten(task.task)}` | {' | '.join(cells)} |"

@@ -11,6 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from eval.comparison.comparison import Comparison
+from eval.comparison.pool import PooledComparison
+from pipeline.report.comparison import StageComparison, stage_comparison
 from pipeline.store.fingerprint import fingerprint as fingerprint_of
 from pipeline.store.manifest import write_json, write_sealed
 from pipeline.store.store import Store
@@ -28,6 +31,11 @@ MODELS = ("base", "tuned", "ppo")
 TASKS = ("arithmetic", "recall")
 WAYS = (("zero-shot", 0), ("few-shot", 1), ("few-shot", 4), ("chain-of-thought", 0))
 _ITEMS = 90
+_UNKNOWN = (
+    *("score", "low", "high", "delta", "delta_low", "delta_high", "against", "against_shots", "p"),
+    *("p_adjusted", "gained", "lost", "detectable", "tokens"),
+)
+BLANK_ROW = {**dict.fromkeys(_UNKNOWN), "samples": 1, "ungraded": 0}
 
 
 def plain(text: str) -> str:
@@ -180,9 +188,36 @@ def _comparison(told: Told) -> dict[str, Any]:
                 **{"kl": 1.9, "low": 1.2, "high": 2.6, "tokens": 30.2},
             }
         ],
+        "written": [],
         "notes": [told("24 differences are tested.")],
         "gate": _gate(told),
     }
+
+
+def comparison_of(content: dict[str, Any]) -> Comparison:
+    """Return eval's comparison of what a test says of one; what it does not say is empty."""
+    names = ("groups", "flips", "calibration", "divergence", "written", "notes")
+    tables: dict[str, Any] = {name: [] for name in names}
+    whole = {**tables, "models": [], "styles": {"columns": [], "rows": []}, "gate": None, **content}
+    rows = [BLANK_ROW | row for row in whole["rows"]]
+    return Comparison.from_json(whole | {"rows": rows})
+
+
+def shown(content: dict[str, Any], stage: str = "compare") -> StageComparison:
+    """Return a comparison as the report and the terminal read it."""
+    return stage_comparison(comparison_of(content), stage)
+
+
+def pooled_of(content: dict[str, Any]) -> PooledComparison:
+    """Return eval's pooled comparison of what a test says of one."""
+    blank = {"samples": 1, "ungraded": [0, 0], "against": [None] * 2, "against_shots": [None] * 2}
+    ends = {"seed_low": None, "seed_high": None}
+    rows = [
+        blank | row | {"score": ends | row["score"], "delta": row["delta"] and ends | row["delta"]}
+        for row in content["rows"]
+    ]
+    whole = {"models": [], "comparisons": [], "gate": None, **content, "rows": rows}
+    return PooledComparison.from_json(whole)
 
 
 def _rows(told: Told) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from eval.comparison.paired_results import RowItems
 from eval.results import Style
+from eval.statistics.estimate import Estimate, estimate_of
 from eval.statistics.intervals import mean, mean_interval
 
 
@@ -25,6 +26,11 @@ class GroupRow:
     score: float
     low: float | None
     high: float | None
+
+    @property
+    def estimate(self) -> Estimate | None:
+        """The score with its interval."""
+        return estimate_of(self.score, self.low, self.high)
 
 
 def by_group(rows: Sequence[RowItems]) -> list[GroupRow]:

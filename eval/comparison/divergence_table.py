@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from eval.comparison.paired_results import RowItems
 from eval.results import Style
+from eval.statistics.estimate import Estimate
 from eval.statistics.intervals import mean, mean_interval
 
 
@@ -30,6 +31,11 @@ class DivergenceRow:
     low: float | None
     high: float | None
     tokens: float
+
+    @property
+    def estimate(self) -> Estimate:
+        """The divergence with its interval."""
+        return Estimate(self.kl, self.low, self.high)
 
 
 def divergences(

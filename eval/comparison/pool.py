@@ -5,16 +5,17 @@ Each seed trained models of its own and asked them the same items. Not a larger 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from statistics import stdev
 from typing import Any
 
 from eval.comparison.gate import GateResult
-from eval.comparison.paired_results import CONTROLLED, RowItems, row_items
+from eval.comparison.paired_results import CONTROLLED, RowItems, Way, row_items
 from eval.comparison.records import read_record
 from eval.comparison.score_rows import Row
 from eval.model import Form
 from eval.results import ItemResult, Style
+from eval.statistics.estimate import Estimate
 from eval.statistics.intervals import Interval, clustered_interval, mean, student_interval
 
 Results = Mapping[str, Sequence[ItemResult]]  # one seed's, by model
@@ -70,6 +71,37 @@ class PooledRow:
 
 
 @dataclass(frozen=True)
+class MeanRow(Row):
+    """A pooled row as one of a single comparison, for a gate to judge and a table to show.
+
+    n, ungraded: of the seed with the fewest and the most. What only a single seed has (p, flips,
+    lengths) is None. score_by_seed, delta_by_seed: what the means are of. against_by_seed: how the
+    baseline was asked in each seed.
+    """
+
+    score_by_seed: tuple[float | None, ...] = ()
+    delta_by_seed: tuple[float | None, ...] = ()
+    against_by_seed: tuple[Way, ...] = ()
+
+    @property
+    def against_ways(self) -> tuple[Way, ...]:
+        """How the baseline was asked where its score is best, in any seed."""
+        return tuple(dict.fromkeys(self.against_by_seed))
+
+    @property
+    def estimate(self) -> Estimate | None:
+        """The score with its interval and each seed's."""
+        shown = super().estimate
+        return shown and replace(shown, by_seed=self.score_by_seed)
+
+    @property
+    def difference(self) -> Estimate | None:
+        """The difference with its interval and each seed's."""
+        shown = super().difference
+        return shown and replace(shown, by_seed=self.delta_by_seed)
+
+
+@dataclass(frozen=True)
 class PooledComparison:
     """The rows of one comparison under several seeds, and the verdict on their means.
 
@@ -82,6 +114,11 @@ class PooledComparison:
     comparisons: tuple[str, ...]
     rows: tuple[PooledRow, ...]
     gate: GateResult | None = None
+
+    @property
+    def mean_rows(self) -> tuple[MeanRow, ...]:
+        """The rows as those of a single comparison."""
+        return tuple(map(mean_row, self.rows))
 
     def to_json(self) -> dict[str, Any]:
         """Return the content of its file."""
@@ -116,13 +153,10 @@ def pool(
     return [_pooled([rows[key] for rows in by_seed]) for key in shared]
 
 
-def as_row(pooled: PooledRow) -> Row:
-    """Return a pooled row as one of a single comparison, for a gate to judge.
-
-    n: of the seed with the fewest. What only a single seed has (p, flips, lengths) is None.
-    """
+def mean_row(pooled: PooledRow) -> MeanRow:
+    """Return a pooled row as one of a single comparison."""
     score, delta = pooled.score, pooled.delta
-    return Row(
+    return MeanRow(
         task=pooled.task,
         metric=pooled.metric,
         model=pooled.model,
@@ -147,6 +181,13 @@ def as_row(pooled: PooledRow) -> Row:
         lost=None,
         detectable=None,
         tokens=None,
+        score_by_seed=score.by_seed,
+        delta_by_seed=delta.by_seed if delta else (),
+        against_by_seed=tuple(
+            (style, shots)
+            for style, shots in zip(pooled.against, pooled.against_shots, strict=True)
+            if style is not None and shots is not None
+        ),
     )
 
 

@@ -6,11 +6,16 @@ are `eval.comparison.comparison` and what it puts together. Imports no torch.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
-from eval.comparison.paired_results import RowItems, goodness, row_items
+from eval.comparison.paired_results import WIN_RATE, RowItems, Way, goodness, row_items
 from eval.model import Form
 from eval.results import ItemResult, Style
+from eval.statistics.estimate import Estimate, estimate_of
 from eval.statistics.intervals import holm
+
+Change = Literal["gain", "loss", ""]
+_SIGNIFICANT = 0.05
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,43 @@ class Row:
     detectable: float | None
     tokens: float | None
     window: int = 0
+
+    @property
+    def estimate(self) -> Estimate | None:
+        """The score with its interval."""
+        return estimate_of(self.score, self.low, self.high)
+
+    @property
+    def difference(self) -> Estimate | None:
+        """What the score gains over the baseline's, with its interval."""
+        return estimate_of(self.delta, self.delta_low, self.delta_high)
+
+    @property
+    def against_ways(self) -> tuple[Way, ...]:
+        """How the baseline was asked where its score is best; empty without a difference."""
+        if self.against is None or self.against_shots is None:
+            return ()
+        return ((self.against, self.against_shots),)
+
+    @property
+    def is_win_rate(self) -> bool:
+        """Whether the score says how often the response is preferred to the baseline's."""
+        return self.metric.startswith(WIN_RATE)
+
+    @property
+    def verdict(self) -> Change:
+        """A gain or a loss where the interval that is shown is clear of no difference."""
+        if self.is_win_rate:
+            side = self.estimate.side_of(0.5) if self.estimate else 0
+        else:
+            side = self.difference.side_of(0.0) if self.difference else 0
+            side = -side if self.lower_is_better else side
+        return "" if side == 0 else "gain" if side > 0 else "loss"
+
+    @property
+    def is_firm(self) -> bool:
+        """Whether a gain or loss stands when p is adjusted for all differences that were tested."""
+        return self.p_adjusted is None or self.p_adjusted < _SIGNIFICANT
 
 
 def compare(

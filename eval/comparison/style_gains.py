@@ -11,6 +11,7 @@ from eval.comparison.paired_results import RowItems
 from eval.comparison.score_rows import Row
 from eval.model import Form
 from eval.results import STYLES, Style
+from eval.statistics.estimate import Estimate, estimate_of
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,16 @@ class Cell:
     gain: float | None
     gain_low: float | None
     gain_high: float | None
+
+    @property
+    def estimate(self) -> Estimate | None:
+        """The score with its interval."""
+        return estimate_of(self.score, self.low, self.high)
+
+    @property
+    def gain_estimate(self) -> Estimate | None:
+        """The gain with its interval."""
+        return estimate_of(self.gain, self.gain_low, self.gain_high)
 
 
 @dataclass(frozen=True)

@@ -17,3 +17,8 @@ class Estimate:
         if self.low is None or self.high is None:
             return 0
         return (self.low > reference) - (self.high < reference)
+
+
+def estimate_of(value: float | None, low: float | None, high: float | None) -> Estimate | None:
+    """Return an estimate of fields that lie side by side; None where nothing was measured."""
+    return None if value is None else Estimate(value, low, high)

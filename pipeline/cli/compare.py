@@ -3,13 +3,16 @@
 import gc
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from pipeline.cli.app import RUNS, Roots, Runs, app, console, plan_of, roots_by_name, store_at
 from pipeline.errors import PosttrainError
 from pipeline.text.visible import visible
+
+if TYPE_CHECKING:
+    from eval.comparison.comparison import Comparison
 
 _OF_STORED = frozenset({"models", "as_json", "is_full", "roots", "runs"})  # what they depend on
 _OF_LOGS = _OF_STORED | {"tasks", "out"}
@@ -112,39 +115,37 @@ def _settings(asked: dict[str, Any]) -> dict[str, Any]:
 
 def _show_folder(folder: Path, *, as_json: bool, is_full: bool) -> None:
     """Print the comparison in a folder, and where it is."""
-    from pipeline.commands.comparison_folders import read_comparison
+    from pipeline.commands.comparison_folders import read_folder
 
-    found = read_comparison(folder)
-    _show("compare", found, as_json=as_json, is_full=is_full)
+    _show("compare", read_folder(folder), as_json=as_json, is_full=is_full)
     if not as_json:
         console().print(visible(f"results: {folder}"), markup=False, highlight=False)
 
 
-def _show(name: str, found: dict[str, Any], *, as_json: bool, is_full: bool) -> None:
+def _show(name: str, comparison: "Comparison", *, as_json: bool, is_full: bool) -> None:
     """Print what a comparison says: as JSON, in a screen, or all of it."""
-    from pipeline.report.html.read import comparison_of
+    from pipeline.report.comparison import stage_comparison
     from pipeline.report.terminal.comparison import print_overview
     from pipeline.report.terminal.free_form import print_written
     from pipeline.report.terminal.full_comparison import print_comparison
 
     if as_json:
-        typer.echo(json.dumps(found, indent=1))
+        typer.echo(json.dumps(comparison.to_json(), indent=1))
         return
     screen = console()
     if is_full:
-        print_comparison(found, screen)
+        print_comparison(comparison, screen)
     else:
-        print_overview(comparison_of(found, name), screen)
-    print_written(found, screen)
+        print_overview(stage_comparison(comparison, name), screen)
+    print_written(comparison, screen)
     if not is_full:
-        for note in found["notes"]:
+        for note in comparison.notes:
             screen.print(visible(note), style="dim", markup=False, highlight=False)
 
 
-def _of_stage(text: str, roots: list[str] | None, runs: Path) -> dict[str, Any] | None:
+def _of_stage(text: str, roots: list[str] | None, runs: Path) -> "Comparison | None":
     """Return the finished comparison that `recipe.yaml:stage` names; None for anything else."""
-    from pipeline.files.names import COMPARISON
-    from pipeline.store.store import read_json
+    from pipeline.stages.compare import read_comparison
 
     recipe, colon, stage = text.rpartition(":")
     if not colon or not recipe.endswith((".yaml", ".yml")):
@@ -155,7 +156,7 @@ def _of_stage(text: str, roots: list[str] | None, runs: Path) -> dict[str, Any] 
     if planned.artifact is None:
         hint = f"`posttrain run {recipe} --until {stage}` makes it"
         raise PosttrainError(text, f"has no result ({planned.because})", hint)
-    return read_json(planned.artifact, COMPARISON)
+    return read_comparison(planned.artifact)
 
 
 def _refuse_options(context: typer.Context, why: str, taken: frozenset[str]) -> None:

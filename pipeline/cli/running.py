@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from eval.comparison.comparison import Comparison
+    from eval.comparison.pool import PooledComparison
     from pipeline.recipe.recipe import Recipe
     from pipeline.run.runner import Selection
     from pipeline.store.store import Store
@@ -67,21 +69,20 @@ def run_and_tell(
 
 def _run_once(
     recipe: Recipe, store: Store, options: Mapping[str, Any], screen: Console
-) -> tuple[dict[str, dict[str, Any]], bool]:
+) -> tuple[dict[str, Comparison], bool]:
     """Run a recipe; return its comparisons by name, and whether anything is new.
 
     Their scores are printed at the end; without any, the table of stages is.
     """
-    from pipeline.files.names import COMPARISON
-    from pipeline.report.html.read import comparison_of
+    from pipeline.report.comparison import stage_comparison
     from pipeline.report.terminal.comparison import print_comparisons
     from pipeline.report.terminal.run import print_losses_of_rows, print_outcomes
     from pipeline.run.runner import run
-    from pipeline.store.store import read_json
+    from pipeline.stages.compare import read_comparison
 
     outcomes = run(recipe, store, **options)
     comparisons = {
-        outcome.name: read_json(outcome.artifact, COMPARISON)
+        outcome.name: read_comparison(outcome.artifact)
         for outcome in outcomes
         if outcome.artifact.produces == "comparison"
     }
@@ -89,7 +90,9 @@ def _run_once(
     if not comparisons:
         print_outcomes(outcomes, screen)
     print_losses_of_rows(outcomes, screen)
-    print_comparisons([comparison_of(raw, name) for name, raw in comparisons.items()], screen)
+    print_comparisons(
+        [stage_comparison(found, name) for name, found in comparisons.items()], screen
+    )
     return comparisons, any(outcome.status != "cached" for outcome in outcomes)
 
 
@@ -99,12 +102,11 @@ def _run_seeds(
     seeds: Sequence[int],
     options: Mapping[str, Any],
     screen: Console,
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, PooledComparison]:
     from pipeline.commands.seeds import run_seeds
     from pipeline.report.terminal.pooled import print_pooled
 
-    by_name = run_seeds(recipe, store, seeds, **options)
-    comparisons = {name: pooled.to_json() for name, pooled in by_name.items()}
+    comparisons = run_seeds(recipe, store, seeds, **options)
     for name, pooled in comparisons.items():
         print_pooled(name, pooled, screen)
     return comparisons

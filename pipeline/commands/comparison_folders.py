@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pipeline.errors import PosttrainError
 from pipeline.files.names import COMPARISON
@@ -13,14 +13,17 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from eval.comparison.comparison import Comparison
     from pipeline.store.store import Store
 
 _LONGEST_PART = 40  # characters of a model's name in the folder's
 
 
-def read_comparison(folder: Path) -> dict[str, Any]:
-    """Return what comparison.json in a folder says."""
-    return json.loads((folder / COMPARISON).read_text(encoding="utf-8"))
+def read_folder(folder: Path) -> Comparison:
+    """Return the comparison in a folder that was just written."""
+    from eval.comparison.comparison import Comparison
+
+    return Comparison.from_json(json.loads((folder / COMPARISON).read_text(encoding="utf-8")))
 
 
 def target_of(names: Sequence[str], store: Store, out: Path | None) -> Path:

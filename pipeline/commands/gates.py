@@ -1,20 +1,27 @@
 """What a run does about the gates of its comparisons: everything runs, and then it fails."""
 
-from collections.abc import Mapping
-from typing import Any
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from pipeline.errors import GateError
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
-def check_gates(comparisons: Mapping[str, Mapping[str, Any]]) -> None:
+    from eval.comparison.comparison import Comparison
+    from eval.comparison.pool import PooledComparison
+
+
+def check_gates(comparisons: Mapping[str, Comparison | PooledComparison]) -> None:
     """Raise GateError if a gate says that a candidate does not ship.
 
-    comparisons: what comparison.json says, or what is pooled over seeds, by the stage's name.
+    comparisons: of a run, or pooled over seeds, by the stage's name.
     """
     refused = {
-        name: [verdict["model"] for verdict in gate["verdicts"] if not verdict["ships"]]
+        name: [verdict.model for verdict in comparison.gate.verdicts if not verdict.ships]
         for name, comparison in comparisons.items()
-        if (gate := comparison.get("gate")) is not None
+        if comparison.gate is not None
     }
     said = [f"{name}: {', '.join(models)}" for name, models in refused.items() if models]
     if said:

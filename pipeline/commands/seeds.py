@@ -13,15 +13,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from eval.comparison.gate import judge
-from eval.comparison.pool import PooledComparison, as_row, pool
+from eval.comparison.pool import PooledComparison, mean_row, pool
 from pipeline.errors import PosttrainError
-from pipeline.files.names import COMPARISON
 from pipeline.measuring.model_scores import read_items
 from pipeline.recipe.recipe import Recipe
 from pipeline.run.runner import Selection, run
-from pipeline.stages.compare import CompareConfig, bounds, comparison_of
+from pipeline.stages.compare import CompareConfig, bounds, read_comparison
 from pipeline.store.manifest import write_sealed
-from pipeline.store.store import Artifact, Store, read_json, verify
+from pipeline.store.store import Artifact, Store, verify
 
 if TYPE_CHECKING:
     from pipeline.run.outcomes import Outcome
@@ -105,11 +104,11 @@ def _pooled(
 ) -> PooledComparison:
     for artifact in artifacts:
         verify(artifact)
-    first = comparison_of(read_json(artifacts[0], COMPARISON), path=artifacts[0].path / COMPARISON)
+    first = read_comparison(artifacts[0])
     try:
         results = [read_items(artifact.path) for artifact in artifacts]
         rows = pool(results, first.baseline, pass_at=config.pass_at)
-        means = [as_row(row) for row in rows]
+        means = [mean_row(row) for row in rows]
         gate = judge(means, bounds(config.gate), first.baseline) if config.gate else None
     except ValueError as error:
         raise PosttrainError(name, str(error)) from error

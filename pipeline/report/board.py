@@ -9,16 +9,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from eval.comparison.gate import resolve
+from eval.comparison.score_rows import best_rows
 from eval.results import REWARD, VERIFIED
 from eval.statistics.task_mean import mean_over_tasks
-from pipeline.report.comparison import best_ways
 from pipeline.report.formatting import estimate, metric_label, number
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
+    from eval.comparison.gate import Verdict
+    from eval.comparison.score_rows import Change, Row
     from eval.statistics.estimate import Estimate
-    from pipeline.report.comparison import Comparison, GateVerdict, ScoreRow, Verdict
+    from pipeline.report.comparison import StageComparison
 
 _BOUNDS = {
     "delta_low": "difference at least",
@@ -35,7 +38,7 @@ class TaskRow:
 
     task: str
     metric: str
-    rows: Mapping[str, ScoreRow]
+    rows: Mapping[str, Row]
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ class ModelMean:
     delta: Estimate | None
 
     @property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> Change:
         """A gain or a loss where the interval is clear of none."""
         side = self.delta.side_of(0) if self.delta else 0
         return "" if side == 0 else "gain" if side > 0 else "loss"
@@ -71,9 +74,9 @@ class Board:
     num_meant: int
 
 
-def board(comparison: Comparison) -> Board:
+def board(comparison: StageComparison) -> Board:
     """Return the few rows that a comparison is told by."""
-    best = best_ways(comparison.told)
+    best = best_rows(comparison.told)
     told = [row for row in best if _is_score(row)]
     main = {task: _main_metric(task, told) for task in dict.fromkeys(row.task for row in told)}
     tasks = _by_subject([row for row in told if row.metric == main[row.task]])
@@ -81,7 +84,7 @@ def board(comparison: Comparison) -> Board:
         row
         for row in tasks
         if row.metric != REWARD  # which has a scale of its own
-        and all((found := row.rows.get(model)) and found.score for model in comparison.models)
+        and all((found := row.rows.get(model)) and found.estimate for model in comparison.models)
     ]
     preferred = _by_subject([row for row in best if row.metric == "win_rate"])
     return Board(
@@ -100,17 +103,17 @@ def board(comparison: Comparison) -> Board:
     )
 
 
-def _is_score(row: ScoreRow) -> bool:
+def _is_score(row: Row) -> bool:
     return not (row.lower_is_better or row.is_win_rate or row.metric.startswith("pass@"))
 
 
-def _main_metric(task: str, rows: Sequence[ScoreRow]) -> str:
+def _main_metric(task: str, rows: Sequence[Row]) -> str:
     metrics = [row.metric for row in rows if row.task == task]
     return VERIFIED if VERIFIED in metrics else metrics[0]
 
 
-def _by_subject(rows: Sequence[ScoreRow]) -> tuple[TaskRow, ...]:
-    by_subject: dict[tuple[str, str], dict[str, ScoreRow]] = {}
+def _by_subject(rows: Sequence[Row]) -> tuple[TaskRow, ...]:
+    by_subject: dict[tuple[str, str], dict[str, Row]] = {}
     for row in rows:
         by_subject.setdefault((row.task, row.metric), {})[row.model] = row
     return tuple(TaskRow(task, metric, found) for (task, metric), found in by_subject.items())
@@ -118,26 +121,27 @@ def _by_subject(rows: Sequence[ScoreRow]) -> tuple[TaskRow, ...]:
 
 def _mean(model: str, tasks: Sequence[TaskRow]) -> ModelMean:
     rows = [task.rows[model] for task in tasks]
-    score, delta = _mean_of(rows, lambda row: row.score), _mean_of(rows, lambda row: row.delta)
+    score, delta = (
+        _mean_of(rows, lambda row: row.estimate),
+        _mean_of(rows, lambda row: row.difference),
+    )
     assert score is not None
     return ModelMean(model, score, delta)
 
 
 def _preference(model: str, preferred: Sequence[TaskRow]) -> Estimate | None:
     rows = [task.rows[model] for task in preferred if model in task.rows]
-    return _mean_of([row for row in rows if row.score], lambda row: row.score)
+    return _mean_of([row for row in rows if row.estimate], lambda row: row.estimate)
 
 
-def _mean_of(
-    rows: Sequence[ScoreRow], of: Callable[[ScoreRow], Estimate | None]
-) -> Estimate | None:
+def _mean_of(rows: Sequence[Row], of: Callable[[Row], Estimate | None]) -> Estimate | None:
     found = [each for row in rows if (each := of(row)) is not None]
     if len(found) < len(rows):
         return None
     return mean_over_tasks(found)
 
 
-def rests_on(verdict: GateVerdict) -> str:
+def rests_on(verdict: Verdict) -> str:
     """Return what a verdict looks at: `code, sql: difference at least 0; facts_bpb: ...`."""
     by_bound: dict[str, dict[str, None]] = {}
     for condition in verdict.conditions:
@@ -146,25 +150,31 @@ def rests_on(verdict: GateVerdict) -> str:
     return "; ".join(f"{', '.join(keys)}: {bound}" for bound, keys in by_bound.items())
 
 
-def unguarded_losses(verdict: GateVerdict, comparison: Comparison) -> tuple[ScoreRow, ...]:
+def unguarded_losses(verdict: Verdict, comparison: StageComparison) -> tuple[Row, ...]:
     """Return a model's losses, the biggest first, that no condition of the gate looks at."""
-    guarded = {(condition.task, condition.metric) for condition in verdict.conditions}
+    metrics_by_task: dict[str, list[str]] = {}
+    for row in comparison.rows:
+        metrics_by_task.setdefault(row.task, []).append(row.metric)
+    guarded = {
+        (resolve(condition.key, metrics_by_task).task, condition.metric)
+        for condition in verdict.conditions
+    }
     return losses_of(verdict.model, comparison, guarded)
 
 
 def losses_of(
-    model: str, comparison: Comparison, leaves_out: Collection[tuple[str, str]]
-) -> tuple[ScoreRow, ...]:
-    """Return a model's losses, the biggest first, but on no task and metric in `leaves_out`."""
+    model: str, comparison: StageComparison, leaves_out: Collection[tuple[str, str]]
+) -> tuple[Row, ...]:
+    """Return a model's losses, the biggest first, except on tasks and metrics in `leaves_out`."""
     rows = [
         row
-        for row in best_ways(comparison.told)
+        for row in best_rows(comparison.told)
         if (row.model, row.verdict) == (model, "loss")
         if (row.task, row.metric) not in leaves_out and row.delta is not None
     ]
-    return tuple(sorted(rows, key=lambda row: -abs(row.delta.value if row.delta else 0.0)))
+    return tuple(sorted(rows, key=lambda row: -abs(row.delta or 0.0)))
 
 
-def loss_text(row: ScoreRow, digits: int) -> str:
+def loss_text(row: Row, digits: int) -> str:
     """Return `translation, answers that verify: -0.12 [-0.22, -0.02]`."""
-    return f"{row.task}, {metric_label(row.metric)}: {estimate(row.delta, digits, sign=True)}"
+    return f"{row.task}, {metric_label(row.metric)}: {estimate(row.difference, digits, sign=True)}"

@@ -17,19 +17,19 @@ from pipeline.config.references import HubModel
 from pipeline.config.stage_config import TRAINED_ON
 from pipeline.config.training_args import settings_in_use
 from pipeline.data.encoding.lengths import account
-from pipeline.errors import CorruptArtifactError
-from pipeline.files.names import COMPARISON
 from pipeline.plan.plan import schedule_of
 from pipeline.report.card_data import card_data, eval_results
+from pipeline.report.formatting import digits_of
 from pipeline.report.rollouts import KIND, in_a_line, read_rollouts
 from pipeline.report.screening import test_items_found
+from pipeline.stages.compare import read_comparison
 from pipeline.store.fingerprint import SHORT
-from pipeline.store.store import read_json
 from pipeline.text.visible import visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from eval.comparison.score_rows import Row
     from pipeline.commands.export_contents import Asked, Export
     from pipeline.commands.gguf import GgufFile
     from pipeline.plan.plan import Plan, PlannedStage
@@ -251,18 +251,14 @@ def _comparisons(plan: Plan, name: str) -> Iterator[dict[str, Any]]:
         ]
         if name not in entrants:
             continue
-        path = planned.artifact.path / COMPARISON
-        try:
-            found = read_json(planned.artifact, COMPARISON)
-            ours = found["models"][entrants.index(name)]
-            rows = [row for row in found["rows"] if row["model"] in (ours, found["baseline"])]
-        except (OSError, ValueError, LookupError, TypeError) as error:
-            raise CorruptArtifactError(str(path), f"is not readable ({error})") from error
+        comparison = read_comparison(planned.artifact)
+        ours = comparison.models[entrants.index(name)]
+        rows = [row for row in comparison.rows if row.model in (ours, comparison.baseline)]
         yield {
             "stage": planned.name,
-            "baseline": without_places(found["baseline"]),
+            "baseline": without_places(comparison.baseline),
             "rows": [_row(row) for row in rows],
-            "own": [row for row in rows if row["model"] == ours],
+            "own": [row for row in rows if row.model == ours],
         }
 
 
@@ -291,18 +287,18 @@ def _gguf_row(file: GgufFile) -> Sequence[str]:
     ]
 
 
-def _row(row: Mapping[str, Any]) -> Sequence[str]:
-    digits = 3 if row["metric"] == "bits_per_byte" else 2
-    how = row["form"] if row["style"] == "none" else f"{row['form']}, {row['style']}"
-    how += f", window {row['window']}" if row.get("window") else ""
+def _row(row: Row) -> Sequence[str]:
+    digits = digits_of(row.metric)
+    how = row.form if row.style == "none" else f"{row.form}, {row.style}"
+    how += f", window {row.window}" if row.window else ""
     return [
-        str(without_places(row["task"])),
-        row["metric"].replace("_", " "),
-        str(without_places(row["model"])),
+        str(without_places(row.task)),
+        row.metric.replace("_", " "),
+        str(without_places(row.model)),
         how,
-        str(row["n"]),
-        _figure(row["score"], row["low"], row["high"], digits=digits),
-        _figure(row["delta"], row["delta_low"], row["delta_high"], digits=digits, sign="+"),
+        str(row.n),
+        _figure(row.score, row.low, row.high, digits=digits),
+        _figure(row.delta, row.delta_low, row.delta_high, digits=digits, sign="+"),
     ]
 
 

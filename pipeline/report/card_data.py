@@ -16,8 +16,9 @@ from pipeline.config.stage_config import TRAINED_ON
 from pipeline.text.visible import visible
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
+    from eval.comparison.score_rows import Row
     from pipeline.commands.export_contents import Export
     from pipeline.plan.plan import Plan, PlannedStage
     from pipeline.store.store import Artifact
@@ -55,17 +56,13 @@ def card_data(
     )
 
 
-def eval_results(
-    artifact: Artifact, comparisons: Sequence[Sequence[Mapping[str, Any]]]
-) -> list[EvalResult]:
+def eval_results(artifact: Artifact, comparisons: Sequence[Sequence[Row]]) -> list[EvalResult]:
     """Return what was measured of a model: in comparisons, of a reward model on held-out pairs.
 
     comparisons: of each the rows that are about the model.
     """
     task = _TASK[artifact.produces]
-    found = [
-        _result(task, row) for rows in comparisons for row in rows if row.get("score") is not None
-    ]
+    found = [_result(task, row) for rows in comparisons for row in rows if row.score is not None]
     metrics = artifact.metrics
     if metrics.get("held_out_accuracy") is not None:
         interval = {
@@ -87,19 +84,19 @@ def eval_results(
     return found
 
 
-def _result(task: str, row: Mapping[str, Any]) -> EvalResult:
+def _result(task: str, row: Row) -> EvalResult:
     """Return a row of a comparison as the hub has it; the interval stands in its arguments."""
-    name, metric = _in_a_line(without_places(row["task"])), _in_a_line(row["metric"])
-    asked = row["form"] if row["style"] == "none" else f"{row['form']}, {row['style']}"
-    given = {"low": row.get("low"), "high": row.get("high"), "n": row.get("n")}
+    name, metric = _in_a_line(without_places(row.task)), _in_a_line(row.metric)
+    asked = row.form if row.style == "none" else f"{row.form}, {row.style}"
+    interval = {"low": row.low, "high": row.high, "n": row.n}
     return EvalResult(
         task_type=task,
         dataset_type=re.sub(r"[^\w.-]+", "-", name).strip("-").lower() or "texts",
         dataset_name=name,
         metric_type=_METRICS.get(metric, metric),
         metric_name=f"{metric.replace('_', ' ')} ({_in_a_line(asked)})",
-        metric_value=row["score"],
-        metric_args=given,
+        metric_value=row.score,
+        metric_args=interval,
     )
 
 

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 from pipeline.text.amounts import count
 
 if TYPE_CHECKING:
+    from eval.comparison.score_rows import Row
     from eval.statistics.estimate import Estimate
 
 NOT_MEASURED = "\N{EN DASH}"
+_STYLES = {"chain-of-thought": "chain of thought", "none": "read, not asked"}
 _METRICS = {
     "verified_accuracy": "answers that verify",
     "choice_accuracy": "likeliest option is right",
@@ -24,6 +26,24 @@ _METRICS = {
 def metric_label(metric: str) -> str:
     """Return what a metric is called in a sentence."""
     return _METRICS.get(metric, metric.replace("_", " "))
+
+
+def asking_label(style: str, shots: int | None) -> str:
+    """Return how a model was asked: `few-shot (3)`."""
+    label = _STYLES.get(style, style)
+    return f"{label} ({shots})" if shots else label
+
+
+def asked(row: Row) -> str:
+    """Return how a row's model was asked, or how it read a text."""
+    if row.window:
+        return f"read with {row.window:,} tokens of context"
+    return asking_label(row.style, row.shots)
+
+
+def against(row: Row) -> str:
+    """Return how the baseline was asked that a row is measured against."""
+    return " or ".join(asking_label(*way) for way in row.against_ways)
 
 
 def digits_of(metric: str) -> int:

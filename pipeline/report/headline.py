@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,8 @@ from eval.results import STYLES
 from pipeline.files.names import COMPARISON
 from pipeline.report import rollouts
 from pipeline.report.board import board
-from pipeline.report.html.read import read_comparison
+from pipeline.report.comparison import stage_comparison
+from pipeline.stages.compare import parse_comparison
 from pipeline.text.amounts import count
 
 if TYPE_CHECKING:
@@ -109,7 +111,8 @@ def _compared(metrics: Mapping[str, Any], path: Path) -> str:
         return "SHIP" if metrics["ships"] else "DO NOT SHIP"
     if not (path / COMPARISON).is_file():
         return ""
-    shown = board(read_comparison(path, ""))
+    content = json.loads((path / COMPARISON).read_text(encoding="utf-8"))
+    shown = board(stage_comparison(parse_comparison(content, path), ""))
     changes = [f"{mean.model} {mean.delta.value:+.2f}" for mean in shown.means if mean.delta]
     return f"{', '.join(changes)}, mean of {shown.num_meant} tasks" if changes else ""
 

@@ -31,6 +31,7 @@ from pipeline.measuring.model_scores import (
     write_items,
 )
 from pipeline.stages.evaluate import metric_name, model_name
+from pipeline.store.store import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from eval.comparison.comparison import Comparison
     from eval.comparison.gate import Bounds
     from pipeline.measuring.free_form import FreeForm
+    from pipeline.store.store import Artifact
 
 Entrant = Annotated[str, RefersTo(("policy", "evaluation")), Field(min_length=1)]
 
@@ -118,17 +120,23 @@ def run(config: CompareConfig, context: StageContext) -> StageResult:
     return StageResult(metrics=gains | ({"ships": found.gate.ships} if found.gate else {}))
 
 
-def comparison_of(content: Mapping[str, Any], path: Path) -> Comparison:
-    """Return what comparison.json says; path: where it is, for the error.
+def read_comparison(artifact: Artifact) -> Comparison:
+    """Return what a finished compare stage found.
 
-    Raises CorruptArtifactError for a file that is damaged or of another program.
+    Raises CorruptArtifactError for a file that is not what was published, or of another program.
     """
+    return parse_comparison(read_json(artifact, COMPARISON), artifact.path)
+
+
+def parse_comparison(content: Mapping[str, Any], folder: Path) -> Comparison:
+    """Return what the comparison.json of a folder says; raises CorruptArtifactError."""
     from eval.comparison.comparison import Comparison
 
     try:
         return Comparison.from_json(content)
     except ValueError as error:
-        raise CorruptArtifactError(str(path), f"is not readable ({error})") from error
+        path = str(folder / COMPARISON)
+        raise CorruptArtifactError(path, f"is not readable ({error})") from error
 
 
 def bounds(gate: Mapping[str, GateBlock]) -> dict[str, Bounds]:

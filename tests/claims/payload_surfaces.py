@@ -131,7 +131,6 @@ def _console() -> tuple[Console, io.StringIO]:
 def terminal_tables(folder: Path, told: Told) -> Iterator[str]:
     """Give what `run`, `status` and `compare` print of results: tables, gates, notes."""
     from pipeline.commands.status import StageState
-    from pipeline.report.html.read import comparison_of
     from pipeline.report.terminal.comparison import print_comparisons, print_overview
     from pipeline.report.terminal.full_comparison import print_comparison
     from pipeline.report.terminal.pooled import print_pooled
@@ -142,11 +141,11 @@ def terminal_tables(folder: Path, told: Told) -> Iterator[str]:
     screen, written = _console()
     with patch.multiple(report_runs, _ITEMS=3, WAYS=(("zero-shot", 0),)):
         found = report_runs._comparison(told)
-    print_comparison(found, screen)
-    shown = comparison_of(found, told("compare"))
+    print_comparison(report_runs.comparison_of(found), screen)
+    shown = report_runs.shown(found, told("compare"))
     print_overview(shown, screen)
     print_comparisons([shown, replace(shown, gate=None)], screen)
-    print_pooled(told("compare"), _pooled(told), screen)
+    print_pooled(told("compare"), report_runs.pooled_of(_pooled(told)), screen)
     path = folder / _file_name(told("a folder"))
     state = StageState(told("sft"), "sft", told("changed: "), 12, path)
     results = {state.name: told("loss 1.5")}

@@ -8,9 +8,9 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
 
-from pipeline.report.html.read import comparison_of
 from pipeline.report.html.samples import Room, read_samples
 from tests.command import command
+from tests.report_runs import shown as shown_comparison
 from tests.small_folders import small_tokenizer
 
 RECIPE = """\
@@ -128,7 +128,7 @@ def test_the_report_shows_rewards_for_what_they_are(
 ) -> None:
     assert command(monkeypatch, capsys)("run", "own.yaml").code == 0
     path = folder / "runs/own/answers"
-    comparison = comparison_of(json.loads((path / "comparison.json").read_text()), "answers")
+    comparison = shown_comparison(json.loads((path / "comparison.json").read_text()), "answers")
     samples = read_samples(path, comparison, within=Room(60, 10**6))
     shown = [each for each in samples if each.task == "asked.jsonl by brevity"]
     assert len(shown) == 5

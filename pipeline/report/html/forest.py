@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 from pipeline.report.formatting import interval, metric_label, number
 
 if TYPE_CHECKING:
+    from eval.comparison.score_rows import Change
     from eval.statistics.estimate import Estimate
     from pipeline.report.board import Board
-    from pipeline.report.comparison import Verdict
 
 WIDTH = 400.0
 _MARGIN = 10.0
@@ -36,7 +36,7 @@ class ForestMark:
     high: float | None
     value: str
     within: str
-    verdict: Verdict
+    verdict: Change
     is_firm: bool
 
 
@@ -71,12 +71,14 @@ class _Axis:
 
 def forest(found: Board) -> Forest | None:
     """Return the differences of a board; None where it has none."""
-    deltas = [row.delta for task in found.tasks for row in task.rows.values() if row.delta]
+    deltas = [
+        row.difference for task in found.tasks for row in task.rows.values() if row.difference
+    ]
     if not deltas:
         return None
     axis, ticks = _axis(deltas)
 
-    def mark(model: str, delta: Estimate, verdict: Verdict, *, is_firm: bool) -> ForestMark:
+    def mark(model: str, delta: Estimate, verdict: Change, *, is_firm: bool) -> ForestMark:
         return ForestMark(
             model=model,
             x=axis.at(delta.value),
@@ -98,9 +100,9 @@ def forest(found: Board) -> Forest | None:
             task.task,
             metric_label(task.metric),
             tuple(
-                mark(row.model, row.delta, row.verdict, is_firm=row.is_firm)
+                mark(row.model, row.difference, row.verdict, is_firm=row.is_firm)
                 for row in task.rows.values()
-                if row.delta is not None
+                if row.difference is not None
             ),
         )
         for task in found.tasks

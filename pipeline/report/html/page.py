@@ -16,9 +16,17 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from pipeline.report import formatting as words
-from pipeline.report.comparison import Comparison, best_ways, blocks
+from eval.comparison.score_rows import best_rows
+from pipeline.report import formatting
+from pipeline.report.comparison import StageComparison, group_rows, stage_comparison
 from pipeline.report.html.chain import HEIGHT, WIDTH, Picture, picture
+from pipeline.report.html.charts import (
+    Chart,
+    calibration_charts,
+    demonstration_charts,
+    group_charts,
+    named_groups,
+)
 from pipeline.report.html.palette import Palette, palette_of_run
 from pipeline.report.html.plots import (
     Figure,
@@ -29,15 +37,17 @@ from pipeline.report.html.plots import (
 )
 from pipeline.report.html.ppo.section import PpoStage, ppo_stages
 from pipeline.report.html.provenance import Provenance, provenance
-from pipeline.report.html.read import read_comparison
 from pipeline.report.html.rows import StageRows, training_rows
 from pipeline.report.html.samples import Sample, few_of, read_samples, room
 from pipeline.report.html.summary import Summary, summarise
 from pipeline.report.html.training import StageTraining, stage_trainings
+from pipeline.stages.compare import read_comparison
 from pipeline.text.amounts import size
 from pipeline.text.visible import visible
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from pipeline.report.html.run_source import ReportedRun
 
 _HERE = Path(__file__).parent
@@ -64,13 +74,15 @@ class Contents:
 
 def gather(run: ReportedRun) -> Contents:
     """Read everything that a report shows; raises CorruptArtifactError for a broken result."""
-    compared: list[tuple[Path, Comparison]] = []
+    compared: list[tuple[Path, StageComparison]] = []
     for stage in run.present:
         assert stage.artifact is not None
         if stage.artifact.produces == "comparison":
             folder = stage.artifact.path
-            found = read_comparison(folder, stage.name, pooled=run.pooled.get(stage.name))
-            compared.append((folder, found))
+            comparison = stage_comparison(
+                read_comparison(stage.artifact), stage.name, pooled=run.pooled.get(stage.name)
+            )
+            compared.append((folder, comparison))
     within = room([comparison for _, comparison in compared])
     colours = palette_of_run(run.stages, (m for _, found in compared for m in found.models))
     samples = [
@@ -126,17 +138,19 @@ class Figures:
 def _figures(contents: Contents) -> Figures:
     comparisons = [summary.comparison for summary in contents.summaries]
 
-    def charts(kind: str) -> tuple[tuple[Figure, ...], ...]:
+    def draw(
+        name: str, charts: Callable[[StageComparison], Sequence[Chart]]
+    ) -> tuple[tuple[Figure, ...], ...]:
         return tuple(
             tuple(
                 chart_figure(
-                    f"{kind}{number}-{place}",
+                    f"{name}{number}-{place}",
                     chart,
                     comparison,
-                    kind=kind,
+                    kind=name,
                     colours=contents.colours,
                 )
-                for place, chart in enumerate(getattr(comparison, kind))
+                for place, chart in enumerate(charts(comparison))
             )
             for number, comparison in enumerate(comparisons)
         )
@@ -155,9 +169,9 @@ def _figures(contents: Contents) -> Figures:
             for number, training in enumerate(contents.trainings)
             if training.held_out is not None
         },
-        sweeps=charts("sweeps"),
-        groups=charts("group_curves"),
-        calibration=charts("calibration"),
+        sweeps=draw("sweeps", demonstration_charts),
+        groups=draw("group_curves", group_charts),
+        calibration=draw("calibration", calibration_charts),
     )
 
 
@@ -171,20 +185,28 @@ def _environment() -> Environment:
         undefined=StrictUndefined,
     )
     environment.filters |= {
-        "number": words.number,
-        "estimate": words.estimate,
-        "interval": words.interval,
-        "short": words.short,
-        "probability": words.probability,
-        "duration": words.duration,
-        "metric": words.metric_label,
-        "digits": words.digits_of,
-        "plural": words.plural,
+        "number": formatting.number,
+        "estimate": formatting.estimate,
+        "interval": formatting.interval,
+        "short": formatting.short,
+        "probability": formatting.probability,
+        "duration": formatting.duration,
+        "metric": formatting.metric_label,
+        "asked": formatting.asked,
+        "asking": formatting.asking_label,
+        "against": formatting.against,
+        "digits": formatting.digits_of,
+        "plural": formatting.plural,
         "size": size,
-        "amount": words.amount,
+        "amount": formatting.amount,
         "fit": _fit,
     }
-    environment.globals |= {"mark": mark, "blocks": blocks, "best_ways": best_ways}
+    environment.globals |= {
+        "mark": mark,
+        "group_rows": group_rows,
+        "best_rows": best_rows,
+        "named_groups": named_groups,
+    }
     return environment
 
 

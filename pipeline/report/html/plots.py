@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
     from eval.statistics.estimate import Estimate
-    from pipeline.report.comparison import Chart, Comparison
+    from pipeline.report.comparison import StageComparison
+    from pipeline.report.html.charts import Chart
     from pipeline.report.html.curves import Panel, Series
     from pipeline.report.html.palette import Palette
     from pipeline.report.html.training import HeldOut
@@ -137,7 +138,7 @@ def _thinned(series: Sequence[Series]) -> tuple[tuple[str, ...], ...]:
 
 
 def chart_figure(
-    name: str, chart: Chart, comparison: Comparison, *, kind: str, colours: Palette
+    name: str, chart: Chart, comparison: StageComparison, *, kind: str, colours: Palette
 ) -> Figure:
     """Return a chart of models: a sweep, a curve over groups, or a calibration."""
     is_calibration = kind == "calibration"

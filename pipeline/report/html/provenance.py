@@ -72,7 +72,7 @@ def _changed(run: ReportedRun) -> Iterator[str]:
 def _commands(run: ReportedRun) -> tuple[tuple[str, str], ...]:
     recipe = shlex.quote(run.recipe.name)
     overrides = "".join(f" --set {shlex.quote(option)}" for option in run.overrides)
-    seeds = next((pooled["seeds"] for pooled in run.pooled.values()), ())
+    seeds = next((pooled.seeds for pooled in run.pooled.values()), ())
     several = f" --seeds {','.join(str(seed) for seed in seeds)}" if seeds else ""
     roots = "" if run.plan is None else _roots(run.plan.recipe.places.roots)
     last = run.stages[-1].name

@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+from eval.comparison.pool import PooledComparison
 from pipeline.errors import CorruptArtifactError, PosttrainError
 from pipeline.files.names import RECORD
+from pipeline.report.comparison import hide_places
 from pipeline.store.attempt import attempt_at
 from pipeline.store.manifest import read_sealed
 from pipeline.store.run_record import last_run, read_record
@@ -259,19 +261,19 @@ def _text(path: Path) -> str:
         return ""
 
 
-def _pooled(folder: Path, stages: Sequence[ReportedStage]) -> dict[str, Any]:
+def _pooled(folder: Path, stages: Sequence[ReportedStage]) -> dict[str, PooledComparison]:
     """Return the comparisons pooled over seeds that this run's are among, by stage."""
     above = folder.parent if folder.name.startswith("seed-") else folder
-    found: dict[str, Any] = {}
+    found: dict[str, PooledComparison] = {}
     for stage in stages:
         path = above / "seeds" / f"{stage.name}.json"
         if stage.artifact is None or stage.artifact.produces != "comparison" or not path.is_file():
             continue
         try:
-            pooled = read_sealed(path)
-            if stage.artifact.path.name in {Path(other).name for other in pooled["comparisons"]}:
+            pooled = PooledComparison.from_json(hide_places(read_sealed(path)))
+            if stage.artifact.path.name in {Path(other).name for other in pooled.comparisons}:
                 found[stage.name] = pooled
-        except (OSError, ValueError, LookupError, TypeError) as error:
+        except (OSError, ValueError) as error:
             hint = "delete it and run the recipe with --seeds again"
             raise CorruptArtifactError(str(path), f"is not readable ({error})", hint) from error
     return found

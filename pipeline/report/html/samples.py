@@ -11,17 +11,18 @@ from dataclasses import dataclass
 from itertools import accumulate, islice, zip_longest
 from typing import TYPE_CHECKING, Any, Literal
 
+from eval.comparison.score_rows import best_rows
 from eval.results import REWARD
 from pipeline.commands.export import without_places
 from pipeline.errors import CorruptArtifactError
 from pipeline.files.names import ITEMS
-from pipeline.report.comparison import asking_label, best_ways
+from pipeline.report.formatting import asking_label
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from pipeline.report.comparison import Comparison
+    from pipeline.report.comparison import StageComparison
 
 Kind = Literal["gained", "lost", "wrong", "right"]
 Mark = Literal["right", "wrong", "partly right", "not graded"]
@@ -79,13 +80,13 @@ class Room:
     size_bytes: int
 
 
-def room(comparisons: Sequence[Comparison]) -> Room:
+def room(comparisons: Sequence[StageComparison]) -> Room:
     """Return what each task of each comparison may take, so that a page stays small."""
     tasks = sum(len({row.task for row in comparison.rows}) for comparison in comparisons) or 1
     return Room(min(_MOST_PER_TASK, _MOST_IN_ALL // tasks), _MOST_BYTES // tasks)
 
 
-def read_samples(folder: Path, comparison: Comparison, *, within: Room) -> list[Sample]:
+def read_samples(folder: Path, comparison: StageComparison, *, within: Room) -> list[Sample]:
     """Return as many items of each task as there is room for; raises CorruptArtifactError."""
     path = folder / ITEMS
     ways = _ways(comparison)
@@ -133,7 +134,7 @@ def cut(text: str) -> str:
     return f"{text[:_LONGEST]} \N{HORIZONTAL ELLIPSIS} ({len(text) - _LONGEST:,} more characters)"
 
 
-def _ways(comparison: Comparison) -> dict[tuple[str, str], tuple[str, _Way]]:
+def _ways(comparison: StageComparison) -> dict[tuple[str, str], tuple[str, _Way]]:
     """Return metric and best way of asking by task and model."""
     asked = [
         row for row in comparison.rows if not row.is_win_rate and not row.metric.startswith("pass@")
@@ -144,9 +145,9 @@ def _ways(comparison: Comparison) -> dict[tuple[str, str], tuple[str, _Way]]:
         metric = _FIRST_CHOICE if _FIRST_CHOICE in metrics else metrics[0]
         if metric in _UNWRITTEN:
             continue
-        for row in best_ways(asked):
+        for row in best_rows(asked):
             if (row.task, row.metric) == (task, metric):
-                ways[task, row.model] = metric, (row.style, row.shots or 0)
+                ways[task, row.model] = metric, (row.style, row.shots)
     return ways
 
 
@@ -192,7 +193,7 @@ def _samples(
     task: str,
     read: _Read,
     ways: Mapping[tuple[str, str], tuple[str, _Way]],
-    comparison: Comparison,
+    comparison: StageComparison,
 ) -> Iterable[Sample]:
     by_model = {model: read.shown.get((task, model), {}) for model in comparison.models}
     for item in by_model[comparison.baseline]:
@@ -212,7 +213,9 @@ def _samples(
         )
 
 
-def _outcomes(found: Mapping[str, Sequence[_Result]], comparison: Comparison) -> dict[str, bool]:
+def _outcomes(
+    found: Mapping[str, Sequence[_Result]], comparison: StageComparison
+) -> dict[str, bool]:
     """Return for each model whether it is right; of rewards, whether none is better than it."""
     if any(results[0]["metric"] != REWARD for results in found.values()):
         return {model: _is_right(results) for model, results in found.items()}
@@ -230,7 +233,7 @@ def _is_right(results: Sequence[_Result]) -> bool:
     return sum(right) * 2 > len(right)
 
 
-def _kind(is_right_by_model: Mapping[str, bool], comparison: Comparison) -> Kind:
+def _kind(is_right_by_model: Mapping[str, bool], comparison: StageComparison) -> Kind:
     before = is_right_by_model[comparison.baseline]
     after = {
         is_right for model, is_right in is_right_by_model.items() if model in comparison.candidates

@@ -6,17 +6,19 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING
 
+from eval.comparison.score_rows import best_rows
 from eval.statistics.estimate import Estimate
 from pipeline.report.board import board, loss_text, rests_on, unguarded_losses
-from pipeline.report.comparison import best_ways
 from pipeline.report.formatting import digits_of, estimate, listed, metric_label, number
 from pipeline.report.html.forest import forest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from eval.comparison.gate import Verdict
+    from eval.comparison.score_rows import Change, Row
     from pipeline.report.board import Board, ModelMean
-    from pipeline.report.comparison import Comparison, GateVerdict, ScoreRow, Verdict
+    from pipeline.report.comparison import StageComparison
     from pipeline.report.html.forest import Forest
     from pipeline.report.html.run_source import ReportedRun
 
@@ -28,7 +30,7 @@ _FEW_TASKS = 3
 class Finding:
     """A difference worth naming, or the lack of one."""
 
-    row: ScoreRow
+    row: Row
     before: float | None
 
     @property
@@ -63,7 +65,7 @@ class ModelLine:
     model: str
     mean: ModelMean | None
     tally: Tally | None
-    verdict: GateVerdict | None
+    verdict: Verdict | None
     rests_on: str
     passed_over: tuple[str, ...]
 
@@ -73,7 +75,7 @@ class PriceCell:
     """What one model pays; text: "" is unknown."""
 
     text: str
-    verdict: Verdict = ""
+    verdict: Change = ""
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ class PriceRow:
 class Summary:
     """What is said of one comparison."""
 
-    comparison: Comparison
+    comparison: StageComparison
     question: str
     board: Board
     forest: Forest | None
@@ -96,23 +98,23 @@ class Summary:
     tallies: tuple[Tally, ...]
     gains: tuple[Finding, ...]
     losses: tuple[Finding, ...]
-    preferred: tuple[ScoreRow, ...]
+    preferred: tuple[Row, ...]
     price: tuple[PriceRow, ...]
 
 
-def summarise(comparison: Comparison, run: ReportedRun) -> Summary:
+def summarise(comparison: StageComparison, run: ReportedRun) -> Summary:
     """Return what the first page says of a comparison."""
-    best = best_ways(comparison.told)
+    best = best_rows(comparison.told)
     scored = [row for row in best if row.delta is not None and not _is_aside(row)]
     before = {
-        (row.task, row.metric): row.score.value
+        (row.task, row.metric): row.score
         for row in best
         if row.model == comparison.baseline and row.score is not None
     }
 
     def biggest(verdict: str) -> tuple[Finding, ...]:
         found = [row for row in scored if row.verdict == verdict and row.delta is not None]
-        found.sort(key=lambda row: -abs(row.delta.value if row.delta else 0.0))
+        found.sort(key=lambda row: -abs(row.delta or 0.0))
         return tuple(Finding(row, before.get((row.task, row.metric))) for row in found[:_SHOWN])
 
     found = board(comparison)
@@ -135,13 +137,15 @@ def summarise(comparison: Comparison, run: ReportedRun) -> Summary:
     )
 
 
-def _tally(model: str, rows: Sequence[ScoreRow]) -> Tally:
+def _tally(model: str, rows: Sequence[Row]) -> Tally:
     told = [row.verdict for row in rows]
     weak = sum(bool(row.verdict) and not row.is_firm for row in rows)
     return Tally(model, told.count("gain"), told.count("loss"), told.count(""), weak)
 
 
-def _line(model: str, comparison: Comparison, found: Board, tallies: Sequence[Tally]) -> ModelLine:
+def _line(
+    model: str, comparison: StageComparison, found: Board, tallies: Sequence[Tally]
+) -> ModelLine:
     verdicts = comparison.gate.verdicts if comparison.gate else ()
     verdict = next((each for each in verdicts if each.model == model), None)
     losses = unguarded_losses(verdict, comparison) if verdict else ()
@@ -155,12 +159,12 @@ def _line(model: str, comparison: Comparison, found: Board, tallies: Sequence[Ta
     )
 
 
-def _is_aside(row: ScoreRow) -> bool:
+def _is_aside(row: Row) -> bool:
     """Whether a row is no score of its own: a price, a preference, a task's score again."""
     return row.lower_is_better or row.is_win_rate or row.metric.startswith("pass@")
 
 
-def _question(comparison: Comparison) -> str:
+def _question(comparison: StageComparison) -> str:
     """Return what was compared, in a sentence."""
     read = [row for row in comparison.rows if row.style == "none"]
     tasks = list(dict.fromkeys(row.task for row in comparison.rows if row.style != "none"))
@@ -181,7 +185,7 @@ def _question(comparison: Comparison) -> str:
 
 
 def _price(
-    comparison: Comparison, best: Sequence[ScoreRow], run: ReportedRun
+    comparison: StageComparison, best: Sequence[Row], run: ReportedRun
 ) -> Iterator[PriceRow]:
     models = comparison.models
     for task in dict.fromkeys(row.task for row in best if row.lower_is_better):
@@ -189,8 +193,8 @@ def _price(
         label = metric_label(next(iter(found.values())).metric)
         yield PriceRow(f"{label} of {task}", tuple(_change(found.get(model)) for model in models))
     divergence = {
-        each.model: f"{estimate(each.kl, 1)} from {each.reference} ({each.task})"
-        for each in reversed(comparison.divergence)
+        row.model: f"{estimate(row.estimate, 1)} from {row.trained_from} ({row.task})"
+        for row in reversed(comparison.divergence)
     }
     trained = {stage.name: _kl(stage.metrics) for stage in run.stages}
     told = [divergence.get(model) or trained.get(model, "") for model in models]
@@ -199,14 +203,14 @@ def _price(
     yield from _lengths(best, models)
 
 
-def _change(row: ScoreRow | None) -> PriceCell:
+def _change(row: Row | None) -> PriceCell:
     if row is None or row.score is None:
         return PriceCell("")
     digits = digits_of(row.metric)
-    said = number(row.score.value, digits)
+    said = number(row.score, digits)
     if row.delta is None:
         return PriceCell(said)
-    return PriceCell(f"{said} ({estimate(row.delta, digits, sign=True)})", row.verdict)
+    return PriceCell(f"{said} ({estimate(row.difference, digits, sign=True)})", row.verdict)
 
 
 def _kl(metrics: Mapping[str, float]) -> str:
@@ -217,7 +221,7 @@ def _kl(metrics: Mapping[str, float]) -> str:
     return f"{estimate(found, 1)} from its reference"
 
 
-def _lengths(best: Sequence[ScoreRow], models: Sequence[str]) -> Iterator[PriceRow]:
+def _lengths(best: Sequence[Row], models: Sequence[str]) -> Iterator[PriceRow]:
     """Yield tokens a response, task by task or, of many tasks, their mean."""
     written = {
         (row.task, row.model): row.tokens

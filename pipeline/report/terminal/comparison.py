@@ -21,15 +21,16 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from eval.comparison.score_rows import Row
     from eval.statistics.estimate import Estimate
     from pipeline.report.board import Board, ModelMean, TaskRow
-    from pipeline.report.comparison import Comparison, ScoreRow
+    from pipeline.report.comparison import StageComparison
 
 _COLOURS = {"gain": "green", "loss": "red"}
 _PAIR = 2  # models
 
 
-def print_comparisons(comparisons: Sequence[Comparison], console: Console) -> None:
+def print_comparisons(comparisons: Sequence[StageComparison], console: Console) -> None:
     """Print a run's comparisons: a table of the main one, a line and the verdict of each other.
 
     The main one is the first with a gate, else the first with the most models and tasks.
@@ -43,12 +44,12 @@ def print_comparisons(comparisons: Sequence[Comparison], console: Console) -> No
             print_in_a_line(comparison, console)
 
 
-def _weight(comparison: Comparison) -> tuple[bool, int, int]:
+def _weight(comparison: StageComparison) -> tuple[bool, int, int]:
     tasks = {row.task for row in comparison.told}
     return comparison.gate is not None, len(comparison.models), len(tasks)
 
 
-def print_scores(comparison: Comparison, console: Console) -> None:
+def print_scores(comparison: StageComparison, console: Console) -> None:
     """Print the tasks with their mean, and the verdict: what a run ends with.
 
     Texts and win rates are left out where there are tasks, but for a model's losses on them.
@@ -62,7 +63,7 @@ def print_scores(comparison: Comparison, console: Console) -> None:
         print_unseen_losses(comparison, shown.preferences, subjects, console)
 
 
-def print_overview(comparison: Comparison, console: Console) -> None:
+def print_overview(comparison: StageComparison, console: Console) -> None:
     """Print tasks, texts and mean win rates, and the verdict."""
     shown = board(comparison)
     tasks = (*shown.tasks, *shown.texts)
@@ -70,7 +71,7 @@ def print_overview(comparison: Comparison, console: Console) -> None:
     print_verdicts(comparison, shown.preferences, console)
 
 
-def print_in_a_line(comparison: Comparison, console: Console) -> None:
+def print_in_a_line(comparison: StageComparison, console: Console) -> None:
     """Print the mean of each model, or its score on the only task, of a comparison beside others.
 
     Its verdicts follow where it has a gate, else the losses, since no table shows them.
@@ -106,7 +107,7 @@ def _summary(shown: Board) -> str:
 
 
 def _print_board(
-    comparison: Comparison,
+    comparison: StageComparison,
     shown: Board,
     tasks: Sequence[TaskRow],
     console: Console,
@@ -173,19 +174,19 @@ def _cells(task: TaskRow, shown: Board) -> Iterator[str]:
         yield "-" if row is None or row.score is None else _score(row, is_pair=is_pair)
 
 
-def _score(row: ScoreRow, *, is_pair: bool) -> str:
+def _score(row: Row, *, is_pair: bool) -> str:
     assert row.score is not None
     digits = digits_of(row.metric)
-    return f"{row.score.value:.{digits}f}{_change(row, digits, is_pair=is_pair)}"
+    return f"{row.score:.{digits}f}{_change(row, digits, is_pair=is_pair)}"
 
 
-def _change(row: ScoreRow, digits: int, *, is_pair: bool) -> str:
+def _change(row: Row, digits: int, *, is_pair: bool) -> str:
     if row.delta is None or not (row.verdict or is_pair):
         return ""
     mark = "" if row.is_firm or not row.verdict else "*"
     colour = _COLOURS.get(row.verdict, "default")
-    change = f" [{colour}]{row.delta.value:+.{digits}f}{mark}[/]"
-    return f"{change} {_interval(row.delta, '+', digits)}" if is_pair else change
+    change = f" [{colour}]{row.delta:+.{digits}f}{mark}[/]"
+    return f"{change} {_interval(row.difference, '+', digits)}" if is_pair else change
 
 
 def _mean_cell(mean: ModelMean, *, has_interval: bool) -> str:
@@ -217,8 +218,8 @@ def _signed(value: float) -> str:
     return "+0.00" if float(text) == 0 else text
 
 
-def _interval(estimate: Estimate, sign: str, digits: int = 2) -> str:
-    if estimate.low is None or estimate.high is None:
+def _interval(estimate: Estimate | None, sign: str, digits: int = 2) -> str:
+    if estimate is None or estimate.low is None or estimate.high is None:
         return ""
     return f"\\[{estimate.low:{sign}.{digits}f}, {estimate.high:{sign}.{digits}f}]"
 

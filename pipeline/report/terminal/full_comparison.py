@@ -1,22 +1,29 @@
 """All of a comparison on a terminal: scores, what each style unlocks, the gate's verdict.
 
-What a run ends with is glance.py's subject.
-
-Reads comparison.json as it is. Groups, calibration and examples of flipped answers take more room
-than a terminal has: they are in the file and in the report.
+What a run ends with is comparison.py's subject. Groups, calibration and examples of flipped answers
+take more room than a terminal has: they are in comparison.json and in the report.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from eval.comparison.score_rows import Row
 from pipeline.report.terminal.tables import Column, print_table
 from pipeline.text.visible import escape
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from rich.console import Console
+
+    from eval.comparison.comparison import Comparison
+    from eval.comparison.divergence_table import DivergenceRow
+    from eval.comparison.gate import GateResult
+    from eval.comparison.pool import PooledRow
+    from eval.comparison.style_gains import Cell, Unlocked, UnlockedRow
+
+    AnyRow = Row | PooledRow | UnlockedRow
 
 _EXPLAINED = {
     "p": "p: adjusted for all of them",
@@ -26,44 +33,43 @@ _EXPLAINED = {
 _NAMES = {"win_rate": "win rate", "win_rate_length_controlled": "length-controlled win rate"}
 
 
-def print_comparison(comparison: Mapping[str, Any], console: Console) -> None:
-    """Print comparison.json: scores and differences with intervals, the other tables, notes."""
+def print_comparison(comparison: Comparison, console: Console) -> None:
+    """Print a comparison: scores and differences with intervals, the other tables, notes."""
     _print_rows(comparison, console)
-    _print_styles(comparison["styles"], console)
-    _print_divergence(comparison["divergence"], console)
-    for note in comparison["notes"]:
+    _print_styles(comparison.styles, console)
+    _print_divergence(comparison.divergence, console)
+    for note in comparison.notes:
         console.print(f"[dim]{escape(note)}[/]")
-    if comparison["gate"] is not None:
-        print_gate(comparison["gate"], console)
+    if comparison.gate is not None:
+        print_gate(comparison.gate, console)
 
 
-def print_gate(gate: Mapping[str, Any], console: Console) -> None:
+def print_gate(gate: GateResult, console: Console) -> None:
     """Print which candidates may ship, and each bound with what was found."""
-    for verdict in gate["verdicts"]:
-        said = "[green]SHIP[/]" if verdict["ships"] else "[red]DO NOT SHIP[/]"
-        console.print(f"[bold]{escape(verdict['model'])}: {said}[/]")
-        for condition in verdict["conditions"]:
-            mark = "[green]holds[/]" if condition["holds"] else "[red]fails[/]"
-            asked = f"{condition['key']} {condition['bound']}: {condition['limit']:g}"
-            console.print(f"  {mark}  {escape(asked)}; {escape(condition['reason'])}")
+    for verdict in gate.verdicts:
+        said = "[green]SHIP[/]" if verdict.ships else "[red]DO NOT SHIP[/]"
+        console.print(f"[bold]{escape(verdict.model)}: {said}[/]")
+        for condition in verdict.conditions:
+            mark = "[green]holds[/]" if condition.holds else "[red]fails[/]"
+            asked = f"{condition.key} {condition.bound}: {condition.limit:g}"
+            console.print(f"  {mark}  {escape(asked)}; {escape(condition.reason)}")
 
 
-def heading(row: Mapping[str, Any], baseline: str) -> str:
+def heading(row: Row | PooledRow, baseline: str) -> str:
     """Return what the rows of a task and metric stand under."""
-    metric = row["metric"].replace("_", " ")
-    if row["metric"] in _NAMES:
-        metric = f"{_NAMES[row['metric']]} over {baseline}"
-    return f"[bold]{escape(row['task'])}: {escape(metric)}[/]"
+    metric = row.metric.replace("_", " ")
+    if row.metric in _NAMES:
+        metric = f"{_NAMES[row.metric]} over {baseline}"
+    return f"[bold]{escape(row.task)}: {escape(metric)}[/]"
 
 
-def asked(row: Mapping[str, Any]) -> str:
+def asked(row: Row | PooledRow) -> str:
     """Return which model was asked and how."""
-    return f"  {escape(row['model'])}, {row['form']}{_way(row)}"
+    window = row.window if isinstance(row, Row) else 0
+    return f"  {escape(row.model)}, {row.form}{_way(row.style, row.shots, window)}"
 
 
-def scored(
-    row: Mapping[str, Any], value: float | None, low: float | None, high: float | None
-) -> str:
+def scored(row: AnyRow, value: float | None, low: float | None, high: float | None) -> str:
     """Return a score with its interval; of win rates green or red where that is clear of 0.5."""
     if value is None:
         return "-"
@@ -72,11 +78,11 @@ def scored(
     if low is None or high is None:
         return said
     said += f" \\[{low:.{digits}f}, {high:.{digits}f}]"
-    return _coloured(said, low - 0.5, high - 0.5) if row["metric"] in _NAMES else said
+    return _coloured(said, low - 0.5, high - 0.5) if row.metric in _NAMES else said
 
 
 def difference(
-    row: Mapping[str, Any], value: float | None, low: float | None, high: float | None
+    row: Row | PooledRow, value: float | None, low: float | None, high: float | None
 ) -> str:
     """Return a difference, green or red where its interval is clear of 0."""
     if value is None:
@@ -86,24 +92,24 @@ def difference(
     if low is None or high is None:
         return said
     said += f" \\[{low:+.{digits}f}, {high:+.{digits}f}]"
-    return _coloured(said, -high, -low) if row["lower_is_better"] else _coloured(said, low, high)
+    return _coloured(said, -high, -low) if row.lower_is_better else _coloured(said, low, high)
 
 
-def _print_rows(comparison: Mapping[str, Any], console: Console) -> None:
-    baseline = comparison["baseline"]
+def _print_rows(comparison: Comparison, console: Console) -> None:
+    baseline = comparison.baseline
     rows: list[Sequence[str] | str] = []
     last = None
-    for row in comparison["rows"]:
-        subject = (row["task"], row["metric"])
+    for row in comparison.rows:
+        subject = (row.task, row.metric)
         if subject != last:
             rows.append(heading(row, baseline))
         last = subject
-        delta = (row["delta"], row["delta_low"], row["delta_high"])
+        delta = (row.delta, row.delta_low, row.delta_high)
         rows.append(
             (
                 asked(row),
-                str(row["n"]),
-                scored(row, row["score"], row["low"], row["high"]),
+                str(row.n),
+                scored(row, row.score, row.low, row.high),
                 difference(row, *delta),
                 *_more(row),
             )
@@ -120,80 +126,80 @@ def _print_rows(comparison: Mapping[str, Any], console: Console) -> None:
     )
     hidden = print_table(console, columns, rows, title="95% intervals")
     explained = [text for name, text in _EXPLAINED.items() if name not in hidden]
-    if explained and any(row["delta"] is not None for row in comparison["rows"]):
+    if explained and any(row.delta is not None for row in comparison.rows):
         console.print(f"[dim]{'; '.join(explained)}[/]", highlight=False)
     if hidden:
         console.print(f"[dim]no room for: {'; '.join(hidden)}[/]", highlight=False)
 
 
-def _more(row: Mapping[str, Any]) -> Sequence[str]:
+def _more(row: Row) -> Sequence[str]:
     """Return the figures that only a wide terminal has room for."""
-    p, flips, detectable = row["p_adjusted"], "", row["detectable"]
-    if row["gained"] is not None:
-        flips = f"+{row['gained']} -{row['lost']}"
+    p, flips, detectable = row.p_adjusted, "", row.detectable
+    if row.gained is not None:
+        flips = f"+{row.gained} -{row.lost}"
     return (
         "" if p is None else "<0.001" if p < 0.001 else f"{p:.3f}",
         flips,
         "" if detectable is None else f"{detectable:.{_digits(row)}f}",
-        "" if row["tokens"] is None else f"{row['tokens']:.0f}",
+        "" if row.tokens is None else f"{row.tokens:.0f}",
     )
 
 
-def _print_styles(styles: Mapping[str, Any], console: Console) -> None:
+def _print_styles(styles: Unlocked, console: Console) -> None:
     """Print what each way of asking gets out of each model, a metric for each task."""
     metrics_by_task: dict[str, list[str]] = {}
-    for row in styles["rows"]:
-        metrics_by_task.setdefault(row["task"], []).append(row["metric"])
+    for row in styles.rows:
+        metrics_by_task.setdefault(row.task, []).append(row.metric)
     if not metrics_by_task:
         return
     table: list[Sequence[str] | str] = []
     last = None
-    for row in styles["rows"]:
-        metrics = metrics_by_task[row["task"]]
+    for row in styles.rows:
+        metrics = metrics_by_task[row.task]
         written = "verified_accuracy"
-        if row["metric"] != (written if written in metrics else metrics[0]):
+        if row.metric != (written if written in metrics else metrics[0]):
             continue
-        if row["task"] != last:
-            metric = escape(row["metric"].replace("_", " "))
-            table.append(f"[bold]{escape(row['task'])}: {metric}[/]")
-        last = row["task"]
-        cells = [_unlocked(row, cell) for cell in row["cells"]]
-        table.append((f"  {escape(row['model'])}, {row['form']}", *cells))
+        if row.task != last:
+            metric = escape(row.metric.replace("_", " "))
+            table.append(f"[bold]{escape(row.task)}: {metric}[/]")
+        last = row.task
+        cells = [_unlocked(row, cell) for cell in row.cells]
+        table.append((f"  {escape(row.model)}, {row.form}", *cells))
     columns = [
         Column("task, model", is_text=True),
-        *(Column(_way(column)[2:]) for column in styles["columns"]),
+        *(Column(_way(column.style, column.shots)[2:]) for column in styles.columns),
     ]
     print_table(console, columns, table, title="what each style unlocks (over zero-shot)")
 
 
-def _unlocked(row: Mapping[str, Any], cell: Mapping[str, Any] | None) -> str:
+def _unlocked(row: UnlockedRow, cell: Cell | None) -> str:
     """Return a score and what it gains over zero-shot, green or red where that is clear of 0."""
     if cell is None:
         return ""
-    said = scored(row, cell["score"], None, None)
-    if cell["gain"] is None:
+    said = scored(row, cell.score, None, None)
+    if cell.gain is None:
         return said
-    gain = f"({cell['gain']:+.2f})"
-    if cell["gain_low"] is None:
+    gain = f"({cell.gain:+.2f})"
+    if cell.gain_low is None or cell.gain_high is None:
         return f"{said} {gain}"
-    return f"{said} {_coloured(gain, cell['gain_low'], cell['gain_high'])}"
+    return f"{said} {_coloured(gain, cell.gain_low, cell.gain_high)}"
 
 
-def _print_divergence(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
+def _print_divergence(rows: Sequence[DivergenceRow], console: Console) -> None:
     if not rows:
         return
     table: list[Sequence[str]] = []
     for row in rows:
-        said = f"{row['kl']:.2f}"
-        if row["low"] is not None:
-            said += f" \\[{row['low']:.2f}, {row['high']:.2f}]"
+        said = f"{row.kl:.2f}"
+        if row.low is not None:
+            said += f" \\[{row.low:.2f}, {row.high:.2f}]"
         table.append(
             (
-                f"{escape(row['task'])}, {escape(row['model'])}{_way(row)}",
-                escape(row["trained_from"]),
-                str(row["n"]),
+                f"{escape(row.task)}, {escape(row.model)}{_way(row.style, row.shots)}",
+                escape(row.trained_from),
+                str(row.n),
                 said,
-                f"{row['tokens']:.0f}",
+                f"{row.tokens:.0f}",
             )
         )
     columns = (
@@ -207,15 +213,15 @@ def _print_divergence(rows: Sequence[Mapping[str, Any]], console: Console) -> No
     print_table(console, columns, table, title=title)
 
 
-def _way(row: Mapping[str, Any]) -> str:
+def _way(style: str, shots: int | None, window: int = 0) -> str:
     """Return `, few-shot 3` and the like; nothing where nothing was asked."""
-    if row["style"] == "none":
-        return f", window {row['window']}" if row.get("window") else ""
-    return f", {row['style']} {row['shots']}" if row["shots"] else f", {row['style']}"
+    if style == "none":
+        return f", window {window}" if window else ""
+    return f", {style} {shots}" if shots else f", {style}"
 
 
-def _digits(row: Mapping[str, Any]) -> int:
-    return 3 if row["metric"] == "bits_per_byte" else 2
+def _digits(row: AnyRow) -> int:
+    return 3 if row.metric == "bits_per_byte" else 2
 
 
 def _coloured(said: str, low: float, high: float) -> str:

@@ -2,36 +2,38 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pipeline.report.terminal.full_comparison import asked, difference, heading, print_gate, scored
 from pipeline.report.terminal.tables import Column, print_table
 from pipeline.text.visible import escape
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from rich.console import Console
 
+    from eval.comparison.pool import PooledComparison, PooledRow, Spread
 
-def print_pooled(name: str, pooled: Mapping[str, Any], console: Console) -> None:
-    """Print a file of runs/<recipe>/seeds/: means over seeds, what each seed gave, intervals."""
-    baseline, seeds = pooled["baseline"], ", ".join(map(str, pooled["seeds"]))
+
+def print_pooled(name: str, pooled: PooledComparison, console: Console) -> None:
+    """Print a pooled comparison: means over seeds, what each seed gave, intervals."""
+    baseline, seeds = pooled.baseline, ", ".join(map(str, pooled.seeds))
     rows: list[Sequence[str] | str] = []
     last = None
-    for row in pooled["rows"]:
-        subject = (row["task"], row["metric"])
+    for row in pooled.rows:
+        subject = (row.task, row.metric)
         if subject != last:
             rows.append(heading(row, baseline))
         last = subject
-        score, delta = row["score"], row["delta"]
+        score, delta = row.score, row.delta
         rows.append(
             (
                 asked(row),
-                "/".join(str(n) for n in dict.fromkeys(row["n"])),
-                scored(row, score["mean"], score["low"], score["high"]),
-                _each(row, score),
-                difference(row, delta["mean"], delta["low"], delta["high"]) if delta else "",
+                "/".join(str(n) for n in dict.fromkeys(row.n)),
+                scored(row, score.mean, score.low, score.high),
+                _by_seed(row, score),
+                difference(row, delta.mean, delta.low, delta.high) if delta else "",
             )
         )
     columns = (
@@ -43,17 +45,17 @@ def print_pooled(name: str, pooled: Mapping[str, Any], console: Console) -> None
     )
     title = f"{escape(name)}: means over the seeds {seeds}, with 95% intervals over items"
     print_table(console, columns, rows, title=title)
-    if pooled.get("gate") is not None:
-        print_gate(pooled["gate"], console)
+    if pooled.gate is not None:
+        print_gate(pooled.gate, console)
 
 
-def _each(row: Mapping[str, Any], score: Mapping[str, Any]) -> str:
+def _by_seed(row: PooledRow, score: Spread) -> str:
     """Return each seed's value, and between several seeds their range and deviation."""
-    values = [scored(row, value, None, None) for value in score["by_seed"]]
-    said = " ".join(values)
-    if score["deviation"] is None or len(set(values)) == 1:
-        return said if len(values) == 1 else f"{values[0]} each"
+    values = [scored(row, value, None, None) for value in score.by_seed]
+    in_order = " ".join(values)
+    if score.deviation is None or len(set(values)) == 1:
+        return in_order if len(values) == 1 else f"{values[0]} each"
     smallest, largest, deviation = (
-        scored(row, score[key], None, None) for key in ("smallest", "largest", "deviation")
+        scored(row, value, None, None) for value in (score.smallest, score.largest, score.deviation)
     )
-    return f"{said} ({smallest}..{largest}, sd {deviation})"
+    return f"{in_order} ({smallest}..{largest}, sd {deviation})"

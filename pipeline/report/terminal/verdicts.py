@@ -16,12 +16,14 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from eval.comparison.gate import Condition, Verdict
+    from eval.comparison.score_rows import Row
     from eval.statistics.estimate import Estimate
-    from pipeline.report.comparison import Comparison, Condition, GateVerdict, ScoreRow
+    from pipeline.report.comparison import StageComparison
 
 
 def print_verdicts(
-    comparison: Comparison,
+    comparison: StageComparison,
     preferences: Mapping[str, Estimate],
     console: Console,
     *,
@@ -49,7 +51,7 @@ def print_verdicts(
 
 
 def print_unseen_losses(
-    comparison: Comparison,
+    comparison: StageComparison,
     preferences: Mapping[str, Estimate],
     seen: Collection[tuple[str, str]],
     console: Console,
@@ -65,7 +67,7 @@ def print_unseen_losses(
             console.print(_fit(start, losses, console.width), highlight=False)
 
 
-def _models_by_conditions(verdicts: Sequence[GateVerdict]) -> dict[str, list[str]]:
+def _models_by_conditions(verdicts: Sequence[Verdict]) -> dict[str, list[str]]:
     """Return the candidates by what is asked of them, as a rule the same of all."""
     models: dict[str, list[str]] = {}
     for verdict in verdicts:
@@ -78,9 +80,9 @@ def _condition(condition: Condition) -> str:
     return f"[red]{escape(condition.key)}{end}[/]"
 
 
-def _loss(row: ScoreRow) -> str:
+def _loss(row: Row) -> str:
     subject = row.task if row.metric == VERIFIED else f"{row.task} ({metric_label(row.metric)})"
-    change = "" if row.delta is None else f"{row.delta.value:+.{digits_of(row.metric)}f}"
+    change = "" if row.delta is None else f"{row.delta:+.{digits_of(row.metric)}f}"
     return f"{escape(subject)} [red]{change}[/]"
 
 

@@ -20,6 +20,7 @@ from pipeline.plan.plan import make
 from pipeline.recipe.load import load
 from pipeline.report.card import model_card, text
 from pipeline.store.store import Store
+from tests.report_runs import comparison_of
 
 ODD = "a|b`c d<e>*f*[g](h)_i_.jsonl"
 RECIPE = """\
@@ -59,6 +60,7 @@ VERSIONS = {"torch": "2.13.0", "transformers": "5.23.0"}
 def _row(model: str, metric: str, **figures: Any) -> dict[str, Any]:
     names = ("score", "low", "high", "delta", "delta_low", "delta_high")
     asked = {"task": "/home/ann/x|y", "style": "none", "form": "chat", "n": 12}
+    asked |= {"shots": 0, "lower_is_better": False}
     return {"model": model, "metric": metric, **asked, **dict.fromkeys(names), **figures}
 
 
@@ -118,7 +120,7 @@ def made(tmp_path: Path) -> Path:
     properties = {"form": "chat", "template_sha256": "ab" * 32}
     _published(tmp_path, "dpo", "policy", adapter, metrics=METRICS, properties=properties)
     _published(tmp_path, "asked", "evaluation", {"items.jsonl": ""})
-    found = {"baseline": "sft", "models": ["sft", "old"], "rows": ROWS}
+    found = comparison_of({"baseline": "sft", "models": ["sft", "old"], "rows": ROWS}).to_json()
     _published(tmp_path, "compare", "comparison", {"comparison.json": json.dumps(found)})
     return tmp_path
 

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from eval.comparison.gate import Bounds, judge
-from eval.comparison.pool import as_row, pool
+from eval.comparison.pool import mean_row, pool
 from eval.comparison.score_rows import compare
 from eval.results import ItemResult
 
@@ -175,7 +175,7 @@ def test_a_gate_judges_pooled_rows_by_their_intervals():
         ({"score_low": row.score.low, "score_high": row.score.high}, True),
         ({"score_high": row.score.high - 1e-9}, False),
     ):
-        found = judge([as_row(each) for each in rows], {"sums": Bounds(**bounds)}, "base")
+        found = judge([mean_row(each) for each in rows], {"sums": Bounds(**bounds)}, "base")
         assert found.ships == ships
 
 

@@ -6,15 +6,14 @@ from itertools import combinations, pairwise
 
 import pytest
 
-from eval.statistics.estimate import Estimate
-from pipeline.report.comparison import ScoreRow, best_ways, blocks
-from pipeline.report.formatting import amount, duration, listed, number, plural
+from eval.comparison.score_rows import Row, best_rows
+from pipeline.report.comparison import group_rows
+from pipeline.report.formatting import amount, asked, duration, listed, number, plural
 from pipeline.report.html.chain import HEIGHT, WIDTH, picture
 from pipeline.report.html.curves import panels
-from pipeline.report.html.read import read_comparison
 from pipeline.report.html.run_source import ReportedStage
 from pipeline.report.html.samples import Room, read_samples
-from tests.report_runs import write_run
+from tests.report_runs import BLANK_ROW, shown, write_run
 
 
 def stage(name, *inputs):
@@ -24,12 +23,18 @@ def stage(name, *inputs):
 def row(**given):
     usual = {
         **{"task": "facts", "metric": "verified_accuracy", "model": "sft", "style": "zero-shot"},
-        **{"shots": 0, "form": "chat", "n": 100, "ungraded": 0, "samples": 1},
-        **{"lower_is_better": False, "score": Estimate(0.5, 0.4, 0.6), "delta": None},
-        **{"against": "", "p_adjusted": None, "gained": None, "lost": None},
-        **{"detectable": None, "tokens": None},
+        **{"shots": 0, "form": "chat", "n": 100, "lower_is_better": False},
+        **scored(0.5, 0.4, 0.6),
     }
-    return ScoreRow(**usual | given)
+    return Row(**BLANK_ROW | usual | given)
+
+
+def scored(score, low=None, high=None):
+    return {"score": score, "low": low, "high": high}
+
+
+def gaining(delta, low=None, high=None):
+    return {"delta": delta, "delta_low": low, "delta_high": high}
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -64,16 +69,16 @@ def test_a_chain_without_branches_is_a_straight_line():
 @pytest.mark.parametrize(
     ("given", "verdict"),
     [
-        ({"delta": Estimate(0.2, 0.1, 0.3)}, "gain"),
-        ({"delta": Estimate(-0.2, -0.3, -0.1)}, "loss"),
-        ({"delta": Estimate(0.2, -0.1, 0.5)}, ""),
-        ({"delta": Estimate(0.2)}, ""),
-        ({"delta": Estimate(0.2, 0.1, 0.3), "p_adjusted": 0.2}, "gain"),
-        ({"delta": Estimate(0.2, 0.1, 0.3), "p_adjusted": 0.01}, "gain"),
-        ({"delta": Estimate(-0.2, -0.3, -0.1), "lower_is_better": True}, "gain"),
-        ({"metric": "win_rate", "score": Estimate(0.6, 0.51, 0.7)}, "gain"),
-        ({"metric": "win_rate", "score": Estimate(0.4, 0.3, 0.49)}, "loss"),
-        ({"metric": "win_rate", "score": Estimate(0.6, 0.5, 0.7)}, ""),
+        (gaining(0.2, 0.1, 0.3), "gain"),
+        (gaining(-0.2, -0.3, -0.1), "loss"),
+        (gaining(0.2, -0.1, 0.5), ""),
+        (gaining(0.2), ""),
+        ({**gaining(0.2, 0.1, 0.3), "p_adjusted": 0.2}, "gain"),
+        ({**gaining(0.2, 0.1, 0.3), "p_adjusted": 0.01}, "gain"),
+        ({**gaining(-0.2, -0.3, -0.1), "lower_is_better": True}, "gain"),
+        ({"metric": "win_rate", **scored(0.6, 0.51, 0.7)}, "gain"),
+        ({"metric": "win_rate", **scored(0.4, 0.3, 0.49)}, "loss"),
+        ({"metric": "win_rate", **scored(0.6, 0.5, 0.7)}, ""),
     ],
 )
 def test_a_gain_is_what_the_interval_beside_it_says(given, verdict):
@@ -82,24 +87,24 @@ def test_a_gain_is_what_the_interval_beside_it_says(given, verdict):
 
 @pytest.mark.parametrize(("p_adjusted", "is_firm"), [(None, True), (0.049, True), (0.05, False)])
 def test_a_gain_is_firm_where_p_adjusted_for_all_tests_says_so_too(p_adjusted, is_firm):
-    assert row(delta=Estimate(0.2, 0.1, 0.3), p_adjusted=p_adjusted).is_firm == is_firm
+    assert row(**gaining(0.2, 0.1, 0.3), p_adjusted=p_adjusted).is_firm == is_firm
 
 
 def test_the_best_way_of_asking_has_the_best_score_on_its_own_scale():
     rows = [
-        row(score=Estimate(0.5)),
-        row(score=Estimate(0.7), style="few-shot", shots=3),
-        row(metric="bits_per_byte", score=Estimate(1.5), lower_is_better=True, style="none"),
-        row(metric="bits_per_byte", score=Estimate(1.2), lower_is_better=True, style="other"),
-        row(task="sums", score=None),
+        row(**scored(0.5)),
+        row(**scored(0.7), style="few-shot", shots=3),
+        row(metric="bits_per_byte", **scored(1.5), lower_is_better=True, style="none"),
+        row(metric="bits_per_byte", **scored(1.2), lower_is_better=True, style="other"),
+        row(task="sums", **scored(None)),
     ]
-    assert [(best.metric, best.style) for best in best_ways(rows)] == [
+    assert [(best.metric, best.style) for best in best_rows(rows)] == [
         ("verified_accuracy", "few-shot"),
         ("bits_per_byte", "other"),
         ("verified_accuracy", "zero-shot"),
     ]
-    assert blocks(rows)[0].axis == (0.0, 1.0)
-    low, high = blocks(rows)[1].axis
+    assert group_rows(rows)[0].axis == (0.0, 1.0)
+    low, high = group_rows(rows)[1].axis
     assert low < 1.2 < 1.5 < high
 
 
@@ -120,7 +125,7 @@ def test_curves_leave_out_what_is_no_number_and_keep_the_mean_of_a_long_series(t
 def test_samples_of_each_kind_are_chosen_and_say_what_their_items_say(tmp_path):
     write_run(tmp_path)
     folder = next((tmp_path / "store").glob("compare-*"))
-    comparison = read_comparison(folder, "compare")
+    comparison = shown(json.loads((folder / "comparison.json").read_text()))
     samples = read_samples(folder, comparison, within=Room(12, 100_000))
     assert len(samples) == 24
     items = [json.loads(line) for line in (folder / "items.jsonl").read_text().splitlines()]
@@ -170,5 +175,5 @@ def test_numbers_are_said_as_a_reader_expects_them():
 
 
 def test_a_text_says_with_how_much_context_it_was_read() -> None:
-    assert row(style="none", window=1024).asked == "read with 1,024 tokens of context"
-    assert row(style="none").asked == "read, not asked"
+    assert asked(row(style="none", window=1024)) == "read with 1,024 tokens of context"
+    assert asked(row(style="none")) == "read, not asked"

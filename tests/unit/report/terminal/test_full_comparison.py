@@ -7,15 +7,9 @@ import pytest
 from rich.console import Console
 
 from pipeline.report.terminal.full_comparison import print_comparison
+from tests.report_runs import BLANK_ROW, comparison_of
 
 RED, GREEN = "\x1b[31m", "\x1b[32m"
-
-
-NONE = {"styles": {"columns": [], "rows": []}, "divergence": [], "notes": [], "gate": None}
-UNKNOWN = (
-    *("score", "low", "high", "delta", "delta_low", "delta_high"),
-    *("p_adjusted", "gained", "lost", "detectable", "tokens"),
-)
 
 
 def a_row(**figures) -> dict:
@@ -28,7 +22,7 @@ def a_row(**figures) -> dict:
         "form": "chat",
         "n": 240,
         "lower_is_better": figures.get("metric") == "bits_per_byte",
-        **dict.fromkeys(UNKNOWN),
+        **BLANK_ROW,
         **figures,
     }
 
@@ -37,7 +31,8 @@ def printed(rows=(), *, width=100, **tables) -> str:
     """Return a comparison as it is printed, colours included."""
     written = StringIO()
     console = Console(file=written, force_terminal=True, color_system="standard", width=width)
-    print_comparison({"baseline": "sft [v2]", "rows": rows, **NONE, **tables}, console)
+    content = {"baseline": "sft [v2]", "rows": rows, **tables}
+    print_comparison(comparison_of(content), console)
     return written.getvalue()
 
 
@@ -105,8 +100,9 @@ def test_shots_and_forms_say_how_a_model_was_asked():
 
 def test_what_each_style_unlocks_is_a_column_coloured_where_it_is_clear():
     def cell(score, gain=None, low=None):
-        return {"shots": 0, "n": 9, "score": score, "gain": gain, "gain_low": low,
-                "gain_high": None if low is None else 0.9}  # fmt: skip
+        high = None if low is None else 0.9
+        ends = {"low": None, "high": None, "gain_low": low, "gain_high": high}
+        return {"shots": 0, "n": 9, "score": score, "gain": gain, **ends}
 
     columns = [
         {"style": "zero-shot", "shots": 0},
@@ -135,6 +131,7 @@ def test_divergence_and_notes_are_printed():
 
 def test_a_verdict_names_every_bound_and_what_was_found():
     condition = {"key": "facts", "bound": "delta_low", "limit": 0.0, "holds": False,
+                 "value": -0.04, "metric": "verified_accuracy", "style": None, "shots": None,
                  "reason": "facts: the lower end, -0.04, is below 0"}  # fmt: skip
     verdicts = [
         {"model": "dpo", "ships": False, "conditions": [condition]},

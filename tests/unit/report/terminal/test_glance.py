@@ -11,15 +11,14 @@ from rich.console import Console
 from eval.statistics.estimate import Estimate
 from eval.statistics.task_mean import mean_over_tasks
 from pipeline.report.board import board, rests_on, unguarded_losses
-from pipeline.report.html.read import comparison_of
 from pipeline.report.terminal.comparison import print_comparisons, print_overview
-from tests.report_runs import _comparison, plain
+from tests.report_runs import _comparison, plain, shown
 
 
 def said_of(raw, width=100):
     written = StringIO()
     screen = Console(file=written, width=width, color_system=None)
-    print_overview(comparison_of(raw, "compare"), screen)
+    print_overview(shown(raw, "compare"), screen)
     return re.sub(r" +", " ", written.getvalue())
 
 
@@ -63,7 +62,7 @@ def four_candidates_on_eight_tasks(raw):
 def ended(raws, width):
     written = StringIO()
     screen = Console(file=written, width=width, color_system=None)
-    print_comparisons([comparison_of(raw, name) for name, raw in raws.items()], screen)
+    print_comparisons([shown(raw, name) for name, raw in raws.items()], screen)
     return written.getvalue()
 
 
@@ -97,7 +96,7 @@ def test_ship_says_which_conditions_it_rests_on_and_which_losses_it_passes_over(
     for row in raw["rows"]:
         if (row["task"], row["model"]) == ("stories.txt", "tuned"):
             row |= {"delta": 0.12, "delta_low": 0.1, "delta_high": 0.14}
-    comparison = comparison_of(raw, "compare")
+    comparison = shown(raw, "compare")
     verdict = comparison.gate.verdicts[0]
     assert verdict.ships
     assert rests_on(verdict) == "recall: difference at least \N{MINUS SIGN}0.1"
@@ -111,7 +110,7 @@ def test_ship_says_which_conditions_it_rests_on_and_which_losses_it_passes_over(
 
 
 def test_a_loss_that_a_condition_looks_at_is_not_told_as_passed_over():
-    comparison = comparison_of(_comparison(plain), "compare")
+    comparison = shown(_comparison(plain), "compare")
     refused = comparison.gate.verdicts[1]
     losses = unguarded_losses(refused, comparison)
     assert ("recall", "verified_accuracy") not in [(row.task, row.metric) for row in losses]
@@ -129,7 +128,7 @@ def test_a_difference_that_does_not_stand_with_p_adjusted_is_shown_and_marked():
 
 
 def test_a_task_is_told_by_its_verified_accuracy():
-    found = board(comparison_of(_comparison(plain), "compare"))
+    found = board(shown(_comparison(plain), "compare"))
     assert [(task.task, task.metric) for task in found.tasks] == [
         ("arithmetic", "verified_accuracy"),
         ("recall", "verified_accuracy"),

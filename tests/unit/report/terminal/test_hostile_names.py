@@ -12,7 +12,7 @@ from rich.text import Text
 from pipeline.report.terminal.full_comparison import print_comparison
 from pipeline.text.visible import escape, visible
 from tests.hostile_texts import HOSTILE, hostile
-from tests.report_runs import write_run
+from tests.report_runs import comparison_of, write_run
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_a_comparison_of_hostile_names_is_printed_without_a_command_or_a_markup_
     found = json.loads(path.read_text())
     written = StringIO()
     console = Console(file=written, force_terminal=True, color_system="standard", width=400)
-    print_comparison(found, console)
+    print_comparison(comparison_of(found), console)
     said = written.getvalue()
     styles = re.compile(r"\x1b\[\d+(;\d+)*m")  # Rich's own
     assert styles.search(said)

@@ -6,12 +6,11 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from pipeline.report.html.read import comparison_of
 from pipeline.report.terminal.comparison import print_overview
 from pipeline.report.terminal.full_comparison import print_comparison
 from pipeline.report.terminal.pooled import print_pooled
 from pipeline.report.terminal.tables import Column, print_table
-from tests.report_runs import _comparison, plain
+from tests.report_runs import _comparison, comparison_of, plain, pooled_of, shown
 
 WIDTHS = (20, 40, 60, 80, 100, 120, 200)
 FIGURE = re.compile(r"[+-]?\d+\.\d+|\b\d+\b")
@@ -43,7 +42,7 @@ def test_no_figure_is_cut_or_wrapped_at_any_width(width):
 def test_a_comparison_has_every_score_and_interval_whole(width):
     found = _comparison(plain)
     screen, written = console(width)
-    print_comparison(found, screen)
+    print_comparison(comparison_of(found), screen)
     said = words(written.getvalue())
     for row in found["rows"]:
         digits = 3 if row["metric"] == "bits_per_byte" else 2
@@ -55,7 +54,7 @@ def test_a_comparison_has_every_score_and_interval_whole(width):
 @pytest.mark.parametrize("width", WIDTHS)
 def test_the_screen_at_a_runs_end_has_every_score_of_the_best_ways(width):
     screen, written = console(width)
-    print_overview(comparison_of(_comparison(plain), "compare"), screen)
+    print_overview(shown(_comparison(plain), "compare"), screen)
     said = words(written.getvalue())
     for figure in ("0.76", "+0.43", "0.70", "-0.27", "1.360", "+0.150"):
         assert figure in FIGURE.findall(said)
@@ -70,7 +69,7 @@ def test_a_comparison_over_seeds_has_every_mean_whole(width):
     row |= {"score": spread, "delta": spread}
     screen, written = console(width)
     pooled = {"baseline": "base", "seeds": [1, 2], "rows": [row], "gate": None}
-    print_pooled("compare", pooled, screen)
+    print_pooled("compare", pooled_of(pooled), screen)
     said = words(written.getvalue())
     assert "0.57 [0.41, 0.73]" in said
     assert "+0.57 [+0.41, +0.73]" in said
