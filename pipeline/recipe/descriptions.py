@@ -1,8 +1,9 @@
 """What the keys of a recipe mean, from the docstrings of its classes.
 
-Our blocks describe their fields in the class docstring (`rows: at most this many`, or several in a
-line); upstream's config classes have a `Parameters:` section, or a `help` beside the field. Nothing
-is described twice: schema.py and key_reference.py read it from here.
+Our blocks describe their fields in the class docstring (`rows: at most this many`, several on one
+line too), PPOConfig in a string below each field; upstream's config classes have a `Parameters:`
+section, or a `help` beside the field. Nothing is described twice: schema.py and key_reference.py
+read it from there.
 """
 
 import ast
@@ -10,7 +11,7 @@ import inspect
 import re
 from collections.abc import Collection, Iterator, Mapping
 from functools import cache
-from itertools import zip_longest
+from itertools import pairwise, zip_longest
 
 from pydantic import BaseModel
 
@@ -51,6 +52,7 @@ def argument_descriptions(class_name: str) -> Mapping[str, str]:
             if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name)
         }
         descriptions.update({key: help_ for key, field in own.items() if (help_ := _help(field))})
+        descriptions.update(_stated_below(node))
         descriptions.update(_parameters(text) or _read_descriptions(text, own.keys()))
     return descriptions
 
@@ -90,6 +92,18 @@ def _parameters(text: str) -> dict[str, str]:
         elif line.strip():
             name = ""
     return {key: _join_lines("\n".join(lines)) for key, lines in lines_by_name.items() if lines}
+
+
+def _stated_below(owner: ast.ClassDef) -> dict[str, str]:
+    """Return the first paragraphs of the strings that stand right below fields, by the fields."""
+    descriptions: dict[str, str] = {}
+    for statement, following in pairwise(owner.body):
+        match statement, following:
+            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(ast.Constant(str(text))):
+                descriptions[name] = _join_lines(inspect.cleandoc(text).split("\n\n")[0])
+            case _:
+                pass
+    return descriptions
 
 
 def _help(statement: ast.AnnAssign) -> str:

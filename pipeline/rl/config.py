@@ -18,108 +18,187 @@ _OF_TEMPLATE = {"add_generation_prompt", "continue_final_message", "tokenize", "
 
 @dataclass
 class PPOConfig(TrainingArguments):
-    """Arguments of PPOTrainer, with their defaults and where these come from.
+    """Arguments of PPOTrainer. Below each: what it is, its unit, and where its default is from.
 
     One rollout is `per_device_train_batch_size * gradient_accumulation_steps * num_mini_batches`
     responses on each process; it is trained on for `num_ppo_epochs` epochs of `num_mini_batches`
     optimizer steps, so learning rates, `max_steps` and schedules count optimizer steps. Each of
     upstream's arguments works, or is refused with the reason (pipeline/config/ppo_arguments.py).
 
-    logging_steps: 1, so that every rollout has a line; with more, those that hold a multiple of it.
-    total_episodes: responses in all; without it `num_train_epochs` passes over the prompts.
-    num_ppo_epochs: passes over a rollout, 4 (Ziegler et al. 2019; Huang et al. 2024).
-    num_mini_batches: optimizer steps of each pass, 1.
-    max_completion_length: tokens of a response. max_prompt_length: longer prompts are refused;
-        None for what the model's positions leave.
-    chat_template_kwargs: for the tokenizer's chat template, such as `enable_thinking`; a row's own
-        column of this name is laid over it.
-    temperature: of sampling, and of every log-probability. There is no top-k and no top-p: what is
-        sampled must be what is scored.
-    stop_token_ids: further tokens that end a response, as EOS does.
-    stop_strings: texts that end a response as soon as they stand in it; their tokens are trained
-        on, reward functions do not see them.
-    rollout_engine: `own` (a loop over the model's forward), `generate` or `vllm`.
-    vllm_mode: an engine in this process (`colocate`), or a server's (`server`). vllm_options:
-        passed on to it (pipeline/rl/vllm_engines.py): `gpu_memory_utilization`, `base_url`, ...
-    rollout_batch_size: rows decoded together; None for all of this process. scoring_batch_size:
-        rows of one forward pass without gradients.
-    reuse_rollout_logprobs: take the sampler's log-probabilities for the old ones instead of
-        computing them again: one forward pass less; in fp32 they agree to 1e-5.
-    kl_coef: 0.05. kl_estimator: of the KL in the reward, k1 (Ziegler et al. 2019). kl_target,
-        kl_horizon: nats a sequence to steer towards, and in how many episodes; None for a fixed
-        coefficient. kl_loss_coef: of a KL in the loss beside it, by k2, whose gradient is right.
-    learning_rate: of the policy; None for 3e-6, and for an adapter 1e-4.
-    gamma: discount, 1. lam: of GAE, 0.95 (Schulman et al. 2016). truncation: what comes after a
-        response that was cut: nothing (`terminal`), or the critic's value there (`bootstrap`).
-    cliprange: 0.2. cliprange_high: above, None for the same (Yu et al. 2025, "DAPO": 0.28).
-    dual_clip: bound on the loss of negative advantages (Ye et al. 2020: 3), None for none.
-    cliprange_value: 0.2, None for none: with returns much larger the critic does not learn.
-    vf_coef: 0.1; it matters where policy and critic share weights. critic_learning_rate: None for
-        the policy's, and for a whole critic beside an adapter 0.03 of it. critic_warmup_rollouts:
-        rollouts that train the critic alone.
-    entropy_coef: of an entropy bonus, 0.
-    whiten_rewards: off. whiten_advantages: on, over the whole rollout and all processes.
-    loss_aggregation: mean over tokens, over rows of their means (`seq`) or of their sums
-        (`seq_sum`).
-    reward_weights: one a reward. reward_normalisation, reward_clip: of their sum, in this order.
-    missing_eos_penalty: then taken off a response that was cut (`eos_penalty_mode: subtract`), or
-        put in the score's place, negated (`replace`).
-    target_approx_kl: end a rollout's training when a step moved the policy this far (k3, nats a
-        token); None for never.
-    layout: `separate` (a critic of its own), `shared_lora` (adapters on one frozen network),
-        `shared_trunk` (a value head on the policy), or `auto`: adapters share where they can.
-    detach_value_trunk: in `shared_trunk`, keep the critic's gradient out of the policy.
-    disable_dropout: on, since ratios compare two passes over the same tokens.
+    Coefficients without a source are those of TRL's last PPO, most of them Ziegler et al. 2019's.
     """
 
+    # What is trained, and how fast.
+
     learning_rate: float | None = field(default=None)  # pyright: ignore[reportIncompatibleVariableOverride]
-    adam_epsilon: float = field(default=1e-5)
-    lr_scheduler_type: str = field(default="linear")
-    logging_steps: float = field(default=1)
-    remove_unused_columns: bool = field(default=False)
-    total_episodes: int | None = field(default=None)
-    num_ppo_epochs: int = field(default=4)
-    num_mini_batches: int = field(default=1)
-    max_completion_length: int = field(default=128)
-    max_prompt_length: int | None = field(default=None)
-    chat_template_kwargs: dict[str, Any] | None = field(default=None)
-    temperature: float = field(default=1.0)
-    rollout_engine: Literal["own", "generate", "vllm"] = field(default="own")
-    stop_token_ids: list[int] | None = field(default=None)
-    stop_strings: list[str] | None = field(default=None)
-    vllm_mode: Literal["colocate", "server"] = field(default="colocate")
-    vllm_options: dict[str, Any] | None = field(default=None)
-    rollout_batch_size: int | None = field(default=None)
-    scoring_batch_size: int = field(default=16)
-    reuse_rollout_logprobs: bool = field(default=False)
-    kl_coef: float = field(default=0.05)
-    kl_estimator: Literal["k1", "k2", "k3"] = field(default="k1")
-    kl_target: float | None = field(default=None)
-    kl_horizon: float = field(default=10000.0)
-    kl_loss_coef: float = field(default=0.0)
-    gamma: float = field(default=1.0)
-    lam: float = field(default=0.95)
-    truncation: Literal["terminal", "bootstrap"] = field(default="terminal")
-    cliprange: float = field(default=0.2)
-    cliprange_high: float | None = field(default=None)
-    dual_clip: float | None = field(default=None)
-    cliprange_value: float | None = field(default=0.2)
-    vf_coef: float = field(default=0.1)
+    """Of the policy; None for 3e-6 (TRL), and for an adapter 1e-4, whose few weights need more."""
+
     critic_learning_rate: float | None = field(default=None)
+    """Of the critic; None for the policy's, and for a whole critic beside an adapter 0.03 of it."""
+
     critic_warmup_rollouts: int = field(default=0)
-    entropy_coef: float = field(default=0.0)
-    whiten_rewards: bool = field(default=False)
-    whiten_advantages: bool = field(default=True)
-    loss_aggregation: Literal["token", "seq", "seq_sum"] = field(default="token")
-    reward_weights: list[float] | None = field(default=None)
-    reward_normalisation: Literal["none", "running", "fixed"] = field(default="none")
-    reward_clip: list[float] | None = field(default=None)
-    missing_eos_penalty: float | None = field(default=None)
-    eos_penalty_mode: Literal["subtract", "replace"] = field(default="subtract")
-    target_approx_kl: float | None = field(default=None)
+    """Rollouts at the beginning that train the critic alone."""
+
+    adam_epsilon: float = field(default=1e-5)
+    """In Adam's denominator: that of OpenAI's baselines (Huang et al. 2024), not torch's 1e-8."""
+
+    lr_scheduler_type: str = field(default="linear")
+    """Schedule of both learning rates over optimizer steps: falling to 0 in a line."""
+
     layout: Literal["auto", "separate", "shared_lora", "shared_trunk"] = field(default="auto")
+    """Which weights are shared: `separate` (a critic of its own), `shared_lora` (adapters on one
+    frozen network), `shared_trunk` (a value head on the policy), or `auto`: adapters share where
+    they can."""
+
     detach_value_trunk: bool = field(default=False)
+    """In `shared_trunk`, keep the critic's gradient out of the policy."""
+
     disable_dropout: bool = field(default=True)
+    """Train without dropout: ratios compare two passes over the same tokens, and it is noise."""
+
+    # How long.
+
+    total_episodes: int | None = field(default=None)
+    """Responses in all; without it `num_train_epochs` passes over the prompts."""
+
+    num_ppo_epochs: int = field(default=4)
+    """Passes over a rollout (Ziegler et al. 2019; Huang et al. 2024)."""
+
+    num_mini_batches: int = field(default=1)
+    """Optimizer steps of each pass over a rollout."""
+
+    target_approx_kl: float | None = field(default=None)
+    """End a rollout's training when a step moved the policy this far (k3, nats per token); None for
+    never."""
+
+    logging_steps: float = field(default=1)
+    """Optimizer steps per line: 1, so that every rollout has one; with more, rollouts that hold a
+    multiple of it do."""
+
+    # Prompts and responses.
+
+    max_completion_length: int = field(default=128)
+    """Tokens of a response, at most; one that reaches it without an end is cut there."""
+
+    max_prompt_length: int | None = field(default=None)
+    """Tokens of a prompt: longer ones are refused; None for what the model's positions leave."""
+
+    chat_template_kwargs: dict[str, Any] | None = field(default=None)
+    """Settings of the tokenizer's chat template, such as `enable_thinking`; a row's own column of
+    this name is laid over them."""
+
+    temperature: float = field(default=1.0)
+    """Of sampling, and of every log-probability. There is no top-k and no top-p: what is sampled
+    must be what is scored."""
+
+    stop_token_ids: list[int] | None = field(default=None)
+    """Further tokens that end a response, as EOS does."""
+
+    stop_strings: list[str] | None = field(default=None)
+    """Texts that end a response as soon as they stand in it; their tokens are trained on, reward
+    functions do not see them."""
+
+    remove_unused_columns: bool = field(default=False)
+    """Off, and refused when on: reward functions are handed every column."""
+
+    # What samples, and how much at a time: speed and memory, not mathematics.
+
+    rollout_engine: Literal["own", "generate", "vllm"] = field(default="own")
+    """What samples: `own` (a loop over the model's forward), `generate` or `vllm`."""
+
+    vllm_mode: Literal["colocate", "server"] = field(default="colocate")
+    """With vLLM: an engine in this process (`colocate`), or a server's (`server`)."""
+
+    vllm_options: dict[str, Any] | None = field(default=None)
+    """Passed on to vLLM (pipeline/rl/vllm_engines.py): `gpu_memory_utilization`, `base_url`, ..."""
+
+    rollout_batch_size: int | None = field(default=None)
+    """Rows decoded together; None for all of this process."""
+
+    scoring_batch_size: int = field(default=16)
+    """Rows of one forward pass without gradients."""
+
+    reuse_rollout_logprobs: bool = field(default=False)
+    """Take the sampler's log-probabilities for the old ones instead of computing them again: one
+    forward pass less; in fp32 they agree to 1e-5."""
+
+    # From rewards to one score per response; in this order.
+
+    reward_weights: list[float] | None = field(default=None)
+    """One per reward; None for 1 each."""
+
+    reward_normalisation: Literal["none", "running", "fixed"] = field(default="none")
+    """Of their weighted sum, by mean and deviation of all rollouts so far (`running`), or of the
+    first one (`fixed`, Ziegler et al. 2019)."""
+
+    reward_clip: list[float] | None = field(default=None)
+    """[lowest, highest] score after normalisation; None for no bounds."""
+
+    missing_eos_penalty: float | None = field(default=None)
+    """What a response that was cut loses, or is given instead, after the clip; None for nothing."""
+
+    eos_penalty_mode: Literal["subtract", "replace"] = field(default="subtract")
+    """How: taken off the score (`subtract`), or put in its place, negated (`replace`, TRL's older
+    way)."""
+
+    # The distance to the reference.
+
+    kl_coef: float = field(default=0.05)
+    """What a nat costs: coef x KL is taken off the reward at each token (TRL's default)."""
+
+    kl_estimator: Literal["k1", "k2", "k3"] = field(default="k1")
+    """Of the KL in the reward, at each token (Schulman 2020): k1, the log-ratio itself."""
+
+    kl_target: float | None = field(default=None)
+    """Nats per response to steer `kl_coef` towards; None for a fixed coefficient."""
+
+    kl_horizon: float = field(default=10000.0)
+    """Responses in which an error of 20% or more moves `kl_coef` by 20%."""
+
+    kl_loss_coef: float = field(default=0.0)
+    """Of a KL in the loss, beside the one in the reward: by k2, whose gradient is right."""
+
+    # Advantages.
+
+    gamma: float = field(default=1.0)
+    """Discount per token; 1, since a response is worth the same however long it is."""
+
+    lam: float = field(default=0.95)
+    """Trace of generalised advantage estimation (Schulman et al. 2016)."""
+
+    truncation: Literal["terminal", "bootstrap"] = field(default="terminal")
+    """What comes after a response that was cut: nothing (`terminal`), or the critic's value there
+    (`bootstrap`)."""
+
+    whiten_rewards: bool = field(default=False)
+    """Scale the tokens' rewards to variance 1 over the rollout; their mean stays."""
+
+    whiten_advantages: bool = field(default=True)
+    """Scale advantages to mean 0 and variance 1, over the whole rollout and all processes."""
+
+    # Losses.
+
+    cliprange: float = field(default=0.2)
+    """How far a ratio may leave 1 and still be learnt from (Schulman et al. 2017)."""
+
+    cliprange_high: float | None = field(default=None)
+    """The bound above; None for `cliprange` (Yu et al. 2025, "DAPO": 0.28)."""
+
+    dual_clip: float | None = field(default=None)
+    """Bound on the loss of negative advantages (Ye et al. 2020: 3); None for none."""
+
+    cliprange_value: float | None = field(default=0.2)
+    """How far a value may move and still be learnt from; None for no bound. With returns much
+    larger than it the critic does not learn."""
+
+    vf_coef: float = field(default=0.1)
+    """Of the critic's loss; it matters where policy and critic share weights."""
+
+    entropy_coef: float = field(default=0.0)
+    """Of an entropy bonus."""
+
+    loss_aggregation: Literal["token", "seq", "seq_sum"] = field(default="token")
+    """Mean over tokens (`token`), over rows of their means (`seq`) or of their sums (`seq_sum`)."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant, with ValueError."""

@@ -1,8 +1,11 @@
 """Every argument that PPOTrainer has from upstream works or is refused, and stays the caller's."""
 
+import ast
 import copy
 import dataclasses
+import inspect
 import logging
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,18 @@ from tests.unit.rl.small_trainers import MakeTrainer, count_of_sevens, lines_of,
 
 SHORT = {"total_episodes": 4, "max_completion_length": 4}
 UPSTREAM = {each.name: each for each in dataclasses.fields(TrainingArguments)}
+
+
+def test_every_field_of_ppos_own_says_below_it_what_it_is() -> None:
+    (statement,) = ast.parse(inspect.getsource(PPOConfig)).body
+    assert isinstance(statement, ast.ClassDef)
+    below = dict(pairwise(statement.body))
+    fields = [each for each in statement.body if isinstance(each, ast.AnnAssign)]
+    assert fields
+    for field in fields:
+        text = below[field]
+        assert isinstance(text, ast.Expr), ast.unparse(field)
+        assert isinstance(text.value, ast.Constant), ast.unparse(field)
 
 
 def test_every_argument_of_upstream_is_decided_on() -> None:
