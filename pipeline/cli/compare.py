@@ -79,8 +79,12 @@ def compare(
 ) -> None:
     """Compare models on the same items, without a recipe."""
     from pipeline.commands.compare_logs import compare_logs, read_logs
-    from pipeline.commands.comparison_folders import short_names
+    from pipeline.commands.comparison_folders import is_pooled, short_names
 
+    if len(models) == 1 and is_pooled(path := Path(models[0])):
+        _refuse_options(context, "this comparison is there already", _OF_STORED)
+        _show_pooled(path, as_json=as_json, is_full=is_full)
+        return
     if len(models) == 1 and (stored := _of_stage(models[0], roots, runs)) is not None:
         _refuse_options(context, "this comparison is there already", _OF_STORED)
         _show(models[0].rpartition(":")[2], stored, as_json=as_json, is_full=is_full)
@@ -141,6 +145,22 @@ def _show(name: str, comparison: "Comparison", *, as_json: bool, is_full: bool) 
     if not is_full:
         for note in comparison.notes:
             screen.print(visible(note), style="dim", markup=False, highlight=False)
+
+
+def _show_pooled(path: Path, *, as_json: bool, is_full: bool) -> None:
+    """Print what a comparison over seeds says: as JSON, in a screen, or each seed's scores."""
+    from pipeline.commands.comparison_folders import read_pooled
+    from pipeline.report.comparison import pooled_comparison
+    from pipeline.report.terminal.comparison import print_overview
+    from pipeline.report.terminal.pooled import print_pooled
+
+    pooled = read_pooled(path)
+    if as_json:
+        typer.echo(json.dumps(pooled.to_json(), indent=1))
+    elif is_full:
+        print_pooled(path.stem, pooled, console())
+    else:
+        print_overview(pooled_comparison(pooled, path.stem), console())
 
 
 def _of_stage(text: str, roots: list[str] | None, runs: Path) -> "Comparison | None":

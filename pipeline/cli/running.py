@@ -60,10 +60,15 @@ def run_and_tell(
     if page.exists():
         _say(screen, f"report:  {page}")
     _say(screen, f"results: {store.runs / recipe.name}")
-    if comparisons and seeds is None:
+    if comparisons:
         first, *others = comparisons
-        beside = f"   (or :{', :'.join(others)})" if others else ""
-        _say(screen, f"all of it: posttrain compare {recipe.path}:{first} --full{beside}")
+        if seeds is None:
+            which, beside = f"{recipe.path}:{first}", [f":{name}" for name in others]
+        else:
+            which = str(store.runs / recipe.name / "seeds" / f"{first}.json")
+            beside = [f"{name}.json" for name in others]
+        hint = f"   (or {', '.join(beside)})" if beside else ""
+        _say(screen, f"all of it: posttrain compare {which} --full{hint}")
     check_gates(comparisons)
 
 
@@ -90,9 +95,7 @@ def _run_once(
     if not comparisons:
         print_outcomes(outcomes, screen)
     print_losses_of_rows(outcomes, screen)
-    print_comparisons(
-        [stage_comparison(found, name) for name, found in comparisons.items()], screen
-    )
+    print_comparisons([stage_comparison(comparisons[name], name) for name in comparisons], screen)
     return comparisons, any(outcome.status != "cached" for outcome in outcomes)
 
 
@@ -104,12 +107,13 @@ def _run_seeds(
     screen: Console,
 ) -> dict[str, PooledComparison]:
     from pipeline.commands.seeds import run_seeds
-    from pipeline.report.terminal.pooled import print_pooled
+    from pipeline.report.comparison import pooled_comparison
+    from pipeline.report.terminal.comparison import print_comparisons
 
-    comparisons = run_seeds(recipe, store, seeds, **options)
-    for name, pooled in comparisons.items():
-        print_pooled(name, pooled, screen)
-    return comparisons
+    pooled = run_seeds(recipe, store, seeds, **options)
+    screen.print()
+    print_comparisons([pooled_comparison(pooled[name], name) for name in pooled], screen)
+    return pooled
 
 
 def _leave_partial(recipe: Recipe, store: Store, screen: Console) -> None:

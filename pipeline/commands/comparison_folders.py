@@ -6,8 +6,10 @@ import json
 import re
 from typing import TYPE_CHECKING
 
-from pipeline.errors import PosttrainError
+from eval.comparison.pool import PooledComparison
+from pipeline.errors import CorruptArtifactError, PosttrainError
 from pipeline.files.names import COMPARISON
+from pipeline.store.manifest import read_sealed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,3 +56,17 @@ def check_target(target: Path) -> None:
     if target.exists() and not (target / COMPARISON).is_file():
         message = "is there and holds no comparison, so it is not replaced"
         raise PosttrainError(str(target), message, "name another folder with --out")
+
+
+def is_pooled(path: Path) -> bool:
+    """Whether a path is runs/<recipe>/seeds/<stage>.json: a comparison pooled over seeds."""
+    return path.parent.name == "seeds" and path.suffix == ".json" and path.is_file()
+
+
+def read_pooled(path: Path) -> PooledComparison:
+    """Return a comparison pooled over seeds; raises CorruptArtifactError."""
+    try:
+        return PooledComparison.from_json(read_sealed(path))
+    except (OSError, ValueError) as error:
+        hint = "delete it and run the recipe with --seeds again"
+        raise CorruptArtifactError(str(path), f"is not readable ({error})", hint) from error

@@ -9,12 +9,13 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, cast
 
 from eval.comparison.comparison import Comparison
+from eval.comparison.pool import PooledComparison
+from eval.comparison.style_gains import Unlocked
 from pipeline.commands.export import without_places
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from eval.comparison.pool import PooledComparison
     from eval.comparison.score_rows import Row
 
 # Fields of comparison.json that hold the name of a model or a task, which may be a path.
@@ -59,6 +60,26 @@ def stage_comparison(
     named = Comparison.from_json(hide_places(comparison.to_json()))
     values = {field.name: getattr(named, field.name) for field in fields(Comparison)}
     return StageComparison(**values, stage=stage, pooled=pooled)
+
+
+def pooled_comparison(pooled: PooledComparison, stage: str) -> StageComparison:
+    """Return means over seeds as a stage's comparison: rows and verdict, no other table."""
+    named = PooledComparison.from_json(hide_places(pooled.to_json()))
+    return StageComparison(
+        baseline=named.baseline,
+        models=named.models,
+        rows=named.mean_rows,
+        styles=Unlocked((), ()),
+        groups=(),
+        flips=(),
+        calibration=(),
+        divergence=(),
+        written=(),
+        notes=(),
+        gate=named.gate,
+        stage=stage,
+        pooled=named,
+    )
 
 
 def hide_places(content: Any, field: str = "") -> Any:

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import re
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from eval.results import STYLES
-from pipeline.files.names import COMPARISON
+from eval.results import STYLES, VERIFIED
 from pipeline.report import rollouts
 from pipeline.report.board import board
 from pipeline.report.comparison import stage_comparison
-from pipeline.stages.compare import parse_comparison
+from pipeline.stages.compare import read_comparison
 from pipeline.text.amounts import count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
 
     from pipeline.store.store import Artifact
 
-_VERIFIED = "verified_accuracy"
 _ASKED = re.compile(rf"(?P<task>.+) (?P<metric>\S+) (?:{'|'.join(STYLES)})(?: \d+)?")
 _READ = re.compile(r"(?P<text>.+) bits_per_byte window \d+")
 _OF_HELD_OUT = "bits_per_byte "
@@ -29,33 +25,33 @@ _OF_HELD_OUT = "bits_per_byte "
 
 def headline(artifact: Artifact) -> str:
     """Return what came of a stage in a few words; "" where it measured nothing."""
-    say = _BY_KIND.get(artifact.kind)
-    said = "" if say is None else say(artifact.metrics, artifact.path)
-    return said or _first_figure(artifact.metrics)
+    describe = _BY_KIND.get(artifact.kind)
+    words = "" if describe is None else describe(artifact)
+    return words or _first_figure(artifact.metrics)
 
 
-def _tokenizer(metrics: Mapping[str, Any], _: Path) -> str:
-    size = metrics.get("vocab_size")
+def _describe_tokenizer(artifact: Artifact) -> str:
+    size = artifact.metrics.get("vocab_size")
     return f"{size:,} tokens" if isinstance(size, int) else ""
 
 
-def _pretrained(metrics: Mapping[str, Any], _: Path) -> str:
+def _describe_pretrain(artifact: Artifact) -> str:
+    metrics = artifact.metrics
     texts = [
         (metrics.get(key.replace("byte ", "byte_before ", 1)), value)
         for key, value in metrics.items()
         if key.startswith(_OF_HELD_OUT) and isinstance(value, float)
     ]
-    if texts:
-        said = f"{fmean(value for _, value in texts):.3f}"
-        before = [value for value, _ in texts if value is not None]
-        if len(before) == len(texts):
-            said = f"{fmean(before):.3f} -> {said}"
-        return f"held-out bits per byte {said}"
-    return _loss(metrics)
+    if not texts:
+        return _loss(metrics)
+    after = f"{fmean(value for _, value in texts):.3f}"
+    before = [value for value, _ in texts if value is not None]
+    change = f"{fmean(before):.3f} -> {after}" if len(before) == len(texts) else after
+    return f"held-out bits per byte {change}"
 
 
-def _tuned(metrics: Mapping[str, Any], _: Path) -> str:
-    return _loss(metrics)
+def _describe_sft(artifact: Artifact) -> str:
+    return _loss(artifact.metrics)
 
 
 def _loss(metrics: Mapping[str, Any]) -> str:
@@ -69,57 +65,58 @@ def _loss(metrics: Mapping[str, Any]) -> str:
     return ""
 
 
-def _ranked(metrics: Mapping[str, Any], _: Path) -> str:
-    found = metrics.get("held_out_accuracy")
-    if found is None:
+def _describe_ranking(artifact: Artifact) -> str:
+    metrics = artifact.metrics
+    accuracy = metrics.get("held_out_accuracy")
+    if accuracy is None:
         return _loss(metrics)
     low, high = metrics.get("held_out_low"), metrics.get("held_out_high")
     within = "" if low is None or high is None else f" [{low:.2f}, {high:.2f}]"
-    return f"held-out accuracy {found:.2f}{within}"
+    return f"held-out accuracy {accuracy:.2f}{within}"
 
 
-def _preferring(metrics: Mapping[str, Any], path: Path) -> str:
-    said = _ranked(metrics, path)
-    kl = metrics.get("kl")
-    return f"{said}, KL {kl:.1f} nats" if kl is not None else said
+def _describe_dpo(artifact: Artifact) -> str:
+    ranking, kl = _describe_ranking(artifact), artifact.metrics.get("kl")
+    return ranking if kl is None else f"{ranking}, KL {kl:.1f} nats"
 
 
-def _reinforced(_: Mapping[str, Any], path: Path) -> str:
-    return rollouts.in_a_line(rollouts.read_rollouts(path), with_gold=False)
+def _describe_ppo(artifact: Artifact) -> str:
+    return rollouts.in_a_line(rollouts.read_rollouts(artifact.path), with_gold=False)
 
 
-def _evaluated(metrics: Mapping[str, Any], _: Path) -> str:
+def _describe_answers(artifact: Artifact) -> str:
     """Return the mean over tasks of a model's best score on each, or the only one."""
-    best: dict[str, dict[str, float]] = {}
-    for key, value in metrics.items():
-        found = _ASKED.fullmatch(key)
-        if found and isinstance(value, int | float) and not found["metric"].startswith("pass@"):
-            scores = best.setdefault(found["task"], {})
-            scores[found["metric"]] = max(value, scores.get(found["metric"], value))
-    scores = [each.get(_VERIFIED, next(iter(each.values()))) for each in best.values()]
-    if len(scores) == 1:
-        return f"{next(iter(best))} {scores[0]:.2f}"
-    if scores:
-        return f"{fmean(scores):.2f}, mean of {len(scores)} tasks"
-    read = [(m["text"], v) for k, v in metrics.items() if (m := _READ.fullmatch(k)) and v]
-    return f"{read[0][1]:.3f} bits per byte of {read[0][0]}" if read else ""
+    best: dict[str, dict[str, float]] = {}  # by task and metric, over the ways of asking
+    for key, value in artifact.metrics.items():
+        match = _ASKED.fullmatch(key)
+        if match and isinstance(value, int | float) and not match["metric"].startswith("pass@"):
+            scores = best.setdefault(match["task"], {})
+            scores[match["metric"]] = max(value, scores.get(match["metric"], value))
+    means = [scores.get(VERIFIED, next(iter(scores.values()))) for scores in best.values()]
+    if len(means) == 1:
+        return f"{next(iter(best))} {means[0]:.2f}"
+    if means:
+        return f"{fmean(means):.2f}, mean of {len(means)} tasks"
+    texts = [
+        (match["text"], value)
+        for key, value in artifact.metrics.items()
+        if (match := _READ.fullmatch(key)) and value
+    ]
+    return f"{texts[0][1]:.3f} bits per byte of {texts[0][0]}" if texts else ""
 
 
-def _compared(metrics: Mapping[str, Any], path: Path) -> str:
+def _describe_comparison(artifact: Artifact) -> str:
     """Return the verdict; without a gate how far the models are from the baseline."""
-    if "ships" in metrics:
-        return "SHIP" if metrics["ships"] else "DO NOT SHIP"
-    if not (path / COMPARISON).is_file():
-        return ""
-    content = json.loads((path / COMPARISON).read_text(encoding="utf-8"))
-    shown = board(stage_comparison(parse_comparison(content, path), ""))
+    if "ships" in artifact.metrics:
+        return "SHIP" if artifact.metrics["ships"] else "DO NOT SHIP"
+    shown = board(stage_comparison(read_comparison(artifact), artifact.name))
     changes = [f"{mean.model} {mean.delta.value:+.2f}" for mean in shown.means if mean.delta]
     return f"{', '.join(changes)}, mean of {shown.num_meant} tasks" if changes else ""
 
 
-def _parameters(metrics: Mapping[str, Any], _: Path) -> str:
-    found = metrics.get("parameters")
-    return f"{count(int(found))} parameters" if found else ""
+def _describe_model(artifact: Artifact) -> str:
+    parameters = artifact.metrics.get("parameters")
+    return f"{count(int(parameters))} parameters" if parameters else ""
 
 
 def _first_figure(metrics: Mapping[str, Any]) -> str:
@@ -130,15 +127,15 @@ def _first_figure(metrics: Mapping[str, Any]) -> str:
     return ""
 
 
-_BY_KIND: dict[str, Callable[[Mapping[str, Any], Path], str]] = {
-    "tokenizer": _tokenizer,
-    "adopt": _parameters,
-    "pretrain": _pretrained,
-    "sft": _tuned,
-    "reward_model": _ranked,
-    "dpo": _preferring,
-    rollouts.KIND: _reinforced,
-    "merge": _parameters,
-    "evaluate": _evaluated,
-    "compare": _compared,
+_BY_KIND: dict[str, Callable[[Artifact], str]] = {
+    "tokenizer": _describe_tokenizer,
+    "adopt": _describe_model,
+    "pretrain": _describe_pretrain,
+    "sft": _describe_sft,
+    "reward_model": _describe_ranking,
+    "dpo": _describe_dpo,
+    rollouts.KIND: _describe_ppo,
+    "merge": _describe_model,
+    "evaluate": _describe_answers,
+    "compare": _describe_comparison,
 }

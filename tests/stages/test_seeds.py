@@ -108,8 +108,20 @@ def test_the_pooled_table_is_shown_and_a_second_run_only_looks(finished: Path, c
     assert len(re.findall(r"^\w+ +cached\b", said.out, re.MULTILINE)) == 12
     table = said.out[said.out.index("compare: means over the seeds 1, 2") :]
     assert before.endswith(table)
-    assert "arithmetic: win rate over base" in table
     assert "results: runs/tiny" in table
+    assert "all of it: posttrain compare runs/tiny/seeds/compare.json --full" in table
+
+
+def test_each_seeds_scores_are_printed_when_they_are_asked_for(call, finished: Path) -> None:
+    path = "runs/tiny/seeds/compare.json"
+    full = call("compare", path, "--full")
+    assert full.code == 0, full.err
+    assert "arithmetic: win rate over base" in full.out
+    assert "each seed" in full.out
+    short = call("compare", path)
+    assert "preferred to base's, arithmetic" in short.out
+    stored = json.loads(Path(path).read_text())
+    assert json.loads(call("compare", path, "--json").out)["rows"] == stored["rows"]
 
 
 def test_until_leaves_out_what_follows_and_pools_nothing(call) -> None:

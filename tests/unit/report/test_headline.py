@@ -1,5 +1,6 @@
 """The one figure that a stage is told by at a run's end."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -10,8 +11,8 @@ from pipeline.store.store import Artifact
 from tests.report_runs import _comparison, plain
 
 
-def told(kind, metrics, path=Path("nowhere")):
-    return headline(Artifact("s", kind, "policy", path, "0", {}, {}, {}, metrics, {}, {}))
+def told(kind, metrics, path=Path("nowhere"), files=None):
+    return headline(Artifact("s", kind, "policy", path, "0", {}, {}, {}, metrics, {}, files or {}))
 
 
 HELD_OUT = {"held_out_accuracy": 0.72, "held_out_low": 0.7, "held_out_high": 0.741}
@@ -63,7 +64,8 @@ def test_ppo_is_told_by_its_score_and_what_it_costs(tmp_path):
 
 
 def test_a_comparison_without_a_gate_is_told_by_its_mean_differences(tmp_path):
-    (tmp_path / "comparison.json").write_text(json.dumps(_comparison(plain) | {"gate": None}))
-    assert (
-        told("compare", {"ppo facts": 0.1}, tmp_path) == "tuned +0.09, ppo +0.08, mean of 2 tasks"
-    )
+    content = json.dumps(_comparison(plain) | {"gate": None}).encode()
+    (tmp_path / "comparison.json").write_bytes(content)
+    files = {"comparison.json": {"sha256": hashlib.sha256(content).hexdigest()}}
+    said = told("compare", {"ppo facts": 0.1}, tmp_path, files)
+    assert said == "tuned +0.09, ppo +0.08, mean of 2 tasks"
