@@ -141,6 +141,17 @@ def test_every_command_of_a_page_parses(shown: Page) -> None:
         _check(where, program, arguments)
 
 
+def test_every_command_of_posttrain_is_on_a_page() -> None:
+    commands: dict[str, Any] = typer.main.get_command(app).commands  # pyright: ignore
+    shown = {
+        words[1]
+        for page in PAGES
+        for _, words in _read_commands(page)
+        if words[0] == "posttrain" and len(words) > 1
+    }
+    assert shown == commands.keys()
+
+
 @pytest.mark.parametrize(
     "line",
     [
