@@ -52,7 +52,7 @@ class GgufFile:
         line = f"{self.name}, {self.written.size_bytes / 1e6:,.1f} MB"
         if self.written.kept_f16:
             line += f", {self.written.kept_f16} tensors in f16 (rows of no whole blocks)"
-        return line if self.agreement is None else f"{line}: {self.agreement.said()}"
+        return line if self.agreement is None else f"{line}: {self.agreement.sentence()}"
 
 
 def wanted(types: Sequence[str], *, is_verified: bool) -> Wanted | None:
@@ -122,7 +122,7 @@ def _verified(
 ) -> list[GgufFile]:
     from pipeline.commands.trial_prompts import trial_prompts
     from pipeline.config.stage import StageInput
-    from pipeline.llamacpp.agreement import agreement, reference
+    from pipeline.llamacpp.agreement import compare_with_llama_cpp, make_reference
     from pipeline.models.language import language_model
 
     name = export.planned.name
@@ -130,7 +130,7 @@ def _verified(
     source = StageInput(name, "policy", str(out))
     form = "chat" if asked.is_chat else "document"
     model = language_model(source, form=form, precision="fp32")
-    expected = reference(
+    expected = make_reference(
         model,
         prompts,
         lambda done, total: show("responses by transformers", done, total),
@@ -139,7 +139,7 @@ def _verified(
     return [
         replace(
             each,
-            agreement=agreement(
+            agreement=compare_with_llama_cpp(
                 out / each.name,
                 each.written.type,
                 expected,

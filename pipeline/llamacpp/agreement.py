@@ -69,7 +69,7 @@ class Agreement:
         """Return the figures for posttrain.json."""
         return asdict(self)
 
-    def said(self) -> str:
+    def sentence(self) -> str:
         """Return the figures in a line."""
         line = (
             f"{self.equal} of {self.prompts} greedy responses equal "
@@ -103,7 +103,7 @@ class Reference:
     responses: list[tuple[int, ...]]
 
 
-def reference(
+def make_reference(
     model: LanguageModel,
     prompts: Sequence[Prompt],
     on_progress: Callable[[int, int], None],
@@ -118,7 +118,7 @@ def reference(
     kept: list[Prompt] = []
     ids: list[list[int]] = []
     for prompt in prompts:
-        encoded = _encoded(model, prompt)
+        encoded = _encode(model, prompt)
         if 0 < len(encoded) <= room:
             kept.append(prompt)
             ids.append(encoded)
@@ -130,10 +130,10 @@ def reference(
         seed=0,
         on_progress=lambda done: on_progress(done, len(ids)),
     )
-    return Reference(model, kept, ids, [each.token_ids for each in generations])
+    return Reference(model, kept, ids, [generation.token_ids for generation in generations])
 
 
-def agreement(
+def compare_with_llama_cpp(
     path: Path, kind: str, expected: Reference, on_progress: Callable[[int, int], None]
 ) -> Agreement:
     """Hold llama.cpp with a GGUF against transformers. kind: the type of its weights."""
@@ -143,17 +143,17 @@ def agreement(
     same_ids: list[bool] = []
     for number, (prompt, ids) in enumerate(zip(expected.prompts, expected.ids, strict=True)):
         on_progress(number, len(expected.ids))
-        same_ids.append(server.ids(prompt) == ids)
-        found = _other_choices(server, ids, expected.responses[number])
-        others += [_Choice(number, place, token) for place, token in found]
+        same_ids.append(server.tokenize(prompt) == ids)
+        choices = _other_choices(server, ids, expected.responses[number])
+        others += [_Choice(number, place, token) for place, token in choices]
     changed = {number for number, is_same in enumerate(same_ids) if not is_same}
-    unlike = sorted(changed | {each.prompt for each in others})
+    unlike = sorted(changed | {choice.prompt for choice in others})
     count, tokens = len(expected.ids), sum(map(len, expected.responses))
     share = blaker(count - len(unlike), count)
     gaps = _gaps(expected, others)
     losses = [0.0] * count
-    for each, gap in zip(others, gaps, strict=True):
-        losses[each.prompt] += gap
+    for choice, gap in zip(others, gaps, strict=True):
+        losses[choice.prompt] += gap
     loss = student_interval(losses)
     return Agreement(
         type=kind,
@@ -201,19 +201,21 @@ class _LlamaCpp:
             message = f"llama.cpp cannot load it ({error})"
             raise InfrastructureError(str(path), message) from error
 
-    def ids(self, prompt: Prompt) -> list[int]:
+    def tokenize(self, prompt: Prompt) -> list[int]:
         """Return the ids that llama.cpp makes of a prompt by its own template and tokenizer."""
         text = prompt.text
         if prompt.turns:
             messages = [{"role": role, "content": content} for role, content in prompt.turns]
             text = self._post("/apply-template", {"messages": messages})["prompt"]
-        asked = {"content": text, "add_special": True, "parse_special": bool(prompt.turns)}
-        return self._post("/tokenize", asked)["tokens"]
+        request = {"content": text, "add_special": True, "parse_special": bool(prompt.turns)}
+        return self._post("/tokenize", request)["tokens"]
 
-    def written(self, ids: Sequence[int], most: int) -> list[int]:
+    def write(self, ids: Sequence[int], most: int) -> list[int]:
         """Return the tokens of a greedy response, the one that ends it included."""
-        asked = {"prompt": list(ids), "max_tokens": most, "temperature": 0}
-        answer = self._server.handle_completions({**asked, "return_tokens": True, "verbose": True})
+        request = {"prompt": list(ids), "max_tokens": most, "temperature": 0}
+        answer = self._server.handle_completions(
+            {**request, "return_tokens": True, "verbose": True}
+        )
         if "__verbose" not in answer:
             raise InfrastructureError("llama.cpp", f"gave no response ({answer})")
         return answer["__verbose"]["tokens"]
@@ -232,7 +234,7 @@ def _other_choices(
     """Yield (place, token) where llama.cpp goes on otherwise, given the same tokens before."""
     at = 0
     while at < len(response):
-        written = server.written([*ids, *response[:at]], len(response) - at)
+        written = server.write([*ids, *response[:at]], len(response) - at)
         if not written:
             raise InfrastructureError("llama.cpp", "wrote no token")
         for token in written:
@@ -245,15 +247,15 @@ def _other_choices(
 def _gaps(expected: Reference, others: Sequence[_Choice]) -> list[float]:
     """Return by how many nats each other choice is less likely than the token it stands for."""
     pairs: list[tuple[list[int], list[int]]] = []
-    for each in others:
-        response = expected.responses[each.prompt]
-        context = [*expected.ids[each.prompt], *response[: each.place]]
-        pairs += [(context, [response[each.place]]), (context, [each.token])]
+    for choice in others:
+        response = expected.responses[choice.prompt]
+        context = [*expected.ids[choice.prompt], *response[: choice.place]]
+        pairs += [(context, [response[choice.place]]), (context, [choice.token])]
     logprobs = continuation_logprobs(expected.model, pairs, batch_size=_ROWS_AT_ONCE)
-    return [best - other for best, other in zip(logprobs[::2], logprobs[1::2], strict=True)]
+    return [ours - theirs for ours, theirs in zip(logprobs[::2], logprobs[1::2], strict=True)]
 
 
-def _encoded(model: LanguageModel, prompt: Prompt) -> list[int]:
+def _encode(model: LanguageModel, prompt: Prompt) -> list[int]:
     if prompt.turns:
         assert model.encode_chat is not None
         return model.encode_chat(prompt.turns)

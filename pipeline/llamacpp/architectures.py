@@ -54,13 +54,13 @@ def architecture_of(config: Mapping[str, Any], where: str) -> Architecture:
     config: as config.json has it, or as transformers reads it.
     """
     kind = config.get("model_type")
-    found = ARCHITECTURES.get(str(kind))
-    if found is None:
+    architecture = ARCHITECTURES.get(str(kind))
+    if architecture is None:
         message = f"a GGUF of a `{kind}` cannot be written"
         raise PosttrainError(where, message, f"{_one_of(ARCHITECTURES)} can; else {_TAKE}")
-    for problem in _problems(config, found):
+    for problem in _problems(config, architecture):
         raise PosttrainError(where, f"{problem}, which llama.cpp would ignore", _TAKE)
-    return found
+    return architecture
 
 
 def write_sizes(writer: GGUFWriter, config: Mapping[str, Any]) -> None:
@@ -97,18 +97,18 @@ def head_size(config: Mapping[str, Any]) -> int:
     return int(config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"])
 
 
-def as_stored(
-    name: str, weights: NDArray[np.float32], found: Architecture, config: Mapping[str, Any]
+def convert_tensor(
+    name: str, weights: NDArray[np.float32], architecture: Architecture, config: Mapping[str, Any]
 ) -> NDArray[np.float32]:
     """Return a tensor as llama.cpp keeps it. name: in transformers."""
-    if name.endswith("norm.weight") and found.norm_offset:
-        return weights + found.norm_offset
-    if not found.interleaves or ".self_attn." not in name:
+    if name.endswith("norm.weight") and architecture.norm_offset:
+        return weights + architecture.norm_offset
+    if not architecture.interleaves or ".self_attn." not in name:
         return weights
     heads = int(config["num_attention_heads"])
     if ".k_proj." in name:
-        return _interleaved(weights, int(config.get("num_key_value_heads") or heads))
-    return _interleaved(weights, heads) if ".q_proj." in name else weights
+        return _interleave(weights, int(config.get("num_key_value_heads") or heads))
+    return _interleave(weights, heads) if ".q_proj." in name else weights
 
 
 def rope_factors(config: Mapping[str, Any]) -> NDArray[np.float32] | None:
@@ -132,32 +132,34 @@ def rope_factors(config: Mapping[str, Any]) -> NDArray[np.float32] | None:
 
 def rope_of(config: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the settings of the rotary embedding, wherever a config has them."""
-    given: Any = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    rope = cast("dict[str, Any]", dict(given))
+    described: Any = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    rope = cast("dict[str, Any]", dict(described))
     rope.setdefault("rope_type", rope.get("type") or "default")
     rope.setdefault("rope_theta", config.get("rope_theta"))
     return rope
 
 
-def _problems(config: Mapping[str, Any], found: Architecture) -> list[str]:
+def _problems(config: Mapping[str, Any], architecture: Architecture) -> list[str]:
     """Return what in a config makes the model another one in llama.cpp."""
     problems: list[str] = []
-    activation = config.get("hidden_activation") or config.get("hidden_act", found.activations[0])
-    if activation not in found.activations:
+    activation = config.get("hidden_activation") or config.get(
+        "hidden_act", architecture.activations[0]
+    )
+    if activation not in architecture.activations:
         problems.append(f"its activation is `{activation}`")
     rope = rope_of(config)
     if rope["rope_type"] not in ("default", "linear", "llama3"):
         problems.append(f"its positions are scaled by `{rope['rope_type']}`")
     if rope.get("partial_rotary_factor") not in (None, 1, 1.0):
         problems.append("only a part of each head is rotated")
-    if config.get("attention_bias") and not found.takes_attention_bias:
+    if config.get("attention_bias") and not architecture.takes_attention_bias:
         problems.append("its attention has biases")
     if config.get("use_sliding_window"):
         problems.append("it looks through a sliding window")
     return problems
 
 
-def _interleaved(weights: NDArray[np.float32], heads: int) -> NDArray[np.float32]:
+def _interleave(weights: NDArray[np.float32], heads: int) -> NDArray[np.float32]:
     """Return rows (heads, 2, half) as (heads, half, 2).
 
     transformers turns row i of a head with row i + half, llama.cpp each with its neighbour.

@@ -43,13 +43,13 @@ class Turns:
     def pieces(self, roles: Roles, *, prompt: bool) -> tuple[str, ...]:
         """Return what stands before, between and after the contents of a conversation."""
         around = {"user": self.user, "assistant": self.assistant, "system": self.system}
-        found = [self.start if roles[0] != "system" else ""]
+        pieces = [self.start if roles[0] != "system" else ""]
         for role in roles:
             before, after = around[role] or ("", "")
-            found[-1] += before
-            found.append(after)
-        found[-1] += self.answer if prompt else ""
-        return tuple(found)
+            pieces[-1] += before
+            pieces.append(after)
+        pieces[-1] += self.answer if prompt else ""
+        return tuple(pieces)
 
 
 def turns_of(tokenizer: PreTrainedTokenizerBase) -> Turns | None:
@@ -83,7 +83,7 @@ def turns_of(tokenizer: PreTrainedTokenizerBase) -> Turns | None:
         system = opening, after_system.removesuffix(before_user)
     except PosttrainError:
         pass  # it takes no system message
-    found = Turns(
+    turns = Turns(
         first.removesuffix(before_user),
         system,
         (before_user, after_user),
@@ -92,8 +92,8 @@ def turns_of(tokenizer: PreTrainedTokenizerBase) -> Turns | None:
     )
     tried = [_USER, _LONG, _LONG + _ASSISTANT + _USER]
     tried += [_SYSTEM + roles for roles in tried] if system else []
-    fits = all(found.pieces(roles, prompt=True) == pieces(roles, prompt=True) for roles in tried)
-    return found if fits else None
+    fits = all(turns.pieces(roles, prompt=True) == pieces(roles, prompt=True) for roles in tried)
+    return turns if fits else None
 
 
 def modelfile(
@@ -110,7 +110,7 @@ def modelfile(
         lines.append(f'TEMPLATE """{_go_template(turns)}"""')
     else:
         lines.append("# What its chat template writes depends on the turns: Ollama takes its own.")
-    lines += [f"PARAMETER stop {_quoted(stop)}" for stop in stops]
+    lines += [f"PARAMETER stop {_quote(stop)}" for stop in stops]
     lines.append("# Ollama's default penalises repetition; in training nothing did.")
     lines.append("PARAMETER repeat_penalty 1.0")
     if context < _OLLAMA_CONTEXT:
@@ -142,9 +142,9 @@ def _around(texts: tuple[str, str]) -> str:
 def _text(text: str) -> str:
     """Return a text as Go's templates write it, as a string where it could be read otherwise."""
     is_plain = not any(mark in text for mark in ("{{", "}}", '"'))
-    return text if is_plain else f"{{{{ {_quoted(text)} }}}}"
+    return text if is_plain else f"{{{{ {_quote(text)} }}}}"
 
 
-def _quoted(text: str) -> str:
+def _quote(text: str) -> str:
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
     return '"' + escaped.replace("\n", "\\n").replace("\t", "\\t") + '"'

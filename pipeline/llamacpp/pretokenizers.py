@@ -83,5 +83,5 @@ def _steps(described: Any) -> list[dict[str, Any]]:
         return []
     step = cast("dict[str, Any]", described)
     if step["type"] == "Sequence":
-        return [inner for each in step["pretokenizers"] for inner in _steps(each)]
+        return [inner for inner_step in step["pretokenizers"] for inner in _steps(inner_step)]
     return [{key: value for key, value in step.items() if key != "trim_offsets"}]

@@ -41,11 +41,11 @@ def read_gguf(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         with TemporaryDirectory() as alone:
             # What lies beside the file, a tokenizer.json say, would go before what it holds.
             (Path(alone) / path.name).symlink_to(path.resolve())
-            module, tokenizer, report = _loaded(Path(alone), path.name, where)
+            module, tokenizer, report = _load(Path(alone), path.name, where)
     except (ValueError, KeyError, NotImplementedError) as error:
-        said = " ".join(str(error).split())
+        reason = " ".join(str(error).split())
         hint = "take the model's safetensors, which transformers reads"
-        raise PosttrainError(where, f"cannot be read ({said})", hint) from error
+        raise PosttrainError(where, f"cannot be read ({reason})", hint) from error
     is_tied = bool(module.config.tie_word_embeddings)
     for key in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         names = [name for name in report[key] if name != "lm_head.weight" or not is_tied]
@@ -56,15 +56,15 @@ def read_gguf(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     return module, tokenizer
 
 
-def _loaded(folder: Path, name: str, where: str) -> tuple[Any, Any, dict[str, Any]]:
+def _load(folder: Path, name: str, where: str) -> tuple[Any, Any, dict[str, Any]]:
     """Return the model, its tokenizer and what was missing, as transformers reads them."""
     from gguf import GGUFReader
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils.quantization_config import GgufConfig
 
-    given: dict[str, Any] = {"gguf_file": name, "trust_remote_code": False}
+    options: dict[str, Any] = {"gguf_file": name, "trust_remote_code": False}
     fields = GGUFReader(folder / name).fields
-    tokenizer = AutoTokenizer.from_pretrained(folder, **given)
+    tokenizer = AutoTokenizer.from_pretrained(folder, **options)
     if _text(fields, "tokenizer.ggml.model") == "gpt2":
         _cut_as_llama_cpp(tokenizer, _text(fields, "tokenizer.ggml.pre"), where)
     auto: Any = AutoModelForCausalLM
@@ -73,7 +73,7 @@ def _loaded(folder: Path, name: str, where: str) -> tuple[Any, Any, dict[str, An
         dtype="float32",
         output_loading_info=True,
         quantization_config=GgufConfig(dequantize=True),
-        **given,
+        **options,
     )
     # Upstream saves no model that it has once called quantised: the weights go to a plain one.
     config = read.config
@@ -93,7 +93,7 @@ def _cut_as_llama_cpp(tokenizer: PreTrainedTokenizerBase, pre: str, where: str) 
     """Set how texts are cut before BPE, which transformers does not take from every file."""
     known = pre_tokenizer(pre)
     if known is None:
-        names = ", ".join(each.name for each in PRE_TOKENIZERS)
+        names = ", ".join(one.name for one in PRE_TOKENIZERS)
         message = f"its tokenizer cuts texts as `{pre}`, and known here are {names}"
         raise PosttrainError(where, message, "take the model's safetensors")
     backend = cast("Any", tokenizer).backend_tokenizer

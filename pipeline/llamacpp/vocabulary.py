@@ -116,8 +116,8 @@ def _tokens(described: Mapping[str, Any], rows: int) -> tuple[list[str], list[in
     unknown = described["model"].get("unk_token")
     # An added token without a row is never read: load_tokenizer holds the tokenizer against them.
     every = described.get("added_tokens") or ()
-    added = {int(each["id"]): each for each in every if int(each["id"]) < rows}
-    by_id |= {number: each["content"] for number, each in added.items()}
+    added = {int(token["id"]): token for token in every if int(token["id"]) < rows}
+    by_id |= {number: token["content"] for number, token in added.items()}
     if by_id and max(by_id) >= rows:
         raise ValueError(f"its tokenizer has an id {max(by_id)}, its embedding {rows} rows")
     types: list[int] = []
@@ -141,9 +141,9 @@ def _check_kind(described: Mapping[str, Any]) -> None:
         raise ValueError(f"its tokenizer is a {model['type']}, not BPE")
     if not model.get("byte_fallback") and normalizer and normalizer["type"] != "NFC":
         raise ValueError(f"its tokenizer changes texts ({normalizer['type']})")
-    for each in described.get("added_tokens") or ():
-        if each.get("lstrip") or each.get("rstrip"):
-            raise ValueError(f"its token `{each['content']}` takes in the white space beside it")
+    for token in described.get("added_tokens") or ():
+        if token.get("lstrip") or token.get("rstrip"):
+            raise ValueError(f"its token `{token['content']}` takes in the white space beside it")
 
 
 def _adds_space(described: Mapping[str, Any], *, is_chat: bool) -> bool:
@@ -201,8 +201,8 @@ def _scores(model: Mapping[str, Any], tokens: Sequence[str], types: Sequence[int
 
 def _pairs(model: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return the merges, which older files keep as one text each."""
-    found: list[Any] = model["merges"]
+    merges: list[Any] = model["merges"]
     return [
-        cast("tuple[str, str]", tuple(each.split(" ", 1) if isinstance(each, str) else each))
-        for each in found
+        cast("tuple[str, str]", tuple(merge.split(" ", 1) if isinstance(merge, str) else merge))
+        for merge in merges
     ]

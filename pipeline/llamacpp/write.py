@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from pipeline.errors import PosttrainError
 from pipeline.llamacpp.architectures import (
     architecture_of,
-    as_stored,
+    convert_tensor,
     rope_factors,
     write_sizes,
 )
@@ -49,15 +49,15 @@ class Written:
 
 def check_types(types: Sequence[str]) -> tuple[str, ...]:
     """Return the types asked for, in lower case; PosttrainError for others or without the extra."""
-    asked = tuple(dict.fromkeys(each.lower() for each in types))
-    for each in asked:
-        if each not in TYPES:
+    names = tuple(dict.fromkeys(name.lower() for name in types))
+    for name in names:
+        if name not in TYPES:
             hint = f"take one of {', '.join(TYPES)}; llama.cpp's `llama-quantize` makes the others"
-            raise PosttrainError("--gguf", f"`{each}` is no type that is written here", hint)
+            raise PosttrainError("--gguf", f"`{name}` is no type that is written here", hint)
     if find_spec("gguf") is None:
         message = "needs the package `gguf`, which is not installed"
         raise PosttrainError("--gguf", message, f"pip install '{EXTRA}'")
-    return asked
+    return names
 
 
 def check_config(config: Mapping[str, Any], where: str) -> None:
@@ -84,11 +84,11 @@ def write_gguf(
 
     where = str(folder)
     config = AutoConfig.from_pretrained(folder, trust_remote_code=False).to_dict()
-    found = architecture_of(config, where)
+    architecture = architecture_of(config, where)
     described = json.loads(cast("Any", tokenizer).backend_tokenizer.to_str())
     is_chat = controls.template is not None
     vocabulary = vocabulary_of(described, config["vocab_size"], where, is_chat=is_chat)
-    writer = GGUFWriter(path, found.name)
+    writer = GGUFWriter(path, architecture.name)
     writer.add_type("model")
     writer.add_name(name)
     prefix = "ALL" if kind == "f32" else "MOSTLY"
@@ -97,17 +97,17 @@ def write_gguf(
     writer.add_vocab_size(config["vocab_size"])
     write_vocabulary(writer, vocabulary, controls)
     writer.add_quantization_version(2)
-    wanted = GGMLQuantizationType[kind.upper()]
-    kept = _write_tensors(writer, folder, found, config, wanted, on_progress)
+    preferred = GGMLQuantizationType[kind.upper()]
+    kept = _write_tensors(writer, folder, architecture, config, preferred, on_progress)
     return Written(path, kind, path.stat().st_size, kept)
 
 
 def _write_tensors(
     writer: GGUFWriter,
     folder: Path,
-    found: Architecture,
+    architecture: Architecture,
     config: Mapping[str, Any],
-    wanted: GGMLQuantizationType,
+    preferred: GGMLQuantizationType,
     on_progress: Callable[[int, int], None],
 ) -> int:
     """Write header and tensors; returns how many are F16 because their rows are no whole blocks."""
@@ -116,11 +116,11 @@ def _write_tensors(
     from gguf.quants import quant_shape_to_byte_shape, quantize
 
     with ExitStack() as stack:
-        stored = list(_stored(folder, found, config, stack))
+        stored = list(_list_tensors(folder, architecture, config, stack))
         factors = rope_factors(config)
         if factors is not None:
             stored.append((_ROPE_FACTORS, factors.shape, lambda: factors))
-        types = [_type_of(shape, wanted) for _, shape, _ in stored]
+        types = [_type_of(shape, preferred) for _, shape, _ in stored]
         for (name, shape, _), kind in zip(stored, types, strict=True):
             plain = {GGMLQuantizationType.F32: 4, GGMLQuantizationType.F16: 2}
             if kind in plain:
@@ -147,17 +147,17 @@ def _write_tensors(
             writer.write_tensor_data(quantize(weights, kind))
         writer.close()
     uneven = GGMLQuantizationType.F16
-    return 0 if wanted == uneven else sum(kind == uneven for kind in types)
+    return 0 if preferred == uneven else sum(kind == uneven for kind in types)
 
 
-def _stored(
-    folder: Path, found: Architecture, config: Mapping[str, Any], stack: ExitStack
+def _list_tensors(
+    folder: Path, architecture: Architecture, config: Mapping[str, Any], stack: ExitStack
 ) -> Iterator[tuple[str, tuple[int, ...], Callable[[], NDArray[np.float32]]]]:
     """Yield each tensor's name and shape in the GGUF, and what reads it."""
     from gguf import MODEL_ARCH, MODEL_ARCH_NAMES, get_tensor_name_map
     from safetensors import safe_open
 
-    arch = next(each for each in MODEL_ARCH if MODEL_ARCH_NAMES[each] == found.name)
+    arch = next(key for key in MODEL_ARCH if MODEL_ARCH_NAMES[key] == architecture.name)
     names = get_tensor_name_map(arch, config["num_hidden_layers"])
     for path in sorted(folder.glob("*.safetensors")):
         file: Any = stack.enter_context(safe_open(path, framework="pt"))
@@ -172,16 +172,16 @@ def _stored(
 
             def read(file: Any = file, name: str = name) -> NDArray[np.float32]:
                 weights = file.get_tensor(name).float().numpy()
-                return as_stored(name, weights, found, config)
+                return convert_tensor(name, weights, architecture, config)
 
             yield there, tuple(file.get_slice(name).get_shape()), read
 
 
-def _type_of(shape: Sequence[int], wanted: GGMLQuantizationType) -> GGMLQuantizationType:
+def _type_of(shape: Sequence[int], preferred: GGMLQuantizationType) -> GGMLQuantizationType:
     """Return the type of a tensor: of vectors fp32, of rows without whole blocks F16."""
     from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
     if len(shape) == 1:
         return GGMLQuantizationType.F32
-    is_even = shape[-1] % GGML_QUANT_SIZES[wanted][0] == 0
-    return wanted if is_even else GGMLQuantizationType.F16
+    is_even = shape[-1] % GGML_QUANT_SIZES[preferred][0] == 0
+    return preferred if is_even else GGMLQuantizationType.F16

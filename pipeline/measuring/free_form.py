@@ -55,23 +55,23 @@ class FreeForm:
                     f"`{model.name}` has no chat template: it was asked the chats of `{source}` as "
                     "transcripts (User: ... Assistant: ...)."
                 )
-            results += self._asked(model, source, rows, show)
+            results += self._ask_source(model, source, rows, show)
         return results, notes
 
     def _read(self, block: DataBlock) -> list[PromptRow]:
-        found = read_held_out_chats(block, self._context.places, at_most=self._config.limit)
-        rows = [row for row in found if isinstance(row, PromptRow)]
-        if len(rows) < len(found):
-            left = len(found) - len(rows)
-            self._notes.append(f"`{block.label}`: {left} of {len(found)} rows were unusable.")
+        records = read_held_out_chats(block, self._context.places, at_most=self._config.limit)
+        rows = [row for row in records if isinstance(row, PromptRow)]
+        if len(rows) < len(records):
+            left = len(records) - len(rows)
+            self._notes.append(f"`{block.label}`: {left} of {len(records)} rows were unusable.")
         return rows
 
-    def _asked(
+    def _ask_source(
         self, model: LanguageModel, source: str, rows: Sequence[PromptRow], show: Progress
     ) -> list[ItemResult]:
         config = self._config
-        asked = [_as_text(row) for row in rows] if model.form == "document" else list(rows)
-        encoded, _ = encode_prompts(asked, model.tokenizer, form=model.form)
+        prompts = [_as_text(row) for row in rows] if model.form == "document" else list(rows)
+        encoded, _ = encode_prompts(prompts, model.tokenizer, form=model.form)
         room = None if model.max_length is None else model.max_length - config.max_new_tokens
         fits = [room is None or len(each.ids) <= room for each in encoded]
         kept = [number for number, fit in enumerate(fits) if fit] * config.samples
@@ -138,7 +138,7 @@ def _as_text(row: PromptRow) -> PromptRow:
 
 def _item(model: LanguageModel, source: str, number: int, row: PromptRow) -> ItemResult:
     """Return what is known of a prompt before it is answered; its name is that for every model."""
-    shown = _shown(row)
+    shown = _show_prompt(row)
     return ItemResult(
         task=source,
         item=passage_id(str(number), shown),
@@ -150,8 +150,8 @@ def _item(model: LanguageModel, source: str, number: int, row: PromptRow) -> Ite
     )
 
 
-def _shown(row: PromptRow) -> str:
+def _show_prompt(row: PromptRow) -> str:
     if row.messages:
-        said = [f"{each.role}: {each.content}" for each in row.messages]
-        return row.messages[0].content if len(said) == 1 else "\n".join(said)
+        turns = [f"{message.role}: {message.content}" for message in row.messages]
+        return row.messages[0].content if len(turns) == 1 else "\n".join(turns)
     return row.text if row.text is not None else " ".join(map(str, row.ids or ()))

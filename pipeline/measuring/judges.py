@@ -71,27 +71,27 @@ class Judges:
 
         Of several rewards their weighted sum, too. None where a reward has no say.
         """
-        found: dict[str, list[float | None]] = {}
+        scores: dict[str, list[float | None]] = {}
         totals = [math.nan] * len(answers.texts)
-        asked = [reward for reward in self._rewards if reward.is_for(answers.source, self._tasks)]
-        for reward in asked:
-            found[reward.label] = self._judge(reward)(answers)
-            for number, value in enumerate(found[reward.label]):
-                if value is not None and (reward.weight or len(asked) == 1):
+        rewards = [reward for reward in self._rewards if reward.is_for(answers.source, self._tasks)]
+        for reward in rewards:
+            scores[reward.label] = self._judge(reward)(answers)
+            for number, value in enumerate(scores[reward.label]):
+                if value is not None and (reward.weight or len(rewards) == 1):
                     before = 0.0 if math.isnan(totals[number]) else totals[number]
                     totals[number] = before + reward.weight * value
-        if len(asked) > 1:
-            found[ALL_REWARDS] = [None if math.isnan(total) else total for total in totals]
-        return found
+        if len(rewards) > 1:
+            scores[ALL_REWARDS] = [None if math.isnan(total) else total for total in totals]
+        return scores
 
     def _judge(self, reward: RewardBlock) -> Callable[[Answers], list[float | None]]:
         if reward.label not in self._made:
-            self._made[reward.label] = self._loaded(reward)
+            self._made[reward.label] = self._load(reward)
         return self._made[reward.label]
 
-    def _loaded(self, reward: RewardBlock) -> Callable[[Answers], list[float | None]]:
+    def _load(self, reward: RewardBlock) -> Callable[[Answers], list[float | None]]:
         if reward.verify:
-            return lambda answers: _verified(self._tasks[answers.source], answers, self._context)
+            return lambda answers: _verify(self._tasks[answers.source], answers, self._context)
         if reward.model is not None:
             return _ByModel(reward.model, self._context)
         try:
@@ -123,8 +123,8 @@ class _ByModel:
         limit = self._module.config.get_text_config().max_position_embeddings
         fitting = [
             number
-            for number, each in enumerate(ids)
-            if each and (not isinstance(limit, int) or len(each) <= limit)
+            for number, sequence in enumerate(ids)
+            if sequence and (not isinstance(limit, int) or len(sequence) <= limit)
         ]
         scores = model_scores(self._module, [ids[number] for number in fitting], 32)
         found: list[float | None] = [None] * len(ids)
@@ -144,16 +144,16 @@ class _ByModel:
             return []
 
 
-def _verified(task: Task, answers: Answers, context: StageContext) -> list[float | None]:
-    found: list[float | None] = []
+def _verify(task: Task, answers: Answers, context: StageContext) -> list[float | None]:
+    scores: list[float | None] = []
     try:
         for row, text in zip(answers.rows, answers.texts, strict=True):
             reference = row.columns.get(REFERENCE)
             is_known = isinstance(reference, str)
-            found.append(task.verify(text, reference).score if is_known else None)
+            scores.append(task.verify(text, reference).score if is_known else None)
     except SandboxUnavailable as error:
         raise InfrastructureError(context.name, str(error)) from error
-    return found
+    return scores
 
 
 def _responses(answers: Answers) -> Responses:

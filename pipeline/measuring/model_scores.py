@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Measured:
+class Measurement:
     """What was made of every item.
 
     trained_from: what `log_ratio` is against. notes: for people. harness: versions of lm_eval and
@@ -50,7 +50,7 @@ def measure(
     *,
     window: int | None,
     free_form: FreeForm | None,
-) -> Measured:
+) -> Measurement:
     """Load a model and return what it made of every item.
 
     window: tokens of context for texts; without it as many as the model was trained on. free_form:
@@ -75,7 +75,7 @@ def measure(
     if window is not None and model.max_length is not None and window > model.max_length:
         message = f"`window` {window} is beyond the {model.max_length} positions of {source.name}"
         raise PosttrainError(context.name, message, "lower it")
-    parent, notes = _trained_from(config, context, source, model)
+    parent, notes = _load_parent(config, context, source, model)
 
     def show(label: str, done: int, total: int) -> None:
         context.progress(f"{source.name}: {label}", done, total)
@@ -98,27 +98,27 @@ def measure(
     except SandboxUnavailable as error:
         raise InfrastructureError(context.name, str(error)) from error
     if free_form is not None:
-        answered, said = free_form.ask(model, show)
+        answered, more_notes = free_form.ask(model, show)
         results += answered
-        notes += said
+        notes += more_notes
     for name, rows in texts.items():
-        read, said = _read(model, name, rows, config, window, show, context)
+        read, more_notes = _read(model, name, rows, config, window, show, context)
         results += read
-        notes += said
-    notes += _left_out(config, tasks)
+        notes += more_notes
+    notes += _note_left_out(config, tasks)
     versions: dict[str, str] = {}
     if harness is not None:
-        asked = harness.ask(
+        from_harness = harness.ask(
             model,
             limit=config.limit,
             batch_size=config.batch_size,
             on_progress=show,
             should_stop=context.should_stop,
         )
-        results += asked.results
-        notes += asked.notes
-        versions = asked.versions
-    return Measured(results, parent.name if parent else None, notes, versions)
+        results += from_harness.results
+        notes += from_harness.notes
+        versions = from_harness.versions
+    return Measurement(results, parent.name if parent else None, notes, versions)
 
 
 def _read(
@@ -215,7 +215,7 @@ def _check_questions(
         raise PosttrainError(context.name, str(error)) from error
 
 
-def _left_out(config: MeasuringStage, tasks: Sequence[Task]) -> list[str]:
+def _note_left_out(config: MeasuringStage, tasks: Sequence[Task]) -> list[str]:
     """Return notes on what is not asked: ways that a task does not know, items beyond `limit`."""
     from eval.asking.run import can_show, is_worked
     from eval.tasks.benchmark import BenchmarkTask
@@ -223,8 +223,8 @@ def _left_out(config: MeasuringStage, tasks: Sequence[Task]) -> list[str]:
     notes: list[str] = []
     names = [f"`{task.name}`" for task in tasks if not is_worked(task)]
     if names and "chain-of-thought" in config.styles:
-        said = f"Not asked by chain of thought, since they work nothing out: {', '.join(names)}."
-        notes.append(said)
+        note = f"Not asked by chain of thought, since they work nothing out: {', '.join(names)}."
+        notes.append(note)
     names = [f"`{task.name}`" for task in tasks if not can_show(task)]
     if names and "few-shot" in config.styles:
         shown = "no rows to show in a prompt (`train=FILE` gives some)"
@@ -236,7 +236,7 @@ def _left_out(config: MeasuringStage, tasks: Sequence[Task]) -> list[str]:
     return notes
 
 
-def _trained_from(
+def _load_parent(
     config: MeasuringStage, context: StageContext, source: StageInput, model: LanguageModel
 ) -> tuple[LanguageModel | None, list[str]]:
     """Load what a model was trained from, where its divergence can be measured; and why not."""
@@ -251,8 +251,8 @@ def _trained_from(
             "How far a model has moved from the one it was trained from is measured with "
             f"`temperature: 1`: {what} are no estimate of it."
         ]
-    found = language_model(parent, form="document", precision=config.precision)
-    if found.tokenizer.get_vocab() != model.tokenizer.get_vocab():
+    parent_model = language_model(parent, form="document", precision=config.precision)
+    if parent_model.tokenizer.get_vocab() != model.tokenizer.get_vocab():
         note = f"`{source.name}` has other tokens than `{parent.name}`: no divergence of the two."
         return None, [note]
-    return found, []
+    return parent_model, []

@@ -14,7 +14,7 @@ from peft import LoraConfig, get_peft_model_state_dict
 
 from pipeline.config.lora import MERGE_BETWEEN, TIED_TOKENS, find_uncombinable
 from pipeline.errors import PosttrainError
-from pipeline.models.adapters import MATRICES, PREFIX, described, modules_of, tensors_of
+from pipeline.models.adapters import MATRICES, PREFIX, modules_of, read_config, tensors_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,7 +33,7 @@ def check_new(model: PeftModel, block: LoraBlock, earlier: Path | None, *, loss:
     """
     config = model.peft_config["default"]
     assert isinstance(config, LoraConfig)
-    missed = _missed(model, config, block)
+    missed = _find_unmatched(model, config, block)
     if missed:
         raise PosttrainError("lora", *missed)
     network: Any = model.get_base_model()
@@ -42,52 +42,53 @@ def check_new(model: PeftModel, block: LoraBlock, earlier: Path | None, *, loss:
         raise PosttrainError("lora", *TIED_TOKENS)
     if earlier is None:
         return
-    for given, whose in ((config.to_dict(), "this adapter"), (described(earlier), "the one below")):
-        key = find_uncombinable(given)
+    sides = (config.to_dict(), "this adapter"), (read_config(earlier), "the one below")
+    for fields, whose in sides:
+        key = find_uncombinable(fields)
         if key is not None:
             message = f"with `{key}`, {whose} cannot be made one with another"
             raise PosttrainError("lora", message, MERGE_BETWEEN)
     old, new = set(tensors_of(earlier)), set(get_peft_model_state_dict(model))
-    for one, other in ((old, new), (new, old)):
+    for one, another in ((old, new), (new, old)):
         whole = {name.rpartition(".")[0] for name in one if not name.endswith(MATRICES)}
-        both = sorted(whole & modules_of(other))
+        both = sorted(whole & modules_of(another))
         if both:
             name = both[0].removeprefix(PREFIX)
             message = f"`{name}` is trained whole by one adapter and by rank by the other"
             raise PosttrainError("lora", message, MERGE_BETWEEN)
 
 
-def frozen_experts(model: PeftModel) -> int:
+def count_frozen_experts(model: PeftModel) -> int:
     """Return how many weights of fused experts (of three dimensions) have no adapter."""
     tuner: Any = model.base_model
     adapted = {f"{PREFIX}{name}" for name in tuner.targeted_parameter_names}
     return sum(
-        each.numel()
-        for name, each in model.named_parameters()
-        if each.ndim == 3
+        parameter.numel()
+        for name, parameter in model.named_parameters()
+        if parameter.ndim == 3
         and "lora_" not in name
-        and not each.requires_grad
+        and not parameter.requires_grad
         and name.replace(".base_layer", "") not in adapted
     )
 
 
-def _missed(model: Any, config: LoraConfig, block: LoraBlock) -> tuple[str, str] | None:
+def _find_unmatched(model: Any, config: LoraConfig, block: LoraBlock) -> tuple[str, str] | None:
     """Return what of a `lora:` block met nothing in the model, and what there is."""
     tuner = model.base_model
     names: list[str] = [*tuner.targeted_module_names, *tuner.targeted_parameter_names]
-    asked: list[tuple[str, str]] = []
+    targets: list[tuple[str, str]] = []
     if isinstance(block.target_modules, list):
         # Those that PEFT made parameters of fused experts of are not in its config any more.
         left = set(config.target_modules or ())
-        asked += [("target_modules", each) for each in block.target_modules if each in left]
+        targets += [("target_modules", each) for each in block.target_modules if each in left]
     everything = [name for name, _ in model.get_base_model().named_modules()]
     extra = block.model_extra or {}
     for each in extra.get("modules_to_save") or ():
         if not any(f".{each}." in f".{name}." for name in everything):
-            return f"`modules_to_save`: the model has no module `{each}`", there(model)
-    for key, each in asked:
+            return f"`modules_to_save`: the model has no module `{each}`", name_layers(model)
+    for key, each in targets:
         if not any(name == each or name.endswith(f".{each}") for name in names):
-            return f"`{key}`: the model has no layer `{each}`", there(model)
+            return f"`{key}`: the model has no layer `{each}`", name_layers(model)
     layers = extra.get("layers_to_transform")
     for each in [layers] if isinstance(layers, int) else layers or ():
         if not any(f".{each}." in name for name in names):
@@ -103,9 +104,9 @@ def _is_match(pattern: str, name: str) -> bool:
     return re.match(rf"(.*\.)?({pattern})$", name) is not None
 
 
-def there(model: Any) -> str:
+def name_layers(model: Any) -> str:
     """Return which layers a model has that an adapter can be put on, as a hint."""
-    linear = [name for name, each in model.named_modules() if isinstance(each, torch.nn.Linear)]
+    linear = [name for name, layer in model.named_modules() if isinstance(layer, torch.nn.Linear)]
     ends = {
         name.removesuffix(".base_layer").rpartition(".")[2]
         for name in linear

@@ -56,9 +56,9 @@ def lora_config(block: LoraBlock, *, task: TaskType) -> LoraConfig:
     For a reward model (SEQ_CLS) PEFT then trains and saves the new head too; without the task type
     it would save an adapter of a head that is random again after loading.
     """
-    given = {key: value for key, value in block.fields().items() if key != "load_in_4bit"}
+    fields = {key: value for key, value in block.fields().items() if key != "load_in_4bit"}
     try:
-        return LoraConfig(task_type=task, **given)
+        return LoraConfig(task_type=task, **fields)
     except (TypeError, ValueError) as error:
         raise PosttrainError("lora", str(error).splitlines()[0]) from error
 
@@ -83,10 +83,10 @@ def quantization(precision: Precision) -> Any:
     )
 
 
-def attached(module: PreTrainedModel, folder: Path) -> PeftModel:
+def attach(module: PreTrainedModel, folder: Path) -> PeftModel:
     """Put a saved adapter on its base; every tensor of it must find its place and be finite."""
     saved = tensors_of(folder)
-    if described(folder).get("ensure_weight_tying") or len(_whole_ends(module, saved)) > 1:
+    if read_config(folder).get("ensure_weight_tying") or len(_whole_ends(module, saved)) > 1:
         _fit_rows(module, saved)
     try:
         with torch.random.fork_rng(devices=[]):  # PEFT draws what it then overwrites
@@ -123,11 +123,11 @@ def _fit_rows(module: PreTrainedModel, saved: Mapping[str, Tensor]) -> None:
 def _whole_ends(module: PreTrainedModel, saved: Mapping[str, Tensor]) -> list[Tensor]:
     """Return the input and output embeddings that an adapter holds whole."""
     ends = (module.get_input_embeddings(), module.get_output_embeddings())
-    names = [name for name, each in module.named_modules() if any(each is end for end in ends)]
+    names = [name for name, part in module.named_modules() if any(part is end for end in ends)]
     return [saved[key] for name in names if (key := f"{PREFIX}{name}.weight") in saved]
 
 
-def merged(module: PreTrainedModel, folder: Path) -> PreTrainedModel:
+def merge(module: PreTrainedModel, folder: Path) -> PreTrainedModel:
     """Return the base with a saved adapter merged in; PosttrainError for a quantised base."""
     if getattr(module, "quantization_method", None) is not None:
         raise PosttrainError(
@@ -137,28 +137,28 @@ def merged(module: PreTrainedModel, folder: Path) -> PreTrainedModel:
         )
     trainable = _trainable(module)
     is_embedded = _adapts_embeddings(module, folder)
-    return _unloaded(attached(module, folder), trainable, is_embedded=is_embedded)
+    return _unload(attach(module, folder), trainable, is_embedded=is_embedded)
 
 
 def _trainable(module: PreTrainedModel) -> set[str]:
-    return {name for name, each in _parameters(module) if each.requires_grad}
+    return {name for name, parameter in _parameters(module) if parameter.requires_grad}
 
 
-def _unloaded(model: Any, trainable: set[str], *, is_embedded: bool) -> PreTrainedModel:
+def _unload(model: Any, trainable: set[str], *, is_embedded: bool) -> PreTrainedModel:
     """Merge an adapter, and make trainable again what was: PEFT froze the base.
 
     is_embedded: whether the adapter changes the embeddings.
     """
-    is_untied = is_embedded and _untied(model)
+    is_untied = is_embedded and _untie(model)
     whole = model.merge_and_unload()
     if is_untied:
         _tie_if_equal(whole)
-    for name, each in _parameters(whole):
-        each.requires_grad_(name in trainable)
+    for name, parameter in _parameters(whole):
+        parameter.requires_grad_(name in trainable)
     return whole
 
 
-def apart(
+def split_off(
     module: PreTrainedModel, folder: Path
 ) -> tuple[PreTrainedModel, dict[str, tuple[Tensor, Tensor]]]:
     """Return the base, with what a saved adapter adds to its projections left out, and that beside.
@@ -167,26 +167,26 @@ def apart(
     else the adapter changes (embeddings, whole modules) is merged into the base.
     """
     trainable, is_embedded = _trainable(module), _adapts_embeddings(module, folder)
-    model = attached(module, folder)
-    found: dict[str, tuple[Tensor, Tensor]] = {}
+    model = attach(module, folder)
+    factors: dict[str, tuple[Tensor, Tensor]] = {}
     for name, layer in model.get_base_model().named_modules():
         if not isinstance(layer, LoraLinear) or layer.lora_variant or layer.lora_bias["default"]:
             continue
         up: Any = layer.lora_B["default"].weight
         down: Any = layer.lora_A["default"].weight
-        found[name] = (down.detach(), up.detach() * layer.scaling["default"])
+        factors[name] = (down.detach(), up.detach() * layer.scaling["default"])
         up.data = torch.zeros_like(up)  # merging then adds nothing
-    return _unloaded(model, trainable, is_embedded=is_embedded), found
+    return _unload(model, trainable, is_embedded=is_embedded), factors
 
 
 def _adapts_embeddings(module: PreTrainedModel, folder: Path) -> bool:
     """Whether a saved adapter changes the input or the output embeddings."""
     ends = (module.get_input_embeddings(), module.get_output_embeddings())
-    names = {name for name, each in module.named_modules() if any(each is end for end in ends)}
+    names = {name for name, part in module.named_modules() if any(part is end for end in ends)}
     return any(key.startswith(f"{PREFIX}{name}.") for key in tensors_of(folder) for name in names)
 
 
-def _untied(model: Any) -> bool:
+def _untie(model: Any) -> bool:
     """Give tied output embeddings below an adapter weights of their own; whether they were tied.
 
     An adapter on one end leaves the other as it is, and one on both is added to each: merged into
@@ -239,8 +239,8 @@ def save(
     new = {name: tensor.detach().cpu() for name, tensor in new.items()}
     fields = config.to_dict()
     if earlier is not None:
-        new, fields = _combined(earlier, new, fields)
-        new, fields = _there(model.get_base_model(), new, fields)
+        new, fields = _combine(earlier, new, fields)
+        new, fields = _drop_lost_modules(model.get_base_model(), new, fields)
     fields |= {"base_model_name_or_path": base, "revision": revision, "inference_mode": True}
     text = json.dumps(fields, indent=2, sort_keys=True, default=_plain)
     (out / ADAPTER_CONFIG).write_text(text + "\n", encoding="utf-8")
@@ -249,7 +249,7 @@ def save(
     save_file(copies, out / ADAPTER_WEIGHTS, {"format": "pt"})
 
 
-def _there(
+def _drop_lost_modules(
     network: Any, tensors: Mapping[str, Tensor], fields: Mapping[str, Any]
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return an adapter without what was saved whole of modules that a network does not have.
@@ -281,7 +281,7 @@ def relative(folder: Path, to: Path | None) -> tuple[LoraConfig, dict[str, Tenso
     Raises PosttrainError for adapters that do not add up.
     """
     tensors = tensors_of(folder)
-    fields = described(folder)
+    fields = read_config(folder)
     if to is not None:
         off = {
             name: -tensor if name.endswith(_UPS) else tensor
@@ -291,13 +291,13 @@ def relative(folder: Path, to: Path | None) -> tuple[LoraConfig, dict[str, Tenso
         if whole:
             message = f"has trained `{whole[0]}` whole, which cannot be taken off again"
             raise PosttrainError(str(to), message, "put a `stage: merge` after it")
-        tensors, fields = _combined(folder, off, described(to))
+        tensors, fields = _combine(folder, off, read_config(to))
     kept = {name: fields[name] for name in _SHAPE if fields.get(name) is not None}
     saved = set(fields.get("modules_to_save") or ()) - _HEADS
     return LoraConfig(task_type="CAUSAL_LM", **kept, modules_to_save=sorted(saved) or None), tensors
 
 
-def described(folder: Path) -> dict[str, Any]:
+def read_config(folder: Path) -> dict[str, Any]:
     """Return what a saved adapter's config says."""
     return json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
 
@@ -326,13 +326,13 @@ def tensors_of(folder: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _combined(
+def _combine(
     earlier: Path, new: Mapping[str, Tensor], config: dict[str, Any]
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return tensors and config of one adapter that does what both do, one after the other."""
-    before = described(earlier)
-    for given in (before, config):
-        key = find_uncombinable(given)
+    before = read_config(earlier)
+    for fields in (before, config):
+        key = find_uncombinable(fields)
         if key is not None:
             message = f"`{key}`: this adapter cannot be made one with the one it was trained on"
             raise PosttrainError(str(earlier), message, MERGE_BETWEEN)
@@ -342,10 +342,10 @@ def _combined(
     for name in sorted(modules_of(old) | modules_of(new)):
         down, up, is_embedding = [], [], f"{name}.lora_embedding_A" in (old.keys() | new.keys())
         suffixes = MATRICES[2:] if is_embedding else MATRICES[:2]
-        for source, given in ((old, before), (new, config)):
+        for source, fields in ((old, before), (new, config)):
             if name + suffixes[0] in source:
                 down.append(source[name + suffixes[0]].float())
-                up.append(source[name + suffixes[1]].float() * _scaling(name, given))
+                up.append(source[name + suffixes[1]].float() * _scaling(name, fields))
         tensors[name + suffixes[0]] = torch.cat(down, dim=0)
         tensors[name + suffixes[1]] = torch.cat(up, dim=1)
         ranks[name.removeprefix(PREFIX)] = tensors[name + suffixes[0]].shape[0]

@@ -42,15 +42,15 @@ if TYPE_CHECKING:
 
 _TOOL = {"type": "function", "function": {"name": "f", "description": "d", "parameters": {}}}
 _CALL = {"id": "c12345678", "type": "function", "function": {"name": "f", "arguments": {}}}
-_ASKED: dict[str, Any] = {"role": "user", "content": "x"}
+_QUESTION: dict[str, Any] = {"role": "user", "content": "x"}
 _ANSWER: dict[str, Any] = {"role": "assistant", "content": "x"}
 _CALLS: dict[str, Any] = {"role": "assistant", "content": "", "tool_calls": [_CALL]}
-_SEEN = {"role": "tool", "name": "f", "tool_call_id": "c12345678", "content": "x"}
+_RESULT = {"role": "tool", "name": "f", "tool_call_id": "c12345678", "content": "x"}
 # Between them these have a template write the tokens that it parts turns with.
 _TALKS: tuple[tuple[list[dict[str, Any]], list[Any] | None], ...] = (
-    ([_ASKED, _ANSWER], None),
-    ([{"role": "system", "content": "x"}, _ASKED, _ANSWER], None),
-    ([_ASKED, _CALLS, _SEEN, _ANSWER], [_TOOL]),
+    ([_QUESTION, _ANSWER], None),
+    ([{"role": "system", "content": "x"}, _QUESTION, _ANSWER], None),
+    ([_QUESTION, _CALLS, _RESULT, _ANSWER], [_TOOL]),
 )
 
 
@@ -66,8 +66,8 @@ class TemplateChange:
 
     def metrics(self) -> dict[str, Any]:
         """What is said of it among a stage's metrics."""
-        said: dict[str, Any] = {} if self.name is None else {"chat_template": self.name}
-        return said | ({"new_tokens": list(self.new_tokens)} if self.new_tokens else {})
+        metrics: dict[str, Any] = {} if self.name is None else {"chat_template": self.name}
+        return metrics | ({"new_tokens": list(self.new_tokens)} if self.new_tokens else {})
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class TemplatedModel:
 
     def with_new_tokens(self, module: PreTrainedModel) -> PreTrainedModel:
         """Give another model of the same vocabulary the same new tokens."""
-        grow(module, self.tokenizer, self.template.new_tokens)
+        add_embedding_rows(module, self.tokenizer, self.template.new_tokens)
         return module
 
 
@@ -102,9 +102,9 @@ def load_with_template(
     template = give_template(tokenizer, config, places, commits, is_chat=is_chat)
     trained: TrainingStage = config
     if template.new_tokens and config.lora is not None:
-        trained = _with_embeddings(config, source)
+        trained = _with_trained_embeddings(config, source)
     module = load_for_training(source, trained)
-    grow(module, tokenizer, template.new_tokens)
+    add_embedding_rows(module, tokenizer, template.new_tokens)
     return TemplatedModel(trained, tokenizer, module, template)
 
 
@@ -126,7 +126,7 @@ def give_template(
     if name is None and is_chat and not tokenizer.chat_template:
         name = DEFAULT
     if name is not None:
-        tokenizer.chat_template = _text(name, places, commits)
+        tokenizer.chat_template = _template_text(name, places, commits)
     if config.chat_template_kwargs:
         text = tokenizer.chat_template
         if not isinstance(text, str):
@@ -152,8 +152,7 @@ def give_known_template(
     """
     if not isinstance(config, WithTemplate):
         return TemplateChange()
-    asked = context.places, context.revisions
-    template = give_template(tokenizer, config, *asked, is_chat=False)
+    template = give_template(tokenizer, config, context.places, context.revisions, is_chat=False)
     if template.new_tokens:
         message = f"the model has no token `{template.new_tokens[0]}` of the chat template"
         hint = "`stage: sft` with this template adds and trains it"
@@ -161,7 +160,7 @@ def give_known_template(
     return template
 
 
-def _with_embeddings(config: TrainingOnRows, source: StageInput) -> TrainingOnRows:
+def _with_trained_embeddings(config: TrainingOnRows, source: StageInput) -> TrainingOnRows:
     """Return a stage whose adapter trains and saves the embeddings whole."""
     assert config.lora is not None
     whole = base_of(source) or source
@@ -174,8 +173,8 @@ def _with_embeddings(config: TrainingOnRows, source: StageInput) -> TrainingOnRo
     is_tied = ends[0] is not None and ends[1] is not None and bool(model_config.tie_word_embeddings)
     names = [
         name.rpartition(".")[2]
-        for name, each in shape.named_modules()
-        if any(each is end for end in ends[: 1 if is_tied else 2])
+        for name, part in shape.named_modules()
+        if any(part is end for end in ends[: 1 if is_tied else 2])
     ]
     extra = dict(config.lora.model_extra or {})
     extra["modules_to_save"] = sorted({*(extra.get("modules_to_save") or ()), *names})
@@ -185,20 +184,22 @@ def _with_embeddings(config: TrainingOnRows, source: StageInput) -> TrainingOnRo
     return config.model_copy(update={"lora": lora})
 
 
-def _text(name: str, places: Places, commits: Mapping[str, str]) -> str:
+def _template_text(name: str, places: Places, commits: Mapping[str, str]) -> str:
     try:
-        found = template_text(name, places)
+        template = template_text(name, places)
     except ValueError as error:
         message, _, hint = str(error).partition("; ")
         raise PosttrainError("chat_template", message, hint) from error
-    if not isinstance(found, HubModel):
-        return found
-    revision = found.revision or commits.get(found.id)
-    with Loading(found.id, "a tokenizer", is_local=False):
-        other = AutoTokenizer.from_pretrained(found.id, revision=revision, trust_remote_code=False)
-    if not isinstance(other.chat_template, str):
+    if not isinstance(template, HubModel):
+        return template
+    revision = template.revision or commits.get(template.id)
+    with Loading(template.id, "a tokenizer", is_local=False):
+        tokenizer = AutoTokenizer.from_pretrained(
+            template.id, revision=revision, trust_remote_code=False
+        )
+    if not isinstance(tokenizer.chat_template, str):
         raise PosttrainError("chat_template", f"`{name}` has no chat template", "name another")
-    return other.chat_template
+    return tokenizer.chat_template
 
 
 def _add_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
@@ -219,7 +220,7 @@ def _add_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
 
 
 @torch.no_grad()
-def grow(
+def add_embedding_rows(
     module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, new_tokens: Sequence[str]
 ) -> None:
     """Give new tokens rows in the embeddings, each the mean of those of what it is spelled with.

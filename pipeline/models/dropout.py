@@ -17,24 +17,24 @@ if TYPE_CHECKING:
 _NAMES = ("drop", "jitter")  # of rates: `attn_pdrop`, `layerdrop`, `router_jitter_noise`
 
 
-def without_dropout(module: nn.Module, saved: Iterable[nn.Module]) -> None:
+def turn_off_dropout(module: nn.Module, saved: Iterable[nn.Module]) -> None:
     """Set every rate to 0: of layers, in modules' own attributes, in configs that modules read.
 
     saved: the networks whose configs are written into checkpoints, which keep their rates. Modules
     below them that read such a config as they run (Falcon's layers do) get one of their own.
     """
-    kept = {id(each) for each in saved}
+    kept = {id(part) for part in saved}
     still: dict[int, Any] = {}  # by the config that it is a copy of: those that share one still do
-    for each in module.modules():
-        if isinstance(each, nn.modules.dropout._DropoutNd):  # pyright: ignore[reportPrivateUsage]
-            each.p = 0.0
-        for name, value in list(vars(each).items()):
+    for part in module.modules():
+        if isinstance(part, nn.modules.dropout._DropoutNd):  # pyright: ignore[reportPrivateUsage]
+            part.p = 0.0
+        for name, value in list(vars(part).items()):
             if _is_rate(name, value):
-                setattr(each, name, 0.0)
-            elif isinstance(value, PreTrainedConfig) and id(each) not in kept and _rates(value):
+                setattr(part, name, 0.0)
+            elif isinstance(value, PreTrainedConfig) and id(part) not in kept and _rates(value):
                 if id(value) not in still:
-                    still[id(value)] = _without_rates(value)
-                setattr(each, name, still[id(value)])
+                    still[id(value)] = _copy_without_rates(value)
+                setattr(part, name, still[id(value)])
 
 
 def _is_rate(name: str, value: Any) -> bool:
@@ -51,9 +51,9 @@ def _rates(config: PreTrainedConfig) -> list[str]:
     ]
 
 
-def _without_rates(config: PreTrainedConfig) -> PreTrainedConfig:
+def _copy_without_rates(config: PreTrainedConfig) -> PreTrainedConfig:
     quiet = copy.copy(config)
     for name in _rates(config):
         value = getattr(config, name)
-        setattr(quiet, name, 0.0 if isinstance(value, float) else _without_rates(value))
+        setattr(quiet, name, 0.0 if isinstance(value, float) else _copy_without_rates(value))
     return quiet

@@ -44,15 +44,15 @@ class Loading:
     ) -> None:
         if error is None or not (isinstance(error, NONSENSE) or _is_from_rust(error)):
             return
-        said = " ".join(str(error).split())[:300] or type(error).__name__
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
         if isinstance(error, KeyError):
-            said = f"no {said}"
-        elif "ignore_mismatched_sizes" in said:  # upstream names the tensors in its log alone
-            said = "its weights have other shapes than its config.json says"
+            reason = f"no {reason}"
+        elif "ignore_mismatched_sizes" in reason:  # upstream names the tensors in its log alone
+            reason = "its weights have other shapes than its config.json says"
         if not self.is_local and isinstance(error, OSError):
-            message = f"cannot be loaded from the hub as {self.what}: {said}"
+            message = f"cannot be loaded from the hub as {self.what}: {reason}"
             raise InfrastructureError(self.name, message, "is it in the cache?") from error
-        message = f"cannot be loaded as {self.what}: {said}"
+        message = f"cannot be loaded as {self.what}: {reason}"
         hint = "its files do not belong together, or are not what they seem"
         raise CorruptArtifactError(self.name, message, hint) from error
 

@@ -48,16 +48,16 @@ class _Kept:
             down, up = apart
             weight = torch.cat([weight, up if inputs_at else up.T], inputs_at)
             down = down.to(dtype)
-        self.weight = _frozen(weight, dtype)
-        self.bias = None if plain.bias is None else _frozen(plain.bias, dtype)
+        self.weight = _freeze(weight, dtype)
+        self.bias = None if plain.bias is None else _freeze(plain.bias, dtype)
         cast("nn.Module", self).register_buffer("earlier_down", down)
 
-    def widened(self, inputs: Tensor) -> Tensor:
+    def widen(self, inputs: Tensor) -> Tensor:
         """Return inputs in the precision of the weights, with those of the earlier adapter."""
-        given = inputs.to(self.weight.dtype)
+        inputs = inputs.to(self.weight.dtype)
         if self.earlier_down is None:
-            return given
-        return torch.cat([given, functional.linear(given, self.earlier_down)], -1)
+            return inputs
+        return torch.cat([inputs, functional.linear(inputs, self.earlier_down)], -1)
 
 
 class FrozenLinear(_Kept, nn.Linear):
@@ -65,7 +65,7 @@ class FrozenLinear(_Kept, nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:  # as upstream names it
         """Return (..., out) for (..., in), as autocast gives it; else as precise as the inputs."""
-        return _finished(super().forward(self.widened(input)), input)
+        return _restore_precision(super().forward(self.widen(input)), input)
 
 
 class FrozenConv1D(_Kept, Conv1D):
@@ -73,7 +73,7 @@ class FrozenConv1D(_Kept, Conv1D):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (..., out) for (..., in), as autocast gives it; else as precise as the inputs."""
-        return _finished(super().forward(self.widened(x)), x)
+        return _restore_precision(super().forward(self.widen(x)), x)
 
 
 def keep_frozen(
@@ -96,19 +96,19 @@ def keep_frozen(
             is_plain = type(child) in (nn.Linear, Conv1D)
             if is_plain and name not in leave and _is_frozen(child):
                 where = f"{path}.{name}" if path else name
-                setattr(parent, name, _kept(child, dtype, beside.get(where)))
+                setattr(parent, name, _keep(child, dtype, beside.get(where)))
         if not isinstance(parent, nn.modules.conv._ConvNd):  # pyright: ignore[reportPrivateUsage]
-            for each in parent.parameters(recurse=False):
-                if each.ndim == _EXPERT_DIMENSIONS and not each.requires_grad:
-                    each.data = each.data.to(dtype)
+            for parameter in parent.parameters(recurse=False):
+                if parameter.ndim == _EXPERT_DIMENSIONS and not parameter.requires_grad:
+                    parameter.data = parameter.data.to(dtype)
 
 
 def is_kept(module: nn.Module) -> bool:
     """Whether `keep_frozen` put projections of a model into another precision."""
-    return any(isinstance(each, _Kept) for each in module.modules())
+    return any(isinstance(part, _Kept) for part in module.modules())
 
 
-def thawed(module: nn.Module) -> Any:
+def thaw(module: nn.Module) -> Any:
     """Put all projections that are kept in another precision back into fp32, in place; return it.
 
     As weights that can be trained, earlier adapters merged in.
@@ -136,25 +136,25 @@ def plain_copy(layer: FrozenLinear | FrozenConv1D) -> nn.Module:
     return plain
 
 
-def _kept(child: Any, dtype: torch.dtype, apart: Apart | None) -> nn.Module:
-    found: Any
+def _keep(child: Any, dtype: torch.dtype, apart: Apart | None) -> nn.Module:
+    frozen: Any
     if type(child) is nn.Linear:
-        found = FrozenLinear(child.in_features, child.out_features, device="meta")
+        frozen = FrozenLinear(child.in_features, child.out_features, device="meta")
     else:
         with torch.device("meta"):
-            found = FrozenConv1D(child.nf, child.nx)
-    found.take(child, dtype, apart, inputs_at=1 if isinstance(child, nn.Linear) else 0)
-    return found.train(child.training)
+            frozen = FrozenConv1D(child.nf, child.nx)
+    frozen.take(child, dtype, apart, inputs_at=1 if isinstance(child, nn.Linear) else 0)
+    return frozen.train(child.training)
 
 
-def _finished(projected: Tensor, inputs: Tensor) -> Tensor:
+def _restore_precision(projected: Tensor, inputs: Tensor) -> Tensor:
     is_cast = torch.is_autocast_enabled(inputs.device.type)
     return projected if is_cast else projected.to(inputs.dtype)
 
 
-def _frozen(parameter: Tensor, dtype: torch.dtype) -> nn.Parameter:
+def _freeze(parameter: Tensor, dtype: torch.dtype) -> nn.Parameter:
     return nn.Parameter(parameter.detach().to(dtype), requires_grad=False)
 
 
 def _is_frozen(module: nn.Module) -> bool:
-    return not any(each.requires_grad for each in module.parameters())
+    return not any(parameter.requires_grad for parameter in module.parameters())

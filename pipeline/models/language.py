@@ -74,12 +74,12 @@ def eos_token_ids(
     module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, encoder: ChatEncoder | None
 ) -> frozenset[int]:
     """Return every id that ends a response: of text, of generation, of a turn."""
-    found = set[int]()
-    for given in (tokenizer.eos_token_id, getattr(module.generation_config, "eos_token_id", None)):
-        if isinstance(given, int):
-            found.add(given)
-        elif isinstance(given, list):
-            found.update(number for number in given if isinstance(number, int))
+    ids = set[int]()
+    for eos in (tokenizer.eos_token_id, getattr(module.generation_config, "eos_token_id", None)):
+        if isinstance(eos, int):
+            ids.add(eos)
+        elif isinstance(eos, list):
+            ids.update(number for number in eos if isinstance(number, int))
     if encoder is not None:
-        found.update(encoder.end_ids())
-    return frozenset(found)
+        ids.update(encoder.end_ids())
+    return frozenset(ids)

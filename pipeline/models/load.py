@@ -27,7 +27,7 @@ from pipeline.files.foreign_files import is_there, read_object
 from pipeline.files.names import ADAPTER_CONFIG, CONFIG
 from pipeline.model_files.folder import check_adapter, check_model, check_tokenizer, vocabulary_size
 from pipeline.models.foreign import Loading
-from pipeline.models.vocabulary import fit_vocabulary, stored_rows
+from pipeline.models.vocabulary import count_stored_rows, fit_vocabulary
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -102,20 +102,20 @@ def load_policy(
     module = load_whole(AutoModelForCausalLM, base, precision, quantization)
     folder = Path(source.path)
     if precision == "fp32" and quantization is None:
-        return adapters.merged(module, folder)
-    return adapters.attached(module, folder).get_base_model()  # pyright: ignore[reportReturnType]
+        return adapters.merge(module, folder)
+    return adapters.attach(module, folder).get_base_model()  # pyright: ignore[reportReturnType]
 
 
 def load_whole(
     auto: type[Any], source: StageInput, precision: Precision, quantization: Any
 ) -> PreTrainedModel:
     """Load a whole model strictly: no tensor missing, left over, of another shape or non-finite."""
-    given = {} if quantization is None else {"quantization_config": quantization}
+    options = {} if quantization is None else {"quantization_config": quantization}
     if is_local(source):
         check_model(Path(source.path))
         described = read_object(Path(source.path) / CONFIG)
         _check_kind(auto, source, described)
-        given |= _without_padding_beyond(described)
+        options |= _without_padding_beyond(described)
     module: Any
     report: Any
     with Loading(source.name, _KINDS[auto.__name__], is_local=is_local(source)):
@@ -126,7 +126,7 @@ def load_whole(
             use_safetensors=True,
             trust_remote_code=False,
             output_loading_info=True,
-            **given,
+            **options,
         )
     if getattr(module, "_hf_peft_config_loaded", False):  # upstream puts a hub adapter on its base
         hint = "download it to a folder and name that"
@@ -175,13 +175,13 @@ def base_of(source: StageInput) -> StageInput | None:
             raise CorruptArtifactError(source.name, f"its base model {path} is gone", hint)
         return StageInput(f"the base of {source.name}", "policy", str(path))
     try:
-        found = adapter_base(folder)
+        base = adapter_base(folder)
     except ValueError as error:
         raise PosttrainError(source.name, str(error)) from error
-    if isinstance(found, LocalModel):
-        return StageInput(f"the base of {source.name}", "policy", str(found.path))
-    assert found is not None
-    return StageInput(found.id, "policy", found.id, revision=found.revision)
+    if isinstance(base, LocalModel):
+        return StageInput(f"the base of {source.name}", "policy", str(base.path))
+    assert base is not None
+    return StageInput(base.id, "policy", base.id, revision=base.revision)
 
 
 def is_local(source: StageInput) -> bool:
@@ -211,8 +211,8 @@ def _embedding_rows(source: StageInput) -> int | None:
         return vocabulary_size(config.to_dict())
     base = base_of(source)
     if base is None or is_local(base):
-        return stored_rows(Path(source.path), None if base is None else Path(base.path))
-    return stored_rows(Path(source.path), None) or _embedding_rows(base)
+        return count_stored_rows(Path(source.path), None if base is None else Path(base.path))
+    return count_stored_rows(Path(source.path), None) or _embedding_rows(base)
 
 
 def _check_kind(auto: type[Any], source: StageInput, config: Mapping[str, Any]) -> None:

@@ -48,7 +48,7 @@ def keeps_rows_apart(module: Any, *, line_length: int) -> bool:
     chunk = getattr(config, "attention_chunk_size", None)
     if isinstance(chunk, int) and chunk < line_length:
         return False
-    with _asked(module):
+    with _evaluation_mode(module):
         return _rows_stay_apart(module)
 
 
@@ -59,10 +59,10 @@ def sees_rows(module: Any) -> str:
 
 def _rows_stay_apart(module: Any) -> bool:
     """Compare logits of one row, (2, T/2, V): behind either of two others, and before them."""
-    one, other, asked = _rows(module)
-    half = len(asked)
-    lines = torch.stack([torch.cat(pair) for pair in ((one, asked), (other, asked))])
-    turned = torch.stack([torch.cat(pair) for pair in ((asked, one), (asked, other))])
+    one, another, probed = _rows(module)
+    half = len(probed)
+    lines = torch.stack([torch.cat(pair) for pair in ((one, probed), (another, probed))])
+    turned = torch.stack([torch.cat(pair) for pair in ((probed, one), (probed, another))])
     anew = torch.arange(half).repeat(4, 2)
     packed = _logits(module, torch.cat([lines, turned]), anew)
     visible = _logits(module, lines, torch.arange(2 * half).repeat(2, 1))[:, half:]
@@ -85,8 +85,8 @@ def _rows(module: Any) -> tuple[Tensor, Tensor, Tensor]:
     half = min(_LINE, positions_of(module.config) or _LINE) // 2
     ids = [number for number in range(config.vocab_size) if number != config.pad_token_id]
     spread = [ids[number * len(ids) // (3 * half)] for number in range(3 * half)]
-    one, other, asked = torch.tensor(spread).view(half, 3).T
-    return one, other, asked
+    one, another, probed = torch.tensor(spread).view(half, 3).T
+    return one, another, probed
 
 
 def _logits(module: Any, ids: Tensor, positions: Tensor) -> Tensor:
@@ -101,14 +101,14 @@ def _largest(difference: Tensor) -> float:
 
 
 @contextmanager
-def _asked(module: Any) -> Iterator[None]:
+def _evaluation_mode(module: Any) -> Iterator[None]:
     """Evaluation mode without gradients; each submodule's mode and the generators come back."""
-    training = [each for each in module.modules() if each.training]
+    training = [part for part in module.modules() if part.training]
     devices = [module.device] if module.device.type == "cuda" else []
     with torch.random.fork_rng(devices), torch.no_grad():
         module.eval()
         try:
             yield
         finally:
-            for each in training:
-                each.training = True
+            for part in training:
+                part.training = True

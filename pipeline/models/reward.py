@@ -33,7 +33,7 @@ def load_reward_model(source: StageInput, *, precision: Precision = "fp32") -> P
 
     # In fp32: the head that the adapter brings replaces the new one made here.
     module = as_reward_model(load_policy(base), load_tokenizer(source))
-    return adapters.merged(module, Path(source.path)).to(DTYPES[precision])  # pyright: ignore[reportArgumentType]
+    return adapters.merge(module, Path(source.path)).to(DTYPES[precision])  # pyright: ignore[reportArgumentType]
 
 
 def as_reward_model(policy: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:

@@ -41,16 +41,16 @@ def save_trained(
     inherited: dict[str, Any] = {} if known is None else {TRAINED_LENGTH: known}
     if not is_peft_model(trained):
         return save_policy(trained, tokenizer, out), inherited
-    from pipeline.models.adapter_checks import frozen_experts
+    from pipeline.models.adapter_checks import count_frozen_experts
 
     save_adapter(trained, source, out)
     base = base_of(source)
     tokenizer.save_pretrained(out)
     trainable, total = trained.get_nb_trainable_parameters()
-    without = frozen_experts(trained)
+    num_without = count_frozen_experts(trained)
     properties: dict[str, Any] = {"adapter": True, **inherited}
     metrics = {"parameters": total, "trained_parameters": trainable}
-    metrics |= {"expert_parameters_without_adapter": without} if without else {}
+    metrics |= {"expert_parameters_without_adapter": num_without} if num_without else {}
     if tokens_are_new(source, len(tokenizer)):
         properties[EMBEDDING_ROWS] = len(tokenizer)
     return metrics, {**properties, **_place_of(base or source, _artifact_below(source, base))}

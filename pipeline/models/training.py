@@ -31,26 +31,26 @@ def load_for_training(source: StageInput, config: TrainingStage) -> PreTrainedMo
     """
     if config.lora is None:
         return load_policy(source)
-    if not config.lora.load_in_4bit:
-        return _with_fitting_patterns(_load_frozen(source, config.lora, config.precision), config)
+    if config.lora.load_in_4bit:
+        module = _load_in_4_bits(source, config.precision)
+    else:
+        module = _load_frozen(source, config.lora, config.precision)
+    names = [name for name, _ in module.named_modules() if name]
+    problem = pattern_problem(adapter_patterns(config.lora.fields()), names)
+    if problem:
+        raise PosttrainError("lora", *problem)
+    return module
+
+
+def _load_in_4_bits(source: StageInput, precision: Precision) -> PreTrainedModel:
+    """Load a whole model with its weights in 4 bits, multiplied in the precision."""
     from pipeline.models import adapters
 
     if base_of(source) is not None:
         message = "is an adapter, which cannot be merged into 4-bit weights to go on from it"
         raise PosttrainError(source.name, message, "put a `stage: merge` before this stage")
-    quantization = adapters.quantization(config.precision)
-    module = load_policy(source, precision=config.precision, quantization=quantization)
-    return _with_fitting_patterns(module, config)
-
-
-def _with_fitting_patterns(module: PreTrainedModel, config: TrainingStage) -> PreTrainedModel:
-    """Return the model, on whose names the patterns of the adapter have been tried out."""
-    if config.lora is not None:
-        names = [name for name, _ in module.named_modules() if name]
-        problem = pattern_problem(adapter_patterns(config.lora.fields()), names)
-        if problem:
-            raise PosttrainError("lora", *problem)
-    return module
+    quantization = adapters.quantization(precision)
+    return load_policy(source, precision=precision, quantization=quantization)
 
 
 def load_reference(source: StageInput, config: TrainingStage) -> PreTrainedModel:
@@ -74,12 +74,12 @@ def _load_frozen(source: StageInput, block: LoraBlock, precision: Precision) -> 
     else:
         from pipeline.models import adapters
 
-        module, apart = adapters.apart(load_policy(base), Path(source.path))
+        module, apart = adapters.split_off(load_policy(base), Path(source.path))
     # Copies of these are trained, or parts of them.
     leave = {"score", *(fields.get("modules_to_save") or ())}
     head = module.get_output_embeddings()
     if fields.get("trainable_token_indices"):
-        leave |= {name for name, each in module.named_children() if each is head}
+        leave |= {name for name, child in module.named_children() if child is head}
     module.requires_grad_(requires_grad=False)
     keep_frozen(module, DTYPES[precision], leave=leave, apart=apart)
     return module
@@ -94,7 +94,7 @@ def peft_config(config: TrainingStage, task: Literal["CAUSAL_LM", "SEQ_CLS"]) ->
     return adapters.lora_config(config.lora, task=task)
 
 
-def adapted(module: PreTrainedModel, config: TrainingStage) -> Any:
+def add_adapter(module: PreTrainedModel, config: TrainingStage) -> Any:
     """Put a new adapter on a model, for trainers that do not do it themselves.
 
     Raises PosttrainError for layers that PEFT puts no adapter on (Mamba's `out_proj`).

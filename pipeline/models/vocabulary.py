@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "word_embeddings.weight", "embed_in.weight")
 
 
-def stored_rows(folder: Path, base: Path | None) -> int | None:
+def count_stored_rows(folder: Path, base: Path | None) -> int | None:
     """Return how many rows the embedding has of a model in a folder; None where no file says it.
 
     base: the folder below, of an adapter; a resized embedding lies in the adapter itself.
@@ -33,7 +33,7 @@ def stored_rows(folder: Path, base: Path | None) -> int | None:
         for name, tensor in adapter_tensors(folder).items():
             if name.endswith(_EMBEDDINGS) and tensor.shape:
                 return tensor.shape[0]
-        return None if base is None else stored_rows(base, None)
+        return None if base is None else count_stored_rows(base, None)
     if not is_there(folder / CONFIG):
         return None
     return vocabulary_size(read_object(folder / CONFIG))
@@ -79,8 +79,8 @@ def _first_read(tokenizer: PreTrainedTokenizerBase, beyond: Mapping[str, int]) -
     if not beyond or not tokenizer.chat_template:
         return None
     encoder = ChatEncoder(tokenizer)
-    asked = encoder.prompt_ids([("user", "x")])
-    read = {*asked, *encoder.end_ids()}
+    prompt = encoder.prompt_ids([("user", "x")])
+    read = {*prompt, *encoder.end_ids()}
     written = str(tokenizer.chat_template)
     return next(
         (each for each, number in beyond.items() if number in read or each in written), None

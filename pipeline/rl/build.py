@@ -43,7 +43,7 @@ def find_policy(model: str | nn.Module) -> nn.Module:
     base = base_of(source)
     if base is None:
         return load_policy(source)
-    return adapters.attached(load_policy(base), Path(model))
+    return adapters.attach(load_policy(base), Path(model))
 
 
 def find_tokenizer(model: str | nn.Module) -> PreTrainedTokenizerBase:

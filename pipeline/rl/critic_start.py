@@ -18,7 +18,7 @@ from accelerate.utils import is_peft_model
 from torch import nn
 
 from pipeline.files.names import ADAPTER_CONFIG, CONFIG, VALUE_HEAD
-from pipeline.models.frozen import thawed
+from pipeline.models.frozen import thaw
 from pipeline.rl.actor_critic import CRITIC
 
 if TYPE_CHECKING:
@@ -113,14 +113,14 @@ def of_folder(folder: Path, policy: Any, *, is_shared: bool) -> CriticStart:
 
     if is_shared:
         return CriticStart(adapter=adapters.relative(folder, None), folder=folder)
-    network = adapters.merged(bare(policy), folder)
+    network = adapters.merge(bare(policy), folder)
     return CriticStart(network=network.base_model, folder=folder)
 
 
 def bare(policy: Any) -> Any:
     """Return a copy of a causal language model, without adapters, that can be trained."""
     copied: Any = copy.deepcopy(policy)
-    return thawed(copied.unload() if is_peft_model(policy) else copied)
+    return thaw(copied.unload() if is_peft_model(policy) else copied)
 
 
 def on_the_scale_of_scores(

@@ -30,7 +30,7 @@ from transformers import Trainer, set_seed
 
 from eval.model import positions_of
 from pipeline.config.ppo_defaults import default_learning_rate
-from pipeline.models.dropout import without_dropout
+from pipeline.models.dropout import turn_off_dropout
 from pipeline.rewards.responses import source_in
 from pipeline.rl import checkpoint
 from pipeline.rl.actor_critic import ActorCritic, evaluating
@@ -131,7 +131,7 @@ class PPOTrainer(Trainer):
         keep_as_multiplied(actor, args)
         self.prompts = prompts_of(train_dataset, tokenizer, args, positions_of(actor.causal.config))
         if args.disable_dropout:
-            without_dropout(actor, saved=actor.networks())
+            turn_off_dropout(actor, saved=actor.networks())
         super().__init__(
             model=actor,
             args=args,

@@ -1,4 +1,4 @@
-"""One file a stage kind: what may be asked (its StageConfig) and how it is done (its `run`).
+"""One file per stage kind: what may be asked (its StageConfig) and how it is done (its `run`).
 
 A kind is built in, of an installed package (entry points `posttrain.stages`), or a user's own:
 `module:STAGE` in a file beside the recipe.
@@ -30,7 +30,7 @@ _own: dict[str, tuple[Path | None, Stage]] = {}  # by `module:STAGE`, with the f
 
 def kinds() -> tuple[str, ...]:
     """Return the names of all stage kinds, built in and installed."""
-    return (*BUILT_IN, *sorted(entry.name for entry in _installed()))
+    return (*BUILT_IN, *sorted(entry.name for entry in _entry_points()))
 
 
 def stage_of(kind: str) -> Stage:
@@ -52,30 +52,30 @@ def stage_for(kind: str, base: Path) -> Stage:
     known, _ = _own.get(kind, (source, None))
     if known != source:
         raise ValueError(f"`{kind}` is another stage in {known} already; rename one of the two")
-    _own[kind] = source, _checked(kind, load_object(kind, base))
+    _own[kind] = source, _check_stage(kind, load_object(kind, base))
     return _own[kind][1]
 
 
-def _checked(kind: str, found: object) -> Stage:
+def _check_stage(kind: str, stage: object) -> Stage:
     """Return a user's stage, if it is one."""
     from pipeline.config.stage import Stage
 
-    if not isinstance(found, Stage):
-        what = type(found).__name__
+    if not isinstance(stage, Stage):
+        what = type(stage).__name__
         raise ValueError(  # noqa: TRY004  a mistake in a recipe
             f"`{kind}` is of type {what}, not a Stage; "
             "write `STAGE = Stage(...)` (pipeline.config.stage)"
         )
-    if not (isinstance(found.config, type) and issubclass(found.config, StageConfig)):
+    if not (isinstance(stage.config, type) and issubclass(stage.config, StageConfig)):
         raise ValueError(f"`{kind}`: its `config` is not a subclass of StageConfig")  # noqa: TRY004
-    return found
+    return stage
 
 
 @cache
 def _stage_of(kind: str) -> Stage:
     if kind in BUILT_IN:
         return import_module(f"pipeline.stages.{kind}").STAGE
-    for entry in _installed():
+    for entry in _entry_points():
         if entry.name == kind:
             return entry.load()
     known = kinds()
@@ -83,7 +83,7 @@ def _stage_of(kind: str) -> Stage:
     raise ValueError(f"unknown stage kind `{kind}`; {hint}")
 
 
-def _installed() -> tuple[EntryPoint, ...]:
+def _entry_points() -> tuple[EntryPoint, ...]:
     """Return the stage kinds of other packages; looked for only when one is asked for."""
     from importlib.metadata import entry_points
 

@@ -41,8 +41,8 @@ class AdoptConfig(WithTemplate):
     @model_validator(mode="after")
     def _one_source(self) -> AdoptConfig:
         if (self.model is None) == (self.gguf is None):
-            said = "neither of them" if self.model is None else "both"
-            raise ValueError(f"one of `model` and `gguf` is taken in; this has {said}")
+            which = "neither of them" if self.model is None else "both"
+            raise ValueError(f"one of `model` and `gguf` is taken in; this has {which}")
         return self
 
 

@@ -24,7 +24,7 @@ from pipeline.config.stage import Stage, StageContext, StageInput, StageResult
 from pipeline.errors import CorruptArtifactError, PosttrainError
 from pipeline.files.names import COMPARISON
 from pipeline.measuring.model_scores import (
-    Measured,
+    Measurement,
     free_form_of,
     measure,
     read_items,
@@ -91,33 +91,33 @@ def run(config: CompareConfig, context: StageContext) -> StageResult:
             context.name, "there is nothing to ask the models", "name `tasks`, `texts`, `prompts`"
         )
     window = config.window or _common_window(config, sources)
-    asked = free_form_of(config, context)
-    measured: dict[str, Measured] = {}
+    free_form = free_form_of(config, context)
+    measured: dict[str, Measurement] = {}
     for source in sources:
         name = model_name(source)
         if name in measured:
             raise PosttrainError(context.name, f"`{name}` is named twice", "name each model once")
-        measured[name] = _measured(config, context, source, name, window, asked)
+        measured[name] = _measure(config, context, source, name, window, free_form)
         write_items(measured[name].results, name, context)
     try:
-        found = comparison(
-            {name: each.results for name, each in measured.items()},
+        result = comparison(
+            {name: model.results for name, model in measured.items()},
             next(iter(measured)),
             pass_at=config.pass_at,
-            trained_from={name: each.trained_from for name, each in measured.items()},
-            notes=[note for each in measured.values() for note in each.notes],
+            trained_from={name: model.trained_from for name, model in measured.items()},
+            notes=[note for model in measured.values() for note in model.notes],
             gate=bounds(config.gate),
         )
     except ValueError as error:
         raise PosttrainError(context.name, str(error)) from error
-    content = json.dumps(found.to_json(), indent=1)
+    content = json.dumps(result.to_json(), indent=1)
     (context.out / COMPARISON).write_text(content, encoding="utf-8")
     gains = {
         f"{row.model} {metric_name(row)}": gain
-        for row in found.rows
+        for row in result.rows
         if (gain := row.score if row.metric.startswith("win_rate") else row.delta) is not None
     }
-    return StageResult(metrics=gains | ({"ships": found.gate.ships} if found.gate else {}))
+    return StageResult(metrics=gains | ({"ships": result.gate.ships} if result.gate else {}))
 
 
 def read_comparison(artifact: Artifact) -> Comparison:
@@ -160,18 +160,18 @@ def _common_window(config: CompareConfig, sources: Sequence[StageInput]) -> int 
     return min(windows, default=None)
 
 
-def _measured(
+def _measure(
     config: CompareConfig,
     context: StageContext,
     source: StageInput,
     name: str,
     window: int | None,
-    asked: FreeForm | None,
-) -> Measured:
+    free_form: FreeForm | None,
+) -> Measurement:
     """Return the results of a finished evaluation, or ask a model now."""
     if source.kind != "evaluation":
-        return measure(config, context, source, None, window=window, free_form=asked)
-    return Measured(
+        return measure(config, context, source, None, window=window, free_form=free_form)
+    return Measurement(
         results=read_items(Path(source.path)).get(name, []),
         trained_from=source.properties.get("trained_from"),
         notes=source.properties.get("notes", []),

@@ -129,13 +129,13 @@ def _load_reference(
 def _trainer(
     training: RowTraining, pairs: EncodedRows[EncodedPair], reference: PreTrainedModel | None
 ) -> EncodedDpoTrainer:
-    from pipeline.models.dropout import without_dropout
+    from pipeline.models.dropout import turn_off_dropout
     from pipeline.models.training import peft_config
     from pipeline.training.dpo_trainer import EncodedDpoTrainer
 
     args, module, context = training.args, training.module, training.context
     if args.disable_dropout:  # upstream turns layers off, not rates that a network reads itself
-        without_dropout(module, saved=[module])
+        turn_off_dropout(module, saved=[module])
     num_pairs = len(pairs.trained)
     return EncodedDpoTrainer(
         model=module,

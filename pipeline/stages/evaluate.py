@@ -41,8 +41,10 @@ def run(config: EvaluateConfig, context: StageContext) -> StageResult:
     from eval.comparison.score_rows import compare
 
     source = context.model(config.model)
-    asked = free_form_of(config, context)
-    measured = measure(config, context, source, config.form, window=config.window, free_form=asked)
+    free_form = free_form_of(config, context)
+    measured = measure(
+        config, context, source, config.form, window=config.window, free_form=free_form
+    )
     name = model_name(source)
     write_items(measured.results, name, context)
     rows = compare({name: measured.results}, name, pass_at=config.pass_at)

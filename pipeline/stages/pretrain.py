@@ -86,9 +86,9 @@ class NewModelBlock(Block):
                 f"{hint}"
             )
         for key, value in (self.model_extra or {}).items():
-            found = field_problem(self.architecture, key, value)
-            if found:
-                raise ValueError("; ".join(found))
+            problem = field_problem(self.architecture, key, value)
+            if problem:
+                raise ValueError("; ".join(problem))
         if self.size is not None and self.size not in SIZES:
             raise ValueError(
                 f"`size` {quote(self.size)} is not known; sizes are {', '.join(SIZES)}"
@@ -150,20 +150,20 @@ class NewModelBlock(Block):
 
     def fields(self) -> dict[str, Any]:
         """Return the config fields: the named size, what follows from it, the user's own on top."""
-        given = {**SIZES.get(self.size or "", {}), **(self.model_extra or {})}
+        fields = {**SIZES.get(self.size or "", {}), **(self.model_extra or {})}
         known = architecture_fields(self.architecture)
-        width = given.get("hidden_size")
+        width = fields.get("hidden_size")
         if isinstance(width, int):
             # Rounded to 16 so that matrix products stay on the fast path.
             derived = {
                 "intermediate_size": max(16, width * 8 // 3 // 16 * 16),
                 "num_attention_heads": max(1, width // 32 if width < 512 else width // 64),
             }
-            given = {**{key: value for key, value in derived.items() if key in known}, **given}
-        heads = given.get("num_attention_heads")
+            fields = {**{key: value for key, value in derived.items() if key in known}, **fields}
+        heads = fields.get("num_attention_heads")
         if heads is not None and "num_key_value_heads" in known:
-            given.setdefault("num_key_value_heads", heads)
-        return {"tie_word_embeddings": True, **given}
+            fields.setdefault("num_key_value_heads", heads)
+        return {"tie_word_embeddings": True, **fields}
 
 
 class PretrainConfig(TrainingOnData):
@@ -246,16 +246,18 @@ def run(config: PretrainConfig, context: StageContext) -> StageResult:
         processing_class=tokenizer,
     )
     names = [f"{'packed' if packs else 'padded'} row {number}" for number in range(len(rows))]
-    length = _trained_length(config, source)
+    length = _longest_row(config, source)
     before: dict[str, float] = {}
     if context.is_main:
-        read = _held_out(config, context, tokenizer, trainer.model, length)
+        read = _measure_held_out(config, context, tokenizer, trainer.model, length)
         before = {key.replace(*_BEFORE): value for key, value in read.items() if key != _WINDOW}
     metrics = train(trainer, config, context, rows=names)
     properties: dict[str, Any] = {}
     if context.is_main:
         saved, properties = save_trained(trainer.model, tokenizer, source, context.out)
-        metrics |= saved | before | _held_out(config, context, tokenizer, trainer.model, length)
+        metrics |= (
+            saved | before | _measure_held_out(config, context, tokenizer, trainer.model, length)
+        )
         properties |= {} if length is None else {TRAINED_LENGTH: length}
     return StageResult(
         metrics={
@@ -277,7 +279,7 @@ def _model(
     from pipeline.models.foreign import NONSENSE
     from pipeline.models.load import load_tokenizer
     from pipeline.models.new import new_policy
-    from pipeline.models.training import adapted, load_for_training
+    from pipeline.models.training import add_adapter, load_for_training
 
     if not isinstance(config.model, NewModelBlock):
         source = context.model(config.model)
@@ -297,7 +299,7 @@ def _model(
             context.name,
             f"`sequence_length` {config.sequence_length} is beyond the model's {limit}",
         )
-    return tokenizer, adapted(module, config) if config.lora else module, source
+    return tokenizer, add_adapter(module, config) if config.lora else module, source
 
 
 def _rows(
@@ -311,11 +313,11 @@ def _rows(
     from pipeline.data.encoding.packing import pack
     from pipeline.data.encoding.padding import pad
 
-    found = tokenizer.pad_token_id
+    pad_id = tokenizer.pad_token_id
     return (pack if packs else pad)(
         documents,
         sequence_length=config.sequence_length,
-        pad_token_id=found if isinstance(found, int) else 0,
+        pad_token_id=pad_id if isinstance(pad_id, int) else 0,
     )
 
 
@@ -332,14 +334,14 @@ def _eval_dataset(
     from pipeline.data.encoding.examples import document_tokens
     from pipeline.data.reading.blocks import read_held_out_records
 
-    found = read_held_out_records(
+    records = read_held_out_records(
         config, context.places, STAGE.data_forms, at_most=_HELD_OUT_DOCUMENTS
     )
-    documents = list(document_tokens(found, tokenizer))
+    documents = list(document_tokens(records, tokenizer))
     return _rows(documents, config, tokenizer, packs=packs).dataset()
 
 
-def _trained_length(config: PretrainConfig, source: StageInput) -> int | None:
+def _longest_row(config: PretrainConfig, source: StageInput) -> int | None:
     """Return the longest rows that the model was pre-trained on, here or before, if known."""
     from pipeline.models.save import TRAINED_LENGTH
 
@@ -349,7 +351,7 @@ def _trained_length(config: PretrainConfig, source: StageInput) -> int | None:
     return None if before is None else max(before, config.sequence_length)
 
 
-def _held_out(
+def _measure_held_out(
     config: PretrainConfig,
     context: StageContext,
     tokenizer: PreTrainedTokenizerBase,
@@ -377,8 +379,10 @@ def _held_out(
         should_stop=context.should_stop,
     )
     rows = compare({context.name: results}, context.name)
-    found = {f"bits_per_byte {row.task}": row.score for row in rows if row.score is not None}
-    return {**found, _WINDOW: model.window} if found else {}
+    bits_per_byte = {
+        f"bits_per_byte {row.task}": row.score for row in rows if row.score is not None
+    }
+    return {**bits_per_byte, _WINDOW: model.window} if bits_per_byte else {}
 
 
 STAGE = Stage(

@@ -41,7 +41,7 @@ def run(config: RewardModelConfig, context: StageContext) -> StageResult:
     from trl.trainer.reward_config import RewardConfig
 
     from pipeline.data.encoding.pairs import encode_held_out_pairs, encode_pairs
-    from pipeline.models.dropout import without_dropout
+    from pipeline.models.dropout import turn_off_dropout
     from pipeline.models.training import peft_config
     from pipeline.training.arguments import refusals
     from pipeline.training.on_rows import begin, encode_rows, finish, train_on_rows
@@ -58,7 +58,7 @@ def run(config: RewardModelConfig, context: StageContext) -> StageResult:
     pairs = encode_rows(training, encode_pairs, encode_held_out_pairs)
     args, module, tokenizer = training.args, training.module, training.tokenizer
     if args.disable_dropout:  # upstream turns layers off, not rates that a network reads itself
-        without_dropout(module, saved=[module])
+        turn_off_dropout(module, saved=[module])
     with refusals(context):
         trainer = SoftRewardTrainer(
             model=module,

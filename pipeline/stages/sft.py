@@ -115,17 +115,17 @@ def _measure_loss(
 def _lay_out(config: SftConfig, training: RowTraining, rows: EncodedRows[EncodedExample]) -> Layout:
     """Lay the rows out as the recipe wants them: packed in lines, or each as an item of its own."""
     from eval.model import positions_of
-    from pipeline.training.layouts import check_packing, line_length, packed_in_lines, row_by_row
+    from pipeline.training.layouts import check_packing, lay_row_by_row, line_length, pack_in_lines
 
     module, pad = training.module, training.tokenizer.pad_token_id
     pad = pad if isinstance(pad, int) else 0
     if not config.packing:
-        return row_by_row(rows.trained, rows.evaluated, module, pad)
+        return lay_row_by_row(rows.trained, rows.evaluated, module, pad)
     longest = max(len(row.input_ids) for row in (*rows.trained, *rows.evaluated))
     max_length = config.training_args.get("max_length")
     length = line_length(max_length, longest, positions_of(module.config))
     check_packing(training.context.name, module, length)
-    return packed_in_lines(rows.trained, rows.evaluated, pad, length)
+    return pack_in_lines(rows.trained, rows.evaluated, pad, length)
 
 
 STAGE = Stage(

@@ -78,7 +78,7 @@ def run(config: TokenizerConfig, context: StageContext) -> StageResult:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    counted = _Counted(_texts(config, context), context)
+    counted = _CountingTexts(_texts(config, context), context)
     tokenizer.train_from_iterator(counted, trainer)
     if counted.num_bytes == 0:
         raise PosttrainError(context.name, "its data holds no text", "name data with documents")
@@ -104,7 +104,7 @@ def _texts(config: TokenizerConfig, context: StageContext) -> Iterator[str]:
         yield from texts(block, context.places, at_most=_DOCUMENTS_A_SOURCE)
 
 
-class _Counted:
+class _CountingTexts:
     """An iterator that counts bytes, shows progress and stops on request."""
 
     def __init__(self, texts: Iterator[str], context: StageContext) -> None:

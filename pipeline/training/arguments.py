@@ -36,34 +36,34 @@ def arguments(
 
     Raises PosttrainError for values that upstream refuses.
     """
-    given = {
-        **with_new_names(_renamed_defaults(config_class)),
+    settings = {
+        **with_new_names(_defaults_of_old_names(config_class)),
         **with_new_names(defaults),
         **with_new_names(config.training_args),
     }
-    given = {**run_names(context), **given}
-    write_into(context, str(given.get("project", "posttrain")))
-    is_on_cpu = not _has_accelerator() or bool(given.get("use_cpu"))
+    settings = {**run_names(context), **settings}
+    write_into(context, str(settings.get("project", "posttrain")))
+    is_on_cpu = not _has_accelerator() or bool(settings.get("use_cpu"))
     if config.precision == "fp16" and is_on_cpu:  # upstream would train in fp32
         message = "`precision` fp16 needs a GPU, and torch finds none to train on"
         raise PosttrainError(context.name, message, "write bf16 or fp32")
     if is_on_cpu and (config.precision == "bf16" or context.processes > 1):
         # Else upstream refuses bf16, and Accelerate takes each process for the only one.
-        given["use_cpu"] = True
+        settings["use_cpu"] = True
     if is_on_cpu:
-        given.setdefault("dataloader_pin_memory", False)  # else torch warns that it is in vain
+        settings.setdefault("dataloader_pin_memory", False)  # else torch warns that it is in vain
     try:
         per_device, accumulation = split_batch(
             config.batch_size,
-            per_device=given.get("per_device_train_batch_size"),
+            per_device=settings.get("per_device_train_batch_size"),
             world_size=context.processes,
         )
-        found = config_class(
+        args = config_class(
             **{
                 "report_to": "none",
                 "per_device_eval_batch_size": per_device,
-                **_saving(config, given),
-                **given,
+                **_saving(config, settings),
+                **settings,
                 "output_dir": str(context.checkpoints),
                 "per_device_train_batch_size": per_device,
                 "gradient_accumulation_steps": accumulation,
@@ -81,15 +81,15 @@ def arguments(
     except (ValueError, TypeError, ImportError) as error:
         first = str(error).splitlines()[0]
         raise PosttrainError(f"{context.name}: training_args", first) from error
-    _check_joined(found, context)
-    _check_precision(found, config, context)
-    return found
+    _check_joined(args, context)
+    _check_precision(args, config, context)
+    return args
 
 
-def _renamed_defaults(config_class: type[TrainingArguments]) -> dict[str, Any]:
+def _defaults_of_old_names(config_class: type[TrainingArguments]) -> dict[str, Any]:
     """Return the defaults that TRL still has under names of which transformers warns."""
-    found = {each.name: each.default for each in fields(config_class) if each.name in RENAMED}
-    return {name: default for name, default in found.items() if default is not None}
+    defaults = {one.name: one.default for one in fields(config_class) if one.name in RENAMED}
+    return {name: default for name, default in defaults.items() if default is not None}
 
 
 def _check_joined(args: TrainingArguments, context: StageContext) -> None:
@@ -136,16 +136,16 @@ def refusals(context: StageContext) -> Generator[None]:
         raise PosttrainError(context.name, lines[0].rstrip("."), hint) from error
 
 
-def _saving(config: TrainingStage, given: Mapping[str, Any]) -> dict[str, Any]:
+def _saving(config: TrainingStage, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return when to save, unless it is said: with each evaluation where the best one is wanted."""
-    found: dict[str, Any] = {}
+    saving: dict[str, Any] = {}
     if config.early_stopping is not None:
         # Without its counter a resumed run would stop at another step.
-        found |= {
+        saving |= {
             "metric_for_best_model": config.best_metric,
             "restore_callback_states_from_checkpoint": True,
         }
-    if given.get("load_best_model_at_end"):
-        found |= {"save_strategy": given.get("eval_strategy", "no")}
-        return found | ({"save_steps": given["eval_steps"]} if "eval_steps" in given else {})
-    return found | {"save_strategy": "steps" if "save_steps" in given else "no"}
+    if settings.get("load_best_model_at_end"):
+        saving |= {"save_strategy": settings.get("eval_strategy", "no")}
+        return saving | ({"save_steps": settings["eval_steps"]} if "eval_steps" in settings else {})
+    return saving | {"save_strategy": "steps" if "save_steps" in settings else "no"}

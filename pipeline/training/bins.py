@@ -29,7 +29,7 @@ class Bins:
 
     def __call__(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Return input_ids, labels, position_ids and OWNER, each (lines, longest row)."""
-        lengths = [len(each["input_ids"]) for each in examples]
+        lengths = [len(example["input_ids"]) for example in examples]
         lines = _lines(lengths)
         shape = (len(lines), max(lengths))
         input_ids = torch.full(shape, self._pad)
@@ -71,7 +71,7 @@ def _lines(lengths: Sequence[int]) -> list[list[int]]:
     longest = max(lengths)
     lines: list[list[int]] = []
     room: list[int] = []
-    for number in sorted(range(len(lengths)), key=lambda each: -lengths[each]):
+    for number in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
         line = next((n for n, left in enumerate(room) if left >= lengths[number]), len(lines))
         if line == len(lines):
             lines.append([])

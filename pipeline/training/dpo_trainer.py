@@ -41,9 +41,9 @@ class LabelledPairs:
 
     def __call__(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Return the batch, with (B,) each of the labels that the rows have."""
-        without = [{k: v for k, v in each.items() if k not in _LABELS} for each in examples]
+        without = [{k: v for k, v in example.items() if k not in _LABELS} for example in examples]
         labels = {
-            name: torch.tensor([float(each[name]) for each in examples])
+            name: torch.tensor([float(example[name]) for example in examples])
             for name in _LABELS
             if name in examples[0]
         }
@@ -87,10 +87,10 @@ class EncodedDpoTrainer(PairMeans, WholeGroups, DPOTrainer):
             DataLoader(dataset, batch_size=batch_size, collate_fn=self.data_collator)
         )
         module = self.ref_model or self.model
-        found = [
+        logprobs = [
             self.accelerator.gather(self.compute_ref_log_probs(module, batch)) for batch in loader
         ]
-        for column, parts in zip(_REFERENCE, zip(*found, strict=True), strict=True):
+        for column, parts in zip(_REFERENCE, zip(*logprobs, strict=True), strict=True):
             # What fills up the last batch comes last.
             values = torch.cat(parts)[: len(dataset)].cpu().numpy()
             dataset = dataset.add_column(column, values)
@@ -98,16 +98,16 @@ class EncodedDpoTrainer(PairMeans, WholeGroups, DPOTrainer):
 
     def compute_ref_log_probs(self, model: Any, inputs: Any) -> Any:
         """Return the reference's log-probabilities, (B,) each of chosen and rejected."""
-        found = super().compute_ref_log_probs(model, _without_labels(inputs))
-        self._num_reference_pairs += len(found[0]) * self.args.world_size
+        logprobs = super().compute_ref_log_probs(model, _without_labels(inputs))
+        self._num_reference_pairs += len(logprobs[0]) * self.args.world_size
         if self.on_reference is not None:
             self.on_reference(self._num_reference_pairs)
-        return found
+        return logprobs
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool) -> Any:
         """Return upstream's loss; that of the labels in its place where the batch has some."""
         mask = inputs["completion_mask"][:, 1:]
-        chosen, rejected = (each.sum() for each in mask.chunk(2))
+        chosen, rejected = (half.sum() for half in mask.chunk(2))
         self.weigh(
             pairs=mask.new_tensor(len(mask) // 2),
             tokens=chosen + rejected,
@@ -120,8 +120,8 @@ class EncodedDpoTrainer(PairMeans, WholeGroups, DPOTrainer):
         inputs = _without_labels(inputs)
         is_precomputed = self.precompute_ref_logps
         if not is_precomputed:
-            found = super().compute_ref_log_probs(self.ref_model or self.model, inputs)
-            inputs |= dict(zip(_REFERENCE, found, strict=True))
+            reference = super().compute_ref_log_probs(self.ref_model or self.model, inputs)
+            inputs |= dict(zip(_REFERENCE, reference, strict=True))
         self.precompute_ref_logps = True  # they are in the batch, and needed here too
         try:
             with _first_output(model) as outputs:
@@ -140,7 +140,7 @@ class EncodedDpoTrainer(PairMeans, WholeGroups, DPOTrainer):
         chosen, rejected = outputs.log_probs[:, 1 - mask.shape[1] :].sum(1).chunk(2)
         chosen = chosen - inputs["ref_chosen_logps"]
         rejected = rejected - inputs["ref_rejected_logps"]
-        lengths = [each.sum(1).clamp(min=1.0) for each in mask.chunk(2)]
+        lengths = [half.sum(1).clamp(min=1.0) for half in mask.chunk(2)]
         probability = labels.get(PROBABILITY, torch.ones_like(chosen)).to(chosen)
         margin = labels.get(MARGIN, torch.zeros_like(chosen)).to(chosen)
         weights = self.loss_weights or [1.0] * len(self.loss_types)
@@ -148,14 +148,14 @@ class EncodedDpoTrainer(PairMeans, WholeGroups, DPOTrainer):
         for kind, weight in zip(self.loss_types, weights, strict=True):
             is_mean = kind == "ipo"  # upstream's goes by the mean over tokens
             delta = chosen / lengths[0] - rejected / lengths[1] if is_mean else chosen - rejected
-            ours = labelled_loss(kind, delta, probability, margin, beta=self.beta)
+            ours = loss_with_labels(kind, delta, probability, margin, beta=self.beta)
             usual = torch.ones_like(probability), torch.zeros_like(margin)
-            theirs = labelled_loss(kind, delta, *usual, beta=self.beta)
+            theirs = loss_with_labels(kind, delta, *usual, beta=self.beta)
             changed = changed + weight * (ours - theirs).mean()
         return changed
 
 
-def labelled_loss(
+def loss_with_labels(
     kind: str, delta: Tensor, probability: Tensor, margin: Tensor, *, beta: float
 ) -> Tensor:
     """Return each pair's expected loss, (B,), where the label is right with its probability.

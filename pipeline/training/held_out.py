@@ -39,12 +39,12 @@ def supervised_loss(
     total, number, done = 0.0, 0, 0
     try:
         for batch in _batches(examples, vocabulary):
-            width = max(len(each.input_ids) for each in batch)
-            ids = torch.tensor([_filled(each.input_ids, 0, width) for each in batch], device=device)
+            width = max(len(row.input_ids) for row in batch)
+            ids = torch.tensor([_fill(row.input_ids, 0, width) for row in batch], device=device)
             mask = torch.tensor(
-                [_filled([1] * len(each.input_ids), 0, width) for each in batch], device=device
+                [_fill([1] * len(row.input_ids), 0, width) for row in batch], device=device
             )
-            labels = torch.tensor([_filled(each.labels, IGNORED, width) for each in batch])
+            labels = torch.tensor([_fill(row.labels, IGNORED, width) for row in batch])
             logits = module(input_ids=ids, attention_mask=mask, use_cache=False).logits
             logits = logits[:, -width:][:, :-1].float()
             targets = labels[:, 1:].to(device)
@@ -63,7 +63,7 @@ def supervised_loss(
 
 def _batches(examples: Sequence[EncodedExample], vocabulary: int) -> list[Sequence[EncodedExample]]:
     """Return rows that go through the model together, longest first."""
-    ordered = sorted(examples, key=lambda each: len(each.input_ids), reverse=True)
+    ordered = sorted(examples, key=lambda row: len(row.input_ids), reverse=True)
     batches: list[Sequence[EncodedExample]] = []
     at = 0
     while at < len(ordered):
@@ -74,5 +74,5 @@ def _batches(examples: Sequence[EncodedExample], vocabulary: int) -> list[Sequen
     return batches
 
 
-def _filled(values: list[int], filler: int, width: int) -> list[int]:
+def _fill(values: list[int], filler: int, width: int) -> list[int]:
     return values + [filler] * (width - len(values))

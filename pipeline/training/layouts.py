@@ -44,20 +44,20 @@ class Layout:
     metrics: dict[str, Any] = field(default_factory=dict[str, Any])
 
 
-def row_by_row(
+def lay_row_by_row(
     examples: Sequence[EncodedExample],
     held_out: Sequence[EncodedExample],
     module: PreTrainedModel,
     pad_token_id: int,
 ) -> Layout:
     """Lay out rows as items of their own, a batch of them end to end where the model allows it."""
-    lengths = [len(each.input_ids) for each in (*examples, *held_out)]
+    lengths = [len(row.input_ids) for row in (*examples, *held_out)]
     padded = why_padded(module, longest=max(lengths))
     return Layout(
         _dataset(examples),
         _dataset(held_out) if held_out else None,
         Bins(pad_token_id) if padded is None else None,
-        [each.where for each in examples],
+        [row.where for row in examples],
         {"packing": "in bins"}
         if padded is None
         else {
@@ -67,17 +67,17 @@ def row_by_row(
     )
 
 
-def packed_in_lines(
+def pack_in_lines(
     examples: Sequence[EncodedExample],
     held_out: Sequence[EncodedExample],
     pad_token_id: int,
     line_length: int,
 ) -> Layout:
     """Lay out several rows in each line; a model must keep them apart (`check_packing`)."""
-    lines = _packed(examples, line_length, pad_token_id)
+    lines = _pack(examples, line_length, pad_token_id)
     return Layout(
         _lines(lines),
-        _lines(_packed(held_out, line_length, pad_token_id)) if held_out else None,
+        _lines(_pack(held_out, line_length, pad_token_id)) if held_out else None,
         lines.collate_lines,
         [", ".join(examples[number].where for number in row) for row in lines.members],
         {
@@ -132,7 +132,7 @@ def _lines(packed: PackedRows) -> Dataset:
     return Dataset.from_dict(columns).with_format("torch")
 
 
-def _packed(examples: Sequence[EncodedExample], line_length: int, pad_token_id: int) -> PackedRows:
+def _pack(examples: Sequence[EncodedExample], line_length: int, pad_token_id: int) -> PackedRows:
     ids, labels = (
         [np.array(getattr(example, name), dtype=np.int32) for example in examples]
         for name in ("input_ids", "labels")

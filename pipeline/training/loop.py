@@ -17,7 +17,7 @@ from pipeline.models.training import check_adapter
 from pipeline.training.arguments import refusals
 from pipeline.training.rows import NumberedRows
 from pipeline.training.supervisor import Supervisor, find_best
-from pipeline.training.trackers import completed, tell_again
+from pipeline.training.trackers import end_trackers, replay_to_trackers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,12 +59,12 @@ def train(
         trainer.add_callback(EarlyStoppingCallback(stopping.patience, stopping.threshold))
     trainer.add_callback(supervisor)
     trainer.data_collator = NumberedRows(trainer.data_collator)
-    finished = _finished(trainer, context)
+    finished = _load_finished(trainer, context)
     if finished is not None:
-        tell_again(trainer, context)
+        replay_to_trackers(trainer, context)
         return {"steps": finished, **_best(trainer), **supervisor.last_logged()}
     checkpoint = str(context.resume_from) if context.resume_from else None
-    with refusals(context), completed(trainer, context):
+    with refusals(context), end_trackers(trainer, context):
         output = trainer.train(resume_from_checkpoint=checkpoint)
     if supervisor.was_stopped:
         raise InterruptedRunError(
@@ -86,7 +86,7 @@ def _best(trainer: Trainer) -> dict[str, Any]:
     return {} if state.best_metric is None else {"best_step": state.best_global_step}
 
 
-def _finished(trainer: Trainer, context: StageContext) -> int | None:
+def _load_finished(trainer: Trainer, context: StageContext) -> int | None:
     """Load a checkpoint that is at the end of training already, and return its step; else None.
 
     Upstream trains one step more each time a finished run is resumed off an epoch boundary.

@@ -39,8 +39,8 @@ class SoftRewardTrainer(PairMeans, WholeGroups, RewardTrainer):
         """Return upstream's loss, with the soft labels' term where the batch has `probability`."""
         self.weigh(pairs=torch.tensor(len(inputs["input_ids"]) // 2))
         probability = inputs.pop(PROBABILITY, None)
-        found: Any = super().compute_loss(model, inputs, True, num_items_in_batch)
-        loss, outputs = found
+        loss_and_outputs: Any = super().compute_loss(model, inputs, True, num_items_in_batch)
+        loss, outputs = loss_and_outputs
         if probability is not None:
             chosen, rejected = torch.chunk(outputs.logits.squeeze(-1), chunks=2)
             difference = chosen - rejected - inputs.get("margin", 0.0)

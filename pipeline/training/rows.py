@@ -33,8 +33,8 @@ class NumberedRows:
 
     def __call__(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Return the batch with its rows' numbers, (B,)."""
-        without = [{k: v for k, v in each.items() if k != ROW} for each in examples]
-        numbers = torch.tensor([int(each[ROW]) for each in examples])
+        without = [{k: v for k, v in example.items() if k != ROW} for example in examples]
+        numbers = torch.tensor([int(example[ROW]) for example in examples])
         return {**self._collate(without), ROW: numbers}
 
 

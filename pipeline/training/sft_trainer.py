@@ -25,19 +25,19 @@ class EncodedSftTrainer(TokenMeans, KnowsRows, SFTTrainer):
         if in_pass is not None:
             everywhere: Any = self.accelerator.gather(in_pass.to(self.args.device))
             self._total_train_tokens = before + int(everywhere.sum())
-            found = self._metrics["train"]
-            found["num_tokens"] = [self._total_train_tokens]
+            metrics = self._metrics["train"]
+            metrics["num_tokens"] = [self._total_train_tokens]
             weight: Any = self.accelerator.gather(predicted)
-            found[_WEIGHTS].append(int(weight.sum()))
+            metrics[_WEIGHTS].append(int(weight.sum()))
         return loss
 
     def log(self: Any, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log means over tokens; upstream's are over forward passes, short ones like long ones."""
-        found = self._metrics["train"]
-        if self.model.training and found.get(_WEIGHTS):
-            weights = found.pop(_WEIGHTS)
+        metrics = self._metrics["train"]
+        if self.model.training and metrics.get(_WEIGHTS):
+            weights = metrics.pop(_WEIGHTS)
             for name in _MEANS:
-                if len(found[name]) == len(weights) and sum(weights):
-                    total = sum(w * value for w, value in zip(weights, found[name], strict=True))
-                    found[name] = [total / sum(weights)]
+                if len(metrics[name]) == len(weights) and sum(weights):
+                    total = sum(w * value for w, value in zip(weights, metrics[name], strict=True))
+                    metrics[name] = [total / sum(weights)]
         super().log(logs, start_time)  # pyright: ignore[reportAttributeAccessIssue]

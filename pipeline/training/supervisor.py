@@ -86,7 +86,7 @@ class Supervisor(TrainerCallback):
             saved = json.loads((self._context.resume_from / _LOG_STATE_FILE).read_text())
             for name in self._carried:
                 current = getattr(self._trainer, name)
-                setattr(self._trainer, name, _unpacked(saved[name], current))
+                setattr(self._trainer, name, _from_json(saved[name], current))
 
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -117,7 +117,7 @@ class Supervisor(TrainerCallback):
             return norm
         module: Any = self._trainer.model
         return torch.nn.utils.get_total_norm(
-            [each.grad for each in module.parameters() if each.grad is not None]
+            [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
         )
 
     def _step_rows(self) -> str:
@@ -153,7 +153,7 @@ class Supervisor(TrainerCallback):
         folder = self._context.checkpoints / f"checkpoint-{state.global_step}"
         if self._context.is_main:
             (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle; never read again
-            saved = {name: _packed(getattr(self._trainer, name)) for name in self._carried}
+            saved = {name: _to_json(getattr(self._trainer, name)) for name in self._carried}
             (folder / _LOG_STATE_FILE).write_text(json.dumps(saved), encoding="utf-8")
             best = state.best_model_checkpoint if args.load_best_model_at_end else None
             self._context.seal(
@@ -211,17 +211,17 @@ def _is_clock(key: str) -> bool:
     return key.endswith(("_runtime", "_per_second")) or key.startswith("time/")
 
 
-def _packed(value: Any) -> Any:
+def _to_json(value: Any) -> Any:
     """Return a trainer's log state as JSON; a float32 survives as a double exactly."""
     return {"tensor": value.item()} if isinstance(value, torch.Tensor) else value
 
 
-def _unpacked(saved: Any, current: Any) -> Any:
+def _from_json(saved: Any, current: Any) -> Any:
     """Return saved log state in the shape of the current one; dicts are filled, not replaced."""
     if isinstance(current, torch.Tensor):
         return torch.tensor(saved["tensor"], dtype=current.dtype, device=current.device)
     if isinstance(current, dict):
         for key, value in saved.items():
-            current[key] = _unpacked(value, current.get(key))
+            current[key] = _from_json(value, current.get(key))
         return current
     return saved

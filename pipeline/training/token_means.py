@@ -32,12 +32,12 @@ class TokenMeans:
         extra = inputs[OWNER] >= kept if OWNER in inputs else slice(kept, None)
         inputs["labels"][extra] = IGNORED
         number = int((inputs["labels"][:, 1:] != IGNORED).sum())
-        found = super().prediction_step(model, inputs, *args, **named)  # pyright: ignore[reportAttributeAccessIssue]
+        outputs = super().prediction_step(model, inputs, *args, **named)  # pyright: ignore[reportAttributeAccessIssue]
         self._num_passes += 1
         if number:  # the mean of no token is NaN
-            self._loss_and_tokens[0] += float(found[0]) * number
+            self._loss_and_tokens[0] += float(outputs[0]) * number
             self._loss_and_tokens[1] += number
-        return found
+        return outputs
 
     def evaluation_loop(
         self: Any, dataloader: Any, *args: Any, metric_key_prefix: str = "eval", **named: Any

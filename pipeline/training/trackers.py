@@ -53,7 +53,7 @@ def run_names(context: StageContext) -> dict[str, str]:
 def write_into(context: StageContext, project: str) -> None:
     """Have every tracker write into the stage's folder; called before a trainer is made."""
     folder = context.out.absolute()
-    wanted = {
+    variables = {
         _FOLDERS["tensorboard"]: str(folder / "tensorboard"),
         _FOLDERS["trackio"]: str(folder / "trackio"),
         _FOLDERS["wandb"]: str(folder),  # wandb makes a folder `wandb` in it
@@ -62,7 +62,7 @@ def write_into(context: StageContext, project: str) -> None:
         "WANDB_CONSOLE": "off",
         **({} if _has_wandb_key() else {"WANDB_MODE": "offline"}),
     }
-    for name, value in wanted.items():
+    for name, value in variables.items():
         os.environ[name] = _OF_THE_USER.get(name, value)
     # It reads its folder when it is imported; an earlier stage of this process may have done so.
     for name in [name for name in sys.modules if name.partition(".")[0] == "trackio"]:
@@ -70,7 +70,7 @@ def write_into(context: StageContext, project: str) -> None:
 
 
 @contextmanager
-def completed(trainer: Trainer, context: StageContext) -> Generator[None]:
+def end_trackers(trainer: Trainer, context: StageContext) -> Generator[None]:
     """Have a resumed training's logs begin at its beginning; end the trackers' runs with it.
 
     Else wandb would take the next stage for more of this one.
@@ -88,18 +88,18 @@ def completed(trainer: Trainer, context: StageContext) -> Generator[None]:
         _drop_links(context.out / "wandb")
 
 
-def tell_again(trainer: Trainer, context: StageContext) -> None:
+def replay_to_trackers(trainer: Trainer, context: StageContext) -> None:
     """Tell the trackers all that was logged by a training that was over when it was stopped."""
     handler = trainer.callback_handler
     trackers = _trackers_of(trainer, context)
-    given = {"model": trainer.model, "processing_class": handler.processing_class}
-    with completed(trainer, context):
+    parts = {"model": trainer.model, "processing_class": handler.processing_class}
+    with end_trackers(trainer, context):
         for tracker in trackers:
-            tracker.on_train_begin(trainer.args, trainer.state, trainer.control, **given)
+            tracker.on_train_begin(trainer.args, trainer.state, trainer.control, **parts)
         replay = _Replay(trackers, context.out / METRICS)
-        replay.on_train_begin(trainer.args, trainer.state, trainer.control, **given)
+        replay.on_train_begin(trainer.args, trainer.state, trainer.control, **parts)
         for tracker in trackers:
-            tracker.on_train_end(trainer.args, trainer.state, trainer.control, **given)
+            tracker.on_train_end(trainer.args, trainer.state, trainer.control, **parts)
 
 
 class _Replay(TrainerCallback):
@@ -110,7 +110,7 @@ class _Replay(TrainerCallback):
         self._metrics = metrics
 
     def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **parts: Any
     ) -> None:
         """Log every line that metrics.jsonl has up to the checkpoint, at its step."""
         if not state.is_world_process_zero or not self._metrics.exists():
@@ -120,7 +120,7 @@ class _Replay(TrainerCallback):
             then = copy.copy(state)
             then.global_step = logs.pop("step")
             for tracker in self._trackers:
-                tracker.on_log(args, then, control, logs=dict(logs), **given)
+                tracker.on_log(args, then, control, logs=dict(logs), **parts)
 
 
 def _trackers_of(trainer: Trainer, context: StageContext) -> list[TrainerCallback]:
@@ -131,7 +131,7 @@ def _trackers_of(trainer: Trainer, context: StageContext) -> list[TrainerCallbac
         for name, variable in _FOLDERS.items()
         if Path(os.environ.get(variable, "/")).is_relative_to(folder)
     }
-    return [each for each in trainer.callback_handler.callbacks if type(each) in here]
+    return [callback for callback in trainer.callback_handler.callbacks if type(callback) in here]
 
 
 def _has_wandb_key() -> bool:

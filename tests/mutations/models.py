@@ -34,7 +34,7 @@ MODELS = [
     Mutation(
         "dropout is off in DPO wherever a network reads its rate",
         "pipeline/stages/dpo.py",
-        "without_dropout(module, saved=[module])",
+        "turn_off_dropout(module, saved=[module])",
         "pass",
         ("tests/matrix/test_matrix.py",),
     ),

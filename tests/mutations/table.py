@@ -82,8 +82,8 @@ TRAINING = [
     Mutation(
         "metrics of a resumed run are those of an uninterrupted one",
         "pipeline/training/supervisor.py",
-        "setattr(self._trainer, name, _unpacked(saved[name], current))",
-        "_unpacked(saved[name], current)",
+        "setattr(self._trainer, name, _from_json(saved[name], current))",
+        "_from_json(saved[name], current)",
         ("tests/stages/test_kills.py", "tests/stages/test_resume.py"),
     ),
     Mutation(

@@ -10,7 +10,7 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from pipeline.config.stage import StageInput
-from pipeline.models.chat_templates import grow
+from pipeline.models.chat_templates import add_embedding_rows
 from pipeline.models.load import load_policy, load_tokenizer
 from pipeline.plan.plan import make
 from pipeline.recipe.load import load
@@ -176,7 +176,7 @@ def test_new_rows_begin_as_the_mean_of_what_their_tokens_are_spelled_with(
     ends = (module.get_input_embeddings(), module.get_output_embeddings())
     before = [end.weight.detach().clone() for end in ends]
     tokenizer.add_tokens(list(TOKENS), special_tokens=True)
-    grow(module, tokenizer, TOKENS)
+    add_embedding_rows(module, tokenizer, TOKENS)
     ends = (module.get_input_embeddings(), module.get_output_embeddings())
     for end, old in zip(ends, before, strict=True):
         assert end.weight.shape[0] == len(old) + len(TOKENS) == module.config.vocab_size

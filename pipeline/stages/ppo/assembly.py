@@ -238,7 +238,7 @@ def _earlier_critic(config: PpoConfig, context: StageContext, model: StageInput)
             return CriticStart(adapter=adapter, folder=folder)
     base = base_of(model)
     assert base is not None
-    network = adapters.merged(load_policy(base), folder)
+    network = adapters.merge(load_policy(base), folder)
     return CriticStart(network=network.base_model, folder=folder)
 
 

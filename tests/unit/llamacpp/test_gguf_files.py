@@ -16,7 +16,13 @@ from transformers import AutoTokenizer
 from pipeline.config.stage import StageInput
 from pipeline.errors import PosttrainError
 from pipeline.llamacpp import write
-from pipeline.llamacpp.agreement import Agreement, Prompt, agreement, check_installed, reference
+from pipeline.llamacpp.agreement import (
+    Agreement,
+    Prompt,
+    check_installed,
+    compare_with_llama_cpp,
+    make_reference,
+)
 from pipeline.llamacpp.architectures import context_length
 from pipeline.llamacpp.pretokenizers import PRE_TOKENIZERS, named_pre_tokenizer
 from pipeline.llamacpp.read import read_gguf
@@ -77,8 +83,8 @@ def _agreement(
     model = language_model(source, form="chat" if is_chat else "document", precision="fp32")
     prompts = [Prompt(turns=(("user", text),)) if is_chat else Prompt(text=text) for text in texts]
     context = context_length(json.loads((folder / "config.json").read_text()))
-    expected = reference(model, prompts, lambda *_: None, context=context)
-    return agreement(path, path.stem, expected, lambda *_: None)
+    expected = make_reference(model, prompts, lambda *_: None, context=context)
+    return compare_with_llama_cpp(path, path.stem, expected, lambda *_: None)
 
 
 @pytest.fixture
@@ -111,7 +117,7 @@ def test_what_llama_cpp_does_otherwise_is_counted_and_its_cost_measured(llama: P
     assert 0 < rounded.tokens - rounded.same_tokens < rounded.tokens
     assert rounded.loss > 0
     assert rounded.widest >= rounded.loss * 4 / (rounded.tokens - rounded.same_tokens) - 1e-6
-    assert f"{rounded.equal} of 4 greedy responses equal" in rounded.said()
+    assert f"{rounded.equal} of 4 greedy responses equal" in rounded.sentence()
     other = shutil.copytree(llama, llama.with_name("other"))
     weights = load_file(other / "model.safetensors")
     name = "model.layers.0.self_attn.q_proj.weight"

@@ -135,10 +135,10 @@ def test_an_earlier_adapter_is_not_rounded_away(name: str, tmp_path: Path) -> No
         return network.get_submodule(path)(inputs).double()
 
     plain = added(copy.deepcopy(module))
-    merged = adapters.merged(copy.deepcopy(module), tmp_path)
+    merged = adapters.merge(copy.deepcopy(module), tmp_path)
     exact = merged.get_submodule(path)(inputs) - module.get_submodule(path)(inputs)
     exact = exact.detach().double()
-    network, beside = adapters.apart(copy.deepcopy(module), tmp_path)
+    network, beside = adapters.split_off(copy.deepcopy(module), tmp_path)
     shares = [
         float(((found - plain) * exact).sum() / exact.pow(2).sum())
         for found in (added(network, apart=beside), added(merged))
@@ -151,8 +151,8 @@ def test_an_earlier_adapter_is_not_rounded_away(name: str, tmp_path: Path) -> No
 def test_a_plain_copy_has_the_earlier_adapter_in_its_weights(name: str, tmp_path: Path) -> None:
     model = with_adapter(MODELS[name](), std=0.5)
     adapters.save(model, tmp_path, base="base", revision=None, earlier=None)
-    merged = dict(adapters.merged(MODELS[name](), tmp_path).named_modules())
-    network, beside = adapters.apart(MODELS[name](), tmp_path)
+    merged = dict(adapters.merge(MODELS[name](), tmp_path).named_modules())
+    network, beside = adapters.split_off(MODELS[name](), tmp_path)
     keep_frozen(network.requires_grad_(requires_grad=False), torch.bfloat16, apart=beside)
     number = 0
     for path, part in network.named_modules():

@@ -10,7 +10,7 @@ from peft import LoraConfig, get_peft_model
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from pipeline.models.dropout import without_dropout
+from pipeline.models.dropout import turn_off_dropout
 from pipeline.rl.actor_critic import CRITIC
 from pipeline.rl.build import Start, build_actor_critic
 from pipeline.rl.config import PPOConfig
@@ -85,7 +85,7 @@ def check_quiet(actor: Any) -> None:
     actor.train()
     assert not torch.equal(hidden_of(actor), hidden_of(actor))
     assert not torch.equal(values_of(actor), values_of(actor))
-    without_dropout(actor, saved=actor.networks())
+    turn_off_dropout(actor, saved=actor.networks())
     hidden, values = hidden_of(actor), values_of(actor)
     assert torch.equal(hidden_of(actor), hidden)
     assert torch.equal(values_of(actor), values)
@@ -124,7 +124,7 @@ def test_no_rate_of_an_adapter_is_left(tmp_path: Path) -> None:
 def test_a_configs_copy_is_shared_by_those_that_shared_it() -> None:
     module = model_of("falcon", 0.5)
     before = module.config.to_dict()
-    without_dropout(module, saved=[module])
+    turn_off_dropout(module, saved=[module])
     layers: list[nn.Module] = list(module.transformer.h)
     assert len({id(layer.config) for layer in layers}) == 1
     assert layers[0].config is not module.config

@@ -188,9 +188,9 @@ def test_what_peft_adds_by_itself_is_refused_on_an_adapter_before_training(tmp_p
     """It makes parameters of fused experts of what was asked for as layers."""
     first = trained(experts(is_tied=False), {"target_modules": PARTS})
     adapters.save(first, tmp_path, base="base", revision=None, earlier=None)
-    assert adapter_checks.frozen_experts(first) == 2 * 4 * (16 * 16 + 16 * 8)
+    assert adapter_checks.count_frozen_experts(first) == 2 * 4 * (16 * 16 + 16 * 8)
     model = trained(experts(is_tied=False), {})
-    assert adapter_checks.frozen_experts(model) == 0
+    assert adapter_checks.count_frozen_experts(model) == 0
     block = LoraBlock.model_validate({"r": 4})
     with pytest.raises(PosttrainError, match="with `target_parameters`, this adapter cannot be"):
         adapter_checks.check_new(model, block, tmp_path, loss="forward")
