@@ -8,9 +8,8 @@ and » elsewhere. What only spells a control token stands in double brackets: [[
 
 from __future__ import annotations
 
-from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pipeline.config.references import LocalModel, StageOutput, model_source
 from pipeline.config.stage import StageInput
@@ -25,23 +24,19 @@ from pipeline.store.hub_lock import model_commits, read_lock
 from pipeline.store.lineage import as_input, verify_closure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator, Sequence
 
     from rich.console import Console
     from rich.text import Text
 
-    from eval.model import Form
     from pipeline.config.blocks import DataBlock
     from pipeline.config.field_types import DataForm
     from pipeline.config.stage_config import StageConfig
-    from pipeline.data.encoding.lengths import Limit
-    from pipeline.data.encoding.pairs import EncodedPair
+    from pipeline.data.encoding.preview import Preview, PreviewRow, Segment
     from pipeline.data.reading.records import Record
     from pipeline.plan.plan import Plan
 
-_Segments = list[tuple[str, bool]]
 _WITH_PROMPTS = frozenset({"chat", "prompt_completion", "preference", "prompt"})
-_TO_BE_WRITTEN = "..."
 
 
 def print_masks(plan: Plan, stage_name: str, *, rows: int, console: Console) -> None:
@@ -59,6 +54,7 @@ def print_masks(plan: Plan, stage_name: str, *, rows: int, console: Console) -> 
         )
         raise plan.recipe.error(("stages", stage_name, "stage"), message, hint)
     source = _model(plan, stage_name, config)
+    from pipeline.data.encoding.preview import preview_block
     from pipeline.models.forms import form_of_model
     from pipeline.models.load import load_tokenizer
 
@@ -70,14 +66,14 @@ def print_masks(plan: Plan, stage_name: str, *, rows: int, console: Console) -> 
         is_chat = any(map(needs_template, _first(plan, config, stage.data_forms, rows)))
         commits = model_commits(plan.recipe.path)
         give_template(tokenizer, config, plan.recipe.places, commits, is_chat=is_chat)
-    show: Callable[..., None] = _print_examples
-    if "prompt" in stage.data_forms:
-        show = partial(_print_prompts, form=form_of_model(tokenizer, source.properties))
-    elif "preference" in stage.data_forms:
-        show = _print_pairs
+    form = form_of_model(tokenizer, source.properties)
     limit = row_limit(plan.recipe, config)
     for block in config.sources:
-        show(plan, block, tokenizer, rows=rows, limit=limit, console=console)
+        preview = preview_block(
+            block, plan.recipe.places, tokenizer, stage.data_forms,
+            num_read=rows, limit=limit, form=form,
+        )  # fmt: skip
+        _print_block(block, preview, console)
 
 
 def _first(
@@ -117,99 +113,34 @@ def _model(plan: Plan, stage_name: str, config: TrainingStage) -> StageInput:
     return StageInput(reference, "policy", source.id, revision=revision)
 
 
-def _print_examples(
-    plan: Plan, block: DataBlock, tokenizer: Any, *, rows: int, limit: Limit, console: Console
-) -> None:
-    from pipeline.data.encoding.examples import encode_records, mask_segments
-    from pipeline.data.reading.blocks import records
+def _print_block(block: DataBlock, preview: Preview, console: Console) -> None:
+    """Print the rows of a source, and what was counted over them."""
+    from pipeline.data.encoding.examples import EncodingReport
 
-    found = records(block, plan.recipe.places, stage_of("sft").data_forms)
-    examples, report = encode_records(islice(found, rows), tokenizer, limit=limit)
-    for example in examples:
-        num_trained = sum(label >= 0 for label in example.labels)
-        counts = f"{len(example.input_ids)} tokens, {num_trained} trained"
-        _print(f"{example.where}: {counts}", console, style="bold")
-        shown = _marked(mask_segments(example, tokenizer), is_terminal=console.is_terminal)
-        console.print(shown, soft_wrap=True)
-    share = report.num_trained_tokens / report.num_tokens
-    _print(
-        f"{block.label}: {account(report.metrics())}; tokens {report.num_tokens}, of them "
-        f"trained: {report.num_trained_tokens} ({share:.0%})",
-        console,
-    )
+    for row in preview.rows:
+        flaw = f"; flaw: {row.flaw}" if row.flaw else ""
+        columns = f"; columns: {', '.join(row.columns)}" if row.columns else ""
+        _print(f"{row.where}: {row.counts}{flaw}{columns}", console, style="bold")
+        console.print(_marked(_segments(row), is_terminal=console.is_terminal), soft_wrap=True)
+    report = preview.report
+    assert report is not None, "stages that read prompts count their rows"
+    counted = f"{block.label}: {account(report.metrics())}; tokens {report.num_tokens}"
+    if isinstance(report, EncodingReport):
+        share = report.num_trained_tokens / report.num_tokens
+        counted += f", of them trained: {report.num_trained_tokens} ({share:.0%})"
+    _print(counted, console)
 
 
-def _print_pairs(
-    plan: Plan, block: DataBlock, tokenizer: Any, *, rows: int, limit: Limit, console: Console
-) -> None:
-    from pipeline.data.encoding.pairs import encode_pairs
-    from pipeline.data.reading.blocks import records
-    from pipeline.data.reading.formats import PreferenceRow
-
-    found = records(block, plan.recipe.places, ("preference",))
-    usable = (row for row in found if isinstance(row, PreferenceRow))
-    pairs, report = encode_pairs(islice(usable, rows), tokenizer, limit=limit)
-    for pair in pairs:
-        counts = (
-            f"prompt {len(pair.prompt_ids)} tokens, chosen {len(pair.chosen_ids)}, "
-            f"rejected {len(pair.rejected_ids)}"
-        )
-        flaw = f"; flaw: {pair.flaw}" if pair.flaw else ""
-        _print(f"{pair.where}: {counts}{flaw}", console, style="bold")
-        shown = _marked(_pair_segments(pair, tokenizer), is_terminal=console.is_terminal)
-        console.print(shown, soft_wrap=True)
-    _print(
-        f"{block.label}: {account(report.metrics())}; tokens {report.num_tokens}",
-        console,
-    )
+def _segments(row: PreviewRow) -> list[Segment]:
+    """Return all texts of a row in one, every one after the first under its label."""
+    segments: list[Segment] = []
+    for label, text in row.texts:
+        segments += [(f"\n{label}: ", False)] if segments else []
+        segments += text
+    return segments
 
 
-def _print_prompts(
-    plan: Plan,
-    block: DataBlock,
-    tokenizer: Any,
-    *,
-    form: Form,
-    rows: int,
-    limit: Limit,
-    console: Console,
-) -> None:
-    from pipeline.data.encoding.prompts import encode_prompts
-    from pipeline.data.encoding.tokens import TextEncoder
-    from pipeline.data.reading.blocks import records
-    from pipeline.data.reading.records import PromptRow
-
-    found = records(block, plan.recipe.places, ("prompt",))
-    usable = (row for row in found if isinstance(row, PromptRow))
-    prompts, report = encode_prompts(islice(usable, rows), tokenizer, limit=limit, form=form)
-    for prompt in prompts:
-        counts = f"{len(prompt.ids)} tokens, a {'chat' if prompt.is_chat else 'text to continue'}"
-        columns = f"; columns: {', '.join(prompt.columns)}" if prompt.columns else ""
-        _print(f"{prompt.where}: {counts}{columns}", console, style="bold")
-        segments = [(TextEncoder(tokenizer).show(prompt.ids), False), (_TO_BE_WRITTEN, True)]
-        console.print(_marked(segments, is_terminal=console.is_terminal), soft_wrap=True)
-    _print(
-        f"{block.label}: {account(report.metrics())}; tokens {report.num_tokens}",
-        console,
-    )
-
-
-def _pair_segments(pair: EncodedPair, tokenizer: Any) -> _Segments:
-    from pipeline.data.encoding.tokens import TextEncoder
-
-    prompt, chosen, rejected = (
-        TextEncoder(tokenizer).show(ids)
-        for ids in (pair.prompt_ids, pair.chosen_ids, pair.rejected_ids)
-    )
-    return [
-        (f"{prompt}\nchosen: ", False),
-        (chosen, True),
-        ("\nrejected: ", False),
-        (rejected, True),
-    ]
-
-
-def _marked(segments: _Segments, *, is_terminal: bool) -> Text:
+def _marked(segments: Sequence[Segment], *, is_terminal: bool) -> Text:
     from rich.text import Text
 
     text = Text()

@@ -7,8 +7,7 @@ results does not fail because the data has moved.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pipeline.commands.export import without_places
 from pipeline.config.stage import StageInput
@@ -19,11 +18,10 @@ from pipeline.report.html.samples import cut
 from pipeline.stages import stage_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from pipeline.config.blocks import DataBlock
-    from pipeline.config.references import Places
-    from pipeline.data.encoding.lengths import Limit
+    from pipeline.data.encoding.preview import PreviewRow
     from pipeline.plan.plan import Plan, PlannedStage
     from pipeline.report.html.run_source import ReportedRun, ReportedStage
 
@@ -96,64 +94,28 @@ def _rows(plan: Plan, planned: PlannedStage, stage: ReportedStage) -> Iterator[R
     assert stage.artifact is not None
     if _SHOWN_FORMS.isdisjoint(kind.data_forms):
         return
+    from pipeline.data.encoding.preview import preview_block
     from pipeline.models.load import load_tokenizer
 
     tokenizer = load_tokenizer(StageInput(stage.name, "policy", str(stage.artifact.path)))
-    show: Callable[..., Iterator[Row]] = _examples
-    if "preference" in kind.data_forms:
-        show = _pairs
-    elif kind.data_forms == ("text",):
-        show = _documents
+    num_read = _PER_SOURCE if kind.data_forms == ("text",) else _LOOKED_AT
     limit = row_limit(plan.recipe, config)
     for block in config.sources:
-        yield from show(block, plan.recipe.places, tokenizer, limit)
-
-
-def _examples(block: DataBlock, places: Places, tokenizer: Any, limit: Limit) -> Iterator[Row]:
-    from pipeline.data.encoding.examples import encode_records, mask_segments
-    from pipeline.data.reading.blocks import records
-
-    found = islice(records(block, places, stage_of("sft").data_forms), _LOOKED_AT)
-    for example in encode_records(found, tokenizer, limit=limit)[0][:_PER_SOURCE]:
-        trained = sum(label >= 0 for label in example.labels)
-        parts = (Part(cut(text), is_told) for text, is_told in mask_segments(example, tokenizer))
-        counts = f"{len(example.input_ids)} tokens, {trained} of them trained"
-        yield Row(_label(block), counts, (("", tuple(parts)),))
-
-
-def _pairs(block: DataBlock, places: Places, tokenizer: Any, limit: Limit) -> Iterator[Row]:
-    from pipeline.data.encoding.pairs import encode_pairs
-    from pipeline.data.reading.blocks import records
-    from pipeline.data.reading.formats import PreferenceRow
-
-    rows = (r for r in records(block, places, ("preference",)) if isinstance(r, PreferenceRow))
-    found = islice(rows, _LOOKED_AT)
-    for pair in encode_pairs(found, tokenizer, limit=limit)[0][:_PER_SOURCE]:
-        prompt, chosen, rejected = (
-            cut(str(tokenizer.decode(ids, skip_special_tokens=False)))
-            for ids in (pair.prompt_ids, pair.chosen_ids, pair.rejected_ids)
+        preview = preview_block(
+            block, plan.recipe.places, tokenizer, kind.data_forms, num_read=num_read, limit=limit
         )
-        flaw = f" ({pair.flaw})" if pair.flaw else ""
-        counts = (
-            f"prompt {len(pair.prompt_ids)} tokens, chosen {len(pair.chosen_ids)}, "
-            f"rejected {len(pair.rejected_ids)}"
+        yield from (_row(block, row) for row in preview.rows[:_PER_SOURCE])
+
+
+def _row(block: DataBlock, shown: PreviewRow) -> Row:
+    texts = tuple(
+        (
+            f"{label} ({shown.flaw})" if label == "rejected" and shown.flaw else label,
+            tuple(Part(cut(text), is_trained) for text, is_trained in segments),
         )
-        texts = (
-            ("prompt", (Part(prompt, is_trained=False),)),
-            ("chosen", (Part(chosen, is_trained=True),)),
-            (f"rejected{flaw}", (Part(rejected, is_trained=True),)),
-        )
-        yield Row(_label(block), counts, texts)
-
-
-def _documents(block: DataBlock, places: Places, tokenizer: Any, _: object) -> Iterator[Row]:
-    from pipeline.data.encoding.examples import document_tokens
-    from pipeline.data.reading.blocks import records
-
-    for ids in document_tokens(islice(records(block, places, ("text",)), _PER_SOURCE), tokenizer):
-        text = str(tokenizer.decode(ids.tolist(), skip_special_tokens=False))
-        counts = f"{len(ids)} tokens, all trained"
-        yield Row(_label(block), counts, (("", (Part(cut(text), is_trained=True),)),))
+        for label, segments in shown.texts
+    )
+    return Row(_label(block), shown.counts, texts)
 
 
 def _label(block: DataBlock) -> str:
