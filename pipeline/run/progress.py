@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from pipeline.config.stage import Progress as ProgressProtocol
     from pipeline.run.course import Course
 
-_LINE_EVERY_S = 10.0
+# Without a terminal: a first line of each label after this, then each after twice as long.
+_FIRST_LINE_S, _LINE_AT_LEAST_EVERY_S = 10.0, 60.0
 _LONGEST_LABEL = 36
 _WIDE = 110  # columns of a terminal that has room for the note, too
 
@@ -101,14 +102,18 @@ class _Lines:
         self._name = _numbered(name, course)
         self._stream = stream
         self._rate = _Rate(course)
+        self._label = ""
         self._last_s = time.monotonic()
+        self._wait_s = _FIRST_LINE_S
 
     def __call__(self, label: str, done: int, total: int, note: str = "") -> None:
         rate = self._rate.text(label, done, total)
         now_s = time.monotonic()
-        if now_s - self._last_s < _LINE_EVERY_S:
+        if label != self._label:
+            self._label, self._wait_s = label, _FIRST_LINE_S
+        if now_s - self._last_s < self._wait_s:
             return
-        self._last_s = now_s
+        self._last_s, self._wait_s = now_s, min(2 * self._wait_s, _LINE_AT_LEAST_EVERY_S)
         parts = [f"{self._name} {label} {done}/{total}", rate, note]
         self._stream.write("  " + ", ".join(part for part in parts if part) + "\n")
         self._stream.flush()
