@@ -1,1 +1,1 @@
-"""The words of a recipe: blocks, types of values, what each may be, and what a stage is."""
+"""The keys of a recipe: blocks, types and limits of their values, and what a stage is."""

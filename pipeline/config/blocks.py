@@ -1,9 +1,9 @@
 """The blocks that stages are written with: where rows come from, how to start, what to adapt.
 
-Strict and frozen; unknown keys are refused. What a stage as a whole may be asked is in
-stage_config.py, training_stage.py and measuring_stage.py, and in its own file under
-pipeline/stages/. A field marked EXECUTION says how the work is done, not what is computed, and is
-never part of a fingerprint. Whatever is not marked is identity.
+Strict and frozen; unknown keys are refused. The keys of stages are in stage_config.py,
+training_stage.py and measuring_stage.py, and in a file per stage under pipeline/stages/. A field
+marked EXECUTION says how the work is done, not what is computed, and is never part of a
+fingerprint. Whatever is not marked is identity.
 """
 
 import re

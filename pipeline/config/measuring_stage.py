@@ -1,4 +1,4 @@
-"""What may be asked of a model that is measured: shared by the stages `evaluate` and `compare`."""
+"""The keys of stages that measure models, `evaluate` and `compare`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _Task = Annotated[TaskName, BeforeValidator(task_name, json_schema_input_type=Ta
 
 
 class MeasuringStage(StageConfig):
-    """What is asked of a model.
+    """The keys of a stage that measures models.
 
     tasks: by name, with settings in brackets: `qa(file=mine.csv, match=exact)`.
     texts: sources whose bits per byte are measured (with `holdout`, on the held-out part): on all

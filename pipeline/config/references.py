@@ -1,4 +1,4 @@
-"""What the names in a recipe stand for: files, models, other stages.
+"""What the names in a recipe stand for: files, models, outputs of stages.
 
 Resolves and checks names; loads no model and reads no data. Errors are ValueErrors of one line; the
 caller, who knows where in the recipe the name stands, adds the place.

@@ -1,4 +1,4 @@
-"""What every stage of a recipe may be asked, and what those that read conversations may.
+"""The keys of every stage of a recipe, and those of stages that read conversations.
 
 Not what a stage is (stage.py). Stages that train and stages that measure share more:
 training_stage.py, measuring_stage.py.
@@ -18,7 +18,7 @@ MEASURED_ON = ("texts", "eval_data")
 
 
 class StageConfig(Block):
-    """What every stage may be asked.
+    """The keys of every stage.
 
     stage: the kind of work, one of `posttrain list stages`, or `module:STAGE` in a file of yours.
     seed: for this stage alone; by default the recipe's.
@@ -42,7 +42,7 @@ class StageConfig(Block):
 
 
 class WithTemplate(StageConfig):
-    """What a stage may be asked that reads conversations.
+    """The keys of a stage that reads conversations.
 
     chat_template: the template to use instead of the model's own: `chatml`, one that TRL ships
     (`qwen3`), a file (`mine.jinja`), or a folder or hub model that has one. A model without a

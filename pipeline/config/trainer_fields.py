@@ -33,7 +33,7 @@ _ROPE_FIELDS = frozenset({"rope_theta", "rope_scaling", "partial_rotary_factor"}
 
 @dataclass(frozen=True)
 class Field:
-    """A field that may be given; annotation and default as the source has them.
+    """A field of a config class; annotation and default as the source has them.
 
     default: None when the field is required or its default is made by a factory.
     """
@@ -56,7 +56,7 @@ def fields(class_name: str) -> Mapping[str, Field]:
     """Return the fields of a config dataclass by name, inherited ones first.
 
     class_name: TrainingArguments, LoraConfig, our PPOConfig, or one of TRL's (SFTConfig, DPOConfig,
-    ...). Raises ValueError for any other.
+    ...). Raises ValueError for anything else.
     """
     fields_by_name: dict[str, Field] = {}
     for owner in reversed(list(_lineage(_config_class(class_name)))):

@@ -61,7 +61,7 @@ EXECUTION_KEYS = frozenset(
         "ddp_static_graph",
         "ddp_backend",
         "ddp_timeout",
-        # what is said and kept
+        # logging, and what is saved
         "logging_strategy",
         "logging_steps",
         "logging_first_step",

@@ -1,4 +1,4 @@
-"""What every stage that trains a model may be asked, and those that learn from rows of `data`."""
+"""The keys of every stage that trains a model, and of those that learn from rows of `data`."""
 
 from abc import abstractmethod
 from typing import Annotated, Any, ClassVar
@@ -12,7 +12,7 @@ from pipeline.config.stage_config import StageConfig, WithTemplate
 
 
 class TrainingStage(StageConfig):
-    """What every stage that trains a model may be asked.
+    """The keys of every stage that trains a model.
 
     batch_size: sequences per optimizer step over all devices; accumulation is derived from it.
     precision: of the training arithmetic. What is trained stays fp32, as do embeddings and norms;
@@ -44,7 +44,7 @@ class TrainingStage(StageConfig):
 
 
 class TrainingOnData(TrainingStage):
-    """What every stage that learns from the rows of `data` may be asked.
+    """The keys of every stage that learns from the rows of `data`.
 
     data: the sources that it learns from; their columns decide the form of the rows.
     """
@@ -58,7 +58,7 @@ class TrainingOnData(TrainingStage):
 
 
 class TrainingOnRows(WithTemplate, TrainingOnData):
-    """What every stage that learns from rows of `data`, one by one, may be asked.
+    """The keys of every stage that learns from rows of `data` one by one.
 
     too_long: what becomes of rows with more than `max_length` tokens (of `training_args`; by
     default as many as the model has positions): drop, truncate, or error. Dropped and truncated

@@ -37,7 +37,6 @@ class TokenShare:
 
     label: str
     num_tokens: int
-    num_documents: int
     passes: float | None
 
     def __str__(self) -> str:
@@ -61,7 +60,6 @@ class RowShare:
 
     label: str
     num_rows: int
-    num_available: int
     not_used: tuple[str, ...] = ()
 
 
@@ -93,7 +91,7 @@ def token_mixture(
         budget = round(tokens * reached / total) - budgeted
         chosen, passes = _fill(source, budget)
         documents += chosen
-        shares.append(TokenShare(source.label, budget, len(chosen), passes))
+        shares.append(TokenShare(source.label, budget, passes))
         budgeted += budget
     order = np.random.default_rng(seed).permutation(len(documents))
     return [documents[number] for number in order], shares
@@ -119,7 +117,7 @@ def row_mixture(
         share = min(available, max(1, round(epoch * weight))) if is_weighted else available
         chosen = sorted(generator.permutation(available)[:share].tolist())
         mixed += [source.rows[number] for number in chosen]
-        shares.append(RowShare(source.label, share, available, source.not_used))
+        shares.append(RowShare(source.label, share, source.not_used))
     return mixed, shares
 
 

@@ -30,10 +30,10 @@ except (ImportError, ValueError, OSError):
 patterns, names = json.load(sys.stdin)
 for pattern in patterns:
     try:
-        found = re.compile(pattern)
+        compiled = re.compile(pattern)
         prefixed = re.compile(rf"(.*\\.)?({pattern})$")
         for name in names:
-            found.fullmatch(name)
+            compiled.fullmatch(name)
             prefixed.match(name)
     except (re.error, OverflowError, RecursionError, MemoryError) as error:
         print(json.dumps([pattern, str(error) or type(error).__name__]))

@@ -25,7 +25,7 @@ def visible(text: str) -> str:
 
     Newlines and tabs stay as they are; of CR LF the newline stays.
     """
-    return _UNSEEN.sub(lambda found: _code(found[0]), text.replace("\r\n", "\n"))
+    return _UNSEEN.sub(lambda match: _code(match[0]), text.replace("\r\n", "\n"))
 
 
 def escape(text: str) -> str:

@@ -69,7 +69,7 @@ class PackedRows:
         """Stack rows of (T,) to a batch of (B, T), with `use_cache` off.
 
         With a cache, which is on in a freshly loaded model, transformers makes a plain causal mask,
-        and packed documents see each other without any warning.
+        and packed documents see across their borders without any warning.
         """
         batch = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
         return {**batch, "use_cache": False}

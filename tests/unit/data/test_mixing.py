@@ -80,11 +80,7 @@ def test_rows_with_weights_keep_the_shares_and_are_never_repeated() -> None:
         RowSource("c", range(2_000, 2_080)),
     ]
     mixed, shares = row_mixture(sources, seed=5)
-    assert [(share.num_rows, share.num_available) for share in shares] == [
-        (100, 100),
-        (33, 500),
-        (33, 80),
-    ]
+    assert [share.num_rows for share in shares] == [100, 33, 33]
     assert len(set(mixed)) == len(mixed) == 166
     assert mixed[:100] == list(range(100))
     again, _ = row_mixture(sources, seed=5)
