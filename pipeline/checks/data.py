@@ -11,7 +11,7 @@ from pipeline.config.field_types import DataForm
 from pipeline.config.stage_config import StageConfig
 from pipeline.config.training_stage import TrainingStage
 from pipeline.data.encoding.pair_labels import check_labels
-from pipeline.data.reading.blocks import records
+from pipeline.data.reading.blocks import read_records
 from pipeline.data.reading.checks import DataCounts, check_data
 from pipeline.data.reading.records import PreferenceRow
 from pipeline.data.reading.tasks import check_task
@@ -65,7 +65,7 @@ def _check_labels(recipe: Recipe, name: str, source: _Source) -> None:
     else:
         return  # nothing that a row may say would be refused
     block, forms, held_out = source
-    for row in records(block, recipe.places, forms, held_out=held_out):
+    for row in read_records(block, recipe.places, forms, held_out=held_out):
         if isinstance(row, PreferenceRow):
             label = {"probability": row.probability, "margin": row.margin}
             check_labels(settings, row.where, **label)

@@ -18,7 +18,7 @@ from pipeline.config.references import HubModel, LocalModel, StageOutput, model_
 from pipeline.config.stage import StageInput
 from pipeline.config.stage_config import WithTemplate
 from pipeline.config.training_stage import TrainingOnRows
-from pipeline.data.encoding.lengths import account, is_worth_a_warning
+from pipeline.data.encoding.lengths import describe_rows, is_worth_a_warning
 from pipeline.data.reading.records import needs_template
 from pipeline.data.reading.tasks import FileRows, task_rows
 from pipeline.data.screening.screen import Screen
@@ -63,7 +63,7 @@ class CheckedRows:
         return is_worth_a_warning(self.metrics)
 
     def __str__(self) -> str:
-        return f"{self.name}: {'warning: ' if self.is_warning else ''}{account(self.metrics)}"
+        return f"{self.name}: {'warning: ' if self.is_warning else ''}{describe_rows(self.metrics)}"
 
 
 @dataclass(frozen=True)
@@ -133,14 +133,14 @@ class _Checks:
         return CheckedRows(name, counts, metrics)
 
     def _mixed(self, name: str, config: TrainingOnRows | PpoConfig) -> list[Record]:
-        from pipeline.data.mixing import row_mixture
+        from pipeline.data.mixing import mix_rows
         from pipeline.data.training_sources import row_sources
 
         recipe = self.plan.recipe
         forms = stage_of(config.stage).data_forms
         seed = recipe.seed if config.seed is None else config.seed
         sources = row_sources(config.sources, recipe.places, forms, self._screen(name, config))
-        return row_mixture(sources, seed=seed)[0]
+        return mix_rows(sources, seed=seed)[0]
 
     def _with_templates(
         self, name: str, config: TrainingOnRows | PpoConfig, tokenizer: Any, rows: Iterable[Record]

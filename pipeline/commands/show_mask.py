@@ -15,7 +15,7 @@ from pipeline.config.references import LocalModel, StageOutput, model_source
 from pipeline.config.stage import StageInput
 from pipeline.config.stage_config import WithTemplate
 from pipeline.config.training_stage import TrainingStage
-from pipeline.data.encoding.lengths import account
+from pipeline.data.encoding.lengths import describe_rows
 from pipeline.data.reading.records import needs_template
 from pipeline.errors import printable
 from pipeline.recipe.row_limit import row_limit
@@ -80,10 +80,10 @@ def _first(
     plan: Plan, config: TrainingStage, forms: tuple[DataForm, ...], rows: int
 ) -> Iterator[Record]:
     """Yield the rows of each source that are shown."""
-    from pipeline.data.reading.blocks import records
+    from pipeline.data.reading.blocks import read_records
 
     for block in config.sources:
-        yield from islice(records(block, plan.recipe.places, forms), rows)
+        yield from islice(read_records(block, plan.recipe.places, forms), rows)
 
 
 def _reads_prompts(config: StageConfig) -> bool:
@@ -124,7 +124,7 @@ def _print_block(block: DataBlock, preview: Preview, console: Console) -> None:
         console.print(_marked(_segments(row), is_terminal=console.is_terminal), soft_wrap=True)
     report = preview.report
     assert report is not None, "stages that read prompts count their rows"
-    counted = f"{block.label}: {account(report.metrics())}; tokens {report.num_tokens}"
+    counted = f"{block.label}: {describe_rows(report.metrics())}; tokens {report.num_tokens}"
     if isinstance(report, EncodingReport):
         share = report.num_trained_tokens / report.num_tokens
         counted += f", of them trained: {report.num_trained_tokens} ({share:.0%})"

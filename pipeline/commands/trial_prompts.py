@@ -6,7 +6,7 @@ from itertools import islice, zip_longest
 from typing import TYPE_CHECKING, Any, cast
 
 from pipeline.config.stage_config import TRAINED_ON
-from pipeline.data.reading.blocks import records
+from pipeline.data.reading.blocks import read_records
 from pipeline.data.reading.records import NO_SETTINGS, PromptRow, TextRow
 from pipeline.errors import PosttrainError
 from pipeline.llamacpp.agreement import Prompt
@@ -50,7 +50,7 @@ def trial_prompts(plan: Plan, name: str, *, is_chat: bool, most: int) -> list[Pr
 def _prompts(plan: Plan, block: DataBlock, is_document: bool, *, is_chat: bool) -> Iterator[Prompt]:
     form = "text" if is_document or block.form == "text" else "prompt"
     asked = block if form == "text" else block.model_copy(update={"form": None})
-    for record in records(asked, plan.recipe.places, (form,), seed=plan.recipe.seed):
+    for record in read_records(asked, plan.recipe.places, (form,), seed=plan.recipe.seed):
         prompt = _prompt(record, is_chat=is_chat)
         if prompt is not None:
             yield prompt

@@ -74,7 +74,7 @@ def share_metrics(shares: Sequence[RowShare], noun: str) -> dict[str, Any]:
     }
 
 
-def token_mixture(
+def mix_documents(
     sources: Sequence[TokenSource], *, tokens: int, seed: int
 ) -> tuple[list[Document], list[TokenShare]]:
     """Return shuffled documents of exactly `tokens` tokens, from sources in shares by weight.
@@ -97,7 +97,7 @@ def token_mixture(
     return [documents[number] for number in order], shares
 
 
-def row_mixture(
+def mix_rows(
     sources: Sequence[RowSource[RowType]], *, seed: int
 ) -> tuple[list[RowType], list[RowShare]]:
     """Return the rows of one epoch, source after source; a trainer shuffles them.

@@ -32,12 +32,12 @@ def token_sources(
     screen: Screens | None = None,
 ) -> list[TokenSource]:
     """Return the blocks as sources of documents in token ids; screen: drops test items."""
-    from pipeline.data.encoding.examples import document_tokens
+    from pipeline.data.encoding.examples import encode_documents
 
     def source(block: DataBlock) -> TokenSource:
         def open_pass(number: int) -> Iterator[NDArray[np.int32]]:
             rows = _screen_rows(block, places, ("text",), screen, seed=seed + number)
-            return document_tokens(rows, tokenizer)
+            return encode_documents(rows, tokenizer)
 
         return TokenSource(
             block.label, open_pass, block.weight or 1.0, varies=block.task is not None

@@ -13,7 +13,7 @@ from eval.asking.passages import passage_id
 from eval.asking.sampler import generate
 from eval.comparison.free_form import judged_task
 from eval.results import REWARD, WRITTEN, ItemResult
-from pipeline.data.encoding.passages import transcript
+from pipeline.data.encoding.passages import write_transcript
 from pipeline.data.encoding.prompts import encode_prompts
 from pipeline.data.reading.blocks import read_held_out_chats
 from pipeline.data.reading.records import PromptRow
@@ -133,7 +133,7 @@ def _as_text(row: PromptRow) -> PromptRow:
     """Return a prompt as a model that continues documents is asked it."""
     if row.text is not None or row.ids is not None:
         return row
-    return replace(row, text=transcript(row.messages))
+    return replace(row, text=write_transcript(row.messages))
 
 
 def _item(model: LanguageModel, source: str, number: int, row: PromptRow) -> ItemResult:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from eval.comparison.free_form import ALL_REWARDS
 from pipeline.config.user_code import load_object
 from pipeline.data.encoding.chat import ChatEncoder
-from pipeline.data.encoding.passages import transcript
+from pipeline.data.encoding.passages import write_transcript
 from pipeline.data.encoding.tokens import TextEncoder
 from pipeline.data.reading.records import ChatRow, Message, PromptRow
 from pipeline.data.reading.tasks import load_task
@@ -135,7 +135,7 @@ class _ByModel:
     def _ids(self, row: PromptRow, text: str) -> list[int]:
         """Return prompt and answer as the reward model was trained on them; none if it cannot."""
         if self._chat is None or not row.messages:
-            before = row.text if row.text is not None else transcript(row.messages)
+            before = row.text if row.text is not None else write_transcript(row.messages)
             return self._text.prompt_completion(before, text, row.where).ids
         turns = (*row.messages, Message("assistant", text))
         try:

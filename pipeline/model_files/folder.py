@@ -25,9 +25,9 @@ from pipeline.model_files.tensors import (
     UNQUANTISED,
     StoredTensor,
     check_types,
-    file_tensors,
-    folder_tensors,
     names_of_modules,
+    read_file_tensors,
+    read_folder_tensors,
 )
 from pipeline.model_files.tokens import RESIZE, token_problem
 
@@ -121,7 +121,7 @@ def check_model(folder: Path) -> None:
     if config.get("transformers_weights") is not None:
         message = "names its weights by `transformers_weights`"
         raise PosttrainError(where, message, "save the model anew, as model.safetensors")
-    tensors = folder_tensors(folder)
+    tensors = read_folder_tensors(folder)
     check_types(folder, tensors)
     layers = next((config[key] for key in _LAYERS if isinstance(config.get(key), int)), 0)
     if layers > len(tensors):
@@ -151,7 +151,7 @@ def check_adapter(folder: Path) -> None:
     rank = config.get("r")
     if not isinstance(rank, int) or isinstance(rank, bool) or not 0 < rank <= 1_000_000:
         raise PosttrainError(where, f"its rank `r` is {rank!r}", "it is a whole number above 0")
-    tensors = adapter_tensors(folder)
+    tensors = read_adapter_tensors(folder)
     _refuse_embeddings(folder, config, tensors)
     names = names_of_modules(name.removeprefix("base_model.model.") for name in tensors)
     problem = pattern_problem(adapter_patterns(config), [*names, *LAYERS])
@@ -159,14 +159,14 @@ def check_adapter(folder: Path) -> None:
         raise PosttrainError(where, *problem)
 
 
-def adapter_tensors(folder: Path) -> dict[str, StoredTensor]:
+def read_adapter_tensors(folder: Path) -> dict[str, StoredTensor]:
     """Return the tensors of an adapter by name; PosttrainError unless they are safetensors."""
     path = folder / ADAPTER_WEIGHTS
     if not is_there(path):
         is_pickled = is_there(folder / "adapter_model.bin")
         hint = "save it as safetensors" if is_pickled else "give the folder of a saved adapter"
         raise PosttrainError(str(folder), f"has no {ADAPTER_WEIGHTS}", hint)
-    tensors = file_tensors(path)
+    tensors = read_file_tensors(path)
     check_types(path, tensors)
     return tensors
 
@@ -200,7 +200,7 @@ def _modules_saved_whole(config: Mapping[str, Any]) -> list[str]:
 
 def _check_whole_tensors(folder: Path, base: Path) -> None:
     """Raise PosttrainError for a tensor that an adapter replaces by one of a different shape."""
-    below, own = folder_tensors(base), adapter_tensors(folder)
+    below, own = read_folder_tensors(base), read_adapter_tensors(folder)
     # Added tokens are recognised only if both ends of the model have rows for them.
     ends = [name for name in own if name.endswith(_EMBEDDINGS)]
     has_both = len(ends) > 1 or bool(

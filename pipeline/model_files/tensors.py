@@ -47,7 +47,7 @@ class StoredTensor:
     shape: tuple[int, ...]
 
 
-def folder_tensors(folder: Path) -> dict[str, StoredTensor]:
+def read_folder_tensors(folder: Path) -> dict[str, StoredTensor]:
     """Return the tensors of a whole model's folder by name, from the files that are loaded.
 
     These are model.safetensors, or the shards that the index names. Raises PosttrainError for
@@ -56,7 +56,7 @@ def folder_tensors(folder: Path) -> dict[str, StoredTensor]:
     """
     single, index = folder / WEIGHTS, folder / INDEX
     if is_there(single):
-        return file_tensors(single)
+        return read_file_tensors(single)
     if is_there(index):
         return _read_shards(folder, index)
     pickled = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLED)
@@ -70,7 +70,7 @@ def folder_tensors(folder: Path) -> dict[str, StoredTensor]:
     raise PosttrainError(str(folder), f"has no weights ({WEIGHTS})", "save the model there")
 
 
-def file_tensors(path: Path) -> dict[str, StoredTensor]:
+def read_file_tensors(path: Path) -> dict[str, StoredTensor]:
     """Return the tensors of a safetensors file; CorruptArtifactError where it is not whole."""
     check_readable(path)
     size_bytes = path.stat().st_size
@@ -126,7 +126,7 @@ def _read_shards(folder: Path, index: Path) -> dict[str, StoredTensor]:
         if not is_there(path):
             message = f"names the file `{shard}`, which is not there"
             raise CorruptArtifactError(str(index), message, "copy or download the folder again")
-        for name, tensor in file_tensors(path).items():
+        for name, tensor in read_file_tensors(path).items():
             if name in holder:
                 message = f"tensor `{name}` is both in `{holder[name]}` and in `{shard}`"
                 raise CorruptArtifactError(str(folder), message, "save the model anew")

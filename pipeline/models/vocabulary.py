@@ -12,7 +12,7 @@ from pipeline.data.encoding.chat import ChatEncoder
 from pipeline.errors import PosttrainError
 from pipeline.files.foreign_files import is_there, read_object
 from pipeline.files.names import ADAPTER_CONFIG, CONFIG
-from pipeline.model_files.folder import adapter_tensors, vocabulary_size
+from pipeline.model_files.folder import read_adapter_tensors, vocabulary_size
 from pipeline.model_files.tokens import RESIZE
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def count_stored_rows(folder: Path, base: Path | None) -> int | None:
     base: the folder below, of an adapter; a resized embedding lies in the adapter itself.
     """
     if is_there(folder / ADAPTER_CONFIG):
-        for name, tensor in adapter_tensors(folder).items():
+        for name, tensor in read_adapter_tensors(folder).items():
             if name.endswith(_EMBEDDINGS) and tensor.shape:
                 return tensor.shape[0]
         return None if base is None else count_stored_rows(base, None)

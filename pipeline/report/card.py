@@ -16,7 +16,7 @@ from pipeline.commands.export import without_places
 from pipeline.config.references import HubModel
 from pipeline.config.stage_config import TRAINED_ON
 from pipeline.config.training_args import settings_in_use
-from pipeline.data.encoding.lengths import account
+from pipeline.data.encoding.lengths import describe_rows
 from pipeline.plan.plan import schedule_of
 from pipeline.report.card_data import card_data, eval_results
 from pipeline.report.formatting import digits_of
@@ -203,8 +203,8 @@ def _plain(value: Any) -> str:
 def _measures(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield what a stage measured of its model, those that it did."""
     get = metrics.get
-    if account(metrics):
-        yield "rows", account(metrics)
+    if describe_rows(metrics):
+        yield "rows", describe_rows(metrics)
     if get("held_out_accuracy") is not None:
         told = _figure(get("held_out_accuracy"), get("held_out_low"), get("held_out_high"))
         yield "held-out pairs ranked as preferred", f"{told}, n = {get('held_out_pairs')}"

@@ -12,7 +12,7 @@ from pipeline.checks.overlaps import check_overlaps, stages_to_compare
 from pipeline.checks.questions import check_questions
 from pipeline.checks.rows import UncheckedRows, check_rows
 from pipeline.checks.trackers import check_trackers
-from pipeline.data.encoding.lengths import account
+from pipeline.data.encoding.lengths import describe_rows
 from pipeline.errors import InterruptedRunError, PosttrainError, closest
 from pipeline.files.disk_errors import one_line
 from pipeline.plan.disk_space import disk_space
@@ -169,7 +169,7 @@ def _check_rows(
         if isinstance(rows, UncheckedRows):
             unchecked.append(rows.name)
         elif rows.is_warning:
-            say(f"{rows.name:<14} warning: {account(rows.metrics)}")
+            say(f"{rows.name:<14} warning: {describe_rows(rows.metrics)}")
     return unchecked
 
 

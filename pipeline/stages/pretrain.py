@@ -216,7 +216,7 @@ def run(config: PretrainConfig, context: StageContext) -> StageResult:
     """Pack the documents, train, measure bits per byte on held-out text, save."""
     from transformers import Trainer, TrainingArguments
 
-    from pipeline.data.mixing import token_mixture
+    from pipeline.data.mixing import mix_documents
     from pipeline.data.training_sources import token_sources
     from pipeline.models.probe import keeps_rows_apart, sees_rows
     from pipeline.models.save import TRAINED_LENGTH, save_trained
@@ -234,7 +234,7 @@ def run(config: PretrainConfig, context: StageContext) -> StageResult:
     sources = token_sources(
         config.data, context.places, tokenizer, seed=context.seed, screen=context.screen
     )
-    documents, shares = token_mixture(sources, tokens=config.tokens, seed=context.seed)
+    documents, shares = mix_documents(sources, tokens=config.tokens, seed=context.seed)
     rows = _rows(documents, config, tokenizer, packs=packs)
     args = arguments(TrainingArguments, config, context, defaults=TRAINING_DEFAULTS)
     trainer = RowTrainer(
@@ -331,13 +331,13 @@ def _eval_dataset(
     """Return held-out documents, in rows like the others; None unless training evaluates."""
     if config.training_args.get("eval_strategy", "no") == "no":
         return None
-    from pipeline.data.encoding.examples import document_tokens
+    from pipeline.data.encoding.examples import encode_documents
     from pipeline.data.reading.blocks import read_held_out_records
 
     records = read_held_out_records(
         config, context.places, STAGE.data_forms, at_most=_HELD_OUT_DOCUMENTS
     )
-    documents = list(document_tokens(records, tokenizer))
+    documents = list(encode_documents(records, tokenizer))
     return _rows(documents, config, tokenizer, packs=packs).dataset()
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from eval.model import positions_of
 from pipeline.config.stage import StageResult
 from pipeline.data.encoding.lengths import limit_of
-from pipeline.data.mixing import row_mixture, share_metrics
+from pipeline.data.mixing import mix_rows, share_metrics
 from pipeline.data.training_sources import row_sources
 from pipeline.models.chat_templates import load_with_template
 from pipeline.models.save import save_trained
@@ -106,7 +106,7 @@ def begin(
     a `max_length` beyond the model's positions, and for arguments that upstream refuses.
     """
     sources = row_sources(config.data, context.places, stage.data_forms, context.screen)
-    records, shares = row_mixture(sources, seed=context.seed)
+    records, shares = mix_rows(sources, seed=context.seed)
     start = load_with_template(source, config, records, context.places, context.revisions)
     module = start.module if adapt is None else adapt(start.module, start.tokenizer)
     defaults = within_positions(stage.defaults(config), module)

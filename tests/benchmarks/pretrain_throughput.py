@@ -147,7 +147,7 @@ def _bare_loop(config: PretrainConfig, folder: Path) -> BareLoop:
     from pipeline.config.references import Places
     from pipeline.config.stage import StageInput
     from pipeline.data.encoding.packing import pack
-    from pipeline.data.mixing import token_mixture
+    from pipeline.data.mixing import mix_documents
     from pipeline.data.training_sources import token_sources
     from pipeline.models.load import device, load_policy, load_tokenizer
     from tests.benchmarks.bare_loop import BareLoop
@@ -155,7 +155,7 @@ def _bare_loop(config: PretrainConfig, folder: Path) -> BareLoop:
     start = StageInput("start", "policy", str(config.model))
     made = load_tokenizer(start)
     sources = token_sources(config.data, Places(folder), made, seed=_SEED)
-    documents, _ = token_mixture(sources, tokens=config.tokens, seed=_SEED)
+    documents, _ = mix_documents(sources, tokens=config.tokens, seed=_SEED)
     assert isinstance(made.pad_token_id, int)
     rows = pack(documents, sequence_length=_SEQUENCE_LENGTH, pad_token_id=made.pad_token_id)
     module = load_policy(start)

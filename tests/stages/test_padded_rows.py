@@ -73,12 +73,14 @@ def test_the_loss_of_a_padded_step_is_that_of_its_rows_alone(runs: Path) -> None
     from pipeline.config.references import Places
     from pipeline.config.stage import StageInput
     from pipeline.data.encoding.examples import IGNORED, encode_records
-    from pipeline.data.reading.blocks import records
+    from pipeline.data.reading.blocks import read_records
     from pipeline.models.load import load_policy, load_tokenizer
 
     source = StageInput("base", "policy", str((runs / "base").resolve()))
     module = load_policy(source).eval()
-    rows = records(DataBlock(task="arithmetic", rows=24), Places(Path()), ("prompt_completion",))
+    rows = read_records(
+        DataBlock(task="arithmetic", rows=24), Places(Path()), ("prompt_completion",)
+    )
     examples, _ = encode_records(list(rows), load_tokenizer(source))
     assert len(examples) == 24
     total, num_scored = 0.0, 0

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.data.encoding.lengths import account
+from pipeline.data.encoding.lengths import describe_rows
 from tests.forked import Ended, run_forked, warm
 from tests.kills import kill_and_compare
 
@@ -246,7 +246,7 @@ def test_held_out_rows_that_are_too_long_are_counted_and_need_not_be_there(
     metrics = _metrics(runs / "tiny" / stage)
     assert metrics["held_out_dropped_too_long"] == 1
     assert "held_out_accuracy" not in metrics
-    assert account(metrics).endswith("of the held-out ones 1 longer than 256")
+    assert describe_rows(metrics).endswith("of the held-out ones 1 longer than 256")
 
 
 @pytest.mark.parametrize(("stage", "name"), [("sft", "rows"), ("rm", "pairs"), ("dpo", "pairs")])

@@ -144,7 +144,7 @@ def encode_held_out_records(
     )
 
 
-def document_tokens(
+def encode_documents(
     records: Iterable[Record], tokenizer: PreTrainedTokenizerBase
 ) -> Iterator[NDArray[np.int32]]:
     """Yield documents for pre-training: BOS if the tokenizer writes one, the text, EOS.

@@ -202,7 +202,7 @@ class RowCounts:
             raise PosttrainError(name, *problem)
 
 
-def account(metrics: Mapping[str, Any]) -> str:
+def describe_rows(metrics: Mapping[str, Any]) -> str:
     """Return in one line what became of a stage's rows, from its metrics; "" without any rows.
 
     `529 of 902 rows trained: 373 longer than 512`

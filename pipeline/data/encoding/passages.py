@@ -64,7 +64,7 @@ def passages_of(rows: Sequence[Record], model: LanguageModel) -> list[Passage]:
     return passages
 
 
-def transcript(messages: Sequence[Message]) -> str:
+def write_transcript(messages: Sequence[Message]) -> str:
     """Return a conversation as text, up to where the assistant's next words begin."""
     paragraphs = [f"{_SPEAKERS[message.role]}: {_join_texts(message)}\n\n" for message in messages]
     return "".join([*paragraphs, f"{_SPEAKERS['assistant']}:"])
@@ -156,14 +156,14 @@ class _Reader:
         return passages
 
     def _transcribe(self, turn: _Turn) -> Passage:
-        context = transcript(turn.chat.messages[:-1])
+        context = write_transcript(turn.chat.messages[:-1])
         return self._passage(turn, *split_continuation(self._model, context, f" {turn.text}"))
 
     def _passage(self, turn: _Turn, context_ids: list[int], ids: list[int]) -> Passage:
         before = turn.chat.messages[:-1]
         return Passage(
             item=passage_id(turn.place, turn.text),
-            context=transcript(before) if before else "",
+            context=write_transcript(before) if before else "",
             text=turn.text,
             context_ids=context_ids,
             ids=ids,

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _UNSEEN_SEED = 2**40
 
 
-def records(
+def read_records(
     block: DataBlock,
     places: Places,
     forms: Sequence[DataForm],
@@ -65,9 +65,9 @@ def read_marked_records(
     )
 
 
-def texts(block: DataBlock, places: Places, *, at_most: int) -> Iterator[str]:
+def read_texts(block: DataBlock, places: Places, *, at_most: int) -> Iterator[str]:
     """Yield the training texts of a block, `at_most` so many."""
-    for record in islice(records(block, places, ("text",)), at_most):
+    for record in islice(read_records(block, places, ("text",)), at_most):
         assert isinstance(record, TextRow)
         yield record.text
 
@@ -87,7 +87,7 @@ def read_held_out_texts(block: DataBlock, places: Places, *, at_most: int) -> li
     on); from a task, documents of a pass that no training reads; from a benchmark, its validation
     rows.
     """
-    rows = records(block, places, ("text",), seed=_UNSEEN_SEED, held_out=True)
+    rows = read_records(block, places, ("text",), seed=_UNSEEN_SEED, held_out=True)
     return [record.text for record in islice(rows, at_most) if isinstance(record, TextRow)]
 
 
@@ -97,7 +97,7 @@ def read_held_out_rows(block: DataBlock, places: Places, *, at_most: int) -> lis
     As `read_held_out_texts`: from a task documents, from a file its held-out part or all of it.
     """
     forms: Sequence[DataForm] = READ_FORMS if block.task is None else ("text",)
-    rows = records(block, places, forms, seed=_UNSEEN_SEED, held_out=True)
+    rows = read_records(block, places, forms, seed=_UNSEEN_SEED, held_out=True)
     return list(islice(rows, at_most))
 
 
@@ -106,7 +106,7 @@ def read_held_out_chats(block: DataBlock, places: Places, *, at_most: int) -> li
 
     From a file, its held-out part or all of it; from a task, its validation split.
     """
-    return list(islice(records(block, places, ("prompt",), held_out=True), at_most))
+    return list(islice(read_records(block, places, ("prompt",), held_out=True), at_most))
 
 
 def read_held_out_records(
@@ -124,7 +124,7 @@ def read_held_out_records(
     return [
         record
         for block in config.eval_data or _blocks_kept_out(config.sources)
-        for record in islice(records(block, places, forms, held_out=True), at_most)
+        for record in islice(read_records(block, places, forms, held_out=True), at_most)
     ]
 
 
@@ -139,7 +139,7 @@ def read_held_out_prompts(
         record
         for block in _blocks_kept_out(blocks)
         if keeps_texts(block, places)
-        for record in islice(records(block, places, ("prompt",), held_out=True), at_most)
+        for record in islice(read_records(block, places, ("prompt",), held_out=True), at_most)
     ]
 
 

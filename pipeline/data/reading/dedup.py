@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.data.reading.formats import read
+from pipeline.data.reading.formats import read_source
 from pipeline.data.reading.holdout import is_held_out
 from pipeline.data.reading.record_texts import form_and_texts, parts
 from pipeline.data.reading.records import REPEATS, DroppedRow, PreferenceRow
@@ -57,20 +57,20 @@ def read_marked(
     held_out: bool = False,
     not_used: NotUsed | None = None,
 ) -> Iterator[Record]:
-    """Yield what `formats.read` does, with a DroppedRow in place of rows that repeat earlier ones.
+    """Yield what `formats.read_source` does, with a DroppedRow in place of repeated rows.
 
     Only where the block says `dedup`. `rows` of a file or the hub are counted without repeats.
     """
     settings: dict[str, Any] = {"forms": forms, "task": task, "seed": seed, "not_used": not_used}
     if block.dedup is None:
-        yield from read(block, places, held_out=held_out, **settings)
+        yield from read_source(block, places, held_out=held_out, **settings)
         return
     last: list[Row] = []
     lifted = {"dedup": None, "holdout": None} | ({} if block.task else {"rows": None})
     whole = block.model_copy(update=lifted)
     repeats = _repeats_exactly() if block.dedup == "exact" else _Near().repeats
     num_kept = 0
-    for record in read(whole, places, held_out=held_out, on_row=last.append, **settings):
+    for record in read_source(whole, places, held_out=held_out, on_row=last.append, **settings):
         row = last[-1]
         last.clear()
         is_again = not isinstance(record, DroppedRow) and repeats(record)

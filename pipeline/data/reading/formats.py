@@ -47,7 +47,7 @@ from pipeline.data.reading.records import (
     Record,
     TextRow,
 )
-from pipeline.data.reading.sources import RowKind, rows
+from pipeline.data.reading.sources import RowKind, read_rows
 from pipeline.errors import PosttrainError, closest
 
 __all__ = [
@@ -59,8 +59,8 @@ __all__ = [
     "PromptRow",
     "Record",
     "TextRow",
-    "read",
-    "records",
+    "parse_rows",
+    "read_source",
 ]
 
 
@@ -74,7 +74,7 @@ class _Layout:
     beside: tuple[str, ...] = ()
 
 
-def read(
+def read_source(
     block: DataBlock,
     places: Places,
     *,
@@ -85,7 +85,7 @@ def read(
     not_used: NotUsed | None = None,
     on_row: Callable[[Row], None] = lambda row: None,
 ) -> Iterator[Record]:
-    """Yield a source's rows (`sources.rows`), checked, in one of the forms that the stage reads.
+    """Yield the rows of `sources.read_rows`, checked, in one of the forms that the stage reads.
 
     on_row: called with every row as the source has it, before it is checked.
 
@@ -109,15 +109,15 @@ def read(
         message = "`form: text` is not what this stage reads"
         raise PosttrainError(block.label, message, f"it reads {_either(forms)}")
     rows_read = _show_rows(
-        rows(block, places, task, kind=kind, seed=seed, held_out=held_out), on_row
+        read_rows(block, places, task, kind=kind, seed=seed, held_out=held_out), on_row
     )
     if block.task is not None:
         return (_name_source(_TASK_READERS[kind](row), block) for row in rows_read)
-    made = records(rows_read, block, forms, not_used)
+    made = parse_rows(rows_read, block, forms, not_used)
     return map(_as_demonstration, made) if shows_chosen else made
 
 
-def records(
+def parse_rows(
     rows: Iterable[Row],
     block: DataBlock,
     forms: Sequence[DataForm],

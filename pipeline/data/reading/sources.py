@@ -20,7 +20,7 @@ from pipeline.data.reading.hub import hub_rows
 from pipeline.errors import PosttrainError, closest
 from pipeline.files.text_files import TEXT_ENDINGS, ending, file_documents, file_text
 
-__all__ = ["ROWS_PER_TASK", "Row", "RowKind", "rows", "sha256"]
+__all__ = ["ROWS_PER_TASK", "Row", "RowKind", "read_rows", "sha256"]
 
 RowKind = Literal["documents", "demonstrations", "preferences", "prompts"]
 
@@ -28,7 +28,7 @@ RowKind = Literal["documents", "demonstrations", "preferences", "prompts"]
 ROWS_PER_TASK = 2_000
 
 
-def rows(
+def read_rows(
     block: DataBlock,
     places: Places,
     task: Task | None = None,

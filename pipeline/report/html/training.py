@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from eval.statistics.estimate import Estimate
-from pipeline.data.encoding.lengths import account, is_worth_a_warning
+from pipeline.data.encoding.lengths import describe_rows, is_worth_a_warning
 from pipeline.errors import CorruptArtifactError
 from pipeline.files.names import HELD_OUT, SAMPLES
 from pipeline.report.html.curves import Panel, panels
@@ -92,7 +92,7 @@ def _training(stage: ReportedStage) -> StageTraining:
         measured=measured(metrics),
         sources=(*map(str, metrics.get("sources", ())), *screened(metrics)),
         packing=packing(metrics),
-        account=account(metrics),
+        account=describe_rows(metrics),
         is_warning=is_worth_a_warning(metrics),
         panels=panels(folder, is_finished=stage.is_finished),
         held_out=_held_out(folder / HELD_OUT) if stage.is_finished else None,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pipeline.data.encoding.lengths import SPELLED, account, is_worth_a_warning
+from pipeline.data.encoding.lengths import SPELLED, describe_rows, is_worth_a_warning
 from pipeline.report import rollouts
 from pipeline.report.headline import headline
 from pipeline.report.screening import counted
@@ -80,7 +80,7 @@ def _status(status: str) -> str:
 
 def print_account(name: str, metrics: Mapping[str, Any], console: Console) -> None:
     """Print what became of a stage's rows: as a warning where more than a few were lost."""
-    said = account(metrics)
+    said = describe_rows(metrics)
     if said and is_worth_a_warning(metrics):
         console.print(f"[yellow]{escape(name)}: warning: {said}[/]", highlight=False)
     elif said:

@@ -17,7 +17,7 @@ from pipeline.config.stage import StageInput
 from pipeline.config.user_code import load_object
 from pipeline.data.encoding.lengths import prompt_limit
 from pipeline.data.encoding.prompts import encode_prompts
-from pipeline.data.mixing import row_mixture, share_metrics
+from pipeline.data.mixing import mix_rows, share_metrics
 from pipeline.data.reading.blocks import read_held_out_prompts, read_held_out_records, tasks_of
 from pipeline.data.training_sources import row_sources
 from pipeline.errors import PosttrainError
@@ -92,7 +92,7 @@ def assemble(config: PpoConfig, context: StageContext, stage: Stage) -> Assembly
     )
     form = form_of_model(tokenizer, source.properties)
     sources = row_sources(config.prompts, context.places, stage.data_forms, context.screen)
-    rows, shares = row_mixture(sources, seed=context.seed)
+    rows, shares = mix_rows(sources, seed=context.seed)
     # What leaves no room for a response is dropped and counted, unless the recipe says more.
     actor, modules = _load_actor(config, context, source, args)
     positions = positions_of(actor.causal.config)

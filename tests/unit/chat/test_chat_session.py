@@ -11,7 +11,7 @@ from pipeline.chat.session import Exchange, Session, begin_answer, sides_of
 from pipeline.chat.settings import Settings
 from pipeline.config.blocks import DataBlock
 from pipeline.config.references import Places
-from pipeline.data.reading.formats import read
+from pipeline.data.reading.formats import read_source
 from pipeline.data.reading.records import Message
 from pipeline.errors import PosttrainError
 from tests.unit.chat.conftest import ENDLESS_FROM_THIRD_TURN, POSITIONS
@@ -185,7 +185,7 @@ def test_what_is_saved_a_recipe_can_read(make_model, document_model, tmp_path):
     assert json.loads(lines[1])["text"].startswith("Hello\n中国")
     path.with_name("messages.jsonl").write_text(lines[0] + "\n", encoding="utf-8")
     block = DataBlock(file="messages.jsonl")
-    (row,) = read(block, Places(tmp_path), forms=("chat",))
+    (row,) = read_source(block, Places(tmp_path), forms=("chat",))
     assert row.messages[-1] == Message("assistant", reply)
     with pytest.raises(PosttrainError, match="is there already; name another file"):
         session.save(path)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipeline.data.mixing import RowSource, TokenSource, row_mixture, token_mixture
+from pipeline.data.mixing import RowSource, TokenSource, mix_documents, mix_rows
 from pipeline.errors import PosttrainError
 
 
@@ -22,7 +22,7 @@ def counts(found: list[np.ndarray]) -> dict[int, int]:
 
 def test_tokens_are_shared_by_weight_whatever_the_sizes_of_the_sources() -> None:
     sources = [source(1, [7] * 3), source(2, [1_000_000], 2.0), source(3, [5, 11], 0.5)]
-    found, shares = token_mixture(sources, tokens=7_001, seed=3)
+    found, shares = mix_documents(sources, tokens=7_001, seed=3)
     assert counts(found) == {1: 2_000, 2: 4_001, 3: 1_000}
     assert [share.num_tokens for share in shares] == [2_000, 4_001, 1_000]
     assert [share.passes for share in shares] == [pytest.approx(2_000 / 21), None, 62.5]
@@ -44,7 +44,7 @@ def test_a_task_gives_other_documents_in_each_pass_and_a_file_is_read_once() -> 
         TokenSource("file", reading("file")),
         TokenSource("task", reading("task"), varies=True),
     ]
-    found, shares = token_mixture(sources, tokens=50, seed=0)
+    found, shares = mix_documents(sources, tokens=50, seed=0)
     assert counts(found) == {10: 25, 20: 10, 21: 10, 22: 5}
     assert opened == [("file", 0), ("task", 0), ("task", 1), ("task", 2)]
     assert [share.passes for share in shares] == [2.5, 2.5]
@@ -52,9 +52,9 @@ def test_a_task_gives_other_documents_in_each_pass_and_a_file_is_read_once() -> 
 
 def test_the_seed_decides_the_order_and_nothing_else() -> None:
     sources = [source(mark, [3, 4, 5]) for mark in range(5)]
-    first, _ = token_mixture(sources, tokens=600, seed=1)
-    again, _ = token_mixture(sources, tokens=600, seed=1)
-    other, _ = token_mixture(sources, tokens=600, seed=2)
+    first, _ = mix_documents(sources, tokens=600, seed=1)
+    again, _ = mix_documents(sources, tokens=600, seed=1)
+    other, _ = mix_documents(sources, tokens=600, seed=2)
     assert [list(each) for each in first] == [list(each) for each in again]
     assert [list(each) for each in first] != [list(each) for each in other]
     assert counts(first) == counts(other)
@@ -63,13 +63,13 @@ def test_the_seed_decides_the_order_and_nothing_else() -> None:
 
 def test_a_source_without_documents_or_without_a_share_is_an_error() -> None:
     with pytest.raises(PosttrainError, match="source 2: no documents"):
-        token_mixture([source(1, [5]), source(2, [])], tokens=10, seed=0)
+        mix_documents([source(1, [5]), source(2, [])], tokens=10, seed=0)
     with pytest.raises(PosttrainError, match="source 2: its share of the tokens is none"):
-        token_mixture([source(1, [5]), source(2, [5], 1e-9)], tokens=10, seed=0)
+        mix_documents([source(1, [5]), source(2, [5], 1e-9)], tokens=10, seed=0)
 
 
 def test_rows_without_weights_are_all_used_in_order() -> None:
-    mixed, _ = row_mixture([RowSource("a", [1, 2]), RowSource("b", [3])], seed=0)
+    mixed, _ = mix_rows([RowSource("a", [1, 2]), RowSource("b", [3])], seed=0)
     assert mixed == [1, 2, 3]
 
 
@@ -79,12 +79,12 @@ def test_rows_with_weights_keep_the_shares_and_are_never_repeated() -> None:
         RowSource("b", range(1_000, 1_500), 1.0),
         RowSource("c", range(2_000, 2_080)),
     ]
-    mixed, shares = row_mixture(sources, seed=5)
+    mixed, shares = mix_rows(sources, seed=5)
     assert [share.num_rows for share in shares] == [100, 33, 33]
     assert len(set(mixed)) == len(mixed) == 166
     assert mixed[:100] == list(range(100))
-    again, _ = row_mixture(sources, seed=5)
-    other, _ = row_mixture(sources, seed=6)
+    again, _ = mix_rows(sources, seed=5)
+    other, _ = mix_rows(sources, seed=6)
     assert mixed == again
     assert mixed != other
     assert max(mixed[100:133]) > 1_300  # a random part, not the first rows

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pipeline.commands.export import without_places
-from pipeline.data.encoding.lengths import account, is_worth_a_warning
+from pipeline.data.encoding.lengths import describe_rows, is_worth_a_warning
 from pipeline.report.formatting import number
 from pipeline.report.html.curves import KNOWN, LESS_ENDS, LESS_KL, Known, drawn
 from pipeline.report.html.plots import Figure, training_figures
@@ -132,7 +132,7 @@ def _stage(name: str, stage: ReportedStage, palette: Palette) -> PpoStage:
         kind=stage.kind,
         line=in_a_line(rollouts),
         facts=(*_counted(rollouts), *facts(stage.metrics)),
-        account=account(stage.metrics),
+        account=describe_rows(stage.metrics),
         is_warning=is_worth_a_warning(stage.metrics),
         sources=(*map(str, stage.metrics.get("sources", ())), *screened(stage.metrics)),
         measured=measured(stage.metrics),

@@ -4,8 +4,8 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from pipeline.config.field_types import TooLong
-from pipeline.data.encoding.examples import IGNORED, document_tokens, encode_records, mask_segments
-from pipeline.data.encoding.lengths import Limit, account, is_worth_a_warning
+from pipeline.data.encoding.examples import IGNORED, encode_documents, encode_records, mask_segments
+from pipeline.data.encoding.lengths import Limit, describe_rows, is_worth_a_warning
 from pipeline.data.encoding.tokens import TextEncoder
 from pipeline.data.reading.formats import ChatRow, Message, PromptCompletionRow, TextRow
 from pipeline.errors import PosttrainError
@@ -84,7 +84,7 @@ def test_a_row_without_a_prompt_is_an_error(tokenizer: PreTrainedTokenizerFast) 
 
 
 def test_documents_end_with_eos(tokenizer: PreTrainedTokenizerFast) -> None:
-    found = list(document_tokens([TextRow("f:1", "Paris"), TextRow("f:2", "a</s>")], tokenizer))
+    found = list(encode_documents([TextRow("f:1", "Paris"), TextRow("f:2", "a</s>")], tokenizer))
     assert [tokenizer.decode(each) for each in found] == ["Paris</s>", "a</s></s>"]
     assert [list(each).count(tokenizer.eos_token_id) for each in found] == [1, 1]
 
@@ -93,7 +93,7 @@ def test_a_long_document_comes_in_parts_that_are_the_whole(
     tokenizer: PreTrainedTokenizerFast,
 ) -> None:
     text = "".join(f"The answer is {n}.\n" for n in range(30_000))
-    parts = list(document_tokens([TextRow("f:1", text)], tokenizer))
+    parts = list(encode_documents([TextRow("f:1", text)], tokenizer))
     whole = [*TextEncoder(tokenizer).document(text), tokenizer.eos_token_id]
     assert len(parts) > 2
     assert [int(number) for part in parts for number in part] == whole
@@ -111,7 +111,7 @@ def test_rows_that_spell_control_tokens_are_counted_and_shown_apart(
     ]
     examples, report = encode_records(rows, tokenizer)
     assert report.metrics()["rows_spelling_control_tokens"] == 2
-    assert account(report.metrics()).endswith("2 spell control tokens, which stay text")
+    assert describe_rows(report.metrics()).endswith("2 spell control tokens, which stay text")
     assert is_worth_a_warning(report.metrics())
     shown = ["".join(text for text, _ in mask_segments(each, tokenizer)) for each in examples]
     assert shown[0].count("[[<|im_start|>]]") == 2

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
 from pipeline.data.encoding.examples import IGNORED, encode_records
-from pipeline.data.encoding.lengths import Limit, account, is_worth_a_warning
+from pipeline.data.encoding.lengths import Limit, describe_rows, is_worth_a_warning
 from pipeline.data.encoding.pairs import EncodedPair, encode_pairs
 from pipeline.data.encoding.prompts import encode_prompts
 from pipeline.data.reading.formats import ChatRow, Message, PreferenceRow, PromptRow, TextRow
@@ -192,7 +192,7 @@ ROWS = {"rows": 902, "rows_used": 902, "row_limit": 512}
     ],
 )
 def test_what_became_of_the_rows_is_said_in_a_line(metrics: dict[str, int], line: str) -> None:
-    assert account(metrics) == line
+    assert describe_rows(metrics) == line
 
 
 @pytest.mark.parametrize(

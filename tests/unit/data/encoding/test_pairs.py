@@ -17,7 +17,7 @@ from pipeline.data.reading.formats import (
     Message,
     PreferenceRow,
     PromptCompletionRow,
-    read,
+    read_source,
 )
 from pipeline.data.reading.records import ToolCall
 from pipeline.errors import PosttrainError
@@ -240,7 +240,7 @@ def test_hh_harmless_in_both_ways(
 ) -> None:
     tokenizer.chat_template = template
     block = DataBlock(file="hh_harmless/test.jsonl.gz", rows=600)
-    rows = list(read(block, Places(real_data, {}), forms=("preference",)))
+    rows = list(read_source(block, Places(real_data, {}), forms=("preference",)))
     pairs, report = encode_pairs(rows, tokenizer)
     assert (report.num_rows, report.num_dropped_unusable, len(pairs)) == (600, 2, 598)
     end = "<|im_end|>" if template else "</s>"

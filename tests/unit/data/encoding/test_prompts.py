@@ -15,11 +15,11 @@ from pipeline.data.encoding.lengths import Limit
 from pipeline.data.encoding.marked import turn_fields
 from pipeline.data.encoding.pairs import encode_pairs
 from pipeline.data.encoding.prompts import EncodedPrompt, encode_prompts
-from pipeline.data.mixing import row_mixture
+from pipeline.data.mixing import mix_rows
 from pipeline.data.reading.blocks import read_held_out_prompts, tasks_of
 from pipeline.data.reading.checks import check_data
 from pipeline.data.reading.files import Row
-from pipeline.data.reading.formats import records
+from pipeline.data.reading.formats import parse_rows
 from pipeline.data.reading.records import DroppedRow, Message, PreferenceRow, PromptRow
 from pipeline.data.training_sources import row_sources
 from pipeline.errors import PosttrainError
@@ -36,7 +36,7 @@ SHAREGPT = [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello."}
 
 
 def read_one(fields: dict[str, Any], **asked: Any) -> PromptRow:
-    (record,) = records([Row("f:1", fields)], DataBlock(file="f.jsonl", **asked), ("prompt",))
+    (record,) = parse_rows([Row("f:1", fields)], DataBlock(file="f.jsonl", **asked), ("prompt",))
     assert isinstance(record, PromptRow)
     return record
 
@@ -126,7 +126,7 @@ def test_a_row_that_asks_nothing_is_named(fields: dict[str, Any], words: str) ->
 
 
 def test_other_stages_read_prompts_as_before() -> None:
-    (row,) = records(
+    (row,) = parse_rows(
         [Row("f:1", {"prompt": "a", "chosen": "b", "rejected": "c"})],
         DataBlock(file="f.jsonl"),
         ("preference",),
@@ -134,7 +134,7 @@ def test_other_stages_read_prompts_as_before() -> None:
     assert isinstance(row, PreferenceRow)
     with pytest.raises(PosttrainError, match=r"is `compl` the `completion`\?"):
         list(
-            records(
+            parse_rows(
                 [Row("f:1", {"prompt": "a", "compl": "b"})],
                 DataBlock(file="f.jsonl"),
                 ("prompt_completion", "chat"),
@@ -172,7 +172,9 @@ def test_a_policy_is_asked_with_the_ids_that_its_reward_model_was_trained_on(
     }
     for fields in (pair, {"prompt": "What is", "chosen": " 7", "rejected": " 8"}):
         block = DataBlock(file="f.jsonl")
-        trained, _ = encode_pairs(records([Row("f:1", fields)], block, ("preference",)), tokenizer)
+        trained, _ = encode_pairs(
+            parse_rows([Row("f:1", fields)], block, ("preference",)), tokenizer
+        )
         assert one(read_one(fields), tokenizer).ids == trained[0].prompt_ids
         assert one(read_one({"prompt": fields["prompt"]}), tokenizer).ids == trained[0].prompt_ids
 
@@ -292,7 +294,7 @@ def test_sources_are_mixed_by_weight(tmp_path: Path) -> None:
         DataBlock(file="asked.jsonl", weight=1),
         DataBlock(task="arithmetic", rows=100, weight=3),
     ]
-    rows, shares = row_mixture(row_sources(blocks, Places(tmp_path), ("prompt",)), seed=1)
+    rows, shares = mix_rows(row_sources(blocks, Places(tmp_path), ("prompt",)), seed=1)
     assert [share.num_rows for share in shares] == [20, 60]
     assert len(rows) == 80
 

@@ -14,7 +14,7 @@ from pipeline.checks.data import check_recipe_data
 from pipeline.config.blocks import DataBlock
 from pipeline.config.references import Places
 from pipeline.data.reading.blocks import keeps_texts, read_held_out_texts
-from pipeline.data.reading.sources import rows
+from pipeline.data.reading.sources import read_rows
 from pipeline.data.reading.tasks import FileRows, HubRows, load_task, task_rows
 from pipeline.errors import PosttrainError
 from pipeline.plan.plan import Plan, make
@@ -108,10 +108,10 @@ def test_settings_that_make_no_sense_are_refused(places: Places, name: str, said
 def test_training_reads_every_row_of_a_benchmark(places: Places):
     block = DataBlock(task="gsm8k(train=real:train.jsonl)")
     task = load_task(block.task or "", places)
-    found = list(rows(block, places, task))
+    found = list(read_rows(block, places, task))
     assert len(found) == 2_100
     assert found[0].fields["messages"][1]["content"].startswith("So\n#### ")
-    texts = [row.fields["text"] for row in rows(block, places, task, kind="documents", seed=3)]
+    texts = [row.fields["text"] for row in read_rows(block, places, task, kind="documents", seed=3)]
     assert len(set(texts)) == 2_100
 
 
@@ -172,7 +172,7 @@ import json, sys
 from pathlib import Path
 
 from datasets import load_dataset
-from pipeline.data.reading.blocks import records
+from pipeline.data.reading.blocks import read_records
 from pipeline.data.reading.tasks import load_task
 from pipeline.errors import InfrastructureError
 from pipeline.config.blocks import DataBlock
@@ -195,7 +195,7 @@ for revision in (commit, "f" * 40):
     places = Places(Path(), {}, {"openai/gsm8k": revision})
     for read in (
         lambda: len(load_task("gsm8k", places).test_items(9)),
-        lambda: len(list(records(
+        lambda: len(list(read_records(
             DataBlock(hub="openai/gsm8k", subset="main", columns={"prompt": "question",
             "completion": "answer"}), places, ("prompt_completion",)))),
     ):

@@ -8,7 +8,7 @@ from pipeline.config.blocks import DataBlock
 from pipeline.config.field_types import DataForm
 from pipeline.data.reading.columns import NotUsed
 from pipeline.data.reading.files import Row
-from pipeline.data.reading.formats import records
+from pipeline.data.reading.formats import parse_rows
 from pipeline.data.reading.records import ChatRow, Message, PreferenceRow, PromptRow, ToolCall
 from pipeline.errors import PosttrainError
 
@@ -20,7 +20,7 @@ WRAPPED = '[{"type": "function", "function": {"name": "area", '
 
 
 def read(fields: dict[str, Any], forms: tuple[DataForm, ...] = SFT, **asked: Any) -> Any:
-    (record,) = records([Row("f:1", fields)], DataBlock(file="f.jsonl", **asked), forms)
+    (record,) = parse_rows([Row("f:1", fields)], DataBlock(file="f.jsonl", **asked), forms)
     return record
 
 
@@ -202,11 +202,11 @@ def test_columns_and_keys_that_nothing_is_made_of_are_named_once() -> None:
         Row("f:2", {"messages": [USER, ANSWER], "id": 2, "tags": ["x"], "system": "Hi"}),
     ]
     not_used = NotUsed()
-    assert len(list(records(rows, DataBlock(file="f.jsonl"), SFT, not_used))) == 2
+    assert len(list(parse_rows(rows, DataBlock(file="f.jsonl"), SFT, not_used))) == 2
     assert not_used.names == ("messages[].logprob", "id", "tags")
     handed = NotUsed()
     asked = [Row("f:1", {"prompt": "Hi", "id": 1})]
-    list(records(asked, DataBlock(file="f.jsonl"), ("prompt",), handed))
+    list(parse_rows(asked, DataBlock(file="f.jsonl"), ("prompt",), handed))
     assert handed.names == ()  # reward functions are handed all of them
 
 

@@ -9,7 +9,7 @@ import pytest
 from pipeline.config.blocks import DataBlock
 from pipeline.config.field_types import DataForm
 from pipeline.config.references import Places
-from pipeline.data.reading.blocks import records
+from pipeline.data.reading.blocks import read_records
 from pipeline.data.reading.checks import check_data
 
 STORY = (
@@ -41,7 +41,7 @@ def kept(folder: Path, data: list[dict[str, Any]], dedup: str, form: str = "text
     """Return the numbers of the rows that are left."""
     (folder / "x.jsonl").write_text("".join(json.dumps(row) + "\n" for row in data))
     block = DataBlock.model_validate({"file": "x.jsonl", "dedup": dedup, **more})
-    found = records(block, Places(folder), FORMS[form])
+    found = read_records(block, Places(folder), FORMS[form])
     return [int(record.where.rpartition(":")[2]) for record in found]
 
 
@@ -133,7 +133,7 @@ def test_check_counts_what_is_left_out(tmp_path: Path):
 def test_without_it_nothing_is_left_out(tmp_path: Path):
     (tmp_path / "x.jsonl").write_text(f"{json.dumps({'text': STORY})}\n" * 3)
     block = DataBlock.model_validate({"file": "x.jsonl"})
-    assert len(list(records(block, Places(tmp_path), ("text",)))) == 3
+    assert len(list(read_records(block, Places(tmp_path), ("text",)))) == 3
 
 
 def _on_both_sides(folder: Path, rows: list[dict[str, Any]], dedup: str) -> int:
@@ -142,7 +142,7 @@ def _on_both_sides(folder: Path, rows: list[dict[str, Any]], dedup: str) -> int:
     sides = [
         {
             str(record.text).lower()
-            for record in records(block, Places(folder), ("text",), held_out=held)
+            for record in read_records(block, Places(folder), ("text",), held_out=held)
         }
         for held in (False, True)
     ]

@@ -15,8 +15,8 @@ from pipeline.data.reading.formats import (
     PreferenceRow,
     PromptCompletionRow,
     TextRow,
-    read,
-    records,
+    parse_rows,
+    read_source,
 )
 from pipeline.errors import PosttrainError
 
@@ -25,7 +25,7 @@ TURNS = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "He
 
 
 def read_one(fields: dict, forms=ALL, **asked):
-    (record,) = records([Row("f:1", fields)], DataBlock(file="f.jsonl", **asked), forms)
+    (record,) = parse_rows([Row("f:1", fields)], DataBlock(file="f.jsonl", **asked), forms)
     return record
 
 
@@ -79,10 +79,10 @@ def test_asked_for_pairs_the_better_response_is_a_demonstration(tmp_path: Path) 
     path = tmp_path / "pairs.jsonl"
     path.write_text(json.dumps({"conversations": question, **pair}) + "\n")
     block = DataBlock(file=str(path), form="preference")
-    (found,) = read(block, Places(tmp_path), forms=("chat", "prompt_completion"))
+    (found,) = read_source(block, Places(tmp_path), forms=("chat", "prompt_completion"))
     assert isinstance(found, ChatRow)
     assert found.messages == (Message("user", "Hi"), Message("assistant", "Hello."))
-    (kept,) = read(block, Places(tmp_path), forms=("preference",))
+    (kept,) = read_source(block, Places(tmp_path), forms=("preference",))
     assert isinstance(kept, PreferenceRow)
     with pytest.raises(PosttrainError, match="columns"):
-        list(read(DataBlock(file=str(path)), Places(tmp_path), forms=("chat",)))
+        list(read_source(DataBlock(file=str(path)), Places(tmp_path), forms=("chat",)))

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.config.blocks import DataBlock
 from pipeline.config.references import Places
-from pipeline.data.reading.blocks import records
+from pipeline.data.reading.blocks import read_records
 from pipeline.data.reading.records import PreferenceRow
 
 PAIRS = [(n, k) for n in range(60) for k in range(3)]
@@ -93,7 +93,7 @@ def test_the_split_of_plain_pairs_is_what_it_was(tmp_path: Path):
 
 
 def _prompts(folder: Path, given: dict[str, Any], *, held_out: bool) -> list[str]:
-    found = records(
+    found = read_records(
         DataBlock.model_validate(given), Places(folder), ("preference",), held_out=held_out
     )
     rows = [row for row in found if isinstance(row, PreferenceRow)]

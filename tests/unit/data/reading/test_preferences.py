@@ -14,9 +14,15 @@ from pipeline.config.blocks import DataBlock
 from pipeline.config.references import Places
 from pipeline.data.reading.checks import check_data
 from pipeline.data.reading.files import Row
-from pipeline.data.reading.formats import ChatRow, DroppedRow, PreferenceRow, read, records
+from pipeline.data.reading.formats import (
+    ChatRow,
+    DroppedRow,
+    PreferenceRow,
+    parse_rows,
+    read_source,
+)
 from pipeline.data.reading.records import DropReason, Message
-from pipeline.data.reading.sources import rows
+from pipeline.data.reading.sources import read_rows
 from pipeline.errors import PosttrainError
 from pipeline.recipe.load import load
 from reward.verdict import Verdict
@@ -45,7 +51,7 @@ HH = {"chosen": transcript("a", "b", "c", " d "), "rejected": transcript("a", "b
 
 
 def read_one(fields: dict, forms=PREFERENCE, **asked):
-    (record,) = records([Row("f:1", fields)], DataBlock(file="f.jsonl", **asked), forms)
+    (record,) = parse_rows([Row("f:1", fields)], DataBlock(file="f.jsonl", **asked), forms)
     return record
 
 
@@ -237,7 +243,7 @@ def test_dropped_rows_are_counted_by_reason(tmp_path: Path) -> None:
 
 def test_a_task_gives_pairs_with_their_flaw_in_both_phrasings() -> None:
     block = DataBlock(task="doubling")
-    found = list(read(block, Places(Path(), {}), forms=PREFERENCE, task=Doubling()))
+    found = list(read_source(block, Places(Path(), {}), forms=PREFERENCE, task=Doubling()))
     assert len(found) == 2_000
     assert found[0] == PreferenceRow(
         "task:doubling#1",
@@ -251,7 +257,9 @@ def test_a_task_gives_pairs_with_their_flaw_in_both_phrasings() -> None:
 
 
 def test_a_demonstration_knows_its_document_form() -> None:
-    first, *_ = read(DataBlock(task="doubling"), Places(Path(), {}), forms=SFT, task=Doubling())
+    first, *_ = read_source(
+        DataBlock(task="doubling"), Places(Path(), {}), forms=SFT, task=Doubling()
+    )
     assert isinstance(first, ChatRow)
     assert first.text == ("2 * 0 =", " 0")
     assert first.messages[1].content == "It is 0."
@@ -266,7 +274,7 @@ def test_what_is_held_out_of_a_task_is_its_validation_split(
     forms, split: str | None, held_out: bool, expected: str
 ) -> None:
     block = DataBlock(task="doubling", rows=9, split=split)
-    found = read(block, Places(Path(), {}), forms=forms, task=Doubling(), held_out=held_out)
+    found = read_source(block, Places(Path(), {}), forms=forms, task=Doubling(), held_out=held_out)
     usable = [row for row in found if not isinstance(row, DroppedRow)]
     assert len(usable) >= 5
     assert all(f"({expected})" in str(row) for row in usable)
@@ -278,7 +286,9 @@ def test_a_task_without_flawed_responses_says_so() -> None:
             yield Example("a", "a", "b", "b", "a", " b")
 
     with pytest.raises(PosttrainError, match="the task has no preference pairs"):
-        next(read(DataBlock(task="plain"), Places(Path(), {}), forms=PREFERENCE, task=Plain()))
+        next(
+            read_source(DataBlock(task="plain"), Places(Path(), {}), forms=PREFERENCE, task=Plain())
+        )
 
 
 RECIPE = """\
@@ -329,7 +339,7 @@ def test_a_fault_on_the_held_out_side_is_found_before_training(checked, tmp_path
     blank = [{"prompt": "a" * n, "completion": ""} for n in range(1, 9)]
     with (tmp_path / "train.jsonl").open("a") as stream:
         stream.writelines(f"\n{json.dumps(each)}" for each in blank)
-    held = {row.fields["prompt"] for row in rows(block, places, held_out=True)}
+    held = {row.fields["prompt"] for row in read_rows(block, places, held_out=True)}
     there = next(each for each in blank if each["prompt"] in held)
     lines = (tmp_path / "train.jsonl").read_text().splitlines()[:40]
     (tmp_path / "train.jsonl").write_text("\n".join([*lines, json.dumps(there)]))
@@ -339,7 +349,7 @@ def test_a_fault_on_the_held_out_side_is_found_before_training(checked, tmp_path
 
 def test_of_hh_harmless_all_but_thirteen_rows_are_usable(real_data: Path) -> None:
     block = DataBlock(file="hh_harmless/test.jsonl.gz")
-    found = list(read(block, Places(real_data, {}), forms=PREFERENCE))
+    found = list(read_source(block, Places(real_data, {}), forms=PREFERENCE))
     assert len(found) == 2_312
     assert Counter(row.why for row in found if isinstance(row, DroppedRow)) == {
         "the prompts differ": 5,
@@ -359,6 +369,6 @@ def test_of_hh_harmless_all_but_thirteen_rows_are_usable(real_data: Path) -> Non
 
 def test_all_of_the_sharegpt_pairs_are_usable(real_data: Path) -> None:
     block = DataBlock(file="preferences/dpo_en_demo.json")
-    found = list(read(block, Places(real_data, {}), forms=PREFERENCE))
+    found = list(read_source(block, Places(real_data, {}), forms=PREFERENCE))
     assert len(found) == 300
     assert all(isinstance(row, PreferenceRow) for row in found)

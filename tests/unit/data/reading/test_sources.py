@@ -16,7 +16,7 @@ import pytest
 from eval.task import Example, Split, Task
 from pipeline.config.blocks import DataBlock
 from pipeline.config.references import Places
-from pipeline.data.reading.sources import ROWS_PER_TASK, rows, sha256
+from pipeline.data.reading.sources import ROWS_PER_TASK, read_rows, sha256
 from pipeline.errors import PosttrainError
 from reward.verdict import Verdict
 
@@ -70,7 +70,7 @@ def test_every_file_format_gives_the_same_rows(places: Places) -> None:
         plain = places.base / name
         write(places.base / f"{name}.gz", gzip.compress(plain.read_bytes()))
         for each in (name, f"{name}.gz"):
-            assert [row.fields for row in rows(DataBlock(file=each), places)] == few, each
+            assert [row.fields for row in read_rows(DataBlock(file=each), places)] == few, each
 
 
 def test_a_row_knows_its_line(places: Places) -> None:
@@ -81,7 +81,7 @@ def test_a_row_knows_its_line(places: Places) -> None:
 
     def lines(name: str, separator: str | None = None) -> list[str]:
         block = DataBlock(file=name, separator=separator)
-        return [row.where.removeprefix(name) for row in rows(block, places)]
+        return [row.where.removeprefix(name) for row in read_rows(block, places)]
 
     assert lines("a.jsonl") == [":1", ":3"]
     assert lines("a.json") == [":2", ":3", ":4"]
@@ -91,10 +91,10 @@ def test_a_row_knows_its_line(places: Places) -> None:
 
 def test_text_is_one_document_or_what_the_separator_divides(places: Places) -> None:
     write(places.base / "a.txt", "one\r\n<end>\r\n\r\ntwo\r\n<end>\r\n")
-    whole = [row.fields["text"] for row in rows(DataBlock(file="a.txt"), places)]
+    whole = [row.fields["text"] for row in read_rows(DataBlock(file="a.txt"), places)]
     assert whole == ["one\n<end>\n\ntwo\n<end>\n"]
     block = DataBlock(file="a.txt", separator="<end>\n")
-    assert [row.fields["text"] for row in rows(block, places)] == ["one", "two"]
+    assert [row.fields["text"] for row in read_rows(block, places)] == ["one", "two"]
 
 
 def test_the_two_sides_of_a_holdout_divide_the_rows_and_duplicates_fall_together(
@@ -102,8 +102,8 @@ def test_the_two_sides_of_a_holdout_divide_the_rows_and_duplicates_fall_together
 ) -> None:
     write(places.base / "a.jsonl", as_jsonl(PEOPLE + PEOPLE[::-1]))
     block = DataBlock(file="a.jsonl", holdout=0.2)
-    trained = {row.fields["prompt"] for row in rows(block, places)}
-    held = [row.fields["prompt"] for row in rows(block, places, held_out=True)]
+    trained = {row.fields["prompt"] for row in read_rows(block, places)}
+    held = [row.fields["prompt"] for row in read_rows(block, places, held_out=True)]
     assert trained.isdisjoint(held)
     assert trained | set(held) == {each["prompt"] for each in PEOPLE}
     assert len(held) == 2 * len(set(held))
@@ -114,7 +114,7 @@ def test_a_row_stays_on_its_side_when_others_are_added(places: Places) -> None:
     write(places.base / "a.jsonl", as_jsonl(PEOPLE[:100]))
     write(places.base / "b.jsonl", as_jsonl(PEOPLE[::-1]))
     before, after = (
-        {row.fields["prompt"] for row in rows(DataBlock(file=name, holdout=0.2), places)}
+        {row.fields["prompt"] for row in read_rows(DataBlock(file=name, holdout=0.2), places)}
         for name in ("a.jsonl", "b.jsonl")
     )
     assert before < after
@@ -124,8 +124,8 @@ def test_the_end_of_a_text_is_held_out_from_a_paragraph_on(places: Places) -> No
     text = "\n\n".join(f"Paragraph {n}.\nIt has two lines." for n in range(100))
     write(places.base / "a.txt", text)
     block = DataBlock(file="a.txt", holdout=0.25)
-    (trained,) = rows(block, places)
-    (held,) = rows(block, places, held_out=True)
+    (trained,) = read_rows(block, places)
+    (held,) = read_rows(block, places, held_out=True)
     assert trained.fields["text"] + held.fields["text"] == text
     assert held.fields["text"].startswith("Paragraph 7")
     assert text.splitlines()[int(held.where.split(":")[1]) - 1].startswith("Paragraph 7")
@@ -133,31 +133,33 @@ def test_the_end_of_a_text_is_held_out_from_a_paragraph_on(places: Places) -> No
 
 def test_rows_are_the_first_ones(places: Places) -> None:
     write(places.base / "a.jsonl", as_jsonl(PEOPLE))
-    found = list(rows(DataBlock(file="a.jsonl", rows=3), places))
+    found = list(read_rows(DataBlock(file="a.jsonl", rows=3), places))
     assert [row.where for row in found] == ["a.jsonl:1", "a.jsonl:2", "a.jsonl:3"]
 
 
 def test_a_task_gives_documents_or_demonstrations(places: Places) -> None:
     block = DataBlock(task="counting")
-    documents = [row.fields for row in rows(block, places, Counting(), kind="documents", seed=7)]
+    documents = [
+        row.fields for row in read_rows(block, places, Counting(), kind="documents", seed=7)
+    ]
     assert documents[0] == {"text": "After 7 comes 8."}
-    first, *rest = rows(block, places, Counting())
+    first, *rest = read_rows(block, places, Counting())
     assert first.where == "task:counting#1"
     assert [each["content"] for each in first.fields["messages"]] == [
         "What follows 0 (train)?",
         "It is 1.",
     ]
     assert len(rest) + 1 == ROWS_PER_TASK
-    more = rows(DataBlock(task="counting", rows=2_500), places, Counting())
+    more = read_rows(DataBlock(task="counting", rows=2_500), places, Counting())
     assert len(list(more)) == 2_500
 
 
 def test_training_on_a_test_split_is_refused(places: Places) -> None:
     block = DataBlock(task="counting", split="test")
     with pytest.raises(PosttrainError, match="test split is for evaluation only"):
-        next(rows(block, places, Counting()))
+        next(read_rows(block, places, Counting()))
     with pytest.raises(PosttrainError, match="did you mean `validation`"):
-        next(rows(DataBlock(task="counting", split="validate"), places, Counting()))
+        next(read_rows(DataBlock(task="counting", split="validate"), places, Counting()))
 
 
 def test_the_hash_of_a_file_is_that_of_its_bytes(places: Places) -> None:
@@ -171,7 +173,7 @@ import sys
 from pathlib import Path
 
 from datasets import load_dataset
-from pipeline.data.reading.sources import rows
+from pipeline.data.reading.sources import read_rows
 from pipeline.errors import InfrastructureError
 from pipeline.config.blocks import DataBlock
 from pipeline.config.references import Places
@@ -191,7 +193,7 @@ folder.rename(target)
 
 for name, revision in (("me/data", commit), ("me/data", "f" * 40), ("me/other", commit)):
     try:
-        for row in rows(DataBlock(hub=name, revision=revision), Places(Path(), {})):
+        for row in read_rows(DataBlock(hub=name, revision=revision), Places(Path(), {})):
             print(row.where, row.fields)
     except InfrastructureError as error:
         print(error.exit_code, error)
