@@ -13,6 +13,7 @@ from typing import ClassVar, Literal
 
 from eval.task import Example, FlawedResponse, Metric, Split, split_of
 from eval.tasks.small_talk import SmallTalkTask, chatty
+from eval.tasks.word_tables import read_table
 from reward.verdict import Verdict
 from reward.verifiers.text import named
 
@@ -94,169 +95,14 @@ class Facts(SmallTalkTask):
         return Verdict(0.0, answer, f"expected {reference}")
 
 
+# Of each country: capital, continent, currency and main official language, official in law or in
+# practice. A null leaves out what is disputed, shared between equals or changing. Currencies go by
+# their common name (peso, not Mexican peso).
+_TABLE = read_table("facts")
 WORDINGS: dict[Relation, Wording] = {
-    "capital": Wording(
-        (
-            "What is the capital of {c}?",
-            "Which city is the capital of {c}?",
-            "Name the capital of {c}.",
-        ),
-        (
-            "the capital of {c} is {v}",
-            "the capital city of {c} is {v}",
-            "the capital of {c} is the city of {v}",
-            "{v} is the capital of {c}",
-        ),
-    ),
-    "continent": Wording(
-        (
-            "On which continent is {c}?",
-            "Which continent does {c} belong to?",
-            "Name the continent of {c}.",
-        ),
-        (
-            "the continent of {c} is {v}",
-            "{c} is in {v}",
-            "{c} lies in {v}",
-            "{v} is the continent of {c}",
-        ),
-    ),
-    "currency": Wording(
-        (
-            "What is the currency of {c}?",
-            "Which currency is used in {c}?",
-            "Name the currency of {c}.",
-        ),
-        (
-            "the currency of {c} is the {v}",
-            "the money of {c} is the {v}",
-            "people in {c} pay with the {v}",
-            "the {v} is the currency of {c}",
-        ),
-    ),
-    "language": Wording(
-        (
-            "What is the main official language of {c}?",
-            "Which language is the main official one in {c}?",
-            "Name the main official language of {c}.",
-        ),
-        (
-            "the main official language of {c} is {v}",
-            "the language of {c} is {v}",
-            "officials in {c} speak {v}",
-            "{v} is the main official language of {c}",
-        ),
-    ),
+    relation: Wording(tuple(wording["questions"]), tuple(wording["documents"]))
+    for relation, wording in _TABLE["wordings"].items()
 }
-
-# country | capital | continent | currency | main official language, official in law or in practice.
-# A dash leaves out what is disputed, shared between equals or changing. Currencies go by their
-# common name (peso, not Mexican peso).
-_TABLE = """\
-Albania|Tirana|Europe|lek|Albanian
-Algeria|Algiers|Africa|dinar|Arabic
-Angola|Luanda|Africa|kwanza|Portuguese
-Argentina|Buenos Aires|South America|peso|Spanish
-Australia|Canberra|Oceania|dollar|English
-Austria|Vienna|Europe|euro|German
-the Bahamas|Nassau|North America|dollar|English
-Bangladesh|Dhaka|Asia|taka|Bengali
-Belgium|Brussels|Europe|euro|-
-Botswana|Gaborone|Africa|pula|English
-Brazil|Brasilia|South America|real|Portuguese
-Bulgaria|Sofia|Europe|-|Bulgarian
-Cambodia|Phnom Penh|Asia|riel|Khmer
-Canada|Ottawa|North America|dollar|-
-Chile|Santiago|South America|peso|Spanish
-China|Beijing|Asia|yuan|Mandarin
-Colombia|Bogota|South America|peso|Spanish
-Costa Rica|San Jose|North America|colon|Spanish
-Croatia|Zagreb|Europe|euro|Croatian
-Cuba|Havana|North America|peso|Spanish
-Czechia|Prague|Europe|koruna|Czech
-Denmark|Copenhagen|Europe|krone|Danish
-the Dominican Republic|Santo Domingo|North America|peso|Spanish
-Ecuador|Quito|South America|dollar|Spanish
-Egypt|Cairo|Africa|pound|Arabic
-El Salvador|San Salvador|North America|dollar|Spanish
-Estonia|Tallinn|Europe|euro|Estonian
-Finland|Helsinki|Europe|euro|Finnish
-France|Paris|Europe|euro|French
-Germany|Berlin|Europe|euro|German
-Ghana|Accra|Africa|cedi|English
-Greece|Athens|Europe|euro|Greek
-Guatemala|Guatemala City|North America|quetzal|Spanish
-Honduras|Tegucigalpa|North America|lempira|Spanish
-Hungary|Budapest|Europe|forint|Hungarian
-Iceland|Reykjavik|Europe|krona|Icelandic
-India|New Delhi|Asia|rupee|Hindi
-Indonesia|-|Asia|rupiah|Indonesian
-Iran|Tehran|Asia|rial|Persian
-Iraq|Baghdad|Asia|dinar|Arabic
-Ireland|Dublin|Europe|euro|-
-Italy|Rome|Europe|euro|Italian
-Jamaica|Kingston|North America|dollar|English
-Japan|Tokyo|Asia|yen|Japanese
-Jordan|Amman|Asia|dinar|Arabic
-Kenya|Nairobi|Africa|shilling|-
-Laos|Vientiane|Asia|kip|Lao
-Latvia|Riga|Europe|euro|Latvian
-Lebanon|Beirut|Asia|pound|Arabic
-Liberia|Monrovia|Africa|dollar|English
-Libya|Tripoli|Africa|dinar|Arabic
-Lithuania|Vilnius|Europe|euro|Lithuanian
-Madagascar|Antananarivo|Africa|ariary|Malagasy
-Malaysia|Kuala Lumpur|Asia|ringgit|Malay
-Mauritania|Nouakchott|Africa|ouguiya|Arabic
-Mexico|Mexico City|North America|peso|Spanish
-Moldova|Chisinau|Europe|leu|Romanian
-Mongolia|Ulaanbaatar|Asia|tugrik|Mongolian
-Morocco|Rabat|Africa|dirham|Arabic
-Mozambique|Maputo|Africa|metical|Portuguese
-Myanmar|Naypyidaw|Asia|kyat|Burmese
-Namibia|Windhoek|Africa|dollar|English
-Nepal|Kathmandu|Asia|rupee|Nepali
-the Netherlands|Amsterdam|Europe|euro|Dutch
-New Zealand|Wellington|Oceania|dollar|English
-Nicaragua|Managua|North America|cordoba|Spanish
-Nigeria|Abuja|Africa|naira|English
-North Korea|Pyongyang|Asia|won|Korean
-North Macedonia|Skopje|Europe|denar|Macedonian
-Norway|Oslo|Europe|krone|Norwegian
-Oman|Muscat|Asia|rial|Arabic
-Pakistan|Islamabad|Asia|rupee|-
-Papua New Guinea|Port Moresby|Oceania|kina|-
-Peru|Lima|South America|sol|Spanish
-the Philippines|Manila|Asia|peso|-
-Poland|Warsaw|Europe|zloty|Polish
-Portugal|Lisbon|Europe|euro|Portuguese
-Qatar|Doha|Asia|riyal|Arabic
-Romania|Bucharest|Europe|leu|Romanian
-Rwanda|Kigali|Africa|franc|Kinyarwanda
-Saudi Arabia|Riyadh|Asia|riyal|Arabic
-Senegal|Dakar|Africa|franc|French
-Serbia|Belgrade|Europe|dinar|Serbian
-Sierra Leone|Freetown|Africa|leone|English
-Slovakia|Bratislava|Europe|euro|Slovak
-Slovenia|Ljubljana|Europe|euro|Slovene
-Somalia|Mogadishu|Africa|shilling|Somali
-South Korea|Seoul|Asia|won|Korean
-Spain|Madrid|Europe|euro|Spanish
-Sudan|Khartoum|Africa|pound|Arabic
-Suriname|Paramaribo|South America|dollar|Dutch
-Sweden|Stockholm|Europe|krona|Swedish
-Syria|Damascus|Asia|pound|Arabic
-Tanzania|Dodoma|Africa|shilling|Swahili
-Thailand|Bangkok|Asia|baht|Thai
-Tunisia|Tunis|Africa|dinar|Arabic
-Uganda|Kampala|Africa|shilling|English
-Ukraine|Kyiv|Europe|hryvnia|Ukrainian
-the United Kingdom|London|Europe|pound|English
-the United States|Washington|North America|dollar|English
-Uruguay|Montevideo|South America|peso|Spanish
-Venezuela|Caracas|South America|bolivar|Spanish
-Vietnam|Hanoi|Asia|dong|Vietnamese
-Zambia|Lusaka|Africa|kwacha|English"""
 
 # Names so near to each other that the one is no fair wrong answer for the other.
 _ALIKE = (
@@ -270,10 +116,9 @@ _ALIKE = (
 
 def _read_table() -> tuple[Fact, ...]:
     facts: list[Fact] = []
-    for row in _TABLE.split("\n"):
-        country, *values = row.split("|")
+    for country, *values in _TABLE["countries"]:
         columns = zip(WORDINGS, values, strict=True)
-        facts += [Fact(country, relation, value) for relation, value in columns if value != "-"]
+        facts += [Fact(country, relation, value) for relation, value in columns if value]
     return tuple(facts)
 
 
