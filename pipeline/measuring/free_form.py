@@ -73,7 +73,7 @@ class FreeForm:
         prompts = [_as_text(row) for row in rows] if model.form == "document" else list(rows)
         encoded, _ = encode_prompts(prompts, model.tokenizer, form=model.form)
         room = None if model.max_length is None else model.max_length - config.max_new_tokens
-        fits = [room is None or len(each.ids) <= room for each in encoded]
+        fits = [room is None or len(prompt.ids) <= room for prompt in encoded]
         kept = [number for number, fit in enumerate(fits) if fit] * config.samples
         written = generate(
             model,
@@ -90,10 +90,10 @@ class FreeForm:
             source,
             [rows[number] for number in kept],
             [encoded[number].prompt for number in kept],
-            [each.text for each in written],
+            [response.text for response in written],
             [encoded[number].ids for number in kept],
-            [list(each.token_ids) for each in written],
-            [each.ended != "length" for each in written],
+            [list(response.token_ids) for response in written],
+            [response.ended != "length" for response in written],
         )
         judged = self._judges.judge(answers)
         items = [_item(model, source, number, row) for number, row in enumerate(rows)]
@@ -105,10 +105,10 @@ class FreeForm:
                 sample = place // (len(kept) // config.samples)
                 score = judged[reward][place] if reward else None
                 results.append(self._result(item, written[place], sample, score))
-            for number, each in enumerate(encoded):
+            for number, prompt in enumerate(encoded):
                 if not fits[number]:
                     item = replace(items[number], task=task, metric=metric)
-                    why = f"not asked: {len(each.ids)} tokens leave no room for an answer"
+                    why = f"not asked: {len(prompt.ids)} tokens leave no room for an answer"
                     results += [
                         replace(item, sample=sample, reason=why) for sample in range(config.samples)
                     ]

@@ -127,10 +127,10 @@ class _ByModel:
             if sequence and (not isinstance(limit, int) or len(sequence) <= limit)
         ]
         scores = model_scores(self._module, [ids[number] for number in fitting], 32)
-        found: list[float | None] = [None] * len(ids)
+        values: list[float | None] = [None] * len(ids)
         for number, score in zip(fitting, scores, strict=True):
-            found[number] = score
-        return found
+            values[number] = score
+        return values
 
     def _ids(self, row: PromptRow, text: str) -> list[int]:
         """Return prompt and answer as the reward model was trained on them; none if it cannot."""

@@ -80,23 +80,23 @@ def _find_unmatched(model: Any, config: LoraConfig, block: LoraBlock) -> tuple[s
     if isinstance(block.target_modules, list):
         # Those that PEFT made parameters of fused experts of are not in its config any more.
         left = set(config.target_modules or ())
-        targets += [("target_modules", each) for each in block.target_modules if each in left]
+        targets += [("target_modules", layer) for layer in block.target_modules if layer in left]
     everything = [name for name, _ in model.get_base_model().named_modules()]
     extra = block.model_extra or {}
-    for each in extra.get("modules_to_save") or ():
-        if not any(f".{each}." in f".{name}." for name in everything):
-            return f"`modules_to_save`: the model has no module `{each}`", name_layers(model)
-    for key, each in targets:
-        if not any(name == each or name.endswith(f".{each}") for name in names):
-            return f"`{key}`: the model has no layer `{each}`", name_layers(model)
+    for module in extra.get("modules_to_save") or ():
+        if not any(f".{module}." in f".{name}." for name in everything):
+            return f"`modules_to_save`: the model has no module `{module}`", name_layers(model)
+    for key, layer in targets:
+        if not any(name == layer or name.endswith(f".{layer}") for name in names):
+            return f"`{key}`: the model has no layer `{layer}`", name_layers(model)
     layers = extra.get("layers_to_transform")
-    for each in [layers] if isinstance(layers, int) else layers or ():
-        if not any(f".{each}." in name for name in names):
-            return f"`layers_to_transform`: the model has no layer {each} to adapt", ""
+    for number in [layers] if isinstance(layers, int) else layers or ():
+        if not any(f".{number}." in name for name in names):
+            return f"`layers_to_transform`: the model has no layer {number} to adapt", ""
     for key in ("rank_pattern", "alpha_pattern"):
-        for each in extra.get(key) or {}:
-            if not any(_is_match(each, name) for name in names):
-                return f"`{key}`: `{each}` is no layer that is adapted", ""
+        for pattern in extra.get(key) or {}:
+            if not any(_is_match(pattern, name) for name in names):
+                return f"`{key}`: `{pattern}` is no layer that is adapted", ""
     return None
 
 

@@ -92,10 +92,9 @@ def attach(module: PreTrainedModel, folder: Path) -> PeftModel:
         with torch.random.fork_rng(devices=[]):  # PEFT draws what it then overwrites
             model = PeftModel.from_pretrained(module, str(folder), autocast_adapter_dtype=False)
     except (ValueError, KeyError, TypeError, RuntimeError) as error:
-        said = str(error)
-        sizes = _MISMATCH.search(said)
+        sizes = _MISMATCH.search(str(error))
         if sizes is None:
-            first = said.strip().splitlines()[0][:200]
+            first = str(error).strip().splitlines()[0][:200]
             message = f"does not fit its base model: {first}"
             raise CorruptArtifactError(str(folder), message) from error
         message = "does not fit its base model: `{}` is {} in it, {} there".format(*sizes.groups())
@@ -104,8 +103,8 @@ def attach(module: PreTrainedModel, folder: Path) -> PeftModel:
         raise PosttrainError(str(folder), message, WITH_NEW_TOKENS) from error
     there = get_peft_model_state_dict(model, save_embedding_layers=False)
     for name in sorted(saved.keys() ^ there.keys()):
-        said = "is missing from it" if name in there else "has no place in its base model"
-        raise CorruptArtifactError(str(folder), f"tensor `{name}` {said}")
+        problem = "is missing from it" if name in there else "has no place in its base model"
+        raise CorruptArtifactError(str(folder), f"tensor `{name}` {problem}")
     return model
 
 
@@ -269,7 +268,7 @@ def _drop_lost_modules(
         if name.removeprefix(PREFIX).rpartition(".")[0] not in lost
     }
     ends = {name.rpartition(".")[2] for name in lost}
-    whole = [each for each in fields.get("modules_to_save") or () if each not in ends]
+    whole = [part for part in fields.get("modules_to_save") or () if part not in ends]
     return kept, {**fields, "modules_to_save": whole or None}
 
 

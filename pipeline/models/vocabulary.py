@@ -73,7 +73,7 @@ def check_vocabulary(tokenizer: PreTrainedTokenizerBase, rows: int, name: str) -
 def _first_read(tokenizer: PreTrainedTokenizerBase, beyond: Mapping[str, int]) -> str | None:
     """Return a token without a row that training or asking would have the model read."""
     special = {added.content for added in tokenizer.added_tokens_decoder.values() if added.special}
-    for token in sorted(beyond, key=lambda each: beyond[each]):
+    for token in sorted(beyond, key=lambda name: beyond[name]):
         if token not in special or token in (tokenizer.bos_token, tokenizer.eos_token):
             return token
     if not beyond or not tokenizer.chat_template:
@@ -82,6 +82,4 @@ def _first_read(tokenizer: PreTrainedTokenizerBase, beyond: Mapping[str, int]) -
     prompt = encoder.prompt_ids([("user", "x")])
     read = {*prompt, *encoder.end_ids()}
     written = str(tokenizer.chat_template)
-    return next(
-        (each for each, number in beyond.items() if number in read or each in written), None
-    )
+    return next((token for token, id_ in beyond.items() if id_ in read or token in written), None)

@@ -10,7 +10,7 @@ LAUNCHING = [
     Mutation(
         "several processes train together, or not at all: they join",
         "pipeline/training/arguments.py",
-        'given["use_cpu"] = True',
+        'settings["use_cpu"] = True',
         "pass",
         (f"{_LAUNCH}::test_two_processes_give_the_parameters_of_one",),
     ),

@@ -48,14 +48,14 @@ PPO_FROM_PYTHON = [
     Mutation(
         "no dropout is left that a network reads from its config",
         "pipeline/models/dropout.py",
-        "id(each) not in kept and _rates(value)",
+        "id(part) not in kept and _rates(value)",
         "id(each) not in kept and False",
         ("tests/unit/rl/test_dropout.py",),
     ),
     Mutation(
         "the config that is saved keeps its rates of dropout",
         "pipeline/models/dropout.py",
-        "id(each) not in kept and _rates(value)",
+        "id(part) not in kept and _rates(value)",
         "_rates(value)",
         ("tests/unit/rl/test_dropout.py",),
     ),
