@@ -1,7 +1,7 @@
 """Whether llama.cpp answers as transformers does: both write greedy responses to the same prompts.
 
 llama.cpp applies the chat template and the tokenizer of the GGUF by itself. Where its next token is
-another, it goes on from transformers' one, so that every token of a response is compared in the
+another, it continues from transformers' one, so that every token of a response is compared in the
 same context; what the other choice would have cost is the loss in log-probability under the model
 as it was trained.
 """
@@ -45,7 +45,8 @@ class Agreement:
 
     prompts: asked. same_ids: of which llama.cpp made the same token ids. equal: responses with the
     same tokens to the end. tokens: compared, each after the same ones; same_tokens: of them equal.
-    loss: nats that its other choices cost in a response, the mean; 95% intervals in low and high.
+    loss: nats that its different choices cost per response, on average; 95% intervals in low and
+    high.
     widest: nats between the two tokens where a choice costs most; rounding alone decides below
     about 0.01, since llama.cpp rounds what it multiplies F16 weights with to F16, too.
     unlike: the first prompt with another response, None if all are equal.
@@ -70,7 +71,7 @@ class Agreement:
         return asdict(self)
 
     def sentence(self) -> str:
-        """Return the figures in a line."""
+        """Return the figures as one line."""
         line = (
             f"{self.equal} of {self.prompts} greedy responses equal "
             f"[{self.equal_low:.3f}, {self.equal_high:.3f}], "
@@ -174,7 +175,7 @@ def compare_with_llama_cpp(
 
 @dataclass(frozen=True)
 class _Choice:
-    """llama.cpp's token at a place of a response where transformers takes another."""
+    """The token that llama.cpp takes at a place of a response where transformers takes another."""
 
     prompt: int
     place: int
@@ -231,7 +232,7 @@ class _LlamaCpp:
 def _other_choices(
     server: _LlamaCpp, ids: Sequence[int], response: Sequence[int]
 ) -> Iterator[tuple[int, int]]:
-    """Yield (place, token) where llama.cpp goes on otherwise, given the same tokens before."""
+    """Yield (place, token) where llama.cpp continues differently after the same tokens."""
     at = 0
     while at < len(response):
         written = server.write([*ids, *response[:at]], len(response) - at)

@@ -26,7 +26,7 @@ _TAKE = "take it as safetensors: vLLM and `transformers serve` read the folder"
 
 @dataclass(frozen=True)
 class Architecture:
-    """How a family of transformers is called and laid out in llama.cpp.
+    """What a family of transformers is called in llama.cpp, and how it is laid out there.
 
     name: llama.cpp's. interleaves: whether rotary embedding turns neighbouring rows, not halves.
     norm_offset: what is added to the weights of norms. activations: of the feed-forward layers.
@@ -114,7 +114,7 @@ def convert_tensor(
 def rope_factors(config: Mapping[str, Any]) -> NDArray[np.float32] | None:
     """Return what Llama 3 divides its frequencies by, (head / 2,); None where nothing does.
 
-    Long waves are stretched by `factor`, short ones stay, between both it goes over (Llama 3.1).
+    Long waves are stretched by `factor`, short ones stay, others are interpolated (Llama 3.1).
     """
     import numpy as np
 

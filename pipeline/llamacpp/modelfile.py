@@ -2,7 +2,7 @@
 
 Ollama reads no Jinja: its template is Go's, and without one it guesses. What a chat template writes
 around the turns of each role is told by rendering a few conversations, and held against the
-template on others. A template that writes now this and now that is left to Ollama.
+template on others. A template that writes different things around the same role is left to Ollama.
 """
 
 from __future__ import annotations

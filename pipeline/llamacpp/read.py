@@ -20,7 +20,7 @@ _BYTES = {"ByteLevel": {"trim_offsets": True}}  # which the file must say, thoug
 
 
 def check_gguf(path: Path) -> None:
-    """Raise PosttrainError for a file that is no GGUF, or where nothing can read one."""
+    """Raise PosttrainError for a file that is not a GGUF, or where nothing can read one."""
     with path.open("rb") as stream:
         if stream.read(len(_MAGIC)) != _MAGIC:
             raise PosttrainError(str(path), "is no GGUF file", "copy or download it again")

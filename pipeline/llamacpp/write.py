@@ -39,7 +39,7 @@ _ROPE_FACTORS = "rope_freqs.weight"
 
 @dataclass(frozen=True)
 class Written:
-    """A GGUF file. kept_f16: tensors whose rows are no whole number of blocks of its type."""
+    """A GGUF file. kept_f16: tensors whose rows do not fill whole blocks of its type."""
 
     path: Path
     type: str
@@ -110,7 +110,7 @@ def _write_tensors(
     preferred: GGMLQuantizationType,
     on_progress: Callable[[int, int], None],
 ) -> int:
-    """Write header and tensors; returns how many are F16 because their rows are no whole blocks."""
+    """Write header and tensors; return how many are F16 since their rows do not fill blocks."""
     import numpy as np
     from gguf import GGMLQuantizationType
     from gguf.quants import quant_shape_to_byte_shape, quantize
@@ -161,7 +161,7 @@ def _list_tensors(
     names = get_tensor_name_map(arch, config["num_hidden_layers"])
     for path in sorted(folder.glob("*.safetensors")):
         file: Any = stack.enter_context(safe_open(path, framework="pt"))
-        for name in file.keys():  # noqa: SIM118  it is no mapping
+        for name in file.keys():  # noqa: SIM118  it is not a mapping
             is_tied = name == "lm_head.weight" and config.get("tie_word_embeddings")
             if is_tied or name.endswith(_NOT_WEIGHTS):
                 continue

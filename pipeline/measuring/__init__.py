@@ -1,1 +1,1 @@
-"""Models measured: asked tasks, read texts, given prompts; config/measuring_stage.py says which."""
+"""How models are measured: on tasks, on texts, on prompts; config/measuring_stage.py says which."""

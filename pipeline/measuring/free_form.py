@@ -1,4 +1,4 @@
-"""Prompts answered freely by a model that is measured, and what rewards make of the answers.
+"""Free-form prompts: a measured model answers them, and rewards judge the answers.
 
 A chat model is asked through its template; one without reads a conversation as a transcript and
 stops where the user would speak again (see data/encoding/passages.py).
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pipeline.config.measuring_stage import MeasuringStage
     from pipeline.config.stage import StageContext
 
-_NEXT_TURN = ("\nUser:", "\n\nUser")  # where a transcript goes on with somebody else
+_NEXT_TURN = ("\nUser:", "\n\nUser")  # where a transcript continues with another speaker
 
 
 class FreeForm:
@@ -45,7 +45,7 @@ class FreeForm:
         self._judges = Judges(config.rewards, config.prompts, context)
 
     def ask(self, model: LanguageModel, show: Progress) -> tuple[list[ItemResult], list[str]]:
-        """Return a result for each prompt, sample and reward, and what is to be said of them."""
+        """Return a result for each prompt, sample and reward, and notes for people."""
         results: list[ItemResult] = []
         notes = list(self._notes)
         for source, rows in self._rows.items():
@@ -130,7 +130,7 @@ class FreeForm:
 
 
 def _as_text(row: PromptRow) -> PromptRow:
-    """Return a prompt as a model that continues documents is asked it."""
+    """Return a prompt as the text that a model of documents continues."""
     if row.text is not None or row.ids is not None:
         return row
     return replace(row, text=write_transcript(row.messages))

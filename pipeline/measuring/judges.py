@@ -1,7 +1,7 @@
 """Reward terms as judges of answers that nobody learns from: functions, models, verifiers.
 
 A reward model reads prompt and answer in its own template and tokens, whatever the policy's are: it
-judges a text here. (In training it reads what was sampled: see pipeline/rewards/terms.py.)
+judges a text here. (In training it reads the sampled tokens: see pipeline/rewards/terms.py.)
 """
 
 from __future__ import annotations

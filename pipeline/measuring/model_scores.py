@@ -1,6 +1,7 @@
 """Loads a model and measures it: tasks, texts, tasks of lm-evaluation-harness.
 
-Not what may be asked (config/measuring_stage.py), and no table (eval/comparison/comparison.py).
+Neither what may be asked (config/measuring_stage.py) nor the table of results
+(eval/comparison/comparison.py).
 """
 
 from __future__ import annotations
@@ -130,7 +131,7 @@ def _read(
     show: Progress,
     context: StageContext,
 ) -> tuple[list[ItemResult], list[str]]:
-    """Return what reading rows costs a model in bits, and what is to be said of it."""
+    """Return what reading rows costs a model in bits, and notes for people."""
     from eval.asking.passages import read
     from pipeline.data.encoding.passages import count_dropped, is_transcribed, passages_of
 
@@ -164,7 +165,7 @@ def free_form_of(config: MeasuringStage, context: StageContext) -> FreeForm | No
 
 
 def write_items(results: Iterable[ItemResult], model: str, context: StageContext) -> None:
-    """Append one JSON line an item to items.jsonl."""
+    """Append one JSON line per item to items.jsonl."""
     with (context.out / ITEMS).open("a", encoding="utf-8") as stream:
         for result in results:
             stream.write(json.dumps({"model": model, **asdict(result)}) + "\n")
@@ -239,7 +240,7 @@ def _note_left_out(config: MeasuringStage, tasks: Sequence[Task]) -> list[str]:
 def _load_parent(
     config: MeasuringStage, context: StageContext, source: StageInput, model: LanguageModel
 ) -> tuple[LanguageModel | None, list[str]]:
-    """Load what a model was trained from, where its divergence can be measured; and why not."""
+    """Load the model that a model was trained from; None, with notes, where KL has no meaning."""
     from pipeline.models.language import language_model
 
     parent = context.parent_of(source) if config.kl and config.tasks else None

@@ -1,1 +1,1 @@
-"""Models: loaded, made new, given a scalar head, asked, saved."""
+"""Models: made, loaded, put behind a chat template or an adapter, given a scalar head, saved."""

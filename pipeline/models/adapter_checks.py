@@ -1,7 +1,7 @@
-"""What is wrong with a new adapter, as PEFT made it on its model, before its first step.
+"""Checks a new adapter, as PEFT made it on its model, before its first step.
 
-That it could not be saved with the one below, that part of what was asked for met no layer. What a
-recipe alone shows is found by pipeline/config/lora.py.
+Refused are an adapter that could not be saved with the one below, and a block that names layers
+which the model does not have. What the recipe alone shows is checked in pipeline/config/lora.py.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def count_frozen_experts(model: PeftModel) -> int:
 
 
 def _find_unmatched(model: Any, config: LoraConfig, block: LoraBlock) -> tuple[str, str] | None:
-    """Return what of a `lora:` block met nothing in the model, and what there is."""
+    """Return what of a `lora:` block matches nothing in the model, and a hint; else None."""
     tuner = model.base_model
     names: list[str] = [*tuner.targeted_module_names, *tuner.targeted_parameter_names]
     targets: list[tuple[str, str]] = []

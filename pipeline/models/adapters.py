@@ -1,4 +1,4 @@
-"""LoRA adapters: made, attached, combined, merged, saved. The only file that knows PEFT.
+"""LoRA adapters: made, attached, combined, merged, saved, through PEFT.
 
 An adapter on disk is one standard PEFT adapter on the original whole model, however many stages it
 went through: a stage that begins with an adapter trains a new one on the model with the earlier one
@@ -111,7 +111,7 @@ def attach(module: PreTrainedModel, folder: Path) -> PeftModel:
 def _fit_rows(module: PreTrainedModel, saved: Mapping[str, Tensor]) -> None:
     """Give the embeddings the rows of tokens that were added where an adapter was trained.
 
-    It holds the embeddings whole then, so what the new rows hold before is no matter.
+    It holds the embeddings whole then, so it does not matter what the new rows hold before.
     """
     rows = max((tensor.shape[0] for tensor in _whole_ends(module, saved)), default=0)
     end: Any = module.get_input_embeddings()
@@ -160,7 +160,7 @@ def _unload(model: Any, trainable: set[str], *, is_embedded: bool) -> PreTrained
 def split_off(
     module: PreTrainedModel, folder: Path
 ) -> tuple[PreTrainedModel, dict[str, tuple[Tensor, Tensor]]]:
-    """Return the base, with what a saved adapter adds to its projections left out, and that beside.
+    """Return the base without what a saved adapter adds to its projections, and that apart.
 
     By the projection's name: (r, in) and (out, r), whose product merging would have added. Whatever
     else the adapter changes (embeddings, whole modules) is merged into the base.
@@ -186,7 +186,7 @@ def _adapts_embeddings(module: PreTrainedModel, folder: Path) -> bool:
 
 
 def _untie(model: Any) -> bool:
-    """Give tied output embeddings below an adapter weights of their own; whether they were tied.
+    """Give tied output embeddings below an adapter their own weights; return whether tied.
 
     An adapter on one end leaves the other as it is, and one on both is added to each: merged into
     weights that both ends share, it would be on both ends, or twice.
@@ -210,7 +210,7 @@ def _below(layer: Any) -> Any:
 
 
 def _tie_if_equal(module: Any) -> None:
-    """Tie embeddings again that came out equal, else say in the config that they are not tied."""
+    """Tie embeddings again if they came out equal, else record in the config that they differ."""
     first, last = module.get_input_embeddings(), module.get_output_embeddings()
     is_tied = torch.equal(first.weight, last.weight)
     if is_tied:
@@ -251,9 +251,9 @@ def save(
 def _drop_lost_modules(
     network: Any, tensors: Mapping[str, Tensor], fields: Mapping[str, Any]
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return an adapter without what was saved whole of modules that a network does not have.
+    """Return an adapter without the modules that it saves whole and the network does not have.
 
-    A reward model has no output embeddings; the adapter that it goes on from may hold them.
+    A reward model has no output embeddings; the adapter that it continues from may hold them.
     """
     names = {name for name, _ in network.named_modules()}
     lost = {

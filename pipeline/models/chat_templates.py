@@ -1,8 +1,8 @@
 """The chat template that a stage asks for, put on a tokenizer, and the tokens that it needs.
 
 A base model without a template is given one where conversations are to be learnt: its control
-tokens are added to the vocabulary, and their rows of the embeddings trained. What a template may be
-named by is model_files/chat_templates.py's subject.
+tokens are added to the vocabulary, and their embeddings are trained. How a recipe may
+name a template is decided in model_files/chat_templates.py.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class TemplateChange:
     new_tokens: tuple[str, ...] = ()
 
     def metrics(self) -> dict[str, Any]:
-        """What is said of it among a stage's metrics."""
+        """Return it as a stage's metrics."""
         metrics: dict[str, Any] = {} if self.name is None else {"chat_template": self.name}
         return metrics | ({"new_tokens": list(self.new_tokens)} if self.new_tokens else {})
 
@@ -148,7 +148,7 @@ def give_known_template(
 ) -> TemplateChange:
     """Put the template that a stage asks for on a tokenizer, where no tokens can be added.
 
-    Raises PosttrainError for a template whose control tokens the model has not.
+    Raises PosttrainError for a template whose control tokens the model lacks.
     """
     if not isinstance(config, WithTemplate):
         return TemplateChange()
@@ -203,7 +203,7 @@ def _template_text(name: str, places: Places, commits: Mapping[str, str]) -> str
 
 
 def _add_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
-    """Add the control tokens that the template writes and the tokenizer has not."""
+    """Add the control tokens that the template writes and the tokenizer lacks."""
     written: dict[str, None] = {}
     for messages, tools in _TALKS:
         try:
@@ -223,7 +223,7 @@ def _add_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
 def add_embedding_rows(
     module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, new_tokens: Sequence[str]
 ) -> None:
-    """Give new tokens rows in the embeddings, each the mean of those of what it is spelled with.
+    """Give new tokens embeddings, each the mean of those of the tokens that spell it.
 
     Upstream draws them at random; so they begin among the words, each in a place of its own.
     """

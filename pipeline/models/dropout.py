@@ -1,4 +1,4 @@
-"""Turns off whatever a network draws at random while it trains, and leaves its config as it is.
+"""Turns off whatever a network draws at random in training, and leaves its saved config alone.
 
 Two passes over the same tokens must agree, or the ratio of new to old would be noise.
 """

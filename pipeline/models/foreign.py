@@ -1,4 +1,4 @@
-"""What the libraries raise on files that somebody else wrote, as one error that names the file.
+"""Turns what libraries raise on somebody else's files into one error that names the file.
 
 transformers builds whatever a config says, and safetensors, tokenizers and PEFT each have errors of
 their own; two kinds cannot be caught by a name of their own (see `Loading`).

@@ -1,9 +1,9 @@
-"""Frozen weights kept in the few bits that they are multiplied in; all else stays in fp32.
+"""Keeps frozen weights in the few bits that they are multiplied in; all else stays in fp32.
 
 Under autocast a frozen weight in fp32 is cast anew in every pass, so for every sampled token, and
 takes twice the memory. Kept cast, products are the same to the last bit. Embeddings, norms and
-what is trained stay in fp32, so that sums are no coarser either. Not quantisation, which is in
-fewer bits than it computes in.
+what is trained stay in fp32, so that sums are not coarser either. Not quantisation, which
+keeps fewer bits than it computes in.
 """
 
 from __future__ import annotations

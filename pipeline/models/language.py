@@ -1,4 +1,4 @@
-"""A model as evaluation asks it: its tokenizer, the form of a question, what ends an answer."""
+"""A model as evaluation asks it: its tokenizer, the form of a question, what ends a response."""
 
 from __future__ import annotations
 

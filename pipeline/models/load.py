@@ -1,8 +1,8 @@
-"""Models and tokenizers loaded strictly, from a stage, a folder or the hub.
+"""Loads models and tokenizers strictly, from a stage, a folder or the hub.
 
 Loading refuses what would silently give another model: missing, unexpected or non-finite tensors,
-code in the model's folder, pickled weights. What bytes alone tell about a folder is found by
-model_files/folder.py, before the libraries see it. adapters.py knows what an adapter is.
+code in the model's folder, pickled weights. What the bytes of a folder tell is checked in
+model_files/folder.py, before the libraries see it; adapters are in adapters.py.
 """
 
 from __future__ import annotations
@@ -216,7 +216,7 @@ def _embedding_rows(source: StageInput) -> int | None:
 
 
 def _check_kind(auto: type[Any], source: StageInput, config: Mapping[str, Any]) -> None:
-    """Raise PosttrainError for an architecture that upstream has not in the form asked for.
+    """Raise PosttrainError for an architecture that upstream does not have in this form.
 
     Upstream says so too, after importing every architecture for its message.
     """

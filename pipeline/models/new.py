@@ -1,4 +1,4 @@
-"""A model made new, with random weights."""
+"""Makes a new model with random weights."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def keeps_rows_apart(module: Any, *, line_length: int) -> bool:
 
 
 def sees_rows(module: Any) -> str:
-    """Return why a model's rows are not laid end to end, as the metrics say it."""
+    """Return why a model's rows are not laid end to end, in words for the metrics."""
     return f"{module.config.get_text_config().model_type} does not keep packed rows apart"
 
 

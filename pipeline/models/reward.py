@@ -1,4 +1,4 @@
-"""Reward models: a language model's network with a scalar head, made and loaded."""
+"""Makes and loads reward models: a language model's network with a scalar head."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def load_reward_model(source: StageInput, *, precision: Precision = "fp32") -> P
 def as_reward_model(policy: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
     """Return the policy's network with a new scalar head (random, from torch's generator).
 
-    A score is read at the last token that is no padding: the tokenizer's padding must be none that
-    ends a response (`padding_for_rewards`). Raises PosttrainError for an architecture without one.
+    A score is read at the last token that is not padding, so the padding token must not end a
+    response (`padding_for_rewards`). Raises PosttrainError for an architecture without such a head.
     """
     config = copy.deepcopy(policy.config)
     config.num_labels = 1
@@ -63,7 +63,7 @@ def as_reward_model(policy: PreTrainedModel, tokenizer: PreTrainedTokenizerBase)
 def padding_for_rewards(tokenizer: PreTrainedTokenizerBase) -> str:
     """Return a token to pad with that never ends a response.
 
-    A score is read at the last token that is no padding: where EOS pads, it would be read before
+    A score is read at the last token that is not padding: where EOS pads, it would be read before
     the EOS, and a response with an end could not be told from one that was cut.
     """
     ends = ChatEncoder(tokenizer).end_ids() if tokenizer.chat_template else frozenset[int]()
@@ -72,4 +72,4 @@ def padding_for_rewards(tokenizer: PreTrainedTokenizerBase) -> str:
     for name in (*names, *tokenizer.convert_ids_to_tokens(list(range(len(ends) + 1)))):
         if isinstance(name, str) and tokenizer.convert_tokens_to_ids(name) not in ends:
             return name
-    raise AssertionError  # of len(ends) + 1 tokens one is no end
+    raise AssertionError  # one of len(ends) + 1 tokens is not an end

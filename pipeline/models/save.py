@@ -1,4 +1,4 @@
-"""Trained models saved as safetensors, whole or as one adapter on the original base."""
+"""Saves trained models as safetensors, whole or as one adapter on the original base."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TRAINED_LENGTH = "trained_length"  # tokens of a row that a model was pre-traine
 def save_policy(
     module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, out: Path
 ) -> dict[str, Any]:
-    """Save weights (safetensors), config, tokenizer and template; returns its size as metrics."""
+    """Save weights (safetensors), config, tokenizer and template; return its size as metrics."""
     module.save_pretrained(out, safe_serialization=True)
     tokenizer.save_pretrained(out)
     return {"parameters": sum(parameter.numel() for parameter in module.parameters())}

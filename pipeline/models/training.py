@@ -1,4 +1,4 @@
-"""What a training stage begins with: a model in the precision it trains in, and its adapter."""
+"""Loads the model that a training stage begins with, in its precision, and makes its adapter."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""A tokenizer held against the rows of a model's embedding: no id may occur that has no row.
+"""Checks a tokenizer against the rows of a model's embedding: no id may occur without a row.
 
-A tokenizer with fewer tokens than rows is the rule (vocabularies are padded). One with more comes
-about where tokens are added and `resize_token_embeddings` is forgotten.
+A tokenizer with fewer tokens than rows is the rule (vocabularies are padded). One with more
+comes about where tokens are added and `resize_token_embeddings` is forgotten.
 """
 
 from __future__ import annotations

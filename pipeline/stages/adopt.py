@@ -1,4 +1,4 @@
-"""Stage `adopt`: takes in a model that was trained elsewhere, after looking at it closely.
+"""Stage `adopt`: takes in a model that was trained elsewhere, after checking it.
 
 The files are copied, so that the chain below does not change when the folder does; pickled weights
 and code in the folder are refused, and the model is loaded once to see that every tensor is there

@@ -37,7 +37,7 @@ class EvaluateConfig(WithTemplate, MeasuringStage):
 
 
 def run(config: EvaluateConfig, context: StageContext) -> StageResult:
-    """Ask, and write one line an item to items.jsonl."""
+    """Ask, and write one line per item to items.jsonl."""
     from eval.comparison.score_rows import compare
 
     source = context.model(config.model)

@@ -1,8 +1,8 @@
-"""Stage `pretrain`: next-token prediction, from random weights or going on from a model.
+"""Stage `pretrain`: next-token prediction, from random weights or continuing from a model.
 
 Documents are packed into rows of `sequence_length` so that none sees another (block-causal
-attention); a document longer than a row is split. A model that would see over the border of two
-documents gets one to a row, padded. Bits per byte on text that was held out is measured at the end.
+attention); a document longer than a row is split. A model that would see across the border of two
+documents gets one per row, padded. Bits per byte on text that was held out is measured at the end.
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ class NewModelBlock(Block):
 
 
 class PretrainConfig(TrainingOnData):
-    """model: a new one or one to go on from. tokens: to train on. sequence_length: of a row."""
+    """model: a new one or one to continue from. tokens: to train on. sequence_length: of a row."""
 
     stage: Literal["pretrain"]
     model: Annotated[NewModelBlock | ModelRef, Field(union_mode="left_to_right")]
@@ -193,7 +193,7 @@ class PretrainConfig(TrainingOnData):
 
     @property
     def max_positions(self) -> int | None:
-        """As `model` says, else the length trained on; None for one to go on from.
+        """As `model` says, else the length trained on; None for one to continue from.
 
         None also for an architecture that has no positions to run out of.
         """
@@ -309,7 +309,7 @@ def _rows(
     *,
     packs: bool,
 ) -> PackedRows | PaddedRows:
-    """Lay documents out in rows: packed, or one to a row."""
+    """Lay documents out in rows: packed, or one per row."""
     from pipeline.data.encoding.packing import pack
     from pipeline.data.encoding.padding import pad
 
@@ -391,7 +391,7 @@ STAGE = Stage(
     produces="policy",
     version=3,
     trainer="TrainingArguments",
-    # For adapters too: it is a new model's, ten times what a model to go on from would get.
+    # For adapters too: it is a new model's, ten times what a model to continue from would get.
     training_defaults=TRAINING_DEFAULTS,
     data_forms=("text",),
     is_distributed=True,

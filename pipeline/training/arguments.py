@@ -1,4 +1,4 @@
-"""The arguments that an upstream Trainer gets: the user's over ours, the batch split derived."""
+"""Arguments of an upstream Trainer: the user's over our defaults, with the batch split derived."""
 
 from __future__ import annotations
 
@@ -87,13 +87,13 @@ def arguments(
 
 
 def _defaults_of_old_names(config_class: type[TrainingArguments]) -> dict[str, Any]:
-    """Return the defaults that TRL still has under names of which transformers warns."""
+    """Return the defaults that TRL still has under deprecated names."""
     defaults = {one.name: one.default for one in fields(config_class) if one.name in RENAMED}
     return {name: default for name, default in defaults.items() if default is not None}
 
 
 def _check_joined(args: TrainingArguments, context: StageContext) -> None:
-    """Raise InfrastructureError unless all processes that were started are in touch."""
+    """Raise InfrastructureError unless all started processes can reach each other."""
     there = args.world_size
     if there > 1:
         count = torch.ones((), device=args.device)
@@ -119,7 +119,7 @@ def _check_precision(args: TrainingArguments, config: TrainingStage, context: St
 
 @contextmanager
 def refusals(context: StageContext) -> Generator[None]:
-    """Make of what upstream refuses, while a trainer is made or runs, an error of one line.
+    """Turn what upstream raises while a trainer is made or runs into an error of one line.
 
     The traceback goes to the stage's log.
     """
@@ -137,7 +137,7 @@ def refusals(context: StageContext) -> Generator[None]:
 
 
 def _saving(config: TrainingStage, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return when to save, unless it is said: with each evaluation where the best one is wanted."""
+    """Return when to save if the user does not say: at evaluations where the best model is kept."""
     saving: dict[str, Any] = {}
     if config.early_stopping is not None:
         # Without its counter a resumed run would stop at another step.

@@ -1,7 +1,7 @@
 """TRL's DPOTrainer on rows that are token ids already, known by number and counted once.
 
-And with what is known of each pair beside its order: the `probability` p that the label is right
-(cDPO, Mitchell 2023, with a p of each row's own) and the `margin` m by which the chosen response is
+Also with labels of pairs: the `probability` p that the label is right
+(cDPO, Mitchell 2023, with a p per pair) and the `margin` m by which the chosen response is
 better (ODPO, Amini et al. 2024, eq. 8). With z = beta (log-ratio of chosen - of rejected), the
 implicit reward's difference in nats, the loss of `sigmoid` is
 
@@ -178,7 +178,7 @@ def loss_with_labels(
 
 @contextmanager
 def _first_output(model: Any) -> Generator[list[Any]]:
-    """Keep what a module returns next; upstream hands on its loss alone."""
+    """Keep what a module returns next; upstream passes on its loss only."""
     outputs: list[Any] = []
     handle = model.register_forward_hook(lambda _, __, output: outputs.append(output))
     try:

@@ -1,7 +1,7 @@
 """The loss on rows that training never sees, before the first step and after the last.
 
-Measured by default wherever the data keeps something back, whether or not training evaluates. Draws
-no random number and leaves the trainer as it was: training goes on as if nothing had been measured.
+Measured by default wherever the data holds something out, whether or not training evaluates. Draws
+no random numbers and leaves the trainer as it was: training is the same as without it.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """How the rows of supervised training become batches: packed in lines, end to end, or padded.
 
-The rows, what is predicted of them and so the loss of all of them are the same.
+All layouts hold the same rows and predict the same tokens, so the loss over all rows is the same.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def lay_row_by_row(
     module: PreTrainedModel,
     pad_token_id: int,
 ) -> Layout:
-    """Lay out rows as items of their own, a batch of them end to end where the model allows it."""
+    """Lay out rows one per item; a batch is laid end to end where the model keeps rows apart."""
     lengths = [len(row.input_ids) for row in (*examples, *held_out)]
     padded = why_padded(module, longest=max(lengths))
     return Layout(
@@ -90,7 +90,7 @@ def pack_in_lines(
 def line_length(max_length: int | None, longest: int, positions: int | None) -> int:
     """Return how long packed lines are.
 
-    max_length: as the recipe says it. longest: row. positions: of the model, if they have an end.
+    max_length: as the recipe says it. longest: row. positions: of the model, None without an end.
     """
     if max_length is not None:
         return max_length

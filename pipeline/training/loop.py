@@ -1,4 +1,4 @@
-"""Trains to the last step, from wherever a killed run left off."""
+"""Runs an upstream Trainer to its last step, from wherever a killed run stopped."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def train(
 ) -> dict[str, Any]:
     """Train to the last step, from the newest whole checkpoint if there is one; return metrics.
 
-    Without `save_steps` of the user's: a checkpoint every tenth of the steps, at most one a minute.
+    Unless the user sets `save_steps`: a checkpoint every tenth of the steps, at most one a minute.
     rows: the training rows' names by number (the column `row` of both datasets), for errors.
     carried: attributes of the trainer that feed its log lines and that upstream forgets on resume.
     Raises InterruptedRunError when asked to stop (a checkpoint is then there) and PosttrainError

@@ -1,9 +1,9 @@
 """What trainers of preference pairs log, as means over pairs and tokens, however they are split.
 
-Upstream averages what each forward pass found, so that an execution setting
+Upstream averages over forward passes, so that an execution setting
 (`per_device_train_batch_size`) changed the figures: a mean over tokens weighed short passes like
-long ones, the least reward was a mean of least rewards, and the last pass of an evaluation, which
-may be smaller, counted like the others.
+long ones, the smallest reward was a mean of smallest rewards, and the last pass of an evaluation,
+which may be smaller, counted like the others.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class PairMeans:
     """Mixed into a Trainer that keeps what it logs in `_metrics`, a list for each figure.
 
     weighed_by: what a figure is a mean over, a name of `weigh`; pairs where it does not say.
-    extremes: figures that are no means, each with `min` or `max`.
+    extremes: figures that are not means, each with `min` or `max`.
     """
 
     weighed_by: ClassVar[Mapping[str, str]] = {}

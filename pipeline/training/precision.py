@@ -1,4 +1,4 @@
-"""In which precision training computes: weights stay fp32, products are bf16 or fp16 (autocast)."""
+"""The precision of training: weights stay fp32, products are bf16 or fp16 (autocast)."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def dtype_of(args: TrainingArguments) -> torch.dtype | None:
-    """Return what a trainer's products are computed in; None for fp32."""
+    """Return the dtype of a trainer's products; None for fp32."""
     return _DTYPES.get(args.mixed_precision)
 
 
 def autocast_of(args: TrainingArguments) -> Callable[[], AbstractContextManager[Any]]:
-    """Return what makes the context that networks are run in, by a trainer's arguments.
+    """Return a function that makes the autocast context of a trainer's networks.
 
     Accelerate puts it around the `forward` of the model that it prepares, and transformers'
     `compute_loss_context_manager` is empty: a trainer that runs parts of a model by their own names

@@ -1,4 +1,4 @@
-"""Which rows a step trains on: known by number, none counted twice, every group whole.
+"""Which rows a step trains on: known by number, none counted twice, only whole groups.
 
 Mixed into upstream trainers, because both matter to what a recipe means: with several processes
 Accelerate fills the last step of an epoch with rows from its beginning, and the losses of
@@ -87,7 +87,7 @@ class KnowsRows:
         """Train on one forward pass; what is measured in it is gathered from all processes.
 
         Upstream cuts what it gathers in an epoch's last pass to the rows of the data that are left,
-        be it sums with one entry a process: the others would then be missing.
+        be it sums with one entry per process: the others would then be missing.
         """
         self.accelerator.gather_for_metrics = self.accelerator.gather
         try:

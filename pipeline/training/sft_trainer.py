@@ -15,10 +15,10 @@ _MEANS = ("entropy", "mean_token_accuracy")
 
 
 class EncodedSftTrainer(TokenMeans, KnowsRows, SFTTrainer):
-    """SFTTrainer whose counts and means are over the tokens of a step, however it is split."""
+    """SFTTrainer whose counts and means are over all tokens of a step, however it is split."""
 
     def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        """Count the tokens that are a row's: upstream would count one line, or fillers too."""
+        """Count the tokens of rows: upstream would count one line only, or padding too."""
         before, in_pass = self._total_train_tokens, self.tokens_in_pass
         predicted = (inputs["labels"][:, 1:] != IGNORED).sum()
         loss = super().compute_loss(model, inputs, *args, **kwargs)
@@ -32,7 +32,7 @@ class EncodedSftTrainer(TokenMeans, KnowsRows, SFTTrainer):
         return loss
 
     def log(self: Any, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Log means over tokens; upstream's are over forward passes, short ones like long ones."""
+        """Log means over tokens; upstream's weigh short forward passes like long ones."""
         metrics = self._metrics["train"]
         if self.model.training and metrics.get(_WEIGHTS):
             weights = metrics.pop(_WEIGHTS)

@@ -1,6 +1,6 @@
-"""The callback that watches a training: checkpoints that count, clean stops, metrics by line.
+"""The callback that watches a training: whole checkpoints, clean stops, a line of metrics per log.
 
-It stops at the first number that is not finite, before the weights take it in.
+It stops at the first number that is not finite, before that reaches the weights.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class _Due:
 
 
 class Supervisor(TrainerCallback):
-    """Checkpoints that count, clean stops, metrics by line, and a stop at the first bad number."""
+    """Saves whole checkpoints, stops cleanly, logs metrics, and stops at the first bad number."""
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class Supervisor(TrainerCallback):
         self.was_stopped = False
 
     def last_logged(self) -> dict[str, float]:
-        """Return the last logged value of what is worth a headline."""
+        """Return the last logged value of each headline metric."""
         if not self._metrics_path.exists():
             return {}
         last: dict[str, float] = {}
@@ -169,7 +169,7 @@ class Supervisor(TrainerCallback):
         logs: dict[str, Any] | None = None,
         **_: Any,
     ) -> None:
-        """Append a line to metrics.jsonl."""
+        """Append one line to metrics.jsonl."""
         if not logs or "train_runtime" in logs or not self._context.is_main:
             return
         steady = {key: value for key, value in logs.items() if not _is_clock(key)}
@@ -200,14 +200,14 @@ class Supervisor(TrainerCallback):
 
 
 def find_best(state: TrainerState, context: StageContext) -> None:
-    """Say where the best checkpoint is now: the state has where it was, in a folder that moved."""
+    """Point the state at the best checkpoint: its folder may have moved since it was saved."""
     if state.best_model_checkpoint is not None:
         name = Path(state.best_model_checkpoint).name
         state.best_model_checkpoint = str(context.checkpoints / name)
 
 
 def _is_clock(key: str) -> bool:
-    """Whether a metric is another number in every run."""
+    """Whether a metric measures time, and so differs in every run."""
     return key.endswith(("_runtime", "_per_second")) or key.startswith("time/")
 
 

@@ -1,7 +1,7 @@
 """The loss of an evaluation as a mean over its tokens, each row counted once.
 
-Upstream's is a mean over forward passes of each one's mean. It depends on which rows share a pass,
-so that an execution setting (`per_device_eval_batch_size`) could choose another best checkpoint.
+Upstream's is a mean over forward passes of their means. It depends on which rows share a pass, so
+that an execution setting (`per_device_eval_batch_size`) could choose another best checkpoint.
 """
 
 from __future__ import annotations

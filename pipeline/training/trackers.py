@@ -1,8 +1,8 @@
-"""What TensorBoard, trackio and wandb write lies in the stage's folder, and so in its artifact.
+"""Trackers (TensorBoard, trackio, wandb) write into the stage's folder, and so into its artifact.
 
 `report_to` says who is told; how is upstream's. Each stage is a run of its own under its name, in
 the project named like the recipe, so that the stages of a run stand side by side. What the user has
-set in the environment or in `training_args` goes before.
+set in the environment or in `training_args` takes precedence.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _OF_THE_USER = {name: os.environ[name] for name in _READ if name in os.environ}
 
 
 def run_names(context: StageContext) -> dict[str, str]:
-    """Return the names of a stage's run and project, as arguments of upstream's.
+    """Return the names of a stage's run and project as upstream's arguments.
 
     One of several seeds is named so: `sft-seed-3`.
     """
@@ -71,9 +71,9 @@ def write_into(context: StageContext, project: str) -> None:
 
 @contextmanager
 def end_trackers(trainer: Trainer, context: StageContext) -> Generator[None]:
-    """Have a resumed training's logs begin at its beginning; end the trackers' runs with it.
+    """Replay a resumed training's earlier logs to the trackers; end their runs with the training.
 
-    Else wandb would take the next stage for more of this one.
+    Without an end wandb would add the next stage to this run.
     """
     trackers = _trackers_of(trainer, context)
     if trackers and context.resume_from is not None:
@@ -89,7 +89,7 @@ def end_trackers(trainer: Trainer, context: StageContext) -> Generator[None]:
 
 
 def replay_to_trackers(trainer: Trainer, context: StageContext) -> None:
-    """Tell the trackers all that was logged by a training that was over when it was stopped."""
+    """Replay all logs to the trackers where training had ended before it was stopped."""
     handler = trainer.callback_handler
     trackers = _trackers_of(trainer, context)
     parts = {"model": trainer.model, "processing_class": handler.processing_class}
