@@ -205,7 +205,7 @@ def test_a_description_is_the_one_of_its_own_key(whole: dict[str, Any]) -> None:
     assert data["subset"]["description"] == data["revision"]["description"]
     assert sft["batch_size"]["description"].startswith("sequences per optimizer step")
     assert "learning rate" in sft["training_args"]["properties"]["learning_rate"]["description"]
-    assert ppo["num_ppo_epochs"]["description"].startswith("passes over a rollout")
+    assert ppo["num_ppo_epochs"]["description"].startswith("Passes over a rollout")
     assert "LoRA" in definitions["LoraBlock"]["properties"]["use_rslora"]["description"]
 
 
