@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pipeline.chat import web
 from pipeline.chat.session import Session
 from pipeline.chat.settings import Settings
-from pipeline.web.connections import bound_socket, server_of
+from pipeline.web.connections import bind_socket, make_server
 
 
 class Running:
@@ -16,12 +16,12 @@ class Running:
 
     def __init__(self, models) -> None:
         self.links: list[str] = []
-        bound = bound_socket(0)
+        bound = bind_socket(0)
         self.port = bound.getsockname()[1]
         self.page = web.ChatPage(Session(models, Settings()), port=self.port, say=self.links.append)
         self.token = self.page.door.token
         self.model = models[0]
-        self.uvicorn = server_of(self.page.app)
+        self.uvicorn = make_server(self.page.app)
         self.page.is_closing = lambda: self.uvicorn.should_exit
         self.thread = threading.Thread(target=self.uvicorn.run, kwargs={"sockets": [bound]})
         self.thread.start()

@@ -55,7 +55,7 @@ def call_apart(
                 raise GivenUpError
             if time.monotonic() > deadline_s:
                 raise TooSlowError
-        is_result, found = here.recv()
+        is_result, result = here.recv()
     except EOFError as error:
         raise TooSlowError from error
     finally:
@@ -64,8 +64,8 @@ def call_apart(
         child.close()
         here.close()
     if not is_result:
-        raise found
-    return found
+        raise result
+    return result
 
 
 def _answer(call: Callable[[], Any], there: Connection, limit_s: float) -> None:
@@ -79,7 +79,7 @@ def _answer(call: Callable[[], Any], there: Connection, limit_s: float) -> None:
     os.closerange(3, there.fileno())
     os.closerange(there.fileno() + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
     try:
-        found = (True, call())
+        outcome = (True, call())
     except Exception as error:  # noqa: BLE001  the parent raises it
-        found = (False, error)
-    there.send(found)
+        outcome = (False, error)
+    there.send(outcome)

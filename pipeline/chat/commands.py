@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class Outcome:
     """What came of a line: something to say, answers to be written, the end of the chat."""
 
-    said: Sequence[str] = ()
+    messages: Sequence[str] = ()
     answers: Sequence[Answer] = ()
     is_over: bool = False
 
@@ -62,7 +62,7 @@ def _system(session: Session, argument: str) -> Outcome:
 
 def _help(_session: Session, _argument: str) -> Outcome:
     width = max(len(command.usage) for command in _COMMANDS.values())
-    return Outcome([f"{each.usage:<{width}}  {each.does}" for each in _COMMANDS.values()])
+    return Outcome([f"{command.usage:<{width}}  {command.does}" for command in _COMMANDS.values()])
 
 
 def _retry(session: Session, _argument: str) -> Outcome:
@@ -80,12 +80,13 @@ def _clear(session: Session, _argument: str) -> Outcome:
 
 
 def _history(session: Session, _argument: str) -> Outcome:
-    said: list[str] = []
+    lines: list[str] = []
     for exchanges in zip(*(side.exchanges for side in session.sides), strict=True):
-        said += [f"you: {prompt}" for prompt in dict.fromkeys(each.prompt for each in exchanges)]
-        for side, each in zip(session.sides, exchanges, strict=True):
-            said.append(f"{side.name}: {each.reply}")
-    return Outcome(said or ["nothing was said yet"])
+        prompts = dict.fromkeys(exchange.prompt for exchange in exchanges)
+        lines += [f"you: {prompt}" for prompt in prompts]
+        for side, exchange in zip(session.sides, exchanges, strict=True):
+            lines.append(f"{side.name}: {exchange.reply}")
+    return Outcome(lines or ["nothing was said yet"])
 
 
 def _save(session: Session, argument: str) -> Outcome:

@@ -38,7 +38,7 @@ class Shown:
     left_out: int
 
 
-def shown_to(
+def encode_context(
     model: LanguageModel,
     earlier: Sequence[Exchange],
     text: str,
@@ -55,7 +55,7 @@ def shown_to(
     """
     work = partial(_document, model, text, limit)
     if model.encode_chat is not None:
-        work = partial(_fitted, model.encode_chat, earlier, text, system, limit)
+        work = partial(_fit, model.encode_chat, earlier, text, system, limit)
     try:
         return call_apart(work, limit_s=READING_LIMIT_S, is_given_up=is_given_up)
     except TooSlowError as error:
@@ -64,7 +64,7 @@ def shown_to(
         raise PosttrainError(model.name, message, "send less, or give another template") from error
 
 
-def _fitted(
+def _fit(
     encode: Callable[[Sequence[Turn]], list[int]],
     earlier: Sequence[Exchange],
     text: str,
@@ -86,9 +86,9 @@ def _fitted(
         tried = min(2 * kept + 1, len(earlier))
         if too_many <= len(earlier):
             tried = (kept + too_many) // 2
-        found = with_last(tried)
-        if len(found) <= limit:
-            kept, ids = tried, found
+        tried_ids = with_last(tried)
+        if len(tried_ids) <= limit:
+            kept, ids = tried, tried_ids
         else:
             too_many = tried
     return Shown(ids, len(earlier) - kept)

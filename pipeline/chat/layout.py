@@ -46,41 +46,42 @@ class Lines:
     open: list[Text]
 
 
-def lines(columns: Sequence[Column], console: Console, width: int) -> Lines:
+def lay_out(columns: Sequence[Column], console: Console, width: int) -> Lines:
     """Lay columns out for so many character cells, side by side where that is wide enough."""
     if len(columns) > 1 and width >= SIDE_BY_SIDE_FROM:
-        return _beside(columns, console, width)
-    return _below(columns, console, width)
+        return _lay_out_beside(columns, console, width)
+    return _lay_out_below(columns, console, width)
 
 
-def _below(columns: Sequence[Column], console: Console, width: int) -> Lines:
+def _lay_out_below(columns: Sequence[Column], console: Console, width: int) -> Lines:
     settled: list[Text] = []
     unsettled: list[Text] = []
     margin = Text(" " * _MARGIN)
     for column in columns:
-        found = _column(column, console, min(width - 2 * _MARGIN, _MAX_WIDTH))
+        laid_out = _column(column, console, min(width - 2 * _MARGIN, _MAX_WIDTH))
         if len(columns) > 1:
-            found.settled.insert(0, Text(column.name, style="bold cyan"))
+            laid_out.settled.insert(0, Text(column.name, style="bold cyan"))
         if column is not columns[0]:
-            found.settled.insert(0, Text())
+            laid_out.settled.insert(0, Text())
         # Below an answer that may still grow nothing stays where it is.
-        (unsettled if unsettled else settled).extend(margin + line for line in found.settled)
-        unsettled.extend(margin + line for line in found.open)
+        (unsettled if unsettled else settled).extend(margin + line for line in laid_out.settled)
+        unsettled.extend(margin + line for line in laid_out.open)
     return Lines(settled, unsettled)
 
 
-def _beside(columns: Sequence[Column], console: Console, width: int) -> Lines:
+def _lay_out_beside(columns: Sequence[Column], console: Console, width: int) -> Lines:
     width = min((width - _MARGIN - len(_BETWEEN) * (len(columns) - 1)) // len(columns), _MAX_WIDTH)
     titles = [Text(column.name, style="bold cyan") for column in columns]
     rules = [Text("─" * width, style="dim") for _ in columns]
-    found = [_column(column, console, width) for column in columns]
+    laid_out = [_column(column, console, width) for column in columns]
     growing = [
-        len(each.settled) for column, each in zip(columns, found, strict=True) if not column.is_over
+        len(lines.settled)
+        for column, lines in zip(columns, laid_out, strict=True)
+        if not column.is_over
     ]
-    height = min(growing) if growing else max(len(each.settled) for each in found)
-    rows = [
-        _row(texts, width) for texts in zip_longest(*(each.settled + each.open for each in found))
-    ]
+    height = min(growing) if growing else max(len(lines.settled) for lines in laid_out)
+    whole = [lines.settled + lines.open for lines in laid_out]
+    rows = [_row(texts, width) for texts in zip_longest(*whole)]
     head = [_row(titles, width), _row(rules, width, between="─┼─")]
     return Lines(head + rows[:height], rows[height:])
 
@@ -107,11 +108,11 @@ def _column(column: Column, console: Console, width: int) -> Lines:
     certain = len(wrapped) if column.is_over else len(wrapped) - 1
     while certain > 0 and not wrapped[certain - 1].plain.strip():
         certain -= 1
-    left_out = _left_out(column)
+    left_out = _note_left_out(column)
     above = list(Text(left_out, style="yellow").wrap(console, width)) if left_out else []
     settled = above + wrapped[:certain]
     if column.is_over:
-        return Lines([*settled, *Text(_taken(answer), style="dim").wrap(console, width)], [])
+        return Lines([*settled, *Text(_usage(answer), style="dim").wrap(console, width)], [])
     return Lines(settled, wrapped[certain:])
 
 
@@ -121,7 +122,7 @@ def _lead(prompt: str) -> str:
     return last if len(last) <= _LEAD else f"…{last[1 - _LEAD :]}"
 
 
-def _left_out(column: Column) -> str:
+def _note_left_out(column: Column) -> str:
     number = column.answer.left_out
     what = "token" if column.is_document else "exchange"
     if number > 1:
@@ -129,14 +130,14 @@ def _left_out(column: Column) -> str:
     return f"no longer fits: the oldest {what}" if number else ""
 
 
-def _taken(answer: Answer) -> str:
+def _usage(answer: Answer) -> str:
     rate = answer.num_tokens / answer.seconds if answer.seconds else 0
-    rate_said = f"{rate:.0f}" if rate >= 10 else f"{rate:.1f}"
-    said = f"{answer.num_tokens} tokens · {rate_said} tokens/s"
+    rate_text = f"{rate:.0f}" if rate >= 10 else f"{rate:.1f}"
+    usage = f"{answer.num_tokens} tokens · {rate_text} tokens/s"
     endings = {
         None: " · stopped",
         "eos": "",
         "length": " · cut, /max allows more",
         "full": " · all positions of the model are full",
     }
-    return said + endings[answer.ended]
+    return usage + endings[answer.ended]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.chat.child_process import nobody_gives_up
-from pipeline.chat.context_window import Exchange, shown_to
+from pipeline.chat.context_window import Exchange, encode_context
 from pipeline.chat.generation import Answer
 from pipeline.errors import PosttrainError
 from pipeline.files.whole_files import write_whole
@@ -68,7 +68,7 @@ def begin_answer(
     """
     text = text.encode("utf-8", "replace").decode()  # a lone surrogate is no text
     limit, room = model.max_length, settings.max_new_tokens
-    shown = shown_to(
+    shown = encode_context(
         model,
         earlier,
         text,
@@ -100,9 +100,9 @@ class Session:
         """Whether all models continue a text instead of answering."""
         return all(side.model.form == "document" for side in self.sides)
 
-    def change(self, **given: Any) -> None:
+    def change(self, **changes: Any) -> None:
         """Change settings; raises PosttrainError for one that cannot be."""
-        settings = self.settings.changed(**given)
+        settings = self.settings.with_changes(**changes)
         self._check_system(settings)
         self.settings = settings
 
@@ -113,7 +113,7 @@ class Session:
         if not chats:
             raise PosttrainError("system", "a model that continues text takes no system prompt")
         for model in chats:
-            shown_to(model, (), "", system=settings.system, limit=None)
+            encode_context(model, (), "", system=settings.system, limit=None)
 
     def ask(self, text: str) -> list[Answer]:
         """Return each model's answer, to be written and then kept.
@@ -171,7 +171,8 @@ class Session:
         records: list[dict[str, Any]] = []
         for side in self.sides:
             if side.model.form == "document":
-                records += [{"text": each.prompt + each.reply} for each in side.exchanges]
+                texts = [exchange.prompt + exchange.reply for exchange in side.exchanges]
+                records += [{"text": text} for text in texts]
                 continue
             turns = _messages(side.exchanges, self.settings.system)
             records.append({"messages": turns, "model": side.model.name})
@@ -186,7 +187,7 @@ class Session:
 
 def _messages(exchanges: Sequence[Exchange], system: str) -> list[dict[str, str]]:
     messages = [{"role": "system", "content": system}] if system else []
-    for each in exchanges:
-        messages.append({"role": "user", "content": each.prompt})
-        messages.append({"role": "assistant", "content": each.reply})
+    for exchange in exchanges:
+        messages.append({"role": "user", "content": exchange.prompt})
+        messages.append({"role": "assistant", "content": exchange.reply})
     return messages

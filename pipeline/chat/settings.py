@@ -24,16 +24,16 @@ class Settings(BaseModel):
     seed: Annotated[int, Field(ge=0, lt=2**53)] = 0  # what JavaScript's numbers hold
     system: str = ""
 
-    def changed(self, **given: Any) -> "Settings":
+    def with_changes(self, **changes: Any) -> "Settings":
         """Return the settings with some replaced; text is read. Raises PosttrainError."""
         try:
-            return Settings.model_validate({**self.model_dump(), **given})
+            return Settings.model_validate({**self.model_dump(), **changes})
         except ValidationError as error:
-            raise said(error) from error
+            raise refuse(error) from error
 
 
-def said(error: ValidationError) -> PosttrainError:
-    """Return the first thing that pydantic finds wrong."""
+def refuse(error: ValidationError) -> PosttrainError:
+    """Return as an error the first thing that pydantic finds wrong."""
     first = error.errors(include_url=False)[0]
     where = ".".join(str(part) for part in first["loc"])
     message = first["msg"].removeprefix("Input ")

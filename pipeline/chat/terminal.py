@@ -17,7 +17,7 @@ from rich.live import Live
 from rich.text import Text
 
 from pipeline.chat.commands import take
-from pipeline.chat.layout import Column, lines
+from pipeline.chat.layout import Column, lay_out
 from pipeline.errors import PosttrainError
 from pipeline.text.amounts import count
 from pipeline.text.visible import visible
@@ -57,8 +57,8 @@ def talk(session: Session, console: Console) -> None:
         was_stopped = False
         try:
             outcome = take(session, line)
-            for said in outcome.said:
-                console.print(visible(said), style="dim", markup=False, highlight=False)
+            for message in outcome.messages:
+                console.print(visible(message), style="dim", markup=False, highlight=False)
             if outcome.answers:
                 was_stopped = _write(session, outcome.answers, console)
         except PosttrainError as error:
@@ -82,8 +82,8 @@ def answer_lines(session: Session, source: Iterable[str], out: TextIO) -> None:
         outcome = take(session, line.rstrip("\r\n"))
         if outcome.is_over:
             return
-        for said in outcome.said:
-            out.write(visible(said) + "\n")
+        for message in outcome.messages:
+            out.write(visible(message) + "\n")
         for answer in outcome.answers:
             for _ in answer:
                 pass
@@ -97,22 +97,22 @@ def answer_lines(session: Session, source: Iterable[str], out: TextIO) -> None:
 def _greet(session: Session, console: Console) -> None:
     for side in session.sides:
         text = Text(visible(side.name), style="bold cyan")
-        text.append(f"  {described(side)}", style="dim")
+        text.append(f"  {describe(side)}", style="dim")
         console.print(text)
     documents = [visible(side.name) for side in session.sides if side.model.form == "document"]
     if documents:
         verb = "continues" if len(documents) == 1 else "continue"
-        said = f"{' and '.join(documents)} {verb} your text instead of answering"
-        said += "; Enter alone goes on" if session.continues else ""
-        console.print(Text(said, style="dim"))
+        sentence = f"{' and '.join(documents)} {verb} your text instead of answering"
+        sentence += "; Enter alone goes on" if session.continues else ""
+        console.print(Text(sentence, style="dim"))
     console.print("/help shows the commands, Ctrl-D leaves\n", style="dim", highlight=False)
 
 
-def described(side: Side) -> str:
+def describe(side: Side) -> str:
     """Return what a model is, in a line."""
     positions = side.model.max_length
-    said = f"{visible(side.model.name)} · {count(side.size)} parameters"
-    return said if positions is None else f"{said} · {positions} positions"
+    description = f"{visible(side.model.name)} · {count(side.size)} parameters"
+    return description if positions is None else f"{description} · {positions} positions"
 
 
 def _prompt(text: str, console: Console) -> str:
@@ -132,11 +132,11 @@ def _write(session: Session, answers: Sequence[Answer], console: Console) -> boo
 
     def show(live: Live) -> None:
         nonlocal printed
-        found = lines(columns, console, width)
-        for line in found.settled[printed:]:
+        laid_out = lay_out(columns, console, width)
+        for line in laid_out.settled[printed:]:
             live.console.print(line, no_wrap=True, crop=True)
-        printed = len(found.settled)
-        live.update(Group(*found.open[-max(1, console.height - 2) :]), refresh=True)
+        printed = len(laid_out.settled)
+        live.update(Group(*laid_out.open[-max(1, console.height - 2) :]), refresh=True)
 
     console.print()
     with (
@@ -149,7 +149,7 @@ def _write(session: Session, answers: Sequence[Answer], console: Console) -> boo
         while writing and not is_asked_to_stop():
             for column, pieces in writing:
                 column.is_over = next(pieces, None) is None
-            writing = [each for each in writing if not each[0].is_over]
+            writing = [pair for pair in writing if not pair[0].is_over]
             if time.monotonic() - shown_s > _REFRESH_S:
                 show(live)
                 shown_s = time.monotonic()

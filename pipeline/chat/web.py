@@ -28,11 +28,11 @@ from starlette.routing import Route
 from pipeline.chat.child_process import GivenUpError
 from pipeline.chat.context_window import Exchange
 from pipeline.chat.session import begin_answer
-from pipeline.chat.settings import Settings, said
+from pipeline.chat.settings import Settings, refuse
 from pipeline.errors import PosttrainError
-from pipeline.web.connections import server_of
+from pipeline.web.connections import make_server
 from pipeline.web.door import Door
-from pipeline.web.guard import Guard, read_body, read_page, refused, unless_gone
+from pipeline.web.guard import Guard, answer_refusal, read_body, read_page, stop_when_gone
 
 if TYPE_CHECKING:
     import socket
@@ -53,7 +53,7 @@ TURN_LIMIT_S = 10.0  # for a model that is still answering
 T = TypeVar("T")
 
 
-class Asked(BaseModel):
+class Question(BaseModel):
     """What the page sends: which model, what was said before, and the text to answer."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -78,7 +78,7 @@ class Voice:
         return await asyncio.get_running_loop().run_in_executor(self._thread, call)
 
     @asynccontextmanager
-    async def taken(self) -> AsyncIterator[None]:
+    async def take_turn(self) -> AsyncIterator[None]:
         """Wait for the model's turn, not for long."""
         try:
             async with asyncio.timeout(TURN_LIMIT_S):
@@ -112,7 +112,7 @@ class ChatPage:
             Route("/api/chat", self._describe),
             Route("/api/answer", self._answer, methods=["POST"]),
         ]
-        app = Starlette(routes=routes, exception_handlers={HTTPException: refused})
+        app = Starlette(routes=routes, exception_handlers={HTTPException: answer_refusal})
         app.router.redirect_slashes = False
         self.app = Guard(app, hosts={f"127.0.0.1:{port}", f"localhost:{port}"}, policy=policy)
 
@@ -125,7 +125,7 @@ class ChatPage:
         return Response(self._page, media_type="text/html")
 
     @contextmanager
-    def one_more_asking(self) -> Iterator[None]:
+    def count_asking(self) -> Iterator[None]:
         """Count an answer that is written or waited for; HTTPException when there are too many."""
         if self._num_asking >= MAX_ASKING:
             raise HTTPException(503, "too many answers are asked for at once")
@@ -154,23 +154,24 @@ class ChatPage:
         self.door.check(request)
         if request.headers.get("Content-Type", "").partition(";")[0] != "application/json":
             raise HTTPException(415, "this is no JSON")
-        asked = _asked(await read_body(request, max_bytes=MAX_BODY_BYTES), len(self.voices))
-        return _Answering(self, self.voices[asked.model], asked)
+        body = await read_body(request, max_bytes=MAX_BODY_BYTES)
+        question = _parse_question(body, len(self.voices))
+        return _Answering(self, self.voices[question.model], question)
 
 
 class _Answering(Response):
     """Writes an answer line by line; what is wrong before it begins is a status instead."""
 
-    def __init__(self, page: ChatPage, voice: Voice, asked: Asked) -> None:
+    def __init__(self, page: ChatPage, voice: Voice, question: Question) -> None:
         super().__init__(media_type="application/x-ndjson")
         del self.headers["Content-Length"]
         self._page = page
         self._voice = voice
-        self._asked = asked
+        self._question = question
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with self._page.one_more_asking():
-            await unless_gone(receive, self._write(send))
+        with self._page.count_asking():
+            await stop_when_gone(receive, self._write(send))
 
     async def _write(self, send: Send) -> None:
         async def send_line(record: Mapping[str, Any]) -> None:
@@ -178,8 +179,8 @@ class _Answering(Response):
             await send({"type": "http.response.body", "body": line, "more_body": True})
 
         deadline_s = time.monotonic() + ANSWER_LIMIT_S
-        async with self._voice.taken():
-            answer = await self._begun()
+        async with self._voice.take_turn():
+            answer = await self._begin()
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
             await send_line({"left_out": answer.left_out})
             pieces = iter(answer)
@@ -195,16 +196,16 @@ class _Answering(Response):
             await send_line({"ended": answer.ended or "stopped", **took})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def _begun(self) -> Answer:
+    async def _begin(self) -> Answer:
         """Begin the answer; no longer than somebody waits for it."""
-        asked, is_gone = self._asked, threading.Event()
+        question, is_gone = self._question, threading.Event()
         begin = partial(
             begin_answer,
             self._voice.side.model,
-            [Exchange(prompt, reply) for prompt, reply in asked.earlier],
-            asked.prompt,
-            asked.settings,
-            attempt=asked.attempt,
+            [Exchange(prompt, reply) for prompt, reply in question.earlier],
+            question.prompt,
+            question.settings,
+            attempt=question.attempt,
             is_given_up=lambda: is_gone.is_set() or self._page.is_closing(),
         )
         try:
@@ -217,22 +218,22 @@ class _Answering(Response):
             is_gone.set()
 
 
-def _asked(body: bytes, num_models: int) -> Asked:
+def _parse_question(body: bytes, num_models: int) -> Question:
     try:
-        asked = Asked.model_validate_json(body)
+        question = Question.model_validate_json(body)
     except ValidationError as error:
-        raise HTTPException(422, str(said(error))) from error
-    if asked.model >= num_models:
-        raise HTTPException(422, f"there is no model {asked.model}")
-    return asked
+        raise HTTPException(422, str(refuse(error))) from error
+    if question.model >= num_models:
+        raise HTTPException(422, f"there is no model {question.model}")
+    return question
 
 
 def serve(
     session: Session, bound: socket.socket, *, opens: bool, say: Callable[[str], None]
 ) -> None:
-    """Serve the page on a `bound_socket` until Ctrl-C."""
+    """Serve the page on a bound socket until Ctrl-C."""
     page = ChatPage(session, port=bound.getsockname()[1], say=say)
-    server = server_of(page.app)
+    server = make_server(page.app)
     page.is_closing = lambda: server.should_exit
     say(f"the chat is at {page.address}\nthe link lets one tab in; Ctrl-C ends the chat")
     if opens:  # some browsers keep whoever opens them waiting

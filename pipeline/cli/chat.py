@@ -57,7 +57,7 @@ def chat(
     if not web and (port is not None or opens):
         option = "--open" if port is None else "--port"
         raise PosttrainError(option, "has a meaning with --web only", "add --web")
-    settings = Settings().changed(
+    settings = Settings().with_changes(
         temperature=temperature,
         top_p=top_p,
         max_new_tokens=max_new_tokens,
@@ -83,9 +83,9 @@ def chat(
 
 
 def _bound(port: int | None) -> "socket":
-    from pipeline.web.connections import bound_socket
+    from pipeline.web.connections import bind_socket
 
-    return bound_socket(port)
+    return bind_socket(port)
 
 
 def _loaded(

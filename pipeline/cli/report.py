@@ -75,7 +75,7 @@ def _watch(
     from pipeline.report.html import recorded_recipe, runs_of
     from pipeline.report.live.state import Follower
     from pipeline.report.live.web import serve
-    from pipeline.web.connections import bound_socket
+    from pipeline.web.connections import bind_socket
 
     seed = None
     if run.is_dir():
@@ -83,7 +83,7 @@ def _watch(
         run, runs, seed = recipe_path, runs_of(run), recorded_seed if is_of_several else None
     recipe, store = load_recipe(run, overrides, roots), store_at(runs)
     plan = make(recipe if seed is None else recipe.with_seed(seed), store)
-    serve(Follower(plan, store), bound_socket(port), opens=opens, say=echo)
+    serve(Follower(plan, store), bind_socket(port), opens=opens, say=echo)
 
 
 @contextmanager

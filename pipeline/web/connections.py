@@ -29,31 +29,31 @@ _FIRST_PORT, _NUM_PORTS = 8000, 20
 _BACKLOG = 128
 
 
-def bound_socket(port: int | None) -> socket.socket:
+def bind_socket(port: int | None) -> socket.socket:
     """Return a socket on this machine's own address; None for the first free port from 8000 on."""
     ports = range(_FIRST_PORT, _FIRST_PORT + _NUM_PORTS) if port is None else (port,)
-    for each in ports:
+    for candidate in ports:
         bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         try:
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            bound.bind(("127.0.0.1", each))
+            bound.bind(("127.0.0.1", candidate))
             # Without this a port that somebody has bound and not listened on would look free.
             bound.listen(_BACKLOG)
         except OSError as error:
             bound.close()
             if isinstance(error, PermissionError):
-                message = f"{each} is for administrators only"
+                message = f"{candidate} is for administrators only"
                 raise PosttrainError("--port", message) from error
             if error.errno != errno.EADDRINUSE:
-                raise PosttrainError("--port", f"{each} cannot be used ({error})") from error
+                raise PosttrainError("--port", f"{candidate} cannot be used ({error})") from error
         else:
             return bound
     message = f"{ports[0]} is taken" if port else f"{ports[0]} to {ports[-1]} are all taken"
     raise PosttrainError("--port", message, "name another")
 
 
-def server_of(app: ASGIApp) -> Server:
-    """Return a server that is run with `bound_socket`: no logs but errors, nothing but HTTP/1.1."""
+def make_server(app: ASGIApp) -> Server:
+    """Return a server that is run on what `bind_socket` gave: logs errors only, HTTP/1.1 only."""
     config = Config(
         app,
         http=_Connection,
@@ -79,10 +79,10 @@ class _Connection(H11Protocol):
         super().connection_made(transport)
         self.began_s = self.loop.time()
         self._patience = self.loop.call_later(HEADERS_LIMIT_S, self.hang_up_if_silent)
-        ours = [each for each in self.connections if isinstance(each, _Connection)]
-        silent = [each for each in ours if each.is_silent]
+        ours = [one for one in self.connections if isinstance(one, _Connection)]
+        silent = [one for one in ours if one.is_silent]
         if len(silent) > MAX_SILENT:
-            min(silent, key=lambda each: each.began_s).hang_up_if_silent()
+            min(silent, key=lambda one: one.began_s).hang_up_if_silent()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._patience.cancel()

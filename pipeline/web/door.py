@@ -46,8 +46,8 @@ class Door:
 
     async def enter(self, request: Request) -> Response:
         """Change the link's code for the token, once."""
-        given = await read_body(request, max_bytes=1000)
-        if not hmac.compare_digest(given, self._code.encode()):
+        code = await read_body(request, max_bytes=1000)
+        if not hmac.compare_digest(code, self._code.encode()):
             raise HTTPException(401, _VOID.format(what=self._what))
         self._code = secrets.token_urlsafe(24)
         self._say(f"opened; another tab gets in by {self.address}")
@@ -55,6 +55,6 @@ class Door:
 
     def check(self, request: Request) -> None:
         """Raise HTTPException unless a request has the token."""
-        given = request.headers.get("Authorization", "").encode("utf-8", "replace")
-        if not hmac.compare_digest(given, f"Bearer {self.token}".encode()):
+        credentials = request.headers.get("Authorization", "").encode("utf-8", "replace")
+        if not hmac.compare_digest(credentials, f"Bearer {self.token}".encode()):
             raise HTTPException(401, "open the link that the terminal shows")

@@ -52,8 +52,8 @@ class Guard:
                 MutableHeaders(scope=message).update(self._headers)
             await send(message)
 
-        refused = self._refusal(scope["method"], Headers(scope=scope))
-        await (refused or self._app)(scope, receive, send_with_headers)
+        refusal = self._refusal(scope["method"], Headers(scope=scope))
+        await (refusal or self._app)(scope, receive, send_with_headers)
 
     def _refusal(self, method: str, headers: Headers) -> JSONResponse | None:
         if headers.getlist("host") not in [[host] for host in self._hosts]:
@@ -64,7 +64,7 @@ class Guard:
         return None
 
 
-def refused(_request: Request, error: Exception) -> JSONResponse:
+def answer_refusal(_request: Request, error: Exception) -> JSONResponse:
     """Answer an HTTPException as the page reads it."""
     assert isinstance(error, HTTPException)
     return JSONResponse({"error": error.detail}, error.status_code)
@@ -92,7 +92,7 @@ async def read_body(request: Request, *, max_bytes: int) -> bytes:
     return bytes(body)
 
 
-async def unless_gone(receive: Receive, work: Coroutine[Any, Any, None]) -> None:
+async def stop_when_gone(receive: Receive, work: Coroutine[Any, Any, None]) -> None:
     """Do some work, or as much of it as is done when the client hangs up."""
 
     async def is_gone() -> None:

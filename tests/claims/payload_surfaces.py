@@ -191,7 +191,7 @@ def chat_lines(folder: Path, told: Told) -> Iterator[str]:
     from pipeline.chat import terminal
     from pipeline.chat.commands import take
     from pipeline.chat.generation import Answer
-    from pipeline.chat.layout import Column, lines
+    from pipeline.chat.layout import Column, lay_out
     from pipeline.chat.session import Exchange, Session
     from pipeline.chat.settings import Settings
     from pipeline.errors import PosttrainError
@@ -206,7 +206,7 @@ def chat_lines(folder: Path, told: Told) -> Iterator[str]:
             Column(visible(told("one")), answer, True, True),
             Column("two", answer, False, True),
         ]
-        for line in lines(columns, screen, width).settled:
+        for line in lay_out(columns, screen, width).settled:
             screen.print(line)
     session = Session([replace(model, name=told("./tiny")) for model in _models()], settings)
     terminal._greet(session, screen)
@@ -214,7 +214,7 @@ def chat_lines(folder: Path, told: Told) -> Iterator[str]:
         side.exchanges.append(Exchange(told("Hi"), told("Hello")))
     for line in ("/history", f"/sed {told('x')}", told("/temperature x"), told("/save x/y")):
         try:
-            said = take(session, line).said
+            said = take(session, line).messages
         except PosttrainError as error:
             said = [str(error)]
         yield "\n".join(map(visible, said)) if line == "/history" else "\n".join(said)

@@ -7,7 +7,7 @@ from html import unescape
 
 import pytest
 
-from pipeline.web.connections import bound_socket
+from pipeline.web.connections import bind_socket
 from tests.command import command
 
 
@@ -83,7 +83,7 @@ def test_a_run_is_followed_by_a_page_that_ends_with_it(tiny_recipe, tmp_path, po
         port = re.fullmatch(r"the run can be followed at http://127\.0\.0\.1:(\d+)/#\S+\n", line)[1]
         run.communicate("x")
     assert run.returncode == 0
-    with bound_socket(int(port)) as free:
+    with bind_socket(int(port)) as free:
         assert free.getsockname()[1] == int(port)
     refused = posttrain("run", str(tiny_recipe), "--live", "--seeds", "1,2")
     assert (refused.code, "cannot follow several seeds" in refused.err) == (2, True)

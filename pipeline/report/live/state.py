@@ -55,19 +55,19 @@ class Follower:
             "stages": stages,
             "left_s": _left_s(stages),
             "shown": "" if shown is None else shown.name,
-            "panels": [] if shown is None else [_panel(each) for each in _panels(shown)],
+            "panels": [] if shown is None else [_panel(panel) for panel in _panels(shown)],
             "samples": [] if shown is None else _samples(shown),
         }
 
     def _newest(self) -> Plan:
         """Return the plan with the results that have come since."""
-        found = [
+        stages = [
             planned
             if planned.artifact is not None
             else replace(planned, artifact=self._store.described(planned.kind, planned.fingerprint))
             for planned in self._plan.stages
         ]
-        self._plan = replace(self._plan, stages=tuple(found))
+        self._plan = replace(self._plan, stages=tuple(stages))
         return self._plan
 
 
@@ -128,8 +128,8 @@ def _stage_to_show(run: ReportedRun, chosen: str) -> ReportedStage | None:
             return stage
     running = [stage for stage in run.begun if stage.status == "running"]
     with_curves = [stage for stage in run.begun if _has_curves(stage)]
-    found = [stage for stage in running if stage in with_curves] or with_curves[-1:]
-    return found[0] if found else None
+    candidates = [stage for stage in running if stage in with_curves] or with_curves[-1:]
+    return candidates[0] if candidates else None
 
 
 def _panels(stage: ReportedStage) -> tuple[Panel, ...]:
@@ -157,17 +157,17 @@ def _samples(stage: ReportedStage) -> list[dict[str, Any]]:
     if stage.kind == KIND:
         return [
             {
-                "prompt": visible(each.prompt),
+                "prompt": visible(sample.prompt),
                 "answers": [
                     {
                         "label": f"rollout {completion.rollout}",
                         "text": visible(completion.text),
                         "score": completion.score,
                     }
-                    for completion in dict.fromkeys((each.completions[0], each.completions[-1]))
+                    for completion in dict.fromkeys((sample.completions[0], sample.completions[-1]))
                 ],
             }
-            for each in _latest(read_samples(stage.folder, is_finished=False))
+            for sample in _latest(read_samples(stage.folder, is_finished=False))
         ]
     if not stage.is_finished:
         return []
@@ -187,7 +187,7 @@ def _latest(prompts: Sequence[Any]) -> list[Any]:
     """Return the prompts with the newest answers, those that were answered more than once first."""
     newest = sorted(
         prompts,
-        key=lambda each: (len(each.completions) > 1, each.completions[-1].rollout),
+        key=lambda sample: (len(sample.completions) > 1, sample.completions[-1].rollout),
         reverse=True,
     )
     return newest[:_SAMPLES]

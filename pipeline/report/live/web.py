@@ -19,9 +19,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from pipeline.errors import PosttrainError
-from pipeline.web.connections import server_of
+from pipeline.web.connections import make_server
 from pipeline.web.door import Door
-from pipeline.web.guard import Guard, read_page, refused
+from pipeline.web.guard import Guard, answer_refusal, read_page
 
 if TYPE_CHECKING:
     import socket
@@ -48,7 +48,7 @@ class LivePage:
             Route("/api/enter", self.door.enter, methods=["POST"]),
             Route("/api/run", self._describe),
         ]
-        app = Starlette(routes=routes, exception_handlers={HTTPException: refused})
+        app = Starlette(routes=routes, exception_handlers={HTTPException: answer_refusal})
         app.router.redirect_slashes = False
         self.app = Guard(app, hosts={f"127.0.0.1:{port}", f"localhost:{port}"}, policy=policy)
 
@@ -61,20 +61,20 @@ class LivePage:
         chosen = request.query_params.get("stage", "")[:_LONGEST_NAME]
         async with self._looking:
             try:
-                found = await asyncio.to_thread(self._follower.look, chosen)
+                state = await asyncio.to_thread(self._follower.look, chosen)
             except PosttrainError as error:
                 raise HTTPException(503, str(error)) from error
-        return JSONResponse(found)
+        return JSONResponse(state)
 
 
 def serve(
     follower: Follower, bound: socket.socket, *, opens: bool, say: Callable[[str], None]
 ) -> None:
-    """Serve the page on a `bound_socket` until Ctrl-C."""
+    """Serve the page on a bound socket until Ctrl-C."""
     page = LivePage(follower, port=bound.getsockname()[1], say=say)
     address = page.door.address
     say(f"the run can be followed at {address}\nthe link lets one tab in; Ctrl-C ends the page")
     if opens:  # some browsers keep whoever opens them waiting
         threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
     with suppress(KeyboardInterrupt):
-        server_of(page.app).run(sockets=[bound])
+        make_server(page.app).run(sockets=[bound])

@@ -24,9 +24,9 @@ def session(chat_model):
     ],
 )
 def test_settings_are_changed_shown_and_used_for_the_next_answer(session, line, key, value):
-    said = take(session, line).said
+    said = take(session, line).messages
     assert getattr(session.settings, key) == value
-    assert said == [f"{key}: {value}"] == take(session, line.partition(" ")[0]).said
+    assert said == [f"{key}: {value}"] == take(session, line.partition(" ")[0]).messages
     (answer,) = take(session, "Hello").answers
     assert answer._settings == session.settings
 
@@ -69,14 +69,19 @@ def test_an_empty_line_asks_a_chat_model_nothing_and_lets_a_document_go_on(sessi
 
 def test_history_and_undo_show_what_is_there(session):
     session.sides[0].exchanges += [Exchange("Hi", "Hello"), Exchange("Bye", "See you")]
-    assert take(session, "/history").said == ["you: Hi", "tiny: Hello", "you: Bye", "tiny: See you"]
-    assert take(session, "/undo").said == ["taken back; exchanges left: 1"]
+    assert take(session, "/history").messages == [
+        "you: Hi",
+        "tiny: Hello",
+        "you: Bye",
+        "tiny: See you",
+    ]
+    assert take(session, "/undo").messages == ["taken back; exchanges left: 1"]
     take(session, "/clear")
-    assert take(session, "/history").said == ["nothing was said yet"]
+    assert take(session, "/history").messages == ["nothing was said yet"]
 
 
 def test_the_system_prompt_can_be_taken_away_and_quit_ends(session):
     take(session, "/system Be kind")
-    assert take(session, "/system -").said == ["system: none"]
+    assert take(session, "/system -").messages == ["system: none"]
     assert session.settings.system == ""
     assert take(session, "/quit").is_over

@@ -52,7 +52,7 @@ def test_a_model_without_a_cache_writes_what_evaluation_has_of_it():
     tokenizer = TOKENIZERS["byte_level"]()
     module = small("mamba", vocab_size=len(tokenizer))
     model = wrap(module, tokenizer, name="./mamba", form="document")
-    answer = begin_answer(model, (), "3 + 4 =", GREEDY.changed(max_new_tokens=6))
+    answer = begin_answer(model, (), "3 + 4 =", GREEDY.with_changes(max_new_tokens=6))
     pieces = list(answer)
     prompt = model.encode_document("3 + 4 =")
     (expected,) = generate(model, [prompt], max_new_tokens=6, batch_size=1, seed=0)
@@ -63,7 +63,7 @@ def test_a_model_without_a_cache_writes_what_evaluation_has_of_it():
 def test_greedy_answers_are_those_of_evaluation(chat_model, document_model):
     for model in (chat_model, document_model):
         for text in ("Hello", "3 + 4 =", "naïve 中国"):
-            answer = begin_answer(model, (), text, GREEDY.changed(max_new_tokens=40))
+            answer = begin_answer(model, (), text, GREEDY.with_changes(max_new_tokens=40))
             pieces = list(answer)
             prompt = (
                 model.encode_chat([("user", text)])
@@ -89,7 +89,7 @@ def test_an_end_token_ends_an_answer_and_is_not_shown(chat_model):
 
 def test_the_same_seed_gives_the_same_answer_and_another_attempt_another(chat_model):
     def text(attempt=0, **changed):
-        settings = Settings(temperature=2, max_new_tokens=30).changed(**changed)
+        settings = Settings(temperature=2, max_new_tokens=30).with_changes(**changed)
         answer = begin_answer(chat_model, (), "Hello", settings, attempt=attempt)
         return "".join(answer)
 
@@ -102,7 +102,7 @@ def test_draws_follow_the_probabilities_and_top_p_takes_the_fewest_likeliest():
     grid = [(number + 0.5) / 200 for number in range(200)]
 
     def shares(**changed):
-        settings = Settings(temperature=1).changed(**changed)
+        settings = Settings(temperature=1).with_changes(**changed)
         drawn = [pick(probabilities.log(), settings, uniform) for uniform in grid]
         return [drawn.count(token) / 200 for token in range(4)]
 

@@ -7,7 +7,7 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from pipeline.chat.layout import Column, lines
+from pipeline.chat.layout import Column, lay_out
 from pipeline.chat.session import begin_answer
 from pipeline.chat.settings import Settings
 
@@ -36,7 +36,7 @@ def test_settled_lines_stay_and_in_the_end_all_is_there(chat_model, names, width
             column.is_over = column.is_over or step >= length
             if not column.is_over:
                 column.answer.text += dice.choice(PIECES)
-        found = lines(columns, console, width)
+        found = lay_out(columns, console, width)
         settled = [line.plain for line in found.settled]
         assert settled[: len(before)] == before
         before = settled
@@ -58,7 +58,7 @@ def test_two_answers_stand_side_by_side_on_a_wide_terminal_only(chat_model):
         column.is_over = True
 
     def rows(width):
-        found = lines(columns, Console(file=io.StringIO(), width=width), width)
+        found = lay_out(columns, Console(file=io.StringIO(), width=width), width)
         return [line.plain for line in found.settled]
 
     assert any("left words" in row and "│ right words" in row for row in rows(80))
@@ -71,5 +71,5 @@ def test_what_a_model_could_do_to_a_terminal_is_shown_instead(chat_model):
     (column,) = columns_of(chat_model, ["one"])
     column.answer.text = "\x1b]0;title\x07 \x9b2J over\rwritten [red]x[/red]"
     column.is_over = True
-    found = lines([column], Console(file=io.StringIO(), width=100), 100)
+    found = lay_out([column], Console(file=io.StringIO(), width=100), 100)
     assert found.settled[0].plain == ("  \\x1b]0;title\\x07 \\x9b2J over\\x0dwritten [red]x[/red]")

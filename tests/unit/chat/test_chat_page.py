@@ -23,7 +23,7 @@ from pipeline.data.encoding import template
 from pipeline.errors import PosttrainError
 from pipeline.text.visible import visible
 from pipeline.web import connections, guard
-from pipeline.web.connections import bound_socket
+from pipeline.web.connections import bind_socket
 from tests.chat_page import Running
 from tests.unit.chat.conftest import ENDLESS_FROM_THIRD_TURN
 
@@ -260,8 +260,8 @@ def test_the_page_shows_what_the_terminal_shows(tmp_path):
 
 
 def test_a_port_that_is_taken_is_named_and_without_one_the_next_is_used(socket_enabled):
-    with bound_socket(None) as first, bound_socket(None) as after:
+    with bind_socket(None) as first, bind_socket(None) as after:
         port = first.getsockname()[1]
         with pytest.raises(PosttrainError, match=f"--port: {port} is taken"):
-            bound_socket(port)
+            bind_socket(port)
         assert connections._FIRST_PORT <= port < after.getsockname()[1]

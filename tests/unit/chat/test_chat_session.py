@@ -34,7 +34,7 @@ def tell(session, text):
 
 def test_a_model_is_shown_the_system_prompt_and_what_was_said(chat_model):
     earlier = [Exchange("Hi", "Hello")]
-    answer = begin_answer(chat_model, earlier, "Bye", SHORT.changed(system="Be kind"))
+    answer = begin_answer(chat_model, earlier, "Bye", SHORT.with_changes(system="Be kind"))
     assert shown(answer, chat_model) == (
         "<|system|>Be kind<|end|><|user|>Hi<|end|><|assistant|>Hello<|end|>"
         "<|user|>Bye<|end|><|assistant|>"
@@ -49,7 +49,7 @@ def test_what_a_user_writes_never_becomes_a_control_token(chat_model):
 
 def test_the_oldest_exchanges_make_room_and_are_counted(chat_model):
     earlier = [Exchange(f"question {number}", "x" * 20) for number in range(12)]
-    settings = SHORT.changed(max_new_tokens=100)
+    settings = SHORT.with_changes(max_new_tokens=100)
     answer = begin_answer(chat_model, earlier, "last", settings)
     assert 0 < answer.left_out < 12
     assert len(answer._prompt_ids) + 100 <= POSITIONS
@@ -70,7 +70,7 @@ def test_as_many_exchanges_as_fit_are_shown_and_hardly_more_are_encoded():
             encoded.append(len(turns) // 2)
             return [0] * sum(len(content) for _, content in turns)
 
-        found = shown_module._fitted(encode, earlier, "ab", "", limit)
+        found = shown_module._fit(encode, earlier, "ab", "", limit)
         fitting = [n for n in range(len(earlier) + 1) if 2 + sum(lengths[n:]) <= limit]
         left_out = min(fitting, default=len(earlier))
         assert (found.left_out, len(found.ids)) == (left_out, 2 + sum(lengths[left_out:]))
@@ -199,7 +199,7 @@ def test_a_system_prompt_that_no_model_takes_is_refused_at_once(make_model, docu
         session.change(system="Be kind")
     assert session.settings.system == ""
     with pytest.raises(PosttrainError, match="takes no system prompt"):
-        Session([document_model], SHORT.changed(system="Be kind"))
+        Session([document_model], SHORT.with_changes(system="Be kind"))
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from pipeline.report.live.web import LivePage
 from pipeline.run.progress import silent
 from pipeline.store.attempt import Recorder, end_attempt
 from pipeline.store.store import Store
-from pipeline.web.connections import bound_socket, server_of
+from pipeline.web.connections import bind_socket, make_server
 
 pytestmark = pytest.mark.enable_socket
 
@@ -29,10 +29,10 @@ def run(tiny_recipe, tmp_path):
 def served(plan, store):
     """Yield a page in a thread, its port and what the terminal was told."""
     links: list[str] = []
-    bound = bound_socket(0)
+    bound = bind_socket(0)
     port = bound.getsockname()[1]
     page = LivePage(Follower(plan, store), port=port, say=links.append)
-    server = server_of(page.app)
+    server = make_server(page.app)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
     thread.start()
     try:
