@@ -293,9 +293,9 @@ def summed_send_back(
     """
     assert trains_policy
     hidden = losses.actor.policy_hidden(batch.sequences)
-    gradient, loss = losses._through_head(hidden, batch, totals, is_first=is_first)
+    gradient, loss = losses._send_through_head(hidden, batch, totals, is_first=is_first)
     with losses.actor.as_critic():
         values = losses.actor.values(batch.sequences)
-        value_loss = losses._of_values(values, batch, totals)
+        value_loss = losses._value_loss(values, batch, totals)
         torch.autograd.backward([hidden, value_loss], [gradient, torch.ones_like(value_loss)])
     return loss + value_loss.detach()

@@ -21,7 +21,7 @@ from pipeline.errors import PosttrainError
 from pipeline.rewards import event_loop
 from pipeline.rewards.responses import SOURCE, source_in
 from pipeline.rewards.running_moments import RunningMoments
-from pipeline.rewards.user_function import finite
+from pipeline.rewards.user_function import as_finite
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -111,39 +111,39 @@ class RewardComposition:
         """
         rows_of = [_rows(term, responses) for term in self.terms]
         parts = [responses.part(rows) for rows in rows_of]
-        given = self._asked(parts, state)
+        returned = self._ask(parts, state)
         by_term: list[list[float]] = []
         for number, (term, rows, part) in enumerate(zip(self.terms, rows_of, parts, strict=True)):
             values = [math.nan] * len(responses)
             if rows:
-                found = _numbers(term.name, given[number], part)
-                for row, value in zip(rows, found, strict=True):
+                numbers = _numbers(term.name, returned[number], part)
+                for row, value in zip(rows, numbers, strict=True):
                     values[row] = value
                 _take_logged(responses, term.name, part.logged, rows)
             by_term.append(values)
         return torch.tensor(by_term, dtype=torch.float64).T
 
-    def _asked(self, parts: Sequence[Responses], state: TrainerState | None) -> dict[int, Any]:
+    def _ask(self, parts: Sequence[Responses], state: TrainerState | None) -> dict[int, Any]:
         """Return what each term says of its part, by the term's number; nothing for an empty part.
 
         Terms that are awaited begin first and go on together while the others have their turn.
         The first error ends all.
         """
-        given: dict[int, Any] = {}
+        returned: dict[int, Any] = {}
         pending: dict[int, Future[Any]] = {}
-        asked = [number for number, part in enumerate(parts) if len(part)]
+        numbers = [number for number, part in enumerate(parts) if len(part)]
         try:
-            for number in sorted(asked, key=lambda each: not self.terms[each].is_async):
-                found = self.terms[number].score(parts[number], state)
-                if inspect.isawaitable(found):
-                    pending[number] = event_loop.start(found)
+            for number in sorted(numbers, key=lambda number: not self.terms[number].is_async):
+                result = self.terms[number].score(parts[number], state)
+                if inspect.isawaitable(result):
+                    pending[number] = event_loop.start(result)
                 else:
-                    given[number] = found
+                    returned[number] = result
             self._wait(pending)
         finally:
             for future in pending.values():
                 future.cancel()
-        return given | {number: future.result()[0] for number, future in pending.items()}
+        return returned | {number: future.result()[0] for number, future in pending.items()}
 
     def _wait(self, pending: Mapping[int, Future[Any]]) -> None:
         """Wait for terms that are awaited, and say so if it takes long. Raises the first error."""
@@ -239,18 +239,18 @@ class RewardComposition:
 
     def _term_metrics(self, raw: Tensor, sources: Sequence[str | None] | None) -> dict[str, float]:
         """Return what each term gave; `n` numbers, and `none` where it was asked and gave None."""
-        found: dict[str, float] = {}
+        metrics: dict[str, float] = {}
         for term, column in zip(self.terms, raw.unbind(-1), strict=True):
             values = column[~column.isnan()]
-            asked = len(column)
+            num_responses = len(column)
             if term.on is not None and sources is not None:
-                asked = sum(source in term.on for source in sources)
-            found[f"rewards/{term.name}/n"] = float(len(values))
-            found[f"rewards/{term.name}/none"] = float(asked - len(values))
+                num_responses = sum(source in term.on for source in sources)
+            metrics[f"rewards/{term.name}/n"] = float(len(values))
+            metrics[f"rewards/{term.name}/none"] = float(num_responses - len(values))
             if len(values):
-                found[f"rewards/{term.name}/mean"] = float(values.mean())
-                found[f"rewards/{term.name}/std"] = float(values.std(correction=0))
-        return found
+                metrics[f"rewards/{term.name}/mean"] = float(values.mean())
+                metrics[f"rewards/{term.name}/std"] = float(values.std(correction=0))
+        return metrics
 
     def term_metrics(
         self, raw: Tensor, logged: Iterable[Logged], sources: Sequence[str | None]
@@ -295,30 +295,30 @@ def _rows(term: RewardTerm, responses: Responses) -> list[int]:
     return [row for row, source in enumerate(sources) if source in term.on]
 
 
-def _numbers(name: str, found: Any, responses: Responses) -> list[float]:
+def _numbers(name: str, returned: Any, responses: Responses) -> list[float]:
     """Return what a term gave as one float a response, NaN for None; refuse anything else."""
     where = f"reward `{name}`"
     try:
-        if isinstance(found, torch.Tensor | np.ndarray):
-            found = found.tolist()
-        elif isinstance(found, list | tuple):
-            found = list(found)  # once: a class of the user's may be another one every time
+        if isinstance(returned, torch.Tensor | np.ndarray):
+            returned = returned.tolist()
+        elif isinstance(returned, list | tuple):
+            returned = list(returned)  # once: a class of the user's may be another one every time
     except (RuntimeError, TypeError) as error:
         raise PosttrainError(where, f"returned a list that cannot be read: {error}") from error
-    if not isinstance(found, list | tuple):
-        message = f"returned one {type(found).__name__} for {len(responses)} responses"
+    if not isinstance(returned, list | tuple):
+        message = f"returned one {type(returned).__name__} for {len(responses)} responses"
         raise PosttrainError(where, message, "return a list with one number a response")
-    if len(found) != len(responses):
-        message = f"returned {len(found)} numbers for {len(responses)} responses"
+    if len(returned) != len(responses):
+        message = f"returned {len(returned)} numbers for {len(responses)} responses"
         raise PosttrainError(where, message, "one each, None where it does not apply")
-    return [_number(where, value, responses, row) for row, value in enumerate(found)]
+    return [_number(where, value, responses, row) for row, value in enumerate(returned)]
 
 
 def _number(where: str, value: Any, responses: Responses, row: int) -> float:
     if value is None:
         return math.nan
     try:
-        return finite(value)
+        return as_finite(value)
     except ValueError as error:
         message = f"returned {error} for {responses.shown(row)}"
         hint = "return a number, None where it does not apply"
@@ -339,7 +339,7 @@ def _take_logged(responses: Responses, name: str, logged: Logged, rows: Sequence
 def _logged_metrics(logged: Iterable[Logged]) -> dict[str, float]:
     """Return the mean of every number that was logged, over all processes."""
     numbers: dict[str, list[float]] = {}
-    for each in logged:
-        for metric, values in each.metrics.items():
+    for part in logged:
+        for metric, values in part.metrics.items():
             numbers.setdefault(f"rewards/{metric}", []).extend(values)
     return {metric: sum(values) / len(values) for metric, values in numbers.items()}

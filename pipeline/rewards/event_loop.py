@@ -23,18 +23,18 @@ if TYPE_CHECKING:
 _PATIENCE_S = 5.0  # for tasks that are cancelled at the end
 
 
-def start(asked: Awaitable[Any]) -> Future[tuple[Any, BaseException | None]]:
+def start(awaitable: Awaitable[Any]) -> Future[tuple[Any, BaseException | None]]:
     """Begin to await something, and return at once.
 
     The result is (what it gives, None), or (None, what it raises): raised inside of the loop, a
     KeyboardInterrupt or SystemExit would end the loop, and the caller would wait forever.
     """
-    return asyncio.run_coroutine_threadsafe(_outcome(asked), _loop())
+    return asyncio.run_coroutine_threadsafe(_outcome(awaitable), _loop())
 
 
-async def _outcome(asked: Awaitable[Any]) -> tuple[Any, BaseException | None]:
+async def _outcome(awaitable: Awaitable[Any]) -> tuple[Any, BaseException | None]:
     try:
-        return await asked, None
+        return await awaitable, None
     except BaseException as error:  # noqa: BLE001  raised again where it is waited for
         return None, error
 

@@ -84,7 +84,7 @@ class Responses:
         return len(self.prompts)
 
     @classmethod
-    def decoded(
+    def decode(
         cls,
         tokenizer: PreTrainedTokenizerBase,
         prompts: Sequence[Text],
@@ -100,10 +100,10 @@ class Responses:
         stop: strings that end a response.
         """
         completions: list[Text] = []
-        for prompt, asked, written, ended in zip(
+        for prompt, ids, written, ended in zip(
             prompts, prompt_ids, completion_ids, has_eos, strict=True
         ):
-            text = text_of(tokenizer, asked, written, has_ended=ended, stop=stop)
+            text = text_of(tokenizer, ids, written, has_ended=ended, stop=stop)
             is_chat = not isinstance(prompt, str)
             completions.append([{"role": "assistant", "content": text}] if is_chat else text)
         return cls(prompts, completions, prompt_ids, completion_ids, has_eos, columns)
@@ -111,12 +111,12 @@ class Responses:
     @property
     def handed(self) -> dict[str, Sequence[Any]]:
         """The columns as functions are handed them: `source` is the data's own where it has one."""
-        found = {name: values for name, values in self.columns.items() if name != ORIGIN}
+        columns = {name: values for name, values in self.columns.items() if name != ORIGIN}
         if ORIGIN in self.columns:
-            own = found.get(SOURCE, [None] * len(self))
+            own = columns.get(SOURCE, [None] * len(self))
             pairs = zip(own, self.columns[ORIGIN], strict=True)
-            found[SOURCE] = [origin if each is None else each for each, origin in pairs]
-        return found
+            columns[SOURCE] = [origin if value is None else value for value, origin in pairs]
+        return columns
 
     def text(self, row: int) -> str:
         """Return a completion as running text."""

@@ -24,14 +24,14 @@ class RunningMoments:
 
     def update(self, values: Tensor) -> None:
         """Take in numbers of any shape; those that are NaN are left out."""
-        found = values.double().flatten()
-        found = found[~found.isnan()]
-        if not len(found):
+        numbers = values.double().flatten()
+        numbers = numbers[~numbers.isnan()]
+        if not len(numbers):
             return
-        count, mean = len(found), float(found.mean())
+        count, mean = len(numbers), float(numbers.mean())
         total, shift = self.count + count, mean - self.mean
         between = shift**2 * self.count * count / total
-        self._squares += float(((found - mean) ** 2).sum()) + between
+        self._squares += float(((numbers - mean) ** 2).sum()) + between
         self.mean += shift * count / total
         self.count = total
 

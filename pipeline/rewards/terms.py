@@ -95,7 +95,7 @@ def model_term(
 
     def score(responses: Responses, _: TrainerState | None) -> list[float]:
         pairs = zip(responses.prompt_ids, responses.completion_ids, strict=True)
-        sequences = [[*asked, *given] for asked, given in pairs]
+        sequences = [[*prompt, *completion] for prompt, completion in pairs]
         check_ids(f"reward `{name}`", sequences, num_embeddings)
         with autocast():
             return model_scores(module, sequences, batch_size)
@@ -112,14 +112,14 @@ def verifier_term(tasks: Mapping[str, Task], name: str, weight: float = 1.0) -> 
 
     def score(responses: Responses, _: TrainerState | None) -> list[float | None]:
         references = responses.columns.get(REFERENCE, [None] * len(responses))
-        found: list[float | None] = []
+        verdicts: list[float | None] = []
         for row, source in enumerate(source_in(responses.columns)):
             reference = references[row]
             if not isinstance(reference, str):
                 message = f"{responses.shown(row)} of `{source}` has no `{REFERENCE}` to verify"
                 raise PosttrainError(f"reward `{name}`", message)
-            found.append(tasks[source].verify(responses.text(row), reference).score)
-        return found
+            verdicts.append(tasks[source].verify(responses.text(row), reference).score)
+        return verdicts
 
     def confined(responses: Responses, state: TrainerState | None) -> list[float | None]:
         try:
@@ -139,16 +139,16 @@ def model_scores(
     with that id, as one does where EOS pads. Such sequences are padded with another one.
     """
     config = module.config.get_text_config()
-    given: int | None = config.pad_token_id
-    usual = 0 if given is None else given
-    found = [0.0] * len(sequences)
+    own_pad: int | None = config.pad_token_id
+    usual = 0 if own_pad is None else own_pad
+    all_scores = [0.0] * len(sequences)
     try:
         for pad in (usual, 1 if usual == 0 else 0):
             rows = [i for i, ids in enumerate(sequences) if (ids[-1] == usual) != (pad == usual)]
             config.pad_token_id = pad
             chosen = scores(module, [sequences[i] for i in rows], batch_size=batch_size)
             for i, score in zip(rows, chosen, strict=True):
-                found[i] = score
+                all_scores[i] = score
     finally:
-        config.pad_token_id = given
-    return found
+        config.pad_token_id = own_pad
+    return all_scores

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 TERM_METRICS = ("mean", "std", "n", "none")
 
 
-def finite(value: Any) -> float:
+def as_finite(value: Any) -> float:
     """Return a number as a float; ValueError says what else it is: "nan", "a value of type x"."""
     kind = f"a value of type {type(value).__name__}"
     try:
@@ -61,7 +61,7 @@ class UserFunction:
     def is_async(self) -> bool:
         """Whether a call only begins with the work, which is done where it is awaited."""
         call = getattr(self.function, "__call__", None)  # noqa: B004  its own, not whether it has one
-        return any(inspect.iscoroutinefunction(each) for each in (self.function, call))
+        return any(inspect.iscoroutinefunction(callee) for callee in (self.function, call))
 
     def __call__(self, responses: Responses, state: TrainerState | None) -> Any:
         """Return what the function returns; PosttrainError for whatever it raises.
@@ -75,7 +75,7 @@ class UserFunction:
         logs = _Logs(self.name, responses)
         with _user_errors(self.name):
             # Copies: a function that sorts a list in place must not change what is trained on.
-            found = self.function(
+            result = self.function(
                 prompts=copy.deepcopy(list(responses.prompts)),
                 completions=copy.deepcopy(list(responses.completions)),
                 completion_ids=[list(ids) for ids in responses.completion_ids],
@@ -84,11 +84,11 @@ class UserFunction:
                 log_extra=logs.extra,
                 log_metric=logs.metric,
             )
-        return self._awaited(found) if inspect.isawaitable(found) else found
+        return self._await(result) if inspect.isawaitable(result) else result
 
-    async def _awaited(self, found: Awaitable[Any]) -> Any:
+    async def _await(self, result: Awaitable[Any]) -> Any:
         with _user_errors(self.name):
-            return await found
+            return await result
 
 
 class _Logs:
@@ -109,7 +109,7 @@ class _Logs:
     def metric(self, name: str, value: float) -> None:
         """Keep a number, for the metrics."""
         try:
-            number = finite(value)
+            number = as_finite(value)
         except ValueError as error:
             raise PosttrainError(
                 self._where, f"logged {error} as `{name}`", "log a number"

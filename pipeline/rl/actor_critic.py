@@ -121,9 +121,9 @@ class ActorCritic(nn.Module, ABC):
         saved = load_file(folder / VALUE_HEAD).get(_PROBE)
         if saved is None:
             return
-        found = self.probe()
+        values = self.probe()
         bound = _PROBE_ABSOLUTE + _PROBE_RELATIVE * float(saved.abs().max())
-        if not float((found - saved).abs().max()) <= bound:
+        if not float((values - saved).abs().max()) <= bound:
             raise ValueError(
                 f"the critic `{folder}` gives other values here than when it was saved: it was "
                 "trained on another network; begin with the policy it was trained beside (as an "
@@ -168,7 +168,7 @@ class ActorCritic(nn.Module, ABC):
     @property
     def is_activation_checkpointing(self) -> bool:
         """Whether activations are computed again in the backward pass."""
-        return any(each.is_activation_checkpointing for each in self.networks())
+        return any(network.is_activation_checkpointing for network in self.networks())
 
 
 class ValueHead(nn.Module):
@@ -206,8 +206,8 @@ class ValueHead(nn.Module):
 
     def load(self, folder: Path) -> None:
         """Take its weights from a critic's folder."""
-        found = load_file(folder / VALUE_HEAD)
-        self.load_state_dict({name: each for name, each in found.items() if name != _PROBE})
+        tensors = load_file(folder / VALUE_HEAD)
+        self.load_state_dict({name: tensor for name, tensor in tensors.items() if name != _PROBE})
 
 
 def predicting(network: Any, sequences: Sequences) -> Tensor:

@@ -16,12 +16,18 @@ from pipeline.config.stage import StageInput
 from pipeline.models import adapters
 from pipeline.models.frozen import is_kept
 from pipeline.models.load import base_of, load_policy, load_tokenizer
-from pipeline.rl.critic_start import CriticStart, bare, of_folder, of_reward_model, saved_critic
-from pipeline.rl.layouts.separate import SeparateActorCritic, backbone_of
+from pipeline.rl.critic_start import (
+    CriticStart,
+    copy_without_adapters,
+    find_saved_critic,
+    start_from_folder,
+    start_from_reward_model,
+)
+from pipeline.rl.layouts.separate import SeparateActorCritic, copy_backbone
 from pipeline.rl.layouts.shared_lora import AdaptedRewardModel, SharedLoraActorCritic
 from pipeline.rl.layouts.shared_trunk import SharedTrunkActorCritic
 from pipeline.rl.policy_adapter import adapter_name, was_trained
-from pipeline.rl.precision import with_masters
+from pipeline.rl.precision import keep_masters
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -95,7 +101,7 @@ def build_actor_critic(start: Start, args: PPOConfig) -> ActorCritic:
     """
     policy: Any = start.policy
     adapter = adapter_name(policy) if is_peft_model(policy) else None
-    with_masters(policy, "policy")
+    keep_masters(policy, "policy")
     layout = layout_of(
         args, start.critic, is_adapted=adapter is not None, reference=start.reference
     )
@@ -121,9 +127,11 @@ def build_actor_critic(start: Start, args: PPOConfig) -> ActorCritic:
         network = start.critic.network
         if network is not None:
             critic: Any = copy.deepcopy(network)
+        elif adapter is None:
+            critic = copy_backbone(policy)
         else:
-            critic = backbone_of(policy) if adapter is None else bare(policy).base_model
-        with_masters(critic.requires_grad_(requires_grad=True), "critic")
+            critic = copy_without_adapters(policy).base_model
+        keep_masters(critic.requires_grad_(requires_grad=True), "critic")
         actor = SeparateActorCritic(policy, critic, reference, **named)
     start.critic.start(actor)
     return actor
@@ -176,23 +184,23 @@ def _shared_lora(policy: Any, adapter: str | None, start: Start) -> SharedLoraAc
 
 
 def choose_critic(
-    given: str | nn.Module | None, policy: Any, rewards: Sequence[Any], args: PPOConfig
+    start: str | nn.Module | None, policy: Any, rewards: Sequence[Any], args: PPOConfig
 ) -> CriticStart:
     """Return what a critic begins as; see PPOTrainer. policy: with its adapter, if it has one."""
     is_adapted = bool(is_peft_model(policy))
     reward_models: list[nn.Module] = [reward for reward in rewards if _is_reward_model(reward)]
     source = critic_source(
-        given, layout=args.layout, is_adapted=is_adapted, reward_models=reward_models
+        start, layout=args.layout, is_adapted=is_adapted, reward_models=reward_models
     )
     if isinstance(source, nn.Module):
         terms = [number for number, reward in enumerate(rewards) if reward is source]
-        return of_reward_model(source, terms[0] if terms else None)
+        return start_from_reward_model(source, terms[0] if terms else None)
     if source == "policy":
         return CriticStart()
     is_shared = is_adapted and args.layout in ("auto", "shared_lora")
-    return of_folder(saved_critic(source), policy, is_shared=is_shared)
+    return start_from_folder(find_saved_critic(source), policy, is_shared=is_shared)
 
 
-def _is_reward_model(given: Any) -> bool:
-    is_classifier = isinstance(given, nn.Module) and hasattr(given, "score")
-    return is_classifier and not isinstance(given, AdaptedRewardModel)
+def _is_reward_model(reward: Any) -> bool:
+    is_classifier = isinstance(reward, nn.Module) and hasattr(reward, "score")
+    return is_classifier and not isinstance(reward, AdaptedRewardModel)

@@ -78,7 +78,7 @@ class Collector:
             )
         sampled = time.perf_counter()
         with evaluating(self.actor):
-            scored = self._scored(prompts, completions)
+            scored = self._score(prompts, completions)
             responses = self.decode(prompts, [(c.token_ids, c.has_eos) for c in completions])
             raw = self.rewards.raw(responses, state)
         self.seconds["rollout"] += sampled - began
@@ -111,7 +111,7 @@ class Collector:
         completions: token ids, the stop token included, and whether they ended themselves.
         """
         names = sorted({name for prompt in prompts for name in prompt.columns})
-        return Responses.decoded(
+        return Responses.decode(
             self.tokenizer,
             [prompt.shown for prompt in prompts],
             prompt_ids=[prompt.ids for prompt in prompts],
@@ -121,13 +121,13 @@ class Collector:
             stop=self.args.stop_strings or (),
         )
 
-    def _scored(
+    def _score(
         self, prompts: Sequence[Prompt], completions: Sequence[Completion]
     ) -> list[dict[str, Any]]:
         """Return log-probabilities, values and entropies of each response."""
         lengths = [len(p.ids) + len(c.token_ids) for p, c in zip(prompts, completions, strict=True)]
         order = sorted(range(len(prompts)), key=lambda i: lengths[i], reverse=True)
-        found: list[dict[str, Any]] = [{} for _ in prompts]
+        scored: list[dict[str, Any]] = [{} for _ in prompts]
         for begin in range(0, len(order), self.args.scoring_batch_size):
             batch = order[begin : begin + self.args.scoring_batch_size]
             sequences = Sequences.of(
@@ -138,22 +138,23 @@ class Collector:
             )
             reused = None
             if self.args.reuse_rollout_logprobs:
-                given = [logprob for i in batch for logprob in completions[i].logprobs or ()]
-                reused = torch.tensor(given) if len(given) == len(sequences.targets) else None
-            scores = self._scores(sequences, reused)
+                logprobs = [logprob for i in batch for logprob in completions[i].logprobs or ()]
+                reused = torch.tensor(logprobs) if len(logprobs) == len(sequences.targets) else None
+            scores = self._score_batch(sequences, reused)
             counts = sequences.mask.sum(-1).tolist()
-            parts = {name: each.split(counts) for name, each in scores.items() if name != "after"}
+            per_token = ("logprobs", "reference", "values", "entropy")
+            parts = {name: scores[name].split(counts) for name in per_token}
             for place, i in enumerate(batch):
-                found[i] = {
+                scored[i] = {
                     "logprobs": parts["logprobs"][place],
                     "reference": parts["reference"][place],
                     "values": parts["values"][place],
                     "entropy": float(parts["entropy"][place].sum()),
                     "value_after": float(scores["after"][place]),
                 }
-        return found
+        return scored
 
-    def _scores(self, sequences: Sequences, reused: Tensor | None) -> dict[str, Tensor]:
+    def _score_batch(self, sequences: Sequences, reused: Tensor | None) -> dict[str, Tensor]:
         """Return (N,) log-probabilities, values, entropies, and (B,) values after the end."""
         actor, args = self.actor, self.args
         forbidden = self.sampling.forbidden_ids
@@ -169,7 +170,7 @@ class Collector:
             with actor.reference() as reference:
                 theirs = head_of(reference, temperature=args.temperature, forbidden=forbidden)
                 states = predicting(reference.base_model, sequences)
-                other, _ = log_probabilities(theirs, states, sequences.targets)
+                reference_logprobs, _ = log_probabilities(theirs, states, sequences.targets)
             with actor.as_critic():
                 values = actor.values(sequences)
                 is_wanted = args.truncation == "bootstrap"
@@ -179,8 +180,14 @@ class Collector:
                     else values.new_zeros(len(sequences.ids))
                 )
         assert entropy is not None
-        found = {"logprobs": logprobs, "reference": other, "values": values, "entropy": entropy}
-        return {name: each.float().cpu() for name, each in {**found, "after": after}.items()}
+        scores = {
+            "logprobs": logprobs,
+            "reference": reference_logprobs,
+            "values": values,
+            "entropy": entropy,
+            "after": after,
+        }
+        return {name: tensor.float().cpu() for name, tensor in scores.items()}
 
 
 def _tensor(numbers: list[float] | None) -> Tensor | None:

@@ -242,13 +242,13 @@ class PPOConfig(TrainingArguments):
 
     def _check_upstream(self) -> None:
         """Refuse arguments of transformers' trainer that would be accepted and ignored."""
-        for each in fields(self):
-            value = getattr(self, each.name)
-            if each.name in REFUSED and not _is_left(value, each.default):
-                raise ValueError(f"`{each.name}` {REFUSED[each.name]}")
-            found = value_problem(each.name, value)
-            if found:
-                raise ValueError(found)
+        for argument in fields(self):
+            value = getattr(self, argument.name)
+            if argument.name in REFUSED and not _is_left(value, argument.default):
+                raise ValueError(f"`{argument.name}` {REFUSED[argument.name]}")
+            problem = value_problem(argument.name, value)
+            if problem:
+                raise ValueError(problem)
 
     @property
     def steps_per_rollout(self) -> int:

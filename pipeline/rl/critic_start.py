@@ -74,7 +74,7 @@ class CriticStart:
             actor.check_probe(self.folder)
 
 
-def saved_critic(name: str | Path) -> Path:
+def find_saved_critic(name: str | Path) -> Path:
     """Return the folder of a critic: itself, or below that of its policy. ValueError for none."""
     folder = Path(name)
     folder = folder / CRITIC if (folder / CRITIC).is_dir() else folder
@@ -88,7 +88,7 @@ def has_adapter(folder: Path) -> bool:
     return (folder / ADAPTER_CONFIG).is_file()
 
 
-def of_reward_model(module: Any, term: int | None) -> CriticStart:
+def start_from_reward_model(module: Any, term: int | None) -> CriticStart:
     """Return a critic that begins as a sequence classifier; ValueError for one that cannot."""
     whole = module
     if is_peft_model(module):
@@ -102,7 +102,7 @@ def of_reward_model(module: Any, term: int | None) -> CriticStart:
     return CriticStart(network=whole.base_model, score=weight.detach(), term=term)
 
 
-def of_folder(folder: Path, policy: Any, *, is_shared: bool) -> CriticStart:
+def start_from_folder(folder: Path, policy: Any, *, is_shared: bool) -> CriticStart:
     """Return a critic that was saved; an adapter is one of the policy's network.
 
     is_shared: whether it stays an adapter there.
@@ -113,17 +113,17 @@ def of_folder(folder: Path, policy: Any, *, is_shared: bool) -> CriticStart:
 
     if is_shared:
         return CriticStart(adapter=adapters.relative(folder, None), folder=folder)
-    network = adapters.merge(bare(policy), folder)
+    network = adapters.merge(copy_without_adapters(policy), folder)
     return CriticStart(network=network.base_model, folder=folder)
 
 
-def bare(policy: Any) -> Any:
+def copy_without_adapters(policy: Any) -> Any:
     """Return a copy of a causal language model, without adapters, that can be trained."""
     copied: Any = copy.deepcopy(policy)
     return thaw(copied.unload() if is_peft_model(policy) else copied)
 
 
-def on_the_scale_of_scores(
+def scale_to_scores(
     actor: ActorCritic, rows: Sequence[ScoredRow], rewards: RewardComposition
 ) -> list[ScoredRow]:
     """Make a critic that began as a reward model predict scores; return rows with its new values.

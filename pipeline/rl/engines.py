@@ -67,13 +67,13 @@ class GenerateSampler:
             for start in range(0, len(order), size):
                 chosen = order[start : start + size]
                 batch_seed = row_seed(seed, keys[chosen[0]])
-                batch = self._generated(module, [prompts[index] for index in chosen], batch_seed)
+                batch = self._generate(module, [prompts[index] for index in chosen], batch_seed)
                 completions.update(zip(chosen, batch, strict=True))
                 if on_progress is not None:
                     on_progress(len(completions))
         return [completions[index] for index in range(len(prompts))]
 
-    def _generated(
+    def _generate(
         self, module: PreTrainedModel, prompts: Sequence[Sequence[int]], seed: int
     ) -> list[Completion]:
         width = max(map(len, prompts))
@@ -82,7 +82,7 @@ class GenerateSampler:
         mask = [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts]
         recorder = _Recorder(self.sampling)
         causal = causal_of(module)
-        with _without_settings(causal), _own_generator(causal.device, seed):
+        with _hide_settings(causal), _fork_generator(causal.device, seed):
             written: Any = causal.generate(
                 input_ids=torch.tensor(ids, device=module.device),
                 attention_mask=torch.tensor(mask, device=module.device),
@@ -145,7 +145,7 @@ class VLLMSampler:
         """Sample from the module, as Sampler says."""
         check_rollout(module, prompts, keys, self.sampling)
         if self._engine is None:
-            make = ServerEngine.connected if self.mode == "server" else ColocatedEngine.started
+            make = ServerEngine.connect if self.mode == "server" else ColocatedEngine.start
             self._engine = make(module, self.options)
         with torch.no_grad():
             self._engine.load(module)
@@ -234,7 +234,7 @@ class _Recorder(LogitsProcessor):
 
 
 @contextmanager
-def _without_settings(causal: Any) -> Iterator[None]:
+def _hide_settings(causal: Any) -> Iterator[None]:
     """Hide the model's generation_config: `generate` fills in from it what it was not given."""
     own = causal.generation_config
     causal.generation_config = GenerationConfig()
@@ -245,7 +245,7 @@ def _without_settings(causal: Any) -> Iterator[None]:
 
 
 @contextmanager
-def _own_generator(device: torch.device, seed: int) -> Iterator[None]:
+def _fork_generator(device: torch.device, seed: int) -> Iterator[None]:
     """Seed the device's generator for a while; afterwards it is where it was."""
     is_cpu = device.type == "cpu"
     others = [] if is_cpu else [device]

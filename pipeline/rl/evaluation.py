@@ -51,7 +51,7 @@ def evaluate_prompts(
     Raises PosttrainError if no response has a reward.
     """
     began = time.perf_counter()
-    with _unchanged(collector):
+    with _restored_after(collector):
         rows, logged = _answer(collector, prompts, at_once, state)
     rewards = collector.rewards
     answered = [prompts[row.prompt] for row in rows]
@@ -98,7 +98,7 @@ def _answer(
 
 
 @contextmanager
-def _unchanged(collector: Collector) -> Generator[None]:
+def _restored_after(collector: Collector) -> Generator[None]:
     """Put random generators and the rollout's clocks back to where they were.
 
     Only rewards of the user's and other engines than our own draw from these generators.

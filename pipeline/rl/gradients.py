@@ -22,30 +22,30 @@ def sum_over_processes(parameters: Iterable[nn.Parameter]) -> None:
 
     A process that had no row in this step has no gradients: zeros, where another one has some.
     """
-    each_one = list(parameters)
-    if not each_one:
+    weights = list(parameters)
+    if not weights:
         return
-    has_some = torch.tensor([each.grad is not None for each in each_one], dtype=torch.int32)
-    has_some = has_some.to(each_one[0].device)
+    has_some = torch.tensor([weight.grad is not None for weight in weights], dtype=torch.int32)
+    has_some = has_some.to(weights[0].device)
     distributed.all_reduce(has_some, op=distributed.ReduceOp.MAX)
     gradients: list[Tensor] = []
-    for parameter, is_there in zip(each_one, has_some.tolist(), strict=True):
-        if is_there and parameter.grad is None:
-            parameter.grad = torch.zeros_like(parameter)
-        if parameter.grad is not None:
-            gradients.append(parameter.grad)
+    for weight, is_there in zip(weights, has_some.tolist(), strict=True):
+        if is_there and weight.grad is None:
+            weight.grad = torch.zeros_like(weight)
+        if weight.grad is not None:
+            gradients.append(weight.grad)
     if not gradients:
         return
-    flat = torch.cat([each.flatten() for each in gradients])
+    # One message instead of one per weight.
+    flat = torch.cat([gradient.flatten() for gradient in gradients])
     distributed.all_reduce(flat)
-    for gradient, part in zip(
-        gradients, flat.split([each.numel() for each in gradients]), strict=True
-    ):
+    sizes = [gradient.numel() for gradient in gradients]
+    for gradient, part in zip(gradients, flat.split(sizes), strict=True):
         gradient.copy_(part.view_as(gradient))
 
 
-def clipped_norm(parameters: Sequence[nn.Parameter], limit: float) -> Tensor:
+def clip_norm(parameters: Sequence[nn.Parameter], limit: float) -> Tensor:
     """Scale gradients down to a norm, if it is above 0; return the norm that they had, ()."""
-    if not any(each.grad is not None for each in parameters):
+    if not any(weight.grad is not None for weight in parameters):
         return torch.zeros(())
     return torch.nn.utils.clip_grad_norm_(parameters, limit if limit > 0 else float("inf"))

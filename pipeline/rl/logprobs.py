@@ -96,8 +96,8 @@ def _elements_at_a_time(device: torch.device) -> int:
         memory_bytes = torch.cuda.get_device_properties(device).total_memory
     else:
         memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    wanted = int(memory_bytes * _SHARE_OF_MEMORY) // 4
-    return max(_LEAST_ELEMENTS, min(_MOST_ELEMENTS, 1 << (wanted.bit_length() - 1)))
+    elements = int(memory_bytes * _SHARE_OF_MEMORY) // 4
+    return max(_LEAST_ELEMENTS, min(_MOST_ELEMENTS, 1 << (elements.bit_length() - 1)))
 
 
 @torch.no_grad()
@@ -105,11 +105,11 @@ def check_head(model: PreTrainedModel) -> None:
     """Raise ValueError for a model that does more to its logits than `head_of` knows of."""
     network: Any = model
     ids = torch.tensor([[0, 1]], device=model.device)
-    own = network(input_ids=ids, use_cache=False).logits[0].float()
+    theirs = network(input_ids=ids, use_cache=False).logits[0].float()
     hidden = network.base_model(input_ids=ids, use_cache=False).last_hidden_state[0]
-    found = head_of(model).logits(hidden)
+    ours = head_of(model).logits(hidden)
     # Of the largest one: in bf16 a logit has three digits.
-    if not torch.allclose(found, own, rtol=0.0, atol=2e-2 * float(own.abs().max())):
+    if not torch.allclose(ours, theirs, rtol=0.0, atol=2e-2 * float(theirs.abs().max())):
         name = type(model).__name__
         raise ValueError(f"{name} makes its logits in a way that PPO does not know; take another")
 
@@ -122,7 +122,7 @@ def log_probabilities(
 
     hidden: (N, d). targets: (N,) token ids.
     """
-    found: list[Tensor] = []
+    logprobs: list[Tensor] = []
     entropies: list[Tensor] = []
     for part in head.chunks(len(targets)):
         logits = head.logits(hidden[part])
@@ -133,13 +133,13 @@ def log_probabilities(
         logits.sub_(highest)
         weights = logits.exp()
         total = weights.sum(-1, keepdim=True)
-        found.append((chosen - highest - total.log()).squeeze(-1))
+        logprobs.append((chosen - highest - total.log()).squeeze(-1))
         if with_entropy:
             # -inf times 0 is NaN; a forbidden token adds nothing.
             expected = torch.linalg.vecdot(weights, logits.clamp(min=torch.finfo().min / 2))
             entropies.append(total.log().squeeze(-1) - expected / total.squeeze(-1))
     empty = hidden.new_zeros(0, dtype=torch.float32)
-    return torch.cat([empty, *found]), torch.cat([empty, *entropies]) if with_entropy else None
+    return torch.cat([empty, *logprobs]), torch.cat([empty, *entropies]) if with_entropy else None
 
 
 def hidden_gradient(
@@ -162,7 +162,7 @@ def hidden_gradient(
     is_plain = is_plain and not (with_entropy or torch.is_autocast_enabled(leaf.device.type))
     for part in head.chunks(len(targets)):
         if is_plain:
-            gradient[part] = _by_hand(head, leaf[part], targets[part], loss_of, part)
+            gradient[part] = _gradient_by_hand(head, leaf[part], targets[part], loss_of, part)
             continue
         with torch.enable_grad():
             piece = leaf[part].requires_grad_()
@@ -178,7 +178,7 @@ def hidden_gradient(
 
 
 @torch.no_grad()
-def _by_hand(
+def _gradient_by_hand(
     head: Head,
     hidden: Tensor,
     targets: Tensor,
@@ -203,12 +203,12 @@ def _by_hand(
         loss_of(leaf, None, part).backward()
     assert leaf.grad is not None
     pull = leaf.grad.unsqueeze(-1) / head.temperature
-    found = weights.mul_(-pull / total).scatter_add_(1, targets[:, None], pull)
+    gradient = weights.mul_(-pull / total).scatter_add_(1, targets[:, None], pull)
     if weight.requires_grad:
         if weight.grad is None:
             weight.grad = torch.zeros_like(weight)
-        weight.grad.addmm_(found.T, hidden)
-    return found @ weight
+        weight.grad.addmm_(gradient.T, hidden)
+    return gradient @ weight
 
 
 def _entropy(logits: Tensor, forbidden: tuple[int, ...]) -> Tensor:
@@ -244,6 +244,6 @@ class _ChosenLogProbability(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         total, targets = ctx.saved_tensors
         gradient = gradients[0].unsqueeze(-1)
-        found = ctx.weights.mul_(-gradient / total)
+        of_logits = ctx.weights.mul_(-gradient / total)
         del ctx.weights
-        return found.scatter_add_(1, targets[:, None], gradient), None, None
+        return of_logits.scatter_add_(1, targets[:, None], gradient), None, None

@@ -61,8 +61,8 @@ class Batch:
         chosen = list(rows)
         mask = experience.mask[chosen]
 
-        def flat(each: Tensor) -> Tensor:
-            return each[chosen][mask].to(device)
+        def flat(values: Tensor) -> Tensor:
+            return values[chosen][mask].to(device)
 
         return Batch(
             sequences,
@@ -99,21 +99,21 @@ class Losses:
         with self.autocast():
             both = self.actor.hidden_and_values(batch.sequences)
         if both is not None:
-            return self._together(*both, batch, totals, trains_policy, is_first)
+            return self._send_both_back(*both, batch, totals, trains_policy, is_first)
         loss = torch.zeros((), device=batch.weights.device)
         if trains_policy:
             with self.autocast():
                 hidden = self.actor.policy_hidden(batch.sequences)
-            gradient, loss = self._through_head(hidden, batch, totals, is_first=is_first)
+            gradient, loss = self._send_through_head(hidden, batch, totals, is_first=is_first)
             hidden.backward(gradient)
         with self.actor.as_critic():
             with self.autocast():
                 values = self.actor.values(batch.sequences)
-            value_loss = self._of_values(values, batch, totals)
+            value_loss = self._value_loss(values, batch, totals)
             value_loss.backward()
         return loss + value_loss.detach()
 
-    def _together(
+    def _send_both_back(
         self,
         hidden: Tensor,
         values: Tensor,
@@ -124,15 +124,15 @@ class Losses:
     ) -> Tensor:
         """Send both losses through the trunk at once."""
         if not trains_policy:
-            value_loss = self._of_values(self.actor.value_head(hidden.detach()), batch, totals)
+            value_loss = self._value_loss(self.actor.value_head(hidden.detach()), batch, totals)
             value_loss.backward()
             return value_loss.detach()
-        gradient, loss = self._through_head(hidden, batch, totals, is_first=is_first)
-        value_loss = self._of_values(values, batch, totals)
+        gradient, loss = self._send_through_head(hidden, batch, totals, is_first=is_first)
+        value_loss = self._value_loss(values, batch, totals)
         torch.autograd.backward([hidden, value_loss], [gradient, torch.ones_like(value_loss)])
         return loss + value_loss.detach()
 
-    def _through_head(
+    def _send_through_head(
         self, hidden: Tensor, batch: Batch, totals: StepTotals, *, is_first: bool
     ) -> tuple[Tensor, Tensor]:
         """Return the gradient of the hidden states (N, d), and the policy's loss, ()."""
@@ -143,7 +143,7 @@ class Losses:
         def loss_of(new: Tensor, entropy: Tensor | None, part: slice) -> Tensor:
             nonlocal sum_of_losses
             old, weights = batch.logprobs[part], batch.weights[part]
-            found = core.policy_loss(
+            surrogate = core.policy_loss(
                 new,
                 old,
                 batch.advantages[part],
@@ -151,7 +151,7 @@ class Losses:
                 clip_high=high,
                 dual_clip=args.dual_clip,
             )
-            loss = (found.loss * weights).sum()
+            loss = (surrogate.loss * weights).sum()
             if args.kl_loss_coef:
                 # k2: the gradient of k1 is nothing but noise, that of k3 is another divergence's.
                 kl = core.kl_estimate(new - batch.reference[part], "k2")
@@ -159,7 +159,7 @@ class Losses:
             if entropy is not None:
                 loss = loss - args.entropy_coef * (entropy * weights).sum()
             sum_of_losses = sum_of_losses + loss.detach()
-            totals.add_policy(loss.detach(), found, (new - old).detach(), is_first=is_first)
+            totals.add_policy(loss.detach(), surrogate, (new - old).detach(), is_first=is_first)
             return loss
 
         with self.autocast():
@@ -182,9 +182,11 @@ class Losses:
             self.actor.causal, temperature=self.args.temperature, forbidden=self.forbidden
         )
 
-    def _of_values(self, values: Tensor, batch: Batch, totals: StepTotals) -> Tensor:
+    def _value_loss(self, values: Tensor, batch: Batch, totals: StepTotals) -> Tensor:
         """Return the critic's loss, times its coefficient, ()."""
-        found = core.value_loss(values, batch.values, batch.returns, clip=self.args.cliprange_value)
-        loss = (found.loss * batch.weights).sum()
-        totals.add_value(loss.detach(), found)
+        errors = core.value_loss(
+            values, batch.values, batch.returns, clip=self.args.cliprange_value
+        )
+        loss = (errors.loss * batch.weights).sum()
+        totals.add_value(loss.detach(), errors)
         return self.args.vf_coef * loss

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     import torch
+    from torch import nn
 
     from pipeline.rl.actor_critic import ActorCritic
     from pipeline.rl.config import PPOConfig
@@ -25,18 +26,19 @@ def parameter_groups(
 
     decaying: names of what upstream lets decay, not norms and biases; the value head never does.
     """
-    names = {id(each): name for name, each in actor.named_parameters()}
+    names = {id(weight): name for name, weight in actor.named_parameters()}
+
+    def may_decay(weight: nn.Parameter) -> bool:
+        name = names[id(weight)]
+        return name in decaying and not name.startswith(_HEAD)
+
     groups: list[dict[str, Any]] = []
     for parameters, own_rate in (
         (actor.policy_parameters(), args.learning_rate),
         (actor.critic_parameters(), _critic_learning_rate(actor, args, names)),
     ):
         for decays in (True, False):
-            chosen = [
-                each
-                for each in parameters
-                if (names[id(each)] in decaying and not names[id(each)].startswith(_HEAD)) == decays
-            ]
+            chosen = [weight for weight in parameters if may_decay(weight) == decays]
             decay = args.weight_decay if decays else 0.0
             groups.append({"params": chosen, "weight_decay": decay, "lr": own_rate})
     return [group for group in groups if group["params"]]
@@ -49,8 +51,8 @@ def _critic_learning_rate(actor: ActorCritic, args: PPOConfig, names: Mapping[in
     """
     if args.critic_learning_rate is not None:
         return args.critic_learning_rate
-    policy = [names[id(each)] for each in actor.policy_parameters()]
-    critic = [names[id(each)] for each in actor.critic_parameters()]
+    policy = [names[id(weight)] for weight in actor.policy_parameters()]
+    critic = [names[id(weight)] for weight in actor.critic_parameters()]
     is_adapted = any(_ADAPTER in name for name in policy)
     is_whole = any(_ADAPTER not in name and not name.startswith(_HEAD) for name in critic)
     assert args.learning_rate is not None
@@ -62,12 +64,12 @@ def check_trains(optimizer: torch.optim.Optimizer, actor: ActorCritic) -> None:
 
     One made of a model's parameters does not have the critic's, nor those of a new adapter.
     """
-    held = {id(each) for group in optimizer.param_groups for each in group["params"]}
+    held = {id(weight) for group in optimizer.param_groups for weight in group["params"]}
     for whose, parameters in (
         ("policy", actor.policy_parameters()),
         ("critic", actor.critic_parameters()),
     ):
-        left = [each for each in parameters if id(each) not in held]
+        left = [weight for weight in parameters if id(weight) not in held]
         if left:
             raise ValueError(
                 f"the optimizer has {len(parameters) - len(left)} of the {len(parameters)} tensors "

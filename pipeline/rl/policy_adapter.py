@@ -32,8 +32,8 @@ def adapter_name(policy: Any) -> str:
     """
     active = list(policy.active_adapters)
     if len(active) != 1:
-        said = ", ".join(f"`{each}`" for each in active) or "none"
-        raise ValueError(f"PPO trains one adapter, active are {said}; call `set_adapter` with one")
+        names = ", ".join(f"`{adapter}`" for adapter in active) or "none"
+        raise ValueError(f"PPO trains one adapter, active are {names}; call `set_adapter` with one")
     name: str = active[0]
     config = policy.peft_config[name]
     if config.peft_type != "LORA":
@@ -48,16 +48,16 @@ def adapter_name(policy: Any) -> str:
             f"`init_lora_weights` {config.init_lora_weights} changes the network below, by which "
             "reference and critic go, and which is not saved; leave it out"
         )
-    own = [each for each in policy.peft_config if each.startswith(TAKEN)]
+    own = [adapter for adapter in policy.peft_config if adapter.startswith(TAKEN)]
     if own:
         raise ValueError(f"PPO needs the name of the adapter `{own[0]}` for itself; rename it")
-    bare = {
+    module_names = {
         part
         for key, _ in policy.named_parameters()
         if not is_of_adapter(key, name)
         for part in key.split(".")
     }
-    if name in bare:  # PEFT takes the name out of every key when it saves
+    if name in module_names:  # PEFT takes the name out of every key when it saves
         raise ValueError(f"the adapter is called as a module of the model is, `{name}`; rename it")
     policy.set_adapter(name)
     config.inference_mode = False
@@ -66,7 +66,7 @@ def adapter_name(policy: Any) -> str:
 
 def adapter_parameters(policy: nn.Module, name: str) -> list[nn.Parameter]:
     """Return an adapter's parameters, in the model's order."""
-    return [each for key, each in policy.named_parameters() if is_of_adapter(key, name)]
+    return [weight for key, weight in policy.named_parameters() if is_of_adapter(key, name)]
 
 
 def is_of_adapter(key: str, name: str) -> bool:
@@ -91,7 +91,7 @@ def was_trained(policy: Any, name: str) -> bool:
         if isinstance(module, ModulesToSaveWrapper) and name in module.modules_to_save:
             own: Any = module.modules_to_save[name]
             first = module.original_module.state_dict()
-            if any(not torch.equal(each, first[key]) for key, each in own.state_dict().items()):
+            if any(not torch.equal(tensor, first[key]) for key, tensor in own.state_dict().items()):
                 return True
         if isinstance(module, TrainableTokensLayer) and name in module.trainable_tokens_delta:
             weight: Any = module.get_base_layer().weight
@@ -99,8 +99,8 @@ def was_trained(policy: Any, name: str) -> bool:
             if not torch.equal(module.trainable_tokens_delta[name], rows):
                 return True
     return any(
-        bool(each.any())
-        for key, each in adapter_tensors(policy, name).items()
+        bool(tensor.any())
+        for key, tensor in adapter_tensors(policy, name).items()
         if "lora_B" in key or "lora_embedding_B" in key
     )
 
@@ -125,9 +125,9 @@ def fill_adapter(policy: Any, name: str, tensors: dict[str, Tensor], where: str)
     """Fill an adapter with tensors; ValueError if they are not exactly its own."""
     from peft import set_peft_model_state_dict
 
-    own = {key: each.shape for key, each in adapter_tensors(policy, name).items()}
-    given = {key: each.shape for key, each in tensors.items()}
-    differing = sorted(key for key in own.keys() | given.keys() if own.get(key) != given.get(key))
+    own = {key: tensor.shape for key, tensor in adapter_tensors(policy, name).items()}
+    saved = {key: tensor.shape for key, tensor in tensors.items()}
+    differing = sorted(key for key in own.keys() | saved.keys() if own.get(key) != saved.get(key))
     if differing:
         raise ValueError(f"{where} does not fit: `{differing[0]}` is another, or is not there")
     set_peft_model_state_dict(policy, tensors, adapter_name=name)

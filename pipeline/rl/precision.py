@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 _HALF = (torch.bfloat16, torch.float16)
 
 
-def with_masters(module: nn.Module, what: str) -> None:
+def keep_masters(module: nn.Module, what: str) -> None:
     """Put what is trained of a network into fp32, in place, and warn where it was not.
 
     bf16 has 8 bits: to add 3e-6 to a weight of 0.02 changes nothing, and most weights would stay
     where they are. Below an adapter the frozen network stays what it is. what: its name.
     """
-    halves = {each.dtype for each in module.parameters() if each.requires_grad} & {*_HALF}
+    halves = {weight.dtype for weight in module.parameters() if weight.requires_grad} & {*_HALF}
     if not halves:
         return
     if is_peft_model(module):
@@ -38,8 +38,9 @@ def with_masters(module: nn.Module, what: str) -> None:
                 parameter.data = parameter.data.float()
     else:
         module.float()
+    came_in = ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in halves))
     warnings.warn(
-        f"the {what} came in {', '.join(sorted(str(each)[6:] for each in halves))}: its trained "
+        f"the {what} came in {came_in}: its trained "
         "weights are kept and saved in float32, since steps of PPO's size are less than they can "
         "tell; `bf16=True` computes in bf16",
         stacklevel=2,
@@ -53,7 +54,7 @@ def keep_as_multiplied(actor: ActorCritic, args: PPOConfig) -> None:
     """
     dtype = dtype_of(args)
     configs: Any = getattr(actor.policy, "peft_config", {})
-    if dtype is not None and not any(_reads_weights(each) for each in configs.values()):
+    if dtype is not None and not any(_reads_weights(config) for config in configs.values()):
         keep_frozen(actor, dtype)
 
 

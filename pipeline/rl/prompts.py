@@ -59,12 +59,12 @@ def prompts_of(
     if room is not None and (limit is None or limit > room):
         limit = room
     template = dict(args.chat_template_kwargs or {})
-    found: list[Prompt] = []
-    for number, given in enumerate(rows_of(data)):
-        row: Any = plain(given)
+    prompts: list[Prompt] = []
+    for number, raw_row in enumerate(rows_of(data)):
+        row: Any = plain(raw_row)
         if not isinstance(row, Mapping) or not any(row.get(name) for name in _COLUMNS):
             raise ValueError(f"row {number} has no `prompt` and no `input_ids`")
-        ids = _ids(row, number) or _encoded(row, tokenizer, number, template)
+        ids = _ids(row, number) or _encode(row, tokenizer, number, template)
         if limit is not None and len(ids) > limit:
             raise ValueError(
                 f"the prompt of row {number} has {len(ids)} tokens, more than {limit}; leave it "
@@ -74,12 +74,12 @@ def prompts_of(
         if shown is None:
             shown = tokenizer.decode(ids, skip_special_tokens=True)
         columns = {key: value for key, value in row.items() if key not in _COLUMNS}
-        found.append(Prompt(ids, shown, columns))
-    if not found:
+        prompts.append(Prompt(ids, shown, columns))
+    if not prompts:
         raise ValueError("there are no prompts")
     if template:
-        _check_template(template, found, tokenizer)
-    return found
+        _check_template(template, prompts, tokenizer)
+    return prompts
 
 
 def prompt_sets(
@@ -119,16 +119,16 @@ def plain(value: Any) -> Any:
     if isinstance(value, Tensor | np.ndarray | np.generic):
         return value.tolist()
     if isinstance(value, dict):
-        return {key: plain(each) for key, each in value.items()}  # pyright: ignore[reportUnknownVariableType]
+        return {key: plain(item) for key, item in value.items()}  # pyright: ignore[reportUnknownVariableType]
     if isinstance(value, list | tuple) and value and not isinstance(value[0], int | float | str):
-        return [plain(each) for each in value]  # pyright: ignore[reportUnknownVariableType]
+        return [plain(item) for item in value]  # pyright: ignore[reportUnknownVariableType]
     return value  # pyright: ignore[reportUnknownVariableType]
 
 
 def _ids(row: Mapping[str, Any], number: int) -> list[int]:
     """Return the ids that a row has already; none if it has only text."""
     ids = row.get("input_ids") or []
-    if not isinstance(ids, list | tuple) or not all(isinstance(each, int) for each in ids):  # pyright: ignore[reportUnknownVariableType]
+    if not isinstance(ids, list | tuple) or not all(isinstance(token, int) for token in ids):  # pyright: ignore[reportUnknownVariableType]
         hint = "; take the one row out of its batch" if len(ids) == 1 else ""
         raise ValueError(f"`input_ids` of row {number} is no list of token ids{hint}")
     if 0 in (row.get("attention_mask") or ()):
@@ -136,7 +136,7 @@ def _ids(row: Mapping[str, Any], number: int) -> list[int]:
     return list(ids)  # pyright: ignore[reportUnknownArgumentType]
 
 
-def _encoded(
+def _encode(
     row: Mapping[str, Any],
     tokenizer: PreTrainedTokenizerBase,
     number: int,
@@ -166,12 +166,12 @@ def _encoded(
 
 
 def _check_template(
-    given: Mapping[str, Any], prompts: Iterable[Prompt], tokenizer: PreTrainedTokenizerBase
+    settings: Mapping[str, Any], prompts: Iterable[Prompt], tokenizer: PreTrainedTokenizerBase
 ) -> None:
     """Raise ValueError for settings of a chat template that nothing reads."""
     if all(isinstance(prompt.shown, str) for prompt in prompts):
         raise ValueError("`chat_template_kwargs` is for chats, and all prompts are texts")
-    text = str(given.get("chat_template") or tokenizer.chat_template)
-    for name in given:
+    text = str(settings.get("chat_template") or tokenizer.chat_template)
+    for name in settings:
         if name != "chat_template" and not re.search(rf"\b{re.escape(name)}\b", text):
             raise ValueError(f"the chat template does not read `{name}` of `chat_template_kwargs`")

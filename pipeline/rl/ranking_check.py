@@ -30,13 +30,13 @@ def check_ranking(where: str, name: str, folder: Path) -> None:
     path = folder / HELD_OUT
     if not path.is_file():
         return
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    low, high = found["low"], found["high"]
+    held_out: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    low, high = held_out["low"], held_out["high"]
     if low is not None and low <= 0.5:
         raise PosttrainError(
             where,
-            f"the reward model `{name}` ranks {found['accuracy']:.2f} [{low:.2f}, {high:.2f}] of "
-            f"{found['n']} held-out pairs right, which may be chance (0.50)",
+            f"the reward model `{name}` ranks {held_out['accuracy']:.2f} [{low:.2f}, {high:.2f}] "
+            f"of {held_out['n']} held-out pairs right, which may be chance (0.50)",
             _HINT,
         )
 

@@ -47,10 +47,10 @@ def made_with(
     reference: str,
 ) -> dict[str, Any]:
     """Return what decides the mathematics of a run, as JSON. reference: `digest_of_reference`."""
-    upstream = {each.name for each in fields(TrainingArguments)}
-    own = [each.name for each in fields(args) if each.name not in upstream | _MAY_CHANGE]
+    upstream = {field.name for field in fields(TrainingArguments)}
+    own = [field.name for field in fields(args) if field.name not in upstream | _MAY_CHANGE]
     settings = {name: getattr(args, name) for name in (*_UPSTREAM, *own)}
-    found = {
+    record = {
         **settings,
         "responses of a rollout": args.rollout_size,
         "rewards": [
@@ -64,7 +64,7 @@ def made_with(
         "digest of the prompts": _digest([prompt.ids for prompt in prompts]),
         "digest of the reference": reference,
     }
-    return json.loads(json.dumps(found, default=lambda each: getattr(each, "value", str(each))))
+    return json.loads(json.dumps(record, default=lambda enum: getattr(enum, "value", str(enum))))
 
 
 def digest_of_reference(actor: ActorCritic) -> str:

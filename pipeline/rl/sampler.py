@@ -137,13 +137,13 @@ class LoopSampler:
             for start in range(0, len(order), max(size, 1)):
                 chosen = order[start : start + size]
                 rows = {index: _Row(prompts[index], keys[index]) for index in chosen}
-                for index, completion in self._sampled(module, rows, seed):
+                for index, completion in self._sample_batch(module, rows, seed):
                     completions[index] = completion
                     if on_progress is not None:
                         on_progress(len(completions))
         return [completions[index] for index in range(len(prompts))]
 
-    def _sampled(
+    def _sample_batch(
         self, module: PreTrainedModel, rows: dict[int, _Row], seed: int
     ) -> Iterator[tuple[int, Completion]]:
         limit = self.sampling.max_new_tokens
@@ -157,15 +157,15 @@ class LoopSampler:
             part.spread([asking[prompt] for prompt in group])
             parts.append(part)
         for decoding in joined(parts):
-            yield from self._written(decoding, rows)
+            yield from self._write_rows(decoding, rows)
 
-    def _written(
+    def _write_rows(
         self, decoding: Decoding, rows: dict[int, _Row]
     ) -> Iterator[tuple[int, Completion]]:
         """Yield (index of the row, its completion) as rows finish."""
         while True:
             batch = [rows[index] for index in decoding.rows]
-            tokens, logprobs = self._drawn(decoding.logits, batch)
+            tokens, logprobs = self._draw_tokens(decoding.logits, batch)
             finished: list[int] = []
             written = zip(batch, tokens.tolist(), logprobs.tolist(), strict=True)
             for place, (row, token, logprob) in enumerate(written):
@@ -177,9 +177,9 @@ class LoopSampler:
                     yield decoding.rows[place], Completion(row.token_ids, has_eos, row.logprobs)
             if len(finished) == len(batch):
                 return
-            decoding.advance(tokens, holes_filled(len(batch), finished))
+            decoding.advance(tokens, fill_holes(len(batch), finished))
 
-    def _drawn(self, logits: Tensor, rows: Sequence[_Row]) -> tuple[Tensor, Tensor]:
+    def _draw_tokens(self, logits: Tensor, rows: Sequence[_Row]) -> tuple[Tensor, Tensor]:
         """Return the next tokens and their log-probabilities, (B,) each. logits: (B, V)."""
         if self.sampling.forbidden_ids:
             logits[:, list(self.sampling.forbidden_ids)] = -torch.inf
@@ -250,7 +250,7 @@ def length_groups(prompts: Sequence[tuple[int, ...]]) -> list[list[tuple[int, ..
     return groups
 
 
-def holes_filled(num_rows: int, finished: Sequence[int]) -> list[int]:
+def fill_holes(num_rows: int, finished: Sequence[int]) -> list[int]:
     """Return the places of rows that go on, those at the end moved to where others finished.
 
     So that no more rows are copied in the cache than have finished.

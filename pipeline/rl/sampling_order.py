@@ -22,13 +22,13 @@ def prompts_of_rollout(num_prompts: int, size: int, *, seed: int, rollout: int) 
 
     A pass may end within a rollout; every pass has every prompt once.
     """
-    found: list[int] = []
+    numbers: list[int] = []
     place = rollout * size
-    while len(found) < size:
-        number, begin = divmod(place + len(found), num_prompts)
+    while len(numbers) < size:
+        number, begin = divmod(place + len(numbers), num_prompts)
         order = np.random.default_rng((seed, _PROMPTS, number)).permutation(num_prompts)
-        found += order[begin : begin + size - len(found)].tolist()
-    return found
+        numbers += order[begin : begin + size - len(numbers)].tolist()
+    return numbers
 
 
 def rows_of_step(
@@ -39,7 +39,7 @@ def rows_of_step(
     Parts differ by one row where some of the rollout have no reward and so are not trained on.
     """
     order = np.random.default_rng((seed, _ROWS, rollout, epoch)).permutation(num_rows)
-    begin, end = (num_rows * each // num_mini_batches for each in (mini_batch, mini_batch + 1))
+    begin, end = (num_rows * part // num_mini_batches for part in (mini_batch, mini_batch + 1))
     return order[begin:end].tolist()
 
 

@@ -49,10 +49,12 @@ class Sequences:
         ]
         ids = torch.tensor(rows, device=device)
         begins = torch.tensor([len(prompt) for prompt in prompts], device=device)[:, None]
-        lengths = torch.tensor([len(each) for each in completions], device=device)[:, None]
+        lengths = torch.tensor([len(completion) for completion in completions], device=device)[
+            :, None
+        ]
         place = torch.arange(width, device=device)[None]
         predicts = (place >= begins - 1) & (place < begins - 1 + lengths)
         is_target = (place >= begins) & (place < begins + lengths)
-        longest = max(len(each) for each in completions)
+        longest = max(len(completion) for completion in completions)
         mask = torch.arange(longest, device=device)[None] < lengths
         return Sequences(ids, mask, predicts, ids[is_target])

@@ -43,16 +43,16 @@ class SharedReward:
         return AdaptedRewardModel(actor, self.score.to(actor.causal.device), config, name)
 
 
-def shared_reward(reward: StageInput, policy: StageInput) -> SharedReward | None:
+def read_shared_reward(reward: StageInput, policy: StageInput) -> SharedReward | None:
     """Return a reward model as an adapter of the policy as it comes in; None if it is none.
 
     It is one where both were trained as adapters of one base, or the reward model as an adapter of
     the policy itself.
     """
-    found = shared_adapter(Path(reward.path), reward, policy)
-    if found is None:
+    adapter = read_shared_adapter(Path(reward.path), reward, policy)
+    if adapter is None:
         return None
-    config, tensors = found
+    config, tensors = adapter
     scores = [name for name in tensors if name.endswith(_SCORE)]
     if len(scores) != 1:
         return None
@@ -60,14 +60,14 @@ def shared_reward(reward: StageInput, policy: StageInput) -> SharedReward | None
     return SharedReward(config, tensors, score.float())
 
 
-def shared_adapter(
-    folder: Path, given: StageInput, policy: StageInput
+def read_shared_adapter(
+    folder: Path, model: StageInput, policy: StageInput
 ) -> tuple[LoraConfig, dict[str, Tensor]] | None:
     """Return a saved adapter as one on the policy as it comes in; None where there is none.
 
     folder: of the adapter. given: the model that it was trained as, or beside.
     """
-    below, of_policy = base_of(given), base_of(policy)
+    below, of_policy = base_of(model), base_of(policy)
     base = policy if of_policy is None else of_policy
     if below is None or _place(below) != _place(base):
         return None

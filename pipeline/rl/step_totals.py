@@ -32,29 +32,29 @@ class StepTotals:
         self._step = dict(self.whole)
 
     def add_policy(
-        self, loss: Tensor, found: PolicyLoss, log_ratio: Tensor, *, is_first: bool
+        self, loss: Tensor, surrogate: PolicyLoss, log_ratio: Tensor, *, is_first: bool
     ) -> None:
         """Take in one part of a forward pass. log_ratio: new - old, (n,)."""
         if not len(log_ratio):
             return
-        ratio = found.ratio.detach()
+        ratio = surrogate.ratio.detach()
         # KL(old, new) by k3, at tokens that the old policy sampled.
         moved = (torch.expm1(log_ratio) - log_ratio).sum()
         self._add(
             policy_loss=loss,
             policy_tokens=len(log_ratio),
             approx_kl=moved,
-            low=found.clipped_low.sum(),
-            high=found.clipped_high.sum(),
+            low=surrogate.clipped_low.sum(),
+            high=surrogate.clipped_high.sum(),
             ratio=ratio.sum(),
         )
         self._raise("ratio_max", float(ratio.max()))
         if is_first:
             self._raise("ratio_first", float((ratio - 1).abs().max()))
 
-    def add_value(self, loss: Tensor, found: ValueLoss) -> None:
+    def add_value(self, loss: Tensor, errors: ValueLoss) -> None:
         """Take in one forward pass of the critic."""
-        self._add(value_loss=loss, tokens=found.loss.numel(), value_clipped=found.clipped.sum())
+        self._add(value_loss=loss, tokens=errors.loss.numel(), value_clipped=errors.clipped.sum())
 
     def add_step(self, policy_norm: float, critic_norm: float) -> None:
         """Take in an optimizer step: gradient norms before clipping, the same everywhere."""
@@ -67,8 +67,8 @@ class StepTotals:
             everyone = [None] * distributed.get_world_size()
             distributed.all_gather_object(everyone, self._step)
         for name in (*_SUMS, *_ALIKE):
-            each = everyone[:1] if name in _ALIKE else everyone
-            self.whole[name] += sum(step[name] for step in each)
+            processes = everyone[:1] if name in _ALIKE else everyone
+            self.whole[name] += sum(step[name] for step in processes)
         for name in _MAXIMA:
             self.whole[name] = max(self.whole[name], *(step[name] for step in everyone))
         moved = sum(step["approx_kl"] for step in everyone)
@@ -78,21 +78,21 @@ class StepTotals:
 
     def metrics(self) -> dict[str, float]:
         """Return the rollout's training metrics, over all processes."""
-        found = self.whole
-        steps, tokens = max(found["steps"], 1), max(found["tokens"], 1)
-        policy_tokens = max(found["policy_tokens"], 1)
+        whole = self.whole
+        steps, tokens = max(whole["steps"], 1), max(whole["tokens"], 1)
+        policy_tokens = max(whole["policy_tokens"], 1)
         return {
-            "loss/policy": found["policy_loss"] / steps,
-            "loss/value": found["value_loss"] / steps,
-            "policy/approxkl": found["approx_kl"] / policy_tokens,
-            "policy/clipfrac_low": found["low"] / policy_tokens,
-            "policy/clipfrac_high": found["high"] / policy_tokens,
-            "policy/ratio_mean": found["ratio"] / policy_tokens,
-            "policy/ratio_max": found["ratio_max"],
-            "policy/ratio_first": 1 + found["ratio_first"],
-            "policy/grad_norm": found["policy_norm"] / steps,
-            "value/clipfrac": found["value_clipped"] / tokens,
-            "value/grad_norm": found["critic_norm"] / steps,
+            "loss/policy": whole["policy_loss"] / steps,
+            "loss/value": whole["value_loss"] / steps,
+            "policy/approxkl": whole["approx_kl"] / policy_tokens,
+            "policy/clipfrac_low": whole["low"] / policy_tokens,
+            "policy/clipfrac_high": whole["high"] / policy_tokens,
+            "policy/ratio_mean": whole["ratio"] / policy_tokens,
+            "policy/ratio_max": whole["ratio_max"],
+            "policy/ratio_first": 1 + whole["ratio_first"],
+            "policy/grad_norm": whole["policy_norm"] / steps,
+            "value/clipfrac": whole["value_clipped"] / tokens,
+            "value/grad_norm": whole["critic_norm"] / steps,
         }
 
     def _add(self, **amounts: Any) -> None:

@@ -38,10 +38,10 @@ from pipeline.rl.arguments import check_distributed, own_arguments, settle_steps
 from pipeline.rl.build import find_tokenizer, make_actor, refuse_beside_actor
 from pipeline.rl.collector import Collector
 from pipeline.rl.core import kl_controller
-from pipeline.rl.critic_start import check_scale, on_the_scale_of_scores
+from pipeline.rl.critic_start import check_scale, scale_to_scores
 from pipeline.rl.evaluation import evaluate_prompts
 from pipeline.rl.experience import experience_of
-from pipeline.rl.gradients import clipped_norm, sum_over_processes
+from pipeline.rl.gradients import clip_norm, sum_over_processes
 from pipeline.rl.log_lines import AfterStep, line_of
 from pipeline.rl.logprobs import check_head
 from pipeline.rl.losses import Batch, Losses
@@ -226,7 +226,7 @@ class PPOTrainer(Trainer):
                     is_first=place == 0,
                 )
             if part == parts - 1 and self.args.world_size > 1:
-                sum_over_processes(self._trained())
+                sum_over_processes(self._trained_parameters())
             empties = self.args.torch_empty_cache_steps
             if part == parts - 1 and empties and step % empties == 0:
                 clear_device_cache()
@@ -244,7 +244,7 @@ class PPOTrainer(Trainer):
             sources=[source_in(prompt.columns) for prompt in prompts],
         )
         if number == 0:
-            rows = on_the_scale_of_scores(self.model, rows, self.rewards)
+            rows = scale_to_scores(self.model, rows, self.rewards)
         # The coefficient that these rewards have is the one before it is steered by their KL.
         experience, metrics = experience_of(rows, combined.scores, self.rl.kl.coef, self.args)
         metrics |= combined.metrics
@@ -278,14 +278,14 @@ class PPOTrainer(Trainer):
         )
         return sorted(gather_object(rows), key=lambda row: row.number), gather_object([logged])
 
-    def _trained(self) -> list[nn.Parameter]:
+    def _trained_parameters(self) -> list[nn.Parameter]:
         return [*self.model.policy_parameters(), *self.model.critic_parameters()]
 
     def _clip_grad_norm(self, model: Any) -> Tensor:
         """Clip the gradients of policy and critic apart; return the norm of both before it."""
         limit: float = self.args.max_grad_norm
-        policy = clipped_norm(self.model.policy_parameters(), limit)
-        critic = clipped_norm(self.model.critic_parameters(), limit)
+        policy = clip_norm(self.model.policy_parameters(), limit)
+        critic = clip_norm(self.model.critic_parameters(), limit)
         if self._step is not None and not (self.rl.is_cut_short or self._step.is_empty):
             self.rl.totals.add_step(float(policy), float(critic))
         self.step_norm = torch.hypot(policy, critic)
@@ -301,8 +301,8 @@ class PPOTrainer(Trainer):
         Weights decay but for norms, biases and the value head.
         """
         if self.optimizer is None:
-            given = self.optimizer_cls_and_kwargs
-            cls, kwargs = given or self.get_optimizer_cls_and_kwargs(self.args, self.model.causal)
+            own = self.optimizer_cls_and_kwargs
+            cls, kwargs = own or self.get_optimizer_cls_and_kwargs(self.args, self.model.causal)
             decaying = self.get_decay_parameter_names(self.model)
             self.optimizer = cls(parameter_groups(self.model, self.args, decaying), **kwargs)
         return self.optimizer

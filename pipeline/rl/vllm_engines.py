@@ -59,7 +59,7 @@ class ServerEngine:
         self.client = client
 
     @classmethod
-    def connected(cls, module: PreTrainedModel, options: dict[str, Any]) -> ServerEngine:
+    def connect(cls, module: PreTrainedModel, options: dict[str, Any]) -> ServerEngine:
         """Connect, and open the channel for weights."""
         from accelerate import PartialState
         from trl.generation.vllm_client import VLLMClient
@@ -76,9 +76,9 @@ class ServerEngine:
             return
         metadata = [
             (name, str(tensor.dtype).removeprefix("torch."), list(tensor.shape))
-            for name, tensor in merged_parameters(module)
+            for name, tensor in merge_parameters(module)
         ]
-        self.client.update_named_params(metadata, merged_parameters(module))
+        self.client.update_named_params(metadata, merge_parameters(module))
         self.client.reset_prefix_cache()
 
     def complete(self, prompts: list[list[int]], settings: list[dict[str, Any]]) -> list[Written]:
@@ -87,29 +87,29 @@ class ServerEngine:
         from accelerate.utils import broadcast_object_list, gather_object
 
         state = PartialState()
-        asked = list(zip(prompts, settings, strict=True))
-        counts = gather_object([len(asked)])
-        everything = gather_object(asked)
+        own = list(zip(prompts, settings, strict=True))
+        counts = gather_object([len(own)])
+        everything = gather_object(own)
         answer: list[list[Written] | None] = [None]
         if self.client is not None:
             with ThreadPoolExecutor(_MOST_REQUESTS) as requests:
-                answer = [list(requests.map(self._completed, everything))]
+                answer = [list(requests.map(self._complete_row, everything))]
         broadcast_object_list(answer, from_process=0)
         assert answer[0] is not None
         begin = sum(counts[: state.process_index])
-        return answer[0][begin : begin + len(asked)]
+        return answer[0][begin : begin + len(own)]
 
-    def _completed(self, row: tuple[list[int], dict[str, Any]]) -> Written:
+    def _complete_row(self, row: tuple[list[int], dict[str, Any]]) -> Written:
         prompt, settings = row
         own = {"seed", "stop_token_ids", "ignore_eos", "logit_bias"}
-        found = self.client.generate(
+        answer = self.client.generate(
             [prompt],
             n=1,
             **{name: value for name, value in settings.items() if name not in own},
             generation_kwargs={name: value for name, value in settings.items() if name in own},
         )
-        logprobs = None if found["logprobs"] is None else found["logprobs"][0]
-        return found["completion_ids"][0], _of_sampled(logprobs)
+        logprobs = None if answer["logprobs"] is None else answer["logprobs"][0]
+        return answer["completion_ids"][0], _sampled_logprobs(logprobs)
 
 
 class ColocatedEngine:
@@ -119,7 +119,7 @@ class ColocatedEngine:
         self.generation = generation
 
     @classmethod
-    def started(cls, module: PreTrainedModel, options: dict[str, Any]) -> ColocatedEngine:
+    def start(cls, module: PreTrainedModel, options: dict[str, Any]) -> ColocatedEngine:
         """Start an engine on the model that the module was loaded from."""
         from accelerate import Accelerator
         from trl.generation.vllm_generation import VLLMGeneration
@@ -128,7 +128,7 @@ class ColocatedEngine:
             def _iter_named_params(self) -> Generator[tuple[str, Tensor], None, None]:
                 # TRL's merges the adapter in place and takes it out again at each call: in bf16
                 # the base weights drift (by 0.024 in 50 calls, their mean size being 0.016).
-                yield from merged_parameters(self.model)
+                yield from merge_parameters(self.model)
 
         causal: Any = causal_of(module)  # its name is the base model's
         tokenizer: Any = None  # TRL asks it for images only
@@ -147,13 +147,15 @@ class ColocatedEngine:
         # Not VLLMGeneration.generate, which has one seed for all rows: they would draw alike.
         outputs = self.generation.llm.generate(
             [{"prompt_token_ids": prompt} for prompt in prompts],
-            sampling_params=[SamplingParams(n=1, **each) for each in settings],
+            sampling_params=[SamplingParams(n=1, **row_settings) for row_settings in settings],
             use_tqdm=False,
         )
-        found, _ = extract_logprobs(outputs)
-        logprobs = [None] * len(prompts) if found is None else found
+        candidates, _ = extract_logprobs(outputs)
+        logprobs = [None] * len(prompts) if candidates is None else candidates
         tokens = [list(output.outputs[0].token_ids) for output in outputs]
-        return [(row, _of_sampled(each)) for row, each in zip(tokens, logprobs, strict=True)]
+        return [
+            (row, _sampled_logprobs(of_row)) for row, of_row in zip(tokens, logprobs, strict=True)
+        ]
 
 
 def require_vllm() -> None:
@@ -178,7 +180,7 @@ def check_options(mode: str, options: Mapping[str, Any]) -> None:
             )
 
 
-def merged_parameters(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+def merge_parameters(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """Yield (name as in the base model, tensor), adapters merged into a copy of each layer.
 
     One layer is copied at a time; the module stays as it is. Adapters that are switched off are
@@ -198,7 +200,7 @@ def merged_parameters(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
             raise ValueError(f"the adapter trains `{name}` as a whole, which cannot be sent")
         if isinstance(part, BaseTunerLayer):
             layers = (*layers, prefix)
-            for leaf, parameter in _merged(part).named_parameters():
+            for leaf, parameter in _merge_layer(part).named_parameters():
                 yield prefix + leaf, parameter.data
             continue
         plain = plain_copy(part) if isinstance(part, FrozenLinear | FrozenConv1D) else part
@@ -208,7 +210,7 @@ def merged_parameters(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
                 yield prefix + leaf, parameter.data
 
 
-def _merged(layer: Any) -> nn.Module:
+def _merge_layer(layer: Any) -> nn.Module:
     """Return a layer of a model without adapters that does what this one with adapters does."""
     base = layer.get_base_layer()
     is_kept = isinstance(base, FrozenLinear | FrozenConv1D)
@@ -227,9 +229,9 @@ def causal_of(module: nn.Module) -> Any:
     return model.get_base_model() if is_peft_model(module) else model
 
 
-def _of_sampled(logprobs: list[list[float | None]] | None) -> list[float] | None:
+def _sampled_logprobs(logprobs: list[list[float | None]] | None) -> list[float] | None:
     """Return one log-probability a token; None if the engine gave none or NaN."""
     if logprobs is None:
         return None
-    first = [each[0] for each in logprobs]
+    first = [of_token[0] for of_token in logprobs]
     return [value for value in first if value is not None] if None not in first else None

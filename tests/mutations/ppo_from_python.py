@@ -20,8 +20,8 @@ PPO_FROM_PYTHON = [
     Mutation(
         "an argument of upstream's works in PPO or is refused",
         "pipeline/rl/config.py",
-        "if each.name in REFUSED and not",
-        "if each.name not in REFUSED and not",
+        "if argument.name in REFUSED and not",
+        "if argument.name not in REFUSED and not",
         ("tests/unit/rl/test_ppo_arguments.py",),
     ),
     Mutation(

@@ -266,14 +266,14 @@ PPO = [
     Mutation(
         "policy and critic are clipped apart",
         "pipeline/rl/trainer.py",
-        "critic = clipped_norm(self.model.critic_parameters(), limit)",
+        "critic = clip_norm(self.model.critic_parameters(), limit)",
         "critic = policy",
         ("tests/unit/rl/test_trainer_steps.py", "tests/unit/rl/test_trainer.py"),
     ),
     Mutation(
         "every prompt is asked once in each pass",
         "pipeline/rl/sampling_order.py",
-        "number, begin = divmod(place + len(found), num_prompts)",
+        "number, begin = divmod(place + len(numbers), num_prompts)",
         "number, begin = divmod(place, num_prompts)",
         ("tests/unit/rl/test_order.py",),
     ),

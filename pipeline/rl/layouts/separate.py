@@ -63,6 +63,6 @@ class SeparateActorCritic(OwnReferenceActorCritic):
         return [self.causal, self.critic]
 
 
-def backbone_of(causal: PreTrainedModel) -> PreTrainedModel:
+def copy_backbone(causal: PreTrainedModel) -> PreTrainedModel:
     """Return a copy of the network below a language model's head."""
     return copy.deepcopy(causal.base_model)  # pyright: ignore[reportReturnType]

@@ -81,7 +81,7 @@ class SharedLoraActorCritic(ActorCritic):
         """Put one more adapter on the network, new (its effect is zero) or filled."""
         policy: Any = self.policy
         # Inits that look at or change the network's weights would do so for all adapters.
-        policy.add_adapter(name, _plain(config))
+        policy.add_adapter(name, _plain_config(config))
         if tensors is not None:
             fill_adapter(policy, name, dict(tensors), f"the adapter `{name}`")
         self._train_both()
@@ -90,7 +90,7 @@ class SharedLoraActorCritic(ActorCritic):
     def reference(self) -> Generator[PreTrainedModel]:
         """Give the network without adapters, or with the one that the policy began with."""
         if self._reference_name is not None:
-            with self.active(self._reference_name):
+            with self.activate(self._reference_name):
                 yield self.causal
             return
         policy: Any = self.policy
@@ -105,11 +105,11 @@ class SharedLoraActorCritic(ActorCritic):
     @contextmanager
     def as_critic(self) -> Generator[None]:
         """Switch to the critic's adapter for a while."""
-        with self.active(CRITIC):
+        with self.activate(CRITIC):
             yield
 
     @contextmanager
-    def active(self, name: str) -> Generator[None]:
+    def activate(self, name: str) -> Generator[None]:
         """Switch to an adapter for a while, within `reference` too.
 
         There all are off, which PEFT leaves them when it switches: a reward model would give scores
@@ -173,7 +173,7 @@ class SharedLoraActorCritic(ActorCritic):
 
     def _train_both(self) -> None:
         for name, parameter in self.policy.named_parameters():
-            is_trained = any(is_of_adapter(name, each) for each in (self._name, CRITIC))
+            is_trained = any(is_of_adapter(name, adapter) for adapter in (self._name, CRITIC))
             parameter.requires_grad_(is_trained)
 
 
@@ -203,7 +203,7 @@ class AdaptedRewardModel(nn.Module):
         from transformers.modeling_outputs import SequenceClassifierOutput
 
         actor = self._actor[0]
-        with actor.active(self._adapter):
+        with actor.activate(self._adapter):
             output = actor.causal.base_model(input_ids=input_ids, use_cache=False)
         last = attention_mask.sum(-1) - 1
         hidden = output.last_hidden_state[torch.arange(len(last), device=last.device), last]
@@ -211,10 +211,10 @@ class AdaptedRewardModel(nn.Module):
         return SequenceClassifierOutput(logits=logits)
 
 
-def _plain(config: Any) -> Any:
+def _plain_config(config: Any) -> Any:
     import copy
 
-    found = copy.deepcopy(config)
-    found.init_lora_weights = True
-    found.inference_mode = False
-    return found
+    plain = copy.deepcopy(config)
+    plain.init_lora_weights = True
+    plain.inference_mode = False
+    return plain

@@ -33,11 +33,16 @@ from pipeline.rewards.responses import ORIGIN
 from pipeline.rewards.terms import RewardTerm, function_term, model_term, verifier_term
 from pipeline.rl.build import Start, add_adapter, build_actor_critic
 from pipeline.rl.config import PPOConfig
-from pipeline.rl.critic_start import CriticStart, has_adapter, of_reward_model, saved_critic
+from pipeline.rl.critic_start import (
+    CriticStart,
+    find_saved_critic,
+    has_adapter,
+    start_from_reward_model,
+)
 from pipeline.rl.layouts.shared_lora import SharedLoraActorCritic
 from pipeline.rl.prompts import Prompt
 from pipeline.rl.ranking_check import check_ranking
-from pipeline.rl.shared_rewards import SharedReward, shared_adapter, shared_reward
+from pipeline.rl.shared_rewards import SharedReward, read_shared_adapter, read_shared_reward
 from pipeline.rl.trainer import PPOTrainer
 from pipeline.rl.watch import Watch
 from pipeline.training.arguments import arguments, refusals
@@ -141,7 +146,7 @@ def assemble(config: PpoConfig, context: StageContext, stage: Stage) -> Assembly
         source,
         tokenizer,
         form,
-        [Prompt(each.ids, each.prompt, _columns(each)) for each in held_out],
+        [Prompt(prompt.ids, prompt.prompt, _columns(prompt)) for prompt in held_out],
         tasks,
         {
             **report.metrics(),
@@ -153,7 +158,9 @@ def assemble(config: PpoConfig, context: StageContext, stage: Stage) -> Assembly
 
 
 def _rows(prompts: Sequence[EncodedPrompt]) -> list[dict[str, Any]]:
-    return [{**_columns(each), "input_ids": each.ids, "prompt": each.prompt} for each in prompts]
+    return [
+        {**_columns(prompt), "input_ids": prompt.ids, "prompt": prompt.prompt} for prompt in prompts
+    ]
 
 
 def _columns(prompt: EncodedPrompt) -> dict[str, Any]:
@@ -167,16 +174,16 @@ def _load_actor(
     """Return policy, reference and critic, and the reward models by the recipe's name."""
     inputs = {name: context.model(name) for name in config.reward_models}
     if config.reward_gate == "on":
-        for given in inputs.values():
-            check_ranking(context.name, given.name, Path(given.path))
+        for model in inputs.values():
+            check_ranking(context.name, model.name, Path(model.path))
     adapter = peft_config(config, "CAUSAL_LM")
     can_share = adapter is not None and args.layout in ("auto", "shared_lora")
     shared = {
-        name: found
-        for name, given in inputs.items()
-        if can_share and (found := shared_reward(given, source)) is not None
+        name: reward
+        for name, model in inputs.items()
+        if can_share and (reward := read_shared_reward(model, source)) is not None
     }
-    whole = {name: load_reward_model(given) for name, given in inputs.items() if name not in shared}
+    whole = {name: load_reward_model(model) for name, model in inputs.items() if name not in shared}
     begun = _start_critic(config, context, whole, shared)
     with refusals(context):
         policy = add_adapter(load_for_training(source, config), adapter)
@@ -186,12 +193,12 @@ def _load_actor(
         for module in whole.values():
             keep_frozen(module.requires_grad_(requires_grad=False), dtype)
     modules: dict[str, Any] = dict(whole)
-    for number, (name, found) in enumerate(shared.items()):
+    for number, (name, reward) in enumerate(shared.items()):
         if not isinstance(actor, SharedLoraActorCritic):  # the critic has a network of its own
             modules[name] = load_reward_model(inputs[name])
             continue
         pad = _padding_id(load_tokenizer(inputs[name]))
-        modules[name] = found.put_on(actor, f"reward{number}", pad)
+        modules[name] = reward.put_on(actor, f"reward{number}", pad)
     return actor, {name: on_device(module) for name, module in modules.items()}
 
 
@@ -213,7 +220,7 @@ def _start_critic(
     model = context.model(source)
     if source in whole or model.kind == "reward_model" or _is_classifier(Path(model.path)):
         module = whole[source] if source in whole else load_reward_model(model)
-        return of_reward_model(module, term)
+        return start_from_reward_model(module, term)
     return _earlier_critic(config, context, model)
 
 
@@ -223,7 +230,7 @@ def _earlier_critic(config: PpoConfig, context: StageContext, model: StageInput)
     As an adapter where it was one of what the policy is one of too, else as a network of its own.
     """
     try:
-        folder = saved_critic(model.path)
+        folder = find_saved_critic(model.path)
     except ValueError as error:
         raise PosttrainError(context.name, str(error)) from error
     if not has_adapter(folder):
@@ -233,7 +240,7 @@ def _earlier_critic(config: PpoConfig, context: StageContext, model: StageInput)
     source = context.model(config.model)
     layout = config.training_args.get("layout", "auto")
     if config.lora is not None and layout in ("auto", "shared_lora"):
-        adapter = shared_adapter(folder, model, source)
+        adapter = read_shared_adapter(folder, model, source)
         if adapter is not None:
             return CriticStart(adapter=adapter, folder=folder)
     base = base_of(model)
@@ -267,17 +274,17 @@ def _make_term(
         if block.use is not None:
             function = load_object(block.use, context.places.base)
             return function_term(function, block.label, block.weight, on=on)
-        asked = block.verify or ()
-        names = tasks if asked == (ALL_TASKS,) else asked
+        verified = block.verify or ()
+        names = tasks if verified == (ALL_TASKS,) else verified
         return verifier_term({name: tasks[name] for name in names}, block.label, block.weight)
     except ValueError as error:
         raise PosttrainError(context.name, str(error)) from error
 
 
 def _padding_id(tokenizer: PreTrainedTokenizerBase) -> int:
-    found = tokenizer.convert_tokens_to_ids(padding_for_rewards(tokenizer))
-    assert isinstance(found, int)
-    return found
+    number = tokenizer.convert_tokens_to_ids(padding_for_rewards(tokenizer))
+    assert isinstance(number, int)
+    return number
 
 
 def _is_classifier(folder: Path) -> bool:

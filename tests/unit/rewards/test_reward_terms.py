@@ -74,7 +74,7 @@ def test_a_function_reads_the_text_and_gets_the_sampled_ids(
     letters = tokenizer.convert_tokens_to_ids(list("answer"))
     end, not_special = tokenizer.convert_tokens_to_ids(["<|end|>", "</think>"])
     chat = [{"role": "user", "content": "What?"}]
-    rows = Responses.decoded(
+    rows = Responses.decode(
         tokenizer,
         [chat, "What?", "What?"],
         prompt_ids=[[9], [9], [9]],

@@ -29,7 +29,7 @@ from pipeline.rl.engines import (
 )
 from pipeline.rl.sampler import Completion, LoopSampler, Sampling
 from pipeline.rl.sampling import make_sampler
-from pipeline.rl.vllm_engines import OPTIONS, ColocatedEngine, ServerEngine, merged_parameters
+from pipeline.rl.vllm_engines import OPTIONS, ColocatedEngine, ServerEngine, merge_parameters
 from tests.ppo_tasks import plain
 
 VOCAB, POSITIONS, PAD = 48, 64, 0
@@ -276,7 +276,7 @@ def test_adapters_are_merged_into_copies(use_dora) -> None:
     before = {name: tensor.clone() for name, tensor in policy.state_dict().items()}
     with torch.no_grad():
         for _ in range(10):
-            sent = {name: tensor.clone() for name, tensor in merged_parameters(policy)}
+            sent = {name: tensor.clone() for name, tensor in merge_parameters(policy)}
     after = policy.state_dict()
     assert before.keys() == after.keys()
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
@@ -292,17 +292,17 @@ def test_adapters_that_are_switched_off_are_not_merged() -> None:
     policy = adapted(base, exclude_modules=["lm_head"])
     policy.add_adapter("critic", LoraConfig(r=2, target_modules=["q_proj"]))
     with policy.disable_adapter():
-        sent = dict(merged_parameters(policy.get_base_model()))
+        sent = dict(merge_parameters(policy.get_base_model()))
     assert sent.keys() == plain.keys()
     assert all(torch.equal(sent[name], plain[name]) for name in plain)
     name = "model.layers.0.self_attn.q_proj.weight"
-    assert not torch.equal(dict(merged_parameters(policy))[name], plain[name])
+    assert not torch.equal(dict(merge_parameters(policy))[name], plain[name])
 
 
 def test_an_adapter_that_trains_whole_modules_is_refused() -> None:
     policy = adapted(llama(), modules_to_save=["lm_head"], exclude_modules=["lm_head"])
     with pytest.raises(ValueError, match="lm_head"):
-        list(merged_parameters(policy))
+        list(merge_parameters(policy))
 
 
 @dataclass
@@ -354,7 +354,7 @@ def test_an_engine_in_this_process_samples_from_the_policy_as_it_is_now(monkeypa
 
     monkeypatch.setattr(VLLMGeneration, "_init_vllm", start)
     policy, how = adapted(llama()), sampling()
-    engine = ColocatedEngine.started(policy, {"gpu_memory_utilization": 0.3})
+    engine = ColocatedEngine.start(policy, {"gpu_memory_utilization": 0.3})
     assert started == [engine.generation]
     assert engine.generation.gpu_memory_utilization == 0.3
     engine.generation.llm = FakeLLM(llama(initializer_range=0.01))

@@ -16,7 +16,7 @@ from transformers import (
     MistralForCausalLM,
 )
 
-from pipeline.rl.sampler import LoopSampler, Sampling, holes_filled, length_groups
+from pipeline.rl.sampler import LoopSampler, Sampling, fill_holes, length_groups
 
 VOCAB, POSITIONS, PAD = 48, 96, 0
 PROMPTS = [
@@ -377,6 +377,6 @@ def test_prompts_are_grouped_by_length_and_a_small_rest_joins_the_last_group() -
 
 @pytest.mark.parametrize("finished", [[], [0], [4], [0, 4], [1, 2, 3], [0, 1, 2, 3, 4]])
 def test_rows_that_finish_are_replaced_by_the_last_ones_and_no_others_move(finished) -> None:
-    places = holes_filled(5, finished)
+    places = fill_holes(5, finished)
     assert sorted(places) == [place for place in range(5) if place not in finished]
     assert sum(after != before for after, before in enumerate(places)) <= len(finished)
