@@ -97,14 +97,14 @@ def shape_of(
     """Return the shape of the model that a reference stands for; None where it is not here."""
     source = model_source(reference, plan.recipe.places)
     if isinstance(source, LocalModel):
-        return _described(StageInput(reference, "policy", str(source.path)), fetches=fetches)
+        return _shape_at(StageInput(reference, "policy", str(source.path)), fetches=fetches)
     if isinstance(source, HubModel):
         revision = source.revision or read_lock(plan.recipe.path).get(f"models/{source.id}")
         model = StageInput(reference, "policy", source.id, revision=revision)
-        return _described(model, fetches=fetches) if fetches else None
+        return _shape_at(model, fetches=fetches) if fetches else None
     artifact, config = made.get(source.name), plan.recipe.stages[source.name]
     if artifact is not None:
-        return _described(as_input(artifact, source.name), fetches=fetches)
+        return _shape_at(as_input(artifact, source.name), fetches=fetches)
     before = getattr(config, "model", None)
     if isinstance(before, NewModelBlock):
         return Shape(_new_model(plan, source.name))
@@ -112,7 +112,7 @@ def shape_of(
     return None if below is None else Shape(below.config)
 
 
-def _described(source: StageInput, *, fetches: bool) -> Shape | None:
+def _shape_at(source: StageInput, *, fetches: bool) -> Shape | None:
     """Return the shape of a model in a folder or on the hub; of an adapter, that of its base."""
     from transformers import AutoConfig
 

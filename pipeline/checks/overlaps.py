@@ -12,7 +12,7 @@ from pipeline.config.training_stage import TrainingStage
 from pipeline.data.reading.blocks import read_marked_records
 from pipeline.data.screening.evaluation_items import Evaluation
 from pipeline.data.screening.screen import Screen
-from pipeline.plan.followers import decontaminate_of, measured_by
+from pipeline.plan.followers import decontaminate_of, measuring_stages
 from pipeline.stages import stage_of
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 def evaluations_of(recipe: Recipe, name: str) -> list[Evaluation]:
     """Return what the stages ask that measure what a stage makes."""
-    return [_evaluation(later, recipe.stages[later]) for later in measured_by(recipe, name)]
+    return [_evaluation(later, recipe.stages[later]) for later in measuring_stages(recipe, name)]
 
 
 def stages_to_compare(recipe: Recipe, pending: Collection[str]) -> list[str]:
@@ -36,7 +36,10 @@ def stages_to_compare(recipe: Recipe, pending: Collection[str]) -> list[str]:
         name
         for name in recipe.stages
         if (name in pending and decontaminate_of(recipe, name) == "error")
-        or (name not in pending and any(later in pending for later in measured_by(recipe, name)))
+        or (
+            name not in pending
+            and any(later in pending for later in measuring_stages(recipe, name))
+        )
     ]
 
 

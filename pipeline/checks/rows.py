@@ -111,12 +111,12 @@ class _Checks:
         away = [block.label for block in _blocks(config) if not _is_here(block, places)]
         if away:
             return UncheckedRows(name, f"{', '.join(away)} is fetched from the hub")
-        rows = self._mixed(name, config)
-        tokenizer = self._with_templates(name, config, self._loaded(source), rows)
+        rows = self._read_rows(name, config)
+        tokenizer = self._with_templates(name, config, self._load(source), rows)
         self._by_stage[name] = tokenizer
         if isinstance(config, PpoConfig):
             self._check_rewards(name, config, tokenizer)
-        counts, metrics = self._encoded(name, config, tokenizer, rows)
+        counts, metrics = self._encode(name, config, tokenizer, rows)
         problem = counts.problem()
         if problem:
             field_name = "prompts" if isinstance(config, PpoConfig) else "data"
@@ -132,7 +132,7 @@ class _Checks:
             metrics["rows_left_out_per_epoch"] = counts.num_kept % config.batch_size
         return CheckedRows(name, counts, metrics)
 
-    def _mixed(self, name: str, config: TrainingOnRows | PpoConfig) -> list[Record]:
+    def _read_rows(self, name: str, config: TrainingOnRows | PpoConfig) -> list[Record]:
         from pipeline.data.mixing import mix_rows
         from pipeline.data.training_sources import row_sources
 
@@ -189,7 +189,7 @@ class _Checks:
             before = getattr(self.plan.recipe.stages[name], "model", None)
         return names
 
-    def _loaded(self, source: StageInput) -> Any:
+    def _load(self, source: StageInput) -> Any:
         """Return a tokenizer, loaded once."""
         if source.path not in self._tokenizers:
             from transformers.utils import logging
@@ -200,22 +200,22 @@ class _Checks:
             self._tokenizers[source.path] = load_tokenizer(source)
         return self._tokenizers[source.path]
 
-    def _known(self, reference: str) -> Any:
+    def _find_tokenizer(self, reference: str) -> Any:
         """Return the tokenizer of a reward model; None where it is not here yet."""
         if reference.removeprefix("$") in self._by_stage and reference.startswith("$"):
             return self._by_stage[reference.removeprefix("$")]
         source = model_source(reference, self.plan.recipe.places)
         if isinstance(source, LocalModel):
-            return self._loaded(StageInput(reference, "reward_model", str(source.path)))
+            return self._load(StageInput(reference, "reward_model", str(source.path)))
         artifact = self.made.get(source.name) if isinstance(source, StageOutput) else None
-        return None if artifact is None else self._loaded(as_input(artifact, artifact.name))
+        return None if artifact is None else self._load(as_input(artifact, artifact.name))
 
     def _check_rewards(self, name: str, config: PpoConfig, policy: Any) -> None:
         """Raise PosttrainError for a reward model to which the policy's tokens are others."""
         from pipeline.rewards.vocabulary import check_vocabulary
 
         for number, term in enumerate(config.reward):
-            own = None if term.model is None else self._known(term.model)
+            own = None if term.model is None else self._find_tokenizer(term.model)
             if own is None:
                 continue
             rows = max(len(own), len(policy))  # of its embedding, which is looked at with it
@@ -290,7 +290,7 @@ class _Checks:
             before = before.tokenizer
         return self._tokenizer(before) if isinstance(before, str) else f"`{source.name}` has run"
 
-    def _encoded(
+    def _encode(
         self,
         name: str,
         config: TrainingOnRows | PpoConfig,

@@ -52,7 +52,7 @@ def chat(
     From a pipe, each line is a prompt.
     """
     from pipeline.chat.settings import Settings
-    from pipeline.commands.named_model import named_model
+    from pipeline.commands.named_model import resolve_model
 
     if not web and (port is not None or opens):
         option = "--open" if port is None else "--port"
@@ -66,7 +66,7 @@ def chat(
     )
     store, folders = store_at(runs), roots_by_name(roots)
     texts = [model] if versus is None else [model, versus]
-    sources = [named_model(text, store, roots=folders) for text in texts]
+    sources = [resolve_model(text, store, roots=folders) for text in texts]
     bound = _bound(port) if web else None  # a port that is taken is said before a model is loaded
     gc.enable()
     models = [_loaded(source, form, precision) for source in sources]

@@ -63,7 +63,7 @@ def export(
         check_repository(push)
     elif private:
         raise PosttrainError("--private", "has a meaning with --push only", "leave it out")
-    as_gguf = gguf.wanted(types or (), is_verified=verify)
+    as_gguf = gguf.gguf_options(types or (), is_verified=verify)
     store = store_at(runs)
     plan = plan_of(recipe, overrides, roots, runs, stage)
     found = prepare(plan, stage, merged=merged, as_gguf=as_gguf)
@@ -71,7 +71,7 @@ def export(
     written, files = write(found, store, folder, force=force, card=card, as_gguf=as_gguf)
     echo(f"{stage}: exported to {written} ({found.form})")
     for each in files:
-        echo(f"{stage}: {each.said()}")
+        echo(f"{stage}: {each.describe()}")
     if push is not None:
         message = f"posttrain export: {stage} {found.planned.fingerprint[:16]}"
         echo(f"{stage}: {upload(written, push, private=private, message=message)}")

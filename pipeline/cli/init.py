@@ -48,7 +48,7 @@ def init(
 
     On a terminal it asks for what is not given.
     """
-    from pipeline.commands.first_recipe import check_wish, unused
+    from pipeline.commands.first_recipe import check_wish, sources_without_use
 
     if file.exists() and not force:
         raise PosttrainError(str(file), "is there already", "name another file, or add --force")
@@ -74,7 +74,7 @@ def init(
         lines = _written(file, wish, schema_name)
     for line in lines:
         echo(line)
-    if left_out := unused(wish, file.read_text(encoding="utf-8")):
+    if left_out := sources_without_use(wish, file.read_text(encoding="utf-8")):
         echo(f"warning: not used for {wish.goal}: {', '.join(left_out)}")
     echo(f"{file}: written, and nothing wrong found in it")
     for command, what in (

@@ -45,7 +45,7 @@ def adopt(plan: Plan, store: Store, name: str, folder: Path) -> Artifact:
                 "produces": produces,
                 "fingerprint": planned.fingerprint,
                 "identity": planned.identity,
-                "inputs": {other: plan.stage(other).fingerprint for other in planned.inputs},
+                "inputs": {needed: plan.stage(needed).fingerprint for needed in planned.inputs},
                 "properties": {"adopted_from": where},
                 "metrics": {},
                 "provenance": {

@@ -21,7 +21,7 @@ from pipeline.files.sizes import tree_bytes
 from pipeline.files.whole_files import flush
 from pipeline.store import checkpoints
 from pipeline.store.fingerprint import SHORT
-from pipeline.store.locks import held_if_free, holder_of, try_lock
+from pipeline.store.locks import hold_if_free, holder_of, try_lock
 from pipeline.store.run_record import read_record
 from pipeline.store.store import VERIFIED, Store, Working, read
 
@@ -60,7 +60,7 @@ def survey(store: Store, *, unfinished: bool) -> Survey:
     """
     going: list[Unused] = []
     kept: list[str] = []
-    needed = _referred(store)
+    needed = _artifacts_in_use(store)
     for working in store.unfinished():
         owner = holder_of(store.lock_path(working.path.name))
         can_resume = checkpoints.has_any(working.checkpoints)
@@ -92,13 +92,13 @@ def remove(store: Store, unused: Unused, *, unfinished: bool) -> str | None:
     path = unused.path
     if unused.kind == "leftover":
         return _remove_leftover(path)
-    with held_if_free(store.lock_path(path.name)) as owner:
+    with hold_if_free(store.lock_path(path.name)) as owner:
         if owner is not None:
             return f"{path}: {owner} is at work on it"
         if unused.kind == "unfinished":
             if checkpoints.has_any(path / "checkpoints") and not unfinished:
                 return f"{path}: can be resumed by now"
-        elif path.name in _referred(store):
+        elif path.name in _artifacts_in_use(store):
             return f"{path}: a run refers to it by now"
         going = store.root / REMOVED / f"{unused.kind}-{path.name}"
         going.parent.mkdir(exist_ok=True)
@@ -124,20 +124,20 @@ def _run_folders(store: Store) -> Iterator[Path]:
                 yield folder
 
 
-def _referred(store: Store) -> set[str]:
+def _artifacts_in_use(store: Store) -> set[str]:
     """Return the names of the artifacts that runs refer to."""
     names: set[str] = set()
     for folder in _run_folders(store):
         record = folder / RECORD
         if os.path.lexists(record):
-            names |= _named_by(record)
+            names |= _artifacts_of(record)
         else:  # a run that was killed before its record was there; its links are
             links = (path for path in folder.iterdir() if path.is_symlink())
             names |= {path.readlink().name for path in links}
     return names
 
 
-def _named_by(record: Path) -> set[str]:
+def _artifacts_of(record: Path) -> set[str]:
     """Return the names of the artifacts that a run.json refers to."""
     return {Path(stage["path"]).name for stage in read_record(record)["stages"].values()}
 
@@ -148,7 +148,7 @@ def _inputs(working: Working) -> set[str]:
         return set()
     try:
         outputs = json.loads(working.request.read_text(encoding="utf-8"))["outputs"]
-        return {str(given["artifact"]) for given in outputs.values()}
+        return {str(source["artifact"]) for source in outputs.values()}
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         hint = "so what it is built on is not known; --unfinished removes it"
         where = str(working.request)
@@ -157,22 +157,22 @@ def _inputs(working: Working) -> set[str]:
 
 def _bases(store: Store, names: Iterable[str]) -> set[str]:
     """Return the names of the models below adapters among some artifacts, and below those."""
-    found: set[str] = set()
+    bases: set[str] = set()
     left = [name for name in names if (store.root / name / ARTIFACT).exists()]
     while left:
         base = read(store.root / left.pop()).properties.get("base_artifact")
-        if base is not None and base not in found:
-            found.add(base)
+        if base is not None and base not in bases:
+            bases.add(base)
             left += [base] if (store.root / base / ARTIFACT).exists() else []
-    return found
+    return bases
 
 
 def _results(store: Store) -> list[Path]:
     """Return the folders of finished stages; what else lies in the store is nobody's to remove."""
     if not store.root.is_dir():
         return []
-    found = (path for path in store.root.iterdir() if _NAME.fullmatch(path.name))
-    return sorted(path for path in found if path.is_dir() and not path.is_symlink())
+    paths = (path for path in store.root.iterdir() if _NAME.fullmatch(path.name))
+    return sorted(path for path in paths if path.is_dir() and not path.is_symlink())
 
 
 def _leftovers(store: Store) -> Iterator[Path]:

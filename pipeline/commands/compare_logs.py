@@ -34,17 +34,17 @@ def read_logs(models: Sequence[str]) -> list[Log] | None:
 
     Raises PosttrainError for a log that cannot be read, and for logs beside models.
     """
-    found: list[Log | None] = []
+    logs_or_none: list[Log | None] = []
     for text in models:
         try:
-            found.append(find_log(Path(text).expanduser()))
+            logs_or_none.append(find_log(Path(text).expanduser()))
         except LogError as error:
             raise PosttrainError("", str(error)) from error
-    logs = [log for log in found if log is not None]
+    logs = [log for log in logs_or_none if log is not None]
     if logs and len(logs) < len(models):
-        number = next(number for number, log in enumerate(found) if log is not None)
-        other = next(number for number, log in enumerate(found) if log is None)
-        message = f"is a log of {logs[0].program}, and `{models[other]}` is none"
+        number = next(number for number, log in enumerate(logs_or_none) if log is not None)
+        first_model = next(number for number, log in enumerate(logs_or_none) if log is None)
+        message = f"is a log of {logs[0].program}, and `{models[first_model]}` is none"
         hint = "compare logs with logs, models with models"
         raise PosttrainError(models[number], message, hint)
     return logs or None
@@ -74,15 +74,15 @@ def compare_logs(
     check_target(target)
     try:
         results, left_out = shared(logs, names, tasks)
-        said = [note for log in logs for note in log.notes]
-        found = comparison(results, names[0], notes=[*said, *left_out])
+        notes = [note for log in logs for note in log.notes]
+        result = comparison(results, names[0], notes=[*notes, *left_out])
     except ValueError as error:
         raise PosttrainError("", str(error)) from error
     with one_line(str(target)), staging(target) as beside:
         check_target(target)
         written = beside / "out"
         written.mkdir()
-        content = json.dumps(found.to_json(), indent=1)
+        content = json.dumps(result.to_json(), indent=1)
         (written / COMPARISON).write_text(content, encoding="utf-8")
         named = [
             {"name": name, "path": str(Path(path).absolute()), "program": log.program,

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from pipeline.commands.comparison_folders import check_target, short_names, target_of
-from pipeline.commands.named_model import named_model
+from pipeline.commands.named_model import resolve_model
 from pipeline.config.references import Places
 from pipeline.data.reading.tasks import load_task
 from pipeline.errors import PosttrainError
@@ -58,7 +58,7 @@ def compare_models(
         except ValueError as error:
             raise PosttrainError("--tasks", str(error)) from error
     sources = [
-        replace(named_model(text, store, roots=roots), name=name)
+        replace(resolve_model(text, store, roots=roots), name=name)
         for text, name in zip(models, names, strict=True)
     ]
     target = target_of(names, store, out)
@@ -77,7 +77,7 @@ def compare_models(
         working = Working(beside)
         working.start_over()
         write_request(working.request, request)
-        with stop_requests() as should_stop, progress.shown("compare") as show:
+        with stop_requests() as should_stop, progress.show_progress("compare") as show:
             execute(working, show=show, should_stop=should_stop)
         working.request.rename(working.out / working.request.name)
         put(working.out, target)
@@ -85,14 +85,14 @@ def compare_models(
 
 
 def _config(names: Sequence[str], settings: Mapping[str, Any]) -> CompareConfig:
-    given = {
+    fields = {
         "stage": "compare",
         "baseline": f"${names[0]}",
         "candidates": [f"${name}" for name in names[1:]],
         **settings,
     }
     try:
-        return CompareConfig.model_validate(given)
+        return CompareConfig.model_validate(fields)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         option = "--" + str(first["loc"][0]).replace("_", "-") if first["loc"] else ""

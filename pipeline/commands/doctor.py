@@ -68,13 +68,13 @@ def _versions() -> Iterator[Finding]:
     yield Finding("versions", "posttrain", "ok", f"{metadata.version('posttrain')} in {here}")
     python = platform.python_version()
     is_new_enough = sys.version_info >= PYTHON
-    wanted = ".".join(map(str, PYTHON))
+    oldest = ".".join(map(str, PYTHON))
     yield Finding(
         "versions",
         "python",
         "ok" if is_new_enough else "broken",
         f"{python} ({platform.system()} {platform.machine()})",
-        "" if is_new_enough else f"posttrain needs Python {wanted} or newer",
+        "" if is_new_enough else f"posttrain needs Python {oldest} or newer",
     )
     for requirement, extra in requirements():
         if not extra:
@@ -89,8 +89,8 @@ def _package(section: str, requirement: Requirement, without: State) -> Finding:
     except metadata.PackageNotFoundError:
         return Finding(section, name, without, "not installed", f"pip install '{requirement}'")
     if not requirement.specifier.contains(version, prereleases=True):
-        said = f"{version}, and {requirement.specifier} is needed"
-        return Finding(section, name, "broken", said, f"pip install '{requirement}'")
+        words = f"{version}, and {requirement.specifier} is needed"
+        return Finding(section, name, "broken", words, f"pip install '{requirement}'")
     return Finding(section, name, "ok", version)
 
 
@@ -107,27 +107,29 @@ def _devices() -> Iterator[Finding]:
     import torch
 
     threads = os.environ.get("OMP_NUM_THREADS")
-    said = f"{num_cores()} cores, {torch.get_num_threads()} threads"
-    said += f" (OMP_NUM_THREADS is {threads})" if threads else ""
-    yield Finding("devices", "cpu", "ok", f"{said}, {torch.backends.cpu.get_cpu_capability()}")
+    words = f"{num_cores()} cores, {torch.get_num_threads()} threads"
+    words += f" (OMP_NUM_THREADS is {threads})" if threads else ""
+    yield Finding("devices", "cpu", "ok", f"{words}, {torch.backends.cpu.get_cpu_capability()}")
     fast = [flag for flag in _FAST_BF16 if flag in _cpu_flags()]
     if fast:
         yield Finding("devices", "bf16 on cpu", "ok", f"fast ({', '.join(fast)})")
     else:
-        said = f"works, without {' or '.join(_FAST_BF16)} slower than fp32"
-        yield Finding("devices", "bf16 on cpu", "absent", said, "`precision: fp32` on this machine")
+        words = f"works, without {' or '.join(_FAST_BF16)} slower than fp32"
+        yield Finding(
+            "devices", "bf16 on cpu", "absent", words, "`precision: fp32` on this machine"
+        )
     present = num_gpus(os.environ)
     usable = torch.cuda.device_count()
     for number in range(usable):
         properties = torch.cuda.get_device_properties(number)
-        said = f"{properties.name}, {_gib(properties.total_memory)}"
-        said += ", bf16" if torch.cuda.is_bf16_supported() else ", no bf16: write fp16"
-        yield Finding("devices", f"gpu {number}", "ok", said)
+        words = f"{properties.name}, {_gib(properties.total_memory)}"
+        words += ", bf16" if torch.cuda.is_bf16_supported() else ", no bf16: write fp16"
+        yield Finding("devices", f"gpu {number}", "ok", words)
     if present > usable:
         built = torch.version.cuda or "no CUDA"
-        said = f"{present} here, of which torch (built for {built}) can use {usable}"
+        words = f"{present} here, of which torch (built for {built}) can use {usable}"
         hint = f"install torch for your driver: pip install torch --index-url {TORCH_INDEX}/cu130"
-        yield Finding("devices", "gpu", "broken", said, hint)
+        yield Finding("devices", "gpu", "broken", words, hint)
     elif torch.backends.mps.is_available():
         yield Finding("devices", "gpu", "ok", "Apple's (MPS)")
     elif not usable:
@@ -157,14 +159,14 @@ def _room(runs: Path) -> Iterator[Finding]:
     home = Path(os.environ.get("HF_HOME") or caches / "huggingface").expanduser()
     yield _folder("hub cache", home, "set HF_HOME to a folder with room")
     offline = os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on")
-    said = "not asked (HF_HUB_OFFLINE is set)" if offline else "asked for `owner/name` in a recipe"
-    yield Finding("room", "hub", "absent" if offline else "ok", said)
+    words = "not asked (HF_HUB_OFFLINE is set)" if offline else "asked for `owner/name` in a recipe"
+    yield Finding("room", "hub", "absent" if offline else "ok", words)
 
 
 def _folder(name: str, folder: Path, hint: str) -> Finding:
     """Return what room a folder has, or the one that it would be made in."""
     path = folder.absolute()
-    there = next(each for each in (path, *path.parents) if each.exists())
+    there = next(above for above in (path, *path.parents) if above.exists())
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         return Finding("room", name, "broken", f"{folder} cannot be written", hint)
     free = shutil.disk_usage(there).free
@@ -183,25 +185,25 @@ def _sandbox() -> Iterator[Finding]:
         yield Finding("sandbox", "programs", "absent", f"cannot run: {error}", hint)
         return
     user = "another user" if os.geteuid() == 0 else "this user, without capabilities"
-    said = f"Landlock version {landlock_version()}, seccomp, resource limits, as {user}"
-    yield Finding("sandbox", "programs", "ok", f"run confined: {said}")
+    words = f"Landlock version {landlock_version()}, seccomp, resource limits, as {user}"
+    yield Finding("sandbox", "programs", "ok", f"run confined: {words}")
 
 
 def _optional() -> Iterator[Finding]:
     for requirement, extra in requirements():
         if extra in ("", "dev"):
             continue
-        found = _package("optional", Requirement(_plain(requirement)), "absent")
+        package = _package("optional", Requirement(_plain(requirement)), "absent")
         purpose = PURPOSES.get(extra, "")
-        hint = f"pip install 'posttrain[{extra}]'" if found.state != "ok" else ""
-        says = f"{found.says}: {purpose}" if purpose else found.says
-        yield Finding("optional", extra, found.state, says, hint)
+        hint = f"pip install 'posttrain[{extra}]'" if package.state != "ok" else ""
+        says = f"{package.says}: {purpose}" if purpose else package.says
+        yield Finding("optional", extra, package.state, says, hint)
 
 
 def _plain(requirement: Requirement) -> str:
     """Return the package that a requirement is about: vllm where it is `trl[vllm]`."""
-    wanted = next(iter(requirement.extras), "")
-    return wanted or f"{requirement.name}{requirement.specifier}"
+    package = next(iter(requirement.extras), "")
+    return package or f"{requirement.name}{requirement.specifier}"
 
 
 def _gib(size_bytes: int) -> str:

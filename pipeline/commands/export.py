@@ -13,7 +13,7 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, cast
 
 from pipeline.commands import gguf
-from pipeline.commands.export_contents import Asked, Export
+from pipeline.commands.export_contents import Export, Prompting
 from pipeline.config.references import BASE_FOLDER, HubModel, LocalModel, adapter_base
 from pipeline.errors import CorruptArtifactError, PosttrainError
 from pipeline.files.disk_errors import one_line
@@ -47,7 +47,7 @@ _PLACES = frozenset({"_name_or_path", "name_or_path", "tokenizer_file", "special
 
 
 def prepare(
-    plan: Plan, name: str, *, merged: bool | None, as_gguf: gguf.Wanted | None = None
+    plan: Plan, name: str, *, merged: bool | None, as_gguf: gguf.GgufOptions | None = None
 ) -> Export:
     """Find a stage's model and decide its form: as it lies on disk, unless `merged` says so.
 
@@ -58,13 +58,15 @@ def prepare(
     planned, recipe = plan.stage(name), plan.recipe.path
     artifact = planned.artifact
     if artifact is None:
-        said = "has not run yet"
+        words = "has not run yet"
         if planned.because not in ("", "first time"):
-            said = f"has no result for the recipe as it is ({planned.because})"
+            words = f"has no result for the recipe as it is ({planned.because})"
         hint = f"run `posttrain run {recipe} --until {name}` first"
-        raise PosttrainError(str(recipe), f"`{name}` {said}", hint)
+        raise PosttrainError(str(recipe), f"`{name}` {words}", hint)
     if artifact.produces not in ("policy", "reward_model"):
-        models = [each.name for each in plan.stages if each.artifact and _is_model(each.artifact)]
+        models = [
+            stage.name for stage in plan.stages if stage.artifact and _is_model(stage.artifact)
+        ]
         hint = f"stages that made one: {', '.join(models) or 'none'}"
         raise PosttrainError(str(recipe), f"`{name}` makes no model ({artifact.produces})", hint)
     verify_closure(artifact)
@@ -80,7 +82,7 @@ def prepare(
     return export
 
 
-Card = Callable[[Asked, Sequence[gguf.GgufFile]], str]
+Card = Callable[[Prompting, Sequence[gguf.GgufFile]], str]
 
 
 def write(
@@ -90,7 +92,7 @@ def write(
     *,
     force: bool,
     card: Card,
-    as_gguf: gguf.Wanted | None = None,
+    as_gguf: gguf.GgufOptions | None = None,
 ) -> tuple[Path, list[gguf.GgufFile]]:
     """Write the export into a folder that appears whole or not at all.
 
@@ -105,7 +107,7 @@ def write(
         _check_folder(folder, force=force)  # only now: a killed one's earlier export is put back
         out = beside / "export"
         out.mkdir()
-        with progress.shown(export.planned.name) as show:
+        with progress.show_progress(export.planned.name) as show:
             show("loading libraries", 0, 1)
             files = _fill(export, out, card, as_gguf, show)
         put(out, folder)
@@ -141,33 +143,33 @@ def _base_of(artifact: Artifact) -> LocalModel | HubModel | None:
 
 def _check_place(folder: Path, store: Store) -> None:
     """Raise PosttrainError where no folder can be, or none should."""
-    where, other = str(folder), "name another folder"
+    where, hint = str(folder), "name another folder"
     if folder.resolve().is_relative_to(store.root.resolve()):
-        raise PosttrainError(where, "lies in the store, which only runs write", other)
+        raise PosttrainError(where, "lies in the store, which only runs write", hint)
     if folder.exists() or folder.is_symlink():
         if not folder.is_dir():
-            raise PosttrainError(where, "is there, and is no folder", other)
+            raise PosttrainError(where, "is there, and is no folder", hint)
         return
     above = next(path for path in folder.parents if path.exists())
     if not above.is_dir():
-        raise PosttrainError(where, f"cannot be written: `{above}` is a file", other)
+        raise PosttrainError(where, f"cannot be written: `{above}` is a file", hint)
 
 
 def _check_folder(folder: Path, *, force: bool) -> None:
     """Raise PosttrainError unless the folder is free, or holds nothing but an earlier export."""
-    where, other = str(folder), "name another folder"
+    where, hint = str(folder), "name another folder"
     if not folder.exists():
         return
     there = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if not p.is_dir()}
     if not there:
         return
     if RECORD not in there:
-        raise PosttrainError(where, "is not empty, and no export wrote it", other)
+        raise PosttrainError(where, "is not empty, and no export wrote it", hint)
     try:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         own = {RECORD, *record["files"]}
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise PosttrainError(where, f"its {RECORD} is of no export", other) from error
+        raise PosttrainError(where, f"its {RECORD} is of no export", hint) from error
     if not force:
         raise PosttrainError(where, "holds an export already", "--force replaces it")
     if there - own:
@@ -176,14 +178,14 @@ def _check_folder(folder: Path, *, force: bool) -> None:
 
 
 def _fill(
-    export: Export, out: Path, card: Card, as_gguf: gguf.Wanted | None, show: "Progress"
+    export: Export, out: Path, card: Card, as_gguf: gguf.GgufOptions | None, show: "Progress"
 ) -> list[gguf.GgufFile]:
     """Write everything into an empty folder: model, tokenizer, card, and last the record."""
     from pipeline.config.stage import StageInput
     from pipeline.models.load import load_tokenizer
 
     if export.form == "merged":
-        _save_merged(export, out)
+        _merge(export, out)
     else:
         _copy_model(export.artifact.path, out)
     if export.form == "adapter" and isinstance(export.base, LocalModel):
@@ -194,14 +196,14 @@ def _fill(
         _change_json(out / ADAPTER_CONFIG, base_beside)
     tokenizer = load_tokenizer(StageInput(export.planned.name, "tokenizer", str(out)))
     _check_template(tokenizer, export.artifact)
-    asked = _asked(tokenizer, export.artifact)
-    if export.form != "adapter" and export.artifact.produces == "policy" and asked.is_chat:
-        _end_generation_at(asked, tokenizer, out / GENERATION)
+    prompting = _prompting_of(tokenizer, export.artifact)
+    if export.form != "adapter" and export.artifact.produces == "policy" and prompting.is_chat:
+        _end_generation_at(prompting, tokenizer, out / GENERATION)
     files: list[gguf.GgufFile] = []
     if as_gguf is not None:
-        files = gguf.write_files(export, out, tokenizer, asked, as_gguf, show)
-    (out / CARD).write_text(card(asked, files), encoding="utf-8")
-    record = {**_record(export), "gguf": [each.record() for each in files]}
+        files = gguf.write_files(export, out, tokenizer, prompting, as_gguf, show)
+    (out / CARD).write_text(card(prompting, files), encoding="utf-8")
+    record = {**_record(export), "gguf": [file.record() for file in files]}
     write_json(out / RECORD, {**record, "files": describe_files(out, manifest=RECORD)})
     return files
 
@@ -210,8 +212,8 @@ def _copy_model(folder: Path, out: Path) -> None:
     """Copy a model's files, and drop from its JSON where it was loaded from."""
     if not any(folder.glob("*.safetensors")):
         raise PosttrainError(str(folder), "has no weights", "save the model as safetensors")
-    found = {path for pattern in _KEPT for path in folder.glob(pattern) if path.is_file()}
-    for path in sorted(found):
+    kept = {path for pattern in _KEPT for path in folder.glob(pattern) if path.is_file()}
+    for path in sorted(kept):
         copied = out / path.relative_to(folder)
         copied.parent.mkdir(exist_ok=True)
         shutil.copyfile(path, copied)
@@ -239,7 +241,7 @@ def _without_keys(value: Any) -> Any:
     return value
 
 
-def _save_merged(export: Export, out: Path) -> None:
+def _merge(export: Export, out: Path) -> None:
     """Merge an adapter into its base, in fp32, and save both as one plain model."""
     from transformers.utils import logging as transformers_logging
 
@@ -263,13 +265,13 @@ def _check_template(tokenizer: "PreTrainedTokenizerBase", artifact: Artifact) ->
     trained = artifact.properties.get("template_sha256")
     if trained is None:
         return
-    found = template_sha256(tokenizer) if tokenizer.chat_template else "none"
-    if found != trained:
-        message = f"its chat template is not what it was trained with ({found[:16]})"
+    digest = template_sha256(tokenizer) if tokenizer.chat_template else "none"
+    if digest != trained:
+        message = f"its chat template is not what it was trained with ({digest[:16]})"
         raise CorruptArtifactError(artifact.name, message, f"the sha256 was {trained[:16]}")
 
 
-def _asked(tokenizer: "PreTrainedTokenizerBase", artifact: Artifact) -> Asked:
+def _prompting_of(tokenizer: "PreTrainedTokenizerBase", artifact: Artifact) -> Prompting:
     from pipeline.data.encoding.chat import ChatEncoder
 
     has_template = bool(tokenizer.chat_template)
@@ -278,23 +280,23 @@ def _asked(tokenizer: "PreTrainedTokenizerBase", artifact: Artifact) -> Asked:
     eos, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
     ends = {eos} if isinstance(eos, int) else set[int]()
     ends |= ChatEncoder(tokenizer).end_ids() if is_chat else frozenset()
-    return Asked(is_chat, tuple(sorted(ends)), pad if isinstance(pad, int) else None)
+    return Prompting(is_chat, tuple(sorted(ends)), pad if isinstance(pad, int) else None)
 
 
-def _end_generation_at(asked: Asked, tokenizer: "PreTrainedTokenizerBase", path: Path) -> None:
+def _end_generation_at(
+    prompting: Prompting, tokenizer: "PreTrainedTokenizerBase", path: Path
+) -> None:
     """Have generation end where a turn ends: it was trained to, but a base's config has EOS only.
 
     We look at the template for that; vLLM and transformers look into generation_config.json.
     """
-    special = {"bos_token_id": tokenizer.bos_token_id, "pad_token_id": asked.pad_token_id}
+    special = {"bos_token_id": tokenizer.bos_token_id, "pad_token_id": prompting.pad_token_id}
     config: dict[str, Any] = (
         json.loads(path.read_text(encoding="utf-8")) if path.is_file() else special
     )
-    given = config.get("eos_token_id")
-    there = cast(
-        "list[int]", given if isinstance(given, list) else [] if given is None else [given]
-    )
-    config["eos_token_id"] = sorted({*there, *asked.end_ids})
+    ends = config.get("eos_token_id")
+    there = cast("list[int]", ends if isinstance(ends, list) else [] if ends is None else [ends])
+    config["eos_token_id"] = sorted({*there, *prompting.end_ids})
     config.pop("_from_model_config", None)  # transformers would make such a config anew
     path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 

@@ -1,4 +1,4 @@
-"""What an export holds, and how its model is asked."""
+"""What an export holds, and how its model is prompted."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class Export:
 
 
 @dataclass(frozen=True)
-class Asked:
-    """How the exported model is asked.
+class Prompting:
+    """How the exported model is prompted, and where its responses end.
 
     is_chat: through its chat template. end_ids: the tokens that end a response, sorted.
     pad_token_id: of its tokenizer.

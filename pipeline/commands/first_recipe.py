@@ -58,7 +58,7 @@ class Wish:
 
     def of(self, kind: Kind) -> list[OwnData]:
         """Return the sources of one kind."""
-        return [each for each in self.data if each.kind == kind]
+        return [source for source in self.data if source.kind == kind]
 
 
 def goal_of(kinds: Sequence[Kind]) -> Goal:
@@ -75,9 +75,9 @@ def check_wish(wish: Wish) -> None:
     needs = _NEEDS[wish.goal]
     if needs and not any(wish.of(kind) for kind in needs):
         message = f"`{wish.goal}` needs {' or '.join(needs)}"
-        given = ", ".join(f"`{each.name}` has {each.kind}" for each in wish.data)
+        sources = ", ".join(f"`{source.name}` has {source.kind}" for source in wish.data)
         raise PosttrainError(
-            "--goal", f"{message}, and {given or 'no data is given'}", "give --data"
+            "--goal", f"{message}, and {sources or 'no data is given'}", "give --data"
         )
     if wish.reward is not None and wish.goal != "ppo":
         message = f"`{wish.goal}` learns from no reward"
@@ -87,9 +87,9 @@ def check_wish(wish: Wish) -> None:
         raise PosttrainError("--goal", "`ppo` needs something that rewards", hint)
 
 
-def unused(wish: Wish, recipe: str) -> list[str]:
+def sources_without_use(wish: Wish, recipe: str) -> list[str]:
     """Return the sources that a recipe's text does not name."""
-    return [each.name for each in wish.data if f": {_scalar(each.name)}" not in recipe]
+    return [source.name for source in wish.data if f": {_scalar(source.name)}" not in recipe]
 
 
 def recipe_text(wish: Wish, *, schema: str | None = None) -> str:
@@ -122,12 +122,12 @@ def _stages(wish: Wish) -> Iterator[str]:
     if wish.goal == "ppo":
         yield from _ppo(wish, model)
         made.append("ppo")
-    yield from _measured(wish, made)
+    yield from _evaluation(wish, made)
 
 
 def _pretrain(wish: Wish) -> Iterator[str]:
     texts = wish.of("texts")
-    size_bytes = sum(each.size_bytes or 4_000_000 for each in texts)
+    size_bytes = sum(source.size_bytes or 4_000_000 for source in texts)
     rows = 16 if size_bytes > 16 * _SEQUENCE_LENGTH * _BYTES_PER_TOKEN * 4 else 1
     tokens = max(size_bytes // _BYTES_PER_TOKEN, rows * _SEQUENCE_LENGTH)
     yield "  pretrain:"
@@ -211,14 +211,14 @@ def _training(wish: Wish, arguments: str = "") -> Iterator[str]:
         yield f"    training_args: {{{arguments}}} # upstream's own names"
 
 
-def _measured(wish: Wish, made: Sequence[str]) -> Iterator[str]:
+def _evaluation(wish: Wish, made: Sequence[str]) -> Iterator[str]:
     is_trained_on = wish.goal == "pretrain"
     own = [*wish.of("demonstrations"), *wish.of("pairs")]
-    unseen = [each for each in own if each.can_hold_out or not made]
+    unseen = [source for source in own if source.can_hold_out or not made]
     texts = [
-        each
-        for each in wish.of("texts")
-        if not each.is_on_hub and (each.can_hold_out or not is_trained_on)
+        source
+        for source in wish.of("texts")
+        if not source.is_on_hub and (source.can_hold_out or not is_trained_on)
     ]
     measured = [
         "    tasks: [facts, arithmetic] # `posttrain list tasks`; one of yours: `file:Class`"
@@ -268,7 +268,7 @@ def _rows(sources: Sequence[OwnData], *, holds_out: bool) -> Iterator[str]:
 
 def _batch(sources: Sequence[OwnData]) -> int:
     """Return a batch size that leaves a few dozen steps an epoch where there are rows enough."""
-    rows = sum(each.num_rows or 10_000 for each in sources)
+    rows = sum(source.num_rows or 10_000 for source in sources)
     return next((size for size in (16, 8, 4, 2) if rows >= 16 * size), 1)
 
 

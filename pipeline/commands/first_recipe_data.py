@@ -74,45 +74,41 @@ class OwnData:
     can_hold_out: bool = False
 
 
-def own_data(given: str, base: Path, *, kind: Kind | None = None) -> OwnData:
+def own_data(name: str, base: Path, *, kind: Kind | None = None) -> OwnData:
     """Look at a file, or take a name for the hub's.
 
     given: a path from `base`, or `owner/name`. kind: what its rows are, where it is said; of the
     hub's it must be. Raises PosttrainError where nothing here reads the rows.
     """
-    path = base / Path(given).expanduser()
-    if not path.exists() and _HUB.fullmatch(given) and not path.parent.is_dir():
-        problem = dataset_problem(given, None)
+    path = base / Path(name).expanduser()
+    if not path.exists() and _HUB.fullmatch(name) and not path.parent.is_dir():
+        problem = dataset_problem(name, None)
         if problem or kind is None:
-            message, hint = (
-                problem[1:] if problem else (f"`{given}` is on the hub", _say_kind(given))
-            )
+            message, hint = problem[1:] if problem else (f"`{name}` is on the hub", _say_kind(name))
             raise PosttrainError("--data", message, hint)
-        return OwnData(given, kind, is_on_hub=True)
+        return OwnData(name, kind, is_on_hub=True)
     if not path.exists():
-        beside = [each.name for each in path.parent.iterdir()] if path.parent.is_dir() else []
-        message = f"there is no file `{given}`"
+        beside = [sibling.name for sibling in path.parent.iterdir()] if path.parent.is_dir() else []
+        message = f"there is no file `{name}`"
         raise PosttrainError("--data", message, closest(path.name, beside) or f"looked for {path}")
     kinds: list[Kind] = [kind] if kind else [*_FORMS]
-    columns = _columns_of(path, given)
+    columns = _columns_of(path, name)
     first: PosttrainError | None = None
-    for each in kinds:
+    for likely in kinds:
         # Guesses of answers go before prompts alone, which every row with an answer has as well.
-        guesses = [guess for wanted in _MAPPED[each] if (guess := _guessed(wanted, columns))]
+        guesses = [guess for ours in _MAPPED[likely] if (guess := _guess_columns(ours, columns))]
         for mapped in ({}, *guesses):
             try:
-                return _read(given, each, mapped, base)
+                return _read(name, likely, mapped, base)
             except PosttrainError as error:
                 first = first or error
     assert first is not None
-    raise first if kind or not columns else _unreadable(given, columns)
+    raise first if kind or not columns else _unreadable(name, columns)
 
 
-def _read(given: str, kind: Kind, columns: dict[str, str], base: Path) -> OwnData:
+def _read(name: str, kind: Kind, columns: dict[str, str], base: Path) -> OwnData:
     def read(separator: str | None) -> OwnData:
-        block = DataBlock.model_validate(
-            {"file": given, "columns": columns, "separator": separator}
-        )
+        block = DataBlock.model_validate({"file": name, "columns": columns, "separator": separator})
         counts = check_data(block, Places(base), _FORMS[kind])
         can_hold_out = False
         if counts.num_rows >= _MANY:
@@ -120,7 +116,7 @@ def _read(given: str, kind: Kind, columns: dict[str, str], base: Path) -> OwnDat
                 part = block.model_copy(update={"holdout": SHARE_HELD_OUT})
                 can_hold_out = check_data(part, Places(base), _FORMS[kind]).num_rows > 0
         return OwnData(
-            given,
+            name,
             kind,
             num_rows=counts.num_rows,
             size_bytes=counts.size_bytes,
@@ -130,7 +126,7 @@ def _read(given: str, kind: Kind, columns: dict[str, str], base: Path) -> OwnDat
         )
 
     whole = read(None)
-    if ending(base / given) in TEXT_ENDINGS and whole.num_rows == 1:
+    if ending(base / name) in TEXT_ENDINGS and whole.num_rows == 1:
         for separator in _SEPARATORS:
             with suppress(PosttrainError):  # it does not occur
                 divided = read(separator)
@@ -139,34 +135,34 @@ def _read(given: str, kind: Kind, columns: dict[str, str], base: Path) -> OwnDat
     return whole
 
 
-def _columns_of(path: Path, given: str) -> list[str]:
+def _columns_of(path: Path, name: str) -> list[str]:
     """Return the columns of the first row; none where there is no such thing."""
     if ending(path) in TEXT_ENDINGS:
         return []
     try:
-        return [*next(iter(file_rows(path, given))).fields]
+        return [*next(iter(file_rows(path, name))).fields]
     except (PosttrainError, StopIteration):
         return []
 
 
-def _guessed(wanted: Sequence[str], columns: Sequence[str]) -> dict[str, str]:
+def _guess_columns(ours: Sequence[str], columns: Sequence[str]) -> dict[str, str]:
     """Return their names for ours where other names are used; {} unless there is one for each."""
     lowered = {column.strip().lower(): column for column in columns}
-    found: dict[str, str] = {}
-    for ours in wanted:
-        names = (ours, *_OTHER_NAMES[ours])
+    theirs_by_ours: dict[str, str] = {}
+    for column in ours:
+        names = (column, *_OTHER_NAMES[column])
         theirs = next((lowered[name] for name in names if name in lowered), None)
-        if theirs is None or theirs in found.values():
+        if theirs is None or theirs in theirs_by_ours.values():
             return {}
-        found[ours] = theirs
-    return {ours: theirs for ours, theirs in found.items() if ours != theirs}
+        theirs_by_ours[column] = theirs
+    return {column: theirs for column, theirs in theirs_by_ours.items() if column != theirs}
 
 
-def _unreadable(given: str, columns: Sequence[str]) -> PosttrainError:
-    message = f"`{given}` has the columns {', '.join(columns)}, which are none that a stage reads"
+def _unreadable(name: str, columns: Sequence[str]) -> PosttrainError:
+    message = f"`{name}` has the columns {', '.join(columns)}, which are none that a stage reads"
     hint = "write the recipe with `columns: {OURS: THEIRS}`; docs/data.md names ours"
     return PosttrainError("--data", message, hint)
 
 
-def _say_kind(given: str) -> str:
-    return f"say what its rows are, for example --data demonstrations:{given}; {', '.join(KINDS)}"
+def _say_kind(name: str) -> str:
+    return f"say what its rows are, for example --data demonstrations:{name}; {', '.join(KINDS)}"

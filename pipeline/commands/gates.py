@@ -23,6 +23,6 @@ def check_gates(comparisons: Mapping[str, Comparison | PooledComparison]) -> Non
         for name, comparison in comparisons.items()
         if comparison.gate is not None
     }
-    said = [f"{name}: {', '.join(models)}" for name, models in refused.items() if models]
-    if said:
-        raise GateError("DO NOT SHIP", "; ".join(said), "the tables say which bounds fail")
+    refusals = [f"{name}: {', '.join(models)}" for name, models in refused.items() if models]
+    if refusals:
+        raise GateError("DO NOT SHIP", "; ".join(refusals), "the tables say which bounds fail")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedTokenizerBase
 
-    from pipeline.commands.export_contents import Asked, Export
+    from pipeline.commands.export_contents import Export, Prompting
     from pipeline.llamacpp.agreement import Agreement
     from pipeline.llamacpp.vocabulary import Controls
     from pipeline.llamacpp.write import Written
@@ -27,7 +27,7 @@ PROMPTS = 200
 
 
 @dataclass(frozen=True)
-class Wanted:
+class GgufOptions:
     """Which GGUF files are written; is_verified: whether llama.cpp is asked about each."""
 
     types: tuple[str, ...]
@@ -47,7 +47,7 @@ class GgufFile:
         agreement = None if self.agreement is None else self.agreement.record()
         return {"file": self.name, "type": self.written.type, "agreement": agreement}
 
-    def said(self) -> str:
+    def describe(self) -> str:
         """Return it in a line."""
         line = f"{self.name}, {self.written.size_bytes / 1e6:,.1f} MB"
         if self.written.kept_f16:
@@ -55,19 +55,19 @@ class GgufFile:
         return line if self.agreement is None else f"{line}: {self.agreement.sentence()}"
 
 
-def wanted(types: Sequence[str], *, is_verified: bool) -> Wanted | None:
+def gguf_options(types: Sequence[str], *, is_verified: bool) -> GgufOptions | None:
     """Return what the command line asks for; PosttrainError for what cannot be done here."""
     if not types:
         if is_verified:
             message = "has a meaning with --gguf only"
             raise PosttrainError("--verify", message, "say which: --gguf f16")
         return None
-    asked = check_types(types)
+    checked = check_types(types)
     if is_verified:
         from pipeline.llamacpp.agreement import check_installed
 
         check_installed()
-    return Wanted(asked, is_verified)
+    return GgufOptions(checked, is_verified)
 
 
 def check(export: Export) -> None:
@@ -90,14 +90,14 @@ def write_files(
     export: Export,
     out: Path,
     tokenizer: PreTrainedTokenizerBase,
-    asked: Asked,
-    what: Wanted,
+    prompting: Prompting,
+    what: GgufOptions,
     show: Callable[[str, int, int], None],
 ) -> list[GgufFile]:
     """Write the GGUF files and the Modelfile of the model that lies in `out`."""
     from pipeline.llamacpp.write import write_gguf
 
-    controls = _controls(out, tokenizer, asked)
+    controls = _controls(out, tokenizer, prompting)
     name = export.planned.name
     files: list[GgufFile] = []
     for kind in what.types:
@@ -110,13 +110,13 @@ def write_files(
     (out / MODELFILE).write_text(
         _modelfile(out, files[0].name, tokenizer, controls), encoding="utf-8"
     )
-    return _verified(export, out, asked, files, show) if what.is_verified else files
+    return _verify(export, out, prompting, files, show) if what.is_verified else files
 
 
-def _verified(
+def _verify(
     export: Export,
     out: Path,
-    asked: Asked,
+    prompting: Prompting,
     files: Sequence[GgufFile],
     show: Callable[[str, int, int], None],
 ) -> list[GgufFile]:
@@ -126,9 +126,9 @@ def _verified(
     from pipeline.models.language import language_model
 
     name = export.planned.name
-    prompts = trial_prompts(export.plan, name, is_chat=asked.is_chat, most=PROMPTS)
+    prompts = trial_prompts(export.plan, name, is_chat=prompting.is_chat, most=PROMPTS)
     source = StageInput(name, "policy", str(out))
-    form = "chat" if asked.is_chat else "document"
+    form = "chat" if prompting.is_chat else "document"
     model = language_model(source, form=form, precision="fp32")
     expected = make_reference(
         model,
@@ -138,21 +138,21 @@ def _verified(
     )
     return [
         replace(
-            each,
+            file,
             agreement=compare_with_llama_cpp(
-                out / each.name,
-                each.written.type,
+                out / file.name,
+                file.written.type,
                 expected,
-                lambda done, total, kind=each.written.type: show(
+                lambda done, total, kind=file.written.type: show(
                     f"{kind}, responses by llama.cpp", done, total
                 ),
             ),
         )
-        for each in files
+        for file in files
     ]
 
 
-def _controls(out: Path, tokenizer: PreTrainedTokenizerBase, asked: Asked) -> Controls:
+def _controls(out: Path, tokenizer: PreTrainedTokenizerBase, prompting: Prompting) -> Controls:
     """Return the control tokens, with all that end a response in transformers."""
     from pipeline.data.encoding.template import chat_template
     from pipeline.data.encoding.tokens import TextEncoder
@@ -162,11 +162,11 @@ def _controls(out: Path, tokenizer: PreTrainedTokenizerBase, asked: Asked) -> Co
         tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id,
         tokenizer.pad_token_id,
     ]  # fmt: skip
-    bos, eos, unknown, padding = (each if isinstance(each, int) else None for each in ids)
-    ends = {*asked.end_ids, *_ends_of_generation(out / GENERATION)}
+    bos, eos, unknown, padding = (number if isinstance(number, int) else None for number in ids)
+    ends = {*prompting.end_ids, *_ends_of_generation(out / GENERATION)}
     # A chat template that wants BOS writes it; a second one would be put before it.
-    adds_bos = not asked.is_chat and bool(TextEncoder(tokenizer).start)
-    template = chat_template(tokenizer) if asked.is_chat else None
+    adds_bos = not prompting.is_chat and bool(TextEncoder(tokenizer).start)
+    template = chat_template(tokenizer) if prompting.is_chat else None
     return Controls(bos, eos, unknown, padding, tuple(sorted(ends)), adds_bos, template)
 
 
@@ -174,8 +174,8 @@ def _ends_of_generation(path: Path) -> list[int]:
     """Return the ids that end a response of transformers' `generate`."""
     if not path.is_file():
         return []
-    given = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id")
-    return given if isinstance(given, list) else [] if given is None else [given]
+    ends = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id")
+    return ends if isinstance(ends, list) else [] if ends is None else [ends]
 
 
 def _modelfile(out: Path, gguf: str, tokenizer: PreTrainedTokenizerBase, controls: Controls) -> str:

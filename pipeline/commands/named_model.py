@@ -22,7 +22,9 @@ _RECIPE_FILES = (".yaml", ".yml")
 _FORMS = "a folder as `./name`, a hub model as `owner/name`, a stage as `recipe.yaml:stage`"
 
 
-def named_model(text: str, store: Store, *, roots: Mapping[str, Path] | None = None) -> StageInput:
+def resolve_model(
+    text: str, store: Store, *, roots: Mapping[str, Path] | None = None
+) -> StageInput:
     """Return the policy that a command line names; imports no torch.
 
     text: a folder with a model or an adapter (a stage's folder below runs/ included), a hub id
@@ -113,6 +115,6 @@ def _as_policy(text: str, artifact: Artifact, hint: str) -> StageInput:
 
 def _policies(plan: Plan) -> str:
     """Return the stages that make a language model, those with a result first."""
-    models = [each for each in plan.stages if stage_of(each.kind).produces == "policy"]
-    models.sort(key=lambda each: each.artifact is None)
-    return ", ".join(f"`{each.name}`" for each in models) or "none is there"
+    models = [planned for planned in plan.stages if stage_of(planned.kind).produces == "policy"]
+    models.sort(key=lambda planned: planned.artifact is None)
+    return ", ".join(f"`{planned.name}`" for planned in models) or "none is there"

@@ -56,8 +56,8 @@ def push(folder: Path, repository: str, *, private: bool, message: str) -> str:
     return str(made)
 
 
-def _failure(folder: Path, repository: str, said: str, hint: str) -> InfrastructureError:
+def _failure(folder: Path, repository: str, what: str, hint: str) -> InfrastructureError:
     hint = f"{hint}; " if hint else ""
     return InfrastructureError(
-        repository, f"not uploaded: {said}", f"{hint}the export is in {folder}"
+        repository, f"not uploaded: {what}", f"{hint}the export is in {folder}"
     )

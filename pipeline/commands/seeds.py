@@ -89,13 +89,13 @@ def run_seeds(
             artifacts = [outcomes[name].artifact for outcomes in runs]
             config = recipe.stages[name]
             assert isinstance(config, CompareConfig)
-            pooled[name] = _pooled(name, config, seeds, artifacts, store)
+            pooled[name] = _pool(name, config, seeds, artifacts, store)
             folder.mkdir(exist_ok=True)
             write_sealed(folder / f"{name}.json", pooled[name].to_json())
     return pooled
 
 
-def _pooled(
+def _pool(
     name: str,
     config: CompareConfig,
     seeds: Sequence[int],

@@ -46,7 +46,7 @@ def print_masks(plan: Plan, stage_name: str, *, rows: int, console: Console) -> 
     """
     config = plan.stage(stage_name).config
     if not isinstance(config, TrainingStage) or not _reads_prompts(config):
-        others = [each.name for each in plan.stages if _reads_prompts(each.config)]
+        others = [stage.name for stage in plan.stages if _reads_prompts(stage.config)]
         hint = f"there is {', '.join(others)}" if others else "this recipe has none"
         message = (
             f"--show-mask shows stages that read prompts, and `{stage_name}` is of the kind "
@@ -121,7 +121,7 @@ def _print_block(block: DataBlock, preview: Preview, console: Console) -> None:
         flaw = f"; flaw: {row.flaw}" if row.flaw else ""
         columns = f"; columns: {', '.join(row.columns)}" if row.columns else ""
         _print(f"{row.where}: {row.counts}{flaw}{columns}", console, style="bold")
-        console.print(_marked(_segments(row), is_terminal=console.is_terminal), soft_wrap=True)
+        console.print(_mark(_segments(row), is_terminal=console.is_terminal), soft_wrap=True)
     report = preview.report
     assert report is not None, "stages that read prompts count their rows"
     counted = f"{block.label}: {describe_rows(report.metrics())}; tokens {report.num_tokens}"
@@ -140,16 +140,16 @@ def _segments(row: PreviewRow) -> list[Segment]:
     return segments
 
 
-def _marked(segments: Sequence[Segment], *, is_terminal: bool) -> Text:
+def _mark(segments: Sequence[Segment], *, is_terminal: bool) -> Text:
     from rich.text import Text
 
     text = Text()
     for segment, is_trained in segments:
-        said = printable(segment)
+        piece = printable(segment)
         if is_terminal:
-            text.append(said, style="green" if is_trained else "dim")
+            text.append(piece, style="green" if is_trained else "dim")
         else:
-            text.append(f"«{said}»" if is_trained else said)
+            text.append(f"«{piece}»" if is_trained else piece)
     return text
 
 

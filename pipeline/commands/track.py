@@ -62,7 +62,7 @@ def _to_tensorboard(_: Plan, folder: Path, logged: dict[str, list[dict[str, Any]
     for name, lines in logged.items():
         with SummaryWriter(log_dir=str(folder / name)) as writer:
             for line in lines:
-                for key, value in _named(line).items():
+                for key, value in _tracker_names(line).items():
                     writer.add_scalar(key, value, line["step"])
 
 
@@ -74,11 +74,11 @@ def _to_trackio(plan: Plan, folder: Path, logged: dict[str, list[dict[str, Any]]
         for name, lines in logged.items():
             trackio.init(project=plan.recipe.name, name=name, auto_log_cpu=False)
             for line in lines:
-                trackio.log(_named(line), step=line["step"])
+                trackio.log(_tracker_names(line), step=line["step"])
             trackio.finish()
 
 
-def _named(line: Mapping[str, Any]) -> dict[str, Any]:
+def _tracker_names(line: Mapping[str, Any]) -> dict[str, Any]:
     """Return a line's numbers under the names that trackers get while training: `train/loss`."""
     from transformers.integrations.integration_utils import rewrite_logs
 

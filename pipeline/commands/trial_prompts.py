@@ -30,27 +30,27 @@ def trial_prompts(plan: Plan, name: str, *, is_chat: bool, most: int) -> list[Pr
     Of a document its beginning. Raises PosttrainError where no stage of the chain has any data.
     """
     built_on = schedule_of(plan)[name]
-    chain = [each for each in plan.stages if each.name == name or each.name in built_on]
-    found: dict[Prompt, None] = {}
+    chain = [earlier for earlier in plan.stages if earlier.name == name or earlier.name in built_on]
+    prompts: dict[Prompt, None] = {}
     for planned in reversed(chain):
         config: Any = planned.config
         blocks = [block for field in TRAINED_ON for block in getattr(config, field, None) or ()]
         forms = stage_of(planned.kind).data_forms
         sources = [_prompts(plan, block, forms == ("text",), is_chat=is_chat) for block in blocks]
         for row in zip_longest(*(islice(source, most) for source in sources)):
-            found |= dict.fromkeys(prompt for prompt in row if prompt is not None)
-            if len(found) >= most:
-                return list(found)[:most]
-    if not found:
+            prompts |= dict.fromkeys(prompt for prompt in row if prompt is not None)
+            if len(prompts) >= most:
+                return list(prompts)[:most]
+    if not prompts:
         message = f"neither `{name}` nor a stage that it is built on has rows to try it with"
         raise PosttrainError(str(plan.recipe.path), message, "leave out --verify")
-    return list(found)
+    return list(prompts)
 
 
 def _prompts(plan: Plan, block: DataBlock, is_document: bool, *, is_chat: bool) -> Iterator[Prompt]:
     form = "text" if is_document or block.form == "text" else "prompt"
-    asked = block if form == "text" else block.model_copy(update={"form": None})
-    for record in read_records(asked, plan.recipe.places, (form,), seed=plan.recipe.seed):
+    source = block if form == "text" else block.model_copy(update={"form": None})
+    for record in read_records(source, plan.recipe.places, (form,), seed=plan.recipe.seed):
         prompt = _prompt(record, is_chat=is_chat)
         if prompt is not None:
             yield prompt
@@ -80,6 +80,10 @@ def _plain_turns(row: PromptRow) -> tuple[Turn, ...]:
     """Return a conversation as roles and contents; empty for one with tools or reasoning."""
     if row.settings != NO_SETTINGS:
         return ()
-    if any(each.role == "tool" or each.calls or each.reasoning for each in row.messages):
+    if any(
+        message.role == "tool" or message.calls or message.reasoning for message in row.messages
+    ):
         return ()
-    return cast("tuple[Turn, ...]", tuple((each.role, each.content) for each in row.messages))
+    return cast(
+        "tuple[Turn, ...]", tuple((message.role, message.content) for message in row.messages)
+    )

@@ -31,8 +31,8 @@ def _causes(
         if _INPUT not in line:
             yield f"{planned.name}: {line}"
     if any(_INPUT in line for line in differences):
-        for other in planned.inputs:
-            inner = plan.stage(other)
-            if inner.fingerprint != last.get(other, {}).get("fingerprint"):
-                yield f"{planned.name}: is built on {other}, which changed"
+        for needed in planned.inputs:
+            inner = plan.stage(needed)
+            if inner.fingerprint != last.get(needed, {}).get("fingerprint"):
+                yield f"{planned.name}: is built on {needed}, which changed"
                 yield from _causes(plan, inner, last, store)

@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from pipeline.config.marks import RefersTo
 from pipeline.errors import closest
 from pipeline.files.names import ADAPTER_CONFIG, ARTIFACT, CONFIG, TOKENIZER, TOKENIZER_CONFIG
-from pipeline.files.packages import PACKAGE, packaged_file
+from pipeline.files.packages import PACKAGE, package_file
 from pipeline.files.plain_files import other_than_a_file
 
 Location = tuple[str | int, ...]
@@ -75,7 +75,7 @@ class Places:
     def _below_root(self, root: str, rest: str) -> Path:
         if root not in self.roots:
             if root == PACKAGE:
-                return packaged_file(rest)
+                return package_file(rest)
             known = ", ".join(sorted(self.roots)) or "none"
             hint = closest(root, self.roots) or f"known: {known}; write `./` before a file name"
             raise ValueError(f"there is no root `{root}:`; {hint}")

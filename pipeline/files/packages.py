@@ -6,7 +6,7 @@ from pathlib import Path
 PACKAGE = "package"
 
 
-def packaged_file(text: str) -> Path:
+def package_file(text: str) -> Path:
     """Return the path of `NAME/FILE` inside the package NAME, which is not imported.
 
     Raises ValueError where no such package is installed.

@@ -154,7 +154,7 @@ class _Expanded(io.RawIOBase):
         super().close()
 
 
-def broken_gzip(name: str, error: Exception) -> PosttrainError:
+def gzip_problem(name: str, error: Exception) -> PosttrainError:
     """Return what is said of a file that is no gzip, or only a part of one."""
     if isinstance(error, EOFError):
         return PosttrainError(name, "the gzip data is cut off", "copy or download the file again")
@@ -209,7 +209,7 @@ def _read(stream: BinaryIO, name: str) -> bytes:
     try:
         return stream.read(_BLOCK_BYTES)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise broken_gzip(name, error) from error
+        raise gzip_problem(name, error) from error
     except OSError as error:
         hint = "look at its permissions, and at the disk"
         raise PosttrainError(name, f"cannot be read: {error.strerror}", hint) from error

@@ -14,7 +14,7 @@ from pipeline.config.blocks import DataBlock
 from pipeline.config.stage import Stage
 from pipeline.config.training_stage import TrainingStage
 from pipeline.plan.plan import Plan
-from pipeline.plan.sizes import KnownModel, Shape, begins_with, lora_parameters, named
+from pipeline.plan.sizes import KnownModel, Shape, begins_with, lora_parameters, model_of
 from pipeline.recipe.launching import processes_of
 from pipeline.recipe.model_facts import num_positions
 from pipeline.recipe.trainer_arguments import trainer_arguments
@@ -177,7 +177,7 @@ def _memory_bytes(job: _Job, shape: Shape, parameters: int, trained: int) -> int
     tokens, vocab = _tokens_of_a_pass(job), shape.vocab
     if tokens is None:
         return None
-    floats = _kept_floats(job, shape, tokens)
+    floats = _activation_floats(job, shape, tokens)
     if job.stage.trainer == "TrainingArguments":
         floats += _LOGIT_COPIES * tokens * vocab
     elif job.stage.produces == "policy":
@@ -200,7 +200,7 @@ def _tokens_of_a_pass(job: _Job) -> int | None:
     return None if job.length is None else per_device * job.sequences_per_row * job.length
 
 
-def _kept_floats(job: _Job, shape: Shape, tokens: int) -> float:
+def _activation_floats(job: _Job, shape: Shape, tokens: int) -> float:
     """Return what a forward pass keeps for its backward pass, in floats; see _memory_bytes."""
     layer = 12 * shape.width + 4 * shape.inner
     kept = (shape.num_layers + _LAYERS_IN_FLIGHT) * layer
@@ -246,7 +246,7 @@ def _ppo_estimate(plan: Plan, job: _Job, config: PpoConfig, model: KnownModel) -
         if weights is not None:
             trained, weights_bytes = weights
             if tokens is not None:
-                training = _kept_floats(job, model.shape, tokens) + _CHUNK_FLOATS
+                training = _activation_floats(job, model.shape, tokens) + _CHUNK_FLOATS
                 floats = max(training, _cache_floats(job, config, model.shape))
                 memory_bytes = round(
                     weights_bytes + _FLOAT_BYTES * (_ADAM_FLOATS * trained + floats)
@@ -275,7 +275,9 @@ def _ppo_weights(
         layout = "shared_lora" if config.lora and config.critic_source == "policy" else "separate"
     own_weights = {"shared_lora": adapter or 0, "shared_trunk": 0}.get(layout, network)
     critic = own_weights + shape.width + 1  # a value head
-    scorers = sum(named(plan, scorer).parameters or parameters for scorer in config.reward_models)
+    scorers = sum(
+        model_of(plan, scorer).parameters or parameters for scorer in config.reward_models
+    )
     # With an adapter the frozen network below is the reference; else a copy of the policy is.
     frozen_bytes = _frozen_bytes(config, shape, parameters)
     weights_bytes = frozen_bytes + _FLOAT_BYTES * ((adapter or parameters) + critic)

@@ -18,7 +18,7 @@ ASKED = ("tasks", "texts", "prompts", "limit")
 _NAMES = (*ASKED[:-1], "harness")
 
 
-def measured_by(recipe: Recipe, name: str) -> list[str]:
+def measuring_stages(recipe: Recipe, name: str) -> list[str]:
     """Return the stages that ask a model in whose making a stage took part."""
     built_on: dict[str, set[str]] = {}
     for stage in recipe.stages:  # in order: what a stage is built on comes before it

@@ -40,7 +40,7 @@ from pipeline.files.plain_files import COPY_IT, other_than_a_file
 from pipeline.files.text_files import look_at
 from pipeline.model_files.chat_templates import template_text
 from pipeline.model_files.folder import check_folder
-from pipeline.plan.followers import ASKED, decontaminate_of, measured_by
+from pipeline.plan.followers import ASKED, decontaminate_of, measuring_stages
 from pipeline.recipe.load import Location
 from pipeline.recipe.recipe import Recipe
 from pipeline.recipe.trainer_arguments import default_arguments
@@ -79,8 +79,8 @@ class Identifier:
                 config.training_args, default_arguments(self.recipe, config)
             )
             if decontaminate_of(self.recipe, name) == "drop":
-                measured = measured_by(self.recipe, name)
-                described["leaves_out"] = [self._asked(later) for later in measured]
+                measured = measuring_stages(self.recipe, name)
+                described["leaves_out"] = [self._questions(later) for later in measured]
         return {
             "stage": config.stage,
             "version": stage.version,
@@ -89,7 +89,7 @@ class Identifier:
             **{key: value for key, value in described.items() if key != "stage"},
         }
 
-    def _asked(self, name: str) -> dict[str, Any]:
+    def _questions(self, name: str) -> dict[str, Any]:
         """Return what decides which items a measuring stage asks."""
         config = self.recipe.stages[name]
         fields = type(config).model_fields
@@ -142,7 +142,7 @@ class Identifier:
             if any(isinstance(marker, NamesFolder) for marker in markers):
                 return self._folder(value, location)
             if any(isinstance(marker, NamesFile) for marker in markers):
-                return self._named_file(value, location)
+                return self._file_with_name(value, location)
         return value
 
     def _model(self, reference: str, location: Location, refers: RefersTo) -> dict[str, Any]:
@@ -262,7 +262,7 @@ class Identifier:
             raise self.recipe.error(location, f"`{name}` {what}", _file_hint(name, path))
         return {"files": self._tree(path)}
 
-    def _named_file(self, name: str, location: Location) -> dict[str, str]:
+    def _file_with_name(self, name: str, location: Location) -> dict[str, str]:
         try:
             path = self.recipe.places.file(name)
         except ValueError as error:

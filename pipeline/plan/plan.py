@@ -96,7 +96,7 @@ def make(recipe: Recipe, store: Store) -> Plan:
         status: Status = "cached"
         because, ignored = "", ()
         if artifact is not None:
-            ignored = _ignored(recipe, config, artifact)
+            ignored = _changes_without_effect(recipe, config, artifact)
         else:
             has_checkpoint = checkpoints.has_any(store.working(config.stage, key).checkpoints)
             status = "resume" if has_checkpoint else "run"
@@ -116,7 +116,9 @@ def make(recipe: Recipe, store: Store) -> Plan:
     return Plan(recipe, tuple(planned.values()), frozenset(identifier.unresolved))
 
 
-def _ignored(recipe: Recipe, config: StageConfig, artifact: Artifact) -> tuple[str, ...]:
+def _changes_without_effect(
+    recipe: Recipe, config: StageConfig, artifact: Artifact
+) -> tuple[str, ...]:
     """Return what was changed of how a finished stage runs; another stage may have made it."""
     before = artifact.provenance.get("execution", {})
     return tuple(describe_changed_execution(config, config.launch or recipe.launch, before))
@@ -127,7 +129,7 @@ def changes(planned: PlannedStage, last: Mapping[str, Any], store: Store) -> lis
     before = last.get(planned.name)
     if before is None:
         return None
-    artifact = store.described(before["kind"], before["fingerprint"])
+    artifact = store.read_manifest(before["kind"], before["fingerprint"])
     return None if artifact is None else explain(artifact.identity, planned.identity)
 
 
@@ -141,10 +143,10 @@ def _because(
     store: Store,
 ) -> str:
     if name in last:
-        artifact = store.described(last[name]["kind"], last[name]["fingerprint"])
+        artifact = store.read_manifest(last[name]["kind"], last[name]["fingerprint"])
         before = None if artifact is None else artifact.identity
     else:
-        before = store.stopped(run_name, name)
+        before = store.unfinished_identity(run_name, name)
     if before is None:
         return "its last result is gone" if name in last else "first time"
     differences = explain(before, payload)

@@ -84,21 +84,21 @@ def begins_with(plan: Plan, config: StageConfig) -> KnownModel:
     model = getattr(config, "model", None)
     if isinstance(model, NewModelBlock):
         return _new(plan, model)
-    return named(plan, model) if isinstance(model, str) else KnownModel()
+    return model_of(plan, model) if isinstance(model, str) else KnownModel()
 
 
-def named(plan: Plan, reference: str) -> KnownModel:
+def model_of(plan: Plan, reference: str) -> KnownModel:
     """Return what is known of the model that a ModelRef stands for."""
     source = model_source(reference, plan.recipe.places)
     if isinstance(source, LocalModel):
-        return _stored(source.path)
+        return _model_in(source.path)
     if not isinstance(source, StageOutput):
         return KnownModel()
     planned = plan.stage(source.name)
     is_adapter = isinstance(planned.config, TrainingStage) and planned.config.lora is not None
     if planned.artifact is None or is_adapter:
         return begins_with(plan, planned.config)  # training changes no sizes
-    return _stored(planned.artifact.path)
+    return _model_in(planned.artifact.path)
 
 
 def shape_of(fields: Mapping[str, Any], vocab: int | None = None) -> Shape | None:
@@ -150,19 +150,19 @@ def lora_parameters(shape: Shape, block: LoraBlock) -> int | None:
     return block.r * sum(map(sum, layers.values())) + copies * shape.vocab * shape.width
 
 
-def stored_parameters(folder: Path) -> int | None:
+def parameters_in(folder: Path) -> int | None:
     """Return the numbers in a folder's *.safetensors, counted from their headers alone.
 
     None without such a file, or with a broken one: the stage that loads it says what is wrong.
     """
     paths = sorted(folder.glob("*.safetensors"))
     try:
-        return sum(prod(shape) for path in paths for shape in _stored_shapes(path)) or None
+        return sum(prod(shape) for path in paths for shape in _tensor_shapes(path)) or None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 
-def _stored_shapes(path: Path) -> Iterator[list[int]]:
+def _tensor_shapes(path: Path) -> Iterator[list[int]]:
     with path.open("rb") as stream:
         length_bytes = int.from_bytes(stream.read(8), "little")
         if length_bytes > _LARGEST_HEADER_BYTES:
@@ -183,7 +183,7 @@ def _number(fields: Mapping[str, Any], *names: str) -> int | None:
     return numbers[0] if numbers else None
 
 
-def _stored(folder: Path) -> KnownModel:
+def _model_in(folder: Path) -> KnownModel:
     """Return what a folder with a model, or with an adapter of one, tells about the model."""
     try:
         base = adapter_base(folder)
@@ -199,7 +199,7 @@ def _stored(folder: Path) -> KnownModel:
         RecursionError,
     ):  # the stage that loads it says what is wrong
         return KnownModel()
-    return KnownModel(stored_parameters(folder), shape)
+    return KnownModel(parameters_in(folder), shape)
 
 
 def _new(plan: Plan, block: NewModelBlock) -> KnownModel:
@@ -234,5 +234,5 @@ def vocab_size(plan: Plan, reference: str) -> int | None:
         if isinstance(planned.config, TokenizerConfig):
             metrics = planned.artifact.metrics if planned.artifact else {}
             return metrics.get("vocab_size", planned.config.vocab_size)
-    shape = named(plan, reference).shape
+    shape = model_of(plan, reference).shape
     return shape.vocab if shape else None

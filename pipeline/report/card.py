@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from eval.comparison.score_rows import Row
-    from pipeline.commands.export_contents import Asked, Export
+    from pipeline.commands.export_contents import Export, Prompting
     from pipeline.commands.gguf import GgufFile
     from pipeline.plan.plan import Plan, PlannedStage
     from pipeline.store.store import Artifact
@@ -46,7 +46,7 @@ _RESULTS = ("steps", "rows", "trained_tokens", "parameters", "trained_parameters
 
 
 def model_card(
-    export: Export, asked: Asked, files: Sequence[GgufFile] = (), *, repository: str | None
+    export: Export, asked: Prompting, files: Sequence[GgufFile] = (), *, repository: str | None
 ) -> str:
     """Return README.md of an export, with what the hub reads of it.
 
@@ -106,7 +106,7 @@ def text(value: Any) -> str:
     return _SPECIAL.sub(lambda found: "\\" + found[0], shown)
 
 
-def _base_call(export: Export, asked: Asked) -> str:
+def _base_call(export: Export, asked: Prompting) -> str:
     """Return the arguments of the call that loads an adapter's base."""
     base = export.base
     arguments = ['"./base"']
@@ -118,7 +118,7 @@ def _base_call(export: Export, asked: Asked) -> str:
     return ", ".join(arguments)
 
 
-def _ends_argument(export: Export, asked: Asked) -> str:
+def _ends_argument(export: Export, asked: Prompting) -> str:
     """Return what `generate` is told about the end; else generation_config.json says it."""
     needs_it = export.form == "adapter" and asked.is_chat
     return f", eos_token_id={list(asked.end_ids)}" if needs_it else ""

@@ -31,7 +31,7 @@ class StopRequest:
         """Say whether the user asked to stop."""
         return self.is_requested
 
-    def _received(self, number: int, _frame: FrameType | None) -> None:
+    def _receive(self, number: int, _frame: FrameType | None) -> None:
         if self.forward_to is not None:
             self.forward_to(number)
         if self.is_requested and self.forward_to is None:
@@ -57,7 +57,7 @@ def stop_requests(*, is_silent: bool = False) -> Generator[StopRequest]:
     if threading.current_thread() is not threading.main_thread():
         yield request
         return
-    handler = request._received
+    handler = request._receive
     before = {number: signal.signal(number, handler) for number in _HANDLED}
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED)
     try:
@@ -68,7 +68,7 @@ def stop_requests(*, is_silent: bool = False) -> Generator[StopRequest]:
 
 
 @contextmanager
-def held_back() -> Generator[None]:
+def hold_back_signals() -> Generator[None]:
     """Let no stop request in for the duration; processes started meanwhile begin like that."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED)
     try:

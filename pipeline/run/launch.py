@@ -35,7 +35,7 @@ def launch(
     a process died.
     """
     if launcher == "in_process":
-        with progress.shown(request.name, course=request.course) as show:
+        with progress.show_progress(request.name, course=request.course) as show:
             worker.execute(working, show=show, should_stop=stop)
         return
     group = Group(processes.count, request.execution["threads"], processes.environment)

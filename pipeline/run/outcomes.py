@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pipeline.files.names import RECORD
-from pipeline.store.locks import held
+from pipeline.store.locks import hold
 from pipeline.store.manifest import write_sealed
 from pipeline.store.run_record import last_run
 from pipeline.store.store import Artifact, Store
@@ -41,7 +41,7 @@ def record_run(
     Under a lock: two runs of one recipe may come here at the same moment.
     """
     lock = store.lock_path(f"run-{plan.recipe.run_name.replace('/', '.')}")
-    with held(lock):
+    with hold(lock):
         _record_run(plan, outcomes, done, store)
 
 

@@ -26,7 +26,7 @@ def silent(label: str, done: int, total: int, note: str = "") -> None:
 
 
 @contextmanager
-def shown(
+def show_progress(
     name: str, stream: TextIO | None = None, *, course: Course | None = None
 ) -> Generator[ProgressProtocol]:
     """Yield a progress function for the stage of this name, shown on stderr or `stream`.
@@ -79,7 +79,7 @@ class _Rate:
 
 class _Bars:
     def __init__(self, name: str, bars: Progress, course: Course | None) -> None:
-        self._name = _numbered(name, course)
+        self._name = _name_with_number(name, course)
         self._bars = bars
         self._tasks: dict[str, TaskID] = {}
         self._rate = _Rate(course)
@@ -99,7 +99,7 @@ class _Bars:
 
 class _Lines:
     def __init__(self, name: str, stream: TextIO, course: Course | None) -> None:
-        self._name = _numbered(name, course)
+        self._name = _name_with_number(name, course)
         self._stream = stream
         self._rate = _Rate(course)
         self._label = ""
@@ -126,7 +126,7 @@ def _fitting(label: str) -> str:
     return f"{label[: _LONGEST_LABEL - 1]}\N{HORIZONTAL ELLIPSIS}"
 
 
-def _numbered(name: str, course: Course | None) -> str:
+def _name_with_number(name: str, course: Course | None) -> str:
     return name if course is None or course.of == 1 else f"{course.number}/{course.of} {name}"
 
 

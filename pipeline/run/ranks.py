@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline import errors
 from pipeline.errors import InfrastructureError, InterruptedRunError, PosttrainError
 from pipeline.run import worker
-from pipeline.run.interrupt import held_back
+from pipeline.run.interrupt import hold_back_signals
 from pipeline.run.worker_environment import Group, environments
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def run_group(working: Working, group: Group, *, name: str, stop: StopRequest, l
         path.unlink()
     ranks: list[subprocess.Popen[bytes]] = []
     num_signals = 0
-    had_killed = _killed_for_memory()
+    had_killed = _count_memory_kills()
 
     def forward(number: int) -> None:
         nonlocal num_signals
@@ -55,7 +55,7 @@ def run_group(working: Working, group: Group, *, name: str, stop: StopRequest, l
 
     killed: set[int] = set()
     try:
-        with held_back():  # until they can be told; each of them until it listens
+        with hold_back_signals():  # until they can be told; each of them until it listens
             if stop.is_requested:
                 raise InterruptedRunError(name, "stopped on request", _GO_ON)
             _start(ranks, working, group, lock)
@@ -167,7 +167,7 @@ def _explain_kill(had_killed: int | None) -> tuple[str, str]:
     had_killed: how many processes the kernel had killed for memory when this one was started.
     """
     lower = "lower `per_device_train_batch_size`"
-    now = _killed_for_memory()
+    now = _count_memory_kills()
     if had_killed is None or now is None:
         return "", f"if that was the kernel, memory ran out: {lower}"
     if now > had_killed:
@@ -175,7 +175,7 @@ def _explain_kill(had_killed: int | None) -> tuple[str, str]:
     return ", though not by the kernel for want of memory", _GO_ON
 
 
-def _killed_for_memory() -> int | None:
+def _count_memory_kills() -> int | None:
     """Return how many processes the kernel has killed for memory; None where it does not say."""
     try:
         count = re.search(r"^oom_kill (\d+)$", _COUNTS.read_text(encoding="ascii"), re.MULTILINE)

@@ -44,13 +44,13 @@ def execution_of(
         "training_args": {key: arguments[key] for key in sorted(EXECUTION_KEYS & set(arguments))},
         "launch": {"with": launcher, "processes": processes},
         "threads": threads_of(processes),
-        "versions": {name: installed_version(name) for name in LIBRARIES},
+        "versions": {name: version_of(name) for name in LIBRARIES},
         "python": platform.python_version(),
         "machine": platform.machine(),
     }
 
 
-def installed_version(name: str) -> str:
+def version_of(name: str) -> str:
     """Return the version of an installed distribution, or `absent`."""
     try:
         return version(name)
@@ -88,7 +88,7 @@ def prepare(
             )
         working.start_over()
         return Start(None, is_exact=True, notes=())
-    changed = "; ".join(_changed(newest.made.execution, execution))
+    changed = "; ".join(_differences(newest.made.execution, execution))
     if changed and not resume_anyway:
         working.start_over()
         note = f"starts over, since this changed: {changed} (--resume-anyway goes on regardless)"
@@ -99,7 +99,7 @@ def prepare(
     return Start(newest.path, is_exact=newest.made.is_exact and not changed, notes=tuple(notes))
 
 
-def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterable[str]:
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterable[str]:
     """Yield what could change a number, as `key: old -> new`."""
     for key in sorted({*before, *now}):
         old, new = before.get(key), now.get(key)

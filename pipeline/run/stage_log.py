@@ -12,7 +12,7 @@ from pipeline.files.disk_errors import disk_failure
 
 
 @contextmanager
-def logged(path: Path) -> Generator[None]:
+def log_to(path: Path) -> Generator[None]:
     """Send what libraries log and warn about to a file."""
     handler = _LogFile(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))

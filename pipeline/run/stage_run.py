@@ -26,12 +26,12 @@ from pipeline.run.interrupt import StopRequest
 from pipeline.run.launch import launch
 from pipeline.run.outcomes import Outcome
 from pipeline.run.request import Request, write_request
-from pipeline.run.resume import Start, execution_of, installed_version, prepare
+from pipeline.run.resume import Start, execution_of, prepare, version_of
 from pipeline.stages import stage_of
 from pipeline.store.attempt import end_attempt, forget_attempt
 from pipeline.store.hub_lock import read_lock
 from pipeline.store.lineage import as_input, verify_closure
-from pipeline.store.locks import held_if_free
+from pipeline.store.locks import hold_if_free
 from pipeline.store.manifest import read_sealed
 from pipeline.store.store import Artifact, Store, Working
 
@@ -88,7 +88,7 @@ class StageRun:
         write_request(working.request, request)
         self._say(f"{_starting_words(planned, start)}{self.course.place if self.course else ''}")
         started_s = time.monotonic()
-        with _ending_noted(working):
+        with _note_ending(working):
             launch(working, request, block.launcher, processes, stop=self.stop, lock=lock)
         seconds = time.monotonic() - started_s
         artifact = _publish(planned, inputs, working, store, execution, seconds, start)
@@ -148,7 +148,7 @@ class StageRun:
 
 
 @contextmanager
-def _ending_noted(working: Working) -> Generator[None]:
+def _note_ending(working: Working) -> Generator[None]:
     """Note in the working folder how an attempt ended that did not come to its end."""
     forget_attempt(working)
     try:
@@ -173,7 +173,7 @@ def _sweep(store: Store, kind: str, key: str) -> None:
     if working.path.exists() and not working.out.exists():
         with (
             suppress(OSError),  # it only takes up room; the next run tries again
-            held_if_free(store.lock_path(working.path.name)) as owner,
+            hold_if_free(store.lock_path(working.path.name)) as owner,
         ):
             if owner is None and not working.out.exists():
                 shutil.rmtree(working.path)
@@ -214,7 +214,7 @@ def _publish(
         "properties": _add_relative_base(result["properties"], folder),
         "metrics": result["metrics"],
         "provenance": {
-            "posttrain": installed_version("posttrain"),
+            "posttrain": version_of("posttrain"),
             "execution": execution,
             "world_size": result["world_size"],
             "seconds": round(seconds, 1),

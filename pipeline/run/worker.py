@@ -30,7 +30,7 @@ from pipeline.run import progress
 from pipeline.run.interrupt import stop_requests
 from pipeline.run.out_of_resources import resource_failure
 from pipeline.run.request import Request, read_request
-from pipeline.run.stage_log import logged
+from pipeline.run.stage_log import log_to
 from pipeline.run.worker_environment import PARENT, enter_environment, rank
 from pipeline.stages import stage_for
 from pipeline.store import checkpoints
@@ -70,7 +70,7 @@ def execute(working: Working, *, show: Progress, should_stop: Callable[[], bool]
     if isinstance(config, TrainingStage):
         screen = Screen(request.decontaminate, request.measured_by, config.sources, request.places)
     context = _context(working, request, place, should_stop, screen)
-    with logged(working.out / LOG):
+    with log_to(working.out / LOG):
         show("loading libraries", 0, 1)
         _keep_memory()
         _seed_everything(request.seed, threads=request.execution["threads"])
@@ -185,7 +185,7 @@ def main() -> int:
     try:
         with one_line(str(working.path)), stop_requests(is_silent=True) as should_stop:
             request = read_request(working.request)
-            with progress.shown(request.name, course=request.course) as show:
+            with progress.show_progress(request.name, course=request.course) as show:
                 execute(working, show=show, should_stop=should_stop)
     except KeyboardInterrupt:
         return InterruptedRunError.exit_code

@@ -89,7 +89,7 @@ def newest_whole(folder: Path) -> Found:
         if not (path / MANIFEST).exists():
             continue
         try:
-            record = _verified(path)
+            record = _verify(path)
             if record["best"] not in (None, path.name):
                 _verify_best(folder / record["best"])
         except FileNotFoundError:  # a run at work has dropped it since, when `status` looks
@@ -108,7 +108,7 @@ def has_any(folder: Path) -> bool:
     return any((path / MANIFEST).exists() for _, path in _by_step(folder))
 
 
-def _verified(path: Path) -> dict[str, Any]:
+def _verify(path: Path) -> dict[str, Any]:
     """Return what a checkpoint's manifest says; ValueError says what is wrong with either."""
     try:
         record = read_sealed(path / MANIFEST)
@@ -130,7 +130,7 @@ def _verified(path: Path) -> dict[str, Any]:
 def _verify_best(path: Path) -> None:
     """Raise ValueError unless the best checkpoint, which training ends with, is whole."""
     try:
-        _verified(path)
+        _verify(path)
     except FileNotFoundError as error:
         raise ValueError(f"the best one so far, {path.name}, is gone") from error
     except ValueError as error:

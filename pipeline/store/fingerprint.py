@@ -32,13 +32,13 @@ def explain(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """Return one line `key: old -> new` for each leaf in which two payloads differ."""
     before, after = dict(_leaves(old, "")), dict(_leaves(new, ""))
     return [
-        f"{key}: {_said(before, key)} -> {_said(after, key)}"
+        f"{key}: {_leaf_text(before, key)} -> {_leaf_text(after, key)}"
         for key in sorted({*before, *after})
         if before.get(key) != after.get(key) or (key in before) != (key in after)
     ]
 
 
-def _said(leaves: Mapping[str, Any], key: str) -> str:
+def _leaf_text(leaves: Mapping[str, Any], key: str) -> str:
     if key not in leaves:
         return "(absent)"
     text = json.dumps(leaves[key])

@@ -13,7 +13,7 @@ from pipeline.config.stage import StageInput
 from pipeline.errors import CorruptArtifactError, PosttrainError
 from pipeline.store.manifest import first_extra
 from pipeline.store.store import Artifact, is_finished, read, verify
-from pipeline.store.verified_files import first_changed
+from pipeline.store.verified_files import find_change
 
 _ANEW = "run the recipe again to rebuild it"
 
@@ -98,7 +98,7 @@ def _verify_outside_base(artifact: Artifact) -> None:
     gone = next((name for name in files if not (base.path / name).is_file()), None)
     described = {name: {"sha256": digest} for name, digest in files.items()}
     trouble = f"{gone} is missing" if gone else None
-    trouble = trouble or first_changed(base.path, described, record=None, trusts_record=False)
+    trouble = trouble or find_change(base.path, described, record=None, trusts_record=False)
     extra = first_extra(base.path, files, manifest="")
     trouble = trouble or (f"{extra} is new in it" if extra else None)
     if trouble:

@@ -16,7 +16,7 @@ _POLL_S = 0.2
 
 
 @contextmanager
-def held(path: Path, *, on_wait: Callable[[str], None] | None = None) -> Generator[int]:
+def hold(path: Path, *, on_wait: Callable[[str], None] | None = None) -> Generator[int]:
     """Hold a lock file, made if need be; yields the descriptor, which a child may inherit.
 
     on_wait: called with the owner's text, again and again, while another process holds it.
@@ -35,7 +35,7 @@ def held(path: Path, *, on_wait: Callable[[str], None] | None = None) -> Generat
 
 
 @contextmanager
-def held_if_free(path: Path) -> Generator[str | None]:
+def hold_if_free(path: Path) -> Generator[str | None]:
     """Hold a lock file if nobody else does; yields None, or the text of who does."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)

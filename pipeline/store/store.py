@@ -25,7 +25,7 @@ from pipeline.errors import CorruptArtifactError
 from pipeline.files.names import ARTIFACT
 from pipeline.files.whole_files import flush, put_in_place
 from pipeline.store.fingerprint import SHORT, fingerprint
-from pipeline.store.locks import held
+from pipeline.store.locks import hold
 from pipeline.store.manifest import (
     OTHER_CONTENTS,
     describe_files,
@@ -34,7 +34,7 @@ from pipeline.store.manifest import (
     read_sealed,
     write_sealed,
 )
-from pipeline.store.verified_files import first_changed
+from pipeline.store.verified_files import find_change
 
 VERIFIED = ".verified"
 LOCKS = ".locks"
@@ -152,10 +152,10 @@ class Store:
         verify(artifact, trusts_record=True)
         return artifact
 
-    def described(self, kind: str, fingerprint: str) -> Artifact | None:
+    def read_manifest(self, kind: str, fingerprint: str) -> Artifact | None:
         """Return what artifact.json says of a finished artifact, its files not looked at."""
         folder = self.folder(kind, fingerprint)
-        return _described(folder) if is_finished(folder) else None
+        return _read_manifest(folder) if is_finished(folder) else None
 
     def artifacts(self) -> Iterator[Artifact]:
         """Yield all finished artifacts."""
@@ -169,7 +169,7 @@ class Store:
         parent = self.root / ".working"
         return [Working(path) for path in sorted(parent.iterdir())] if parent.is_dir() else []
 
-    def stopped(self, run_name: str, stage: str) -> Mapping[str, Any] | None:
+    def unfinished_identity(self, run_name: str, stage: str) -> Mapping[str, Any] | None:
         """Return the identity of the last attempt at a run's stage that did not come to its end."""
         attempts: list[tuple[int, Mapping[str, Any]]] = []
         for working in self.unfinished():
@@ -209,7 +209,7 @@ class Store:
         on_wait: called with the owner's text while another process holds the lock. The kernel
         drops the lock when the last process holding the descriptor ends, however it ends.
         """
-        return held(self.lock_path(self.folder(kind, fingerprint).name), on_wait=on_wait)
+        return hold(self.lock_path(self.folder(kind, fingerprint).name), on_wait=on_wait)
 
     def lock_path(self, name: str) -> Path:
         """Return the lock file of a folder of the store, or of a run's record."""
@@ -238,7 +238,7 @@ def read(folder: Path) -> Artifact:
 
     Raises CorruptArtifactError where one is not there or was not published with it.
     """
-    artifact = _described(folder)
+    artifact = _read_manifest(folder)
     trouble = first_problem(folder, artifact.files, with_hashes=False)
     if trouble:
         raise CorruptArtifactError(str(folder), trouble, _RERUN)
@@ -275,7 +275,7 @@ def verify(artifact: Artifact, *, trusts_record: bool = False, leaves_out: str =
     folder = artifact.path.resolve()
     is_in_store = (folder.parent / LOCKS).is_dir()  # a copy elsewhere gets nothing put beside it
     record = folder.parent / VERIFIED / f"{folder.name}.json" if is_in_store else None
-    trouble = first_changed(
+    trouble = find_change(
         folder,
         artifact.files,
         record=record,
@@ -286,7 +286,7 @@ def verify(artifact: Artifact, *, trusts_record: bool = False, leaves_out: str =
         raise CorruptArtifactError(str(artifact.path), trouble, _RERUN)
 
 
-def _described(folder: Path) -> Artifact:
+def _read_manifest(folder: Path) -> Artifact:
     """Return what a folder's artifact.json says, if it is as it was written and belongs there."""
     manifest = folder / ARTIFACT
     try:

@@ -21,7 +21,7 @@ from pipeline.store.manifest import OTHER_CONTENTS, sha256_file
 _SETTLED_NS = 2_000_000_000
 
 
-def first_changed(
+def find_change(
     folder: Path,
     files: Mapping[str, Mapping[str, Any]],
     *,

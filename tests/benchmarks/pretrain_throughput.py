@@ -59,7 +59,7 @@ def pretrain_throughput() -> Result:
     with tempfile.TemporaryDirectory() as folder:
         config = _config(Path(folder))
         bare = _bare_loop(config, Path(folder))
-        with progress.shown("base", io.StringIO()) as show:
+        with progress.show_progress("base", io.StringIO()) as show:
             turns = Turns(show, bare.step)
             context = _context("base", Path(folder), turns, should_stop=turns.are_over)
             with contextlib.suppress(InterruptedRunError):

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from pipeline.errors import PosttrainError
-from pipeline.files.text_files import broken_gzip, ending, open_data, whole
+from pipeline.files.text_files import ending, gzip_problem, open_data, whole
 
 MAX_LINE_BYTES = 64 * 2**20
 
@@ -49,7 +49,7 @@ def file_rows(path: Path, name: str) -> Iterator[Row]:
         try:
             yield from readers[ending(path)](stream, name)
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise broken_gzip(name, error) from error
+            raise gzip_problem(name, error) from error
 
 
 def sha256(path: Path) -> str:

@@ -64,7 +64,9 @@ class Follower:
         stages = [
             planned
             if planned.artifact is not None
-            else replace(planned, artifact=self._store.described(planned.kind, planned.fingerprint))
+            else replace(
+                planned, artifact=self._store.read_manifest(planned.kind, planned.fingerprint)
+            )
             for planned in self._plan.stages
         ]
         self._plan = replace(self._plan, stages=tuple(stages))

@@ -19,7 +19,7 @@ from pipeline.config.blocks import LoraBlock
 from pipeline.plan.disk_space import disk_space
 from pipeline.plan.estimate import Estimate, estimates
 from pipeline.plan.plan import make
-from pipeline.plan.sizes import lora_parameters, shape_of, stored_parameters
+from pipeline.plan.sizes import lora_parameters, parameters_in, shape_of
 from pipeline.recipe.load import load
 from pipeline.stages.pretrain import SIZES, NewModelBlock
 from pipeline.store.store import Store
@@ -166,7 +166,7 @@ def test_a_reward_model_has_a_head_of_one_output(tiny_recipe: Path, is_tied: boo
 
 
 def test_a_real_models_parameters_are_read_from_its_header(real_data: Path, tmp_path: Path) -> None:
-    assert stored_parameters(real_data / "stories260K") == 260_032
+    assert parameters_in(real_data / "stories260K") == 260_032
     recipe = load(REAL, roots={"real": real_data})
     found = estimates(make(recipe, Store(tmp_path)))["more_stories"]
     assert (found.parameters, found.trained_parameters) == (260_032, 260_032)
@@ -178,9 +178,9 @@ def test_a_real_models_parameters_are_read_from_its_header(real_data: Path, tmp_
     [b"", b"\xff" * 40, (5).to_bytes(8, "little") + b"[1,2]", (2).to_bytes(8, "little") + b"{"],
 )
 def test_a_broken_file_tells_nothing(tmp_path: Path, content: bytes) -> None:
-    assert stored_parameters(tmp_path) is None
+    assert parameters_in(tmp_path) is None
     (tmp_path / "model.safetensors").write_bytes(content)
-    assert stored_parameters(tmp_path) is None
+    assert parameters_in(tmp_path) is None
 
 
 def test_a_mixture_of_experts_has_no_shape() -> None:

@@ -12,7 +12,7 @@ import yaml
 from huggingface_hub import ModelCard
 
 from pipeline.commands.export import prepare
-from pipeline.commands.export_contents import Asked
+from pipeline.commands.export_contents import Prompting
 from pipeline.commands.gguf import GgufFile
 from pipeline.llamacpp.agreement import Agreement
 from pipeline.llamacpp.write import Written
@@ -104,7 +104,7 @@ def _card(
 ) -> str:
     store = Store(folder / "runs")
     export = prepare(make(load(folder / "mine.yaml"), store), name, merged=None)
-    return model_card(export, Asked(is_chat, (3, 7), 1), files, repository=repository)
+    return model_card(export, Prompting(is_chat, (3, 7), 1), files, repository=repository)
 
 
 @pytest.fixture

@@ -8,14 +8,14 @@ import threading
 
 import pytest
 
-from pipeline.run.interrupt import held_back, stop_requests
+from pipeline.run.interrupt import hold_back_signals, stop_requests
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_what_came_while_it_was_held_back_is_a_request_once_somebody_listens(
     number: int, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    with held_back():
+    with hold_back_signals():
         signal.pthread_kill(threading.get_ident(), number)
         with stop_requests() as stop:
             assert stop.is_requested
@@ -25,7 +25,7 @@ def test_what_came_while_it_was_held_back_is_a_request_once_somebody_listens(
 def test_a_launcher_is_told_what_came_while_it_started_others() -> None:
     told: list[int] = []
     with stop_requests(is_silent=True) as stop:
-        with held_back():
+        with hold_back_signals():
             signal.pthread_kill(threading.get_ident(), signal.SIGINT)
             assert not stop.is_requested
             stop.forward_to = told.append
