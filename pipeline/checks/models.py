@@ -158,7 +158,7 @@ def _try_adapter(shape: Shape, kind: str, block: LoraBlock) -> None:
         layers = block.fields().get("layers_to_transform")
         if layers is not None and "not found" in message:
             message += f" among the layers {layers} (`layers_to_transform`)"
-        hint = f"name others in `target_modules`: {adapter_checks.there(module)}"
+        hint = f"name others in `target_modules`: {adapter_checks.name_layers(module)}"
         raise PosttrainError("lora", message, hint) from error
     adapter_checks.check_new(adapted, block, shape.adapter, loss=loss_of(kind))
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from pipeline.data.encoding.examples import document_tokens, encode_records, mask_segments
+from pipeline.data.encoding.examples import encode_documents, encode_records, mask_segments
 from pipeline.data.encoding.pairs import encode_pairs
 from pipeline.data.encoding.prompts import encode_prompts
 from pipeline.data.encoding.tokens import TextEncoder
-from pipeline.data.reading.blocks import records
+from pipeline.data.reading.blocks import read_records
 from pipeline.data.reading.formats import PreferenceRow
 from pipeline.data.reading.records import PromptRow
 
@@ -75,7 +75,7 @@ def preview_block(
         return _preview_pairs(block, places, tokenizer, num_read, limit)
     if tuple(forms) == ("text",):
         return _preview_documents(block, places, tokenizer, num_read)
-    rows = islice(records(block, places, tuple(forms)), num_read)
+    rows = islice(read_records(block, places, tuple(forms)), num_read)
     examples, report = encode_records(rows, tokenizer, limit=limit)
     shown: list[PreviewRow] = []
     for example in examples:
@@ -89,7 +89,7 @@ def preview_block(
 def _preview_pairs(
     block: DataBlock, places: Places, tokenizer: Any, num_read: int, limit: Limit
 ) -> Preview:
-    rows = (r for r in records(block, places, ("preference",)) if isinstance(r, PreferenceRow))
+    rows = (r for r in read_records(block, places, ("preference",)) if isinstance(r, PreferenceRow))
     pairs, report = encode_pairs(islice(rows, num_read), tokenizer, limit=limit)
     encoder = TextEncoder(tokenizer)
     shown: list[PreviewRow] = []
@@ -110,7 +110,7 @@ def _preview_pairs(
 def _preview_prompts(
     block: DataBlock, places: Places, tokenizer: Any, num_read: int, limit: Limit, form: Form
 ) -> Preview:
-    rows = (r for r in records(block, places, ("prompt",)) if isinstance(r, PromptRow))
+    rows = (r for r in read_records(block, places, ("prompt",)) if isinstance(r, PromptRow))
     prompts, report = encode_prompts(islice(rows, num_read), tokenizer, limit=limit, form=form)
     encoder = TextEncoder(tokenizer)
     shown: list[PreviewRow] = []
@@ -124,7 +124,9 @@ def _preview_prompts(
 
 def _preview_documents(block: DataBlock, places: Places, tokenizer: Any, num_read: int) -> Preview:
     shown: list[PreviewRow] = []
-    for ids in document_tokens(islice(records(block, places, ("text",)), num_read), tokenizer):
+    for ids in encode_documents(
+        islice(read_records(block, places, ("text",)), num_read), tokenizer
+    ):
         text = str(tokenizer.decode(ids.tolist(), skip_special_tokens=False))
         shown.append(PreviewRow("", f"{len(ids)} tokens, all trained", (("", ((text, True),)),)))
     return Preview(tuple(shown))
