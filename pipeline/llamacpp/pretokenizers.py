@@ -56,7 +56,7 @@ PRE_TOKENIZERS = (
 )
 
 
-def named_pre_tokenizer(described: Mapping[str, Any]) -> PreTokenizer:
+def match_pre_tokenizer(described: Mapping[str, Any]) -> PreTokenizer:
     """Return the way that a tokenizer.json cuts texts; ValueError where llama.cpp has no name."""
     steps = _steps(described.get("pre_tokenizer"))
     ignores_merges = bool(described["model"].get("ignore_merges"))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from pipeline.errors import PosttrainError
-from pipeline.llamacpp.pretokenizers import named_pre_tokenizer
+from pipeline.llamacpp.pretokenizers import match_pre_tokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -73,7 +73,7 @@ def vocabulary_of(
             adds_space = _adds_space(described, is_chat=is_chat)
             scores = _scores(described["model"], tokens, types)
             return Vocabulary("llama", "default", tokens, types, None, scores, adds_space)
-        pre = named_pre_tokenizer(described)
+        pre = match_pre_tokenizer(described)
         merges = [" ".join(pair) for pair in _pairs(described["model"])]
         return Vocabulary("gpt2", pre.name, tokens, types, merges)
     except ValueError as error:

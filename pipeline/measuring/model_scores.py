@@ -57,12 +57,10 @@ def measure(
     window: tokens of context for texts; without it as many as the model was trained on. free_form:
     the stage's prompts and their judges, the same for every model (`free_form_of`).
     """
-    from eval.asking.run import evaluate
     from pipeline.data.reading.blocks import read_held_out_rows
     from pipeline.data.reading.tasks import load_task
     from pipeline.models.chat_templates import give_known_template
     from pipeline.models.language import language_model
-    from reward.sandbox import SandboxUnavailable
 
     tasks = [load_task(name, context.places) for name in config.tasks]
     harness = _harness(config, context)
@@ -81,23 +79,7 @@ def measure(
     def show(label: str, done: int, total: int) -> None:
         context.progress(f"{source.name}: {label}", done, total)
 
-    try:
-        results = evaluate(
-            model,
-            tasks,
-            limit=config.limit,
-            styles=config.styles,
-            shots=config.shots,
-            batch_size=config.batch_size,
-            seed=context.seed,
-            temperature=config.temperature,
-            samples=config.samples,
-            trained_from=parent,
-            on_progress=show,
-            should_stop=context.should_stop,
-        )
-    except SandboxUnavailable as error:
-        raise InfrastructureError(context.name, str(error)) from error
+    results = _ask_tasks(config, context, model, tasks, parent, show)
     if free_form is not None:
         answered, more_notes = free_form.ask(model, show)
         results += answered
@@ -120,6 +102,37 @@ def measure(
         notes += from_harness.notes
         versions = from_harness.versions
     return Measurement(results, parent.name if parent else None, notes, versions)
+
+
+def _ask_tasks(
+    config: MeasuringStage,
+    context: StageContext,
+    model: LanguageModel,
+    tasks: Sequence[Task],
+    parent: LanguageModel | None,
+    show: Progress,
+) -> list[ItemResult]:
+    """Return what a model made of the items of tasks; parent: what its KL is measured against."""
+    from eval.asking.run import evaluate
+    from reward.sandbox import SandboxUnavailable
+
+    try:
+        return evaluate(
+            model,
+            tasks,
+            limit=config.limit,
+            styles=config.styles,
+            shots=config.shots,
+            batch_size=config.batch_size,
+            seed=context.seed,
+            temperature=config.temperature,
+            samples=config.samples,
+            trained_from=parent,
+            on_progress=show,
+            should_stop=context.should_stop,
+        )
+    except SandboxUnavailable as error:
+        raise InfrastructureError(context.name, str(error)) from error
 
 
 def _read(

@@ -148,7 +148,7 @@ def _unload(model: Any, trainable: set[str], *, is_embedded: bool) -> PreTrained
 
     is_embedded: whether the adapter changes the embeddings.
     """
-    is_untied = is_embedded and _untie(model)
+    is_untied = is_embedded and _untie(model)  # before merging, which adds to shared weights twice
     whole = model.merge_and_unload()
     if is_untied:
         _tie_if_equal(whole)
@@ -174,7 +174,7 @@ def split_off(
         up: Any = layer.lora_B["default"].weight
         down: Any = layer.lora_A["default"].weight
         factors[name] = (down.detach(), up.detach() * layer.scaling["default"])
-        up.data = torch.zeros_like(up)  # merging then adds nothing
+        up.data = torch.zeros_like(up)  # then merging adds nothing for this projection
     return _unload(model, trainable, is_embedded=is_embedded), factors
 
 
@@ -345,8 +345,9 @@ def _combine(
             if name + suffixes[0] in source:
                 down.append(source[name + suffixes[0]].float())
                 up.append(source[name + suffixes[1]].float() * _scaling(name, fields))
-        tensors[name + suffixes[0]] = torch.cat(down, dim=0)
-        tensors[name + suffixes[1]] = torch.cat(up, dim=1)
+        # B A = s1 B1 A1 + s2 B2 A2 as one product of rank r1 + r2.
+        tensors[name + suffixes[0]] = torch.cat(down, dim=0)  # A: (r1 + r2, in)
+        tensors[name + suffixes[1]] = torch.cat(up, dim=1)  # B: (out, r1 + r2)
         ranks[name.removeprefix(PREFIX)] = tensors[name + suffixes[0]].shape[0]
     kept = {name: tensor for name, tensor in old.items() if not name.endswith(MATRICES)}
     kept |= {name: tensor for name, tensor in new.items() if not name.endswith(MATRICES)}

@@ -232,7 +232,7 @@ def add_embedding_rows(
     encoder = TextEncoder(tokenizer)
     spelled = encoder.encode([Stretch(token, "nothing", token) for token in new_tokens])
     ends = [module.get_input_embeddings(), module.get_output_embeddings()]
-    if len(tokenizer) > ends[0].weight.shape[0]:
+    if len(tokenizer) > ends[0].weight.shape[0]:  # embeddings may have rows to spare
         module.resize_token_embeddings(len(tokenizer), mean_resizing=False)
         ends = [module.get_input_embeddings(), module.get_output_embeddings()]
     for weight in {id(end.weight): end.weight for end in ends if end is not None}.values():

@@ -46,6 +46,7 @@ class _Kept:
         weight, down = plain.weight, None
         if apart is not None:
             down, up = apart
+            # Linear: (out, in + r). Conv1D: (in + r, out).
             weight = torch.cat([weight, up if inputs_at else up.T], inputs_at)
             down = down.to(dtype)
         self.weight = _freeze(weight, dtype)
@@ -126,7 +127,7 @@ def plain_copy(layer: FrozenLinear | FrozenConv1D) -> nn.Module:
     if not is_linear:
         weight = weight.T  # (out, in)
     if layer.earlier_down is not None:
-        size = layer.earlier_down.shape[1]
+        size = layer.earlier_down.shape[1]  # in; behind it stand the r columns of the adapter
         weight = weight[:, :size] + weight[:, size:] @ layer.earlier_down.float()
     out, size = weight.shape
     plain: Any = nn.Linear(size, out, device="meta") if is_linear else Conv1D(out, size)

@@ -61,10 +61,12 @@ def _rows_stay_apart(module: Any) -> bool:
     """Compare logits of one row, (2, T/2, V): behind either of two others, and before them."""
     one, another, probed = _rows(module)
     half = len(probed)
+    # T tokens a line: `probed` behind either of the two others, then before them.
     lines = torch.stack([torch.cat(pair) for pair in ((one, probed), (another, probed))])
     turned = torch.stack([torch.cat(pair) for pair in ((probed, one), (probed, another))])
-    anew = torch.arange(half).repeat(4, 2)
-    packed = _logits(module, torch.cat([lines, turned]), anew)
+    anew = torch.arange(half).repeat(4, 2)  # (4, T): positions begin anew with the second row
+    packed = _logits(module, torch.cat([lines, turned]), anew)  # (4, T, V)
+    # The scale: how much the first row changes the second where one position runs on.
     visible = _logits(module, lines, torch.arange(2 * half).repeat(2, 1))[:, half:]
     behind, before = packed[:2, half:], packed[2:, :half]
 

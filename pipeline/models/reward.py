@@ -51,6 +51,7 @@ def as_reward_model(policy: PreTrainedModel, tokenizer: PreTrainedTokenizerBase)
         name = type(policy).__name__
         message = f"{name} has no form with a scalar head in transformers"
         raise PosttrainError("reward_model", message, "take another architecture") from error
+    # Shares the policy's tensors, copies nothing: only the head is new.
     body, prefix = getattr(policy, policy.base_model_prefix), module.base_model_prefix
     if is_kept(body) and type(body) is type(getattr(module, prefix)):
         setattr(module, prefix, body)  # with what its projections have beside their weights

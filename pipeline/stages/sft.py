@@ -100,12 +100,12 @@ def _measure_loss(
     trainer: EncodedSftTrainer, held_out: Sequence[EncodedExample], context: StageContext
 ) -> float | None:
     """Return the loss on held-out rows, on the first process; None where there are none."""
-    from pipeline.training.held_out import supervised_loss
+    from pipeline.training.held_out import mean_label_loss
 
     if not held_out or not context.is_main:
         return None
     module = trainer.accelerator.unwrap_model(trainer.model)
-    return supervised_loss(
+    return mean_label_loss(
         module,
         held_out[:_MOST_HELD_OUT],
         on_progress=lambda done, total: context.progress("held-out rows", done, total),

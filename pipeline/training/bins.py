@@ -35,7 +35,7 @@ class Bins:
         input_ids = torch.full(shape, self._pad)
         labels = torch.full(shape, IGNORED)
         positions = torch.zeros(shape, dtype=torch.long)
-        owner = torch.full(shape, -1)
+        owner = torch.full(shape, -1)  # -1 in the padding
         for line, numbers in enumerate(lines):
             start = 0
             for number in numbers:
@@ -46,6 +46,7 @@ class Bins:
                 positions[line, place] = torch.arange(lengths[number])
                 owner[line, place] = number
                 start = place.stop
+            # The padding counts from 0, and so is masked off as one more row.
             positions[line, start:] = torch.arange(shape[1] - start)
         return {
             "input_ids": input_ids,

@@ -1,8 +1,8 @@
 """TRL's DPOTrainer on rows that are token ids already, known by number and counted once.
 
-Also with labels of pairs: the `probability` p that the label is right
-(cDPO, Mitchell 2023, with a p per pair) and the `margin` m by which the chosen response is
-better (ODPO, Amini et al. 2024, eq. 8). With z = beta (log-ratio of chosen - of rejected), the
+Also with labels of pairs: the `probability` p that the label is right (cDPO, Mitchell 2023, with a
+p per pair) and the `margin` m by which the chosen response is better (ODPO, Amini et al. 2024,
+eq. 8). With z = beta (log-ratio of chosen - of rejected), the
 implicit reward's difference in nats, the loss of `sigmoid` is
 
     -p log s(z - m) - (1 - p) log s(m - z)
@@ -106,7 +106,7 @@ class EncodedDpoTrainer(PairMeans, WholeGroups, DPOTrainer):
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool) -> Any:
         """Return upstream's loss; that of the labels in its place where the batch has some."""
-        mask = inputs["completion_mask"][:, 1:]
+        mask = inputs["completion_mask"][:, 1:]  # (2B, T - 1): nothing predicts the first token
         chosen, rejected = (half.sum() for half in mask.chunk(2))
         self.weigh(
             pairs=mask.new_tensor(len(mask) // 2),
@@ -124,6 +124,7 @@ class EncodedDpoTrainer(PairMeans, WholeGroups, DPOTrainer):
             inputs |= dict(zip(_REFERENCE, reference, strict=True))
         self.precompute_ref_logps = True  # they are in the batch, and needed here too
         try:
+            # Upstream computes the log-probabilities once; a hook saves a second forward pass.
             with _first_output(model) as outputs:
                 result: Any = super()._compute_loss(model, inputs, return_outputs)
         finally:
@@ -136,11 +137,12 @@ class EncodedDpoTrainer(PairMeans, WholeGroups, DPOTrainer):
     ) -> Tensor:
         """Return what the labels change in upstream's loss, (); 0 with p = 1 and m = 0."""
         mask = inputs["completion_mask"]
-        # As upstream sums them: 0 outside of the responses.
+        # (B,) each, as upstream sums them: 0 outside of the responses. The first half of the 2B
+        # rows are the chosen responses, in the order of the second half, the rejected ones.
         chosen, rejected = outputs.log_probs[:, 1 - mask.shape[1] :].sum(1).chunk(2)
         chosen = chosen - inputs["ref_chosen_logps"]
         rejected = rejected - inputs["ref_rejected_logps"]
-        lengths = [half.sum(1).clamp(min=1.0) for half in mask.chunk(2)]
+        lengths = [half.sum(1).clamp(min=1.0) for half in mask.chunk(2)]  # tokens, (B,) each
         probability = labels.get(PROBABILITY, torch.ones_like(chosen)).to(chosen)
         margin = labels.get(MARGIN, torch.zeros_like(chosen)).to(chosen)
         weights = self.loss_weights or [1.0] * len(self.loss_types)

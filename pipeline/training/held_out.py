@@ -22,7 +22,7 @@ _MOST_LOGITS = 2**26  # of one forward pass; fewer rows go through together wher
 
 
 @torch.no_grad()
-def supervised_loss(
+def mean_label_loss(
     module: Any,
     examples: Sequence[EncodedExample],
     *,
@@ -46,12 +46,13 @@ def supervised_loss(
             )
             labels = torch.tensor([_fill(row.labels, IGNORED, width) for row in batch])
             logits = module(input_ids=ids, attention_mask=mask, use_cache=False).logits
-            logits = logits[:, -width:][:, :-1].float()
-            targets = labels[:, 1:].to(device)
+            # A network may put positions of its own first. The last token predicts nothing here.
+            logits = logits[:, -width:][:, :-1].float()  # (B, T - 1, V)
+            targets = labels[:, 1:].to(device)  # (B, T - 1)
             losses = torch.nn.functional.cross_entropy(
                 logits.transpose(1, 2), targets, ignore_index=IGNORED, reduction="none"
             )
-            total += float(losses.double().sum())
+            total += float(losses.double().sum())  # fp32 would lose small losses in large sums
             number += int((targets != IGNORED).sum())
             done += len(batch)
             if on_progress is not None:

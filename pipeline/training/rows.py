@@ -67,9 +67,10 @@ class KnowsRows:
         for number, batch in enumerate(batch_samples):
             if "labels" not in batch:  # preference pairs, in whole groups
                 continue
+            # Accelerate deals batches to processes in turn: the step's row that this one begins.
             first = (number * self.args.world_size + self.args.process_index) * per_device
-            kept = min(max(0, left - first), len(batch[ROW]))
-            if OWNER in batch:
+            kept = min(max(0, left - first), len(batch[ROW]))  # of the epoch; the others fill up
+            if OWNER in batch:  # several rows in a line: which token is whose
                 extra, counted = batch[OWNER] >= kept, (batch[OWNER] >= 0) & (batch[OWNER] < kept)
             else:
                 tokens = batch.get("attention_mask", torch.ones_like(batch["labels"]))
@@ -81,6 +82,7 @@ class KnowsRows:
     def _rows_left(self: Any) -> int:
         """Return how many rows of the epoch no earlier step has had."""
         num_rows, group = len(self.train_dataset), _group(self)
+        # -(-a // b) rounds up: the steps of an epoch, the last of which may be short.
         return num_rows - self.state.global_step % -(-num_rows // group) * group
 
     def training_step(self: Any, *arguments: Any, **named: Any) -> Any:

@@ -27,6 +27,7 @@ class TokenMeans:
         as many: their labels are taken out.
         """
         per_device, world_size = self.args.per_device_eval_batch_size, self.args.world_size
+        # This process's place among the rows of the evaluation, which are dealt out in turn.
         first = (self._num_passes * world_size + self.args.process_index) * per_device
         kept = min(max(0, self._num_rows - first), len(inputs[ROW]))
         extra = inputs[OWNER] >= kept if OWNER in inputs else slice(kept, None)

@@ -9,7 +9,7 @@ import torch
 
 from eval.statistics.pairwise import ScoredPair, mean_loss
 from pipeline.data.encoding.examples import IGNORED, EncodedExample
-from pipeline.training.held_out import supervised_loss
+from pipeline.training.held_out import mean_label_loss
 from tests.conftest import TINY
 from tests.forked import run_forked, warm
 from tests.unit.eval.conftest import llama
@@ -94,11 +94,11 @@ def test_the_loss_is_the_mean_over_all_labels_and_leaves_the_model_as_it_was() -
         number += len(ids) - 1
     module.train()
     state = torch.random.get_rng_state()
-    assert supervised_loss(module, examples) == pytest.approx(total / number, rel=1e-5)
+    assert mean_label_loss(module, examples) == pytest.approx(total / number, rel=1e-5)
     assert module.training
     assert torch.equal(torch.random.get_rng_state(), state)
     nothing = [EncodedExample([5, 6], [IGNORED, IGNORED], "row")]
-    assert supervised_loss(module, nothing) is None
+    assert mean_label_loss(module, nothing) is None
 
 
 def test_a_soft_label_weighs_both_ways_round() -> None:

@@ -24,7 +24,7 @@ from pipeline.llamacpp.agreement import (
     make_reference,
 )
 from pipeline.llamacpp.architectures import context_length
-from pipeline.llamacpp.pretokenizers import PRE_TOKENIZERS, named_pre_tokenizer
+from pipeline.llamacpp.pretokenizers import PRE_TOKENIZERS, match_pre_tokenizer
 from pipeline.llamacpp.read import read_gguf
 from pipeline.llamacpp.vocabulary import USER_DEFINED, Controls, vocabulary_of
 from pipeline.llamacpp.write import check_types, write_gguf
@@ -148,7 +148,7 @@ def test_a_file_is_read_back_as_the_same_model_and_tokenizer(llama: Path) -> Non
     assert tokenizer.chat_template == TEMPLATE
     assert tokenizer.eos_token == "</s>"
     described = json.loads(tokenizer.backend_tokenizer.to_str())
-    assert named_pre_tokenizer(described).name == "smollm"  # to transformers this name says nothing
+    assert match_pre_tokenizer(described).name == "smollm"  # to transformers this name says nothing
 
 
 def test_tensors_whose_rows_are_no_whole_blocks_stay_f16_and_are_counted(tmp_path: Path) -> None:
