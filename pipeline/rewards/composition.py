@@ -1,4 +1,4 @@
-"""From reward terms to one score a response: weights, normalisation, clip, the end's rule.
+"""From reward terms to one score per response: weights, normalisation, clip, the end's rule.
 
 In this order, over a whole rollout (Ziegler et al. 2019, section 2; Huang et al. 2024, "The N+
 Implementation Details of RLHF with PPO"). Computes no term itself (terms.py) and no KL.
@@ -54,7 +54,7 @@ class Combined:
 
 
 class RewardComposition:
-    """Reward terms and the way from what they say to one score a response.
+    """Reward terms and the way from what they say to one score per response.
 
     normalise: subtract a mean and divide by a standard deviation: `running`, of all weighted sums
         so far, this rollout's included; `fixed`, of the first rollout's (Ziegler et al. 2019).
@@ -107,7 +107,7 @@ class RewardComposition:
         """Return what each term gives each response, (b, K) fp64, NaN where it does not apply.
 
         For one process's own responses; what functions log is put into `responses.logged`. Raises
-        PosttrainError, which names term and row, for what is no finite number.
+        PosttrainError, which names term and row, for what is not a finite number.
         """
         rows_of = [_rows(term, responses) for term in self.terms]
         parts = [responses.part(rows) for rows in rows_of]
@@ -171,7 +171,7 @@ class RewardComposition:
         raw = raw.to("cpu", torch.float64)
         weights = torch.tensor([term.weight for term in self.terms], dtype=torch.float64)
         counts = weights != 0 if bool(weights.any()) else torch.ones_like(weights, dtype=torch.bool)
-        total = torch.where(raw.isnan(), 0.0, raw * weights).sum(-1)
+        total = torch.where(raw.isnan(), 0.0, raw * weights).sum(-1)  # (B,)
         if not bool((total.abs() < _LARGEST).all()):
             row = int((~(total.abs() < _LARGEST)).nonzero()[0, 0])
             names = ", ".join(f"`{term.name}`" for term in self.terms)
@@ -190,7 +190,7 @@ class RewardComposition:
     ) -> Combined:
         """Make scores of a whole rollout, (B, K) raw and (B,) has_eos of all processes.
 
-        Once a rollout: it updates the moments. A term that gives None does not count for that
+        Once per rollout: it updates the moments. A term that gives None does not count for that
         response; where none is left the response has no score (NaN), moments and means leave it
         out, and the end's rule does not touch it. logged: of every process, for the metrics.
         sources: each response's, by which terms know theirs. Raises PosttrainError for a rollout
@@ -260,7 +260,7 @@ class RewardComposition:
         return {**self._term_metrics(raw, sources), **_logged_metrics(logged)}
 
     def _warn_of_none(self, metrics: Mapping[str, float]) -> None:
-        """Warn, once a term, where more than 1% of the responses it was asked for got None."""
+        """Warn, once per term, where more than 1% of the responses it was asked for got None."""
         for term in self.terms:
             number, none = (metrics[f"rewards/{term.name}/{what}"] for what in ("n", "none"))
             if none > _FEW * (number + none) and term.name not in self._warned:

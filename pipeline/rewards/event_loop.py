@@ -1,7 +1,7 @@
 """An event loop in a thread of its own, for reward functions that are awaited.
 
 In a thread, because the caller's own may have a loop that runs already (a notebook's), and because
-what is awaited goes on there while plain functions and reward models are busy here. One for the
+what is awaited runs there while plain functions and reward models are busy here. One for the
 process: a client that a reward function keeps open belongs to the loop that it was opened in.
 """
 

@@ -54,7 +54,7 @@ def text_of(
 class Logged:
     """What reward functions said beside their numbers, each name as `term/name`.
 
-    metrics: every value of a metric. columns: one value a response, None where a term had none.
+    metrics: every value of a metric. columns: one value per response, None where a term had none.
     """
 
     metrics: dict[str, list[float]] = field(default_factory=dict[str, list[float]])
@@ -63,12 +63,12 @@ class Logged:
 
 @dataclass(frozen=True)
 class Responses:
-    """Responses to be rewarded, and what they answer; every list has one entry a response.
+    """Responses to be rewarded, and what they answer; every list has one entry per response.
 
     prompts, completions: texts, or messages where the prompt is a conversation (the completion is
         then one message of the assistant's); without control tokens.
     prompt_ids, completion_ids: as they were sampled, the stop token included.
-    has_eos: whether the response ended itself; by which of the stop tokens is no matter.
+    has_eos: whether the response ended itself; by which of the stop tokens does not matter.
     columns: the other columns of the prompts' rows, such as `reference`.
     """
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RewardTerm:
-    """One reward of several. score: a number a response, None where the term does not apply.
+    """One reward of several. score: a number per response, None where the term does not apply.
 
     on: only responses whose column `source` is in it are handed to `score`; None for all.
     is_async: whether `score` gives something to await; such terms are asked first, all together.
@@ -55,7 +55,7 @@ def function_term(
 
     It gets by keyword copies of `prompts`, `completions`, `completion_ids` and of every column of
     the prompts, and `trainer_state`, `log_extra(column, values)` and `log_metric(name, value)`; it
-    returns one number a completion. Raises ValueError for what cannot be called like this.
+    returns one number per completion. Raises ValueError for what cannot be called like this.
     """
     try:
         inspect.signature(function).bind_partial(**dict.fromkeys(HANDED_TO_REWARDS))
@@ -135,7 +135,7 @@ def model_scores(
 ) -> list[float]:
     """Score token ids, whatever their last one is.
 
-    Upstream reads a score at the last token that is no padding: too early in a sequence that ends
+    Upstream reads a score at the last token that is not padding: too early in a sequence that ends
     with that id, as one does where EOS pads. Such sequences are padded with another one.
     """
     config = module.config.get_text_config()

@@ -125,6 +125,8 @@ class Collector:
         self, prompts: Sequence[Prompt], completions: Sequence[Completion]
     ) -> list[dict[str, Any]]:
         """Return log-probabilities, values and entropies of each response."""
+        # Rows of like length in one pass, so that little is padding; the longest first, so that
+        # what does not fit into memory fails at once.
         lengths = [len(p.ids) + len(c.token_ids) for p, c in zip(prompts, completions, strict=True)]
         order = sorted(range(len(prompts)), key=lambda i: lengths[i], reverse=True)
         scored: list[dict[str, Any]] = [{} for _ in prompts]
@@ -161,12 +163,12 @@ class Collector:
         with self.autocast():
             head = head_of(actor.causal, temperature=args.temperature, forbidden=forbidden)
             if reused is None:
-                hidden = actor.policy_hidden(sequences)
+                hidden = actor.policy_hidden(sequences)  # (N, d)
                 logprobs, entropy = log_probabilities(
                     head, hidden, sequences.targets, with_entropy=True
                 )
             else:
-                logprobs, entropy = reused, -reused  # an unbiased estimate
+                logprobs, entropy = reused, -reused  # of the entropy an unbiased estimate
             with actor.reference() as reference:
                 theirs = head_of(reference, temperature=args.temperature, forbidden=forbidden)
                 states = predicting(reference.base_model, sequences)

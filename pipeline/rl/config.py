@@ -1,6 +1,6 @@
 """PPOConfig: what PPOTrainer may be asked, beside everything that transformers' trainer may be.
 
-Not the recipe's block (pipeline/stages/ppo.py), which fills it in. Imports nothing heavy but
+Not the recipe's block (pipeline/stages/ppo/config.py), which fills it in. Imports nothing heavy but
 transformers.
 """
 

@@ -64,7 +64,7 @@ def kl_estimate(log_ratio: Tensor, estimator: Estimator = "k1") -> Tensor:
         return log_ratio
     if estimator == "k2":
         return log_ratio**2 / 2
-    return torch.expm1(-log_ratio) + log_ratio
+    return torch.expm1(-log_ratio) + log_ratio  # exp(x) - 1 near 0 would lose its digits
 
 
 def token_rewards(kl: Tensor, scores: Tensor, mask: Tensor, *, kl_coef: float) -> Tensor:
@@ -97,12 +97,13 @@ def gae(
     rewards, values: (B, T), a value before its token. bootstrap: (B,), the value after the last
     token of a row; without it 0, since responses end.
     """
+    # Both (B,): the value of the next valid token, and the sum of discounted errors from there on.
     following = values.new_zeros(len(values)) if bootstrap is None else bootstrap.to(values)
     carried = values.new_zeros(len(values))
     advantages = torch.zeros_like(values)
     for t in reversed(range(values.shape[1])):
         is_valid = mask[:, t]
-        delta = rewards[:, t] + discount * following - values[:, t]
+        delta = rewards[:, t] + discount * following - values[:, t]  # (B,), the TD error
         # A masked token in the middle (a tool's) hands on what comes after it.
         carried = torch.where(is_valid, delta + discount * trace * carried, carried)
         following = torch.where(is_valid, values[:, t], following)
@@ -136,6 +137,7 @@ def policy_loss(
     """
     ratio = torch.exp((new - old).clamp(-_MAX_LOG_RATIO, _MAX_LOG_RATIO))
     free = -advantages * ratio
+    # The larger loss of the two: a bound may only take an incentive away, never give one.
     bounded = -advantages * ratio.clamp(1 - clip_low, 1 + clip_high)
     loss = torch.maximum(free, bounded)
     counts = bounded > free
@@ -224,7 +226,7 @@ class AdaptiveKL(FixedKL):
         self.horizon = horizon
 
     def update(self, kl: float, episodes: int) -> None:
-        """Steer once a rollout. kl: nats per sequence, the rollout's mean. episodes: its rows."""
+        """Steer once per rollout. kl: nats per sequence, the rollout's mean. episodes: its rows."""
         error = min(max(kl / self.target - 1, -0.2), 0.2)
         self.coef *= 1 + error * episodes / self.horizon
 

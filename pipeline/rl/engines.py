@@ -58,7 +58,7 @@ class GenerateSampler:
         seed: int,
         on_progress: Callable[[int], None] | None = None,
     ) -> list[Completion]:
-        """Sample from the module, as Sampler says, but for what rows draw."""
+        """Sample from the module, as Sampler says, except for what rows draw."""
         check_rollout(module, prompts, keys, self.sampling)
         order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]), reverse=True)
         size = self.sampling.batch_size or max(len(order), 1)

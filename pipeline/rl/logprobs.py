@@ -36,7 +36,7 @@ class Head:
     project: (n, d) -> (n, V) logits. weight: (V, d), where these are hidden @ weight.T and nothing
     else. temperature: logits are divided by it, as in sampling.
     forbidden: ids that are never sampled, whose probability is 0. elements: of logits that are made
-    at a time, but for very large vocabularies, of which 64 tokens' are.
+    at a time; of very large vocabularies, those of 64 tokens.
     """
 
     project: Callable[[Tensor], Tensor]
@@ -90,7 +90,7 @@ def head_of(
 def _elements_at_a_time(device: torch.device) -> int:
     """Return how many logits fit easily, by all the memory that a device has.
 
-    Not by what is free: a run that goes on after it was killed must do the same sums.
+    Not by what is free: a run that resumes after a kill must do the same sums.
     """
     if device.type == "cuda":
         memory_bytes = torch.cuda.get_device_properties(device).total_memory
@@ -125,7 +125,7 @@ def log_probabilities(
     logprobs: list[Tensor] = []
     entropies: list[Tensor] = []
     for part in head.chunks(len(targets)):
-        logits = head.logits(hidden[part])
+        logits = head.logits(hidden[part])  # (n, V)
         if head.forbidden:
             logits[:, head.forbidden] = -torch.inf
         chosen = logits.gather(1, targets[part, None])
@@ -156,7 +156,7 @@ def hidden_gradient(
     entropies if asked, and which part; returns the part's contribution, (). The gradient returned,
     (N, d), is what `hidden.backward` wants.
     """
-    leaf = hidden.detach()
+    leaf = hidden.detach()  # (N, d): the network's graph is not entered here, chunk by chunk
     gradient = torch.zeros_like(leaf)
     is_plain = head.weight is not None and head.weight.dtype == leaf.dtype == torch.float32
     is_plain = is_plain and not (with_entropy or torch.is_autocast_enabled(leaf.device.type))
@@ -191,18 +191,19 @@ def _gradient_by_hand(
     """
     weight = head.weight
     assert weight is not None
-    logits = head.logits(hidden)
-    chosen = logits.gather(1, targets[:, None])
+    logits = head.logits(hidden)  # (n, V), of which no copy is made: all that follows is in place
+    chosen = logits.gather(1, targets[:, None])  # (n, 1), before it is overwritten
     if head.forbidden:
         logits[:, head.forbidden] = -torch.inf
     highest = logits.amax(-1, keepdim=True)
-    weights = logits.sub_(highest).exp_()
-    total = weights.sum(-1, keepdim=True)
+    weights = logits.sub_(highest).exp_()  # (n, V), the softmax up to its sum
+    total = weights.sum(-1, keepdim=True)  # (n, 1)
     leaf = (chosen - highest - total.log()).squeeze(-1).requires_grad_()
     with torch.enable_grad():
         loss_of(leaf, None, part).backward()
     assert leaf.grad is not None
-    pull = leaf.grad.unsqueeze(-1) / head.temperature
+    pull = leaf.grad.unsqueeze(-1) / head.temperature  # (n, 1), of each chosen log-probability
+    # d log p(target) / d logits = onehot(target) - softmax
     gradient = weights.mul_(-pull / total).scatter_add_(1, targets[:, None], pull)
     if weight.requires_grad:
         if weight.grad is None:

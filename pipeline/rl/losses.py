@@ -1,7 +1,8 @@
-"""The losses of one forward pass, brought to the gradients of policy and critic.
+"""The losses of one forward pass, sent back to the gradients of policy and critic.
 
-One after the other, each before weights are switched (see shared_lora.py); together where both come
-from one trunk.
+One after the other, each before weights are switched (see layouts/shared_lora.py); both at once
+where they come from one trunk. A loss of another method stands beside `core.policy_loss`, and is
+chosen in `_send_through_head`.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ class Batch:
             device=device,
         )
         chosen = list(rows)
-        mask = experience.mask[chosen]
+        mask = experience.mask[chosen]  # (b, T), of which N are True, in the order of `targets`
 
         def flat(values: Tensor) -> Tensor:
             return values[chosen][mask].to(device)
@@ -103,12 +104,13 @@ class Losses:
         loss = torch.zeros((), device=batch.weights.device)
         if trains_policy:
             with self.autocast():
-                hidden = self.actor.policy_hidden(batch.sequences)
+                hidden = self.actor.policy_hidden(batch.sequences)  # (N, d)
+            # The head first, a chunk at a time; then the network, once, by what came out of it.
             gradient, loss = self._send_through_head(hidden, batch, totals, is_first=is_first)
             hidden.backward(gradient)
         with self.actor.as_critic():
             with self.autocast():
-                values = self.actor.values(batch.sequences)
+                values = self.actor.values(batch.sequences)  # (N,)
             value_loss = self._value_loss(values, batch, totals)
             value_loss.backward()
         return loss + value_loss.detach()
@@ -124,6 +126,7 @@ class Losses:
     ) -> Tensor:
         """Send both losses through the trunk at once."""
         if not trains_policy:
+            # Detached, whatever the layout says: the trunk is the policy, which stays as it is.
             value_loss = self._value_loss(self.actor.value_head(hidden.detach()), batch, totals)
             value_loss.backward()
             return value_loss.detach()
@@ -141,6 +144,7 @@ class Losses:
         sum_of_losses = torch.zeros((), device=batch.weights.device)
 
         def loss_of(new: Tensor, entropy: Tensor | None, part: slice) -> Tensor:
+            """Return the loss of a chunk of the N tokens, (); new, entropy: (n,)."""
             nonlocal sum_of_losses
             old, weights = batch.logprobs[part], batch.weights[part]
             surrogate = core.policy_loss(
@@ -151,6 +155,7 @@ class Losses:
                 clip_high=high,
                 dual_clip=args.dual_clip,
             )
+            # A sum and no mean: `weights` add up to 1 over the whole optimizer step.
             loss = (surrogate.loss * weights).sum()
             if args.kl_loss_coef:
                 # k2: the gradient of k1 is nothing but noise, that of k3 is another divergence's.

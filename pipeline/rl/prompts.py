@@ -46,8 +46,8 @@ def prompts_of(
     tokenizer's chat template; a last message of the assistant's is continued. A row's
     `chat_template_kwargs` and `tools` go to the template, as with TRL. positions: of the model.
 
-    Raises ValueError for what is no data set with numbered rows, for a row that has neither column,
-    for an empty prompt and for one that leaves no room for a completion.
+    Raises ValueError for what is not a data set with numbered rows, for a row that has neither
+    column, for an empty prompt and for one that leaves no room for a completion.
     """
     limit = args.max_prompt_length
     room = None if positions is None else positions - args.max_completion_length

@@ -44,7 +44,7 @@ def check_ranking(where: str, name: str, folder: Path) -> None:
 def check_scores(where: str, names: Sequence[str], raw: Tensor) -> None:
     """Raise PosttrainError for a reward model that gives every sampled response the same score.
 
-    names: of the reward terms, "" for those that are no reward models. raw: (B, K), NaN where a
+    names: of the reward terms, "" for those that are not reward models. raw: (B, K), NaN where a
     term does not apply.
     """
     for name, column in zip(names, raw.unbind(-1), strict=True):

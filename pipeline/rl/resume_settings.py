@@ -1,8 +1,8 @@
-"""What a checkpoint was made with, so that a run goes on as it began or is refused.
+"""What a checkpoint was made with, so that a run continues as it began or is refused.
 
 In the middle of a rollout a changed setting would train on rows that were sampled under another
 one; learning rates, coefficients and the state of schedules come from the checkpoint, so that a new
-value would be taken and never used. What may change: how long training goes on, how rows are split
+value would be taken and never used. What may change: how long training lasts, how rows are split
 over devices and passes, and what is logged and saved.
 """
 

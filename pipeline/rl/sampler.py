@@ -38,7 +38,7 @@ class Completion:
     """What the policy wrote after one prompt.
 
     token_ids: the stop token included. has_eos: False where max_new_tokens cut it.
-    logprobs: the sampler's own, one a token, at the sampling temperature; None if it gives none.
+    logprobs: the sampler's own, one per token, at the sampling temperature; None if it gives none.
     """
 
     token_ids: list[int]

@@ -68,7 +68,7 @@ def _further_stops(rows: int, args: PPOConfig) -> frozenset[int]:
 
 
 def _stop_strings(tokenizer: PreTrainedTokenizerBase, args: PPOConfig) -> StopStrings | None:
-    """Return the texts that end a response; ValueError for a control token, which is no text."""
+    """Return the texts that end a response; ValueError for a control token, which is not text."""
     for text in args.stop_strings or ():
         if text in tokenizer.all_special_tokens:
             number = tokenizer.convert_tokens_to_ids(text)

@@ -1,6 +1,6 @@
 """Which prompts a rollout has and which rows a step trains on: pure functions of seed and number.
 
-Nothing here has state, so that a resumed run goes on with the same rows without replaying any.
+Nothing here has state, so that a resumed run continues with the same rows without replaying any.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ class StepTotals:
         if not len(log_ratio):
             return
         ratio = surrogate.ratio.detach()
-        # KL(old, new) by k3, at tokens that the old policy sampled.
+        # KL(old, new) by k3, at the tokens that the old policy sampled.
         moved = (torch.expm1(log_ratio) - log_ratio).sum()
         self._add(
             policy_loss=loss,

@@ -4,7 +4,7 @@ Schulman et al. 2017 as Ziegler et al. 2019 and Ouyang et al. 2022 apply it, in 
 training loop: checkpoints, schedules, callbacks and several processes (DDP) are its. The loop's
 data are the numbers of the forward passes to make; everything else about a pass (which prompts were
 sampled, which rows it trains on) is a pure function of its number and the seed, or is in the
-checkpoint, so that a run that is killed anywhere goes on exactly as it would have. Gradients of
+checkpoint, so that a run that is killed anywhere resumes exactly. Gradients of
 policy and critic are sent back one after the other, summed over processes and clipped apart.
 
     trainer = PPOTrainer(
@@ -198,6 +198,7 @@ class PPOTrainer(Trainer):
     ) -> Tensor:
         """Send the gradients of one forward pass back; sum them over processes after the last."""
         parts = self.args.gradient_accumulation_steps
+        # Where the pass is, by its number alone: nothing has to be replayed in a resumed run.
         step, part = divmod(inputs["number"], parts)
         rollout, place = divmod(step, self.args.steps_per_rollout)
         epoch, mini_batch = divmod(place, self.args.num_mini_batches)
@@ -214,7 +215,7 @@ class PPOTrainer(Trainer):
         if not self.rl.is_cut_short:  # else gradients stay None, and the optimizer moves nothing
             self.model.train()
             rows = self._step.rows[part][self.args.process_index]
-            for alike in group_by_length(rows, self.args.device.type):
+            for alike in group_by_length(rows, self.args.device.type):  # padded apart
                 pad = self.collector.sampling.pad_token_id
                 batch = Batch.of(
                     experience, self._step.weights, alike, pad=pad, device=self.args.device
@@ -223,7 +224,7 @@ class PPOTrainer(Trainer):
                     batch,
                     self.rl.totals,
                     trains_policy=rollout >= self.args.critic_warmup_rollouts,
-                    is_first=place == 0,
+                    is_first=place == 0,  # ratios are 1 here, up to rounding
                 )
             if part == parts - 1 and self.args.world_size > 1:
                 sum_over_processes(self._trained_parameters())
@@ -283,6 +284,7 @@ class PPOTrainer(Trainer):
 
     def _clip_grad_norm(self, model: Any) -> Tensor:
         """Clip the gradients of policy and critic apart; return the norm of both before it."""
+        # Apart, or the one with the larger gradients would decide how far the other moves.
         limit: float = self.args.max_grad_norm
         policy = clip_norm(self.model.policy_parameters(), limit)
         critic = clip_norm(self.model.critic_parameters(), limit)
@@ -298,7 +300,7 @@ class PPOTrainer(Trainer):
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """Make the optimizer: policy and critic with learning rates of their own.
 
-        Weights decay but for norms, biases and the value head.
+        Weights decay, except norms, biases and the value head.
         """
         if self.optimizer is None:
             own = self.optimizer_cls_and_kwargs
@@ -310,7 +312,7 @@ class PPOTrainer(Trainer):
     def after_step(self) -> None:
         """Log a line after a rollout's last step; before it, see whether its epochs go on."""
         state = self.rl
-        moved = state.totals.close_step()
+        moved = state.totals.close_step()  # over all processes, so that all stop alike
         step = self.state.global_step
         is_over = step % self.args.steps_per_rollout == 0
         if not is_over:
@@ -321,7 +323,7 @@ class PPOTrainer(Trainer):
         begin = state.rollout * self.args.steps_per_rollout
         if self.cadence.is_due(begin, step, self.state.logging_steps):
             self.log(self._line())
-        if not is_over:  # training ends; a checkpoint of now goes on with these rows
+        if not is_over:  # training ends; a checkpoint of now resumes with these rows
             return
         state.experience = None
         self.training_s = 0.0

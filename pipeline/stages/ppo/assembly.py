@@ -1,6 +1,7 @@
 """A recipe's `ppo` stage made into a PPOTrainer: prompts, models, reward terms, what watches it.
 
-Not the stage itself (pipeline/stages/ppo.py says what may be asked), and not the training.
+Not what may be asked (config.py), and not the training. It resolves names to modules and functions;
+PPOTrainer composes them.
 """
 
 from __future__ import annotations
