@@ -53,7 +53,7 @@ def _ask(recipe: Recipe, config: MeasuringStage, name: str, seed: int) -> None:
 
 
 def _is_base(recipe: Recipe, config: MeasuringStage) -> bool:
-    """Whether one of the models that are asked was only pre-trained, by a stage of the recipe."""
+    """Whether a stage of the recipe has only pre-trained one of the measured models."""
     named = [getattr(config, key, None) for key in ("model", "baseline")]
     for reference in (*named, *getattr(config, "candidates", ())):
         source = model_source(reference, recipe.places) if isinstance(reference, str) else None

@@ -1,8 +1,8 @@
 """`posttrain export`: a finished stage's model as a folder that other libraries load.
 
-What is exported, what is refused, and the copying. The card's text is pipeline/report/card.py's
-subject, the upload push.py's. Nothing that is written names a place on this machine: an adapter
-on a model from the hub keeps its id, any other base is exported with it, in `base/`.
+What is exported, what is refused, and the copying. pipeline/report/card.py writes the card,
+push.py uploads, gguf.py writes GGUF files. Nothing that is written names a place on this machine:
+an adapter on a model from the hub keeps its id, any other base is exported with it, in `base/`.
 """
 
 import json
@@ -302,7 +302,7 @@ def _end_generation_at(
 
 
 def _record(export: Export) -> dict[str, Any]:
-    """Return what posttrain.json says of the stage, but for `files`."""
+    """Return what posttrain.json says of the stage, except `files`."""
     artifact = export.artifact
     ours = {"base_artifact", BASE_FOLDER} | (set() if export.form == "adapter" else {"adapter"})
     properties = {k: v for k, v in artifact.properties.items() if k not in ours}

@@ -1,6 +1,6 @@
-"""What a user's own file is: which form its rows have, how many there are, which columns mean what.
+"""The user's own files for `posttrain init`: which form their rows have, how many, which columns.
 
-For `posttrain init`, which writes it into a recipe. Imports no torch.
+first_recipe.py writes what is learnt here into a recipe. Imports no torch.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ def _read(name: str, kind: Kind, columns: dict[str, str], base: Path) -> OwnData
 
 
 def _columns_of(path: Path, name: str) -> list[str]:
-    """Return the columns of the first row; none where there is no such thing."""
+    """Return the columns of the first row; none for a file without columns."""
     if ending(path) in TEXT_ENDINGS:
         return []
     try:

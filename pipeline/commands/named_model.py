@@ -1,7 +1,7 @@
 """What a model named on the command line stands for: a folder, a hub id, or a stage of a recipe.
 
-Resolves the name and loads nothing; models.py does that. Recipes name models in another way
-(`$stage`): that is references.py's subject.
+Resolves the name and loads nothing; pipeline/models/load.py does that. How recipes name models
+(`$stage`) is config/references.py's subject.
 """
 
 import re

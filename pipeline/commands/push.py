@@ -1,7 +1,7 @@
-"""The upload of an exported folder to the Hugging Face hub. Whoever is logged in uploads.
+"""`posttrain export --push`: uploads an exported folder to the Hugging Face hub.
 
-A token comes from `hf auth login` or the environment, never from a recipe, and no message of
-upstream's is repeated: one about a malformed header would hold the token.
+The token comes from `hf auth login` or the environment, never from a recipe, and no upstream
+message is repeated: one about a malformed header would contain the token.
 """
 
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`posttrain run RECIPE --seeds 1,2,3`: the recipe once a seed, its comparisons pooled over them.
+"""`posttrain run RECIPE --seeds 1,2,3`: the recipe once per seed, its comparisons pooled over them.
 
     runs/<recipe>/seed-<n>/             run.json and links, as of any run
     runs/<recipe>/seeds/<stage>.json    a compare stage pooled over the seeds
@@ -55,7 +55,7 @@ def run_seeds(
     say: Callable[[str], None] = lambda line: None,
     describe: Callable[[Artifact], str] = lambda artifact: "",
 ) -> dict[str, PooledComparison]:
-    """Run the recipe once a seed; return each selected compare stage, pooled, by its name.
+    """Run the recipe once per seed; return the selected compare stages, pooled, by name.
 
     What is returned is written to runs/<recipe>/seeds/<stage>.json: `rows` are those of
     `eval.comparison.pool`, in the order of `seeds`.

@@ -11,7 +11,7 @@ _INPUT = ".artifact: "
 
 
 def why(plan: Plan, store: Store, name: str) -> list[str]:
-    """Return, a line each, what separates a stage from its last result, followed to its cause."""
+    """Return what separates a stage from its last result, one line per difference or cause."""
     last = last_run(store, plan.recipe.run_name)
     planned = plan.stage(name)
     if planned.artifact is not None:

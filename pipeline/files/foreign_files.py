@@ -1,4 +1,4 @@
-"""Files that somebody else wrote: readable at all, and where JSON is expected one object each."""
+"""Files that somebody else wrote: are they readable, and do they hold one JSON object?"""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def is_there(path: Path) -> bool:
 
 
 def check_readable(path: Path) -> None:
-    """Raise PosttrainError for what is no file of its own: a folder, a dead link, a pointer."""
+    """Raise PosttrainError for what is not a file itself: a folder, a dead link, a pointer."""
     if path.is_dir():
         raise PosttrainError(str(path), "is a folder, and a file is expected", "rename it")
     if path.is_symlink() and not path.exists():

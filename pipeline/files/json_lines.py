@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 
 def read_lines(path: Path, *, is_finished: bool = True) -> list[dict[str, Any]]:
-    """Return the objects of a file; none where there is no file.
+    """Return the objects of a file; an empty list where there is no file.
 
     is_finished: else lines that are not whole yet are passed over, and so is a file that is being
-    replaced. Raises CorruptArtifactError for a finished file with a line that is no object.
+    replaced. Raises CorruptArtifactError for a finished file with a line that is not an object.
     """
     if not path.is_file():
         return []

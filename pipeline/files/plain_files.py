@@ -18,7 +18,7 @@ _KINDS = (
 
 
 def other_than_a_file(path: Path) -> str | None:
-    """Return what a path leads to, if that is no file with an end: `a pipe`, say; else None.
+    """Return what a path leads to, if that is not a file with an end (say `a pipe`); else None.
 
     None also where nothing is there, or cannot be looked at: opening it says why.
     """
@@ -30,7 +30,7 @@ def other_than_a_file(path: Path) -> str | None:
     for is_kind, name in _KINDS:
         if is_kind(mode):
             return name
-    # Regular to look at, some of them block or go on for good.
+    # They look regular, but some of them block, and some never end.
     if any(real.is_relative_to(folder) for folder in _KERNELS):
         return f"the kernel's own {real}"
     return None

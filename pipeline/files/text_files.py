@@ -35,7 +35,7 @@ def ending(path: Path) -> str:
 
 
 def look_at(path: Path, name: str) -> None:
-    """Refuse what a file's first bytes tell is no data: another kind of file, another encoding."""
+    """Refuse a file whose first bytes are not data: another kind of file, another encoding."""
     with closing(open_data(path, name)) as stream:
         if ending(path) == ".parquet":
             if not _read(stream, name).startswith(_PARQUET):
@@ -155,7 +155,7 @@ class _Expanded(io.RawIOBase):
 
 
 def gzip_problem(name: str, error: Exception) -> PosttrainError:
-    """Return what is said of a file that is no gzip, or only a part of one."""
+    """Return the message about a file that is not gzip, or only a part of one."""
     if isinstance(error, EOFError):
         return PosttrainError(name, "the gzip data is cut off", "copy or download the file again")
     return PosttrainError(name, f"is not a whole gzip file ({error})", "copy or download it again")

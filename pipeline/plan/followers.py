@@ -1,6 +1,6 @@
 """Which stages measure what a training stage makes, and what they ask.
 
-The training stage's rows are held against that (overlaps.py). Imports no torch.
+The training stage's rows are compared with that (checks/overlaps.py). Imports no torch.
 """
 
 from __future__ import annotations

@@ -28,10 +28,10 @@ Status = Literal["cached", "resume", "run"]
 class PlannedStage:
     """What will be done about one stage.
 
-    identity: the payload behind `fingerprint`. inputs: names of the stages it is built on.
+    identity: the payload behind `fingerprint`. inputs: names of the stages that it is built on.
     because: why it is not cached, in the user's words; empty when it is.
     artifact: what is there already, when it is cached.
-    ignored: settings that are other than when it was made, and change nothing of it.
+    ignored: settings that have changed since it was made, and change nothing about it.
     """
 
     name: str
@@ -125,7 +125,7 @@ def _changes_without_effect(
 
 
 def changes(planned: PlannedStage, last: Mapping[str, Any], store: Store) -> list[str] | None:
-    """Return what differs from the artifact of the last run, a line each; None without one."""
+    """Return a line per difference from the artifact of the last run; None without one."""
     before = last.get(planned.name)
     if before is None:
         return None

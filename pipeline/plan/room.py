@@ -39,8 +39,8 @@ _TOKEN_BYTES = 16  # a token as it was read, and as id, label and position in a 
 _ENTRY_BYTES = 64  # of a vocabulary, in the tables that training begins with
 _ROW_BYTES = 400  # a row with its texts, in Python
 _RESULT_BYTES = 300  # a result of an evaluation, without its texts
-_RESPONSE_BYTES = 16  # a token of a response in a rollout: its id, mask and log-probabilities
-# Two processes on one core are slow and right, as a test of what several do; thousands are a slip.
+_RESPONSE_BYTES = 16  # per response token in a rollout: its id, mask and log-probabilities
+# Two processes on one core are slow but right, as a test of several; thousands are a slip.
 _PROCESSES_PER_CORE = 4
 _WORKERS = ("dataloader_num_workers", "dataset_num_proc")
 
@@ -150,7 +150,7 @@ def _of_a_rollout(config: PpoConfig) -> Iterator[_Need]:
 
 
 def _of_generated_rows(config: StageConfig) -> Iterator[_Need]:
-    """Yield what the rows take that a task makes, however many are asked for."""
+    """Yield the memory for the rows that a task generates, as many as the recipe says."""
     for field in TRAINED_ON:
         blocks: tuple[DataBlock, ...] = getattr(config, field, ())
         for number, block in enumerate(blocks):

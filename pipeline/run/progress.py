@@ -31,7 +31,7 @@ def show_progress(
 ) -> Generator[ProgressProtocol]:
     """Yield a progress function for the stage of this name, shown on stderr or `stream`.
 
-    course: where it stands in its run; None for work that is no stage of a run.
+    course: where it stands in its run; None for work that is not part of a run.
     """
     shown_on = stream or sys.stderr
     if not shown_on.isatty():

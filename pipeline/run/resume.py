@@ -1,7 +1,8 @@
-"""May a killed stage go on? From its newest whole checkpoint, if it still runs the same way.
+"""Where a stage begins: at its newest whole checkpoint, if it still runs the same way, or anew.
 
-What could change a number (batch split, processes, threads, library versions) starts the stage
-over, said aloud; `--resume-anyway` goes on regardless and marks the result as not exact.
+A change of what could change a number (batch split, processes, threads, library versions) starts
+the stage over, and the user is told; `--resume-anyway` resumes regardless and marks the result as
+not exact.
 """
 
 import platform
@@ -63,9 +64,9 @@ def prepare(
 ) -> Start:
     """Open the working folder and decide where to begin.
 
-    Everything it goes by is in the checkpoint; what else lies in the folder may be torn or gone.
-    Raises CorruptArtifactError when there were whole checkpoints once and none is left, and for
-    those of another stage.
+    Only what is in the checkpoint counts; anything else in the folder may be torn or gone. Raises
+    CorruptArtifactError when there were whole checkpoints once and none is left, and for those of
+    another stage.
     """
     if not working.path.is_dir():
         working.path.mkdir(parents=True)
@@ -112,7 +113,7 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterable[
 
 
 def _back_to(working: Working, checkpoint: Path) -> None:
-    """Bring out/ back to the moment of the checkpoint: its metrics, the log, nothing else."""
+    """Reset out/ to the moment of the checkpoint: its metrics, the log, nothing else."""
     if not working.out.is_dir():
         drop(working.out)
         working.out.mkdir()

@@ -31,7 +31,7 @@ def log_to(path: Path) -> Generator[None]:
 
 
 class _LogFile(logging.FileHandler):
-    """Says once that a line could not be written, and goes on: a log is no result.
+    """Says once that a line could not be written, and carries on: a log is not a result.
 
     Upstream prints a traceback for each line.
     """

@@ -2,8 +2,8 @@
 
     runs/store/.working/<kind>-<fingerprint>/attempt.json
 
-It is for people who look on (a report, a page that follows a run) and never a reason for a stage to
-fail or to go on: a disk that refuses it is passed over. No torch here.
+For people who look on (a report, a page that follows a run). No stage fails or resumes because of
+it: a disk that refuses it is ignored. No torch here.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pipeline.store.store import Store, Working
 
 _EVERY_S = 1.0
-_FRESH_S = 5.0  # a word that is so young is believed without a look at the lock
+_FRESH_S = 5.0  # a record younger than this is believed without a look at the lock
 
 State = Literal["running", "stopped", "failed"]
 
@@ -36,7 +36,7 @@ class Attempt:
 
     state: `stopped` where its process was asked to, or is gone. error: why it failed. started_s,
     label_since_s, time_s: of the attempt, of its present label, and of this word, since the epoch.
-    done_at_first: where the present label began, which is not 0 for a training that goes on.
+    done_at_first: where the present label began, which is not 0 for a resumed training.
     """
 
     state: State
@@ -91,7 +91,7 @@ def end_attempt(working: Working, state: Literal["stopped", "failed"], error: st
 
 
 def forget_attempt(working: Working) -> None:
-    """Drop what an earlier attempt said of itself."""
+    """Drop the record of an earlier attempt."""
     with suppress(OSError):
         (working.path / ATTEMPT).unlink(missing_ok=True)
 

@@ -40,7 +40,7 @@ class Made:
 
 @dataclass(frozen=True)
 class Found:
-    """The newest whole checkpoint, if any, and what was wrong with newer ones, a line each."""
+    """The newest whole checkpoint, if any, and a line about each newer one that is torn."""
 
     path: Path | None
     step: int

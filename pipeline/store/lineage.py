@@ -21,7 +21,7 @@ _ANEW = "run the recipe again to rebuild it"
 def verify_closure(artifact: Artifact, *, trusts_record: bool = False) -> None:
     """Raise CorruptArtifactError unless a result, and what lies below an adapter, is as published.
 
-    A model outside of the store is held against what the adapter's stage was made of; one on the
+    A model outside of the store is compared with what the adapter's stage was made of; one on the
     hub is not looked at: its commit says what it is. trusts_record: as `verify` takes it.
     """
     verify(artifact, trusts_record=trusts_record)

@@ -64,7 +64,7 @@ def holder_of(path: Path) -> str | None:
 
 
 def try_lock(descriptor: int, path: Path) -> bool:
-    """Lock an open file or folder if no other process has; say whether."""
+    """Lock an open file or folder if no other process holds it; return whether that worked."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

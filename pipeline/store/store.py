@@ -3,9 +3,9 @@
     runs/store/<kind>-<fingerprint>/            a published artifact; `artifact.json` in it is the
     only sign of "done"
     runs/store/.working/<kind>-<fingerprint>/   an unfinished stage: stage.json, out/, checkpoints/
-    runs/store/.locks/                          one lock a stage, dropped by the kernel when its
+    runs/store/.locks/                          one lock per stage, dropped by the kernel when its
     owner dies
-    runs/store/.verified/                       what was hashed already (verified.py)
+    runs/store/.verified/                       what was hashed already (verified_files.py)
 
 Publishing is one rename of `out/`. Nothing here imports torch.
 """
@@ -184,7 +184,7 @@ class Store:
     def publish(self, working: Working, *, record: Mapping[str, Any]) -> Artifact:
         """Make `out/` the artifact of its fingerprint by one rename, then drop the working folder.
 
-        record: the fields of an Artifact but `path` and `files`.
+        record: the fields of an Artifact except `path` and `files`.
         """
         final = self.folder(record["kind"], record["fingerprint"])
         try:
