@@ -1,6 +1,6 @@
 """A conversation with a model, or the same one with two: what was said, and what a model is shown.
 
-Knows neither terminal nor web; the tokens of a reply are writing.py's subject.
+Knows neither terminal nor web; the tokens of a reply are generation.py's subject.
 """
 
 from __future__ import annotations

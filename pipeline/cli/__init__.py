@@ -47,8 +47,8 @@ def main() -> None:
         _exit(str(error), error.exit_code)
     except _UsageError as error:
         command = error.ctx.command_path if error.ctx else "posttrain"
-        said = error.format_message().rstrip(".")
-        line = f"{command}: {said[:1].lower()}{said[1:]}; see `{command} --help`"
+        message = error.format_message().rstrip(".")
+        line = f"{command}: {message[:1].lower()}{message[1:]}; see `{command} --help`"
         _exit(" ".join(line.split()), 2)
     except MemoryError:
         hint = "less data at once, a smaller model, or a machine with more"

@@ -120,8 +120,8 @@ def store_at(runs: Path, *, writes: bool = False) -> "Store":
         raise PosttrainError("--runs", f"`{there}` is a file", "name a folder for the results")
     if writes and not os.access(there, os.W_OK | os.X_OK):
         is_read_only = os.statvfs(there).f_flag & os.ST_RDONLY
-        said = "the file system is read-only" if is_read_only else "permission denied"
-        raise InfrastructureError("--runs", f"`{there}`: {said}", "name another folder")
+        reason = "the file system is read-only" if is_read_only else "permission denied"
+        raise InfrastructureError("--runs", f"`{there}`: {reason}", "name another folder")
     return Store(runs)
 
 

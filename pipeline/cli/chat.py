@@ -67,9 +67,9 @@ def chat(
     store, folders = store_at(runs), roots_by_name(roots)
     texts = [model] if versus is None else [model, versus]
     sources = [resolve_model(text, store, roots=folders) for text in texts]
-    bound = _bound(port) if web else None  # a port that is taken is said before a model is loaded
+    bound = _bind(port) if web else None  # a port that is taken is said before a model is loaded
     gc.enable()
-    models = [_loaded(source, form, precision) for source in sources]
+    models = [_load(source, form, precision) for source in sources]
 
     from pipeline.chat.session import Session
 
@@ -82,13 +82,13 @@ def chat(
         _in_terminal(session)
 
 
-def _bound(port: int | None) -> "socket":
+def _bind(port: int | None) -> "socket":
     from pipeline.web.connections import bind_socket
 
     return bind_socket(port)
 
 
-def _loaded(
+def _load(
     source: "StageInput",
     form: Literal["document", "chat"] | None,
     precision: Literal["fp32", "bf16", "fp16"],

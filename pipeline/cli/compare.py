@@ -99,22 +99,22 @@ def compare(
         from pipeline.commands.compare_models import compare_models
 
         gc.enable()
-        settings, given = _settings(context.params), roots_by_name(roots)
-        folder = compare_models(models, store, settings=settings, out=out, seed=seed, roots=given)
+        settings, folders = _settings(context.params), roots_by_name(roots)
+        folder = compare_models(models, store, settings=settings, out=out, seed=seed, roots=folders)
     _show_folder(folder, as_json=as_json, is_full=is_full)
 
 
-def _settings(asked: dict[str, Any]) -> dict[str, Any]:
+def _settings(options: dict[str, Any]) -> dict[str, Any]:
     """Return what models are asked, as the compare stage has it, of the command's options."""
     same = ("max_new_tokens", "limit", "temperature", "samples", "batch_size")
-    settings = {name: asked[name] for name in same} | {
-        "tasks": _parts(asked["tasks"]),
-        "texts": [_text(file, asked["separator"]) for file in asked["texts"] or ()],
-        "prompts": [{"file": file} for file in asked["prompts"] or ()],
-        "rewards": [{"use": name} for name in asked["rewards"] or ()],
-        "shots": [_number("--shots", part) for part in _parts(asked["shots"])],
+    settings = {name: options[name] for name in same} | {
+        "tasks": _parts(options["tasks"]),
+        "texts": [_text(file, options["separator"]) for file in options["texts"] or ()],
+        "prompts": [{"file": file} for file in options["prompts"] or ()],
+        "rewards": [{"use": name} for name in options["rewards"] or ()],
+        "shots": [_number("--shots", part) for part in _parts(options["shots"])],
     }
-    return settings | ({"styles": _parts(asked["styles"])} if asked["styles"] else {})
+    return settings | ({"styles": _parts(options["styles"])} if options["styles"] else {})
 
 
 def _show_folder(folder: Path, *, as_json: bool, is_full: bool) -> None:

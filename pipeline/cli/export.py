@@ -66,12 +66,12 @@ def export(
     as_gguf = gguf.gguf_options(types or (), is_verified=verify)
     store = store_at(runs)
     plan = plan_of(recipe, overrides, roots, runs, stage)
-    found = prepare(plan, stage, merged=merged, as_gguf=as_gguf)
-    card = partial(model_card, found, repository=push)
-    written, files = write(found, store, folder, force=force, card=card, as_gguf=as_gguf)
-    echo(f"{stage}: exported to {written} ({found.form})")
-    for each in files:
-        echo(f"{stage}: {each.describe()}")
+    prepared = prepare(plan, stage, merged=merged, as_gguf=as_gguf)
+    card = partial(model_card, prepared, repository=push)
+    written, files = write(prepared, store, folder, force=force, card=card, as_gguf=as_gguf)
+    echo(f"{stage}: exported to {written} ({prepared.form})")
+    for file in files:
+        echo(f"{stage}: {file.describe()}")
     if push is not None:
-        message = f"posttrain export: {stage} {found.planned.fingerprint[:16]}"
+        message = f"posttrain export: {stage} {prepared.planned.fingerprint[:16]}"
         echo(f"{stage}: {upload(written, push, private=private, message=message)}")

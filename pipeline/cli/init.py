@@ -64,14 +64,14 @@ def init(
     # Where most pairs would be left out, they are cut; where most prompts fill the model, there.
     for setting, side in (("too_long", "right"), ("truncation_side", "left")):
         try:
-            lines = _written(file, wish, schema_name)
+            lines = _write_and_check(file, wish, schema_name)
             break
         except PosttrainError as error:
             if setting not in error.hint:
                 raise
             wish = replace(wish, cuts_pairs=side)
     else:
-        lines = _written(file, wish, schema_name)
+        lines = _write_and_check(file, wish, schema_name)
     for line in lines:
         echo(line)
     if left_out := sources_without_use(wish, file.read_text(encoding="utf-8")):
@@ -85,7 +85,7 @@ def init(
         echo(f"  posttrain {command} {file}  # {what}")
 
 
-def _written(file: Path, wish: "Wish", schema: str | None) -> list[str]:
+def _write_and_check(file: Path, wish: "Wish", schema: str | None) -> list[str]:
     """Write the recipe and check it as `posttrain check` does; return what that says."""
     from pipeline.checks.overlaps import check_overlaps
     from pipeline.commands.check import check_all
@@ -112,16 +112,16 @@ def _wish(
     if model is None and not asks:
         raise PosttrainError("--model", "is missing", "give a folder or a hub id `owner/name`")
     named = _model(model, base) if model is not None else _ask_model(base)
-    sources = [_source(each, base) for each in data or ()]
+    sources = [_source(source, base) for source in data or ()]
     if data is None and asks:
         sources = _ask_data(base)
-    likely = goal_of([each.kind for each in sources])
+    likely = goal_of([source.kind for source in sources])
     chosen = _goal(goal) if goal else _ask_goal(likely) if asks else likely
     if (
         chosen == "ppo"
         and reward is None
         and asks
-        and all(each.kind != "pairs" for each in sources)
+        and all(source.kind != "pairs" for source in sources)
     ):
         reward = typer.prompt("reward, a function `file:function` or a reward model")
     name = re.sub(r"[^A-Za-z0-9_.-]", "-", file.stem).lstrip("_.-")
@@ -136,12 +136,12 @@ def _wish(
     )
 
 
-def _model(given: str, base: Path) -> str:
+def _model(model: str, base: Path) -> str:
     """Return a model as the recipe names it: a folder from the recipe, or a hub id."""
     from pipeline.config.references import LocalModel, Places, model_source
 
-    here = Path(given).expanduser()
-    text = _from_recipe(here, base) if here.is_dir() else given
+    here = Path(model).expanduser()
+    text = _from_recipe(here, base) if here.is_dir() else model
     try:
         source = model_source(text, Places(base), kinds=("policy",))
     except ValueError as error:
@@ -162,25 +162,25 @@ def _from_recipe(path: Path, base: Path) -> str:
     return text if text.startswith(".") else f"./{text}"
 
 
-def _source(given: str, base: Path) -> "OwnData":
+def _source(text: str, base: Path) -> "OwnData":
     from pipeline.commands.first_recipe_data import KINDS, Kind, own_data
 
-    head, colon, rest = given.partition(":")
-    kind: Kind | None = next((each for each in KINDS if each == head), None) if colon else None
-    name = rest if kind else given
+    head, colon, rest = text.partition(":")
+    kind: Kind | None = next((known for known in KINDS if known == head), None) if colon else None
+    name = rest if kind else text
     here = Path(name).expanduser()
     return own_data(_from_recipe(here, base) if here.exists() else name, base, kind=kind)
 
 
-def _goal(given: str) -> "Goal":
+def _goal(name: str) -> "Goal":
     from pipeline.commands.first_recipe import GOALS
     from pipeline.errors import closest
 
     for goal in GOALS:
-        if goal == given:
+        if goal == name:
             return goal
-    hint = closest(given, GOALS) or f"goals are {', '.join(GOALS)}"
-    raise PosttrainError("--goal", f"there is no goal `{given}`", hint)
+    hint = closest(name, GOALS) or f"goals are {', '.join(GOALS)}"
+    raise PosttrainError("--goal", f"there is no goal `{name}`", hint)
 
 
 def _ask_model(base: Path) -> str:
@@ -196,11 +196,11 @@ def _ask_data(base: Path) -> "list[OwnData]":
     sources: list[OwnData] = []
     while True:
         what = "another file (Enter for no more)" if sources else "data, a file (Enter for none)"
-        given = typer.prompt(what, default="", show_default=False)
-        if not given:
+        answer = typer.prompt(what, default="", show_default=False)
+        if not answer:
             return sources
         try:
-            source = _source(given, base)
+            source = _source(answer, base)
         except PosttrainError as error:
             echo(str(error))
             continue

@@ -81,7 +81,7 @@ def run(
 
     A stage that was killed resumes from its newest whole checkpoint.
     """
-    from pipeline.cli.report import followed
+    from pipeline.cli.report import follow_run
     from pipeline.cli.running import run_and_tell
     from pipeline.commands.seeds import parse_seeds
     from pipeline.run.runner import Selection
@@ -94,7 +94,7 @@ def run(
     gc.enable()
     selection = Selection(only=stage, start=start, until=until, force=force)
     store = store_at(runs, writes=True)
-    with followed(recipe, overrides, roots, runs) if live else nullcontext():
+    with follow_run(recipe, overrides, roots, runs) if live else nullcontext():
         run_and_tell(
             loaded,
             store,
@@ -259,25 +259,25 @@ def clean(
     from pipeline.text.amounts import size
 
     store = store_at(runs, writes=yes)
-    found = survey(store, unfinished=unfinished)
-    sizes_bytes = [unused.size_bytes for unused in found.unused]
-    for unused, size_bytes in zip(found.unused, sizes_bytes, strict=True):
+    leftovers = survey(store, unfinished=unfinished)
+    sizes_bytes = [unused.size_bytes for unused in leftovers.unused]
+    for unused, size_bytes in zip(leftovers.unused, sizes_bytes, strict=True):
         echo(f"{size(size_bytes):>10}  {unused.path}  {unused.why}")
-    for line in found.kept:
+    for line in leftovers.kept:
         echo(f"{'kept':>10}  {line}")
     total = size(sum(sizes_bytes))
-    if not found.unused:
+    if not leftovers.unused:
         typer.echo("nothing to remove")
         return
     if not yes and sys.stdin.isatty() and sys.stdout.isatty():
-        yes = typer.confirm(f"remove {len(found.unused)} of these, {total}?")
+        yes = typer.confirm(f"remove {len(leftovers.unused)} of these, {total}?")
         if not yes:
             return
     if not yes:
         typer.echo(f"{total:>10}  would be removed (--yes)")
         return
     gone_bytes = 0
-    for unused, size_bytes in zip(found.unused, sizes_bytes, strict=True):
+    for unused, size_bytes in zip(leftovers.unused, sizes_bytes, strict=True):
         stays = remove(store, unused, unfinished=unfinished)
         if stays is not None:
             echo(f"{'kept':>10}  {stays}")

@@ -87,7 +87,7 @@ def _watch(
 
 
 @contextmanager
-def followed(
+def follow_run(
     recipe: Path, overrides: list[str] | None, roots: list[str] | None, runs: Path
 ) -> "Generator[None]":
     """Have a process of its own serve the page that follows a run, as long as the run takes."""

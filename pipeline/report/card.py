@@ -20,7 +20,7 @@ from pipeline.data.encoding.lengths import describe_rows
 from pipeline.plan.plan import schedule_of
 from pipeline.report.card_data import card_data, eval_results
 from pipeline.report.formatting import digits_of
-from pipeline.report.rollouts import KIND, in_a_line, read_rollouts
+from pipeline.report.rollouts import KIND, read_rollouts, summarize_rollouts
 from pipeline.report.screening import test_items_found
 from pipeline.stages.compare import read_comparison
 from pipeline.store.fingerprint import SHORT
@@ -224,7 +224,7 @@ def _measures(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 def _training(artifact: Artifact) -> Iterator[tuple[str, str]]:
     """Yield how reinforcement learning went, where it did."""
-    said = in_a_line(read_rollouts(artifact.path)) if artifact.kind == KIND else ""
+    said = summarize_rollouts(read_rollouts(artifact.path)) if artifact.kind == KIND else ""
     if said:
         yield "rollouts of PPO, first to last", said
 

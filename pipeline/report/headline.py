@@ -81,7 +81,7 @@ def _describe_dpo(artifact: Artifact) -> str:
 
 
 def _describe_ppo(artifact: Artifact) -> str:
-    return rollouts.in_a_line(rollouts.read_rollouts(artifact.path), with_gold=False)
+    return rollouts.summarize_rollouts(rollouts.read_rollouts(artifact.path), with_gold=False)
 
 
 def _describe_answers(artifact: Artifact) -> str:

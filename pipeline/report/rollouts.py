@@ -43,8 +43,8 @@ def read_rollouts(folder: Path, *, is_finished: bool = True) -> tuple[Rollout, .
         logged = [numbers(json.loads(line)) for line in lines]
     except (OSError, ValueError, AttributeError) as error:
         raise CorruptArtifactError(str(path), f"is not readable ({error})") from error
-    found = (line for line in logged if any(key.startswith(_OF_A_ROLLOUT) for key in line))
-    return tuple({"rollout": float(number), **line} for number, line in enumerate(found))
+    of_rollouts = (line for line in logged if any(key.startswith(_OF_A_ROLLOUT) for key in line))
+    return tuple({"rollout": float(number), **line} for number, line in enumerate(of_rollouts))
 
 
 def numbers(line: Mapping[str, Any]) -> Rollout:
@@ -66,28 +66,28 @@ def values(rollouts: Sequence[Rollout], key: str) -> list[float]:
     return [rollout[key] for rollout in rollouts if key in rollout]
 
 
-def ends(found: Sequence[float]) -> tuple[float, float] | None:
+def ends(values_in_order: Sequence[float]) -> tuple[float, float] | None:
     """Return means of the first and of the last tenth of a metric, ten rollouts at most."""
-    if not found:
+    if not values_in_order:
         return None
-    meant = max(1, min(_AT_MOST_MEANT, len(found) // 10))
-    return fmean(found[:meant]), fmean(found[-meant:])
+    meant = max(1, min(_AT_MOST_MEANT, len(values_in_order) // 10))
+    return fmean(values_in_order[:meant]), fmean(values_in_order[-meant:])
 
 
 def shares_without_reward(rollouts: Sequence[Rollout]) -> dict[str, float]:
     """Return by reward the share of responses that it was asked for and gave None, where not 0."""
-    found: dict[str, float] = {}
+    shares: dict[str, float] = {}
     for key in dict.fromkeys(key for rollout in rollouts for key in rollout):
         if not key.startswith(REWARD) or not key.endswith(_NONE):
             continue
         name = key[len(REWARD) : -len(_NONE)]
         none, number = sum(values(rollouts, key)), sum(values(rollouts, f"{REWARD}{name}/n"))
         if none:
-            found[name] = none / (none + number)
-    return found
+            shares[name] = none / (none + number)
+    return shares
 
 
-def in_a_line(rollouts: Sequence[Rollout], *, with_gold: bool = True) -> str:
+def summarize_rollouts(rollouts: Sequence[Rollout], *, with_gold: bool = True) -> str:
     """Return `score 0.31 -> 0.74, KL 3.2 nats, gold 0.28 -> 0.66`, as far as it was logged."""
     keys = (score_key(rollouts), GOLD, KL)
     score, gold, kl = (ends(values(rollouts, key)) for key in keys)

@@ -68,8 +68,8 @@ def test_a_run_that_fails_leaves_a_report_of_what_there_is_and_says_why_everywhe
 _FOLLOWED = """
 import sys
 from pathlib import Path
-from pipeline.cli.report import followed
-with followed(Path(sys.argv[1]), ["seed=5"], None, Path(sys.argv[2])):
+from pipeline.cli.report import follow_run
+with follow_run(Path(sys.argv[1]), ["seed=5"], None, Path(sys.argv[2])):
     sys.stdin.read(1)
 """
 

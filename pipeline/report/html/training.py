@@ -16,7 +16,7 @@ from pipeline.files.names import HELD_OUT, SAMPLES
 from pipeline.report.html.curves import Panel, panels
 from pipeline.report.html.samples import cut
 from pipeline.report.rollouts import KIND
-from pipeline.report.screening import screened
+from pipeline.report.screening import describe_screening
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -90,7 +90,7 @@ def _training(stage: ReportedStage) -> StageTraining:
         kind=stage.kind,
         facts=facts(metrics),
         measured=measured(metrics),
-        sources=(*map(str, metrics.get("sources", ())), *screened(metrics)),
+        sources=(*map(str, metrics.get("sources", ())), *describe_screening(metrics)),
         packing=packing(metrics),
         account=describe_rows(metrics),
         is_warning=is_worth_a_warning(metrics),

@@ -115,16 +115,16 @@ def _print_board(
     has_preferences: bool,
 ) -> None:
     """Print the table under its title, and what the marks in it mean."""
-    asked = f"each model asked in its best way, against {escape(shown.baseline)}"
+    subtitle = f"each model asked in its best way, against {escape(shown.baseline)}"
     if comparison.seeds:
-        asked = f"means over the seeds {', '.join(map(str, comparison.seeds))}; {asked}"
+        subtitle = f"means over the seeds {', '.join(map(str, comparison.seeds))}; {subtitle}"
     columns = [Column("task", is_text=True), *(Column(escape(m)) for m in shown.models)]
     rows = list(_rows(shown, tasks, has_intervals=True, has_preferences=has_preferences))
     narrow = list(_rows(shown, tasks, has_intervals=False, has_preferences=has_preferences))
     is_narrow = not fits_unwrapped(console, columns, rows) and (
         fits_unwrapped(console, columns, narrow) or not has_room(console, columns, rows)
     )
-    title = f"{escape(comparison.stage)}: {asked}"
+    title = f"{escape(comparison.stage)}: {subtitle}"
     print_table(console, columns, narrow if is_narrow else rows, title=title)
     if is_narrow:
         _print_intervals(shown, console, has_preferences=has_preferences)

@@ -47,12 +47,12 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
 def print_gate(gate: GateResult, console: Console) -> None:
     """Print which candidates may ship, and each bound with what was found."""
     for verdict in gate.verdicts:
-        said = "[green]SHIP[/]" if verdict.ships else "[red]DO NOT SHIP[/]"
-        console.print(f"[bold]{escape(verdict.model)}: {said}[/]")
+        decision = "[green]SHIP[/]" if verdict.ships else "[red]DO NOT SHIP[/]"
+        console.print(f"[bold]{escape(verdict.model)}: {decision}[/]")
         for condition in verdict.conditions:
             mark = "[green]holds[/]" if condition.holds else "[red]fails[/]"
-            asked = f"{condition.key} {condition.bound}: {condition.limit:g}"
-            console.print(f"  {mark}  {escape(asked)}; {escape(condition.reason)}")
+            bound = f"{condition.key} {condition.bound}: {condition.limit:g}"
+            console.print(f"  {mark}  {escape(bound)}; {escape(condition.reason)}")
 
 
 def heading(row: Row | PooledRow, baseline: str) -> str:
@@ -63,36 +63,36 @@ def heading(row: Row | PooledRow, baseline: str) -> str:
     return f"[bold]{escape(row.task)}: {escape(metric)}[/]"
 
 
-def asked(row: Row | PooledRow) -> str:
+def describe_asking(row: Row | PooledRow) -> str:
     """Return which model was asked and how."""
     window = row.window if isinstance(row, Row) else 0
     return f"  {escape(row.model)}, {row.form}{_way(row.style, row.shots, window)}"
 
 
-def scored(row: AnyRow, value: float | None, low: float | None, high: float | None) -> str:
+def format_score(row: AnyRow, value: float | None, low: float | None, high: float | None) -> str:
     """Return a score with its interval; of win rates green or red where that is clear of 0.5."""
     if value is None:
         return "-"
     digits = _digits(row)
-    said = f"{value:.{digits}f}"
+    score = f"{value:.{digits}f}"
     if low is None or high is None:
-        return said
-    said += f" \\[{low:.{digits}f}, {high:.{digits}f}]"
-    return _coloured(said, low - 0.5, high - 0.5) if row.metric in _NAMES else said
+        return score
+    score += f" \\[{low:.{digits}f}, {high:.{digits}f}]"
+    return _coloured(score, low - 0.5, high - 0.5) if row.metric in _NAMES else score
 
 
-def difference(
+def format_difference(
     row: Row | PooledRow, value: float | None, low: float | None, high: float | None
 ) -> str:
     """Return a difference, green or red where its interval is clear of 0."""
     if value is None:
         return ""
     digits = _digits(row)
-    said = f"{value:+.{digits}f}"
+    change = f"{value:+.{digits}f}"
     if low is None or high is None:
-        return said
-    said += f" \\[{low:+.{digits}f}, {high:+.{digits}f}]"
-    return _coloured(said, -high, -low) if row.lower_is_better else _coloured(said, low, high)
+        return change
+    change += f" \\[{low:+.{digits}f}, {high:+.{digits}f}]"
+    return _coloured(change, -high, -low) if row.lower_is_better else _coloured(change, low, high)
 
 
 def _print_rows(comparison: Comparison, console: Console) -> None:
@@ -107,10 +107,10 @@ def _print_rows(comparison: Comparison, console: Console) -> None:
         delta = (row.delta, row.delta_low, row.delta_high)
         rows.append(
             (
-                asked(row),
+                describe_asking(row),
                 str(row.n),
-                scored(row, row.score, row.low, row.high),
-                difference(row, *delta),
+                format_score(row, row.score, row.low, row.high),
+                format_difference(row, *delta),
                 *_more(row),
             )
         )
@@ -176,13 +176,13 @@ def _unlocked(row: UnlockedRow, cell: Cell | None) -> str:
     """Return a score and what it gains over zero-shot, green or red where that is clear of 0."""
     if cell is None:
         return ""
-    said = scored(row, cell.score, None, None)
+    score = format_score(row, cell.score, None, None)
     if cell.gain is None:
-        return said
+        return score
     gain = f"({cell.gain:+.2f})"
     if cell.gain_low is None or cell.gain_high is None:
-        return f"{said} {gain}"
-    return f"{said} {_coloured(gain, cell.gain_low, cell.gain_high)}"
+        return f"{score} {gain}"
+    return f"{score} {_coloured(gain, cell.gain_low, cell.gain_high)}"
 
 
 def _print_divergence(rows: Sequence[DivergenceRow], console: Console) -> None:
@@ -190,15 +190,15 @@ def _print_divergence(rows: Sequence[DivergenceRow], console: Console) -> None:
         return
     table: list[Sequence[str]] = []
     for row in rows:
-        said = f"{row.kl:.2f}"
+        kl = f"{row.kl:.2f}"
         if row.low is not None:
-            said += f" \\[{row.low:.2f}, {row.high:.2f}]"
+            kl += f" \\[{row.low:.2f}, {row.high:.2f}]"
         table.append(
             (
                 f"{escape(row.task)}, {escape(row.model)}{_way(row.style, row.shots)}",
                 escape(row.trained_from),
                 str(row.n),
-                said,
+                kl,
                 f"{row.tokens:.0f}",
             )
         )
@@ -224,8 +224,8 @@ def _digits(row: AnyRow) -> int:
     return 3 if row.metric == "bits_per_byte" else 2
 
 
-def _coloured(said: str, low: float, high: float) -> str:
+def _coloured(text: str, low: float, high: float) -> str:
     """Colour what an interval says: green where all of it is a gain, red where all is a loss."""
     if low <= 0 <= high:
-        return said
-    return f"[{'green' if low > 0 else 'red'}]{said}[/]"
+        return text
+    return f"[{'green' if low > 0 else 'red'}]{text}[/]"

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pipeline.report.terminal.full_comparison import asked, difference, heading, print_gate, scored
+from pipeline.report.terminal.full_comparison import (
+    describe_asking,
+    format_difference,
+    format_score,
+    heading,
+    print_gate,
+)
 from pipeline.report.terminal.tables import Column, print_table
 from pipeline.text.visible import escape
 
@@ -29,11 +35,11 @@ def print_pooled(name: str, pooled: PooledComparison, console: Console) -> None:
         score, delta = row.score, row.delta
         rows.append(
             (
-                asked(row),
+                describe_asking(row),
                 "/".join(str(n) for n in dict.fromkeys(row.n)),
-                scored(row, score.mean, score.low, score.high),
+                format_score(row, score.mean, score.low, score.high),
                 _by_seed(row, score),
-                difference(row, delta.mean, delta.low, delta.high) if delta else "",
+                format_difference(row, delta.mean, delta.low, delta.high) if delta else "",
             )
         )
     columns = (
@@ -51,11 +57,12 @@ def print_pooled(name: str, pooled: PooledComparison, console: Console) -> None:
 
 def _by_seed(row: PooledRow, score: Spread) -> str:
     """Return each seed's value, and between several seeds their range and deviation."""
-    values = [scored(row, value, None, None) for value in score.by_seed]
+    values = [format_score(row, value, None, None) for value in score.by_seed]
     in_order = " ".join(values)
     if score.deviation is None or len(set(values)) == 1:
         return in_order if len(values) == 1 else f"{values[0]} each"
     smallest, largest, deviation = (
-        scored(row, value, None, None) for value in (score.smallest, score.largest, score.deviation)
+        format_score(row, value, None, None)
+        for value in (score.smallest, score.largest, score.deviation)
     )
     return f"{in_order} ({smallest}..{largest}, sd {deviation})"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.data.encoding.lengths import SPELLED, describe_rows, is_worth_a_warning
 from pipeline.report import rollouts
 from pipeline.report.headline import headline
-from pipeline.report.screening import counted
+from pipeline.report.screening import summarize_screening
 from pipeline.report.terminal.tables import Column, print_table
 from pipeline.text.amounts import size
 from pipeline.text.visible import escape
@@ -64,7 +64,7 @@ def print_losses_of_rows(outcomes: Sequence[Outcome], console: Console) -> None:
         metrics = outcome.artifact.metrics
         if _has_lost_rows(metrics):
             print_account(outcome.name, metrics, console)
-        for line in counted(metrics):
+        for line in summarize_screening(metrics):
             console.print(f"[yellow]{escape(f'{outcome.name}: {line}')}[/]", highlight=False)
 
 
@@ -80,11 +80,11 @@ def _status(status: str) -> str:
 
 def print_account(name: str, metrics: Mapping[str, Any], console: Console) -> None:
     """Print what became of a stage's rows: as a warning where more than a few were lost."""
-    said = describe_rows(metrics)
-    if said and is_worth_a_warning(metrics):
-        console.print(f"[yellow]{escape(name)}: warning: {said}[/]", highlight=False)
-    elif said:
-        console.print(f"[dim]{escape(name)}: {said}[/]", highlight=False)
+    account = describe_rows(metrics)
+    if account and is_worth_a_warning(metrics):
+        console.print(f"[yellow]{escape(name)}: warning: {account}[/]", highlight=False)
+    elif account:
+        console.print(f"[dim]{escape(name)}: {account}[/]", highlight=False)
 
 
 def print_states(
@@ -138,6 +138,6 @@ def _print_folders(states: Sequence[StageState], console: Console, links: Path) 
 
 def _print_rollouts(name: str, folder: Path, console: Console) -> None:
     """Print how an unfinished `ppo` stage goes: score, KL, gold score; no other logs any."""
-    line = rollouts.in_a_line(rollouts.read_rollouts(folder, is_finished=False))
+    line = rollouts.summarize_rollouts(rollouts.read_rollouts(folder, is_finished=False))
     if line:
         console.print(f"[dim]{escape(name)}: {escape(line)}[/]", highlight=False)

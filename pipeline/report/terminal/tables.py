@@ -148,14 +148,14 @@ def _widths(columns: Sequence[Column], natural: Sequence[int], width: int) -> li
 
     What a short text does not need goes to the longer ones.
     """
-    found = list(natural)
+    widths = list(natural)
     texts = sorted((p for p, c in enumerate(columns) if c.is_text), key=lambda p: natural[p])
     room = width - _GAP * (len(columns) - 1)
     room -= sum(size for p, size in enumerate(natural) if p not in texts)
     for number, place in enumerate(texts):
-        found[place] = min(natural[place], max(1, room // (len(texts) - number)))
-        room -= found[place]
-    return found
+        widths[place] = min(natural[place], max(1, room // (len(texts) - number)))
+        room -= widths[place]
+    return widths
 
 
 def _lines(

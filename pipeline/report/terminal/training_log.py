@@ -44,10 +44,12 @@ _SHOWN = {
 def training_log(folder: Path, *, is_finished: bool) -> Iterator[str]:
     """Yield what libraries logged, then the training step by step; nothing where neither is."""
     path = folder / LOG
-    said = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
-    yield from said
+    logged = (
+        path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
+    )
+    yield from logged
     lines = read_lines(folder / METRICS, is_finished=is_finished)
-    if said and lines:
+    if logged and lines:
         yield ""
     width = max((len(_step(line)) for line in lines), default=0)
     for line in lines:
@@ -60,11 +62,11 @@ def _step(line: Mapping[str, Any]) -> str:
 
 def _figures(line: Mapping[str, Any]) -> list[str]:
     """Return the figures of a line, of one name the first; any other line's first few."""
-    found: dict[str, str] = {}
+    figures: dict[str, str] = {}
     for key, name in _SHOWN.items():
         value = line.get(key)
         if isinstance(value, int | float):
-            found.setdefault(name, f"{name} {value:.4g}")
-    if found:
-        return list(found.values())
+            figures.setdefault(name, f"{name} {value:.4g}")
+    if figures:
+        return list(figures.values())
     return [f"{k} {v:.4g}" for k, v in line.items() if k != "step" and isinstance(v, int | float)]

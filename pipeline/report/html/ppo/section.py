@@ -25,12 +25,12 @@ from pipeline.report.rollouts import (
     KL,
     SCORE,
     ends,
-    in_a_line,
     read_rollouts,
     score_key,
+    summarize_rollouts,
     values,
 )
-from pipeline.report.screening import screened
+from pipeline.report.screening import describe_screening
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -130,11 +130,11 @@ def _stage(name: str, stage: ReportedStage, palette: Palette) -> PpoStage:
     return PpoStage(
         stage=stage.name,
         kind=stage.kind,
-        line=in_a_line(rollouts),
+        line=summarize_rollouts(rollouts),
         facts=(*_counted(rollouts), *facts(stage.metrics)),
         account=describe_rows(stage.metrics),
         is_warning=is_worth_a_warning(stage.metrics),
-        sources=(*map(str, stage.metrics.get("sources", ())), *screened(stage.metrics)),
+        sources=(*map(str, stage.metrics.get("sources", ())), *describe_screening(stage.metrics)),
         measured=measured(stage.metrics),
         tiles=tuple(_tiles(rollouts)),
         said=verdicts(rollouts, score, best),

@@ -16,7 +16,7 @@ from pipeline.report.html import run_of_folder, write
 from pipeline.report.html.ppo.best_of_n import at_equal_kl, read_best_of_n
 from pipeline.report.html.ppo.samples import read_samples
 from pipeline.report.html.ppo.verdict import verdicts
-from pipeline.report.rollouts import SCORE, in_a_line, read_rollouts
+from pipeline.report.rollouts import SCORE, read_rollouts, summarize_rollouts
 from pipeline.report.terminal.run import print_states
 from tests.hostile_texts import HOSTILE, hostile
 from tests.ppo_runs import write_ppo_run
@@ -270,13 +270,13 @@ def test_long_samples_are_cut_and_take_no_more_room_than_there_is(tmp_path):
 
 def test_a_terminal_is_told_in_a_line(tmp_path):
     folder = stage_folder(tmp_path)
-    said = in_a_line(read_rollouts(folder))
+    said = summarize_rollouts(read_rollouts(folder))
     assert re.fullmatch(
         r"score -?\d\.\d\d -> \d\.\d\d, KL 1\d\.\d nats, gold 0\.\d\d -> 0\.\d\d", said
     )
-    assert in_a_line([{"rollout": 0.0, "objective/kl": 0.0}]) == "KL 0.0 nats"
+    assert summarize_rollouts([{"rollout": 0.0, "objective/kl": 0.0}]) == "KL 0.0 nats"
     raw = {"rollout": 0.0, SCORE: 0.0, "objective/scores_raw": 3.0}
-    assert in_a_line([raw]) == "score 3.00 -> 3.00"
+    assert summarize_rollouts([raw]) == "score 3.00 -> 3.00"
     out = folder / "out"
     out.mkdir()
     out.joinpath("metrics.jsonl").write_text('{"objective/kl": 2.0}\n{"objective/kl": 3')
@@ -298,9 +298,9 @@ def test_rewards_that_gave_none_are_said_with_their_share():
         {"objective/scores": 1.0, "rewards/judge/n": 95.0, "rewards/judge/none": 5.0},
         {"objective/scores": 1.0, "rewards/judge/n": 100.0, "rewards/judge/none": 0.0},
     ]
-    assert in_a_line(rollouts).endswith("no reward from judge for 2.5% of responses")
+    assert summarize_rollouts(rollouts).endswith("no reward from judge for 2.5% of responses")
     said = verdicts(rollouts, SCORE, None)[-1]
     assert (said.lead, said.mood) == ("None instead of a reward:", "loss")
     assert said.rest.startswith("judge for 2.5% of the responses")
-    assert "no reward" not in in_a_line(rollouts[1:])
+    assert "no reward" not in summarize_rollouts(rollouts[1:])
     assert not any("None" in each.lead for each in verdicts(rollouts[1:], SCORE, None))
