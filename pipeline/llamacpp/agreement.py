@@ -1,9 +1,9 @@
 """Whether llama.cpp answers as transformers does: both write greedy responses to the same prompts.
 
-llama.cpp applies the chat template and the tokenizer of the GGUF by itself. Where its next token is
-another, it continues from transformers' one, so that every token of a response is compared in the
-same context; what the other choice would have cost is the loss in log-probability under the model
-as it was trained.
+llama.cpp applies the chat template and the tokenizer of the GGUF by itself. Where its next token
+differs, it continues from transformers' token, so that every token of a response is compared in the
+same context; what its choice would have cost is the loss in log-probability under the model as it
+was trained.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _TIMEOUT_S = 60
 
 @dataclass(frozen=True)
 class Prompt:
-    """What both are asked: a conversation, or the beginning of a text."""
+    """A prompt to both: a conversation, or the beginning of a text."""
 
     turns: tuple[Turn, ...] = ()
     text: str = ""
@@ -43,10 +43,10 @@ class Prompt:
 class Agreement:
     """How far llama.cpp with one GGUF agrees with transformers.
 
-    prompts: asked. same_ids: of which llama.cpp made the same token ids. equal: responses with the
-    same tokens to the end. tokens: compared, each after the same ones; same_tokens: of them equal.
-    loss: nats that its different choices cost per response, on average; 95% intervals in low and
-    high.
+    prompts: their number. same_ids: of which llama.cpp made the same token ids.
+    equal: responses with the same tokens to the end.
+    tokens: compared, after the same tokens as context; same_tokens: of them equal.
+    loss: nats that its different choices cost per response, on average; low, high: 95% interval.
     widest: nats between the two tokens where a choice costs most; rounding alone decides below
     about 0.01, since llama.cpp rounds what it multiplies F16 weights with to F16, too.
     unlike: the first prompt with another response, None if all are equal.
@@ -246,7 +246,7 @@ def _other_choices(
 
 
 def _gaps(expected: Reference, others: Sequence[_Choice]) -> list[float]:
-    """Return by how many nats each other choice is less likely than the token it stands for."""
+    """Return by how many nats llama.cpp's choices are less likely than transformers' tokens."""
     pairs: list[tuple[list[int], list[int]]] = []
     for choice in others:
         response = expected.responses[choice.prompt]

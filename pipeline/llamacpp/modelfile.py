@@ -1,8 +1,8 @@
 """The Modelfile with which `ollama create` takes a GGUF in.
 
 Ollama reads no Jinja: its template is Go's, and without one it guesses. What a chat template writes
-around the turns of each role is told by rendering a few conversations, and held against the
-template on others. A template that writes different things around the same role is left to Ollama.
+around the turns of each role is told by rendering a few conversations, and checked against the
+template on more of them. A template that writes different things around one role is left to Ollama.
 """
 
 from __future__ import annotations

@@ -200,7 +200,7 @@ def _scores(model: Mapping[str, Any], tokens: Sequence[str], types: Sequence[int
 
 
 def _pairs(model: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return the merges, which older files keep as one text each."""
+    """Return the merges, which older files keep as texts with a space."""
     merges: list[Any] = model["merges"]
     return [
         cast("tuple[str, str]", tuple(merge.split(" ", 1) if isinstance(merge, str) else merge))

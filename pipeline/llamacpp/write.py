@@ -153,7 +153,7 @@ def _write_tensors(
 def _list_tensors(
     folder: Path, architecture: Architecture, config: Mapping[str, Any], stack: ExitStack
 ) -> Iterator[tuple[str, tuple[int, ...], Callable[[], NDArray[np.float32]]]]:
-    """Yield each tensor's name and shape in the GGUF, and what reads it."""
+    """Yield the names and shapes of tensors in the GGUF, with functions that read them."""
     from gguf import MODEL_ARCH, MODEL_ARCH_NAMES, get_tensor_name_map
     from safetensors import safe_open
 

@@ -33,7 +33,7 @@ _NEXT_TURN = ("\nUser:", "\n\nUser")  # where a transcript continues with anothe
 
 
 class FreeForm:
-    """The prompts of a stage that measures, and its judges; for one model after the other."""
+    """The prompts of a stage that measures, and its judges, for one model after another."""
 
     def __init__(self, config: MeasuringStage, context: StageContext) -> None:
         self._config = config
@@ -45,7 +45,7 @@ class FreeForm:
         self._judges = Judges(config.rewards, config.prompts, context)
 
     def ask(self, model: LanguageModel, show: Progress) -> tuple[list[ItemResult], list[str]]:
-        """Return a result for each prompt, sample and reward, and notes for people."""
+        """Return results by prompt, sample and reward, and notes for people."""
         results: list[ItemResult] = []
         notes = list(self._notes)
         for source, rows in self._rows.items():

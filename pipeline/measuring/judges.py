@@ -67,7 +67,7 @@ class Judges:
         self._made: dict[str, Callable[[Answers], list[float | None]]] = {}
 
     def judge(self, answers: Answers) -> dict[str, list[float | None]]:
-        """Return what each reward that is for these prompts makes of each answer, by its name.
+        """Return the scores of the answers, by the name of the reward that is for these prompts.
 
         Of several rewards their weighted sum, too. None where a reward has no say.
         """

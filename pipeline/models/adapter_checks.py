@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def check_new(model: PeftModel, block: LoraBlock, earlier: Path | None, *, loss: str) -> None:
-    """Refuse, before the first step, an adapter that cannot be saved or is not what was asked for.
+    """Refuse, before the first step, an adapter that cannot be saved or is not as written.
 
     model: with the new adapter, of which PEFT decided some of the config. block: what was asked
     for. earlier: the adapter that is merged in below. loss: how the stage's loss is computed;

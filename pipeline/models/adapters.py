@@ -188,8 +188,8 @@ def _adapts_embeddings(module: PreTrainedModel, folder: Path) -> bool:
 def _untie(model: Any) -> bool:
     """Give tied output embeddings below an adapter their own weights; return whether tied.
 
-    An adapter on one end leaves the other as it is, and one on both is added to each: merged into
-    weights that both ends share, it would be on both ends, or twice.
+    An adapter on one end leaves the second end as it is, and one on both is added to both: merged
+    into weights that the ends share, it would be on both ends, or twice.
     """
     network = model.get_base_model()
     ends = [_below(network.get_input_embeddings()), _below(network.get_output_embeddings())]

@@ -1,8 +1,8 @@
-"""Whether rows laid end to end in one line see each other, asked of the model itself.
+"""Whether rows laid end to end in one line see each other, found by running the model.
 
 Packing needs a model that makes block masks and positions from `position_ids`. Nothing in a config
 says so: of 47 architectures 13 read over the border (state-space and convolution layers, alibi,
-positions counted from a mask), and train on other rows without a word.
+positions counted from a mask), and would train across rows without a word.
 """
 
 from __future__ import annotations

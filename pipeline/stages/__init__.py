@@ -84,7 +84,7 @@ def _stage_of(kind: str) -> Stage:
 
 
 def _entry_points() -> tuple[EntryPoint, ...]:
-    """Return the stage kinds of other packages; looked for only when one is asked for."""
+    """Return the stage kinds of installed packages; looked up on first use, since it takes time."""
     from importlib.metadata import entry_points
 
     return tuple(entry_points(group=_GROUP))

@@ -4,8 +4,7 @@ Scores, differences, win rates (how often a response is preferred to the baselin
 `gate`, whether the candidates may ship.
 
 Writes comparison.json (see `eval.comparison.comparison` and `eval.comparison.gate`) and
-items.jsonl. A model may be given as a finished `evaluate` stage, whose items are then taken as they
-are.
+items.jsonl. A model may be a finished `evaluate` stage, whose items are then taken as they are.
 """
 
 from __future__ import annotations

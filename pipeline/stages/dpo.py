@@ -1,6 +1,6 @@
 """Stage `dpo`: direct preference optimisation on pairs of responses, through TRL's DPOTrainer.
 
-Rafailov et al. 2023, and every other loss of TRL's (`training_args: {loss_type: [ipo]}`; losses
+Rafailov et al. 2023, and all losses of TRL's (`training_args: {loss_type: [ipo]}`; losses
 that sort or average over a forward pass, `aot`, `aot_unpaired` and `sft`, depend on the batch split
 by their nature). Where pairs have a `probability` or a `margin` the loss uses them, or refuses them
 (pipeline/training/dpo_trainer.py). The reference is the policy as it came in, or the model that

@@ -1,8 +1,7 @@
-"""Stage `evaluate`: asks one model the test items of tasks and reads it held-out text.
+"""Stage `evaluate`: asks one model the test items of tasks, and measures it on held-out text.
 
-Base models are asked by a document to continue, chat models through their template; every result
-says which. What is asked here is asked in the same way by `compare`, which can take this stage's
-results for a model's.
+Base models continue a document, chat models are asked through their template; every result says
+which. `compare` asks in the same way, and can take this stage's results in place of a model.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ def arguments(
         message = "`precision` fp16 needs a GPU, and torch finds none to train on"
         raise PosttrainError(context.name, message, "write bf16 or fp32")
     if is_on_cpu and (config.precision == "bf16" or context.processes > 1):
-        # Else upstream refuses bf16, and Accelerate takes each process for the only one.
+        # Otherwise upstream refuses bf16, and every process believes that it is the only one.
         settings["use_cpu"] = True
     if is_on_cpu:
         settings.setdefault("dataloader_pin_memory", False)  # else torch warns that it is in vain

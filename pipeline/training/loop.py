@@ -89,7 +89,7 @@ def _best(trainer: Trainer) -> dict[str, Any]:
 def _load_finished(trainer: Trainer, context: StageContext) -> int | None:
     """Load a checkpoint that is at the end of training already, and return its step; else None.
 
-    Upstream trains one step more each time a finished run is resumed off an epoch boundary.
+    Upstream trains one more step whenever a finished run is resumed off an epoch boundary.
     """
     checkpoint = context.resume_from
     if checkpoint is None:

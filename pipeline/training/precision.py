@@ -25,7 +25,7 @@ def autocast_of(args: TrainingArguments) -> Callable[[], AbstractContextManager[
 
     Accelerate puts it around the `forward` of the model that it prepares, and transformers'
     `compute_loss_context_manager` is empty: a trainer that runs parts of a model by their own names
-    computes in fp32, whatever it was asked for, unless it enters this.
+    computes in fp32, whatever its arguments say, unless it enters this.
     """
     dtype = dtype_of(args)
     kind = args.device.type

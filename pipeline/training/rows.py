@@ -44,9 +44,8 @@ class KnowsRows:
     step_rows, step_norm: rows and gradient norm (before clipping) of the step under way.
     tokens_in_pass: tokens of the forward pass under way, (); None outside training.
 
-    Rows that were put in only to give every process as many have their labels taken out and their
-    tokens are not counted, so that an epoch's last step is the same mathematics on any number of
-    processes.
+    Rows that only give every process as many have their labels taken out and their tokens are not
+    counted, so that an epoch's last step is the same mathematics on any number of processes.
     """
 
     step_rows: Sequence[int] = ()
@@ -110,8 +109,8 @@ class KnowsRows:
 class WholeGroups(KnowsRows):
     """For losses that are a mean per forward pass: an epoch leaves out the rest of its rows.
 
-    The rest is what does not fill a step of `batch_size`; the shuffle makes it other rows in each
-    epoch. Every forward pass then has as many rows, and the mean of means is the mean.
+    The rest is what does not fill a step of `batch_size`; the shuffle makes it different rows
+    in every epoch. All forward passes then have as many rows, and the mean of means is the mean.
     """
 
     def _get_train_sampler(self: Any, train_dataset: Any = None) -> Sampler[int]:

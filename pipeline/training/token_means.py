@@ -1,4 +1,4 @@
-"""The loss of an evaluation as a mean over its tokens, each row counted once.
+"""The loss of an evaluation as a mean over its tokens, no row counted twice.
 
 Upstream's is a mean over forward passes of their means. It depends on which rows share a pass, so
 that an execution setting (`per_device_eval_batch_size`) could choose another best checkpoint.

@@ -35,7 +35,7 @@ _FOLDERS = {
     "trackio": "TRACKIO_DIR",
     "wandb": "WANDB_DIR",
 }
-# What each reads from the environment, and what the user had there before any stage ran.
+# What trackers read from the environment, and what the user had there before any stage ran.
 _READ = (*_FOLDERS.values(), "WANDB_PROJECT", "WANDB_MODE", "WANDB_SILENT", "WANDB_CONSOLE")
 _OF_THE_USER = {name: os.environ[name] for name in _READ if name in os.environ}
 
