@@ -11,8 +11,8 @@ from pipeline.config.field_types import DataForm
 from pipeline.config.stage_config import StageConfig
 from pipeline.config.training_stage import TrainingStage
 from pipeline.data.encoding.pair_labels import check_labels
-from pipeline.data.reading.blocks import read_records
 from pipeline.data.reading.checks import DataCounts, check_data
+from pipeline.data.reading.data_blocks import read_records
 from pipeline.data.reading.records import PreferenceRow
 from pipeline.data.reading.tasks import check_task
 from pipeline.errors import PosttrainError

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.config.blocks import DataBlock
 from pipeline.config.training_stage import TrainingStage
-from pipeline.data.reading.blocks import read_marked_records
+from pipeline.data.reading.data_blocks import read_marked_records
 from pipeline.data.screening.evaluation_items import Evaluation
 from pipeline.data.screening.screen import Screen
 from pipeline.plan.followers import decontaminate_of, measuring_stages

@@ -80,7 +80,7 @@ def _first(
     plan: Plan, config: TrainingStage, forms: tuple[DataForm, ...], rows: int
 ) -> Iterator[Record]:
     """Yield the rows of each source that are shown."""
-    from pipeline.data.reading.blocks import read_records
+    from pipeline.data.reading.data_blocks import read_records
 
     for block in config.sources:
         yield from islice(read_records(block, plan.recipe.places, forms), rows)

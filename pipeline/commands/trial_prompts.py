@@ -6,7 +6,7 @@ from itertools import islice, zip_longest
 from typing import TYPE_CHECKING, Any, cast
 
 from pipeline.config.stage_config import TRAINED_ON
-from pipeline.data.reading.blocks import read_records
+from pipeline.data.reading.data_blocks import read_records
 from pipeline.data.reading.records import NO_SETTINGS, PromptRow, TextRow
 from pipeline.errors import PosttrainError
 from pipeline.llamacpp.agreement import Prompt

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pipeline.data.mixing import RowSource, TokenSource
-from pipeline.data.reading.blocks import read_marked_records
 from pipeline.data.reading.columns import NotUsed
+from pipeline.data.reading.data_blocks import read_marked_records
 from pipeline.data.reading.dedup import drop_repeats
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pipeline.config.blocks import DataBlock
     from pipeline.config.field_types import DataForm
     from pipeline.config.references import Places
-    from pipeline.data.reading.blocks import Screens
+    from pipeline.data.reading.data_blocks import Screens
     from pipeline.data.reading.records import Record
 
 

@@ -15,7 +15,7 @@ from eval.comparison.free_form import judged_task
 from eval.results import REWARD, WRITTEN, ItemResult
 from pipeline.data.encoding.passages import write_transcript
 from pipeline.data.encoding.prompts import encode_prompts
-from pipeline.data.reading.blocks import read_held_out_chats
+from pipeline.data.reading.data_blocks import read_held_out_chats
 from pipeline.data.reading.records import PromptRow
 from pipeline.measuring.judges import Answers, Judges
 

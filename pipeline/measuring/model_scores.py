@@ -57,7 +57,7 @@ def measure(
     window: tokens of context for texts; without it as many as the model was trained on. free_form:
     the stage's prompts and their judges, the same for every model (`free_form_of`).
     """
-    from pipeline.data.reading.blocks import read_held_out_rows
+    from pipeline.data.reading.data_blocks import read_held_out_rows
     from pipeline.data.reading.tasks import load_task
     from pipeline.models.chat_templates import give_known_template
     from pipeline.models.language import language_model

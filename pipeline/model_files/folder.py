@@ -29,7 +29,7 @@ from pipeline.model_files.tensors import (
     read_file_tensors,
     read_folder_tensors,
 )
-from pipeline.model_files.tokens import RESIZE, token_problem
+from pipeline.model_files.token_rows import RESIZE, token_problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

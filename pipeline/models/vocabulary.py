@@ -13,7 +13,7 @@ from pipeline.errors import PosttrainError
 from pipeline.files.foreign_files import is_there, read_object
 from pipeline.files.names import ADAPTER_CONFIG, CONFIG
 from pipeline.model_files.folder import read_adapter_tensors, vocabulary_size
-from pipeline.model_files.tokens import RESIZE
+from pipeline.model_files.token_rows import RESIZE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

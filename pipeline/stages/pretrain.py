@@ -332,7 +332,7 @@ def _eval_dataset(
     if config.training_args.get("eval_strategy", "no") == "no":
         return None
     from pipeline.data.encoding.examples import encode_documents
-    from pipeline.data.reading.blocks import read_held_out_records
+    from pipeline.data.reading.data_blocks import read_held_out_records
 
     records = read_held_out_records(
         config, context.places, STAGE.data_forms, at_most=_HELD_OUT_DOCUMENTS
@@ -361,7 +361,7 @@ def _measure_held_out(
     """Return bits per byte on each source's text that no step trained on, and the window."""
     from eval.asking.run import evaluate_texts
     from eval.comparison.score_rows import compare
-    from pipeline.data.reading.blocks import keeps_texts, read_held_out_texts
+    from pipeline.data.reading.data_blocks import keeps_texts, read_held_out_texts
     from pipeline.models.language import wrap
 
     held_out = {

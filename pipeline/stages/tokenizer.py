@@ -98,7 +98,7 @@ def run(config: TokenizerConfig, context: StageContext) -> StageResult:
 
 
 def _texts(config: TokenizerConfig, context: StageContext) -> Iterator[str]:
-    from pipeline.data.reading.blocks import read_texts
+    from pipeline.data.reading.data_blocks import read_texts
 
     for block in config.data:
         yield from read_texts(block, context.places, at_most=_DOCUMENTS_A_SOURCE)

@@ -107,7 +107,7 @@ PREFERENCES = [
     ),
     Mutation(
         "a token without a row is found by check",
-        "pipeline/model_files/tokens.py",
+        "pipeline/model_files/token_rows.py",
         "    if not beyond:",
         "    if beyond is not None:",
         ("tests/unit/models/test_model_folders.py", "tests/unit/models/test_vocabulary.py"),

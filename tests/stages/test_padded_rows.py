@@ -73,7 +73,7 @@ def test_the_loss_of_a_padded_step_is_that_of_its_rows_alone(runs: Path) -> None
     from pipeline.config.references import Places
     from pipeline.config.stage import StageInput
     from pipeline.data.encoding.examples import IGNORED, encode_records
-    from pipeline.data.reading.blocks import read_records
+    from pipeline.data.reading.data_blocks import read_records
     from pipeline.models.load import load_policy, load_tokenizer
 
     source = StageInput("base", "policy", str((runs / "base").resolve()))

@@ -15,7 +15,7 @@ import numpy as np
 from pipeline.data.encoding.chat import ChatEncoder
 from pipeline.data.encoding.lengths import NO_LIMIT, Limit, RowCounts
 from pipeline.data.encoding.tokens import Stretch, TextEncoder, Tokens
-from pipeline.data.reading.blocks import read_held_out_records
+from pipeline.data.reading.data_blocks import read_held_out_records
 from pipeline.data.reading.formats import ChatRow, PromptCompletionRow, Record, TextRow
 from pipeline.data.reading.record_texts import form_and_texts
 from pipeline.errors import PosttrainError

@@ -14,7 +14,13 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from pipeline.data.encoding.marked import Marked, Marks, align_leaves, arguments_of, leaf_error
+from pipeline.data.encoding.content_marks import (
+    Marked,
+    Marks,
+    align_leaves,
+    arguments_of,
+    leaf_error,
+)
 from pipeline.data.encoding.template import ChatTemplate
 from pipeline.data.reading.records import NO_SETTINGS, ChatSettings, Message, ToolCall
 from pipeline.errors import PosttrainError

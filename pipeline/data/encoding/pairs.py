@@ -17,7 +17,7 @@ from pipeline.data.encoding.chat import ChatEncoder
 from pipeline.data.encoding.lengths import NO_LIMIT, Limit, RowCounts
 from pipeline.data.encoding.pair_labels import MARGIN, PROBABILITY
 from pipeline.data.encoding.tokens import TextEncoder, Tokens
-from pipeline.data.reading.blocks import read_held_out_records
+from pipeline.data.reading.data_blocks import read_held_out_records
 from pipeline.data.reading.record_texts import form_and_texts
 from pipeline.data.reading.records import EQUAL, ChatRow, DroppedRow, PreferenceRow
 from pipeline.errors import PosttrainError

@@ -13,7 +13,7 @@ from pipeline.data.encoding.examples import encode_documents, encode_records, ma
 from pipeline.data.encoding.pairs import encode_pairs
 from pipeline.data.encoding.prompts import encode_prompts
 from pipeline.data.encoding.tokens import TextEncoder
-from pipeline.data.reading.blocks import read_records
+from pipeline.data.reading.data_blocks import read_records
 from pipeline.data.reading.formats import PreferenceRow
 from pipeline.data.reading.records import PromptRow
 

@@ -14,8 +14,8 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from pipeline.data.encoding.chat import ChatEncoder
+from pipeline.data.encoding.content_marks import turn_fields
 from pipeline.data.encoding.lengths import NO_LIMIT, Limit, RowCounts
-from pipeline.data.encoding.marked import turn_fields
 from pipeline.data.encoding.tokens import TextEncoder
 from pipeline.data.reading.records import DroppedRow, PromptRow
 from pipeline.errors import PosttrainError

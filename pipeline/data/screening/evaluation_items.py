@@ -14,7 +14,7 @@ from eval.tasks import BUILT_IN, parse
 from eval.tasks.benchmark import BenchmarkTask, RowsError
 from pipeline.config.blocks import DataBlock
 from pipeline.config.references import Places
-from pipeline.data.reading.blocks import read_held_out_chats, read_held_out_rows
+from pipeline.data.reading.data_blocks import read_held_out_chats, read_held_out_rows
 from pipeline.data.reading.record_texts import turns
 from pipeline.data.reading.records import DroppedRow, PreferenceRow, Record
 from pipeline.data.reading.tasks import HubRows, load_task, task_rows

@@ -19,7 +19,7 @@ from pipeline.config.user_code import load_object
 from pipeline.data.encoding.lengths import prompt_limit
 from pipeline.data.encoding.prompts import encode_prompts
 from pipeline.data.mixing import mix_rows, share_metrics
-from pipeline.data.reading.blocks import read_held_out_prompts, read_held_out_records, tasks_of
+from pipeline.data.reading.data_blocks import read_held_out_prompts, read_held_out_records, tasks_of
 from pipeline.data.training_sources import row_sources
 from pipeline.errors import PosttrainError
 from pipeline.files.names import CONFIG

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 
 from pipeline.data.encoding import template as template_module
 from pipeline.data.encoding.chat import ChatEncoder
-from pipeline.data.encoding.marked import turn_fields
+from pipeline.data.encoding.content_marks import turn_fields
 from pipeline.data.encoding.template import template_sha256
 from pipeline.data.encoding.time_limit import TooSlowError, time_limit
 from pipeline.data.encoding.tokens import TextEncoder, Tokens

@@ -11,13 +11,13 @@ from eval.model import Form
 from pipeline.config.blocks import DataBlock
 from pipeline.config.references import Places
 from pipeline.data.encoding.chat import ChatEncoder
+from pipeline.data.encoding.content_marks import turn_fields
 from pipeline.data.encoding.lengths import Limit
-from pipeline.data.encoding.marked import turn_fields
 from pipeline.data.encoding.pairs import encode_pairs
 from pipeline.data.encoding.prompts import EncodedPrompt, encode_prompts
 from pipeline.data.mixing import mix_rows
-from pipeline.data.reading.blocks import read_held_out_prompts, tasks_of
 from pipeline.data.reading.checks import check_data
+from pipeline.data.reading.data_blocks import read_held_out_prompts, tasks_of
 from pipeline.data.reading.files import Row
 from pipeline.data.reading.formats import parse_rows
 from pipeline.data.reading.records import DroppedRow, Message, PreferenceRow, PromptRow

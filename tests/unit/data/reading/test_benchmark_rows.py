@@ -13,7 +13,7 @@ from pipeline import load_recipe
 from pipeline.checks.data import check_recipe_data
 from pipeline.config.blocks import DataBlock
 from pipeline.config.references import Places
-from pipeline.data.reading.blocks import keeps_texts, read_held_out_texts
+from pipeline.data.reading.data_blocks import keeps_texts, read_held_out_texts
 from pipeline.data.reading.sources import read_rows
 from pipeline.data.reading.tasks import FileRows, HubRows, load_task, task_rows
 from pipeline.errors import PosttrainError
@@ -172,7 +172,7 @@ import json, sys
 from pathlib import Path
 
 from datasets import load_dataset
-from pipeline.data.reading.blocks import read_records
+from pipeline.data.reading.data_blocks import read_records
 from pipeline.data.reading.tasks import load_task
 from pipeline.errors import InfrastructureError
 from pipeline.config.blocks import DataBlock

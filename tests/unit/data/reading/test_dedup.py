@@ -9,8 +9,8 @@ import pytest
 from pipeline.config.blocks import DataBlock
 from pipeline.config.field_types import DataForm
 from pipeline.config.references import Places
-from pipeline.data.reading.blocks import read_records
 from pipeline.data.reading.checks import check_data
+from pipeline.data.reading.data_blocks import read_records
 
 STORY = (
     "Mira found a grey stone by the river. It was warm, although the morning was cold, and when "

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.config.blocks import DataBlock
 from pipeline.config.references import Places
-from pipeline.data.reading.blocks import read_records
+from pipeline.data.reading.data_blocks import read_records
 from pipeline.data.reading.records import PreferenceRow
 
 PAIRS = [(n, k) for n in range(60) for k in range(3)]

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.config.blocks import DataBlock
 from pipeline.config.references import Places
-from pipeline.data.reading.blocks import read_marked_records
+from pipeline.data.reading.data_blocks import read_marked_records
 from pipeline.data.reading.records import Record
 from pipeline.data.screening.evaluation_items import Evaluation
 from pipeline.data.screening.screen import Screen

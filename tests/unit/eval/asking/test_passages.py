@@ -17,7 +17,7 @@ from eval.results import ItemResult
 from pipeline.config.blocks import DataBlock
 from pipeline.config.references import Places
 from pipeline.data.encoding.passages import passages_of
-from pipeline.data.reading.blocks import read_held_out_rows
+from pipeline.data.reading.data_blocks import read_held_out_rows
 from pipeline.models.language import wrap
 from tests.small_folders import small_tokenizer
 
