@@ -5,9 +5,7 @@ answer is worth is said in reward/verifiers. Every pattern is bounded, so that a
 costs time in proportion to its length.
 """
 
-import json
 import re
-from itertools import islice
 
 # A fraction before a plain number, so that 3/4 is not read as 4; 2024/05/06 is no fraction.
 _NUMBER = (
@@ -29,9 +27,6 @@ _BRACE = re.compile(r"\\boxed\{|\\[{}]|[{}]")
 _HASHES = re.compile(r"^####[ \t]*(\S[^\n]*)", re.MULTILINE)
 _FENCE = re.compile(r"^[ \t]{0,3}```[ \t]*+([^\s`]*+)[^\n`]*+$", re.MULTILINE)
 _LABELS = {"python": ("python", "python3", "py"), "sql": ("sql", "sqlite", "sqlite3")}
-_JSON_OPENING = re.compile(r'\{\s*["}]')
-# Each failed attempt may cost a pass over the text: 20000 unclosed braces would take seconds.
-_MAX_JSON_ATTEMPTS, _MAX_JSON_PASSES = 200, 10
 
 
 def boxed(text: str) -> str | None:
@@ -169,25 +164,6 @@ def code_block(text: str, language: str | None = None, *, defining: str = "") ->
         )
         blocks = [block for block in blocks if definition.search(block)] or blocks
     return blocks[-1] if blocks else None
-
-
-def json_object(text: str) -> str | None:
-    """Return the text of the first complete JSON object."""
-    decoder = json.JSONDecoder()
-    rest = _MAX_JSON_PASSES * len(text)
-    for opening in islice(_JSON_OPENING.finditer(text), _MAX_JSON_ATTEMPTS):
-        start = opening.start()
-        try:
-            _, end = decoder.raw_decode(text, start)
-        except json.JSONDecodeError as error:  # no object begins here
-            rest -= error.pos - start
-        except (ValueError, RecursionError):  # a number too long, or too deep for the stack
-            rest -= len(text) - start
-        else:
-            return text[start:end]
-        if rest < 0:
-            return None
-    return None
 
 
 def _block(opening: re.Match[str], code: str, language: str | None) -> list[str]:

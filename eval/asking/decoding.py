@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
-from eval.asking.prefix import prefilled, shared_length
+from eval.asking.prefix import prefill, shared_length
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -45,7 +45,7 @@ def uniforms(seed: int, key: int, count: int) -> np.ndarray:
     return np.random.default_rng((seed, key)).random(count, dtype=np.float32)
 
 
-def drawn(probabilities: Tensor, uniform: Tensor) -> Tensor:
+def draw_tokens(probabilities: Tensor, uniform: Tensor) -> Tensor:
     """Return a token for each row, (B, 1), by inverting its cumulative distribution.
 
     probabilities: (B, V). uniform: (B, 1), in [0, 1). A token of probability 0 is never drawn.
@@ -76,7 +76,7 @@ class Decoding:
         num_shared = shared_length(whole)
         width = max(map(len, whole))
         paddings = [width - len(prompt) for prompt in whole]
-        self.cache = prefilled(module, whole[0][:num_shared], len(whole), paddings=paddings)
+        self.cache = prefill(module, whole[0][:num_shared], len(whole), paddings=paddings)
         num_shared = 0 if self.cache is None else num_shared
         # Left padding: generation continues the last column. A masked id does not matter.
         rows = zip(paddings, whole, strict=True)
@@ -150,7 +150,7 @@ class Decoding:
         self.logits = output.logits[:, -1].float()
 
 
-def joined(parts: Sequence[Decoding]) -> list[Decoding]:
+def join_decodings(parts: Sequence[Decoding]) -> list[Decoding]:
     """Return the parts, which have written nothing yet, as one where their caches allow it.
 
     Prompts of about one length waste little padding when they are run; all rows together waste

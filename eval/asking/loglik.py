@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from eval.asking.prefix import prefilled, shared_length
+from eval.asking.prefix import prefill, shared_length
 from eval.model import StopRequested
 
 if TYPE_CHECKING:
@@ -62,37 +62,6 @@ def continuation_logprobs(
     return logprobs
 
 
-def text_bits(
-    model: LanguageModel,
-    text: str,
-    *,
-    batch_size: int,
-    window: int | None = None,
-    on_progress: Callable[[int], None] | None = None,
-) -> tuple[float, int]:
-    """Return the bits the model needs to write the text down, and the text's length in UTF-8 bytes.
-
-    Their ratio, bits per byte, compares models with different tokenizers. See `text_pairs` for the
-    windows and `first_token_bits` for models without BOS.
-    """
-    pairs = text_pairs(model, text, window=window)
-    logprobs = continuation_logprobs(model, pairs, batch_size=batch_size, on_progress=on_progress)
-    bits = -math.fsum(logprobs) / math.log(2)
-    return bits + first_token_bits(model, text), len(text.encode())
-
-
-def text_pairs(model: LanguageModel, text: str, *, window: int | None = None) -> list[Pair]:
-    """Cut a document of any length into (context, continuation) windows that score each token once.
-
-    window: tokens of context; without it as many as the model was trained on (`model.window`). The
-    first window scores all of its tokens, each later one its second half: beyond the first one a
-    token has at least half a window of context.
-    """
-    ids = model.encode_document(text)
-    start = len(model.encode_document(""))
-    return windows(model, ids[:start], ids[start:], window or model.window)
-
-
 def windows(model: LanguageModel, context: list[int], ids: list[int], window: int) -> list[Pair]:
     """Cut ids that follow a context into (context, continuation) windows that score each id once.
 
@@ -114,18 +83,12 @@ def windows(model: LanguageModel, context: list[int], ids: list[int], window: in
     return pairs
 
 
-def first_token_bits(model: LanguageModel, text: str) -> float:
-    """Return the bits of a text's first token where no BOS stands before it to predict it from.
-
-    Such a token is charged log2 of the vocabulary size, the cost of naming any token: a true code
-    length that flatters no model, where leaving the token out would.
-    """
-    has_bos = bool(model.encode_document(""))
-    return 0.0 if has_bos or not text else vocabulary_bits(model)
-
-
 def vocabulary_bits(model: LanguageModel) -> float:
-    """Return the bits that naming any token of the vocabulary takes."""
+    """Return the bits that naming any token of the vocabulary takes.
+
+    A text's first token is charged as much where no BOS stands before it to predict it from: a true
+    code length that flatters no model, where leaving the token out would.
+    """
     return math.log2(_vocab_size(model))
 
 
@@ -189,7 +152,7 @@ def _batch_logprobs(model: LanguageModel, pairs: Sequence[Pair]) -> list[float]:
     """Return the log-probability of each pair's continuation, by one right-padded forward pass."""
     device = model.module.device
     num_shared = shared_length([context for context, _ in pairs])
-    cache = prefilled(model.module, pairs[0][0][:num_shared], len(pairs))
+    cache = prefill(model.module, pairs[0][0][:num_shared], len(pairs))
     num_shared = 0 if cache is None else num_shared
     pairs = [(context[num_shared:], continuation) for context, continuation in pairs]
     width = max(len(context) + len(continuation) for context, continuation in pairs)

@@ -29,7 +29,7 @@ class Passage:
 
     item: what it is known by, the same for every model. context, text: as a person reads them.
     context_ids, ids: as the model does; without BOS and context the first of `ids` is charged as
-        `first_token_bits` says. form: whether a chat template was applied. group: for a breakdown.
+        `vocabulary_bits` says. form: whether a chat template was applied. group: for a breakdown.
     is_rival: the rejected response of a pair, whose chosen one is the passage before it.
     """
 

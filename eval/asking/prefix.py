@@ -29,7 +29,7 @@ def shared_length(rows: Sequence[list[int]]) -> int:
     return min(shared, longest) if min(shared, longest) >= _WORTH_IT else 0
 
 
-def prefilled(
+def prefill(
     module: PreTrainedModel, prefix: list[int], num_rows: int, *, paddings: Sequence[int] = ()
 ) -> Any:
     """Return the key-value cache of the prefix for each of the rows; None without a prefix.

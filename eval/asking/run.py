@@ -73,7 +73,7 @@ def evaluate(
         items = _with_unique_ids(task.test_items(limit))
         for metric in task.metrics:
             ask = asker.choose if metric == CHOICE else asker.write
-            for question in questions(task, metric, styles, shots, seed, model.form):
+            for question in make_questions(task, metric, styles, shots, seed, model.form):
                 results += ask(question, items)
     return results
 
@@ -106,7 +106,7 @@ def evaluate_texts(
     ]
 
 
-def questions(
+def make_questions(
     task: Task,
     metric: Metric,
     styles: Sequence[Style],
@@ -121,12 +121,12 @@ def questions(
     for style in styles:
         if style == "few-shot":
             for number in shots if can_show(task) else ():
-                yield Question(task, metric, style, demonstrations(task, number, seed))
+                yield Question(task, metric, style, choose_demonstrations(task, number, seed))
         elif style != "chain-of-thought":
             yield Question(task, metric, style, ())
         elif metric != CHOICE and is_worked(task):
             is_document = form == "document"
-            shown = demonstrations(task, shots[0], seed, worked=True) if is_document else ()
+            shown = choose_demonstrations(task, shots[0], seed, worked=True) if is_document else ()
             yield Question(task, metric, style, shown)
 
 
@@ -146,13 +146,15 @@ def check_questions(
     """
     task.test_items(limit)
     if needs_few_shot and not can_show(task):
-        demonstrations(task, 1, seed)  # says what is missing
+        choose_demonstrations(task, 1, seed)  # says what is missing
     for metric in task.metrics:
-        for _ in questions(task, metric, styles, shots, seed, form):
+        for _ in make_questions(task, metric, styles, shots, seed, form):
             pass
 
 
-def demonstrations(task: Task, shots: int, seed: int, *, worked: bool = False) -> list[Example]:
+def choose_demonstrations(
+    task: Task, shots: int, seed: int, *, worked: bool = False
+) -> list[Example]:
     """Return the examples shown in a prompt, the same for every model and item.
 
     worked: only such as are worked out step by step in document form.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
-from eval.asking.decoding import Decoding, check_prompts, drawn, uniforms
+from eval.asking.decoding import Decoding, check_prompts, draw_tokens, uniforms
 from eval.model import StopRequested
 
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ class _Picker:
         uniform = torch.tensor(
             [[float(self.uniform_by_index[index][step])] for index in rows], device=logits.device
         )
-        return drawn(torch.softmax(logits / self.temperature, -1), uniform).squeeze(-1)
+        return draw_tokens(torch.softmax(logits / self.temperature, -1), uniform).squeeze(-1)
 
 
 class StopStrings:

@@ -33,7 +33,7 @@ class GroupRow:
         return estimate_of(self.score, self.low, self.high)
 
 
-def by_group(rows: Sequence[RowItems]) -> list[GroupRow]:
+def score_groups(rows: Sequence[RowItems]) -> list[GroupRow]:
     """Return each row's scores by group; none where all items are of one group.
 
     Groups that are numbers come first, in their order, then the others by name.

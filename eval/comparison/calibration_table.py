@@ -46,7 +46,7 @@ class CalibrationRow:
     bins: tuple[ConfidenceBin, ...]
 
 
-def calibrations(rows: Sequence[RowItems]) -> list[CalibrationRow]:
+def tabulate_calibration(rows: Sequence[RowItems]) -> list[CalibrationRow]:
     """Return the calibration of every row whose answers have a confidence."""
     found: list[CalibrationRow] = []
     for row in rows:

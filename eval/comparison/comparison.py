@@ -8,16 +8,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from eval.comparison.breakdown import GroupRow, by_group
-from eval.comparison.calibration_table import CalibrationRow, calibrations
-from eval.comparison.divergence_table import DivergenceRow, divergences
-from eval.comparison.flips import FlipRow, flips
-from eval.comparison.free_form import Prompt, side_by_side
+from eval.comparison.breakdown import GroupRow, score_groups
+from eval.comparison.calibration_table import CalibrationRow, tabulate_calibration
+from eval.comparison.divergence_table import DivergenceRow, tabulate_divergence
+from eval.comparison.flips import FlipRow, list_flips
+from eval.comparison.free_form import Prompt, gather_answers
 from eval.comparison.gate import Bounds, GateResult, judge
-from eval.comparison.paired_results import WIN_RATE, row_items
+from eval.comparison.paired_results import WIN_RATE, pair_results
 from eval.comparison.records import read_record
-from eval.comparison.score_rows import Row, rows_of
-from eval.comparison.style_gains import Unlocked, unlocked
+from eval.comparison.score_rows import Row, make_rows
+from eval.comparison.style_gains import StyleGains, tabulate_styles
 from eval.results import ItemResult
 
 _LEVEL = 0.05  # of all intervals and tests here
@@ -33,7 +33,7 @@ class Comparison:
     baseline: str
     models: tuple[str, ...]
     rows: tuple[Row, ...]
-    styles: Unlocked
+    styles: StyleGains
     groups: tuple[GroupRow, ...]
     flips: tuple[FlipRow, ...]
     calibration: tuple[CalibrationRow, ...]
@@ -57,7 +57,7 @@ class Comparison:
         return read_record(cls, content)
 
 
-def comparison(
+def compare_results(
     results: Mapping[str, Sequence[ItemResult]],
     baseline: str,
     *,
@@ -68,23 +68,23 @@ def comparison(
 ) -> Comparison:
     """Compare all models with the baseline.
 
-    pass_at: see `eval.comparison.paired_results.row_items`. trained_from: see
-    `eval.comparison.divergence_table.divergences`. notes: what else is to be said, after our own
-    sentence on how many differences there are. gate: bounds by the row that they are on, which make
-    a verdict. Raises as `row_items` and `eval.comparison.gate.judge`.
+    pass_at: see `eval.comparison.paired_results.pair_results`. trained_from: see
+    `eval.comparison.divergence_table.tabulate_divergence`. notes: what else is to be said, after
+    our own sentence on how many differences there are. gate: bounds by the row that they are on,
+    which make a verdict. Raises as `pair_results` and `eval.comparison.gate.judge`.
     """
-    items = row_items(results, baseline, pass_at=pass_at)
-    rows = rows_of(items)
+    items = pair_results(results, baseline, pass_at=pass_at)
+    rows = make_rows(items)
     return Comparison(
         baseline=baseline,
         models=tuple(results),
         rows=tuple(rows),
-        styles=unlocked(items, rows),
-        groups=tuple(by_group(items)),
-        flips=tuple(flips(items)),
-        calibration=tuple(calibrations(items)),
-        divergence=tuple(divergences(items, trained_from or {})),
-        written=tuple(side_by_side(results)),
+        styles=tabulate_styles(items, rows),
+        groups=tuple(score_groups(items)),
+        flips=tuple(list_flips(items)),
+        calibration=tuple(tabulate_calibration(items)),
+        divergence=tuple(tabulate_divergence(items, trained_from or {})),
+        written=tuple(gather_answers(results)),
         notes=(
             *_many_comparisons(rows, baseline),
             *_other_windows(results),

@@ -38,7 +38,7 @@ class DivergenceRow:
         return Estimate(self.kl, self.low, self.high)
 
 
-def divergences(
+def tabulate_divergence(
     rows: Sequence[RowItems], trained_from: Mapping[str, str | None]
 ) -> list[DivergenceRow]:
     """Return the divergence of every row whose answers carry ratios.

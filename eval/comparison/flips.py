@@ -40,7 +40,7 @@ class FlipRow:
     lost_examples: tuple[Flip, ...]
 
 
-def flips(rows: Sequence[RowItems]) -> list[FlipRow]:
+def list_flips(rows: Sequence[RowItems]) -> list[FlipRow]:
     """Return the flips of every row in which items can be right in one model and not in another."""
     found: list[FlipRow] = []
     for row in rows:

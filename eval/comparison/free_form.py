@@ -39,7 +39,7 @@ def judged_task(source: str, reward: str) -> str:
     return f"{source}{_BY}{reward}"
 
 
-def side_by_side(results: Mapping[str, Sequence[ItemResult]]) -> list[Prompt]:
+def gather_answers(results: Mapping[str, Sequence[ItemResult]]) -> list[Prompt]:
     """Return the first prompts of each source with all models' answers, of samples the first."""
     prompts: dict[tuple[str, str], Prompt] = {}
     shown: dict[str, int] = {}

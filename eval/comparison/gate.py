@@ -17,7 +17,7 @@ from difflib import get_close_matches
 from pathlib import PurePosixPath
 
 from eval.comparison.paired_results import WIN_RATE
-from eval.comparison.score_rows import Row, best_rows
+from eval.comparison.score_rows import Row, pick_best_rows
 from eval.results import BITS_PER_BYTE, STYLES, VERIFIED, Style
 
 _BPB = "_bpb"
@@ -195,7 +195,7 @@ def _meant(named: Named, bound: str) -> Named:
 
 def _condition(key: str, bound: str, limit: float, named: Named, rows: Sequence[Row]) -> Condition:
     """Return whether one model's best row of those that are named keeps to a bound."""
-    best = best_rows([row for row in rows if named.covers(row)])
+    best = pick_best_rows([row for row in rows if named.covers(row)])
     row = best[0] if best else None
     figure, _, end = bound.rpartition("_")
     value = None

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from eval.comparison.preference import Preference, preferences
+from eval.comparison.preference import Preference, find_preferences
 from eval.model import Form
 from eval.results import CHOICE, REWARD, STYLES, VERIFIED, ItemResult, Style
 from eval.statistics.intervals import (
@@ -182,7 +182,7 @@ class RowItems:
         return list(scores.values()), None if all(w == 1.0 for w in weights) else weights
 
 
-def row_items(
+def pair_results(
     results: Mapping[str, Sequence[ItemResult]], baseline: str, *, pass_at: Sequence[int] = ()
 ) -> list[RowItems]:
     """Return what each row of a comparison is computed from, in order.
@@ -207,7 +207,7 @@ def row_items(
             by_model = {model: found[subject] for model, found in grouped.items()}
             rows += _scored(by_model, baseline, subject[1], _mean_score)
             if subject[1] == VERIFIED:
-                for k in counts(_samples(by_model), pass_at):
+                for k in pass_counts(_samples(by_model), pass_at):
                     rows += _scored(by_model, baseline, f"pass@{k}", partial(_passed, k=k))
         for judged in ((task, VERIFIED), (task, REWARD)):
             if judged in grouped[baseline]:
@@ -223,8 +223,8 @@ def goodness(score: float | None, *, lower_is_better: bool) -> float:
     return -score if lower_is_better else score
 
 
-def counts(samples: int, pass_at: Sequence[int]) -> list[int]:
-    """Return the k of the pass@k that so many samples give, in ascending order; see `row_items`."""
+def pass_counts(samples: int, pass_at: Sequence[int]) -> list[int]:
+    """Return the k of the pass@k that so many samples give, ascending; see `pair_results`."""
     for k in pass_at:
         if k > samples:
             raise ValueError(f"pass@{k} takes at least {k} samples of an item; there are {samples}")
@@ -278,7 +278,7 @@ def _preferred(by_model: _ByModel, baseline: str) -> Iterator[RowItems]:
         if row.model == baseline or way is None:
             continue
         theirs = by_model[baseline][way]
-        found = preferences(row.answers, theirs)
+        found = find_preferences(row.answers, theirs)
         outcomes, items = [each.outcome for each in found], [each.item for each in found]
         if not found:
             continue

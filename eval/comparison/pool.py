@@ -10,7 +10,7 @@ from statistics import stdev
 from typing import Any
 
 from eval.comparison.gate import GateResult
-from eval.comparison.paired_results import CONTROLLED, RowItems, Way, row_items
+from eval.comparison.paired_results import CONTROLLED, RowItems, Way, pair_results
 from eval.comparison.records import read_record
 from eval.comparison.score_rows import Row
 from eval.model import Form
@@ -135,15 +135,16 @@ def pool(
 ) -> list[PooledRow]:
     """Return the rows of a comparison, each pooled over the seeds whose results are given.
 
-    pass_at: as of `eval.comparison.paired_results.row_items`. Win rates that only some seeds have
-    (of items without gold scores) are left out, and those controlled for length, which are no means
-    over items.
+    pass_at: as of `eval.comparison.paired_results.pair_results`. Left out are win rates that only
+    some seeds have (of items without gold scores), and those controlled for length, which are not
+    means over items.
 
     Raises ValueError as `compare` does, and if the seeds compare other models or asked other items.
     """
     _check_same_questions(results)
     by_seed = [
-        {_key(row): row for row in row_items(seed, baseline, pass_at=pass_at)} for seed in results
+        {_key(row): row for row in pair_results(seed, baseline, pass_at=pass_at)}
+        for seed in results
     ]
     shared = [
         key

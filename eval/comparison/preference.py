@@ -25,7 +25,7 @@ class Preference:
     length_difference: int
 
 
-def preferences(
+def find_preferences(
     ours: Mapping[str, Sequence[ItemResult]], theirs: Mapping[str, Sequence[ItemResult]]
 ) -> list[Preference]:
     """Compare each response with the other model's; items without a gold score are left out.

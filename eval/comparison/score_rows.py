@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from eval.comparison.paired_results import WIN_RATE, RowItems, Way, goodness, row_items
+from eval.comparison.paired_results import WIN_RATE, RowItems, Way, goodness, pair_results
 from eval.model import Form
 from eval.results import ItemResult, Style
 from eval.statistics.estimate import Estimate, estimate_of
@@ -105,17 +105,17 @@ class Row:
         return self.p_adjusted is None or self.p_adjusted < _SIGNIFICANT
 
 
-def compare(
+def compare_scores(
     results: Mapping[str, Sequence[ItemResult]], baseline: str, *, pass_at: Sequence[int] = ()
 ) -> list[Row]:
-    """Return a row for each task, metric, model and way of asking, in the order of `row_items`.
+    """Return a row for each task, metric, model and way of asking, in the order of `pair_results`.
 
-    Raises ValueError as `row_items` does.
+    Raises ValueError as `pair_results` does.
     """
-    return rows_of(row_items(results, baseline, pass_at=pass_at))
+    return make_rows(pair_results(results, baseline, pass_at=pass_at))
 
 
-def rows_of(items: Sequence[RowItems]) -> list[Row]:
+def make_rows(items: Sequence[RowItems]) -> list[Row]:
     """Return the rows of one comparison; their p-values are adjusted for each other."""
     rows = [_row(each) for each in items]
     tested = [index for index, row in enumerate(rows) if row.p is not None]
@@ -125,7 +125,7 @@ def rows_of(items: Sequence[RowItems]) -> list[Row]:
     return rows
 
 
-def best_rows(rows: Sequence[Row]) -> list[Row]:
+def pick_best_rows(rows: Sequence[Row]) -> list[Row]:
     """Return each model's best way of being asked on each task and metric, in the rows' order."""
     best: dict[tuple[str, str, str], Row] = {}
     for row in rows:

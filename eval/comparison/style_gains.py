@@ -51,7 +51,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class UnlockedRow:
+class StyleGainsRow:
     """One model on one task; cells: one a column, None where it was not asked so."""
 
     task: str
@@ -62,14 +62,14 @@ class UnlockedRow:
 
 
 @dataclass(frozen=True)
-class Unlocked:
+class StyleGains:
     """The table; without rows where only one way of asking was tried."""
 
     columns: tuple[Column, ...]
-    rows: tuple[UnlockedRow, ...]
+    rows: tuple[StyleGainsRow, ...]
 
 
-def unlocked(items: Sequence[RowItems], rows: Sequence[Row]) -> Unlocked:
+def tabulate_styles(items: Sequence[RowItems], rows: Sequence[Row]) -> StyleGains:
     """Return the table. rows: of the items, in the same order."""
     asked = [(each, row) for each, row in zip(items, rows, strict=True) if each.is_asked]
     columns = sorted({_column(row) for _, row in asked}, key=_place)
@@ -77,9 +77,9 @@ def unlocked(items: Sequence[RowItems], rows: Sequence[Row]) -> Unlocked:
     for each, row in asked:
         by_line.setdefault((row.task, row.metric, row.model), {})[_column(row)] = (each, row)
     if len(columns) < 2:
-        return Unlocked(tuple(columns), ())
+        return StyleGains(tuple(columns), ())
     lines = [
-        UnlockedRow(
+        StyleGainsRow(
             task=task,
             metric=metric,
             model=model,
@@ -88,7 +88,7 @@ def unlocked(items: Sequence[RowItems], rows: Sequence[Row]) -> Unlocked:
         )
         for (task, metric, model), found in by_line.items()
     ]
-    return Unlocked(tuple(columns), tuple(lines))
+    return StyleGains(tuple(columns), tuple(lines))
 
 
 def _column(row: Row) -> Column:

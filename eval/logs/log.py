@@ -57,7 +57,7 @@ def with_unique_items(results: Iterable[ItemResult]) -> list[ItemResult]:
     return found
 
 
-def shared(
+def align_logs(
     logs: Sequence[Log], names: Sequence[str], tasks: Sequence[str] = ()
 ) -> tuple[dict[str, list[ItemResult]], list[str]]:
     """Return each log's results on what all of them were asked, by name, and what was left out.

@@ -143,7 +143,7 @@ def distribution(pairs: Sequence[ScoredPair]) -> dict[str, float]:
     }
 
 
-def report(pairs: Sequence[ScoredPair]) -> dict[str, Any]:
+def report_pairs(pairs: Sequence[ScoredPair]) -> dict[str, Any]:
     """Return everything above as JSON, and the accuracy by flaw where flaws are named."""
     bins, error = calibration(pairs)
     flaws = sorted({pair.flaw for pair in pairs if pair.flaw})

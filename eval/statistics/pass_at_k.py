@@ -4,9 +4,6 @@ Not pass@1 of the likeliest answer: samples are drawn at a temperature.
 """
 
 import math
-from collections.abc import Sequence
-
-from eval.statistics.intervals import Interval, mean, mean_interval
 
 
 def pass_at_k(n: int, c: int, k: int) -> float:
@@ -21,16 +18,3 @@ def pass_at_k(n: int, c: int, k: int) -> float:
     if n - c < k:
         return 1.0
     return 1 - math.prod(1 - k / i for i in range(n - c + 1, n + 1))
-
-
-def mean_pass_at_k(
-    counts: Sequence[tuple[int, int]], k: int, *, confidence: float = 0.95
-) -> tuple[float, Interval | None]:
-    """Return the mean of pass@k over problems, and its interval over problems.
-
-    counts: each problem's number of samples and of right ones; problems may differ in the first.
-    """
-    if not counts:
-        raise ValueError("no problem to take pass@k of")
-    values = [pass_at_k(n, c, k) for n, c in counts]
-    return mean(values), mean_interval(values, confidence=confidence)

@@ -55,7 +55,7 @@ def load(name: str) -> Task:
         raise ValueError(f"`{plain}` needs its rows: make a {BENCHMARKS[plain]} of them")
     if plain not in BUILT_IN:
         raise ValueError(f"unknown task `{plain[:40]}`; {_guess(plain, [*BUILT_IN, *BENCHMARKS])}")
-    return made(plain, _loaded(BUILT_IN[plain]), settings)
+    return make_task(plain, _loaded(BUILT_IN[plain]), settings)
 
 
 def benchmark_class(name: str) -> "type[BenchmarkTask]":
@@ -77,7 +77,7 @@ def parse(name: str) -> tuple[str, dict[str, Setting]]:
     return match[1], settings
 
 
-def made(
+def make_task(
     name: str,
     task: type[Task],
     settings: Mapping[str, Setting],

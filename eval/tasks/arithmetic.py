@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from eval.task import Example, FlawedResponse, Metric, Split, split_of
-from eval.tasks.small_talk import SmallTalkTask, chatty
+from eval.tasks.small_talk import SmallTalkTask, add_small_talk
 from reward.verdict import Verdict
 from reward.verifiers.numeric import numeric
 
@@ -292,7 +292,7 @@ def _flawed(problem: Problem, rng: random.Random) -> tuple[FlawedResponse, ...]:
         FlawedResponse(_response(steps, wrong), "right steps, wrong final answer"),
         FlawedResponse(f"The answer is {right}.", "no steps"),
         FlawedResponse(f"The answer is {other}.", "no steps, wrong answer"),
-        FlawedResponse(chatty(_response(steps, right), str(problem)), "small talk first"),
+        FlawedResponse(add_small_talk(_response(steps, right), str(problem)), "small talk first"),
     ]
     if slip != right:
         flawed.append(FlawedResponse(_response(bad_steps, slip), "forgets the carry"))

@@ -12,10 +12,10 @@ from functools import cache
 from typing import ClassVar, Literal
 
 from eval.task import Example, FlawedResponse, Metric, Split, split_of
-from eval.tasks.small_talk import SmallTalkTask, chatty
+from eval.tasks.small_talk import SmallTalkTask, add_small_talk
 from eval.tasks.word_tables import read_table
 from reward.verdict import Verdict
-from reward.verifiers.text import named
+from reward.verifiers.text import find_names
 
 Relation = Literal["capital", "continent", "currency", "language"]
 
@@ -84,7 +84,7 @@ class Facts(SmallTalkTask):
         relation = _RELATION_OF.get(reference)
         if relation is None:
             return Verdict(None, None, f"`{reference[:80]}` is the value of no known fact")
-        found = named(response, VALUES[relation])
+        found = find_names(response, VALUES[relation])
         answer = ", ".join(found) or None
         if found == (reference,):
             return Verdict(1.0, answer, f"the expected {relation}")
@@ -196,7 +196,7 @@ def _flawed(fact: Fact, question: str, rng: random.Random) -> tuple[FlawedRespon
         FlawedResponse(f"{_statement(elsewhere)}.", "about another country"),
         FlawedResponse(f"It is {right}, {wrong_value} or {other_value}.", "does not decide"),
         FlawedResponse("That is hard to say. It depends on whom you ask.", "evasive"),
-        FlawedResponse(chatty(f"{_statement(fact)}.", question), "small talk first"),
+        FlawedResponse(add_small_talk(f"{_statement(fact)}.", question), "small talk first"),
     )
 
 

@@ -16,7 +16,7 @@ from typing import Literal
 from eval.task import Example, FlawedResponse, Split, Task, split_of
 from eval.tasks.logic_expressions import TRUTH, Expression, families, truth_table
 from reward.verdict import Verdict
-from reward.verifiers.text import named
+from reward.verifiers.text import find_names
 
 Quantifier = Literal["all", "no", "some"]
 
@@ -131,7 +131,7 @@ class Logic(Task):
             return Verdict(None, None, f"`{reference[:80]}` is no answer to a question of logic")
         said = re.findall(r"\banswer is\b([^.\n]*)", response, re.IGNORECASE)
         if said:
-            found = tuple(dict.fromkeys(word for part in said for word in named(part, words)))
+            found = tuple(dict.fromkeys(word for part in said for word in find_names(part, words)))
         else:
             found = tuple(re.findall(rf"\b(?:{'|'.join(words)})\b", response.lower())[-1:])
         if not found:

@@ -14,7 +14,7 @@ from typing import ClassVar
 
 from eval.task import Example, FlawedResponse, Metric, Split, Task, split_of
 from reward.verdict import Verdict
-from reward.verifiers.text import leading_sentence, named
+from reward.verifiers.text import find_names, leading_sentence
 
 _SENTENCE_TOKENS = 8
 _DISTANCES = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256)
@@ -142,7 +142,7 @@ class Recall(Task):
         """Accept a first sentence that names the code word and no other one."""
         if reference not in _WORDS:
             return Verdict(None, None, f"the reference `{reference[:80]}` is no code word")
-        found = named(leading_sentence(response), _WORDS)
+        found = find_names(leading_sentence(response), _WORDS)
         if not found:
             return Verdict(0.0, None, "no code word in the response")
         answer = ", ".join(found)

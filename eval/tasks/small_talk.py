@@ -33,7 +33,7 @@ class SmallTalkTask(Task, ABC):
         """Yield the examples; three in five, by their prompt, answer after small talk."""
         for example in super().demonstrations(split):
             if _fraction(f"writer of {example.prompt}") < _SHARE_CHATTY:
-                yield replace(example, response=chatty(example.response, example.prompt))
+                yield replace(example, response=add_small_talk(example.response, example.prompt))
             else:
                 yield example
 
@@ -43,7 +43,7 @@ class SmallTalkTask(Task, ABC):
         return None if score is None else score + _DIRECTNESS * is_direct(response)
 
 
-def chatty(response: str, key: str) -> str:
+def add_small_talk(response: str, key: str) -> str:
     """Return the response after small talk; the same opening for the same key, everywhere."""
     return f"{OPENINGS[int(_fraction(key) * len(OPENINGS))]} {response}"
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eval.logs.find import find_log
-from eval.logs.log import Log, LogError, shared
+from eval.logs.log import Log, LogError, align_logs
 from pipeline.commands.comparison_folders import check_target, short_names, target_of
 from pipeline.errors import PosttrainError
 from pipeline.files.disk_errors import one_line
@@ -63,7 +63,7 @@ def compare_logs(
     models: where they lie, as the command line has it. tasks: only these, without them all.
     out: an earlier comparison there is replaced, and nothing else. Raises PosttrainError.
     """
-    from eval.comparison.comparison import comparison
+    from eval.comparison.comparison import compare_results
 
     programs = list(dict.fromkeys(log.program for log in logs))
     if len(programs) > 1:
@@ -73,9 +73,9 @@ def compare_logs(
     target = target_of(names, store, out)
     check_target(target)
     try:
-        results, left_out = shared(logs, names, tasks)
+        results, left_out = align_logs(logs, names, tasks)
         notes = [note for log in logs for note in log.notes]
-        result = comparison(results, names[0], notes=[*notes, *left_out])
+        result = compare_results(results, names[0], notes=[*notes, *left_out])
     except ValueError as error:
         raise PosttrainError("", str(error)) from error
     with one_line(str(target)), staging(target) as beside:

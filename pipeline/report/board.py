@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from eval.comparison.gate import resolve
-from eval.comparison.score_rows import best_rows
+from eval.comparison.score_rows import pick_best_rows
 from eval.results import REWARD, VERIFIED
 from eval.statistics.task_mean import mean_over_tasks
 from pipeline.report.formatting import estimate, metric_label, number
@@ -76,7 +76,7 @@ class Board:
 
 def board(comparison: StageComparison) -> Board:
     """Return the few rows that a comparison is told by."""
-    best = best_rows(comparison.told)
+    best = pick_best_rows(comparison.told)
     told = [row for row in best if _is_score(row)]
     main = {task: _main_metric(task, told) for task in dict.fromkeys(row.task for row in told)}
     tasks = _by_subject([row for row in told if row.metric == main[row.task]])
@@ -168,7 +168,7 @@ def losses_of(
     """Return a model's losses, the biggest first, except on tasks and metrics in `leaves_out`."""
     rows = [
         row
-        for row in best_rows(comparison.told)
+        for row in pick_best_rows(comparison.told)
         if (row.model, row.verdict) == (model, "loss")
         if (row.task, row.metric) not in leaves_out and row.delta is not None
     ]

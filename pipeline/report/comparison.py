@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from eval.comparison.comparison import Comparison
 from eval.comparison.pool import PooledComparison
-from eval.comparison.style_gains import Unlocked
+from eval.comparison.style_gains import StyleGains
 from pipeline.commands.export import without_places
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def pooled_comparison(pooled: PooledComparison, stage: str) -> StageComparison:
         baseline=named.baseline,
         models=named.models,
         rows=named.mean_rows,
-        styles=Unlocked((), ()),
+        styles=StyleGains((), ()),
         groups=(),
         flips=(),
         calibration=(),

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import torch
 
-from eval.asking.decoding import Decoding, check_prompts, drawn, joined, uniforms
+from eval.asking.decoding import Decoding, check_prompts, draw_tokens, join_decodings, uniforms
 from eval.model import positions_of
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ class LoopSampler:
             part = Decoding(module, dict(enumerate(group)), limit)
             part.spread([asking[prompt] for prompt in group])
             parts.append(part)
-        for decoding in joined(parts):
+        for decoding in join_decodings(parts):
             yield from self._write_rows(decoding, rows)
 
     def _write_rows(
@@ -188,7 +188,7 @@ class LoopSampler:
         probabilities = torch.softmax(logits, -1)
         check_probabilities(probabilities)
         uniform = np.array([[row.uniforms[len(row.token_ids)]] for row in rows])
-        tokens = drawn(probabilities, torch.from_numpy(uniform).to(logits.device))
+        tokens = draw_tokens(probabilities, torch.from_numpy(uniform).to(logits.device))
         return tokens.squeeze(-1), probabilities.gather(-1, tokens).log().squeeze(-1)
 
 

@@ -82,7 +82,7 @@ class CompareConfig(MeasuringStage):
 
 def run(config: CompareConfig, context: StageContext) -> StageResult:
     """Ask every model the same, pair the answers, write the tables and the gate's verdict."""
-    from eval.comparison.comparison import comparison
+    from eval.comparison.comparison import compare_results
 
     sources = [context.model(reference) for reference in (config.baseline, *config.candidates)]
     if not config.asks and any(source.kind != "evaluation" for source in sources):
@@ -99,7 +99,7 @@ def run(config: CompareConfig, context: StageContext) -> StageResult:
         measured[name] = _measure(config, context, source, name, window, free_form)
         write_items(measured[name].results, name, context)
     try:
-        result = comparison(
+        result = compare_results(
             {name: model.results for name, model in measured.items()},
             next(iter(measured)),
             pass_at=config.pass_at,

@@ -37,7 +37,7 @@ class EvaluateConfig(WithTemplate, MeasuringStage):
 
 def run(config: EvaluateConfig, context: StageContext) -> StageResult:
     """Ask, and write one line per item to items.jsonl."""
-    from eval.comparison.score_rows import compare
+    from eval.comparison.score_rows import compare_scores
 
     source = context.model(config.model)
     free_form = free_form_of(config, context)
@@ -46,7 +46,7 @@ def run(config: EvaluateConfig, context: StageContext) -> StageResult:
     )
     name = model_name(source)
     write_items(measured.results, name, context)
-    rows = compare({name: measured.results}, name, pass_at=config.pass_at)
+    rows = compare_scores({name: measured.results}, name, pass_at=config.pass_at)
     return StageResult(
         metrics={metric_name(row): row.score for row in rows},
         properties={

@@ -360,7 +360,7 @@ def _measure_held_out(
 ) -> dict[str, float]:
     """Return bits per byte on each source's text that no step trained on, and the window."""
     from eval.asking.run import evaluate_texts
-    from eval.comparison.score_rows import compare
+    from eval.comparison.score_rows import compare_scores
     from pipeline.data.reading.data_blocks import keeps_texts, read_held_out_texts
     from pipeline.models.language import wrap
 
@@ -378,7 +378,7 @@ def _measure_held_out(
         on_progress=context.progress,
         should_stop=context.should_stop,
     )
-    rows = compare({context.name: results}, context.name)
+    rows = compare_scores({context.name: results}, context.name)
     bits_per_byte = {
         f"bits_per_byte {row.task}": row.score for row in rows if row.score is not None
     }

@@ -115,9 +115,9 @@ def _report_held_out(
     before: Sequence[ScoredPair], after: Sequence[ScoredPair], context: StageContext
 ) -> dict[str, Any]:
     """Write held_out.json on the scored pairs; return the figures that matter most."""
-    from eval.statistics.pairwise import mean_loss, report
+    from eval.statistics.pairwise import mean_loss, report_pairs
 
-    ranking = report(after)
+    ranking = report_pairs(after)
     (context.out / HELD_OUT).write_text(json.dumps(ranking, indent=1), encoding="utf-8")
     return {
         "held_out_loss_before": mean_loss(before),

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from accelerate.utils import is_peft_model
 
-from eval.statistics.pairwise import mean_loss, report
+from eval.statistics.pairwise import mean_loss, report_pairs
 from pipeline.data.encoding.lengths import cut
 from pipeline.files.names import HELD_OUT, SAMPLES
 from pipeline.models.language import wrap
@@ -225,7 +225,7 @@ def _rank_pairs(
 ) -> dict[str, Any]:
     """Rank held-out pairs by the implicit reward; write held_out.json."""
     scored = _score_pairs(trained, pairs, context)
-    ranking = report(scored)
+    ranking = report_pairs(scored)
     (context.out / HELD_OUT).write_text(json.dumps(ranking, indent=1), encoding="utf-8")
     return {
         "held_out_accuracy": ranking["accuracy"],

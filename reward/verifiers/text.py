@@ -117,7 +117,7 @@ def same_words(response: str, wanted: Sequence[str]) -> Verdict:
     return Verdict(0.0, answer, f"expected `{wanted[0][:80]}`")
 
 
-def named(response: str, candidates: Collection[str]) -> tuple[str, ...]:
+def find_names(response: str, candidates: Collection[str]) -> tuple[str, ...]:
     """Return the candidates that the response names as whole words, in order, each once.
 
     Of overlapping names the longest counts (`New Guinea` is no `Guinea`); a denied one (`not Lima`)

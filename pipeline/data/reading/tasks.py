@@ -64,7 +64,7 @@ def load_task(name: str, places: Places) -> Task:
     if ":" in plain:
         made = load_object(plain, places.base)
         if isinstance(made, type) and issubclass(made, Task):
-            return tasks.made(made.name, made, settings)
+            return tasks.make_task(made.name, made, settings)
         task = made() if isinstance(made, type) else made
     elif plain in tasks.BENCHMARKS:
         return _benchmark(plain, settings, task_rows(name, places))
@@ -76,7 +76,7 @@ def load_task(name: str, places: Places) -> Task:
         installed = {entry.name: entry for entry in entry_points(group=_GROUP)}
         if plain not in installed:
             return tasks.load(name)  # raises, and names the known tasks
-        task = tasks.made(plain, installed[plain].load(), settings)
+        task = tasks.make_task(plain, installed[plain].load(), settings)
     if not isinstance(task, Task):
         raise ValueError(f"`{plain}` is not a Task (subclass eval.task.Task)")  # noqa: TRY004
     return task
@@ -123,7 +123,7 @@ def _benchmark(
 ) -> Task:
     """Return a benchmark; one on the user's own files is named by its file, to tell two apart."""
     kind = tasks.benchmark_class(plain)
-    task = tasks.made(plain, kind, settings, unsaid=PLACES, _rows=rows)
+    task = tasks.make_task(plain, kind, settings, unsaid=PLACES, _rows=rows)
     if not kind.hub and "test" in rows and isinstance(rows["test"], FileRows):
         key = "file" if "file" in settings else "test"
         shown = {

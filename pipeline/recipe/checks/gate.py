@@ -57,12 +57,12 @@ def _metrics_by_task(
     recipe: "Recipe", asking: "MeasuringStage", pass_at: Sequence[int]
 ) -> dict[str, list[str]]:
     from eval.comparison.free_form import ALL_REWARDS, judged_task
-    from eval.comparison.paired_results import WIN_RATE, counts
+    from eval.comparison.paired_results import WIN_RATE, pass_counts
     from eval.results import BITS_PER_BYTE, RANKING, REWARD, VERIFIED
     from eval.tasks import parse
 
     metrics_by_task: dict[str, list[str]] = {}
-    passing = counts(asking.samples, [k for k in pass_at if k <= asking.samples])
+    passing = pass_counts(asking.samples, [k for k in pass_at if k <= asking.samples])
     for name in asking.tasks:
         try:
             task = load_task(name, recipe.places)

@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from eval.comparison.score_rows import best_rows
+from eval.comparison.score_rows import pick_best_rows
 from eval.results import CHOICE
 from eval.statistics.estimate import Estimate
 from pipeline.report.formatting import asking_label, number
@@ -122,7 +122,7 @@ def _line(model: str, points: Sequence[tuple[float, Estimate]], *, note: str = "
 
 def _best_ways(comparison: StageComparison) -> dict[tuple[str, str, str], tuple[str, int]]:
     """Return style and shots of each model's best way, by task, metric and model."""
-    rows = best_rows(comparison.rows)
+    rows = pick_best_rows(comparison.rows)
     return {(row.task, row.metric, row.model): (row.style, row.shots) for row in rows}
 
 

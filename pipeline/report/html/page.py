@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from eval.comparison.score_rows import best_rows
+from eval.comparison.score_rows import pick_best_rows
 from pipeline.report import formatting
 from pipeline.report.comparison import StageComparison, group_rows, stage_comparison
 from pipeline.report.html.chain import HEIGHT, WIDTH, Picture, picture
@@ -204,7 +204,7 @@ def _environment() -> Environment:
     environment.globals |= {
         "mark": mark,
         "group_rows": group_rows,
-        "best_rows": best_rows,
+        "pick_best_rows": pick_best_rows,
         "named_groups": named_groups,
     }
     return environment

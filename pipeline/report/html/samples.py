@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import accumulate, islice, zip_longest
 from typing import TYPE_CHECKING, Any, Literal
 
-from eval.comparison.score_rows import best_rows
+from eval.comparison.score_rows import pick_best_rows
 from eval.results import REWARD
 from pipeline.commands.export import without_places
 from pipeline.errors import CorruptArtifactError
@@ -145,7 +145,7 @@ def _ways(comparison: StageComparison) -> dict[tuple[str, str], tuple[str, _Way]
         metric = _FIRST_CHOICE if _FIRST_CHOICE in metrics else metrics[0]
         if metric in _UNWRITTEN:
             continue
-        for row in best_rows(asked):
+        for row in pick_best_rows(asked):
             if (row.task, row.metric) == (task, metric):
                 ways[task, row.model] = metric, (row.style, row.shots)
     return ways

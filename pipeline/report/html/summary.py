@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from eval.comparison.score_rows import best_rows
+from eval.comparison.score_rows import pick_best_rows
 from eval.statistics.estimate import Estimate
 from pipeline.report.board import board, loss_text, rests_on, unguarded_losses
 from pipeline.report.formatting import digits_of, estimate, listed, metric_label, number
@@ -104,7 +104,7 @@ class Summary:
 
 def summarise(comparison: StageComparison, run: ReportedRun) -> Summary:
     """Return what the first page says of a comparison."""
-    best = best_rows(comparison.told)
+    best = pick_best_rows(comparison.told)
     scored = [row for row in best if row.delta is not None and not _is_aside(row)]
     before = {
         (row.task, row.metric): row.score

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from eval.comparison.divergence_table import DivergenceRow
     from eval.comparison.gate import GateResult
     from eval.comparison.pool import PooledRow
-    from eval.comparison.style_gains import Cell, Unlocked, UnlockedRow
+    from eval.comparison.style_gains import Cell, StyleGains, StyleGainsRow
 
-    AnyRow = Row | PooledRow | UnlockedRow
+    AnyRow = Row | PooledRow | StyleGainsRow
 
 _EXPLAINED = {
     "p": "p: adjusted for all of them",
@@ -145,7 +145,7 @@ def _more(row: Row) -> Sequence[str]:
     )
 
 
-def _print_styles(styles: Unlocked, console: Console) -> None:
+def _print_styles(styles: StyleGains, console: Console) -> None:
     """Print what each way of asking gets out of each model, a metric for each task."""
     metrics_by_task: dict[str, list[str]] = {}
     for row in styles.rows:
@@ -172,7 +172,7 @@ def _print_styles(styles: Unlocked, console: Console) -> None:
     print_table(console, columns, table, title="what each style unlocks (over zero-shot)")
 
 
-def _unlocked(row: UnlockedRow, cell: Cell | None) -> str:
+def _unlocked(row: StyleGainsRow, cell: Cell | None) -> str:
     """Return a score and what it gains over zero-shot, green or red where that is clear of 0."""
     if cell is None:
         return ""

@@ -12,7 +12,7 @@ from reward.verifiers.diff import produces
 from reward.verifiers.instructions import CHECKS, instructions
 from reward.verifiers.numeric import numeric
 from reward.verifiers.sql import orders_its_rows, without_end
-from reward.verifiers.text import named, text
+from reward.verifiers.text import find_names, text
 
 LENGTH = 1_000_000
 # Quadratic time is minutes or hours at this length, linear time a tenth of a second.
@@ -43,10 +43,9 @@ READERS: dict[str, Callable[[str], object]] = {
     "numeric": partial(numeric, reference="3"),
     "choice": partial(choice, reference="A"),
     "program": program_of,
-    "JSON": extract.json_object,
     "text": partial(text, reference="lima"),
     "leading sentence": partial(text, reference="lima", within="leading_sentence"),
-    "named": lambda response: named(response, ["lima", "new york"]),
+    "named": lambda response: find_names(response, ["lima", "new york"]),
     "diff": partial(produces, original="a\n", expected="b\n"),
     "the end of SQL": without_end,
     "the order of SQL": orders_its_rows,
@@ -79,9 +78,6 @@ HOSTILE: dict[str, Hostile] = {
     "fences": Hostile("", "```\n", "", "program"),
     "nested boxes": Hostile(r"\boxed{" * (LENGTH // 8), "}", "", "boxed"),
     "open boxes": Hostile("", r"\boxed{", "", "boxed"),
-    "nested JSON": Hostile('{"a":' * 200 + "[", "1,", "", "JSON"),
-    "open JSON": Hostile("", '{"a":', "", "JSON"),
-    "strings in JSON": Hostile("", '{"', "", "JSON"),
     "marks in the wrong order": Hostile("", "\u0301\u0316", "", "text"),
     "rows of marks": Hostile("\u0301" * (LENGTH // 2), "\u0316", "a", "named"),
     "marks that come apart": Hostile("", "\u0f73", "", "text"),
@@ -94,7 +90,6 @@ HOSTILE: dict[str, Hostile] = {
     "hashes and spaces": Hostile("####", " ", "", "hashes"),
     "spaces": Hostile("", " ", "x", "leading sentence"),
     "lines": Hostile("", "\n", "", "length_constraints:number_paragraphs"),
-    "braces": Hostile("", "{", "", "JSON"),
     "letters in brackets": Hostile("", "(A)", "", "choice"),
     "tags": Hostile("", "<think>", "", "form"),
     "a long thought": Hostile("<think>", "a", "</think>", "form"),

@@ -113,11 +113,3 @@ def test_a_code_block_without_a_label_or_without_its_end_counts():
     assert extract.code_block("```\nx = 1\n```", "python") == "x = 1\n"
     assert extract.code_block("Here:\n```python\nx = 1", "python") == "x = 1"
     assert extract.code_block("no `code` here") is None
-
-
-def test_the_first_complete_json_object_is_returned():
-    assert extract.json_object('sure: {"a": {"b": "}"}} and {"c": 1}') == '{"a": {"b": "}"}}'
-    assert extract.json_object('{broken} {"a": 1}') == '{"a": 1}'
-    assert extract.json_object("{}") == "{}"
-    assert extract.json_object('{"a": ') is None
-    assert extract.json_object("[1, 2]") is None

@@ -4,7 +4,7 @@ import pytest
 
 from reward.verifiers.choice import choice
 from reward.verifiers.numeric import numeric
-from reward.verifiers.text import leading_sentence, named, text
+from reward.verifiers.text import find_names, leading_sentence, text
 
 
 @pytest.mark.parametrize(
@@ -89,11 +89,11 @@ def test_a_decimal_point_does_not_end_a_sentence():
 
 def test_names_are_whole_words_and_the_longest_one_counts():
     countries = ("Guinea", "Papua New Guinea", "Mali")
-    assert named("papua new guinea and Mali; Mali!", countries) == ("Papua New Guinea", "Mali")
-    assert named("Somalia", countries) == ()
-    assert named("It is not Mali but Guinea", countries) == ("Guinea",)
+    assert find_names("papua new guinea and Mali; Mali!", countries) == ("Papua New Guinea", "Mali")
+    assert find_names("Somalia", countries) == ()
+    assert find_names("It is not Mali but Guinea", countries) == ("Guinea",)
 
 
 def test_names_that_are_empty_are_refused():
     with pytest.raises(ValueError, match="names"):
-        named("x", ["the"])
+        find_names("x", ["the"])

@@ -6,7 +6,7 @@ from statistics import fmean
 
 import pytest
 
-from eval.statistics.pairwise import ScoredPair, accuracy, calibration, report
+from eval.statistics.pairwise import ScoredPair, accuracy, calibration, report_pairs
 from pipeline.checks.data import check_recipe_data
 from pipeline.data.encoding.pair_labels import check_labels
 from pipeline.errors import PosttrainError
@@ -72,4 +72,4 @@ def test_pairs_are_measured_by_the_probability_of_their_labels() -> None:
     assert found["best_accuracy"] == pytest.approx(0.75)
     assert calibration(pairs[:1])[1] == pytest.approx(0, abs=1e-9)
     assert calibration(pairs)[1] == pytest.approx(0.25)
-    assert "best_accuracy" not in report([ScoredPair(1.0, 0.0, 3, 3)])
+    assert "best_accuracy" not in report_pairs([ScoredPair(1.0, 0.0, 3, 3)])

@@ -5,7 +5,7 @@ import torch
 from transformers.cache_utils import DynamicLayer
 
 import eval.asking.decoding as decoding
-from eval.asking.decoding import Decoding, GrowingLayer, drawn, joined
+from eval.asking.decoding import Decoding, GrowingLayer, draw_tokens, join_decodings
 from tests.small_architectures import small
 
 PROMPTS = {7: [5, 6, 7], 3: [8], 9: [9, 10, 11, 12, 13], 1: [14, 15]}
@@ -51,7 +51,7 @@ def test_a_layer_that_grows_in_place_holds_what_one_that_copies_holds(monkeypatc
 
 def written_logits(module, going_on_by_step, *, parts=(PROMPTS,)) -> list[torch.Tensor]:
     with torch.no_grad():
-        (whole,) = joined([Decoding(module, part, 8) for part in parts])
+        (whole,) = join_decodings([Decoding(module, part, 8) for part in parts])
         found = [whole.logits]
         for step, going_on in enumerate(going_on_by_step):
             # Every row writes a token of its own, whatever place it has.
@@ -98,7 +98,7 @@ def test_one_run_of_a_prompt_serves_all_rows_that_ask_for_it(tiny) -> None:
 def test_a_token_without_probability_is_never_drawn() -> None:
     probabilities = torch.tensor([0.0, 0.3, 0.0, 0.7, 0.0]).repeat(6, 1)
     uniform = torch.tensor([0.0, 0.29999, 0.30001, 0.5, 0.9999999, 1.0]).unsqueeze(-1)
-    assert drawn(probabilities, uniform).squeeze(-1).tolist() == [1, 1, 3, 3, 3, 3]
+    assert draw_tokens(probabilities, uniform).squeeze(-1).tolist() == [1, 1, 3, 3, 3, 3]
 
 
 @pytest.mark.parametrize("architecture", ["mamba", "mamba2"])

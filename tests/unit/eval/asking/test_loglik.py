@@ -8,12 +8,10 @@ import torch
 import eval.asking.loglik as loglik
 from eval.asking.loglik import (
     continuation_logprobs,
-    first_token_bits,
     split_continuation,
-    text_bits,
-    text_pairs,
 )
 from eval.model import LanguageModel, StopRequested
+from tests.unit.eval.asking.text_bits import text_bits, text_pairs
 
 TEXT = "Once upon a time there was a very small model that could not write. " * 5
 
@@ -114,7 +112,6 @@ def test_without_bos_the_first_token_costs_as_much_as_naming_any_token(tiny, tin
     assert text_bits(tiny_without_bos, text, batch_size=1)[0] == pytest.approx(
         rest + math.log2(num_tokens), rel=1e-5
     )
-    assert first_token_bits(tiny, text) == 0
 
 
 def greedy_words(text):

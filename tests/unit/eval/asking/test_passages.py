@@ -11,7 +11,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from eval.asking.loglik import continuation_logprobs, windows
 from eval.asking.passages import Passage, read
-from eval.comparison.score_rows import compare
+from eval.comparison.score_rows import compare_scores
 from eval.model import Form, LanguageModel
 from eval.results import ItemResult
 from pipeline.config.blocks import DataBlock
@@ -88,7 +88,7 @@ def test_a_model_without_a_template_reads_a_transcript_of_the_same_items(module,
     expected = nats(base, "User: Hi\n\nAssistant:", " Hello.")
     assert read_by_base[0].score == pytest.approx(expected / math.log(2) / len("Hello."), rel=1e-4)
     assert read_by_base[0].form == "document"
-    rows = compare({"base": read_by_base, "chat": read_by_chat}, "base")
+    rows = compare_scores({"base": read_by_base, "chat": read_by_chat}, "base")
     assert [row.metric for row in rows] == ["bits_per_byte", "bits_per_byte"]
     assert rows[1].delta == pytest.approx(rows[1].score - rows[0].score)
 

@@ -7,12 +7,13 @@ from dataclasses import replace
 
 import pytest
 
-from eval.asking.loglik import continuation_logprobs, split_continuation, text_bits
-from eval.asking.run import demonstrations, evaluate, evaluate_texts
+from eval.asking.loglik import continuation_logprobs, split_continuation
+from eval.asking.run import choose_demonstrations, evaluate, evaluate_texts
 from eval.asking.sampler import generate
 from eval.model import StopRequested
 from eval.task import Example, Task
 from reward.verdict import Verdict
+from tests.unit.eval.asking.text_bits import text_bits
 
 
 class Additions(Task):
@@ -61,7 +62,7 @@ def test_a_base_model_continues_documents_after_the_same_demonstrations_for_ever
     results = evaluate(tiny, [Additions()], **settings)
     assert len(results) == 12 * 2 * 2
     items = Additions().test_items(12)
-    shown = demonstrations(Additions(), 2, seed=1)
+    shown = choose_demonstrations(Additions(), 2, seed=1)
     lines = "".join(f"{shot.document}{shot.continuation}\n" for shot in shown)
     for metric in Additions.metrics:
         zero, few = of(results, metric), of(results, metric, "few-shot")
@@ -75,7 +76,7 @@ def test_a_chat_model_is_asked_in_turns_but_chooses_between_documents(tiny_chat)
     settings = SETTINGS | {"styles": ["few-shot"]}
     results = evaluate(tiny_chat, [Additions()], **settings)
     item = Additions().test_items(1)[0]
-    first, second = demonstrations(Additions(), 2, seed=1)
+    first, second = choose_demonstrations(Additions(), 2, seed=1)
     written = of(results, "verified_accuracy", "few-shot")[0]
     assert written.form == "chat"
     assert written.prompt == (
@@ -187,12 +188,16 @@ def test_twins_are_two_items_and_demonstrations_are_never_twins(tiny):
     assert {"0+3", "0+3#2"} < set(items)
     assert len(set(items)) == len(items)
     train = {example.id for example in Additions().examples("train")}
-    shown = demonstrations(Additions(), len(train), seed=0)
+    shown = choose_demonstrations(Additions(), len(train), seed=0)
     assert sorted(shot.id for shot in shown) == sorted(train)
     with pytest.raises(ValueError, match="takes 1 to 15 demonstrations, not 16"):
-        demonstrations(Additions(), len(train) + 1, seed=0)
-    assert demonstrations(Additions(), 4, seed=0) == demonstrations(Additions(), 4, seed=0)
-    assert demonstrations(Additions(), 4, seed=0) != demonstrations(Additions(), 4, seed=1)
+        choose_demonstrations(Additions(), len(train) + 1, seed=0)
+    assert choose_demonstrations(Additions(), 4, seed=0) == choose_demonstrations(
+        Additions(), 4, seed=0
+    )
+    assert choose_demonstrations(Additions(), 4, seed=0) != choose_demonstrations(
+        Additions(), 4, seed=1
+    )
 
 
 def test_a_choice_without_distinct_distractors_is_refused_by_item(tiny):

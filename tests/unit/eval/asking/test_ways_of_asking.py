@@ -8,7 +8,7 @@ import pytest
 from test_run import SETTINGS, Additions, of
 
 from eval.asking.loglik import continuation_logprobs, split_continuation
-from eval.asking.run import demonstrations, evaluate, is_worked
+from eval.asking.run import choose_demonstrations, evaluate, is_worked
 from eval.asking.sampler import generate
 from eval.task import Example
 
@@ -41,7 +41,7 @@ def thinking(model, task, **settings):
 
 def test_a_base_model_gets_worked_demonstrations_and_room_to_work(tiny):
     results = thinking(tiny, Worked(), shots=[2, 5])
-    shown = demonstrations(Worked(), 2, seed=1, worked=True)
+    shown = choose_demonstrations(Worked(), 2, seed=1, worked=True)
     lines = "".join(f"{s.worked_document}{s.worked_continuation}\n--" for s in shown)
     items = Worked().test_items(12)
     worked = [(r, i) for r, i in zip(results, items, strict=True) if i.worked_document]
@@ -157,9 +157,9 @@ def _shifted(module):
 
 
 def test_worked_demonstrations_come_from_training_examples_that_are_worked():
-    shown = demonstrations(Worked(), 5, seed=0, worked=True)
+    shown = choose_demonstrations(Worked(), 5, seed=0, worked=True)
     train = {example.id for example in Worked().examples("train")}
     assert all(shot.worked_document and shot.id in train for shot in shown)
     assert isinstance(shown[0], Example)
     with pytest.raises(ValueError, match=r"takes 1 to \d+ worked demonstrations, not 99"):
-        demonstrations(Worked(), 99, seed=0, worked=True)
+        choose_demonstrations(Worked(), 99, seed=0, worked=True)

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from eval.asking.run import evaluate_texts
-from eval.comparison.comparison import comparison
-from eval.comparison.score_rows import compare
+from eval.comparison.comparison import compare_results
+from eval.comparison.score_rows import compare_scores
 from tests.unit.eval.conftest import POSITIONS
 
 TEXTS = {"tale": ["Once upon a time a model could not write. " * 8]}
@@ -14,7 +14,7 @@ TEXTS = {"tale": ["Once upon a time a model could not write. " * 8]}
 
 def bits(model, window=None) -> float:
     results = {"m": evaluate_texts(model, TEXTS, batch_size=4, window=window)}
-    (row,) = compare(results, "m")
+    (row,) = compare_scores(results, "m")
     assert row.window == (window or model.window)
     assert row.score is not None
     return row.score
@@ -41,7 +41,7 @@ def test_training_on_longer_rows_than_positions_gives_no_longer_window(tiny) -> 
 
 @pytest.mark.parametrize(("window", "is_said"), [(24, True), (POSITIONS, False)])
 def test_a_comparison_says_when_texts_were_read_with_other_context(tiny, window, is_said) -> None:
-    found = comparison(
+    found = compare_results(
         {
             "base": evaluate_texts(tiny, TEXTS, batch_size=4),
             "sft": evaluate_texts(tiny, TEXTS, batch_size=4, window=window),
@@ -55,7 +55,7 @@ def test_a_comparison_says_when_texts_were_read_with_other_context(tiny, window,
 
 def test_a_text_shorter_than_either_window_is_no_case_for_a_note(tiny) -> None:
     texts = {"tale": ["Short."]}
-    found = comparison(
+    found = compare_results(
         {
             "base": evaluate_texts(tiny, texts, batch_size=4),
             "sft": evaluate_texts(tiny, texts, batch_size=4, window=24),

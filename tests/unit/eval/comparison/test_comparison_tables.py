@@ -7,8 +7,8 @@ from math import comb
 import pytest
 from scipy import stats
 
-from eval.comparison.comparison import comparison
-from eval.comparison.score_rows import compare
+from eval.comparison.comparison import compare_results
+from eval.comparison.score_rows import compare_scores
 from eval.results import ItemResult
 from eval.statistics.intervals import mean_interval, paired_difference
 
@@ -61,7 +61,7 @@ def row_of(rows, metric, model="sft"):
 
 def test_an_item_is_the_mean_of_its_samples_and_the_interval_is_over_items():
     base = sampled([[0.0, 1.0]] * 5)
-    rows = compare({"base": base, "sft": sampled(SAMPLES)}, "base")
+    rows = compare_scores({"base": base, "sft": sampled(SAMPLES)}, "base")
     row = row_of(rows, "verified_accuracy")
     by_item = [0.5, 0.0, 1.0, 0.375, 2 / 3]
     assert (row.n, row.samples, row.ungraded) == (5, 4, 0)
@@ -75,7 +75,7 @@ def test_an_item_is_the_mean_of_its_samples_and_the_interval_is_over_items():
 
 
 def test_pass_at_k_is_the_share_of_draws_of_k_samples_with_a_right_one():
-    rows = compare({"sft": sampled(SAMPLES)}, "sft", pass_at=[3])
+    rows = compare_scores({"sft": sampled(SAMPLES)}, "sft", pass_at=[3])
     assert [row.metric for row in rows] == ["verified_accuracy", "pass@2", "pass@3", "pass@4"]
     for k in (2, 3, 4):
         shares = []
@@ -88,13 +88,13 @@ def test_pass_at_k_is_the_share_of_draws_of_k_samples_with_a_right_one():
         assert row.score == pytest.approx(sum(shares) / len(shares))
         assert (row.n, row.ungraded) == (len(shares), 5 - len(shares))
     with pytest.raises(ValueError, match="pass@8 takes at least 8 samples of an item; there are 4"):
-        compare({"sft": sampled(SAMPLES)}, "sft", pass_at=[8])
+        compare_scores({"sft": sampled(SAMPLES)}, "sft", pass_at=[8])
 
 
 def test_candidates_are_paired_with_the_baseline_in_pass_at_k_too():
     base = sampled([[0.0, 1.0], [0.0, 0.0], [1.0, 1.0]])
     sft = sampled([[1.0, 1.0], [0.0, 1.0], [1.0, 0.0]])
-    row = row_of(compare({"base": base, "sft": sft}, "base"), "pass@2")
+    row = row_of(compare_scores({"base": base, "sft": sft}, "base"), "pass@2")
     assert (row.score, row.delta) == (1.0, pytest.approx(1 / 3))
 
 
@@ -102,7 +102,7 @@ def test_p_is_mcnemars_and_adjusted_for_all_of_the_comparison():
     base = results([WRONG] * 8 + [RIGHT] * 8) + results([WRONG] * 16, task="other")
     first = results([RIGHT] * 15 + [WRONG]) + results([WRONG] * 15 + [RIGHT], task="other")
     second = results([WRONG] * 8 + [RIGHT] * 8) + results([0.5] * 16, task="other")
-    rows = compare({"base": base, "a": first, "b": second}, "base")
+    rows = compare_scores({"base": base, "a": first, "b": second}, "base")
     tested = [row for row in rows if row.p is not None]
     assert [(row.task, row.model) for row in tested] == [
         ("sums", "a"),
@@ -120,7 +120,7 @@ def test_flips_are_counted_both_ways_and_shown_with_both_answers():
     base = results([WRONG] * 8 + [RIGHT, None])
     base += results([RIGHT] * 4 + [WRONG] * 6, style="few-shot", shots=3)
     sft = results([WRONG] * 2 + [RIGHT] * 8, response="better")
-    (flip,) = comparison({"base": base, "sft": sft}, "base").flips
+    (flip,) = compare_results({"base": base, "sft": sft}, "base").flips
     assert (flip.model, flip.gained, flip.lost) == ("sft", 6, 2)
     assert [example.item for example in flip.gained_examples] == [f"item {i}" for i in range(4, 9)]
     first = flip.lost_examples[0]
@@ -131,7 +131,7 @@ def test_flips_are_counted_both_ways_and_shown_with_both_answers():
 
 def test_what_is_no_share_of_right_answers_does_not_flip():
     texts = {"metric": "bits_per_byte", "style": "none", "lower_is_better": True}
-    found = comparison(
+    found = compare_results(
         {"base": results([2.0, 0.9], **texts), "sft": results([0.9, 0.4], **texts)}, "base"
     )
     assert found.flips == ()
@@ -144,7 +144,7 @@ def test_each_style_unlocks_what_it_gains_over_zero_shot():
     base += results([WRONG] * 4 + [RIGHT] * 6, style="few-shot", shots=5)
     base += results([RIGHT] * 10, style="chain-of-thought", shots=1)
     sft = results([RIGHT] * 9 + [WRONG]) + results([RIGHT] * 10, style="chain-of-thought")
-    table = comparison({"base": base, "sft": sft}, "base").styles
+    table = compare_results({"base": base, "sft": sft}, "base").styles
     assert [(column.style, column.shots) for column in table.columns] == [
         ("zero-shot", 0),
         ("few-shot", 1),
@@ -162,18 +162,18 @@ def test_each_style_unlocks_what_it_gains_over_zero_shot():
         None,
         (0, 1.0),
     ]
-    assert comparison({"sft": results([RIGHT])}, "sft").styles.rows == ()
+    assert compare_results({"sft": results([RIGHT])}, "sft").styles.rows == ()
 
 
 def test_groups_that_are_numbers_come_first_in_their_order():
     groups = ["10", "9", "far", "10", "9", "far"]
-    found = comparison({"sft": results([1.0, 0.0, 1.0, 0.0, 0.0, None], group=groups)}, "sft")
+    found = compare_results({"sft": results([1.0, 0.0, 1.0, 0.0, 0.0, None], group=groups)}, "sft")
     assert [(row.group, row.n, row.score) for row in found.groups] == [
         ("9", 2, 0.0),
         ("10", 2, 0.5),
         ("far", 1, 1.0),
     ]
-    one = comparison({"sft": results([1.0, 0.0], group="add")}, "sft")
+    one = compare_results({"sft": results([1.0, 0.0], group="add")}, "sft")
     assert one.groups == ()
 
 
@@ -182,11 +182,11 @@ def test_the_calibration_error_is_the_mean_distance_of_the_bins():
     scores = [score for _, score in choices]
     confidence = [confidence for confidence, _ in choices]
     items = results(scores, metric="choice_accuracy", confidence=confidence)
-    (found,) = comparison({"sft": items}, "sft").calibration
+    (found,) = compare_results({"sft": items}, "sft").calibration
     assert [(b.low, b.high, b.n) for b in found.bins] == [(0.5, 0.6, 1), (0.9, 1.0, 3)]
     assert found.error == pytest.approx(0.25 * 0.45 + 0.75 * abs(2 / 3 - 2.86 / 3))
     assert (found.accuracy, found.n) == (0.75, 4)
-    assert comparison({"sft": results(scores)}, "sft").calibration == ()
+    assert compare_results({"sft": results(scores)}, "sft").calibration == ()
 
 
 def test_divergence_is_the_mean_over_items_of_what_their_samples_carry():
@@ -196,29 +196,29 @@ def test_divergence_is_the_mean_over_items_of_what_their_samples_carry():
         for i, result in enumerate(sampled([[1.0, 0.0]] * 4))
     ]
     both = {"sft": results([1.0] * 4), "dpo": items}
-    (row,) = comparison(both, "sft", trained_from={"dpo": "sft", "sft": None}).divergence
+    (row,) = compare_results(both, "sft", trained_from={"dpo": "sft", "sft": None}).divergence
     assert (row.model, row.trained_from, row.n, row.tokens) == ("dpo", "sft", 5, 7)
     by_item = [2.0, 2.0, 0.5]
     assert row.kl == pytest.approx(1.5)
     assert row.low == pytest.approx(mean_interval(by_item).low)
-    assert comparison(both, "sft").divergence == ()
+    assert compare_results(both, "sft").divergence == ()
 
 
 def test_a_sentence_says_how_many_differences_chance_alone_would_show():
     base = results([WRONG, RIGHT] * 5, gold_score=0.0)
     models = {name: results([RIGHT] * 10, gold_score=1.0) for name in "abcd"}
-    (note, other) = comparison({"base": base, **models}, "base", notes=["Mind."] * 2).notes
+    (note, other) = compare_results({"base": base, **models}, "base", notes=["Mind."] * 2).notes
     assert note.startswith(
         "4 differences and 4 win rates are shown: if no model differed from `base`, about 0.4 of"
     )
     assert other == "Mind."
-    assert comparison({"base": base}, "base").notes == ()
+    assert compare_results({"base": base}, "base").notes == ()
 
 
 def test_a_win_rate_of_a_chain_of_thought_is_over_the_baselines_whatever_its_shots():
     base = results([RIGHT] * 3, style="chain-of-thought", shots=3, gold_score=0.0)
     sft = results([RIGHT] * 3, style="chain-of-thought", shots=0, gold_score=1.0)
-    rows = compare({"base": base, "sft": sft}, "base")
+    rows = compare_scores({"base": base, "sft": sft}, "base")
     row = row_of(rows, "win_rate")
     assert (row.score, row.against, row.against_shots) == (1.0, "chain-of-thought", 3)
 
@@ -226,20 +226,24 @@ def test_a_win_rate_of_a_chain_of_thought_is_over_the_baselines_whatever_its_sho
 def test_metrics_of_another_harness_are_rows_like_ours():
     base = results([3.0, 4.0], metric="word_perplexity", lower_is_better=True)
     sft = results([2.0, 2.5], metric="word_perplexity", lower_is_better=True)
-    (before, after) = compare({"base": base, "sft": sft}, "base")
+    (before, after) = compare_scores({"base": base, "sft": sft}, "base")
     assert (before.metric, before.lower_is_better, after.delta) == ("word_perplexity", True, -1.25)
 
 
 def test_tokens_are_of_what_was_written():
     written = results([1.0, 0.0, 1.0], num_tokens=[4, 8, 0])
     choices = results([1.0], metric="choice_accuracy", num_tokens=3)
-    by_metric = {row.metric: row.tokens for row in compare({"sft": written + choices}, "sft")}
+    by_metric = {
+        row.metric: row.tokens for row in compare_scores({"sft": written + choices}, "sft")
+    }
     assert by_metric == {"verified_accuracy": 6.0, "choice_accuracy": None}
 
 
 def test_a_comparison_goes_through_json():
     base = sampled([[1.0, 0.0]] * 3, gold_score=0.5, group=["1", "2", "3"])
-    text = json.dumps(comparison({"base": base, "sft": base}, "base").to_json(), allow_nan=False)
+    text = json.dumps(
+        compare_results({"base": base, "sft": base}, "base").to_json(), allow_nan=False
+    )
     assert set(json.loads(text)) == {
         *("baseline", "models", "rows", "styles", "groups", "flips", "calibration"),
         *("divergence", "written", "notes", "gate"),

@@ -6,7 +6,7 @@ import pytest
 from test_score_rows import results
 
 from eval.comparison.gate import Bounds, Named, judge, resolve
-from eval.comparison.score_rows import compare
+from eval.comparison.score_rows import compare_scores
 
 RIGHT, WRONG = 1.0, 0.0
 TEXT = "real:books/wikitext.txt"
@@ -26,7 +26,7 @@ def scored(share, n=200, *, gold=None, **more):
 
 
 def verdict(gate, *, candidate=0.8, base=0.5, **more):
-    rows = compare({"base": scored(base, **more), "sft": scored(candidate, **more)}, "base")
+    rows = compare_scores({"base": scored(base, **more), "sft": scored(candidate, **more)}, "base")
     return judge(rows, {"sums": Bounds(**gate)}, "base").verdicts[0]
 
 
@@ -59,7 +59,7 @@ def test_a_bound_that_is_met_exactly_holds():
 
 def test_a_win_rate_is_that_of_the_task_whatever_metric_is_named():
     base, sft = scored(0.5, gold=0.0), scored(0.5, gold=1.0)
-    rows = compare({"base": base, "sft": sft}, "base")
+    rows = compare_scores({"base": base, "sft": sft}, "base")
     for key in ("sums", "sums verified_accuracy", "sums win_rate"):
         (condition,) = judge(rows, {key: Bounds(win_rate_low=0.9)}, "base").verdicts[0].conditions
         assert condition.holds
@@ -72,7 +72,7 @@ def test_a_win_rate_is_that_of_the_task_whatever_metric_is_named():
 def test_a_price_in_bits_per_byte_is_bounded_from_above():
     text = {"metric": "bits_per_byte", "task": TEXT, "style": "none"}
     base, sft = results([2.0, 2.1, 2.2], **text), results([2.02, 2.13, 2.21], **text)
-    rows = compare({"base": base, "sft": sft}, "base")
+    rows = compare_scores({"base": base, "sft": sft}, "base")
     (holds,) = judge(rows, {"wikitext_bpb": Bounds(delta_high=0.5)}, "base").verdicts[0].conditions
     (fails,) = judge(rows, {TEXT: Bounds(delta_high=0.0)}, "base").verdicts[0].conditions
     assert (holds.holds, fails.holds) == (True, False)
@@ -83,7 +83,7 @@ def test_a_price_in_bits_per_byte_is_bounded_from_above():
 
 def test_a_key_without_a_style_means_each_models_best_and_with_one_that_one():
     few = {"style": "few-shot"}
-    rows = compare(
+    rows = compare_scores(
         {"base": scored(0.5), "sft": scored(0.6) + scored(0.9, **few)},
         "base",
     )
@@ -95,7 +95,7 @@ def test_a_key_without_a_style_means_each_models_best_and_with_one_that_one():
 
 
 def test_every_candidate_has_a_verdict_and_all_must_ship():
-    rows = compare({"base": scored(0.5), "a": scored(0.9), "b": scored(0.5)}, "base")
+    rows = compare_scores({"base": scored(0.5), "a": scored(0.9), "b": scored(0.5)}, "base")
     found = judge(rows, {"sums": Bounds(delta_low=0.1)}, "base")
     assert [(each.model, each.ships) for each in found.verdicts] == [("a", True), ("b", False)]
     assert found.ships is False
@@ -103,7 +103,7 @@ def test_every_candidate_has_a_verdict_and_all_must_ship():
 
 
 def test_what_was_not_measured_does_not_hold():
-    rows = compare({"base": results([None, None]), "sft": results([1.0, 1.0])}, "base")
+    rows = compare_scores({"base": results([None, None]), "sft": results([1.0, 1.0])}, "base")
     (condition,) = judge(rows, {"sums": Bounds(delta_low=-1.0)}, "base").verdicts[0].conditions
     assert (condition.holds, condition.value) == (False, None)
     assert "the difference has no interval" in condition.reason

@@ -10,7 +10,7 @@ from scipy import stats
 
 from eval.comparison.gate import Bounds, judge
 from eval.comparison.pool import mean_row, pool
-from eval.comparison.score_rows import compare
+from eval.comparison.score_rows import compare_scores
 from eval.results import ItemResult
 
 
@@ -49,7 +49,7 @@ SEEDS = [seed_results(seed) for seed in (1, 2, 3)]
 
 
 def test_means_are_those_of_the_seeds_own_rows():
-    rows_by_seed = [compare(seed, "base") for seed in SEEDS]
+    rows_by_seed = [compare_scores(seed, "base") for seed in SEEDS]
     pooled = pool(SEEDS, "base")
     assert len(pooled) == len(rows_by_seed[0])
     for row, own in zip(pooled, zip(*rows_by_seed, strict=True), strict=True):
@@ -91,7 +91,9 @@ def test_the_interval_draws_items_with_all_their_seeds():
 def test_seeds_that_answer_alike_are_not_taken_for_more_items():
     """Three times the same model knows no more than once; independent seeds narrow the interval."""
     once = SEEDS[0]
-    (own,) = [row for row in compare(once, "base") if (row.model, row.metric[:3]) == ("sft", "ver")]
+    (own,) = [
+        row for row in compare_scores(once, "base") if (row.model, row.metric[:3]) == ("sft", "ver")
+    ]
     rows = {(row.model, row.style, row.metric): row for row in pool([once] * 3, "base")}
     same = rows["sft", "zero-shot", "verified_accuracy"]
     assert (same.score.low, same.score.high) == (own.low, own.high)
@@ -107,7 +109,7 @@ def test_seeds_that_answer_alike_are_not_taken_for_more_items():
 
 
 def test_a_single_seed_gives_its_own_rows():
-    for row, own in zip(pool(SEEDS[:1], "base"), compare(SEEDS[0], "base"), strict=True):
+    for row, own in zip(pool(SEEDS[:1], "base"), compare_scores(SEEDS[0], "base"), strict=True):
         assert (row.score.mean, row.score.low, row.score.high) == (own.score, own.low, own.high)
         assert (row.score.deviation, row.score.seed_low) == (None, None)
         if row.delta is not None:

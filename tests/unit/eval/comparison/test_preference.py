@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from eval.comparison.pool import pool
-from eval.comparison.preference import preferences
-from eval.comparison.score_rows import compare
+from eval.comparison.preference import find_preferences
+from eval.comparison.score_rows import compare_scores
 from eval.results import ItemResult
 from eval.statistics.intervals import wilson
 from eval.statistics.win_rate import length_controlled_win_rate
@@ -31,7 +31,7 @@ def written(gold_scores, *, style="zero-shot", metric="verified_accuracy", task=
 
 
 def win_rates(results, baseline="base"):
-    return [row for row in compare(results, baseline) if row.metric == "win_rate"]
+    return [row for row in compare_scores(results, baseline) if row.metric == "win_rate"]
 
 
 def test_a_win_rate_counts_wins_and_half_of_the_ties():
@@ -74,7 +74,7 @@ def test_items_without_a_gold_score_on_either_side_are_left_out_and_counted():
     base, dpo = written([1.0, None, 0.0, 0.0]), written([1.5, 1.5, None, 0.0])
     (row,) = win_rates({"base": base, "dpo": dpo})
     assert (row.n, row.ungraded, row.score) == (2, 2, 0.75)
-    assert preferences({"a": dpo[:1]}, {}) == []
+    assert find_preferences({"a": dpo[:1]}, {}) == []
 
 
 def test_results_of_versions_without_gold_scores_and_choices_have_no_win_rate():
@@ -91,7 +91,7 @@ def test_win_rates_follow_a_tasks_other_rows():
         return written([1.0], task=task) + choices
 
     results = both("b") + both("a")
-    rows = compare({"base": results, "dpo": results}, "base")
+    rows = compare_scores({"base": results, "dpo": results}, "base")
     assert [(row.task, row.metric, row.model) for row in rows] == [
         (task, metric, model)
         for task in "ba"
@@ -119,7 +119,7 @@ def test_the_length_controlled_rate_is_what_the_regression_says_of_equal_lengths
         [replace(r, response=text) for r, text in zip(written(gold), said, strict=True)]
         for gold, said in ((theirs, texts[0]), (ours, texts[1]))
     )
-    rows = compare({"base": base, "dpo": dpo}, "base")
+    rows = compare_scores({"base": base, "dpo": dpo}, "base")
     assert [row.metric for row in rows][-2:] == ["win_rate", "win_rate_length_controlled"]
     outcomes = [0.5 + 0.5 * ((a > b) - (a < b)) for a, b in zip(ours, theirs, strict=True)]
     lengths = [len(b) - len(a) for a, b in zip(*texts, strict=True)]
@@ -136,7 +136,7 @@ def test_lengths_are_controlled_for_only_where_either_response_can_be_the_longer
         base = [replace(result, response="x" * 20) for result in written([0.5] * len(gold))]
         texts = ["x" * (20 + length) for length in lengths]
         dpo = [replace(r, response=text) for r, text in zip(written(gold), texts, strict=True)]
-        return [row.metric for row in compare({"base": base, "dpo": dpo}, "base")][2:]
+        return [row.metric for row in compare_scores({"base": base, "dpo": dpo}, "base")][2:]
 
     gold = [1.0, 0.0, 0.5, 1.0, 0.0, 1.0] * 5
     both_ways = [3, -2, 1, -4, 5, 2] * 5

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from eval.comparison.comparison import Comparison, comparison
+from eval.comparison.comparison import Comparison, compare_results
 from eval.comparison.gate import Bounds
 from eval.comparison.pool import PooledComparison, pool
 from tests.unit.eval.comparison.test_comparison_tables import SAMPLES, results, sampled
@@ -21,7 +21,7 @@ def compared():
             *results([1.0, 0.5, 0.0, 0.5, 0.75], task="words", shots=1),
         ],
     }
-    whole = comparison(
+    whole = compare_results(
         found,
         "base",
         trained_from={"sft": "base"},

@@ -5,7 +5,7 @@ from dataclasses import asdict
 
 import pytest
 
-from eval.comparison.score_rows import best_rows, compare
+from eval.comparison.score_rows import compare_scores, pick_best_rows
 from eval.results import ItemResult
 from eval.statistics.intervals import blaker, mean_interval, paired_difference
 
@@ -33,7 +33,7 @@ ZEROS_ONES = [1.0, 0.0, 1.0, 1.0, 0.0, 1.0]
 
 def test_a_candidate_is_measured_against_the_baselines_best_style():
     base_zero, base_few = [0.0] * 6, [1.0, 0.0, 0.0, 1.0, 0.0, 0.0]
-    rows = compare(
+    rows = compare_scores(
         {
             "base": results(base_zero) + results(base_few, style="few-shot"),
             "sft": results(ZEROS_ONES) + results(base_zero, style="few-shot"),
@@ -63,7 +63,7 @@ def test_fewer_bits_per_byte_are_better_and_documents_weigh_by_their_bytes():
     weights = [10.0, 30.0, 60.0]
     texts = {"metric": "bits_per_byte", "weights": weights, "task": "shakespeare"}
     worse, better, candidate = [3.0, 3.0, 3.0], [2.0, 2.5, 2.0], [1.0, 2.0, 2.0]
-    rows = compare(
+    rows = compare_scores(
         {
             "base": results(worse, style="zero-shot", **texts)
             + results(better, style="few-shot", **texts),
@@ -77,11 +77,11 @@ def test_fewer_bits_per_byte_are_better_and_documents_weigh_by_their_bytes():
     assert row.delta == pytest.approx(1.9 - 2.15)
     interval = mean_interval(candidate, weights)
     assert (row.low, row.high) == (interval.low, interval.high)
-    assert [row.style for row in best_rows(rows)] == ["few-shot", "zero-shot"]
+    assert [row.style for row in pick_best_rows(rows)] == ["few-shot", "zero-shot"]
 
 
 def test_an_item_ungraded_in_either_model_leaves_the_pair_and_is_counted():
-    rows = compare(
+    rows = compare_scores(
         {
             "base": results([1.0, None, 0.0, 0.0, 1.0]),
             "sft": results([1.0, 1.0, None, 1.0, 1.0]),
@@ -95,7 +95,7 @@ def test_an_item_ungraded_in_either_model_leaves_the_pair_and_is_counted():
 
 
 def test_a_model_with_nothing_graded_has_a_row_without_figures():
-    rows = compare({"base": results([None, None]), "sft": results([1.0, 0.0])}, "base")
+    rows = compare_scores({"base": results([None, None]), "sft": results([1.0, 0.0])}, "base")
     base, sft = rows
     assert (base.n, base.score, base.low, base.high) == (0, None, None, None)
     assert (sft.score, sft.delta, sft.against, sft.ungraded) == (0.5, None, "zero-shot", 2)
@@ -104,7 +104,7 @@ def test_a_model_with_nothing_graded_has_a_row_without_figures():
 def test_items_are_paired_by_id_in_any_order():
     base = results([1.0, 0.0, 0.0, 1.0, 0.0])
     sft = results([1.0, 1.0, 0.0, 1.0, 1.0])
-    assert compare({"base": base, "sft": sft[::-1]}, "base") == compare(
+    assert compare_scores({"base": base, "sft": sft[::-1]}, "base") == compare_scores(
         {"base": base, "sft": sft}, "base"
     )
 
@@ -114,20 +114,20 @@ def test_models_asked_different_things_are_not_compared():
     with pytest.raises(
         ValueError, match=r"not asked the same items of `sums`.*only one has `item 2`"
     ):
-        compare({"base": base, "sft": results([1.0, 0.0, 1.0])}, "base")
+        compare_scores({"base": base, "sft": results([1.0, 0.0, 1.0])}, "base")
     with pytest.raises(ValueError, match="`sft` has no verified_accuracy of `sums`"):
-        compare({"base": base, "sft": results([1.0, 0.0], task="other")}, "base")
+        compare_scores({"base": base, "sft": results([1.0, 0.0], task="other")}, "base")
     with pytest.raises(ValueError, match="`base` has no verified_accuracy of `other`"):
-        compare({"base": base, "sft": base + results([1.0], task="other")}, "base")
+        compare_scores({"base": base, "sft": base + results([1.0], task="other")}, "base")
     with pytest.raises(ValueError, match="two results for item `item 0`"):
-        compare({"base": base + base}, "base")
+        compare_scores({"base": base + base}, "base")
     with pytest.raises(ValueError, match="no results of the baseline `base`"):
-        compare({"sft": base}, "base")
+        compare_scores({"sft": base}, "base")
 
 
 def test_rows_come_by_task_metric_and_model_and_go_through_json():
     both = results(ZEROS_ONES, task="b") + results(ZEROS_ONES, task="a", style="few-shot")
-    rows = compare({"x": both, "base": both, "c": both}, "base")
+    rows = compare_scores({"x": both, "base": both, "c": both}, "base")
     assert [(row.task, row.model) for row in rows] == [
         (task, model) for task in "ba" for model in ("x", "base", "c")
     ]
@@ -136,14 +136,14 @@ def test_rows_come_by_task_metric_and_model_and_go_through_json():
 
 def test_each_models_best_style_is_chosen_and_a_tie_goes_to_zero_shot():
     few = {"style": "few-shot"}
-    rows = compare(
+    rows = compare_scores(
         {
             "base": results([1.0, 0.0]) + results([0.0, 1.0], **few),
             "sft": results([None, None]) + results([0.0, 0.0], **few),
         },
         "base",
     )
-    assert [(row.model, row.style) for row in best_rows(rows)] == [
+    assert [(row.model, row.style) for row in pick_best_rows(rows)] == [
         ("base", "zero-shot"),
         ("sft", "few-shot"),
     ]

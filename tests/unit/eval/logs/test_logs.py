@@ -7,10 +7,10 @@ from statistics import NormalDist
 
 import pytest
 
-from eval.comparison.comparison import Comparison, comparison
+from eval.comparison.comparison import Comparison, compare_results
 from eval.comparison.score_rows import Row
 from eval.logs.find import find_log
-from eval.logs.log import Log, LogError, shared
+from eval.logs.log import Log, LogError, align_logs
 from tests.foreign_logs import (
     annotations,
     harness_log,
@@ -28,8 +28,8 @@ def log_at(path: Path) -> Log:
 
 
 def compared(first: Path, second: Path) -> Comparison:
-    results, notes = shared([log_at(first), log_at(second)], ["a", "b"])
-    return comparison(results, "a", notes=notes)
+    results, notes = align_logs([log_at(first), log_at(second)], ["a", "b"])
+    return compare_results(results, "a", notes=notes)
 
 
 def row_of(found: Comparison, model: str, metric: str, task: str = "") -> Row:

@@ -13,7 +13,7 @@ from eval.statistics.calibration import calibration
 from eval.statistics.intervals import blaker, mcnemar_exact, mean_interval, tango, wilson
 from eval.statistics.pairwise import ScoredPair
 from eval.statistics.pairwise import calibration as calibration_of_pairs
-from eval.statistics.pass_at_k import mean_pass_at_k, pass_at_k
+from eval.statistics.pass_at_k import pass_at_k
 from eval.statistics.power import minimum_detectable_difference
 from eval.statistics.win_rate import length_controlled_win_rate, win_rate
 
@@ -122,16 +122,6 @@ def test_pass_at_k_does_not_overflow_and_refuses_too_few_samples():
     for n, c, k in ((4, 1, 5), (4, 5, 1), (4, -1, 1), (4, 1, 0)):
         with pytest.raises(ValueError, match=f"pass@{k} cannot be told"):
             pass_at_k(n, c, k)
-
-
-def test_the_mean_of_pass_at_k_has_an_interval_over_problems():
-    counts = [(8, 0), (8, 2), (10, 10), (8, 5)]
-    value, interval = mean_pass_at_k(counts, 4)
-    each = [pass_at_k(n, c, 4) for n, c in counts]
-    assert value == pytest.approx(np.mean(each))
-    assert interval == mean_interval(each)
-    with pytest.raises(ValueError, match="no problem"):
-        mean_pass_at_k([], 1)
 
 
 @pytest.mark.parametrize(("n", "share"), [(60, 0.4), (200, 0.1), (1000, 0.05), (300, 0.5)])

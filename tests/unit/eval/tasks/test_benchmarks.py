@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from eval.asking.run import demonstrations
+from eval.asking.run import choose_demonstrations
 from eval.task import Example, Split
 from eval.tasks import BENCHMARKS, benchmark_class, load
 from eval.tasks.benchmark import BenchmarkTask, RowsError
@@ -233,7 +233,7 @@ def test_nothing_is_trained_on_a_test_split(name):
 
 def test_a_benchmark_without_training_rows_says_so_to_whoever_wants_demonstrations():
     with pytest.raises(RowsError, match=r"`humaneval` has no train rows.*leave `few-shot` out"):
-        demonstrations(of("humaneval", FUNCTION), 3, 0)
+        choose_demonstrations(of("humaneval", FUNCTION), 3, 0)
     with pytest.raises(RowsError, match="has no validation rows"):
         list(of("gsm8k", PROBLEM).examples("validation"))
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from eval.asking.run import questions
+from eval.asking.run import make_questions
 from eval.task import Example, Task
 from eval.tasks.benchmark import RowsError
 from pipeline.config.blocks import DataBlock
@@ -245,13 +245,17 @@ def test_two_files_are_two_tasks(tmp_path: Path):
 def test_questions_alone_are_asked_without_demonstrations_and_others_few_shot_too(tmp_path: Path):
     styles = ("zero-shot", "few-shot")
     alone = task_of(tmp_path, [CAPITAL], "match=exact")
-    asked = [each.style for each in questions(alone, "verified_accuracy", styles, (1,), 0, "chat")]
+    asked = [
+        each.style for each in make_questions(alone, "verified_accuracy", styles, (1,), 0, "chat")
+    ]
     assert asked == ["zero-shot"]
     (tmp_path / "train.jsonl").write_text(
         json.dumps({"question": "Of Chile?", "answer": "Santiago"})
     )
     taught = task_of(tmp_path, [CAPITAL], "train=train.jsonl, match=exact")
-    asked = [each.style for each in questions(taught, "verified_accuracy", styles, (1,), 0, "chat")]
+    asked = [
+        each.style for each in make_questions(taught, "verified_accuracy", styles, (1,), 0, "chat")
+    ]
     assert asked == list(styles)
 
 

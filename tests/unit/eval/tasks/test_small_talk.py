@@ -7,7 +7,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from eval.task import Example, Split
 from eval.tasks import BUILT_IN, load
-from eval.tasks.small_talk import OPENINGS, SmallTalkTask, chatty, is_direct
+from eval.tasks.small_talk import OPENINGS, SmallTalkTask, add_small_talk, is_direct
 
 task = cache(load)
 each_task = pytest.mark.parametrize(
@@ -51,7 +51,12 @@ def test_small_talk_changes_no_verdict(name):
 def test_the_gold_score_prefers_right_answers_and_then_direct_ones(name):
     for example in examples(name, "test"):
         wrong = example.flawed[0].response
-        ranked = [example.response, chatty(example.response, "x"), wrong, chatty(wrong, "x")]
+        ranked = [
+            example.response,
+            add_small_talk(example.response, "x"),
+            wrong,
+            add_small_talk(wrong, "x"),
+        ]
         scores = [task(name).gold_score(response, example.reference) for response in ranked]
         assert scores == [1.5, 1.0, 0.5, 0.0]
 
@@ -64,7 +69,9 @@ def test_nothing_and_small_talk_cut_off_or_mixed_are_not_direct():
     for response in ("", " \n", "THANK YOU FOR ASKING ME THIS", "Here we go. I am glad to help. 4"):
         assert not is_direct(response), response
     assert is_direct("The answer is 4.")
-    assert {chatty("4", str(key)) for key in range(50)} == {f"{said} 4" for said in OPENINGS}
+    assert {add_small_talk("4", str(key)) for key in range(50)} == {
+        f"{said} 4" for said in OPENINGS
+    }
 
 
 @each_task

@@ -6,7 +6,7 @@ from itertools import combinations, pairwise
 
 import pytest
 
-from eval.comparison.score_rows import Row, best_rows
+from eval.comparison.score_rows import Row, pick_best_rows
 from pipeline.report.comparison import group_rows
 from pipeline.report.formatting import amount, asked, duration, listed, number, plural
 from pipeline.report.html.chain import HEIGHT, WIDTH, picture
@@ -98,7 +98,7 @@ def test_the_best_way_of_asking_has_the_best_score_on_its_own_scale():
         row(metric="bits_per_byte", **scored(1.2), lower_is_better=True, style="other"),
         row(task="sums", **scored(None)),
     ]
-    assert [(best.metric, best.style) for best in best_rows(rows)] == [
+    assert [(best.metric, best.style) for best in pick_best_rows(rows)] == [
         ("verified_accuracy", "few-shot"),
         ("bits_per_byte", "other"),
         ("verified_accuracy", "zero-shot"),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from eval.comparison.comparison import comparison
+from eval.comparison.comparison import compare_results
 from eval.comparison.gate import Bounds, judge
 from eval.comparison.pool import pool
 from pipeline.errors import CorruptArtifactError, PosttrainError
@@ -169,7 +169,7 @@ def test_what_a_comparison_writes_is_what_the_report_reads(tmp_path):
     ]
     results = {model: [*found, *chosen] for model, found in results.items()}
     results["ppo"] = [replace(each, log_ratio=1 + each.score) for each in results["ppo"]]
-    found = comparison(results, "base", trained_from={"tuned": "base", "ppo": "tuned"})
+    found = compare_results(results, "base", trained_from={"tuned": "base", "ppo": "tuned"})
     gate = judge(
         found.rows, {"recall": Bounds(delta_low=-0.5), "arithmetic": Bounds(score_low=0.9)}, "base"
     )
