@@ -160,7 +160,7 @@ class RewardComposition:
                 waited_s = time.monotonic() - began_s
                 _LOG.warning("reward %s: awaited for %.0f s already", awaited, waited_s)
 
-    def weighted(self, raw: Tensor) -> Tensor:
+    def weigh(self, raw: Tensor) -> Tensor:
         """Return the weighted sum of the terms that apply, (B,) fp64; NaN where none does.
 
         Raises PosttrainError for a sum that is too large to be trained with in fp32.
@@ -197,7 +197,7 @@ class RewardComposition:
         that no term applies to: there is nothing to train on.
         """
         raw, has_eos = raw.to("cpu", torch.float64), has_eos.to("cpu", torch.bool)
-        total = self.weighted(raw)
+        total = self.weigh(raw)
         is_scored = ~total.isnan()
         if not bool(is_scored.any()):
             names = ", ".join(f"`{term.name}`" for term in self.terms)

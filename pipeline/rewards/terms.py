@@ -121,13 +121,13 @@ def verifier_term(tasks: Mapping[str, Task], name: str, weight: float = 1.0) -> 
             verdicts.append(tasks[source].verify(responses.text(row), reference).score)
         return verdicts
 
-    def confined(responses: Responses, state: TrainerState | None) -> list[float | None]:
+    def score_confined(responses: Responses, state: TrainerState | None) -> list[float | None]:
         try:
             return score(responses, state)
         except SandboxUnavailable as error:
             raise InfrastructureError(f"reward `{name}`", str(error)) from error
 
-    return RewardTerm(name, weight, confined, frozenset(tasks))
+    return RewardTerm(name, weight, score_confined, frozenset(tasks))
 
 
 def model_scores(

@@ -57,7 +57,7 @@ class ActorCritic(nn.Module, ABC):
 
     def policy_hidden(self, sequences: Sequences) -> Tensor:
         """Return the policy's hidden states that predict completion tokens, (N, d)."""
-        return predicting(self.causal.base_model, sequences)
+        return predicting_hidden(self.causal.base_model, sequences)
 
     @abstractmethod
     def reference(self) -> AbstractContextManager[PreTrainedModel]:
@@ -210,7 +210,7 @@ class ValueHead(nn.Module):
         self.load_state_dict({name: tensor for name, tensor in tensors.items() if name != _PROBE})
 
 
-def predicting(network: Any, sequences: Sequences) -> Tensor:
+def predicting_hidden(network: Any, sequences: Sequences) -> Tensor:
     """Return the hidden states (N, d) of a network that predict completion tokens."""
     return last_hidden(network, sequences)[sequences.predicts]
 
@@ -220,7 +220,7 @@ def last_hidden(network: Any, sequences: Sequences) -> Tensor:
     return network(input_ids=sequences.ids, use_cache=False).last_hidden_state
 
 
-def after_last(hidden: Tensor, sequences: Sequences) -> Tensor:
+def hidden_after_last(hidden: Tensor, sequences: Sequences) -> Tensor:
     """Return the hidden state at the last token of each row, (B, d), of those at all, (B, S, d)."""
     begins = sequences.predicts.int().argmax(-1)  # of the last token of the prompt
     last = begins + sequences.mask.sum(-1)

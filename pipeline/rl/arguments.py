@@ -1,4 +1,4 @@
-"""A trainer's own copy of what it was asked: the user's object stays what it is, for the next one.
+"""A trainer's own copy of its arguments: the user's object stays what it is, for the next one.
 
 What is in a PPOConfig is checked there; here is what becomes of it on this machine.
 """

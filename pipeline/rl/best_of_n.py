@@ -1,4 +1,4 @@
-"""What taking the best of n responses would have given: the yardstick for reinforcement learning.
+"""Best-of-n: what choosing the best of n responses would give, the yardstick for RL.
 
 Best-of-n needs no training and moves log n - (n - 1) / n nats away from where it samples (Stiennon
 et al. 2020; exact where scores do not tie), so that both can be compared at equal KL. Its means are
@@ -147,7 +147,7 @@ def _judge(
         raw = collector.rewards.raw(responses)
     texts = [responses.text(row) for row in range(len(responses))]
     return _Judged(
-        collector.rewards.weighted(raw).tolist(),
+        collector.rewards.weigh(raw).tolist(),
         gold_scores(tasks, prompts, texts),
         raw.tolist(),
         collector.rewards.names,

@@ -1,4 +1,4 @@
-"""Puts an ActorCritic together out of what PPOTrainer is given: models, folders, adapters."""
+"""Puts an ActorCritic together: policy, reference and critic, out of models, folders, adapters."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from pipeline.rewards.responses import Logged, Responses
-from pipeline.rl.actor_critic import evaluating, predicting
+from pipeline.rl.actor_critic import evaluating, predicting_hidden
 from pipeline.rl.logprobs import head_of, log_probabilities
 from pipeline.rl.rollout import ScoredRow
 from pipeline.rl.sequences import Sequences
@@ -171,7 +171,7 @@ class Collector:
                 logprobs, entropy = reused, -reused  # of the entropy an unbiased estimate
             with actor.reference() as reference:
                 theirs = head_of(reference, temperature=args.temperature, forbidden=forbidden)
-                states = predicting(reference.base_model, sequences)
+                states = predicting_hidden(reference.base_model, sequences)
                 reference_logprobs, _ = log_probabilities(theirs, states, sequences.targets)
             with actor.as_critic():
                 values = actor.values(sequences)

@@ -136,7 +136,7 @@ def scale_to_scores(
         return list(rows)
     raw = torch.stack([row.rewards for row in rows]).double()
     weight = rewards.terms[actor.critic_term].weight
-    others = rewards.weighted(raw) - weight * raw[:, actor.critic_term]
+    others = rewards.weigh(raw) - weight * raw[:, actor.critic_term]
     known = others[~others.isnan()]
     mean, std = rewards.moments
     scale = weight / std

@@ -56,7 +56,7 @@ def evaluate_prompts(
     rewards = collector.rewards
     answered = [prompts[row.prompt] for row in rows]
     raw = torch.stack([row.rewards for row in rows])  # (B, K)
-    all_scores = rewards.weighted(raw)
+    all_scores = rewards.weigh(raw)
     scores = all_scores[~all_scores.isnan()]
     if not len(scores):
         message = "no response to the held-out prompts got a reward"

@@ -1,4 +1,4 @@
-"""What PPOTrainer is given as rewards, made into one RewardComposition.
+"""The rewards of a trainer, from functions, models and terms to one RewardComposition.
 
 Not the terms themselves (pipeline/rewards/): here modules, functions and terms get name and weight.
 """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING, Any
 
-from pipeline.rl.actor_critic import ValueHead, after_last, last_hidden, predicting
+from pipeline.rl.actor_critic import ValueHead, hidden_after_last, last_hidden, predicting_hidden
 from pipeline.rl.layouts.own_reference import OwnReferenceActorCritic, fill_from
 
 if TYPE_CHECKING:
@@ -39,11 +39,11 @@ class SeparateActorCritic(OwnReferenceActorCritic):
 
     def values(self, sequences: Sequences) -> Tensor:
         """Return the values of the states before each completion token, (N,)."""
-        return self.value_head(predicting(self.critic, sequences))
+        return self.value_head(predicting_hidden(self.critic, sequences))
 
     def values_after(self, sequences: Sequences) -> Tensor:
         """Return the values of the states after the last token of each row, (B,)."""
-        return self.value_head(after_last(last_hidden(self.critic, sequences), sequences))
+        return self.value_head(hidden_after_last(last_hidden(self.critic, sequences), sequences))
 
     def critic_parameters(self) -> list[nn.Parameter]:
         """Return what the critic's loss trains."""

@@ -19,9 +19,9 @@ from pipeline.rl.actor_critic import (
     CRITIC,
     ActorCritic,
     ValueHead,
-    after_last,
+    hidden_after_last,
     last_hidden,
-    predicting,
+    predicting_hidden,
 )
 from pipeline.rl.policy_adapter import (
     adapter_parameters,
@@ -131,12 +131,12 @@ class SharedLoraActorCritic(ActorCritic):
 
     def values(self, sequences: Sequences) -> Tensor:
         """Return the values of the states before each completion token, (N,); see `as_critic`."""
-        return self.value_head(predicting(self.causal.base_model, sequences))
+        return self.value_head(predicting_hidden(self.causal.base_model, sequences))
 
     def values_after(self, sequences: Sequences) -> Tensor:
         """Return the values of the states after the last tokens, (B,); see `as_critic`."""
         hidden = last_hidden(self.causal.base_model, sequences)
-        return self.value_head(after_last(hidden, sequences))
+        return self.value_head(hidden_after_last(hidden, sequences))
 
     def policy_parameters(self) -> list[nn.Parameter]:
         """Return the policy's adapter."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pipeline.rl.actor_critic import ValueHead, after_last, last_hidden
+from pipeline.rl.actor_critic import ValueHead, hidden_after_last, last_hidden
 from pipeline.rl.layouts.own_reference import OwnReferenceActorCritic
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class SharedTrunkActorCritic(OwnReferenceActorCritic):
     def values_after(self, sequences: Sequences) -> Tensor:
         """Return the values of the states after the last token of each row, (B,)."""
         hidden = last_hidden(self.causal.base_model, sequences)
-        return self.value_head(after_last(hidden, sequences))
+        return self.value_head(hidden_after_last(hidden, sequences))
 
     def critic_parameters(self) -> list[nn.Parameter]:
         """Return what the critic's loss alone trains: its head."""

@@ -225,7 +225,7 @@ def test_responses_outside_of_rollouts_leave_the_moments_alone() -> None:
     composition = composed(normalise="running", clip=(-1.0, 1.0))
     combined(composition, RAW)
     before = composition.state_dict()
-    assert composition.weighted(torch.tensor(RAW)).tolist() == pytest.approx(
+    assert composition.weigh(torch.tensor(RAW)).tolist() == pytest.approx(
         [2, 5, NAN, 8], nan_ok=True
     )
     assert composition.state_dict() == before

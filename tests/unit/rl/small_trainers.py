@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from pipeline.rl.actor_critic import ActorCritic, predicting
+from pipeline.rl.actor_critic import ActorCritic, predicting_hidden
 from pipeline.rl.config import PPOConfig
 from pipeline.rl.logprobs import head_of, log_probabilities
 from pipeline.rl.losses import Batch, Losses
@@ -99,7 +99,7 @@ def gradients_of(module: torch.nn.Module) -> dict[str, torch.Tensor]:
 def reference_logprobs(actor: ActorCritic) -> torch.Tensor:
     sequences = some_batch().sequences
     with actor.reference() as reference:
-        hidden = predicting(reference.base_model, sequences)
+        hidden = predicting_hidden(reference.base_model, sequences)
         return log_probabilities(head_of(reference), hidden, sequences.targets)[0]
 
 

@@ -13,7 +13,7 @@ from transformers import (
 )
 
 from pipeline.models.reward import as_reward_model
-from pipeline.rl.actor_critic import ValueHead, predicting
+from pipeline.rl.actor_critic import ValueHead, predicting_hidden
 from pipeline.rl.build import Start, build_actor_critic
 from pipeline.rl.config import PPOConfig
 from pipeline.rl.logprobs import head_of, log_probabilities
@@ -82,7 +82,7 @@ def test_what_is_saved_is_what_was_trained(
         loaded = AutoModelForCausalLM.from_pretrained(folder)
     sequences = some_batch().sequences
     found, _ = log_probabilities(
-        head_of(loaded), predicting(loaded.base_model, sequences), sequences.targets
+        head_of(loaded), predicting_hidden(loaded.base_model, sequences), sequences.targets
     )
     torch.testing.assert_close(found, logprobs, atol=1e-6, rtol=0)
 

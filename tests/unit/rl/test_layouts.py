@@ -13,7 +13,7 @@ from transformers import (
     GPT2LMHeadModel,
 )
 
-from pipeline.rl.actor_critic import predicting
+from pipeline.rl.actor_critic import predicting_hidden
 from pipeline.rl.config import PPOConfig
 from pipeline.rl.layouts.separate import SeparateActorCritic
 from pipeline.rl.layouts.shared_lora import SharedLoraActorCritic
@@ -177,7 +177,7 @@ def test_the_reference_of_a_trained_adapter_is_the_adapter_and_not_the_network_b
     start = reference_logprobs(actor)
     sequences = some_batch().sequences
     below, _ = log_probabilities(
-        head_of(bare), predicting(bare.base_model, sequences), sequences.targets
+        head_of(bare), predicting_hidden(bare.base_model, sequences), sequences.targets
     )
     assert (start - below).abs().mean() > 0.1
     trainer.train()

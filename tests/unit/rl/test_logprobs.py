@@ -25,7 +25,7 @@ from transformers import (
 )
 
 from pipeline.rl import logprobs
-from pipeline.rl.actor_critic import after_last, last_hidden, predicting
+from pipeline.rl.actor_critic import hidden_after_last, last_hidden, predicting_hidden
 from pipeline.rl.logprobs import Head, head_of, hidden_gradient, log_probabilities
 from pipeline.rl.sequences import Sequences
 from tests.ppo_tasks import tiny_llama
@@ -156,7 +156,7 @@ def test_values_and_gradients_are_those_of_log_softmax(
 
     sequences = together(prompts, completions)
     head = head_of(module, temperature=temperature, forbidden=forbidden)
-    hidden = predicting(module.base_model, sequences)
+    hidden = predicting_hidden(module.base_model, sequences)
     found, exact = log_probabilities(head, hidden, sequences.targets, with_entropy=True)
     assert exact is not None
     torch.testing.assert_close(found.double(), expected, atol=2e-5, rtol=0)
@@ -197,7 +197,7 @@ def test_a_token_is_scored_by_what_precedes_it() -> None:
     prompts, completions = random_rows()
     sequences = together(prompts, completions)
     found, _ = log_probabilities(
-        head_of(module), predicting(module.base_model, sequences), sequences.targets
+        head_of(module), predicting_hidden(module.base_model, sequences), sequences.targets
     )
     pairs = [
         (before, token)
@@ -218,8 +218,8 @@ def test_a_padded_batch_is_its_rows_alone(
     prompts, completions = random_rows()
     assert any(pad in row for row in completions)
     sequences = together(prompts, completions, pad=pad)
-    hidden = predicting(module.base_model, sequences)
-    after = after_last(last_hidden(module.base_model, sequences), sequences)
+    hidden = predicting_hidden(module.base_model, sequences)
+    after = hidden_after_last(last_hidden(module.base_model, sequences), sequences)
     alone = [
         module.base_model(input_ids=torch.tensor([[*prompt, *completion]])).last_hidden_state[0]
         for prompt, completion in zip(prompts, completions, strict=True)
@@ -254,7 +254,7 @@ def test_log_probabilities_in_bf16_are_close_to_those_in_fp64(llama: Any) -> Non
     sequences = together(prompts, completions)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         head = head_of(llama)
-        hidden = predicting(llama.base_model, sequences)
+        hidden = predicting_hidden(llama.base_model, sequences)
         found, _ = log_probabilities(head, hidden, sequences.targets)
         careless = head.project(hidden).bfloat16().log_softmax(-1, dtype=torch.bfloat16)
     assert found.dtype == torch.float32
@@ -271,7 +271,7 @@ def test_gradients_in_bf16_are_close_to_those_in_fp32(llama: Any) -> None:
     gradients: list[dict[str, Tensor]] = []
     for is_bf16 in (False, True):
         with torch.autocast("cpu", torch.bfloat16, enabled=is_bf16):
-            hidden = predicting(llama.base_model, sequences)
+            hidden = predicting_hidden(llama.base_model, sequences)
             gradient = hidden_gradient(
                 head_of(llama), hidden, sequences.targets, lambda new, _, part: new.sum()
             )

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pipeline.rl import logprobs
-from pipeline.rl.actor_critic import ActorCritic, predicting
+from pipeline.rl.actor_critic import ActorCritic, predicting_hidden
 from pipeline.rl.build import Start, add_adapter, build_actor_critic
 from pipeline.rl.config import PPOConfig
 from pipeline.rl.losses import Batch
@@ -151,7 +151,7 @@ def test_a_batch_without_any_token_changes_nothing(llama: Any, tmp_path: Path) -
     args = PPOConfig(**plain(tmp_path), layout="separate", entropy_coef=0.1)
     actor, nothing = made(llama, args), torch.zeros(0)
     sequences = Sequences.of([[3], [4, 5]], [[], []], pad=0, device=torch.device("cpu"))
-    assert predicting(actor.causal.base_model, sequences).shape == (0, 16)
+    assert predicting_hidden(actor.causal.base_model, sequences).shape == (0, 16)
     loss = losses_of(actor, args).send_back(
         Batch(sequences, *[nothing] * 6), StepTotals(), trains_policy=True, is_first=True
     )
