@@ -41,7 +41,7 @@ def call_apart(
     """Return what a call returns, or raise what it raises; both must be picklable.
 
     Raises TooSlowError after limit_s (or when the kernel ended it), GivenUpError as soon as
-    `is_given_up` says so. Either way nothing of the call goes on.
+    `is_given_up` says so. Either way nothing of the call keeps running.
     """
     context = multiprocessing.get_context("fork")
     here, there = context.Pipe(duplex=False)

@@ -64,9 +64,9 @@ def begin_answer(
 
     What does not fit into the model's positions beside half of them for the answer is left out, the
     oldest exchanges first. A document model is shown the text alone, and its end if it is too long.
-    Raises PosttrainError where even so there is no room, GivenUpError once `is_given_up` says so.
+    Raises PosttrainError where there is no room even then, GivenUpError once `is_given_up` says so.
     """
-    text = text.encode("utf-8", "replace").decode()  # a lone surrogate is no text
+    text = text.encode("utf-8", "replace").decode()  # a lone surrogate is not text
     limit, room = model.max_length, settings.max_new_tokens
     shown = encode_context(
         model,
@@ -118,7 +118,7 @@ class Session:
     def ask(self, text: str) -> list[Answer]:
         """Return each model's answer, to be written and then kept.
 
-        An empty text lets models that continue text go on with theirs.
+        An empty text has models that continue text continue theirs.
         """
         self._attempt = 0
         answers: list[Answer] = []

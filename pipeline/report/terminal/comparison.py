@@ -52,7 +52,7 @@ def _weight(comparison: StageComparison) -> tuple[bool, int, int]:
 def print_scores(comparison: StageComparison, console: Console) -> None:
     """Print the tasks with their mean, and the verdict: what a run ends with.
 
-    Texts and win rates are left out where there are tasks, but for a model's losses on them.
+    Where there are tasks, of texts and win rates only a model's losses are told, in a line.
     """
     shown = board(comparison)
     tasks = shown.tasks or shown.texts

@@ -19,7 +19,7 @@ _LONGEST = 400  # characters of a prompt or an answer
 
 
 def print_written(comparison: Comparison, console: Console) -> None:
-    """Print the first prompts of each source, a row each, with a column for every model."""
+    """Print the first prompts of each source, a row per prompt and a column per model."""
     prompts = comparison.written
     for source in dict.fromkeys(prompt.source for prompt in prompts):
         of_source = [prompt for prompt in prompts if prompt.source == source]
