@@ -1,8 +1,8 @@
 """How far models have moved from those they were trained from, in a table beside the scores.
 
 The mean over sampled responses of their `log_ratio`: the plain estimator of
-`eval.asking.divergence`, in nats a response. Responses that were not sampled at temperature 1 carry
-no ratio: of a greedy response it is no estimate of a divergence.
+`eval.asking.divergence`, in nats per response. Responses that were not sampled at temperature 1
+carry no ratio: for a greedy response it would not estimate a divergence.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from eval.statistics.intervals import mean, mean_interval
 
 @dataclass(frozen=True)
 class DivergenceRow:
-    """KL(model || the one it was trained from) on a task's prompts, in nats a response.
+    """KL(model || the one it was trained from) on a task's prompts, in nats per response.
 
     n: responses. low, high: its 95% interval over items. tokens: mean length of these responses.
     """

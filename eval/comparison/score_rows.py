@@ -1,4 +1,4 @@
-"""The comparison of models with a baseline, a row a score, computed from their item results.
+"""The comparison of models with a baseline, one row per score, computed from their item results.
 
 What is paired with what is decided in `eval.comparison.paired_results`; the tables beside this one
 are `eval.comparison.comparison` and what it puts together. Imports no torch.
@@ -117,7 +117,7 @@ def compare_scores(
 
 def make_rows(items: Sequence[RowItems]) -> list[Row]:
     """Return the rows of one comparison; their p-values are adjusted for each other."""
-    rows = [_row(each) for each in items]
+    rows = [_row(row_items) for row_items in items]
     tested = [index for index, row in enumerate(rows) if row.p is not None]
     adjusted = holm([p for row in rows if (p := row.p) is not None])
     for index, p in zip(tested, adjusted, strict=True):

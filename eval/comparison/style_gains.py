@@ -52,7 +52,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class StyleGainsRow:
-    """One model on one task; cells: one a column, None where it was not asked so."""
+    """One model on one task; cells: one per column, None where it was not asked so."""
 
     task: str
     metric: str

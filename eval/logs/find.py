@@ -3,9 +3,7 @@
 import json
 from pathlib import Path
 
-from eval.logs import alpaca_eval as alpaca
-from eval.logs import inspect_ai as inspect
-from eval.logs import lm_eval as harness
+from eval.logs import alpaca_eval, inspect_ai, lm_eval
 from eval.logs.log import Log, LogError
 
 _MODEL_FILES = ("config.json", "adapter_config.json")
@@ -16,7 +14,7 @@ def find_log(path: Path) -> Log | None:
     """Read the log that a path names; None where it is none. LogError where it cannot be read."""
     try:
         if path.is_dir():
-            return None if any((path / each).is_file() for each in _MODEL_FILES) else _folder(path)
+            return None if any((path / name).is_file() for name in _MODEL_FILES) else _folder(path)
         return _file(path) if path.is_file() else None
     except UnicodeDecodeError as error:
         raise LogError(f"{path}: is not UTF-8 text ({error.reason})") from error
@@ -25,19 +23,21 @@ def find_log(path: Path) -> Log | None:
 
 
 def _folder(path: Path) -> Log | None:
-    samples = harness.sample_files(path)
+    samples = lm_eval.sample_files(path)
     if samples:
-        return harness.read(samples)
-    logs = inspect.log_files(path)
+        return lm_eval.read(samples)
+    logs = inspect_ai.log_files(path)
     if logs:
-        return inspect.read(logs)
-    annotations = sorted(each for depth in ("", "*/") for each in path.glob(depth + alpaca.FILE))
+        return inspect_ai.read(logs)
+    annotations = sorted(
+        file for depth in ("", "*/") for file in path.glob(depth + alpaca_eval.FILE)
+    )
     if len(annotations) > 1:
-        named = ", ".join(str(each) for each in annotations)
+        named = ", ".join(str(file) for file in annotations)
         raise LogError(f"{path}: holds {len(annotations)} files of annotations; name one: {named}")
     if annotations:
-        return alpaca.read(annotations[0])
-    results = harness.result_files(path)
+        return alpaca_eval.read(annotations[0])
+    results = lm_eval.result_files(path)
     if results:
         raise LogError(
             f"{results[0]}: says nothing of single items; run lm_eval with `--log_samples`"
@@ -47,15 +47,15 @@ def _folder(path: Path) -> Log | None:
 
 def _file(path: Path) -> Log | None:
     if path.suffix == ".eval":
-        return inspect.read([path])
+        return inspect_ai.read([path])
     if path.suffix == ".jsonl":
-        return harness.read([path]) if _begins(path, b'"doc_id"') else None
+        return lm_eval.read([path]) if _begins(path, b'"doc_id"') else None
     if path.suffix != ".json":
         return None
     if _begins(path, b'"instruction"') and _begins(path, b"["):
-        return alpaca.read(path)
+        return alpaca_eval.read(path)
     if _begins(path, b'"eval"') and _begins(path, b'"status"'):
-        return inspect.read([path])
+        return inspect_ai.read([path])
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
@@ -67,10 +67,10 @@ def _file(path: Path) -> Log | None:
             raise LogError(
                 f"{path}: says nothing of single items; run lm_eval with `--log_samples`"
             )
-        return harness.read(samples)
-    if alpaca.is_log(content):
-        return alpaca.read(path)
-    return inspect.read([path]) if inspect.is_log(content) else None
+        return lm_eval.read(samples)
+    if alpaca_eval.is_log(content):
+        return alpaca_eval.read(path)
+    return inspect_ai.read([path]) if inspect_ai.is_log(content) else None
 
 
 def _begins(path: Path, words: bytes) -> bool:
