@@ -46,14 +46,14 @@ TRAINING = [
     ),
     Mutation(
         "the loss is on the response only",
-        "pipeline/data/encoding/token_rows.py",
+        "pipeline/data/encoding/tokens.py",
         "[False] * len(before) + [True] * len(after)",
         "[True] * len(before) + [True] * len(after)",
         ("tests/unit/data/encoding/test_examples.py",),
     ),
     Mutation(
         "text in your data never becomes a control token",
-        "pipeline/data/encoding/token_rows.py",
+        "pipeline/data/encoding/tokens.py",
         "split_special_tokens=True",
         "split_special_tokens=False",
         ("tests/unit/data/encoding/test_chat.py", "tests/unit/data/encoding/test_examples.py"),
