@@ -82,6 +82,7 @@ def _ran(made: Bench, column: Column, stage: str, *, keep: Any = None) -> Path:
 def _before_saving(look: Callable[[Any], None]) -> Iterator[None]:
     """Look at every model that a stage has trained, just before it is saved."""
     from pipeline.models import save
+    from pipeline.training import on_rows  # it has the function by a name of its own
 
     save_trained = save.save_trained
 
@@ -89,11 +90,11 @@ def _before_saving(look: Callable[[Any], None]) -> Iterator[None]:
         look(trained.eval())
         return save_trained(trained, *rest, **named)
 
-    save.save_trained = looked
+    save.save_trained = on_rows.save_trained = looked
     try:
         yield
     finally:
-        save.save_trained = save_trained
+        save.save_trained = on_rows.save_trained = save_trained
 
 
 def _ids(made: Bench, text: str) -> list[int]:

@@ -57,7 +57,7 @@ def print_outcomes(outcomes: Sequence[Outcome], console: Console) -> None:
 
 
 def print_losses_of_rows(outcomes: Sequence[Outcome], console: Console) -> None:
-    """Print, a line each, which of the stages that ran lost rows, and which met test items."""
+    """Print, a line each, which of the stages that ran lost, padded or screened rows."""
     for outcome in outcomes:
         if outcome.status == "cached":
             continue
@@ -66,6 +66,15 @@ def print_losses_of_rows(outcomes: Sequence[Outcome], console: Console) -> None:
             print_account(outcome.name, metrics, console)
         for line in summarize_screening(metrics):
             console.print(f"[yellow]{escape(f'{outcome.name}: {line}')}[/]", highlight=False)
+        _print_padding(outcome.name, metrics, console)
+
+
+def _print_padding(name: str, metrics: Mapping[str, Any], console: Console) -> None:
+    """Say that rows of a training stage were padded since its model cannot take them packed."""
+    packing = str(metrics.get("packing", ""))
+    if packing.startswith("padded, since"):
+        share = f"; at most {metrics['padding_share']:.0%} of it is padding"
+        console.print(f"[dim]{escape(name)}: rows {escape(packing)}{share}[/]", highlight=False)
 
 
 def _has_lost_rows(metrics: Mapping[str, Any]) -> bool:
