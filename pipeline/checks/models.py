@@ -1,8 +1,8 @@
 """What stages ask of their models, tried out on empty ones: all layers, and no weights.
 
-A new model that cannot be made, adapters for layers that a model does not have or that could not be
-saved, are found here before the first stage runs. Loads transformers and PEFT, and so torch, where
-there is something to try.
+A new model that cannot be made, an adapter whose `target_modules` meet no layer, or one that could
+not be saved, is found here before the first stage runs. Loads transformers and PEFT, and so torch,
+where there is something to try.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Makes and loads reward models: a language model's network with a scalar head."""
+"""Makes and loads reward models: a causal network with a scalar head, and their pad token."""
 
 from __future__ import annotations
 

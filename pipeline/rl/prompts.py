@@ -56,8 +56,9 @@ def prompts_of(
             f"`max_completion_length` {args.max_completion_length} leaves no room for a prompt in "
             f"the {positions} positions of the model"
         )
+    remedy = "raise `max_prompt_length`"
     if room is not None and (limit is None or limit > room):
-        limit = room
+        limit, remedy = room, "lower `max_completion_length`"
     template = dict(args.chat_template_kwargs or {})
     prompts: list[Prompt] = []
     for number, raw_row in enumerate(rows_of(data)):
@@ -68,7 +69,7 @@ def prompts_of(
         if limit is not None and len(ids) > limit:
             raise ValueError(
                 f"the prompt of row {number} has {len(ids)} tokens, more than {limit}; leave it "
-                "out, or lower `max_completion_length`"
+                f"out, or {remedy}"
             )
         shown = row.get("prompt")
         if shown is None:

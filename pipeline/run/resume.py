@@ -2,7 +2,7 @@
 
 A change of what could change a number (batch split, processes, threads, library versions) starts
 the stage over, and the user is told; `--resume-anyway` resumes regardless and marks the result as
-not exact.
+not exact. What of PPO's own settings may not change is in pipeline/rl/resume_settings.py.
 """
 
 import platform

@@ -2,7 +2,7 @@
 
 The payload is kept beside the result, so that two fingerprints can be explained: `explain` names
 the first place where they differ. Values without a stable text form are refused rather than
-guessed.
+guessed. What goes into a stage's payload is the subject of pipeline/plan/identity.py.
 """
 
 import hashlib

@@ -1,7 +1,8 @@
 """The loss on rows that training never sees, before the first step and after the last.
 
 Measured by default wherever the data holds something out, whether or not training evaluates. Draws
-no random numbers and leaves the trainer as it was: training is the same as without it.
+no random numbers and leaves the trainer as it was: training is the same as without it. How pairs
+are ranked is the subject of policy_metrics.py.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Metrics of a policy that is trained on preferences (dpo): ranking, divergence, samples.
+"""What dpo does to held-out pairs: accuracy of its ranking, divergence, and samples to read.
 
 Measured on pairs and prompts that training never saw, where the data keeps some.
 """
