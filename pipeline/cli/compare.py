@@ -79,15 +79,9 @@ def compare(
 ) -> None:
     """Compare models on the same items, without a recipe."""
     from pipeline.commands.compare_logs import compare_logs, read_logs
-    from pipeline.commands.comparison_folders import is_pooled, short_names
+    from pipeline.commands.comparison_folders import short_names
 
-    if len(models) == 1 and is_pooled(path := Path(models[0])):
-        _refuse_options(context, "this comparison is there already", _OF_STORED)
-        _show_pooled(path, as_json=as_json, is_full=is_full)
-        return
-    if len(models) == 1 and (stored := _of_stage(models[0], roots, runs)) is not None:
-        _refuse_options(context, "this comparison is there already", _OF_STORED)
-        _show(models[0].rpartition(":")[2], stored, as_json=as_json, is_full=is_full)
+    if len(models) == 1 and _show_stored(context, models[0], roots, runs, as_json, is_full):
         return
     short_names(models)
     store = store_at(runs, writes=out is None)
@@ -102,6 +96,24 @@ def compare(
         settings, folders = _settings(context.params), roots_by_name(roots)
         folder = compare_models(models, store, settings=settings, out=out, seed=seed, roots=folders)
     _show_folder(folder, as_json=as_json, is_full=is_full)
+
+
+def _show_stored(
+    context: typer.Context, name: str, roots: Roots, runs: Path, as_json: bool, is_full: bool
+) -> bool:
+    """Show a comparison that is there already: a stage's, or one pooled over seeds; else False."""
+    from pipeline.commands.comparison_folders import is_pooled
+
+    path = Path(name)
+    stored = None if is_pooled(path) else _of_stage(name, roots, runs)
+    if stored is None and not is_pooled(path):
+        return False
+    _refuse_options(context, "this comparison is there already", _OF_STORED)
+    if stored is None:
+        _show_pooled(path, as_json=as_json, is_full=is_full)
+    else:
+        _show(name.rpartition(":")[2], stored, as_json=as_json, is_full=is_full)
+    return True
 
 
 def _settings(options: dict[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The architectures that are written for llama.cpp: their names, sizes and tensors there.
 
-Each is verified against llama.cpp itself (tests/prove/test_gguf_architectures.py). Whatever would
+Each is verified against llama.cpp itself (tests/stages/test_gguf_export.py). Whatever would
 be another model there is refused with the reason: llama.cpp takes a file and ignores what it does
 not know of, so nothing else would say it.
 """

@@ -48,7 +48,7 @@ _SCORES = ("score", "low", "high", "delta", "delta_low", "delta_high")
 
 def card_of(folder: Path, told: Told) -> str:
     """Return the model card of an adapter-free model with payloads in all that a card shows."""
-    from pipeline.commands.export import Asked, prepare
+    from pipeline.commands.export import Prompting, prepare
     from pipeline.plan.plan import make
     from pipeline.recipe.load import load
     from pipeline.report.card import model_card
@@ -75,7 +75,7 @@ def card_of(folder: Path, told: Told) -> str:
     made = make(load(folder / "mine.yaml"), store)
     _publish(store, made.stage("compare"), {"comparison.json": json.dumps(found)})
     export = prepare(make(load(folder / "mine.yaml"), store), "sft", merged=None)
-    return model_card(export, Asked(True, (3, 7), 1), repository=None)
+    return model_card(export, Prompting(True, (3, 7), 1), repository=None)
 
 
 def _publish(store: Any, planned: Any, files: dict[str, str], **given: Any) -> None:
