@@ -67,7 +67,9 @@ def card_of(folder: Path, told: Told) -> str:
         {"model": told("sft"), "metric": "verified_accuracy", "task": told("facts"), "n": 12}
         | {"style": told("zero-shot"), "form": told("chat"), **dict.fromkeys(_SCORES, 0.5)}
     ]
-    found = {"baseline": told("sft"), "models": [told("sft")], "rows": rows}
+    found = report_runs.comparison_of(
+        {"baseline": told("sft"), "models": [told("sft")], "rows": rows}
+    ).to_json()
     files = {"model.safetensors": "weights", "config.json": "{}"}
     metrics = {f"bits_per_byte {told('text')}": 2.5, "kl": 1.0, "kl_prompts": told("held out")}
     made = make(load(folder / "mine.yaml"), store)
@@ -149,7 +151,7 @@ def terminal_tables(folder: Path, told: Told) -> Iterator[str]:
     path = folder / _file_name(told("a folder"))
     state = StageState(told("sft"), "sft", told("changed: "), 12, path)
     results = {state.name: told("loss 1.5")}
-    print_states([state], screen, results=results, links=folder / told("runs").replace("/", "_"))
+    print_states([state], screen, results=results, links=folder / _file_name(told("runs")))
     (folder / "mine").mkdir()
     store = Store(folder / "runs")
     report_runs.write_run(folder / "runs", told=report_runs.plain)
