@@ -63,10 +63,9 @@ def card_of(folder: Path, told: Told) -> str:
         SPLIT=_for_a_file(told("train")),
     )
     store = Store(folder / "runs")
-    rows = [
-        {"model": told("sft"), "metric": "verified_accuracy", "task": told("facts"), "n": 12}
-        | {"style": told("zero-shot"), "form": told("chat"), **dict.fromkeys(_SCORES, 0.5)}
-    ]
+    row = report_runs._row(told, "facts", "verified_accuracy", "tuned", "zero-shot", 0)
+    row |= {"model": told("sft"), "n": 12}
+    rows = [row | dict.fromkeys(_SCORES, 0.5)]
     found = report_runs.comparison_of(
         {"baseline": told("sft"), "models": [told("sft")], "rows": rows}
     ).to_json()

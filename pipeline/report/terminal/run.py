@@ -132,9 +132,7 @@ def print_states(
 def _print_folders(states: Sequence[StageState], console: Console, links: Path) -> None:
     """Print where the stages are: those that the run links to in one line, then the others."""
     linked = [
-        state
-        for state in states
-        if state.folder and (links / state.name).resolve() == state.folder.resolve()
+        state for state in states if state.folder and _leads_to(links / state.name, state.folder)
     ]
     if linked:
         line = f"folders: {links}/{linked[0].name if len(linked) == 1 else 'STAGE'}"
@@ -143,6 +141,14 @@ def _print_folders(states: Sequence[StageState], console: Console, links: Path) 
         if state.folder is not None and state not in linked:
             line = escape(f"{state.name}: {state.folder}")
             console.print(line, style="dim", highlight=False, soft_wrap=True)
+
+
+def _leads_to(link: Path, folder: Path) -> bool:
+    """Whether a link leads to a folder; no link does whose name no file can have."""
+    try:
+        return link.resolve() == folder.resolve()
+    except ValueError:
+        return False
 
 
 def _print_rollouts(name: str, folder: Path, console: Console) -> None:
