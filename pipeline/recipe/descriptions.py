@@ -19,6 +19,16 @@ from pipeline.config.trainer_fields import class_statements
 
 # `lora_alpha (`int`, *optional*, defaults to 8):`, with the lines below it.
 _PARAMETER = re.compile(r"^( *)(\w+) ?\(.*\):[ \n]*$")
+# Upstream's fields whose meaning is ours: what upstream says of them is not what happens here.
+_MAX_LENGTH = (
+    "Tokens that a row may have at most; the stage's `too_long` says what becomes of longer ones, "
+    "`truncation_side` where they are cut. By default as many as the model has positions."
+)
+_OURS: Mapping[str, Mapping[str, str]] = {
+    "SFTConfig": {"max_length": f"{_MAX_LENGTH} With `packing`, the tokens of a line."},
+    "DPOConfig": {"max_length": f"{_MAX_LENGTH} A pair counts with its longer response."},
+    "RewardConfig": {"max_length": f"{_MAX_LENGTH} A pair counts with its longer response."},
+}
 _ADMONITION = re.compile(r"^> ?\[!\w+\]$|^> ?")
 
 
@@ -54,7 +64,7 @@ def argument_descriptions(class_name: str) -> Mapping[str, str]:
         descriptions.update({key: help_ for key, field in own.items() if (help_ := _help(field))})
         descriptions.update(_stated_below(node))
         descriptions.update(_parameters(text) or _read_descriptions(text, own.keys()))
-    return descriptions
+    return {**descriptions, **_OURS.get(class_name, {})}
 
 
 def _names(block: type[BaseModel]) -> set[str]:

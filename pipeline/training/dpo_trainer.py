@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader
 from trl.trainer.dpo_trainer import DPOTrainer
 
 from pipeline.data.encoding.pair_labels import MARGIN, PROBABILITY
+from pipeline.training.loss_head import score_trained_tokens_alone
 from pipeline.training.pair_means import PairMeans
 from pipeline.training.rows import WholeGroups
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
 
     from torch import Tensor
+
+score_trained_tokens_alone()
 
 _LABELS = (PROBABILITY, MARGIN)
 _REFERENCE = ("ref_chosen_logps", "ref_rejected_logps")

@@ -7,8 +7,11 @@ from typing import Any
 from trl.trainer.sft_trainer import SFTTrainer
 
 from pipeline.data.encoding.examples import IGNORED
+from pipeline.training.loss_head import score_trained_tokens_alone
 from pipeline.training.rows import KnowsRows
 from pipeline.training.token_means import TokenMeans
+
+score_trained_tokens_alone()
 
 _WEIGHTS = "weights"  # among the lists of metrics, so that a resumed run has them as well
 _MEANS = ("entropy", "mean_token_accuracy")

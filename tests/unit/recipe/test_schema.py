@@ -206,6 +206,9 @@ def test_a_description_is_the_one_of_its_own_key(whole: dict[str, Any]) -> None:
     assert sft["batch_size"]["description"].startswith("sequences per optimizer step")
     assert "learning rate" in sft["training_args"]["properties"]["learning_rate"]["description"]
     assert ppo["num_ppo_epochs"]["description"].startswith("Passes over a rollout")
+    for stage in ("SftConfig", "DpoConfig", "RewardModelConfig"):  # upstream's words are others
+        arguments = definitions[stage]["properties"]["training_args"]["properties"]
+        assert "`too_long`" in arguments["max_length"]["description"]
     assert "LoRA" in definitions["LoraBlock"]["properties"]["use_rslora"]["description"]
 
 
