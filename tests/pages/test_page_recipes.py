@@ -28,6 +28,7 @@ _STAGES = {
     **{"dpo": _SFT, "preference": _JUDGE, "judge": _JUDGE, "an_earlier_ppo": ""},
 }
 _FILE = re.compile(r"(?:file: ?|file=|test=|train=|prompts: )(?:real:)?([\w/.]+\.\w+)")
+_PACKAGE = re.compile(r"package:(\w+)/([\w.-]+)")
 _FUNCTION = re.compile(r"use: \"?(\w+):(\w+)")
 
 
@@ -56,13 +57,20 @@ def _write_recipe(block: Block, folder: Path) -> Path:
         file = folder / name
         file.parent.mkdir(exist_ok=True)
         file.write_text('{"prompt": "a", "completion": "b"}\n')
+    for package, name in _PACKAGE.findall(used):  # which need not be installed here
+        (folder / package).mkdir()
+        (folder / package / "__init__.py").touch()
+        (folder / package / name).touch()
     for module, function in _FUNCTION.findall(used):
         (folder / f"{module}.py").write_text(f"def {function}(completions, **columns):\n    ...\n")
     return path
 
 
 @pytest.mark.parametrize("block", _blocks("yaml"))
-def test_every_recipe_of_a_page_plans(block: Block, tmp_path: Path) -> None:
+def test_every_recipe_of_a_page_plans(
+    block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
     recipe = load_recipe(_write_recipe(block, tmp_path), roots={"real": tmp_path})
     plan = make(recipe, Store(tmp_path / "runs"))
     assert plan.stages

@@ -12,7 +12,7 @@ def test_lines_come_further_apart_the_longer_a_label_takes(monkeypatch: pytest.M
     now_s = 0.0
     monkeypatch.setattr(progress.time, "monotonic", lambda: now_s)
     stream = StringIO()
-    with progress.shown("sft", stream) as show:
+    with progress.show_progress("sft", stream) as show:
         for second in range(1, 400):
             now_s = float(second)
             show("step", second, 400)
