@@ -10,6 +10,7 @@ from eval.results import STYLES, VERIFIED
 from pipeline.report import rollouts
 from pipeline.report.board import board
 from pipeline.report.comparison import stage_comparison
+from pipeline.report.formatting import digits_of
 from pipeline.stages.compare import read_comparison
 from pipeline.text.amounts import count
 
@@ -111,7 +112,17 @@ def _describe_comparison(artifact: Artifact) -> str:
         return "SHIP" if artifact.metrics["ships"] else "DO NOT SHIP"
     shown = board(stage_comparison(read_comparison(artifact), artifact.name))
     changes = [f"{mean.model} {mean.delta.value:+.2f}" for mean in shown.means if mean.delta]
-    return f"{', '.join(changes)}, mean of {shown.num_meant} tasks" if changes else ""
+    if changes:
+        return f"{', '.join(changes)}, mean of {shown.num_meant} tasks"
+    for subject in (*shown.tasks, *shown.texts)[:1]:
+        digits = digits_of(subject.metric)
+        changes = [
+            f"{model} {row.difference.value:+.{digits}f}"
+            for model, row in subject.rows.items()
+            if row.difference
+        ]
+        return f"{', '.join(changes)}, {subject.task}" if changes else ""
+    return ""
 
 
 def _describe_model(artifact: Artifact) -> str:

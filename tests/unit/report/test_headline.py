@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -63,9 +64,25 @@ def test_ppo_is_told_by_its_score_and_what_it_costs(tmp_path):
     assert told("ppo", {}, tmp_path) == "score 0.31 -> 0.74, KL 3.2 nats"
 
 
-def test_a_comparison_without_a_gate_is_told_by_its_mean_differences(tmp_path):
-    content = json.dumps(_comparison(plain) | {"gate": None}).encode()
-    (tmp_path / "comparison.json").write_bytes(content)
+def _tell_comparison(folder, rows):
+    content = json.dumps(_comparison(plain) | {"gate": None, "rows": rows}).encode()
+    (folder / "comparison.json").write_bytes(content)
     files = {"comparison.json": {"sha256": hashlib.sha256(content).hexdigest()}}
-    said = told("compare", {"ppo facts": 0.1}, tmp_path, files)
-    assert said == "tuned +0.09, ppo +0.08, mean of 2 tasks"
+    return told("compare", {"ppo facts": 0.1}, folder, files)
+
+
+def test_a_comparison_without_a_gate_is_told_by_its_mean_differences(tmp_path):
+    rows = _comparison(plain)["rows"]
+    assert _tell_comparison(tmp_path, rows) == "tuned +0.09, ppo +0.08, mean of 2 tasks"
+
+
+def test_a_comparison_on_one_task_or_text_is_told_by_its_differences(tmp_path):
+    rows = _comparison(plain)["rows"]
+    subjects = list(dict.fromkeys((row["task"], row["metric"]) for row in rows))
+    one = [row for row in rows if row["task"] == subjects[0][0]]
+    assert _tell_comparison(tmp_path, one).endswith(f", {subjects[0][0]}")
+    text = next(task for task, metric in subjects if metric == "bits_per_byte")
+    read = [row for row in rows if (row["task"], row["metric"]) == (text, "bits_per_byte")]
+    assert re.fullmatch(
+        rf"(\w+ [+-]\d\.\d{{3}}, )+{re.escape(text)}", _tell_comparison(tmp_path, read)
+    )
