@@ -107,22 +107,23 @@ def _describe_answers(artifact: Artifact) -> str:
 
 
 def _describe_comparison(artifact: Artifact) -> str:
-    """Return the verdict; without a gate how far the models are from the baseline."""
+    """Return the verdict; without a gate the mean differences, or those of the one subject."""
     if "ships" in artifact.metrics:
         return "SHIP" if artifact.metrics["ships"] else "DO NOT SHIP"
     shown = board(stage_comparison(read_comparison(artifact), artifact.name))
     changes = [f"{mean.model} {mean.delta.value:+.2f}" for mean in shown.means if mean.delta]
     if changes:
         return f"{', '.join(changes)}, mean of {shown.num_meant} tasks"
-    for subject in (*shown.tasks, *shown.texts)[:1]:
-        digits = digits_of(subject.metric)
-        changes = [
-            f"{model} {row.difference.value:+.{digits}f}"
-            for model, row in subject.rows.items()
-            if row.difference
-        ]
-        return f"{', '.join(changes)}, {subject.task}" if changes else ""
-    return ""
+    subject = next(iter((*shown.tasks, *shown.texts)), None)
+    if subject is None:
+        return ""
+    digits = digits_of(subject.metric)
+    changes = [
+        f"{model} {row.difference.value:+.{digits}f}"
+        for model, row in subject.rows.items()
+        if row.difference
+    ]
+    return f"{', '.join(changes)}, {subject.task}" if changes else ""
 
 
 def _describe_model(artifact: Artifact) -> str:
