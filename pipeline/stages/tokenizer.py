@@ -15,23 +15,20 @@ from pipeline.config.blocks import DataBlocks
 from pipeline.config.stage import Stage, StageContext, StageResult
 from pipeline.config.stage_config import StageConfig
 from pipeline.errors import PosttrainError
+from pipeline.model_files.own_template import (
+    ASSISTANT,
+    CHAT_TEMPLATE,
+    END_OF_TEXT,
+    END_OF_TURN,
+    PAD,
+    SPECIAL_TOKENS,
+    SYSTEM,
+    USER,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-END_OF_TEXT, PAD, SYSTEM, USER, ASSISTANT, END_OF_TURN = SPECIAL_TOKENS = (
-    "<|endoftext|>",
-    "<|pad|>",
-    "<|system|>",
-    "<|user|>",
-    "<|assistant|>",
-    "<|end|>",
-)
-CHAT_TEMPLATE = (
-    "{% for message in messages %}"
-    "{{ '<|' + message['role'] + '|>' + message['content'] + '<|end|>' }}"
-    "{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
-)
 _BYTES = 256
 _DOCUMENTS_A_SOURCE = 20_000
 
@@ -125,7 +122,7 @@ STAGE = Stage(
     config=TokenizerConfig,
     run=run,
     produces="tokenizer",
-    version=1,
+    version=2,
     data_forms=("text",),
     is_seeded=False,
 )

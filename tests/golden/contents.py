@@ -54,9 +54,15 @@ def stage_versions() -> dict[str, dict[str, Any]]:
 
 
 def _files_of(kind: str) -> list[Path]:
-    """Return the files of a stage: one of its name, or those of a folder of its name."""
-    place = REPOSITORY / "pipeline" / "stages" / kind
-    return sorted(place.glob("*.py")) if place.is_dir() else [place.with_suffix(".py")]
+    """Return the files of a stage: one of its name, or those of a folder of its name.
+
+    With the tokenizer goes the chat template that it saves.
+    """
+    pipeline = REPOSITORY / "pipeline"
+    place = pipeline / "stages" / kind
+    beside = [pipeline / "model_files" / "own_template.py"] if kind == "tokenizer" else []
+    own = sorted(place.glob("*.py")) if place.is_dir() else [place.with_suffix(".py")]
+    return own + beside
 
 
 def source_sha256(*paths: Path) -> str:
