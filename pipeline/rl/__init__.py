@@ -16,9 +16,10 @@ step        gradients summed over processes, clipped apart            gradients.
             what the steps of a rollout add up to, and its line       step_totals.py, log_lines.py
 checkpoint  policy, critic, and the state between two steps           checkpoint.py, state.py
 
-core.py has the formulas on plain tensors: KL, token rewards, GAE, losses, the KL controller. What
-shares weights with what is a layout: actor_critic.py is the interface, layouts/ has three of them,
-build.py puts one together, critic_start.py says what its critic starts from. config.py: settings.
+core/ has the formulas on plain tensors: KL, token rewards, advantages, losses, how tokens count.
+What shares weights with what is a layout: actor_critic.py is the interface, layouts/ has three of
+them, build.py puts one together, critic_start.py says what its critic starts from. config.py:
+settings.
 
 Beside training: evaluation.py (held-out prompts), watch.py (gold scores, samples), best_of_n.py
 (the yardstick), ranking_check.py (does the reward tell responses apart at all), resume_settings.py

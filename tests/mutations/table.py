@@ -202,28 +202,28 @@ STORE = [
 PPO = [
     Mutation(
         "the KL penalty is taken off the reward",
-        "pipeline/rl/core.py",
+        "pipeline/rl/core/kl.py",
         "torch.where(mask, -kl_coef * kl, 0)",
         "torch.where(mask, kl_coef * kl, 0)",
         ("tests/unit/rl/test_core.py",),
     ),
     Mutation(
         "the score lies on the last token",
-        "pipeline/rl/core.py",
+        "pipeline/rl/core/kl.py",
         "last = torch.where(mask, positions, 0).amax(-1, keepdim=True)",
         "last = (torch.where(mask, positions, 0).amax(-1, keepdim=True) - 1).clamp(min=0)",
         ("tests/unit/rl/test_core.py",),
     ),
     Mutation(
         "advantages are GAE's",
-        "pipeline/rl/core.py",
+        "pipeline/rl/core/advantages.py",
         "delta + discount * trace * carried",
         "delta + discount * carried",
         ("tests/unit/rl/test_core.py",),
     ),
     Mutation(
         "the surrogate is clipped pessimistically",
-        "pipeline/rl/core.py",
+        "pipeline/rl/core/losses.py",
         "loss = torch.maximum(free, bounded)\n    counts",
         "loss = torch.minimum(free, bounded)\n    counts",
         ("tests/unit/rl/test_core.py",),
