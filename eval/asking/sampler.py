@@ -17,7 +17,7 @@ from eval.asking.decoding import Decoding, check_prompts, draw_tokens, uniforms
 from eval.model import StopRequested
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from torch import Tensor
     from transformers import PreTrainedTokenizerBase
@@ -51,7 +51,9 @@ def generate(
     temperature: float = 0.0,
     batch_size: int,
     seed: int,
+    keys: Sequence[int] | None = None,
     stop: Sequence[str] = (),
+    shares_prompts: bool = False,
     on_progress: Callable[[int], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> list[Generation]:
@@ -59,7 +61,9 @@ def generate(
 
     temperature: 0 takes the likeliest token, otherwise logits are divided by it and a token is
     drawn; what is drawn for prompt i depends on `seed` and i alone, so a prompt given twice gets
-    two different samples.
+    two different samples. keys: numbers to draw by in place of 0, 1, 2, ..., for a part of more
+    prompts. shares_prompts: run equal prompts of a batch through the model once; how its results
+    round is then another matter.
     on_progress: called with the number of responses finished so far.
 
     Raises ValueError for a prompt that is empty or leaves no room for `max_new_tokens` before the
@@ -81,8 +85,11 @@ def generate(
     for start in range(0, len(order), batch_size):
         chosen = order[start : start + batch_size]
         rows = {index: prompts[index] for index in chosen}
-        picker = _Picker(model.name, temperature, seed, chosen, max_new_tokens)
-        for index, generation in _responses(model, rows, picker, reader, should_stop):
+        key_by_index = {index: index if keys is None else keys[index] for index in chosen}
+        picker = _Picker(model.name, temperature, seed, key_by_index, max_new_tokens)
+        _heed(should_stop)
+        batch = _prefill(model, rows, max_new_tokens, shares_prompts=shares_prompts)
+        for index, generation in _responses(batch, rows, picker, reader, should_stop):
             generations[index] = generation
             if on_progress is not None:
                 on_progress(len(generations))
@@ -109,8 +116,22 @@ def _decode(tokenizer: PreTrainedTokenizerBase, token_ids: Sequence[int]) -> str
 
 
 @torch.inference_mode()
+def _prefill(
+    model: LanguageModel, rows: dict[int, list[int]], max_new_tokens: int, *, shares_prompts: bool
+) -> Decoding:
+    if not shares_prompts:
+        return Decoding(model.module, rows, max_new_tokens)
+    asking: dict[tuple[int, ...], list[int]] = {}  # of each prompt, its rows
+    for index, prompt in rows.items():
+        asking.setdefault(tuple(prompt), []).append(index)
+    batch = Decoding(model.module, dict(enumerate(asking)), max_new_tokens)
+    batch.spread(list(asking.values()))
+    return batch
+
+
+@torch.inference_mode()
 def _responses(
-    model: LanguageModel,
+    batch: Decoding,
     prompts: dict[int, list[int]],
     picker: _Picker,
     reader: _Reader,
@@ -118,8 +139,6 @@ def _responses(
 ) -> Iterator[tuple[int, Generation]]:
     """Yield (index of the prompt, its response) as rows of one batch finish."""
     written: dict[int, list[int]] = {index: [] for index in prompts}
-    _heed(should_stop)
-    batch = Decoding(model.module, prompts, picker.max_new_tokens)
     for step in range(picker.max_new_tokens):
         tokens = picker.pick(batch.logits, batch.rows, step)
         going_on: list[int] = []
@@ -147,14 +166,19 @@ class _Picker:
     """Chooses each row's next token: the likeliest, or by a uniform number of the prompt's own."""
 
     def __init__(
-        self, name: str, temperature: float, seed: int, indices: Sequence[int], max_new_tokens: int
+        self,
+        name: str,
+        temperature: float,
+        seed: int,
+        key_by_index: Mapping[int, int],
+        max_new_tokens: int,
     ) -> None:
         self.name = name
         self.temperature = temperature
         self.max_new_tokens = max_new_tokens
         self.uniform_by_index = {
-            index: uniforms(seed, index, max_new_tokens)
-            for index in (indices if temperature > 0 else ())
+            index: uniforms(seed, key, max_new_tokens)
+            for index, key in (key_by_index if temperature > 0 else {}).items()
         }
 
     def pick(self, logits: Tensor, rows: Sequence[int], step: int) -> Tensor:

@@ -43,7 +43,8 @@ def check_recipe_data(recipe: Recipe, names: Sequence[str] | None = None) -> Ite
                 yield f"{name}: {benchmarks[task]}"
         for source in _sources(recipe.stages[name]):
             block, forms, held_out = source
-            if block.file is None or not forms:
+            is_made = (block.stage or "$")[1:] in recipe.places.made
+            if (block.file is None and not is_made) or not forms:
                 continue
             key = _what_is_read(source)
             if key not in known:

@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 
 def evaluations_of(recipe: Recipe, name: str) -> list[Evaluation]:
-    """Return what the stages ask that measure what a stage makes."""
+    """Return what the stages ask that measure what a stage makes.
+
+    Without rows that stages make: those may be made of the very model, after it.
+    """
     return [_evaluation(later, recipe.stages[later]) for later in measuring_stages(recipe, name)]
 
 
@@ -54,7 +57,12 @@ def check_overlaps(recipe: Recipe, names: Sequence[str]) -> Iterator[str]:
         evaluations = evaluations_of(recipe, name)
         if not isinstance(config, TrainingStage) or not evaluations:
             continue
-        blocks = [block for block in config.sources if block.file is not None]
+        made = recipe.places.made
+        blocks = [
+            block
+            for block in config.sources
+            if block.file is not None or (block.stage or "$")[1:] in made
+        ]
         forms, policy = stage_of(config.stage).data_forms, decontaminate_of(recipe, name)
         screen = Screen(policy, evaluations, blocks, recipe.places, reads_hub=False)
         for block in dict.fromkeys(block.model_dump_json() for block in blocks):
@@ -68,7 +76,7 @@ def check_overlaps(recipe: Recipe, names: Sequence[str]) -> Iterator[str]:
 def _evaluation(name: str, config: Any) -> Evaluation:
     def blocks(field: str) -> tuple[DataBlock, ...]:
         values = getattr(config, field, ())
-        return tuple(block for block in values if isinstance(block, DataBlock))
+        return tuple(b for b in values if isinstance(b, DataBlock) and b.stage is None)
 
     return Evaluation(
         stage=name,

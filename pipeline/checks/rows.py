@@ -108,9 +108,12 @@ class _Checks:
         source = self._tokenizer(_model(config))
         if isinstance(source, str):
             return UncheckedRows(name, source)
-        away = [block.label for block in _blocks(config) if not _is_here(block, places)]
+        away = [block for block in _blocks(config) if not _is_here(block, places)]
         if away:
-            return UncheckedRows(name, f"{', '.join(away)} is fetched from the hub")
+            labels = ", ".join(block.label for block in away)
+            is_made = away[0].stage is not None
+            until = "has run" if is_made else "is fetched from the hub"
+            return UncheckedRows(name, f"{labels} {until}")
         rows = self._read_rows(name, config)
         tokenizer = self._with_templates(name, config, self._load(source), rows)
         self._by_stage[name] = tokenizer
@@ -363,6 +366,8 @@ def _is_here(block: DataBlock, places: Places) -> bool:
     """Whether a source's rows can be read without fetching any."""
     if block.hub is not None:
         return False
+    if block.stage is not None:
+        return block.stage[1:] in places.made
     if block.task is None:
         return True
     try:

@@ -20,10 +20,19 @@ from pydantic import (
     model_validator,
 )
 
-from pipeline.config.field_types import OR_ONE, Count, DataForm, Dedup, Launcher, TaskName
+from pipeline.config.field_types import (
+    OR_ONE,
+    Count,
+    DataForm,
+    DataRef,
+    Dedup,
+    Launcher,
+    TaskName,
+)
 from pipeline.config.marks import EXECUTION
 from pipeline.config.task_names import rejoin_settings
 
+_SOURCES = ("task", "file", "hub", "stage")
 # Also in splits that are read as one (`train+test`); not in `testimonials`.
 _TEST_SPLIT = re.compile(r"(?:^|\+)\s*test(?![A-Za-z])")
 # Our names of columns, which `columns:` maps to those of a file; formats.py has their meaning.
@@ -85,10 +94,11 @@ Launch = Annotated[
 
 
 class DataBlock(Block):
-    """One source of rows: exactly one of `task`, `file` and `hub`.
+    """One source of rows: exactly one of `task`, `file`, `hub` and `stage`.
 
     task: one of `posttrain list tasks`, or `module:Class` in a file of yours. file: a path from the
-    recipe, or `root:path`. hub: a data set's id, `owner/name`.
+    recipe, or `root:path`. hub: a data set's id, `owner/name`. stage: `$name` of a stage that makes
+    rows (`generate`, `label`, `best_of_n`); `$name` alone is short for `{stage: $name}`.
     form: text | prompt_completion | chat | preference | prompt; guessed from the columns when
     absent. For a task, `text` reads its documents where a stage would read its demonstrations
     (replay). Where demonstrations are read, `preference` takes the chosen response of every pair.
@@ -97,8 +107,8 @@ class DataBlock(Block):
     of all sources.
     rows: at most this many rows, the first ones.
     split: of a task (train | validation) or of a hub data set.
-    holdout: share of a file kept out of training; evaluation of the same file with the same share
-    reads only that part.
+    holdout: share of a file or a stage's rows kept out of training; evaluation of the same source
+    with the same share reads only that part.
     separator: what divides a text file into documents; without it the file is one document.
     dedup: drop rows that repeat an earlier one, `exact` or `near` (pipeline/data/reading/dedup.py).
     subset, revision: of a hub data set.
@@ -107,6 +117,7 @@ class DataBlock(Block):
     task: TaskName | None = None
     file: str | None = None
     hub: str | None = None
+    stage: DataRef | None = None
     form: DataForm | None = None
     columns: dict[str, str] = {}
     weight: PositiveFloat | None = None
@@ -120,19 +131,24 @@ class DataBlock(Block):
 
     @model_validator(mode="before")
     @classmethod
-    def _whole_task(cls, value: Any) -> Any:
+    def _written_out(cls, value: Any) -> Any:
+        """Read `$name` as a stage's rows, and put the settings of a task back to its name."""
+        if isinstance(value, str) and value.startswith("$"):
+            return {"stage": value}
         return rejoin_settings(cast("dict[str, Any]", value)) if isinstance(value, dict) else value
 
     @model_validator(mode="after")
     def _one_source(self) -> "DataBlock":
-        sources = [name for name in ("task", "file", "hub") if getattr(self, name) is not None]
+        sources = [name for name in _SOURCES if getattr(self, name) is not None]
         if len(sources) != 1:
             stated = " and ".join(f"`{name}`" for name in sources) or "none of them"
-            raise ValueError(f"a source is exactly one of `task`, `file`, `hub`; this has {stated}")
+            known = ", ".join(f"`{name}`" for name in _SOURCES)
+            raise ValueError(f"a source is exactly one of {known}; this has {stated}")
         foreign = {
             "task": ("columns", "holdout", "separator", "subset", "revision"),
             "file": ("subset", "revision", "split"),
             "hub": ("holdout", "separator"),
+            "stage": ("subset", "revision", "split", "separator"),
         }[sources[0]]
         if self.task is not None and self.form not in (None, "text"):
             raise ValueError("a task's `form` is `text` or none: its documents, or what is wanted")
@@ -151,10 +167,15 @@ class DataBlock(Block):
     @property
     def label(self) -> str:
         """The source as a person would name it."""
-        return self.task or self.file or self.hub or ""
+        return self.task or self.file or self.hub or self.stage or ""
 
 
-DataBlocks = Annotated[tuple[DataBlock, ...], Field(min_length=1), OR_ONE]
+# A data block as a recipe may write it: `$name` for `{stage: $name}`, too.
+Source = Annotated[
+    DataBlock,
+    BeforeValidator(lambda value: value, json_schema_input_type=DataBlock | DataRef),
+]
+DataBlocks = Annotated[tuple[Source, ...], Field(min_length=1), OR_ONE]
 
 
 class LoraBlock(Block):

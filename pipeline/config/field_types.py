@@ -28,9 +28,11 @@ from pipeline.config.marks import (
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 ROOT_NAME = r"^[A-Za-z][A-Za-z0-9_-]+$"
 FINGERPRINT = r"^[0-9a-f]{8,64}$"
+STAGE = r"^\$"
 PATTERN_WORDS = {
     NAME: "use letters, digits, `_`, `.` and `-`, a letter or digit first",
     ROOT_NAME: "use two or more letters, digits, `_` and `-`, a letter first",
+    STAGE: "write `$name` of a stage that makes rows",
     FINGERPRINT: "write the fingerprint that `posttrain plan` shows",
 }
 
@@ -80,6 +82,7 @@ Count = Annotated[
 ]
 ModelRef = Annotated[str, RefersTo(("policy",)), Field(min_length=1)]
 RewardModelRef = Annotated[str, RefersTo(("reward_model",)), Field(min_length=1)]
+DataRef = Annotated[str, RefersTo(("data",)), Field(pattern=STAGE)]
 TokenizerRef = Annotated[str, RefersTo(("tokenizer", "policy")), Field(min_length=1)]
 TaskName = Annotated[str, NamesTask(), Field(min_length=1)]
 ObjectName = Annotated[str, NamesObject(), Field(min_length=1)]

@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field, NonNegativeFloat, PositiveInt, mode
 
 from eval.tasks import BENCHMARKS, parse
 from eval.tasks.benchmark import PLACES
-from pipeline.config.blocks import READ_FORMS, DataBlock
+from pipeline.config.blocks import READ_FORMS, Source
 from pipeline.config.field_types import OR_ONE, DataForm, FolderName, Precision, TaskName
 from pipeline.config.marks import EXECUTION
 from pipeline.config.reward_terms import RewardBlock
@@ -53,8 +53,8 @@ class MeasuringStage(StageConfig):
     measured_on: ClassVar[tuple[str, ...]] = ("texts", "prompts")
 
     tasks: Annotated[tuple[_Task, ...], OR_ONE, BeforeValidator(task_names)] = ()
-    texts: Annotated[tuple[DataBlock, ...], OR_ONE] = ()
-    prompts: Annotated[tuple[DataBlock, ...], OR_ONE] = ()
+    texts: Annotated[tuple[Source, ...], OR_ONE] = ()
+    prompts: Annotated[tuple[Source, ...], OR_ONE] = ()
     rewards: Annotated[tuple[RewardBlock, ...], OR_ONE] = ()
     max_new_tokens: PositiveInt = 256
     harness: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], OR_ONE] = ()

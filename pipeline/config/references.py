@@ -45,13 +45,14 @@ class Places:
 
     revisions: commit by hub id, from the recipe's lock; empty until a run has looked them up.
     elsewhere: the second folder to resolve relative paths from: the current folder, for a recipe
-    that comes with posttrain.
+    that comes with posttrain. made: the folders of finished stages that make rows, by name.
     """
 
     base: Path
     roots: Mapping[str, Path] = field(default_factory=dict[str, Path])
     revisions: Mapping[str, str] = field(default_factory=dict[str, str])
     elsewhere: Path | None = None
+    made: Mapping[str, Path] = field(default_factory=dict[str, Path])
 
     def file(self, text: str) -> Path:
         """Return the path for `root:rest`, `package:name/file`, `/absolute`, `~/home` or `file`."""

@@ -23,8 +23,11 @@ if TYPE_CHECKING:
 
     Screens = Callable[[DataBlock, Iterable[Any]], Iterator[Any]]
 
+# `data`: rows that data blocks read by `$name` (pipeline/data/made_rows.py has their layout).
 # `files`: whatever a user's own stage writes; RefersTo(("files",)) names one.
-ArtifactKind = Literal["tokenizer", "policy", "reward_model", "evaluation", "comparison", "files"]
+ArtifactKind = Literal[
+    "tokenizer", "policy", "reward_model", "data", "evaluation", "comparison", "files"
+]
 
 
 class Progress(Protocol):

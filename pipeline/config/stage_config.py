@@ -4,17 +4,30 @@ Not what a stage is (stage.py). Stages that train and stages that measure share 
 training_stage.py, measuring_stage.py.
 """
 
+from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
 from pipeline.config.blocks import Block, Launch
-from pipeline.config.field_types import FINGERPRINT
+from pipeline.config.field_types import FINGERPRINT, DataForm
 from pipeline.config.marks import EXECUTION, NamesTemplate
 
 # The fields of stages that hold data blocks: what is trained on, what is only measured.
 TRAINED_ON = ("data", "prompts")
 MEASURED_ON = ("texts", "eval_data")
+
+
+@dataclass(frozen=True)
+class Makes:
+    """The rows that a stage makes, as known before it has run.
+
+    form: how a data block reads them. columns: those that the stage writes itself; rows have those
+    of their prompts beside them.
+    """
+
+    form: DataForm
+    columns: tuple[str, ...]
 
 
 class StageConfig(Block):
@@ -38,6 +51,11 @@ class StageConfig(Block):
     @property
     def max_positions(self) -> int | None:
         """How many positions the model that it makes has, if the recipe says so."""
+        return None
+
+    @property
+    def makes(self) -> "Makes | None":
+        """What rows it makes; None where it makes none, or does not say."""
         return None
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import PositiveInt
 
-from pipeline.config.blocks import DataBlock, DataBlocks, EarlyStoppingBlock, LoraBlock
+from pipeline.config.blocks import DataBlock, DataBlocks, EarlyStoppingBlock, LoraBlock, Source
 from pipeline.config.field_types import OR_ONE, Decontaminate, Precision, TooLong, TruncationSide
 from pipeline.config.marks import EXECUTION
 from pipeline.config.stage_config import StageConfig, WithTemplate
@@ -32,7 +32,7 @@ class TrainingStage(StageConfig):
     precision: Precision = "fp32"
     lora: LoraBlock | None = None
     training_args: dict[str, Any] = {}  # noqa: RUF012  pydantic copies it
-    eval_data: Annotated[tuple[DataBlock, ...], OR_ONE] = ()
+    eval_data: Annotated[tuple[Source, ...], OR_ONE] = ()
     early_stopping: EarlyStoppingBlock | None = None
     # `drop` does change what is computed: plan/identity.py adds it, with the items searched for.
     decontaminate: Annotated[Decontaminate | None, EXECUTION] = None

@@ -59,7 +59,9 @@ def row_sources(
     sources: list[RowSource[Record]] = []
     for block in blocks:
         not_used = NotUsed()
-        rows = list(_screen_rows(block, places, forms, screen, not_used=not_used))
+        # What a stage writes beside the text, it writes to be looked at.
+        noted = None if block.stage is not None else not_used
+        rows = list(_screen_rows(block, places, forms, screen, not_used=noted))
         sources.append(RowSource(block.label, rows, block.weight, not_used.names))
     return sources
 

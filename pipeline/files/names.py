@@ -14,6 +14,8 @@ BEST_OF_N = "best_of_n.json"  # ppo
 VALUE_HEAD = "value_head.safetensors"  # of a saved critic: ppo
 ITEMS = "items.jsonl"  # a line per test item and model: evaluate, compare
 COMPARISON = "comparison.json"  # compare
+ROWS = "rows.jsonl"  # what a stage that makes rows made: generate, label, best_of_n
+ROWS_SUMMARY = "rows.json"  # what is in them: counts, columns, a histogram of scores, a few rows
 OVERLAPS = "overlaps.jsonl"  # training rows that share text with test items
 
 # A checkpoint is whole when this is in it.

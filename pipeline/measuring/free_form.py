@@ -15,7 +15,7 @@ from eval.comparison.free_form import judged_task
 from eval.results import REWARD, WRITTEN, ItemResult
 from pipeline.data.encoding.passages import write_transcript
 from pipeline.data.encoding.prompts import encode_prompts
-from pipeline.data.reading.data_blocks import read_held_out_chats
+from pipeline.data.reading.data_blocks import read_held_out_chats, tasks_of
 from pipeline.data.reading.records import PromptRow
 from pipeline.measuring.judges import Answers, Judges
 
@@ -42,7 +42,7 @@ class FreeForm:
         self._notes: list[str] = []
         for block in config.prompts:
             self._rows[block.label] = self._read(block)
-        self._judges = Judges(config.rewards, config.prompts, context)
+        self._judges = Judges(config.rewards, tasks_of(config.prompts, context.places), context)
 
     def ask(self, model: LanguageModel, show: Progress) -> tuple[list[ItemResult], list[str]]:
         """Return results by prompt, sample and reward, and notes for people."""

@@ -16,7 +16,6 @@ from pipeline.data.encoding.chat import ChatEncoder
 from pipeline.data.encoding.passages import write_transcript
 from pipeline.data.encoding.tokens import TextEncoder
 from pipeline.data.reading.records import ChatRow, Message, PromptRow
-from pipeline.data.reading.tasks import load_task
 from pipeline.errors import InfrastructureError, PosttrainError
 from pipeline.models.load import load_tokenizer, on_device
 from pipeline.models.reward import load_reward_model
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from eval.task import Task
-    from pipeline.config.blocks import DataBlock
     from pipeline.config.reward_terms import RewardBlock
     from pipeline.config.stage import StageContext
 
@@ -52,18 +50,17 @@ class Answers:
 
 
 class Judges:
-    """The rewards of a stage that measures; models are loaded once, when they are first asked."""
+    """The rewards of a stage that judges; models are loaded once, when they are first asked.
+
+    tasks: those among the prompts, by source.
+    """
 
     def __init__(
-        self, rewards: Sequence[RewardBlock], prompts: Sequence[DataBlock], context: StageContext
+        self, rewards: Sequence[RewardBlock], tasks: Mapping[str, Task], context: StageContext
     ) -> None:
         self._rewards = rewards
         self._context = context
-        self._tasks = {
-            block.label: load_task(block.task, context.places)
-            for block in prompts
-            if block.task is not None
-        }
+        self._tasks = tasks
         self._made: dict[str, Callable[[Answers], list[float | None]]] = {}
 
     def judge(self, answers: Answers) -> dict[str, list[float | None]]:

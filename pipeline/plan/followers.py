@@ -37,4 +37,5 @@ def decontaminate_of(recipe: Recipe, name: str) -> Decontaminate:
 
 
 def _asks(config: Any) -> bool:
-    return any(getattr(config, field, ()) for field in _NAMES)
+    """Whether a stage asks what may not be trained on; `generate` asks what may."""
+    return any(getattr(config, field, ()) for field in _NAMES if field not in config.trained_on)

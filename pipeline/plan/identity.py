@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 from pydantic import BaseModel
 
@@ -95,7 +95,7 @@ class Identifier:
         fields = type(config).model_fields
         return {
             key: self._value(
-                getattr(config, key),
+                _without_stages(getattr(config, key)),
                 [*fields[key].metadata, *_markers(fields[key].annotation)],
                 ("stages", name, key),
             )
@@ -236,6 +236,8 @@ class Identifier:
             except ValueError as error:
                 raise self.recipe.error((*location, "file"), str(error)) from error
             described["file"] = self._data_file(block.file, path, (*location, "file"))
+        elif block.stage is not None:
+            described["stage"] = {"artifact": self.fingerprints[block.stage[1:]]}
         else:
             source = HubModel(block.hub or "", block.revision)
             described["revision"] = self._commit("datasets", source)
@@ -300,6 +302,16 @@ class Identifier:
             for path in sorted(folder.rglob("*"))
             if path.is_file()
         }
+
+
+def _without_stages(value: Any) -> Any:
+    """Return what a stage asks without rows that stages make, which may come after a training."""
+    if not isinstance(value, tuple):
+        return value
+    entries = cast("tuple[Any, ...]", value)
+    return tuple(
+        entry for entry in entries if not (isinstance(entry, DataBlock) and entry.stage is not None)
+    )
 
 
 def _file_hint(text: str, path: Path) -> str:

@@ -1,7 +1,7 @@
 """The plan: recipe + what is on disk -> which stages run and why, which are there already."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -71,6 +71,16 @@ class Plan:
         """Return the planned stage of this name."""
         return next(planned for planned in self.stages if planned.name == name)
 
+    def with_made(self, made: Mapping[str, Artifact | None]) -> "Plan":
+        """Return the plan whose recipe finds the rows that finished stages made, by stage."""
+        folders = {
+            name: artifact.path.resolve()
+            for name, artifact in made.items()
+            if artifact is not None and artifact.produces == "data"
+        }
+        places = replace(self.recipe.places, made=folders)
+        return replace(self, recipe=replace(self.recipe, places=places))
+
 
 def make(recipe: Recipe, store: Store) -> Plan:
     """Compute every fingerprint and look it up.
@@ -113,7 +123,8 @@ def make(recipe: Recipe, store: Store) -> Plan:
             artifact=artifact,
             ignored=ignored,
         )
-    return Plan(recipe, tuple(planned.values()), frozenset(identifier.unresolved))
+    plan = Plan(recipe, tuple(planned.values()), frozenset(identifier.unresolved))
+    return plan.with_made({name: stage.artifact for name, stage in planned.items()})
 
 
 def _changes_without_effect(

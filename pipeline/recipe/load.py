@@ -29,6 +29,7 @@ from pipeline.errors import PosttrainError, closest
 from pipeline.files.names import RECORD, REPORT
 from pipeline.files.text_files import TEXT_ENDINGS, ending
 from pipeline.recipe.checks.gate import check_gate
+from pipeline.recipe.checks.made_rows import check_made_rows
 from pipeline.recipe.checks.measuring import check_measuring
 from pipeline.recipe.checks.ppo import check_ppo
 from pipeline.recipe.checks.training import check_training
@@ -86,6 +87,7 @@ def load(
         check_ppo(recipe, name)
         check_measuring(recipe, name)
         check_gate(recipe, name)
+        check_made_rows(recipe, name)
     return replace(recipe, stages=ordered)
 
 
@@ -261,6 +263,7 @@ def _wrong_kind(
         "policy": "a model",
         "reward_model": "a reward model",
         "evaluation": "an evaluation",
+        "data": "rows",
     }
     expected = " or ".join(word_by_kind.get(kind, f"a {kind}") for kind in reference.kinds)
     fitting = [

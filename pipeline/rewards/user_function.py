@@ -78,7 +78,7 @@ class UserFunction:
             result = self.function(
                 prompts=copy.deepcopy(list(responses.prompts)),
                 completions=copy.deepcopy(list(responses.completions)),
-                completion_ids=[list(ids) for ids in responses.completion_ids],
+                completion_ids=copy.deepcopy(list(responses.completion_ids)),
                 **copy.deepcopy(responses.handed),
                 trainer_state=state,
                 log_extra=logs.extra,

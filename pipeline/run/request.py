@@ -88,17 +88,19 @@ def read_request(path: Path) -> Request:
     record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     base, elsewhere, resume_from = record["base"], record["elsewhere"], record["resume_from"]
     config = stage_for(record["kind"], Path(base)).config
+    inputs = {name: StageInput(**fields) for name, fields in record["outputs"].items()}
     return Request(
         run=record["run"],
         name=record["name"],
         config=config.model_validate_json(json.dumps(record["config"])),
         seed=record["seed"],
-        inputs={name: StageInput(**fields) for name, fields in record["outputs"].items()},
+        inputs=inputs,
         places=Places(
             Path(base),
             {name: Path(folder) for name, folder in record["roots"].items()},
             record["revisions"],
             Path(elsewhere) if elsewhere else None,
+            {name: Path(source.path) for name, source in inputs.items() if source.kind == "data"},
         ),
         execution=record["execution"],
         fingerprint=record["fingerprint"],

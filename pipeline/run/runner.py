@@ -121,6 +121,7 @@ def run(
             if stop.is_requested:
                 raise InterruptedRunError(name, "stopped on request", "run again to go on")
             later = [stage for stage in unchecked if stage != name]
+            plan = plan.with_made(made)
             unchecked = _check_rows(plan, later, made, say=say)
     return outcomes
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 BUILT_IN = (
     *("tokenizer", "adopt", "pretrain", "sft", "reward_model", "dpo", "ppo", "merge"),
+    *("generate", "label", "best_of_n"),
     *("evaluate", "compare"),
 )
 _GROUP = "posttrain.stages"

@@ -138,7 +138,7 @@ SIZES = [
 ]
 SOURCES = [
     (DATA, "[‸{task: facts, file: a.txt}]", "exactly one of ...; this has `task` and `file`"),
-    (DATA, "[‸{rows: 160}]", "a source is exactly one of `task`, `file`, `hub`; this has none"),
+    (DATA, "[‸{rows: 160}]", "one of `task`, `file`, `hub`, `stage`; this has none of them"),
     (DATA, "‸[]", "`data` is empty; write at least one"),
     (DATA, "‸facts", "`data` is `facts`, not a mapping; its keys are task, file, hub"),
     (DATA, "[{task: facts}, ‸facts]", "`data` is `facts`, not a mapping"),

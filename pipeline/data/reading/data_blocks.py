@@ -56,10 +56,7 @@ def read_marked_records(
     not_used: NotUsed | None = None,
 ) -> Iterator[Record]:
     """Yield a block's rows, with a DroppedRow to be counted for every row that `dedup` drops."""
-    try:
-        task = load_task(block.task, places) if block.task is not None else None
-    except ValueError as error:
-        raise PosttrainError(block.label, str(error)) from error
+    task = task_of(block, places)
     return read_marked(
         block, places, forms=forms, task=task, seed=seed, held_out=held_out, not_used=not_used
     )
@@ -141,6 +138,14 @@ def read_held_out_prompts(
         if keeps_texts(block, places)
         for record in islice(read_records(block, places, ("prompt",), held_out=True), at_most)
     ]
+
+
+def task_of(block: DataBlock, places: Places) -> Task | None:
+    """Return the task that a block names, if any; PosttrainError for one that there is not."""
+    try:
+        return load_task(block.task, places) if block.task is not None else None
+    except ValueError as error:
+        raise PosttrainError(block.label, str(error)) from error
 
 
 def tasks_of(blocks: Sequence[DataBlock], places: Places) -> dict[str, Task]:

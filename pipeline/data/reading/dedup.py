@@ -75,7 +75,11 @@ def read_marked(
         last.clear()
         is_again = not isinstance(record, DroppedRow) and repeats(record)
         share = block.holdout
-        if share is not None and is_held_out(row.fields, share, block.columns) != held_out:
+        by_prompt = block.stage is not None
+        if (
+            share is not None
+            and is_held_out(row.fields, share, block.columns, by_prompt=by_prompt) != held_out
+        ):
             continue
         yield DroppedRow(record.where, REPEATS) if is_again else record
         num_kept += not is_again

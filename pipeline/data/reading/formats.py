@@ -126,7 +126,7 @@ def parse_rows(
     """Yield rows as checked records, of the form that the first row's columns decide."""
     layout: _Layout | None = None
     for row in rows:
-        renamed = _rename_columns(row, block.columns)
+        renamed = rename_columns(row, block.columns)
         if layout is None:
             layout = _detect_layout(renamed, block, forms)
         missing = [name for name in layout.columns if name not in renamed.fields]
@@ -191,7 +191,7 @@ def _check_surroundings(row: Row, record: Record, layout: _Layout) -> None:
             )
 
 
-def _rename_columns(row: Row, columns: dict[str, str]) -> Row:
+def rename_columns(row: Row, columns: dict[str, str]) -> Row:
     """Return the row under our column names; columns: from our names to the file's."""
     if not columns:
         return row

@@ -15,15 +15,21 @@ _CONVERSATION = ("prompt", "conversations", "instruction")
 _ASKED = (*_CONVERSATION, "input", "system", "tools", "history")
 
 
-def is_held_out(fields: Mapping[str, Any], share: float, columns: Mapping[str, str]) -> bool:
+def is_held_out(
+    fields: Mapping[str, Any], share: float, columns: Mapping[str, str], *, by_prompt: bool = False
+) -> bool:
     """Whether a row is in the share that is kept out of training.
 
     columns: from our names to the source's, as in `columns:`. All pairs with one prompt fall on the
-    same side, whatever their answers and remaining columns.
+    same side, whatever their answers and remaining columns. by_prompt: so do all rows with one, as
+    the answers that a stage has sampled to it.
     """
     renamed = {ours: fields[theirs] for ours, theirs in columns.items() if theirs in fields}
     others = {key: value for key, value in fields.items() if key not in columns.values()}
-    question = _find_question({**others, **renamed})
+    named = {**others, **renamed}
+    question = _find_question(named)
+    if by_prompt:
+        question = {name: named[name] for name in _ASKED if name in named} or None
     return int.from_bytes(row_digest(fields if question is None else question)[:8]) / 2**64 < share
 
 

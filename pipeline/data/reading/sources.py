@@ -1,4 +1,4 @@
-"""The rows of one data source: a local file, a task's split or a data set on the hub.
+"""The rows of one data source: a local file, a task's split, the hub, or a stage's rows.
 
 Says which rows a stage sees (holdout, split, limit), not what their columns mean (formats.py).
 Imports no torch.
@@ -18,6 +18,7 @@ from pipeline.data.reading.files import Row, file_rows, sha256
 from pipeline.data.reading.holdout import is_held_out
 from pipeline.data.reading.hub import hub_rows
 from pipeline.errors import PosttrainError, closest
+from pipeline.files.names import ROWS
 from pipeline.files.text_files import TEXT_ENDINGS, ending, file_documents, file_text
 
 __all__ = ["ROWS_PER_TASK", "Row", "RowKind", "read_rows", "sha256"]
@@ -55,6 +56,8 @@ def read_rows(
         source_rows = _task_rows(block, task, kind, seed, held_out=held_out)
     elif block.file is not None:
         source_rows = _file_source(block, places, held_out=held_out)
+    elif block.stage is not None:
+        source_rows = _made_source(block, places, held_out=held_out)
     else:
         source_rows = _hub_source(block, places, held_out=held_out)
     is_empty = True
@@ -143,6 +146,21 @@ def _file_source(block: DataBlock, places: Places, *, held_out: bool) -> Iterato
     if share is None:
         return rows
     return (row for row in rows if is_held_out(row.fields, share, block.columns) == held_out)
+
+
+def _made_source(block: DataBlock, places: Places, *, held_out: bool) -> Iterator[Row]:
+    """Return the rows that a stage made; `holdout` keeps all answers to a prompt on one side."""
+    folder = places.made.get((block.stage or "$")[1:])
+    if folder is None:
+        raise PosttrainError(block.label, "its rows are not made yet", "run that stage first")
+    rows, share = file_rows(folder / ROWS, block.label), block.holdout
+    if share is None:
+        return rows
+    return (
+        row
+        for row in rows
+        if is_held_out(row.fields, share, block.columns, by_prompt=True) == held_out
+    )
 
 
 def _documents(path: Path, separator: str, name: str) -> Iterator[Row]:

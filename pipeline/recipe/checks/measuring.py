@@ -1,5 +1,7 @@
 """What can be known to be wrong with a stage that measures, before a model is looked at."""
 
+from __future__ import annotations
+
 from typing import TYPE_CHECKING
 
 from pipeline.config.measuring_stage import MeasuringStage
@@ -10,10 +12,13 @@ from pipeline.recipe.model_facts import num_positions
 from pipeline.stages import stage_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pipeline.config.reward_terms import RewardBlock
     from pipeline.recipe.recipe import Recipe
 
 
-def check_measuring(recipe: "Recipe", name: str) -> None:
+def check_measuring(recipe: Recipe, name: str) -> None:
     """Raise PosttrainError for a window of text that a model has no positions for.
 
     Stages of a different kind have nothing to check.
@@ -21,7 +26,9 @@ def check_measuring(recipe: "Recipe", name: str) -> None:
     config = recipe.stages[name]
     _check_entrants(recipe, name)
     if isinstance(config, MeasuringStage):
-        _check_rewards(recipe, name, config)
+        sources = [block.label for block in config.prompts]
+        tasks = [block.label for block in config.prompts if block.task is not None]
+        check_rewards(recipe, name, "rewards", config.rewards, sources, tasks)
     window = getattr(config, "window", None)
     if not isinstance(window, int):
         return
@@ -34,12 +41,21 @@ def check_measuring(recipe: "Recipe", name: str) -> None:
             raise recipe.error(("stages", name, "window"), message, "lower it")
 
 
-def _check_rewards(recipe: "Recipe", name: str, config: MeasuringStage) -> None:
-    """Refuse a reward that applies to no prompt, does not exist, or repeats an earlier name."""
-    sources = [block.label for block in config.prompts]
-    tasks = [block.label for block in config.prompts if block.task is not None]
-    for number, reward in enumerate(config.rewards):
-        location = ("stages", name, "rewards", number)
+def check_rewards(
+    recipe: Recipe,
+    name: str,
+    key: str,
+    rewards: Sequence[RewardBlock],
+    sources: Sequence[str] | None,
+    tasks: Sequence[str],
+) -> None:
+    """Refuse a reward that applies to no prompt, does not exist, or repeats an earlier name.
+
+    key: where the rewards stand. sources: of the prompts; None where they are not known. tasks:
+    those among them.
+    """
+    for number, reward in enumerate(rewards):
+        location = ("stages", name, key, number)
         if reward.use is not None:
             try:
                 check_reward_function(reward.use, recipe.places.base)
@@ -47,20 +63,21 @@ def _check_rewards(recipe: "Recipe", name: str, config: MeasuringStage) -> None:
                 raise recipe.error((*location, "use"), str(error)) from error
         known, named = (tasks, reward.verify) if reward.verify else (sources, reward.on)
         for task in named:
-            if task not in known and task != ALL_TASKS:
+            if known is not None and task not in known and task != ALL_TASKS:
                 what = "task" if reward.verify else "source"
                 hint = closest(task, known) or f"there are {', '.join(known) or 'none'}"
                 message = f"`{task}` is no {what} of these prompts"
                 raise recipe.error((*location, "verify" if reward.verify else "on"), message, hint)
-        if not any(reward.is_for(source, tasks) for source in sources):
+        every = (*tasks, *(sources or ()))
+        if (every or reward.verify) and not any(reward.is_for(one, tasks) for one in every):
             message = "none of the prompts is a task's, so there is nothing to verify"
             raise recipe.error((*location, "verify"), message, "write `{task: NAME}` in `prompts`")
-        if reward.label in [one.label for one in config.rewards[:number]]:
+        if reward.label in [one.label for one in rewards[:number]]:
             message = f"two rewards are called `{reward.label}`"
             raise recipe.error(location, message, "give one of them another `name`")
 
 
-def _check_entrants(recipe: "Recipe", name: str) -> None:
+def _check_entrants(recipe: Recipe, name: str) -> None:
     """Refuse a comparison that names a model twice, or has nothing to ask the models it names."""
     config = recipe.stages[name]
     baseline = getattr(config, "baseline", None)
@@ -78,7 +95,7 @@ def _check_entrants(recipe: "Recipe", name: str) -> None:
         raise recipe.error(("stages", name), message, "name `tasks`, `texts` or `harness`")
 
 
-def _is_a_model(recipe: "Recipe", entrant: str) -> bool:
+def _is_a_model(recipe: Recipe, entrant: str) -> bool:
     """Whether this names a model, not a stage with results of a model."""
     if not entrant.startswith("$"):
         return True

@@ -1,0 +1,237 @@
+"""Rows that stages make, through the command: sampled, judged, chosen, learnt from, in a chain."""
+
+import json
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.command import Command, Said, command
+from tests.small_generating import REWARD, write_recipe
+
+
+def rows_of(folder: Path, stage: str, runs: str = "runs") -> list[dict[str, Any]]:
+    lines = (folder / runs / "tiny" / stage / "rows.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def metrics_of(folder: Path, stage: str, runs: str = "runs") -> dict[str, Any]:
+    artifact = folder / runs / "tiny" / stage / "artifact.json"
+    return json.loads(artifact.read_text())["metrics"]
+
+
+@pytest.fixture
+def posttrain(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    return command(monkeypatch, capsys)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Said]:
+    """A folder in which the whole recipe has run, and what that said."""
+    folder = tmp_path_factory.mktemp("made")
+    write_recipe(folder)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.chdir(folder)
+        from tests.forked import run_forked, warm
+
+        warm()
+        ended = run_forked(folder / "tiny.yaml", folder / "runs")
+    return folder, Said(ended.code or 0, ended.output, "")
+
+
+@pytest.fixture
+def folder(made: tuple[Path, Said], monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder, as the present one."""
+    assert made[1].code == 0, made[1].out
+    monkeypatch.chdir(made[0])
+    monkeypatch.setenv("COLUMNS", "160")
+    return made[0]
+
+
+def test_every_prompt_is_answered_so_many_times_with_its_columns(folder: Path) -> None:
+    rows, metrics = rows_of(folder, "sampled"), metrics_of(folder, "sampled")
+    asked = Counter(json.dumps([row["prompt"], row.get("reference")]) for row in rows)
+    kept = metrics["responses_kept"]
+    assert metrics["responses"] == 32 * 4
+    assert len(rows) == kept == 32 * 4 - metrics["responses_empty"]
+    assert max(asked.values()) == 4
+    assert metrics["responses_cut_off"] == sum(row["finish"] == "length" for row in rows) > 0
+    first = rows[0]
+    assert first["prompt"] == [{"role": "user", "content": "Question ?"}]
+    assert first["completion"][0]["role"] == "assistant"
+    assert (first["source"], first["topic"], first["sample"]) == ("asked.jsonl", "t0", 0)
+    assert {row["source"] for row in rows} == {"asked.jsonl", "arithmetic"}
+    assert all("reference" in row for row in rows if row["source"] == "arithmetic")
+    assert len({row["completion"][0]["content"] for row in rows}) > 100  # samples differ
+
+
+def test_a_score_is_the_weighted_sum_and_terms_speak_of_their_own_rows(folder: Path) -> None:
+    for row in rows_of(folder, "scored"):
+        text = row["completion"][0]["content"].lower()
+        vowels = sum(letter in "aeiou" for letter in text)
+        assert row["scores"]["vowels"] == vowels
+        is_task = row["source"] == "arithmetic"
+        assert (row["scores"]["verify"] is not None) == is_task
+        assert row["score"] == 2 * vowels + 5 * (row["scores"]["verify"] or 0.0)
+
+
+def test_pairs_are_the_best_and_the_worst_of_each_prompt(folder: Path) -> None:
+    scores: dict[str, list[float]] = {}
+    for row in rows_of(folder, "sampled"):
+        text = row["completion"][0]["content"].lower()
+        key = json.dumps([row["prompt"], row.get("reference")])
+        scores.setdefault(key, []).append(sum(letter in "aeiou" for letter in text))
+    differing = {key: values for key, values in scores.items() if len(set(values)) > 1}
+    pairs = rows_of(folder, "pairs")
+    assert len(pairs) == len(differing) == metrics_of(folder, "pairs")["pairs"]
+    for pair in pairs:
+        values = differing[json.dumps([pair["prompt"], pair.get("reference")])]
+        assert (pair["score_chosen"], pair["score_rejected"]) == (max(values), min(values))
+    tied = sum(len(values) > 1 and len(set(values)) == 1 for values in scores.values())
+    left_out = metrics_of(folder, "pairs").get("left_out", {})
+    assert left_out.get("too close to tell apart", 0) == tied
+
+
+def test_thumbs_and_the_best_are_made_of_the_same_samples(folder: Path) -> None:
+    thumbs, metrics = rows_of(folder, "thumbs"), metrics_of(folder, "thumbs")
+    assert Counter(row["label"] for row in thumbs) == {
+        True: metrics["thumbs_up"],
+        False: metrics["thumbs_down"],
+    }
+    chosen = rows_of(folder, "best")
+    highest: dict[str, float] = {}
+    for row in rows_of(folder, "scored"):
+        key = json.dumps([row["prompt"], row.get("reference")])
+        highest[key] = max(row["score"], highest.get(key, row["score"]))
+    assert {json.dumps([row["prompt"], row.get("reference")]): row["score"] for row in chosen} == (
+        highest
+    )
+
+
+def test_training_stages_learn_from_the_rows_and_round_two_from_round_one(folder: Path) -> None:
+    assert metrics_of(folder, "sft")["rows"] == len(rows_of(folder, "best"))
+    assert metrics_of(folder, "dpo")["rows"] == len(rows_of(folder, "pairs"))
+    artifact = json.loads((folder / "runs/tiny/sampled2/artifact.json").read_text())
+    dpo = json.loads((folder / "runs/tiny/dpo/artifact.json").read_text())
+    assert artifact["inputs"] == {"dpo": dpo["fingerprint"]}
+    round_two = metrics_of(folder, "dpo2")
+    assert 0 < round_two["rows"] < len(rows_of(folder, "pairs2"))  # the rest is held out
+    assert "not_used" not in metrics_of(folder, "dpo")
+
+
+def test_all_pairs_are_judged_by_a_reward_model_that_reads_the_text(folder: Path) -> None:
+    pairs = rows_of(folder, "judged")
+    assert len(pairs) == metrics_of(folder, "judged")["pairs"]
+    assert all(pair["score_chosen"] > pair["score_rejected"] for pair in pairs)
+
+
+def test_a_second_run_is_cached_and_a_new_reward_reaches_no_further_than_it_must(
+    folder: Path, posttrain: Command
+) -> None:
+    said = posttrain("plan", "tiny.yaml")
+    assert said.code == 0
+    assert len(re.findall(r"cached", said.out)) == len(list((folder / "runs/tiny").glob("*/")))
+    try:
+        (folder / "mine.py").write_text(REWARD + "# changed\n")
+        said = posttrain("plan", "tiny.yaml")
+        table = [line for line in said.out.splitlines() if line.strip()]
+        lines = {line.split()[0]: line for line in reversed(table)}  # the first of a name
+        assert "cached" in lines["sampled"]
+        assert "cached" not in lines["pairs"]
+        assert "$pairs changed" in lines["dpo"]
+        assert "reward" in posttrain("why", "tiny.yaml", "pairs").out
+    finally:
+        (folder / "mine.py").write_text(REWARD)
+
+
+def test_check_reads_the_rows_of_a_stage_once_they_are_made(
+    folder: Path, posttrain: Command
+) -> None:
+    said = posttrain("check", "tiny.yaml")
+    assert said.code == 0, said.err
+    num_pairs = len(rows_of(folder, "pairs"))
+    assert f"dpo: $pairs: {num_pairs} rows (preference)" in said.out
+    said = posttrain("check", "tiny.yaml", "--runs", "elsewhere")
+    assert said.code == 0, said.err
+    assert "dpo: how long its rows are is known once $pairs has run" in said.out
+
+
+def test_what_is_drawn_for_a_row_depends_on_the_seed_and_its_number_alone(
+    folder: Path, posttrain: Command
+) -> None:
+    alone = ("run", "tiny.yaml", "--stage", "sampled", "--runs", "other")
+    fewer = "stages.sampled.prompts=[{file: asked.jsonl, rows: 5}, {task: arithmetic, rows: 1}]"
+    assert posttrain(*alone, "--set", fewer, "--set", "stages.sampled.batch_size=7").code == 0
+    few = [row for row in rows_of(folder, "sampled", "other") if row["source"] == "asked.jsonl"]
+    assert len(few) >= 18
+    assert few == rows_of(folder, "sampled")[: len(few)]
+    assert posttrain(*alone, "--set", fewer, "--set", "stages.sampled.seed=9").code == 0
+    assert rows_of(folder, "sampled", "other")[: len(few)] != few
+
+
+def test_a_stop_string_ends_a_response_and_does_not_stand_in_it(
+    folder: Path, posttrain: Command
+) -> None:
+    def sample(*edits: str) -> list[dict[str, Any]]:
+        greedy = ("num_samples=1", "temperature=0", *edits)
+        settings = [part for edit in greedy for part in ("--set", f"stages.sampled.{edit}")]
+        said = posttrain("run", "tiny.yaml", "--stage", "sampled", "--runs", "greedy", *settings)
+        assert said.code == 0, said.err
+        return rows_of(folder, "sampled", "greedy")
+
+    whole = sample()
+    text = whole[0]["completion"][0]["content"]
+    stop = next(letter for letter in text[1:] if letter.isalnum())
+    cut = sample(f"stop_strings=['{stop}']")
+    assert cut[0]["completion"][0]["content"] == text[: text.index(stop)]
+    assert cut[0]["finish"] == "stop"
+    assert all(stop not in row["completion"][0]["content"] for row in cut)
+
+
+def test_responses_that_were_cut_off_can_be_dropped_and_are_counted(
+    folder: Path, posttrain: Command
+) -> None:
+    only = ("--stage", "sampled", "--runs", "whole", "--set", "stages.sampled.cut=drop")
+    assert posttrain("run", "tiny.yaml", *only).code == 0
+    rows, metrics = rows_of(folder, "sampled", "whole"), metrics_of(folder, "sampled", "whole")
+    assert {row["finish"] for row in rows} == {"eos"}
+    assert len(rows) == 128 - metrics["responses_cut_off"] - metrics["responses_empty"]
+    assert rows == [row for row in rows_of(folder, "sampled") if row["finish"] != "length"]
+    said = posttrain("run", "tiny.yaml", *only, "--set", "stages.sampled.max_new_tokens=1")
+    assert said.code == 2
+    assert "none of 128 responses can be kept" in said.err
+
+
+def test_a_reward_that_reads_token_ids_is_told_that_there_are_none(
+    tmp_path: Path, folder: Path, posttrain: Command
+) -> None:
+    own = "def counts(completion_ids, **rest):\n    return [len(ids) for ids in completion_ids]\n"
+    (folder / "ids.py").write_text(own)
+    edit = ("--set", "stages.pairs.reward={use: 'ids:counts'}")
+    said = posttrain("run", "tiny.yaml", "--stage", "pairs", *edit)
+    assert said.code == 2
+    assert "`label` judges texts, and has no `completion_ids`; read `completions`" in said.err
+
+
+def test_responses_of_a_file_are_judged_like_those_of_a_stage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, posttrain: Command
+) -> None:
+    (tmp_path / "mine.py").write_text(REWARD)
+    rows = [{"prompt": "Say.", "answer": text, "by": n} for n, text in enumerate(("aa", "b", "i"))]
+    (tmp_path / "own.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data = "{file: own.jsonl, columns: {completion: answer}}"
+    (tmp_path / "tiny.yaml").write_text(
+        "name: tiny\nstages:\n"
+        f"  pairs: {{stage: label, data: {data}, reward: {{use: 'mine:vowels'}}, pairs: all}}\n"
+        f"  scores: {{stage: label, data: {data}, reward: {{use: 'mine:vowels'}}}}\n"
+        "  best: {stage: best_of_n, data: $scores, at_least: 2}\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    said = posttrain("run", "tiny.yaml")
+    assert said.code == 0, said.err
+    pairs = [(row["chosen"], row["rejected"]) for row in rows_of(tmp_path, "pairs")]
+    assert pairs == [("aa", "i"), ("aa", "b"), ("i", "b")]
+    best = rows_of(tmp_path, "best")
+    assert best == [{"prompt": "Say.", "by": 0, "completion": "aa", "score": 2.0, "out_of": 3}]
