@@ -7,9 +7,9 @@ test items) is derived from these.
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from reward.verdict import Verdict
 
@@ -27,6 +27,15 @@ class FlawedResponse:
 
 
 @dataclass(frozen=True)
+class ToolStep:
+    """A call of a tool in a demonstration, and what the tool answers."""
+
+    name: str
+    arguments: Mapping[str, Any]
+    answer: str
+
+
+@dataclass(frozen=True)
 class Example:
     """One question with everything a stage may want of it.
 
@@ -41,6 +50,8 @@ class Example:
     group: what the example belongs to, for a breakdown or a curve: an operation, a distance.
     worked_document, worked_continuation: the question as the beginning of a document that works it
         out step by step, and how that goes on, the answer last; empty where nothing is reasoned.
+    tool_steps: what a demonstration calls before it answers, each call in a turn of its own.
+    needs_tool: whether it takes one of the task's tools to be right; None where there are none.
     """
 
     id: str
@@ -54,6 +65,8 @@ class Example:
     group: str = ""
     worked_document: str = ""
     worked_continuation: str = ""
+    tool_steps: tuple[ToolStep, ...] = ()
+    needs_tool: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -68,10 +81,14 @@ class PreferencePair:
 
 @dataclass(frozen=True)
 class RlPrompt:
-    """A prompt to sample responses for, with what `Task.verify` needs to reward them."""
+    """A prompt to sample responses for, with what `Task.verify` needs to reward them.
+
+    needs_tool: as Example has it.
+    """
 
     prompt: str
     reference: str
+    needs_tool: bool | None = None
 
 
 class Task(ABC):
@@ -84,7 +101,8 @@ class Task(ABC):
     Class attributes: `version` rises when what the task generates changes (it is part of every
     fingerprint); `metrics` are the ways it can be scored; `max_new_tokens` bounds a response;
     `document_stop` are strings that end an answer in document form, `worked_stop` one that is
-    worked out. Settings of difficulty are keyword parameters of the constructor.
+    worked out; `tools` are the JSON schemas of the functions that its demonstrations may call.
+    Settings of difficulty are keyword parameters of the constructor.
     """
 
     name: str  # with the settings that were given: `arithmetic(max_digits=3)`
@@ -95,6 +113,7 @@ class Task(ABC):
     max_new_tokens: int = 64
     document_stop: ClassVar[tuple[str, ...]] = ("\n",)
     worked_stop: ClassVar[tuple[str, ...]] = ("\n\n",)
+    tools: tuple[Mapping[str, Any], ...] = ()
 
     @abstractmethod
     def examples(self, split: Split) -> Iterator[Example]:
@@ -132,7 +151,7 @@ class Task(ABC):
         """Yield prompts whose responses `verify` rewards."""
         _refuse_test(self.name, split)
         for example in self.examples(split):
-            yield RlPrompt(example.prompt, example.reference)
+            yield RlPrompt(example.prompt, example.reference, example.needs_tool)
 
     def test_items(self, limit: int, split: Split = "test") -> Sequence[Example]:
         """Return the first `limit` examples of the split: the same ones for every model."""

@@ -30,6 +30,7 @@ BUILT_IN: dict[str, str] = {
     "space": "eval.tasks.space:Space",
     "sql": "eval.tasks.sql:Sql",
     "stories": "eval.tasks.stories:Stories",
+    "tool_arithmetic": "eval.tasks.tool_arithmetic:ToolArithmetic",
     "translation": "eval.tasks.translation:Translation",
 }
 

@@ -25,6 +25,10 @@ _JSON_CALL = re.compile(r"<tool_call>(.*?)(?:</tool_call>|(?=<tool_call>)|\Z)", 
 # Up to the next control token or the end of the turn.
 _SHORT_CALL = re.compile(r"<\|tool_call\|>(.*?)(?=<\|[^|<>\s]+\|>|\Z)", re.DOTALL)
 _SHORT = re.compile(r"\s*(\w+)\((.*)\)\s*", re.DOTALL)
+_SYSTEM = "<|system|>"
+_HEAD = re.compile(r"\s*([\w.-]+)\(\s*")
+_KEY = re.compile(r"(\w+)\s*=\s*")
+_NEXT = re.compile(r"\s*(,\s*|\)\s*(?=<\|[^|<>\s]+\|>|\Z))")
 
 
 @dataclass(frozen=True)
@@ -81,19 +85,35 @@ class ShortCalls:
         return [_read_short(found[1]) for found in _SHORT_CALL.finditer(text)]
 
 
+@dataclass(frozen=True)
+class PythonCalls:
+    """`<|system|>name(argument=value, ...)`, as the template of models made from nothing has it.
+
+    Values are JSON. A call ends with the turn, or where the next begins.
+    """
+
+    def read(self, text: str) -> list[Call]:
+        """Return the calls of a turn."""
+        return [_read_python(written) for written in text.split(_SYSTEM)[1:]]
+
+
 def marked_format(template: str) -> CallFormat | None:
     """Return the format that a template's own marker names; None without one.
 
-    `{#- posttrain: tool_calls=short -#}` or `tool_calls=json`. Raises ValueError for another.
+    `{#- posttrain: tool_calls=python -#}`, `tool_calls=short` or `tool_calls=json`. Raises
+    ValueError for another.
     """
     marker = _MARKER.search(template)
     if marker is None:
         return None
     if marker[1] == "short":
         return ShortCalls()
+    if marker[1] == "python":
+        return PythonCalls()
     if marker[1] == "json":
         return JsonCalls()
-    raise ValueError(f"the chat template has tool calls of the form `{marker[1]}`; json, short")
+    forms = "json, python, short"
+    raise ValueError(f"the chat template has tool calls of the form `{marker[1]}`; {forms}")
 
 
 def without_thoughts(opening: str, text: str) -> str:
@@ -143,8 +163,34 @@ def _read_short(text: str) -> Call:
     return Call(match[1], match[2])
 
 
+def _read_python(text: str) -> Call:
+    if len(text) > MAX_CALL_CHARACTERS:
+        return Call("", {}, f"the call has {len(text)} characters, more than {MAX_CALL_CHARACTERS}")
+    head = _HEAD.match(text)
+    if head is None:
+        return Call("", {}, f"a call is name(argument=value), not: {_shown(text)}")
+    name, at, arguments = head[1], head.end(), dict[str, Any]()
+    is_open = not text.startswith(")", at)
+    while is_open:
+        key = _KEY.match(text, at)
+        if key is None or key[1] in arguments:
+            return Call(name, {}, f"a call is name(argument=value), not: {_shown(text)}")
+        try:
+            arguments[key[1]], at = _VALUES.raw_decode(text, key.end())
+        except (ValueError, RecursionError):
+            return Call(name, {}, f"the value of {key[1]} is no JSON: {_shown(text)}")
+        end = _NEXT.match(text, at)
+        if end is None:
+            return Call(name, {}, f"a call is name(argument=value), not: {_shown(text)}")
+        at, is_open = end.end(), end[1][0] == ","
+    return Call(name, arguments)
+
+
 def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is no number of JSON")
+
+
+_VALUES = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
 def _shown(text: str) -> str:

@@ -88,6 +88,22 @@ def test_control_tokens_and_escapes_in_a_text_stay_text(posttrain: Command) -> N
     assert int(counts.split()[-2]) > 10, counts
 
 
+def test_calls_are_learnt_and_tools_and_their_answers_are_not(posttrain: Command) -> None:
+    data = "stages.sft.data=[{task: tool_arithmetic, rows: 8}]"
+    long = "stages.sft.training_args.max_length=256"
+    said = posttrain("check", "recipe.yaml", "--show-mask", "sft", "--set", data, "--set", long)
+    assert said.code == 0, said
+    called = [line for line in said.out.splitlines() if "«<|system|>" in line]
+    assert called
+    for line in called:
+        assert is_like(
+            line,
+            "<|system|>calculator(expression: string): Compute the value of an arithmetic "
+            "expression.<|end|><|user|>...<|end|><|assistant|>«<|system|>calculator(expression="
+            '"...")<|end|>»<|system|>...<|end|><|assistant|>«The answer is ....<|end|>»',
+        )
+
+
 def test_a_local_folder_is_a_model_too(posttrain: Command) -> None:
     write(SHORT)
     model = "stages.sft.model=./runs/tiny/base"

@@ -315,7 +315,7 @@ def _demonstration_row(row: Row) -> ChatRow:
         for name in ("document", "continuation")
     ]
     text = (texts[0], texts[1]) if all(part.strip() for part in texts) else None
-    return ChatRow(row.where, _messages_row(row).messages, text)
+    return replace(_messages_row(row), text=text)
 
 
 def _chat_row(row: Row, column: str, style: MessageStyle) -> ChatRow:

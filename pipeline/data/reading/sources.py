@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from eval.task import Split, Task
+from eval.task import Example, Split, Task
 from eval.tasks.benchmark import BenchmarkTask, RowsError
 from pipeline.config.blocks import DataBlock
 from pipeline.config.references import Places
@@ -115,16 +115,26 @@ def _task_fields(task: Task, kind: RowKind, split: Split, seed: int) -> Iterator
             yield asdict(pair)
     elif kind == "prompts":
         for prompt in task.rl_prompts(split):
-            yield asdict(prompt)
+            yield {name: value for name, value in asdict(prompt).items() if value is not None}
     else:
+        offered = {"tools": list(task.tools)} if task.tools else {}
         for example in task.demonstrations(split):
-            user = {"role": "user", "content": example.prompt}
-            assistant = {"role": "assistant", "content": example.response}
             yield {
-                "messages": [user, assistant],
+                "messages": _turns(example),
                 "document": example.document,
                 "continuation": example.continuation,
+                **offered,
             }
+
+
+def _turns(example: Example) -> list[dict[str, Any]]:
+    """Return a demonstration as a chat, its calls and their answers before the response."""
+    turns: list[dict[str, Any]] = [{"role": "user", "content": example.prompt}]
+    for step in example.tool_steps:
+        call = {"name": step.name, "arguments": dict(step.arguments)}
+        turns.append({"role": "assistant", "content": "", "tool_calls": [{"function": call}]})
+        turns.append({"role": "tool", "name": step.name, "content": step.answer})
+    return [*turns, {"role": "assistant", "content": example.response}]
 
 
 def _file_source(block: DataBlock, places: Places, *, held_out: bool) -> Iterator[Row]:

@@ -5,9 +5,11 @@ import json
 import pytest
 from transformers.utils.chat_parsing import parse_response
 
-from eval.tools.calls import Call, JsonCalls, ShortCalls, marked_format
+from eval.tools.calls import Call, JsonCalls, PythonCalls, ShortCalls, marked_format
+from pipeline.model_files.own_template import CHAT_TEMPLATE
+from tests.unit.data.small_tokenizers import byte_level_tokenizer
 
-JSON, SHORT = JsonCalls(), ShortCalls()
+JSON, SHORT, PYTHON = JsonCalls(), ShortCalls(), PythonCalls()
 
 
 def _json_call(name: str, **arguments: object) -> str:
@@ -85,9 +87,58 @@ def test_a_short_call_that_is_none_says_how_one_is_written() -> None:
     assert call.problem == "a call is name(text), not: 12*34"
 
 
+def test_calls_in_the_form_of_python_have_named_values() -> None:
+    text = 'So: <|system|>f(x="a, b)(", y=[1, {"z": null}] )<|system|> now()<|end|>'
+    assert PYTHON.read(text) == [Call("f", {"x": "a, b)(", "y": [1, {"z": None}]}), Call("now", {})]
+    assert PYTHON.read("f(x=1)<|end|>") == []
+
+
+@pytest.mark.parametrize(
+    ("written", "problem"),
+    [
+        ("12 * 34", "a call is name(argument=value), not: 12 * 34"),
+        ('f("a")', "a call is name(argument=value)"),
+        ("f(x=1, x=2)", "a call is name(argument=value)"),
+        ("f(x=1,)", "a call is name(argument=value)"),
+        ("f(x=1", "a call is name(argument=value)"),
+        ("f(", "a call is name(argument=value)"),
+        ("f(x=1) and more", "a call is name(argument=value)"),
+        ("f(x=12*34)", "a call is name(argument=value)"),
+        ("f(x=a)", "the value of x is no JSON"),
+        ("f(x=NaN)", "the value of x is no JSON"),
+        ("f(x=" + "[" * 9000, "the value of x is no JSON"),
+        ("f(x=" + "9" * 5000 + ")", "the value of x is no JSON"),
+        ("f(x=" + "1" * 30_000, "characters"),
+    ],
+)
+def test_a_bad_call_in_the_form_of_python_says_why_and_stops_no_other(
+    written: str, problem: str
+) -> None:
+    first, second = PYTHON.read(f"<|system|>{written}<|system|>f(x=1)<|end|>")
+    assert problem in first.problem
+    assert len(first.problem) < 300
+    assert second == Call("f", {"x": 1})
+
+
+def test_what_the_template_of_models_made_from_nothing_writes_is_read_back() -> None:
+    arguments = {"text": 'a "quoted" line\n', "n": 3, "deep": {"list": [True, None, 0.5]}}
+    calls = [{"function": {"name": "f", "arguments": arguments}}, {"name": "g", "arguments": {}}]
+    turns = [
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": "So", "tool_calls": calls},
+    ]
+    tokenizer = byte_level_tokenizer()
+    text = tokenizer.apply_chat_template(turns, chat_template=CHAT_TEMPLATE, tokenize=False)
+    written = str(text).partition("<|assistant|>")[2]
+    read = marked_format(CHAT_TEMPLATE)
+    assert read is not None
+    assert read.read(written) == [Call("f", arguments), Call("g", {})]
+
+
 def test_a_template_names_its_format_in_a_comment() -> None:
     assert marked_format("{#- posttrain: tool_calls=short -#}\n{{ 1 }}") == ShortCalls()
     assert marked_format("{# posttrain: tool_calls=json #}") == JsonCalls()
+    assert marked_format("{#posttrain:tool_calls=python#}") == PythonCalls()
     assert marked_format("{{ messages }}") is None
     with pytest.raises(ValueError, match="xml"):
         marked_format("{# posttrain: tool_calls=xml #}")

@@ -1,0 +1,191 @@
+"""Sums and products, some too long to be done in the head: what a calculator is for. A skill task.
+
+Half of the problems take a tool: products of numbers of several digits, sums of twice as many. The
+other half need none, whatever the digits: times one or ten, plus nothing, hundreds plus tens. So
+whether to call has to be read from the numbers. Demonstrations come from two kinds of writers, one
+of which always calls and one never (and is right, which no model can learn of long numbers): when
+to call is left to training on rewards. Graded is the answer, not how it was found. 483 * 17 and
+17 * 483 share an id and so a split; no training text calculates a test item.
+"""
+
+import hashlib
+import random
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from eval.task import Example, FlawedResponse, Split, Task, ToolStep, split_of
+from eval.tasks.arithmetic import Problem
+from reward.verdict import Verdict
+from reward.verifiers.numeric import numeric
+
+# As the tool `calculator` describes itself; written out, since that takes transformers.
+CALCULATOR: Mapping[str, Any] = {
+    "type": "function",
+    "function": {
+        "name": "calculator",
+        "description": "Compute the value of an arithmetic expression.",
+        "parameters": {
+            "type": "object",
+            "properties": {
+                "expression": {
+                    "type": "string",
+                    "description": (
+                        "Numbers with + - * / // % ** and brackets, such as 12*(34+5)."
+                    ),
+                }
+            },
+            "required": ["expression"],
+        },
+        "return": {"type": "string"},
+    },
+}
+_QUESTIONS = ("What is {}?", "Calculate {}.", "How much is {}?", "Work out {}.")
+_DOCUMENTS = 4_000  # of a pass
+_SHARE_PRODUCTS = 0.6  # of the long problems
+_SHARE_CALLING = 0.5  # of the writers
+
+
+class ToolArithmetic(Task):
+    """Products of numbers of up to `max_digits` digits, sums of twice as many, and easy ones.
+
+    tools: whether the demonstrations have a calculator; without, all are answered in the head.
+    """
+
+    name = "tool_arithmetic"
+    version = 1
+    kind = "skill"
+    summary = "sums and products, half of them too long to be done without a calculator"
+    max_new_tokens = 48
+    document_stop = ("\n", ".")
+
+    def __init__(self, max_digits: int = 3, tools: bool = True) -> None:
+        if max_digits not in (2, 3, 4):
+            raise ValueError(f"max_digits is 2, 3 or 4, not {max_digits}")
+        self.max_digits = max_digits
+        self.tools = (CALCULATOR,) if tools else ()
+
+    def examples(self, split: Split) -> Iterator[Example]:
+        """Yield problems that need a tool and problems that do not, by turns."""
+        rng = random.Random(f"tool arithmetic {split}")
+        easy = [problem for problem in self._easy() if _split(problem) == split]
+        rng.shuffle(easy)
+        seen: set[str] = set()
+        for problem in easy:
+            long = self._long(rng, split)
+            while long.family in seen:
+                long = self._long(rng, split)
+            seen.add(long.family)
+            yield _example(long, rng, needs_tool=True)
+            yield _example(_either_way(problem, rng), rng, needs_tool=False)
+
+    def demonstrations(self, split: Split = "train") -> Iterator[Example]:
+        """Yield the examples; half of the writers, by the prompt, call the calculator first."""
+        for example in super().demonstrations(split):
+            is_calling = _fraction(f"writer of {example.prompt}") < _SHARE_CALLING
+            if self.tools and is_calling:
+                expression = example.document.removesuffix(" =")
+                step = ToolStep("calculator", {"expression": expression}, example.reference)
+                yield replace(example, tool_steps=(step,))
+            else:
+                yield example
+
+    def documents(self, seed: int) -> Iterator[str]:
+        """Yield lists of problems of the training split, worked out with a calculator.
+
+        An easy one is as often just stated.
+        """
+        rng = random.Random(f"tool arithmetic documents {seed}")
+        easy = [problem for problem in self._easy() if _split(problem) == "train"]
+        for _ in range(_DOCUMENTS):
+            lines: list[str] = []
+            for _ in range(rng.randint(2, 4)):
+                if rng.random() < 0.5:
+                    lines.append(_logged(self._long(rng, "train")))
+                else:
+                    write = _logged if rng.random() < 0.5 else _stated
+                    lines.append(write(_either_way(rng.choice(easy), rng)))
+            yield "\n".join(lines)
+
+    def verify(self, response: str, reference: str) -> Verdict:
+        """Compare the response's final number with the reference."""
+        return numeric(response, reference)
+
+    def _long(self, rng: random.Random, split: Split) -> Problem:
+        """Draw a problem of a split that is too long for the head."""
+        while True:
+            if rng.random() < _SHARE_PRODUCTS:
+                sizes = [rng.randint(2, self.max_digits) for _ in range(2)]
+                left, right = (rng.randint(10 ** (size - 1) + 1, 10**size - 1) for size in sizes)
+                problem = Problem(left, "*", right)
+                is_long = left % 10 > 0 and right % 10 > 0
+            else:
+                size = rng.randint(self.max_digits + 1, 2 * self.max_digits)
+                left, right = (rng.randint(10 ** (size - 1), 10**size - 1) for _ in range(2))
+                problem, is_long = Problem(left, "+", right), True
+            if is_long and _split(problem) == split:
+                return problem
+
+    def _easy(self) -> list[Problem]:
+        """Return all problems that can be done by looking, the longer number first."""
+        numbers = range(11, 10**self.max_digits)
+        kept: list[Problem] = []
+        for number in numbers:
+            kept += [Problem(number, "*", 1), Problem(number, "*", 10), Problem(number, "+", 0)]
+        kept += [
+            Problem(hundreds, "+", rest)
+            for hundreds in range(100, 1000, 100)
+            for rest in range(11, 100)
+        ]
+        return list({problem.family: problem for problem in kept}.values())
+
+
+def _split(problem: Problem) -> Split:
+    return split_of(f"tool arithmetic {problem.family}")
+
+
+def _either_way(problem: Problem, rng: random.Random) -> Problem:
+    """Return the problem, or its twin with the other number first."""
+    if rng.random() < 0.5:
+        return problem
+    return Problem(problem.right, problem.sign, problem.left)
+
+
+def _example(problem: Problem, rng: random.Random, *, needs_tool: bool) -> Example:
+    right = problem.answer
+    wrong = [right + off for off in (-100, -10, -1, 1, 10, 100) if right + off > 0]
+    first, second = rng.sample(wrong, 2)
+    return Example(
+        id=problem.family,
+        prompt=rng.choice(_QUESTIONS).format(problem),
+        response=_response(right),
+        reference=str(right),
+        document=f"{problem} =",
+        continuation=f" {right}",
+        flawed=(
+            FlawedResponse(_response(first), "wrong answer"),
+            FlawedResponse(_response(second), "another wrong answer"),
+            FlawedResponse("That is too long for me.", "no answer"),
+        ),
+        group="long" if needs_tool else "easy",
+        needs_tool=needs_tool,
+    )
+
+
+def _response(answer: int) -> str:
+    return f"The answer is {answer}."
+
+
+def _stated(problem: Problem) -> str:
+    return f"{problem} = {problem.answer}"
+
+
+def _logged(problem: Problem) -> str:
+    """Write what somebody works out with a calculator; a call in a chat looks the same."""
+    call = f'calculator(expression="{problem}")'
+    return f"{problem}: {call} gives {problem.answer}, so {problem} = {problem.answer}"
+
+
+def _fraction(key: str) -> float:
+    """Return a number in [0, 1) by the hash of the key: the same on every machine, forever."""
+    return int.from_bytes(hashlib.sha256(f"tool arithmetic {key}".encode()).digest()[:6]) / 2**48
