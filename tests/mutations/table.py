@@ -7,6 +7,7 @@ from tests.mutations.models import MODELS
 from tests.mutations.mutation import Mutation
 from tests.mutations.ppo_from_python import PPO_FROM_PYTHON
 from tests.mutations.preferences import PREFERENCES
+from tests.mutations.without_critic import WITHOUT_CRITIC
 
 TRAINING = [
     Mutation(
@@ -353,6 +354,7 @@ MUTATIONS: list[Mutation] = [
     *STORE,
     *PPO,
     *PPO_FROM_PYTHON,
+    *WITHOUT_CRITIC,
     *EVALUATION,
     *PREFERENCES,
     *MODELS,

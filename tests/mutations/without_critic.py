@@ -1,0 +1,68 @@
+"""Mutations of the formulas that methods without a critic are made of."""
+
+from __future__ import annotations
+
+from tests.mutations.mutation import Mutation
+
+_ADVANTAGES, _LOSSES = "pipeline/rl/core/advantages.py", "pipeline/rl/core/losses.py"
+_GROUPS, _RATIOS = ("tests/unit/rl/test_core_groups.py",), ("tests/unit/rl/test_core_ratios.py",)
+_TRL = ("tests/unit/rl/test_trl_oracle.py",)
+
+WITHOUT_CRITIC = [
+    Mutation(
+        "a response is compared with its own group",
+        _ADVANTAGES,
+        "return _Groups(scores, index, counts, means[index], (high > low)[index])",
+        "return _Groups(scores, index, counts, means[index.flip(0)], (high > low)[index])",
+        _GROUPS,
+    ),
+    Mutation(
+        "a group without spread teaches nothing",
+        _ADVANTAGES,
+        "(high > low)[index]",
+        "(high >= low)[index]",
+        _GROUPS,
+    ),
+    Mutation(
+        "GRPO's standard deviation is TRL's",
+        _ADVANTAGES,
+        "scale: Scale, epsilon: float = 1e-4, ddof: int = 1",
+        "scale: Scale, epsilon: float = 1e-4, ddof: int = 0",
+        _TRL,
+    ),
+    Mutation(
+        "RLOO leaves one out",
+        _ADVANTAGES,
+        "centred * size / (size - 1).clamp(min=1)",
+        "centred",
+        _GROUPS,
+    ),
+    Mutation(
+        "REINFORCE++ counts the KL of a token and of those after it",
+        _ADVANTAGES,
+        "mask, discount=discount, trace=1.0)",
+        "mask, discount=discount, trace=0.0)",
+        _GROUPS,
+    ),
+    Mutation(
+        "CISPO's ratio carries no gradient",
+        _LOSSES,
+        "ratio = ratio_of(new - old).detach()",
+        "ratio = ratio_of(new - old)",
+        _RATIOS,
+    ),
+    Mutation(
+        "tokens that another engine has no probability of weigh 1",
+        "pipeline/rl/core/ratios.py",
+        "torch.where(mask & ~sampled.isnan(), old - sampled, 0)",
+        "torch.where(mask, old - sampled, 0)",
+        _RATIOS,
+    ),
+    Mutation(
+        "Dr. GRPO divides by a constant",
+        "pipeline/rl/core/aggregation.py",
+        "1.0 / (of_rows.float() * length)",
+        "1.0 / (of_rows.float() * lengths.clamp(min=1))",
+        _TRL,
+    ),
+]
