@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from datasets import Dataset
+from transformers import TrainerCallback
 
 from tests.ppo_tasks import EOS, plain, tiny_llama, tiny_tokenizer
 
@@ -26,6 +27,15 @@ if TYPE_CHECKING:
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
 
 VOCABULARY, LONGEST, GENERATIONS = 24, 6, 4
+TRAINING = {  # in small steps, whose size follows from the gradient
+    "max_steps": 1,
+    "optim": "sgd",
+    "learning_rate": 1e-3,
+    "lr_scheduler_type": "constant",
+    "max_grad_norm": 0.0,
+    "temperature": 0.8,
+    "logging_steps": 1,
+}
 _SHAPE = {"hidden_size": 16, "intermediate_size": 24, "num_attention_heads": 2}
 
 
@@ -67,14 +77,14 @@ class Heard:
     """What TRL computed. steps: [step][pass].
 
     advantages: (B,), old, reference: (B, T), in the order of the rows; empty where TRL makes none.
-    weights: the policy's after each optimizer step, before they are moved by noise as well.
+    gradients: of the policy's parameters, as each optimizer step takes them.
     """
 
     advantages: Tensor = field(default_factory=lambda: torch.zeros(0))
     old: Tensor = field(default_factory=lambda: torch.zeros(0))
     reference: Tensor = field(default_factory=lambda: torch.zeros(0))
     steps: list[list[Pass]] = field(default_factory=list)
-    weights: list[dict[str, Tensor]] = field(default_factory=list)
+    gradients: list[dict[str, Tensor]] = field(default_factory=list)
     logged: dict[str, float] = field(default_factory=dict)
 
 
@@ -117,6 +127,13 @@ def reference(folder: Path) -> Any:
     return module
 
 
+def tokenizer() -> Any:
+    """Return one whose padding is its end, so that no id is left out of a distribution."""
+    made = tiny_tokenizer(VOCABULARY)
+    made.pad_token = made.eos_token
+    return made
+
+
 def ask(
     method: str,
     given: Sequence[Row],
@@ -147,18 +164,13 @@ def ask(
     }[method]
     usual = {
         **plain(folder),
+        **TRAINING,
         "bf16": False,
         "gradient_checkpointing": False,
         "num_generations": GENERATIONS,
         "max_completion_length": LONGEST,
         "per_device_train_batch_size": len(given),
-        "max_steps": 1,
-        "learning_rate": 1e-4,
-        "lr_scheduler_type": "constant",
-        "max_grad_norm": 1e6,
-        "temperature": 0.8,
         "shuffle_dataset": False,
-        "logging_steps": 1,
     }
     names = [str(number) for number in range(len(given) // GENERATIONS)]
     with warnings.catch_warnings():
@@ -168,7 +180,7 @@ def ask(
             [reward],
             args=config(**{**usual, **settings}),
             train_dataset=Dataset.from_dict({"prompt": names}),
-            processing_class=tiny_tokenizer(VOCABULARY),
+            processing_class=tokenizer(),
         )
         _listen(trainer, heard, given, is_other_engine=is_other_engine)
         trainer.train()
@@ -181,7 +193,6 @@ def ask(
 def _listen(trainer: Any, heard: Heard, given: Sequence[Row], *, is_other_engine: bool) -> None:
     """Put the rows in, and have what is computed of them kept."""
     generate = trainer._generate
-    number_of = {tuple(row.completion): number for number, row in enumerate(given)}
     assert trainer.args.generation_batch_size == len(given)
 
     def single_turn(prompt_ids: list[list[int]], *_: Any, **__: Any) -> Any:
@@ -239,37 +250,43 @@ def _listen(trainer: Any, heard: Heard, given: Sequence[Row], *, is_other_engine
             trainer.args.gradient_accumulation_steps == 1
         ):
             heard.steps.append([])
-        heard.steps[-1].append(_pass_of(kept["inputs"], new, loss, number_of))
+        heard.steps[-1].append(_pass_of(kept["inputs"], new, loss, given))
         return loss
 
     trainer._generate_and_score_completions = scored
     trainer._get_per_token_logps_and_entropies = forwarded
     trainer.training_step = stepped
-    trainer.add_callback(_keeper(heard))
+    trainer.add_callback(StepWatch(heard.gradients, trainer.model))
 
 
-def _pass_of(
-    inputs: dict[str, Any], new: Tensor, loss: Tensor, number_of: dict[tuple[int, ...], int]
-) -> Pass:
-    ids, there = inputs["completion_ids"], inputs["completion_ids"] != 0
+def _pass_of(inputs: dict[str, Any], new: Tensor, loss: Tensor, given: Sequence[Row]) -> Pass:
     assert new.grad is not None
     mask = inputs["completion_mask"].bool()
     if "tool_mask" in inputs:
         mask = mask & inputs["tool_mask"].bool()
-    rows = [number_of[tuple(row[here].tolist())] for row, here in zip(ids, there, strict=True)]
+    padded = [
+        row.completion + [EOS] * (inputs["completion_ids"].shape[1] - len(row.completion))
+        for row in given
+    ]
+    rows = [padded.index(row) for row in inputs["completion_ids"].tolist()]
     return Pass(rows, mask, new.detach().clone(), new.grad.clone(), loss.detach().clone())
 
 
-def _keeper(heard: Heard) -> Any:
-    from transformers import TrainerCallback
+class StepWatch(TrainerCallback):
+    """Keeps the gradients of each step; then noise moves weights, and ratios go either way."""
 
-    class Keeper(TrainerCallback):
-        def on_step_end(self, args: Any, state: Any, control: Any, **more: Any) -> None:
-            module = more["model"]
-            heard.weights.append({n: p.detach().clone() for n, p in module.named_parameters()})
-            _louder(module, seed=3, scale=0.02).train()  # so that ratios go either way
+    def __init__(self, gradients: list[dict[str, Tensor]], policy: Any) -> None:
+        self.gradients, self.policy = gradients, policy
 
-    return Keeper()
+    def on_pre_optimizer_step(self, *_: Any, **__: Any) -> None:
+        """Keep the gradients."""
+        named = self.policy.named_parameters()
+        self.gradients.append({name: p.grad.clone() for name, p in named if p.grad is not None})
+
+    def on_step_end(self, *_: Any, **__: Any) -> None:
+        """Move the weights."""
+        was_training = self.policy.training
+        _louder(self.policy, seed=3, scale=0.02).train(was_training)
 
 
 def _louder(module: Any, *, seed: int, scale: float) -> Any:
