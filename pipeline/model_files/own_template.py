@@ -11,9 +11,10 @@
 system answers: so tools take no tokens of their own, the ids of chats without tools are what they
 were before there were any, and no text can forge a call or an answer. A call is written as in
 Python, each value as JSON, since a small model has to write it. A tool is shown by its name, its
-parameters with their types (one with more than a type and a description as its JSON schema) and its
-description; the descriptions of single parameters are not shown. Each turn only adds text behind
-the turns before it. The comment at its beginning tells eval/tools/calls.py how to read calls.
+parameters with their types (one with more than a type and a description as its JSON schema, a `?`
+behind one that is not required) and its description; the descriptions of single parameters are not
+shown. Each turn only adds text behind the turns before it. The comment at its beginning tells
+eval/tools/calls.py how to read calls.
 """
 
 SPECIAL_TOKENS = END_OF_TEXT, PAD, SYSTEM, USER, ASSISTANT, END_OF_TURN = (
@@ -25,15 +26,18 @@ SPECIAL_TOKENS = END_OF_TEXT, PAD, SYSTEM, USER, ASSISTANT, END_OF_TURN = (
     "<|end|>",
 )
 _PARAMETER = (
-    "{{ (', ' if not loop.first else '') + name + ': ' }}"
+    "{{ (', ' if not loop.first else '') + name"
+    " + ('?' if 'required' in parameters and name not in parameters['required'] else '')"
+    " + ': ' }}"
     "{% if schema['type'] is string and not (schema | list | reject('in', ['type', 'description'])"
     " | list) %}{{ schema['type'] }}{% else %}{{ schema | tojson }}{% endif %}"
 )
 _TOOL = (
     "{% set function = tool['function'] or tool %}{{ '\\n' if not loop.first else '' }}"
-    "{{ function['name'] + '(' }}"
-    "{% for name, schema in ((function['parameters'] or {})['properties'] or {}).items() %}"
-    f"{_PARAMETER}{{% endfor %}}{{{{ ')' }}}}"
+    "{% set parameters = function['parameters'] or {} %}{{ function['name'] + '(' }}"
+    "{% if parameters['properties'] is mapping %}"
+    f"{{% for name, schema in parameters['properties'].items() %}}{_PARAMETER}{{% endfor %}}"
+    "{% elif parameters %}{{ parameters | tojson }}{% endif %}{{ ')' }}"
     "{% if function['description'] %}{{ ': ' + function['description'] }}{% endif %}"
 )
 _CALL = (

@@ -99,16 +99,15 @@ def settings_of(row: Row) -> ChatSettings:
 
 
 def drop_filled_nulls(messages: tuple[Message, ...], settings: ChatSettings) -> tuple[Message, ...]:
-    """Drop arguments of calls that are null and that their tool does not declare.
+    """Drop nulls from the arguments of calls, except where the tool takes a null.
 
-    Arrow has one type for all calls in a Parquet file, and fills in the arguments of the rest.
+    Arrow has one type for all calls in a file, and fills in the arguments of the rest, in what was
+    once made of such a file too. It does not touch arguments that are JSON in a text.
     """
-    if not settings.tools or not any(message.calls for message in messages):
+    if not any("null" in call.arguments for message in messages for call in message.calls):
         return messages
-    declared = {
-        tool["function"]["name"]: tool["function"].get("parameters", {}).get("properties", {})
-        for tool in json.loads(settings.tools)
-    }
+    tools: list[dict[str, Any]] = json.loads(settings.tools) if settings.tools else []
+    declared = {tool["function"][NAME]: tool["function"].get("parameters") for tool in tools}
     return tuple(
         replace(message, calls=tuple(_drop_filled_nulls(call, declared) for call in message.calls))
         for message in messages
@@ -116,12 +115,41 @@ def drop_filled_nulls(messages: tuple[Message, ...], settings: ChatSettings) -> 
 
 
 def _drop_filled_nulls(call: ToolCall, declared: Mapping[str, Any]) -> ToolCall:
-    known = declared.get(call.name)
-    if not known or "null" not in call.arguments:
+    if call.is_text or "null" not in call.arguments:
         return call
     arguments = json.loads(call.arguments)
-    kept = {key: value for key, value in arguments.items() if value is not None or key in known}
-    return replace(call, arguments=to_json(kept))
+    return replace(call, arguments=to_json(_without_filled(arguments, declared.get(call.name))))
+
+
+def _without_filled(value: Any, schema: Any) -> Any:
+    """Return a value without the nulls that its JSON schema has no place for."""
+    schema = cast("dict[str, Any]", schema) if isinstance(schema, dict) else {}
+    if isinstance(value, list):
+        items = schema.get("items")
+        return [_without_filled(inner, items) for inner in cast("list[Any]", value)]
+    if not isinstance(value, dict):
+        return value
+    known = schema.get("properties")
+    known = cast("dict[str, Any]", known) if isinstance(known, dict) else {}
+    return {
+        key: _without_filled(inner, known.get(key))
+        for key, inner in cast("dict[str, Any]", value).items()
+        if inner is not None or _takes_null(known.get(key))
+    }
+
+
+def _takes_null(schema: Any) -> bool:
+    """Whether a declared argument may be null; one that is not declared may not."""
+    if not isinstance(schema, dict):
+        return False
+    schema = cast("dict[str, Any]", schema)
+    choices = (*(schema.get("anyOf") or ()), *(schema.get("oneOf") or ()))
+    if schema.get("nullable") or any(map(_takes_null, choices)):
+        return True
+    types = schema.get("type", [] if choices or "enum" in schema else "null")
+    return "null" in (types if isinstance(types, list) else [types]) or None in (
+        schema.get("enum") or ()
+    )
 
 
 def _tools(row: Row) -> str:

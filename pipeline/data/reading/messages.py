@@ -209,7 +209,7 @@ def _call(value: Any, field: str, where: str) -> ToolCall:
     arguments: Any = call.get("arguments", call.get("parameters"))
     if arguments is None:
         arguments = {}
-    if not isinstance(arguments, str):
-        arguments = to_json(arguments)
+    is_text = isinstance(arguments, str)
+    arguments = arguments if is_text else to_json(arguments)
     arguments = text_of(arguments, f"{field}.arguments", where, may_be_blank=True)
-    return ToolCall(name, arguments or "{}", str(outer.get("id") or ""))
+    return ToolCall(name, arguments or "{}", str(outer.get("id") or ""), is_text)

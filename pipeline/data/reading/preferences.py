@@ -21,7 +21,7 @@ import sys
 from typing import Any, cast
 
 from pipeline.data.reading.alpaca import instruction_turns
-from pipeline.data.reading.columns import settings_of, with_system
+from pipeline.data.reading.columns import drop_filled_nulls, settings_of, with_system
 from pipeline.data.reading.fields import list_names, text_of
 from pipeline.data.reading.files import Row, kind_of
 from pipeline.data.reading.messages import (
@@ -180,7 +180,8 @@ def _pair(
 ) -> Pair:
     """Return a pair. text: prompt, chosen and rejected in running text, if the row has that."""
     margin, probability = _numbers(row)
-    chosen, rejected = answers
+    settings = settings_of(row)
+    chosen, rejected = drop_filled_nulls(answers, settings)
     why: DropReason | None = None
     if any(not answer.content.strip() and not answer.calls for answer in answers):
         why = "a response is empty"
@@ -191,15 +192,15 @@ def _pair(
     is_text_alone = not any(answer.calls or answer.reasoning for answer in answers)
     return PreferenceRow(
         row.where,
-        with_system(row, prompt) if prompt else (),
+        with_system(row, drop_filled_nulls(prompt, settings)) if prompt else (),
         chosen.content,
         rejected.content,
         (text[0], text[1], text[2]) if text else None,
         margin,
         probability,
         flaw,
-        None if is_text_alone else answers,
-        settings_of(row),
+        None if is_text_alone else (chosen, rejected),
+        settings,
     )
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from pipeline.config.reward_signature import HANDED_TO_REWARDS
 from pipeline.data.reading.alpaca import HISTORY, instruction_turns
-from pipeline.data.reading.columns import settings_of, with_system
+from pipeline.data.reading.columns import drop_filled_nulls, settings_of, with_system
 from pipeline.data.reading.fields import text_of
 from pipeline.data.reading.files import kind_of
 from pipeline.data.reading.messages import FROM_VALUE, ROLE_CONTENT, MessageStyle, turns_of
@@ -104,8 +104,9 @@ def _chat_row(row: Row, column: str, style: MessageStyle) -> PromptRow:
 
 def _as_prompt(row: Row, turns: tuple[Message, ...], *used: str) -> PromptRow:
     """Return a conversation as a prompt, with the system turn from its column if it has one."""
-    messages = with_system(row, turns)
-    return PromptRow(row.where, messages, None, _others(row, *used), settings=settings_of(row))
+    settings = settings_of(row)
+    messages = with_system(row, drop_filled_nulls(turns, settings))
+    return PromptRow(row.where, messages, None, _others(row, *used), settings=settings)
 
 
 def _asking(messages: tuple[Message, ...], column: str, where: str) -> tuple[Message, ...]:

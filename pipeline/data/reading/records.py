@@ -4,7 +4,7 @@ formats.py, preferences.py and prompts.py make them from a source's columns. Imp
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Role = Literal["system", "user", "assistant", "tool"]
@@ -23,11 +23,15 @@ REPEATS: DropReason = "it repeats an earlier row"
 
 @dataclass(frozen=True)
 class ToolCall:
-    """A function that an assistant calls. arguments: JSON text, an object in well-formed data."""
+    """A function that an assistant calls.
+
+    arguments: JSON text, an object in well-formed data. is_text: whether the source has it as text.
+    """
 
     name: str
     arguments: str
     call_id: str = ""
+    is_text: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True)

@@ -21,13 +21,19 @@ PROPERTIES = {
     "unit": {"type": "string", "enum": ["m", "km"]},
 }
 SCHEMAS = [
-    {"name": "calculator", "description": "Computes.", "parameters": {"properties": PROPERTIES}},
+    {
+        "name": "calculator",
+        "description": "Computes.",
+        "parameters": {"properties": PROPERTIES, "required": ["expression"]},
+    },
     {"name": "now"},
+    {"name": "area", "parameters": {"w": "number"}},
+    {"name": "stop", "parameters": {"type": "object", "properties": {}}},
 ]
 TOOLS = ChatSettings(json.dumps([{"type": "function", "function": each} for each in SCHEMAS]))
 SHOWN = (
-    'calculator(expression: string, unit: {"type": "string", "enum": ["m", "km"]}): Computes.\n'
-    "now()<|end|>"
+    'calculator(expression: string, unit?: {"type": "string", "enum": ["m", "km"]}): Computes.\n'
+    'now()\narea({"w": "number"})\nstop()<|end|>'
 )
 
 

@@ -1,15 +1,25 @@
 """Columns beside those of a form: each with a known meaning is used or refused, the rest named."""
 
+from pathlib import Path
 from typing import Any
 
+import pyarrow
 import pytest
+from pyarrow import parquet
 
 from pipeline.config.blocks import DataBlock
 from pipeline.config.field_types import DataForm
 from pipeline.data.reading.columns import NotUsed
-from pipeline.data.reading.files import Row
+from pipeline.data.reading.files import Row, file_rows
 from pipeline.data.reading.formats import parse_rows
-from pipeline.data.reading.records import ChatRow, Message, PreferenceRow, PromptRow, ToolCall
+from pipeline.data.reading.records import (
+    ChatRow,
+    DroppedRow,
+    Message,
+    PreferenceRow,
+    PromptRow,
+    ToolCall,
+)
 from pipeline.errors import PosttrainError
 
 SFT: tuple[DataForm, ...] = ("chat", "prompt_completion")
@@ -215,11 +225,91 @@ def test_a_prompt_keeps_a_column_source_beside_the_source_that_it_is_from() -> N
     assert (row.columns, row.source) == ({"source": "exam"}, "f.jsonl")
 
 
-def test_arguments_that_arrow_filled_in_are_left_out_where_the_tool_declares_others() -> None:
-    tools = [{"name": "area", "parameters": {"properties": {"w": {}, "unit": {}}}}]
-    call = {"name": "area", "arguments": {"w": 5, "unit": None, "place": None}}
-    turns = [USER, {"role": "assistant", "content": "", "tool_calls": [{"function": call}]}]
-    (found,) = read({"messages": turns, "tools": tools}).messages[1].calls
-    assert found.arguments == '{"w": 5, "unit": null}'
-    (untold,) = read({"messages": turns}).messages[1].calls
-    assert untold.arguments == '{"w": 5, "unit": null, "place": null}'
+TOOL = {
+    "name": "area",
+    "parameters": {
+        "properties": {
+            "w": {"type": "number"},
+            "unit": {"type": ["string", "null"]},
+            "box": {"type": "object", "properties": {"h": {"type": "number", "nullable": True}}},
+            "round": {"anyOf": [{"type": "integer"}, {"type": "null"}]},
+            "any": {},
+        }
+    },
+}
+FILLED = {"w": None, "unit": None, "box": {"h": None, "d": None}, "round": None, "place": None}
+KEPT = '{"unit": null, "box": {"h": null}, "round": null}'
+
+
+def call_of(arguments: Any) -> dict[str, Any]:
+    called = {"function": {"name": "area", "arguments": arguments}}
+    return {"role": "assistant", "content": None, "tool_calls": [called]}
+
+
+def test_nulls_that_arrow_filled_in_are_left_out_where_the_tool_takes_none() -> None:
+    def kept(arguments: Any, tools: Any) -> str:
+        row = read({"messages": [USER, call_of(arguments)], "tools": tools})
+        return row.messages[1].calls[0].arguments
+
+    assert kept(FILLED, [TOOL]) == KEPT
+    assert kept({"any": None, "w": 5}, [TOOL]) == '{"any": null, "w": 5}'
+    assert kept({"w": 5, "place": None}, None) == '{"w": 5}'
+    assert kept({"box": [{"d": None, "h": 1}]}, None) == '{"box": [{"h": 1}]}'
+    assert kept('{"w": null}', [TOOL]) == '{"w": null}'  # a text, which Arrow leaves alone
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"prompt": [USER, call_of(FILLED), {"role": "tool", "content": "15"}]},
+        {"conversations": [ASKED]},
+    ],
+    ids=["asked", "answered"],
+)
+def test_nulls_that_arrow_filled_in_are_left_out_of_pairs_and_prompts(fields: Any) -> None:
+    is_asked = "prompt" in fields
+    given = {**fields, "chosen": call_of(FILLED), "rejected": call_of({"w": 1}), "tools": [TOOL]}
+    if not is_asked:
+        for name in ("chosen", "rejected"):
+            given[name] = {"from": "gpt", "value": "", "tool_calls": given[name]["tool_calls"]}
+    pair = read(given, ("preference",))
+    assert pair.turns[0].calls[0].arguments == KEPT
+    if is_asked:
+        assert pair.prompt[1].calls[0].arguments == KEPT
+        asked = read({**fields, "tools": [TOOL]}, ("prompt",))
+        assert asked.messages == pair.prompt
+
+
+def test_two_responses_that_differ_in_filled_nulls_alone_are_equal() -> None:
+    given = {
+        "prompt": [USER],
+        "chosen": call_of({"w": 1, "x": None}),
+        "rejected": call_of({"w": 1}),
+    }
+    assert isinstance(read(given, ("preference",)), DroppedRow)
+
+
+def test_a_parquet_file_of_chats_with_tools_is_what_its_rows_were(tmp_path: Path) -> None:
+    tools = [
+        {"name": "area", "parameters": {"properties": {"w": {"type": "number"}}}},
+        {"name": "f"},
+    ]
+    rows = [
+        {"messages": [USER, call_of({"w": 5}), {"role": "tool", "content": "5"}, ANSWER]},
+        {
+            "messages": [
+                USER,
+                call_of({"q": {"deep": "x"}}),
+                {"role": "tool", "content": "6"},
+                ANSWER,
+            ]
+        },
+        {"messages": [USER, ANSWER]},
+    ]
+    rows = [{**row, "tools": tools} for row in rows]
+    parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "f.parquet")
+    found = [
+        parse_rows([Row("f:1", row.fields)], DataBlock(file="f.parquet"), SFT)
+        for row in file_rows(tmp_path / "f.parquet", "f.parquet")
+    ]
+    assert [next(one) for one in found] == [read(row) for row in rows]
