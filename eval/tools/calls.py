@@ -22,9 +22,6 @@ _SHOWN = 60  # characters of what could not be read
 _MARKER = re.compile(r"\{#-?\s*posttrain:\s*tool_calls=(\w+)\s*-?#\}")
 _THOUGHT = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL)
 _JSON_CALL = re.compile(r"<tool_call>(.*?)(?:</tool_call>|(?=<tool_call>)|\Z)", re.DOTALL)
-# Up to the next control token or the end of the turn.
-_SHORT_CALL = re.compile(r"<\|tool_call\|>(.*?)(?=<\|[^|<>\s]+\|>|\Z)", re.DOTALL)
-_SHORT = re.compile(r"\s*(\w+)\((.*)\)\s*", re.DOTALL)
 _SYSTEM = "<|system|>"
 _HEAD = re.compile(r"\s*([\w.-]+)\(\s*")
 _KEY = re.compile(r"(\w+)\s*=\s*")
@@ -35,12 +32,11 @@ _NEXT = re.compile(r"\s*(,\s*|\)\s*(?=<\|[^|<>\s]+\|>|\Z))")
 class Call:
     """A call as a model wrote it.
 
-    arguments: by name; a text where the format names none: the value of the tool's only argument.
     problem: why it cannot be run, for the model to read; "" if it can.
     """
 
     name: str
-    arguments: Mapping[str, Any] | str
+    arguments: Mapping[str, Any]
     problem: str = ""
 
 
@@ -72,20 +68,6 @@ class JsonCalls:
 
 
 @dataclass(frozen=True)
-class ShortCalls:
-    """`<|tool_call|>name(text)`, for models of a small vocabulary, to which JSON is long.
-
-    A template has it with `{#- posttrain: tool_calls=short -#}`. A call ends with the turn, or
-    where the next begins. The text between the outer brackets is the tool's only argument as it is,
-    without quotes; a tool with several takes a JSON object there.
-    """
-
-    def read(self, text: str) -> list[Call]:
-        """Return the calls of a turn."""
-        return [_read_short(found[1]) for found in _SHORT_CALL.finditer(text)]
-
-
-@dataclass(frozen=True)
 class PythonCalls:
     """`<|system|>name(argument=value, ...)`, as the template of models made from nothing has it.
 
@@ -100,20 +82,16 @@ class PythonCalls:
 def marked_format(template: str) -> CallFormat | None:
     """Return the format that a template's own marker names; None without one.
 
-    `{#- posttrain: tool_calls=python -#}`, `tool_calls=short` or `tool_calls=json`. Raises
-    ValueError for another.
+    `{#- posttrain: tool_calls=python -#}` or `tool_calls=json`. Raises ValueError for another.
     """
     marker = _MARKER.search(template)
     if marker is None:
         return None
-    if marker[1] == "short":
-        return ShortCalls()
     if marker[1] == "python":
         return PythonCalls()
     if marker[1] == "json":
         return JsonCalls()
-    forms = "json, python, short"
-    raise ValueError(f"the chat template has tool calls of the form `{marker[1]}`; {forms}")
+    raise ValueError(f"the chat template has tool calls of the form `{marker[1]}`; json, python")
 
 
 def without_thoughts(opening: str, text: str) -> str:
@@ -152,15 +130,6 @@ def call_of(written: Any) -> Call:
     if not isinstance(arguments, dict):
         return Call(name, {}, "`arguments` is no JSON object")
     return Call(name, arguments)
-
-
-def _read_short(text: str) -> Call:
-    if len(text) > MAX_CALL_CHARACTERS:
-        return Call("", {}, f"the call has {len(text)} characters, more than {MAX_CALL_CHARACTERS}")
-    match = _SHORT.fullmatch(text)
-    if match is None:
-        return Call("", {}, f"a call is name(text), not: {_shown(text)}")
-    return Call(match[1], match[2])
 
 
 def _read_python(text: str) -> Call:

@@ -75,8 +75,7 @@ class Tool:
 
     def bind(self, call: Call) -> dict[str, Any]:
         """Return the arguments by name. Raises ArgumentError, in words for the model."""
-        given = call.arguments
-        arguments = self._of_text(given) if isinstance(given, str) else dict(given)
+        arguments = dict(call.arguments)
         parameters = self.parameters
         shown = ", ".join(parameters) or "nothing"
         for name, value in arguments.items():
@@ -90,20 +89,6 @@ class Tool:
         if missing:
             raise ArgumentError(f"{self.name} takes {shown}; {missing[0]} is missing")
         return arguments
-
-    def _of_text(self, text: str) -> dict[str, Any]:
-        """Return the arguments of a call that names none: the only one, or a JSON object's."""
-        if len(self.parameters) == 1:
-            ((name, schema),) = self.parameters.items()
-            return {name: _from_text(text, schema.get("type"))}
-        try:
-            arguments = json.loads(text or "{}")
-        except (ValueError, RecursionError) as error:
-            shown = ", ".join(self.parameters)
-            raise ArgumentError(f"{self.name} takes a JSON object with {shown}") from error
-        if not isinstance(arguments, dict):
-            raise ArgumentError(f"{self.name} takes a JSON object")
-        return arguments  # pyright: ignore[reportUnknownVariableType]
 
     def show(self, result: Any) -> tuple[str, bool]:
         """Return a result as text, and whether that is only its beginning."""
@@ -150,16 +135,6 @@ def _is_a(value: Any, expected: Any) -> bool:
     if isinstance(value, bool):
         return expected == "boolean"
     return isinstance(value, _TYPES[expected])
-
-
-def _from_text(text: str, expected: Any) -> Any:
-    """Return a text as the type that is expected of it, or as it is."""
-    if expected in (None, "string"):
-        return text
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return text
 
 
 def _as_json(result: Any) -> str:

@@ -36,7 +36,7 @@ _MAX_SHOWN = 500  # characters of a call's arguments, in records
 class CallRecord:
     """One call and its answer.
 
-    arguments: JSON, or the text of the only one. answer: what the model reads. error: why it is no
+    arguments: JSON, its beginning. answer: what the model reads. error: why it is no
     result, None where it is one. is_cut: whether `answer` is only the beginning of the result.
     seconds: that it took.
     """
@@ -180,8 +180,7 @@ def _late(tool: Tool) -> _Outcome:
 def _record(
     call: Call, outcome: _Outcome, tool: Tool | None = None, seconds: float = 0.0
 ) -> CallRecord:
-    given = call.arguments
-    shown = given if isinstance(given, str) else json.dumps(given, ensure_ascii=False)
+    shown = json.dumps(dict(call.arguments), ensure_ascii=False)
     shown = shown.encode("utf-8", "replace").decode()[:_MAX_SHOWN]
     name = call.name.encode("utf-8", "replace").decode()[:_MAX_SHOWN]
     value, error = outcome

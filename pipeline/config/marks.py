@@ -48,4 +48,13 @@ class NamesFolder:
     """Marks a string that is a folder, whose files are part of what is computed."""
 
 
+@dataclass(frozen=True)
+class AbsentByDefault:
+    """Marks a field that came later: at its default it is no part of a fingerprint.
+
+    So that what was computed before there was such a field keeps its fingerprint.
+    """
+
+
 EXECUTION = Execution()
+ABSENT_BY_DEFAULT = AbsentByDefault()

@@ -22,19 +22,32 @@ def check_reward_function(text: str, base: Path) -> None:
 
     base: the recipe's folder. Passes whatever only running the module could tell.
     """
+    found = find_statement(text, base)
+    if found is None:
+        return
+    function, path = found
+    if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+        _check_parameters(function, text, path)
+
+
+def find_statement(text: str, base: Path) -> tuple[ast.stmt, Path] | None:
+    """Return the statement that gives `module:name` its value, and its file; None without source.
+
+    Raises ValueError for a file that cannot be parsed, and for a name that it does not have.
+    """
     path = object_source(text, base)
     if path is None:
-        return
+        return None
     body = _parse(text, path)
     statement_by_name = {
         name: statement for statement in _top_level(body) for name in _find_bound_names(statement)
     }
     name = text.rpartition(":")[2]
-    if name not in statement_by_name and not {"*", "__getattr__"} & statement_by_name.keys():
+    if name in statement_by_name:
+        return statement_by_name[name], path
+    if not {"*", "__getattr__"} & statement_by_name.keys():
         raise no_such_name(text, path.name, statement_by_name)
-    function = statement_by_name.get(name)
-    if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
-        _check_parameters(function, text, path)
+    return None
 
 
 def _parse(text: str, path: Path) -> Sequence[ast.stmt]:

@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from pipeline.config import training_args
 from pipeline.config.blocks import DataBlock
 from pipeline.config.marks import (
+    AbsentByDefault,
     Execution,
     NamesFile,
     NamesFolder,
@@ -111,7 +112,11 @@ class Identifier:
             markers = [*info.metadata, *_markers(info.annotation)]
             if name in _NOT_IDENTITY or any(isinstance(marker, Execution) for marker in markers):
                 continue
-            described[name] = self._value(getattr(block, name), markers, (*location, name))
+            value = getattr(block, name)
+            is_later = any(isinstance(marker, AbsentByDefault) for marker in markers)
+            if is_later and value == info.default:
+                continue
+            described[name] = self._value(value, markers, (*location, name))
         for name, value in (block.model_extra or {}).items():
             described[name] = self._value(value, [], (*location, name))
         return described

@@ -32,6 +32,7 @@ from pipeline.recipe.checks.gate import check_gate
 from pipeline.recipe.checks.made_rows import check_made_rows
 from pipeline.recipe.checks.measuring import check_measuring
 from pipeline.recipe.checks.ppo import check_ppo
+from pipeline.recipe.checks.tools import check_tools
 from pipeline.recipe.checks.training import check_training
 from pipeline.recipe.launching import check_launch, check_launch_of
 from pipeline.recipe.messages import Location, first_error
@@ -86,6 +87,7 @@ def load(
             check_training(recipe, name, config)
         check_ppo(recipe, name)
         check_measuring(recipe, name)
+        check_tools(recipe, name)
         check_gate(recipe, name)
         check_made_rows(recipe, name)
     return replace(recipe, stages=ordered)

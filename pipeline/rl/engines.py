@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
+from eval.model import positions_of
 from pipeline.rl.sampler import (
     Completion,
     Sampling,
@@ -56,25 +57,37 @@ class GenerateSampler:
         *,
         keys: Sequence[int],
         seed: int,
+        written: Sequence[int] | None = None,
         on_progress: Callable[[int], None] | None = None,
     ) -> list[Completion]:
         """Sample from the module, as Sampler says, except for what rows draw."""
-        check_rollout(module, prompts, keys, self.sampling)
+        check_rollout(module, prompts, keys, self.sampling, written)
+        begun = written or [0] * len(prompts)
+        rooms = [self.sampling.max_new_tokens - number for number in begun]
         order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]), reverse=True)
         size = self.sampling.batch_size or max(len(order), 1)
         completions: dict[int, Completion] = {}
+        batches = [order[start : start + size] for start in range(0, len(order), size)]
         with generating(module):
-            for start in range(0, len(order), size):
-                chosen = order[start : start + size]
-                batch_seed = row_seed(seed, keys[chosen[0]])
-                batch = self._generate(module, [prompts[index] for index in chosen], batch_seed)
+            for chosen in _part_by_room(batches, prompts, rooms, positions_of(module.config)):
+                batch_seed = row_seed(seed, keys[chosen[0]], begun[chosen[0]])
+                batch = self._generate(
+                    module,
+                    [prompts[index] for index in chosen],
+                    batch_seed,
+                    [rooms[index] for index in chosen],
+                )
                 completions.update(zip(chosen, batch, strict=True))
                 if on_progress is not None:
                     on_progress(len(completions))
         return [completions[index] for index in range(len(prompts))]
 
     def _generate(
-        self, module: PreTrainedModel, prompts: Sequence[Sequence[int]], seed: int
+        self,
+        module: PreTrainedModel,
+        prompts: Sequence[Sequence[int]],
+        seed: int,
+        rooms: Sequence[int],
     ) -> list[Completion]:
         width = max(map(len, prompts))
         pad = self.sampling.pad_token_id
@@ -88,7 +101,7 @@ class GenerateSampler:
                 attention_mask=torch.tensor(mask, device=module.device),
                 logits_processor=LogitsProcessorList([recorder]),
                 generation_config=GenerationConfig(
-                    max_new_tokens=self.sampling.max_new_tokens,
+                    max_new_tokens=max(rooms),
                     do_sample=True,
                     top_k=0,
                     eos_token_id=sorted(self.sampling.eos_token_ids) or None,
@@ -99,9 +112,32 @@ class GenerateSampler:
         logprobs = recorder.logprobs(tokens).tolist()
         rows = zip(tokens.tolist(), logprobs, strict=True)
         return [
-            cut_at_stop(prompt, row, logprob, self.sampling)
-            for prompt, (row, logprob) in zip(prompts, rows, strict=True)
+            cut_at_stop(prompt, row[:room], logprob, self.sampling)
+            for prompt, room, (row, logprob) in zip(prompts, rooms, rows, strict=True)
         ]
+
+
+def _part_by_room(
+    batches: Sequence[Sequence[int]],
+    prompts: Sequence[Sequence[int]],
+    rooms: Sequence[int],
+    positions: int | None,
+) -> Iterator[Sequence[int]]:
+    """Yield batches in which no row is written beyond the model's positions.
+
+    `generate` writes on until the last row has what it may have, and its rows have different rooms
+    once they have begun.
+    """
+    for batch in batches:
+        most = max(rooms[index] for index in batch)
+        longest = max(len(prompts[index]) for index in batch)
+        if positions is None or longest + most <= positions:
+            yield batch
+        else:
+            by_room: dict[int, list[int]] = {}
+            for index in batch:
+                by_room.setdefault(rooms[index], []).append(index)
+            yield from by_room.values()
 
 
 class VLLMSampler:
@@ -140,27 +176,32 @@ class VLLMSampler:
         *,
         keys: Sequence[int],
         seed: int,
+        written: Sequence[int] | None = None,
         on_progress: Callable[[int], None] | None = None,
     ) -> list[Completion]:
         """Sample from the module, as Sampler says."""
-        check_rollout(module, prompts, keys, self.sampling)
+        check_rollout(module, prompts, keys, self.sampling, written)
         if self._engine is None:
             make = ServerEngine.connect if self.mode == "server" else ColocatedEngine.start
             self._engine = make(module, self.options)
         with torch.no_grad():
             self._engine.load(module)
-        settings = [request_settings(self.sampling, row_seed(seed, key)) for key in keys]
-        written = self._engine.complete([list(prompt) for prompt in prompts], settings)
+        rows = zip(keys, written or [0] * len(prompts), strict=True)
+        settings = [
+            request_settings(self.sampling, row_seed(seed, key, begun), begun)
+            for key, begun in rows
+        ]
+        completed = self._engine.complete([list(prompt) for prompt in prompts], settings)
         if on_progress is not None:
             on_progress(len(prompts))
         return [
             cut_at_stop(prompt, tokens, logprobs, self.sampling)
-            for prompt, (tokens, logprobs) in zip(prompts, written, strict=True)
+            for prompt, (tokens, logprobs) in zip(prompts, completed, strict=True)
         ]
 
 
-def request_settings(sampling: Sampling, seed: int) -> dict[str, Any]:
-    """Return one row's settings by vLLM's names.
+def request_settings(sampling: Sampling, seed: int, begun: int = 0) -> dict[str, Any]:
+    """Return one row's settings by vLLM's names; begun: how many tokens it has already.
 
     All are given: a server fills in what is left out from the model's generation_config.
     """
@@ -170,7 +211,7 @@ def request_settings(sampling: Sampling, seed: int) -> dict[str, Any]:
         "top_k": 0,
         "min_p": 0.0,
         "repetition_penalty": 1.0,
-        "max_tokens": sampling.max_new_tokens,
+        "max_tokens": sampling.max_new_tokens - begun,
         "logprobs": 0,  # of the sampled token alone
         "seed": seed,
         "ignore_eos": True,  # the model's own idea of it; ours are these
@@ -179,9 +220,10 @@ def request_settings(sampling: Sampling, seed: int) -> dict[str, Any]:
     }
 
 
-def row_seed(seed: int, key: int) -> int:
-    """Return a seed, in 63 bits, for what one key draws."""
-    return int(np.random.SeedSequence((seed, key)).generate_state(1, np.uint64)[0] >> np.uint64(1))
+def row_seed(seed: int, key: int, begun: int = 0) -> int:
+    """Return a seed, in 63 bits, for what one key draws; begun: tokens that it has already."""
+    entropy = (seed, key, begun) if begun else (seed, key)
+    return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 def cut_at_stop(

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from eval.asking.sampler import StopStrings
+    from eval.tools.turns import Conversation
 
 _CLOSE_LENGTH = 0.75  # of a group's longest prompt: shorter ones are run apart
 _SMALLEST_GROUP = 8  # rows: fewer cost about as much as they would as padding
@@ -39,11 +40,16 @@ class Completion:
 
     token_ids: the stop token included. has_eos: False where max_new_tokens cut it.
     logprobs: the sampler's own, one per token, at the sampling temperature; None if it gives none.
+    own: which of its tokens the policy wrote; None for all of them. What tools answered is in the
+    context, its log-probability is given as 0 and means nothing.
+    conversation: the turns of which it is made, where the policy may call tools.
     """
 
     token_ids: list[int]
     has_eos: bool
     logprobs: list[float] | None
+    own: list[bool] | None = None
+    conversation: Conversation | None = None
 
 
 @dataclass(frozen=True)
@@ -93,12 +99,15 @@ class Sampler(Protocol):
         *,
         keys: Sequence[int],
         seed: int,
+        written: Sequence[int] | None = None,
         on_progress: Callable[[int], None] | None = None,
     ) -> list[Completion]:
         """Sample from the module.
 
         keys: what identifies each row over all processes: its number in the whole rollout. The same
         seed and keys give the same completions; other keys others, whatever the prompts.
+        written: how many tokens at the end of each prompt are the row's own completion so far: what
+        is drawn goes on from there, and so much less may be written; by default none.
         on_progress: called with the number of completions finished so far.
 
         Raises ValueError for a prompt that is empty or leaves no room for max_new_tokens.
@@ -123,10 +132,12 @@ class LoopSampler:
         *,
         keys: Sequence[int],
         seed: int,
+        written: Sequence[int] | None = None,
         on_progress: Callable[[int], None] | None = None,
     ) -> list[Completion]:
         """Sample from the module, as Sampler says."""
-        check_rollout(module, prompts, keys, self.sampling)
+        check_rollout(module, prompts, keys, self.sampling, written)
+        begun = written or [0] * len(prompts)
         # Longest first: if a batch does not fit into memory, it is the first one.
         order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]), reverse=True)
         size = self.sampling.batch_size or len(order)
@@ -136,7 +147,7 @@ class LoopSampler:
         with generating(module), torch.inference_mode():
             for start in range(0, len(order), max(size, 1)):
                 chosen = order[start : start + size]
-                rows = {index: _Row(prompts[index], keys[index]) for index in chosen}
+                rows = {index: _Row(prompts[index], keys[index], begun[index]) for index in chosen}
                 for index, completion in self._sample_batch(module, rows, seed):
                     completions[index] = completion
                     if on_progress is not None:
@@ -147,13 +158,14 @@ class LoopSampler:
         self, module: PreTrainedModel, rows: dict[int, _Row], seed: int
     ) -> Iterator[tuple[int, Completion]]:
         limit = self.sampling.max_new_tokens
+        room = limit - min(row.begun for row in rows.values())
         asking: dict[tuple[int, ...], list[int]] = {}  # of each prompt, its rows
         for index, row in rows.items():
             row.uniforms = uniforms(seed, row.key, limit)
             asking.setdefault(tuple(row.prompt), []).append(index)
         parts: list[Decoding] = []
         for group in length_groups(list(asking)):
-            part = Decoding(module, dict(enumerate(group)), limit)
+            part = Decoding(module, dict(enumerate(group)), room)
             part.spread([asking[prompt] for prompt in group])
             parts.append(part)
         for decoding in join_decodings(parts):
@@ -172,7 +184,7 @@ class LoopSampler:
                 row.token_ids.append(token)
                 row.logprobs.append(logprob)
                 has_eos = self.sampling.ends(row.prompt, row.token_ids)
-                if has_eos or len(row.token_ids) == self.sampling.max_new_tokens:
+                if has_eos or row.place == self.sampling.max_new_tokens:
                     finished.append(place)
                     yield decoding.rows[place], Completion(row.token_ids, has_eos, row.logprobs)
             if len(finished) == len(batch):
@@ -187,7 +199,7 @@ class LoopSampler:
             logits = logits / self.sampling.temperature
         probabilities = torch.softmax(logits, -1)
         check_probabilities(probabilities)
-        uniform = np.array([[row.uniforms[len(row.token_ids)]] for row in rows])
+        uniform = np.array([[row.uniforms[row.place]] for row in rows])
         tokens = draw_tokens(probabilities, torch.from_numpy(uniform).to(logits.device))
         return tokens.squeeze(-1), probabilities.gather(-1, tokens).log().squeeze(-1)
 
@@ -197,11 +209,20 @@ def check_rollout(
     prompts: Sequence[Sequence[int]],
     keys: Sequence[int],
     sampling: Sampling,
+    written: Sequence[int] | None = None,
 ) -> None:
     """Raise ValueError for what no sampler can work with."""
     if len(keys) != len(prompts):
         raise ValueError(f"there are {len(prompts)} prompts and {len(keys)} keys")
-    check_prompts(prompts, sampling.max_new_tokens, positions_of(module.config))
+    if written is None:
+        check_prompts(prompts, sampling.max_new_tokens, positions_of(module.config))
+        return
+    if len(written) != len(prompts):
+        raise ValueError(f"there are {len(prompts)} prompts and {len(written)} beginnings")
+    if any(not 0 <= begun < sampling.max_new_tokens for begun in written):
+        raise ValueError("a completion is as long as it may be already")
+    for prompt, begun in zip(prompts, written, strict=True):
+        check_prompts([prompt], sampling.max_new_tokens - begun, positions_of(module.config))
 
 
 def check_probabilities(probabilities: Tensor) -> None:
@@ -263,10 +284,19 @@ def fill_holes(num_rows: int, finished: Sequence[int]) -> list[int]:
 
 @dataclass
 class _Row:
-    """A row while it is written. uniforms: one number in [0, 1) for each token it may get."""
+    """A row while it is written. uniforms: one number in [0, 1) for each token it may get.
+
+    begun: how many of those the end of its prompt has used up.
+    """
 
     prompt: Sequence[int]
     key: int
+    begun: int = 0
     uniforms: np.ndarray = field(default_factory=lambda: np.empty(0, np.float32))
     token_ids: list[int] = field(default_factory=list[int])
     logprobs: list[float] = field(default_factory=list[float])
+
+    @property
+    def place(self) -> int:
+        """How many tokens its completion has."""
+        return self.begun + len(self.token_ids)

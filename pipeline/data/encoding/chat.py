@@ -125,19 +125,27 @@ class ChatEncoder:
             examples.append(Tokens(ids, trained))
         return examples
 
-    def _sequence(self, filled: Filled, where: str) -> _Sequence:
+    def _sequence(
+        self,
+        filled: Filled,
+        where: str,
+        *,
+        follows: Literal["nothing", "control", "text"] = "nothing",
+        forgeable: re.Pattern[str] | None = None,
+    ) -> _Sequence:
         """Return a conversation in parts to encode, with what people wrote in its places.
 
         Adjacent text of one kind (trained or not) is joined, so that the tokenizer merges across
         the parts; a cut is left at control tokens, at the seam, and inside forged markers.
+        follows: what stands before it. forgeable: markers that no user's text may spell; by
+        default those that the conversation's frame has.
         """
         roles = [message["role"] for message in filled.marked.with_marks]
         # An assistant may write what a template writes inside its turn (`<think>`); a user may not.
-        theirs = self._forgeable(filled.frame.text)
+        theirs = forgeable or self._forgeable(filled.frame.text)
         ours = self._forgeable(self._structural())
         sequence: _Sequence = []
         text, is_trained = "", False
-        follows: Literal["nothing", "control", "text"] = "nothing"
         for part in self._parts_of(filled.frame):
             bits = [part.text]
             if part.leaf is not None:

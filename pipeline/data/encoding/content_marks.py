@@ -95,6 +95,10 @@ class Marks:
             marked.as_written.append(as_written)
         return marked
 
+    def word(self, name: str) -> str:
+        """Return a word that no template writes itself, and that is no mark; name: letters."""
+        return f"{self._mark}{name}{self._mark}"
+
     def pieces(self, rendered: str) -> tuple[list[str], list[int]]:
         """Return the texts around the marks, one more than there are marks, and their numbers."""
         parts = self._pattern.split(rendered)  # text, number, text, number, ..., text

@@ -5,11 +5,11 @@ import json
 import pytest
 from transformers.utils.chat_parsing import parse_response
 
-from eval.tools.calls import Call, JsonCalls, PythonCalls, ShortCalls, marked_format
+from eval.tools.calls import Call, JsonCalls, PythonCalls, marked_format
 from pipeline.model_files.own_template import CHAT_TEMPLATE
 from tests.unit.data.small_tokenizers import byte_level_tokenizer
 
-JSON, SHORT, PYTHON = JsonCalls(), ShortCalls(), PythonCalls()
+JSON, PYTHON = JsonCalls(), PythonCalls()
 
 
 def _json_call(name: str, **arguments: object) -> str:
@@ -19,8 +19,6 @@ def _json_call(name: str, **arguments: object) -> str:
 def test_two_calls_in_one_turn_are_two_calls_in_order() -> None:
     text = f"I need both.\n{_json_call('add', a=1)}\n{_json_call('sub', b='ä')}<|im_end|>"
     assert JSON.read(text) == [Call("add", {"a": 1}), Call("sub", {"b": "ä"})]
-    short = "<|tool_call|>calculator(12*(3+4))<|tool_call|>calculator(5)<|im_end|>"
-    assert SHORT.read(short) == [Call("calculator", "12*(3+4)"), Call("calculator", "5")]
 
 
 @pytest.mark.parametrize(
@@ -82,11 +80,6 @@ def test_arguments_as_json_text_are_read_as_the_object_they_are() -> None:
     assert JSON.read(text) == [Call("f", {"x": 1})]
 
 
-def test_a_short_call_that_is_none_says_how_one_is_written() -> None:
-    (call,) = SHORT.read("<|tool_call|>12*34<|im_end|>")
-    assert call.problem == "a call is name(text), not: 12*34"
-
-
 def test_calls_in_the_form_of_python_have_named_values() -> None:
     text = 'So: <|system|>f(x="a, b)(", y=[1, {"z": null}] )<|system|> now()<|end|>'
     assert PYTHON.read(text) == [Call("f", {"x": "a, b)(", "y": [1, {"z": None}]}), Call("now", {})]
@@ -136,7 +129,6 @@ def test_what_the_template_of_models_made_from_nothing_writes_is_read_back() -> 
 
 
 def test_a_template_names_its_format_in_a_comment() -> None:
-    assert marked_format("{#- posttrain: tool_calls=short -#}\n{{ 1 }}") == ShortCalls()
     assert marked_format("{# posttrain: tool_calls=json #}") == JsonCalls()
     assert marked_format("{#posttrain:tool_calls=python#}") == PythonCalls()
     assert marked_format("{{ messages }}") is None
