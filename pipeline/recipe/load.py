@@ -265,7 +265,7 @@ def _wrong_kind(
         "policy": "a model",
         "reward_model": "a reward model",
         "evaluation": "an evaluation",
-        "data": "rows",
+        "data": "a set of rows",
     }
     expected = " or ".join(word_by_kind.get(kind, f"a {kind}") for kind in reference.kinds)
     fitting = [

@@ -180,7 +180,7 @@ def _finish(
         made = choices.make_thumbs(scored, config.thumbs)
     else:
         made = _with_scores(rows, judged, totals, names)
-    if not made.rows:
+    if not made.rows or not any(total is not None for total in totals):
         reasons = ", ".join(f"{n} {why}" for why, n in made.left_out.items() if n)
         message = f"nothing can be made of {len(rows)} responses ({reasons})"
         raise PosttrainError(context.name, message, "sample more of them, or judge otherwise")

@@ -68,8 +68,7 @@ def check_rewards(
                 hint = closest(task, known) or f"there are {', '.join(known) or 'none'}"
                 message = f"`{task}` is no {what} of these prompts"
                 raise recipe.error((*location, "verify" if reward.verify else "on"), message, hint)
-        every = (*tasks, *(sources or ()))
-        if (every or reward.verify) and not any(reward.is_for(one, tasks) for one in every):
+        if known is not None and not any(reward.is_for(source, tasks) for source in known):
             message = "none of the prompts is a task's, so there is nothing to verify"
             raise recipe.error((*location, "verify"), message, "write `{task: NAME}` in `prompts`")
         if reward.label in [one.label for one in rewards[:number]]:
