@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pipeline.config.stage import Stage
 
 BUILT_IN = (
-    *("tokenizer", "adopt", "pretrain", "sft", "reward_model", "dpo", "ppo", "merge"),
+    *("tokenizer", "adopt", "pretrain", "sft", "reward_model", "dpo", "kto", "ppo", "merge"),
     *("generate", "label", "best_of_n"),
     *("evaluate", "compare"),
 )
