@@ -22,10 +22,11 @@ from transformers import (
     TrainerCallback,
 )
 
-from pipeline.rl.config import PPOConfig
-from pipeline.rl.losses import Batch, Losses
+from pipeline.rl.batch import Batch
+from pipeline.rl.config.ppo import PPOConfig
+from pipeline.rl.losses import Losses
+from pipeline.rl.ppo import PPOTrainer
 from pipeline.rl.step_totals import StepTotals
-from pipeline.rl.trainer import PPOTrainer
 
 PAD, EOS, TARGET, SECOND = 0, 1, 7, 9
 BETA = 0.25  # of the task with a known optimum

@@ -27,9 +27,9 @@ from transformers import (
     TrainerCallback,
 )
 
-from pipeline.rl.config import PPOConfig
+from pipeline.rl.config.ppo import PPOConfig
+from pipeline.rl.ppo import PPOTrainer
 from pipeline.rl.rollout import Rollout
-from pipeline.rl.trainer import PPOTrainer
 
 STEPS = 36  # six rollouts of three epochs of two mini-batches
 ROLLOUT = 6  # steps

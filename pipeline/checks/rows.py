@@ -18,7 +18,6 @@ from pipeline.config.references import HubModel, LocalModel, StageOutput, model_
 from pipeline.config.stage import StageInput
 from pipeline.config.stage_config import WithTemplate
 from pipeline.config.training_stage import TrainingOnRows
-from pipeline.data.encoding.label_balance import label_metrics, one_label_problem
 from pipeline.data.encoding.lengths import describe_rows, is_worth_a_warning
 from pipeline.data.reading.records import needs_template
 from pipeline.data.reading.tasks import FileRows, task_rows
@@ -29,26 +28,25 @@ from pipeline.plan.followers import decontaminate_of
 from pipeline.recipe.row_limit import row_limit
 from pipeline.recipe.trainer_arguments import trainer_arguments
 from pipeline.stages import stage_of
-from pipeline.stages.ppo.config import PpoConfig
 from pipeline.stages.pretrain import NewModelBlock
+from pipeline.stages.rl.config import RolloutStage
 from pipeline.stages.sft import SftConfig
 from pipeline.store.hub_lock import model_commits, read_lock
 from pipeline.store.lineage import as_input
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from eval.model import Form
     from pipeline.config.blocks import DataBlock
     from pipeline.config.references import Places
     from pipeline.config.training_stage import TrainingStage
     from pipeline.data.encoding.lengths import RowCounts
-    from pipeline.data.encoding.unpaired import EncodedAnswer
     from pipeline.data.reading.records import Record
     from pipeline.plan.plan import Plan
     from pipeline.store.store import Artifact
 
-_WHOLE_GROUPS = ("reward_model", "dpo", "kto")  # kinds whose epoch leaves out what fills no batch
+_WHOLE_GROUPS = ("reward_model", "dpo")  # kinds whose epoch leaves out what fills no batch
 
 
 @dataclass(frozen=True)
@@ -89,7 +87,7 @@ def check_rows(
     """
     checks, chosen = _Checks(plan, made, fetches=fetches), set(names)
     for name, config in plan.recipe.stages.items():
-        if name in chosen and isinstance(config, TrainingOnRows | PpoConfig):
+        if name in chosen and isinstance(config, TrainingOnRows | RolloutStage):
             yield checks.rows(name, config)
 
 
@@ -104,7 +102,7 @@ class _Checks:
     _tokenizers: dict[str, Any] = field(default_factory=dict[str, Any])
     _by_stage: dict[str, Any] = field(default_factory=dict[str, Any])
 
-    def rows(self, name: str, config: TrainingOnRows | PpoConfig) -> CheckedRows | UncheckedRows:
+    def rows(self, name: str, config: TrainingOnRows | RolloutStage) -> CheckedRows | UncheckedRows:
         """Return what a stage will make of its rows, or why that cannot be known yet."""
         places = self.plan.recipe.places
         source = self._tokenizer(_model(config))
@@ -119,12 +117,12 @@ class _Checks:
         rows = self._read_rows(name, config)
         tokenizer = self._with_templates(name, config, self._load(source), rows)
         self._by_stage[name] = tokenizer
-        if isinstance(config, PpoConfig):
+        if isinstance(config, RolloutStage):
             self._check_rewards(name, config, tokenizer)
         counts, metrics = self._encode(name, config, tokenizer, rows)
         problem = counts.problem()
         if problem:
-            field_name = "prompts" if isinstance(config, PpoConfig) else "data"
+            field_name = "prompts" if isinstance(config, RolloutStage) else "data"
             raise self.plan.recipe.error(("stages", name, field_name), *problem)
         if isinstance(config, SftConfig) and config.packing:
             self._check_packing(name, config, counts)
@@ -137,7 +135,7 @@ class _Checks:
             metrics["rows_left_out_per_epoch"] = counts.num_kept % config.batch_size
         return CheckedRows(name, counts, metrics)
 
-    def _read_rows(self, name: str, config: TrainingOnRows | PpoConfig) -> list[Record]:
+    def _read_rows(self, name: str, config: TrainingOnRows | RolloutStage) -> list[Record]:
         from pipeline.data.mixing import mix_rows
         from pipeline.data.training_sources import row_sources
 
@@ -148,7 +146,11 @@ class _Checks:
         return mix_rows(sources, seed=seed)[0]
 
     def _with_templates(
-        self, name: str, config: TrainingOnRows | PpoConfig, tokenizer: Any, rows: Iterable[Record]
+        self,
+        name: str,
+        config: TrainingOnRows | RolloutStage,
+        tokenizer: Any,
+        rows: Iterable[Record],
     ) -> Any:
         """Return a tokenizer with the chat templates of the stages before and of this one."""
         is_trained = isinstance(config, TrainingOnRows)
@@ -215,7 +217,7 @@ class _Checks:
         artifact = self.made.get(source.name) if isinstance(source, StageOutput) else None
         return None if artifact is None else self._load(as_input(artifact, artifact.name))
 
-    def _check_rewards(self, name: str, config: PpoConfig, policy: Any) -> None:
+    def _check_rewards(self, name: str, config: RolloutStage, policy: Any) -> None:
         """Raise PosttrainError for a reward model to which the policy's tokens are others."""
         from pipeline.rewards.vocabulary import check_vocabulary
 
@@ -298,47 +300,37 @@ class _Checks:
     def _encode(
         self,
         name: str,
-        config: TrainingOnRows | PpoConfig,
+        config: TrainingOnRows | RolloutStage,
         tokenizer: Any,
         rows: Sequence[Record],
     ) -> tuple[RowCounts, dict[str, Any]]:
         from pipeline.data.encoding.examples import encode_held_out_records, encode_records
         from pipeline.data.encoding.pairs import encode_held_out_pairs, encode_pairs
         from pipeline.data.encoding.prompts import encode_prompts
-        from pipeline.data.encoding.unpaired import encode_held_out_unpaired, encode_unpaired
 
         recipe = self.plan.recipe
         forms, limit = stage_of(config.stage).data_forms, row_limit(recipe, config)
-        if isinstance(config, PpoConfig):
+        if isinstance(config, RolloutStage):
             form = self._form(config.model, tokenizer)
             _, report = encode_prompts(rows, tokenizer, limit=limit, form=form)
             return report, report.metrics()
-        encode: Callable[..., tuple[Any, Any]] = encode_pairs
-        encode_held_out: Callable[..., tuple[Any, Any]] = encode_held_out_pairs
+        evaluates = trainer_arguments(recipe, config).get("eval_strategy", "no") not in (
+            "no",
+            False,
+        )
         if config.stage == "sft":
-            encode, encode_held_out = encode_records, encode_held_out_records
-        elif config.stage == "kto":
-            encode, encode_held_out = encode_unpaired, encode_held_out_unpaired
-        settings = trainer_arguments(recipe, config)
-        evaluates = settings.get("eval_strategy", "no") not in ("no", False)
-        kept, report = encode(rows, tokenizer, limit=limit)
+            _, report = encode_records(rows, tokenizer, limit=limit)
+            self.forms[name] = form_of_rows(tokenizer, rows)
+            _, kept_out = encode_held_out_records(
+                config, recipe.places, forms, tokenizer, limit=limit, may_be_none=not evaluates
+            )
+            return report, report.metrics() | kept_out.held_out_metrics()
+        _, report = encode_pairs(rows, tokenizer, limit=limit)
         self.forms[name] = form_of_rows(tokenizer, rows)
-        _, kept_out = encode_held_out(
+        _, kept_out = encode_held_out_pairs(
             config, recipe.places, forms, tokenizer, limit=limit, may_be_none=not evaluates
         )
-        labels = self._check_labels(name, settings, kept) if config.stage == "kto" else {}
-        return report, report.metrics() | kept_out.held_out_metrics() | labels
-
-    def _check_labels(
-        self, name: str, settings: Mapping[str, Any], rows: Sequence[EncodedAnswer]
-    ) -> dict[str, str]:
-        """Raise PosttrainError where one label is missing; return a warning about uneven ones."""
-        num_desirable = sum(row.is_desirable for row in rows)
-        counts = num_desirable, len(rows) - num_desirable
-        problem = one_label_problem(*counts, settings)
-        if problem:
-            raise self.plan.recipe.error(("stages", name, "data"), *problem)
-        return label_metrics(*counts, settings)
+        return report, report.metrics() | kept_out.held_out_metrics()
 
     def _screen(self, name: str, config: TrainingStage) -> Screen | None:
         """Return what takes copies and test items out of the rows; None where nothing is."""

@@ -27,6 +27,8 @@ _ABOVE_ZERO = frozenset(
         *("total_episodes", "num_ppo_epochs", "num_mini_batches", "temperature", "adam_epsilon"),
         *("max_completion_length", "max_prompt_length", "rollout_batch_size", "ddp_timeout"),
         *("scoring_batch_size", "target_approx_kl", "cliprange", "dataset_num_proc", "beta"),
+        *("num_generations", "generation_batch_size", "num_iterations", "epsilon", "epsilon_high"),
+        *("overlong_cache", "sapo_temperature_pos", "sapo_temperature_neg"),
     }
 )
 _NOT_NEGATIVE = frozenset(
@@ -36,6 +38,7 @@ _NOT_NEGATIVE = frozenset(
         *("kl_loss_coef", "gamma", "lam", "adam_beta1", "adam_beta2", "label_smoothing"),
         *("label_smoothing_factor", "neftune_noise_alpha", "dataloader_num_workers"),
         *("router_aux_loss_coef", "save_total_limit", "ref_model_mixup_alpha"),
+        "dynamic_sampling",
     }
 )
 _AT_MOST: Mapping[str, float] = {
@@ -45,6 +48,7 @@ _AT_MOST: Mapping[str, float] = {
 }
 # Shares s that are divided by 1 - s.
 _BELOW_ONE = frozenset({"adam_beta1", "adam_beta2", "label_smoothing_factor"})
+_MAY_BE_ZERO = frozenset({("GRPOConfig", "beta"), ("RLOOConfig", "beta")})  # no KL, not no loss
 _MOST_SAID = 8  # how many choices fit a line
 _COMPARED = ("loss_type", "f_divergence_type")  # fields whose choices only TRL's trainers know
 _WITH_WORKERS = ("dataloader_prefetch_factor", "dataloader_persistent_workers")
@@ -63,6 +67,8 @@ def value_problem(key: str, value: Any, class_name: str) -> tuple[str, str] | No
         return f"`{key}` is empty", f"write {expected or 'a number'}, or leave it out"
     if expected:
         return f"`{key}` is {quote(value)}, not {expected}", repair(value, expected)
+    if value == 0 and (class_name, key) in _MAY_BE_ZERO:
+        return None
     return _out_of_range(key, value)
 
 
@@ -76,7 +82,7 @@ def json_schema(key: str, class_name: str) -> dict[str, Any]:
         return {"anyOf": [one, {"type": "array", "items": one}]} if is_list else one
     bounds: dict[str, Any] = {}
     if key in _ABOVE_ZERO and key != "max_steps":
-        bounds["exclusiveMinimum"] = 0
+        bounds["minimum" if (class_name, key) in _MAY_BE_ZERO else "exclusiveMinimum"] = 0
     if key in _NOT_NEGATIVE:
         bounds["minimum"] = 0
     if key in _AT_MOST:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 LEARNING_RATE = 3e-6
+GROUP_LEARNING_RATE = 1e-6  # TRL's, of GRPO and RLOO
 ADAPTER_LEARNING_RATE = 1e-4
 # Layouts whose critic has no network of its own.
 LAYOUTS_ON_THE_POLICY = ("shared_lora", "shared_trunk")
@@ -31,8 +32,3 @@ def critic_source(
     if given == "reward" or (reward_models and has_own_weights):
         return reward_models[0]
     return "policy"
-
-
-def default_learning_rate(*, is_adapted: bool) -> float:
-    """Return the policy's learning rate; an adapter's few weights need larger steps."""
-    return ADAPTER_LEARNING_RATE if is_adapted else LEARNING_RATE

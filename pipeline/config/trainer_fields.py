@@ -16,11 +16,13 @@ from typing import Any
 
 from pipeline.errors import closest
 
-_PACKAGES = ("transformers", "trl", "peft")
+_PACKAGES = ("transformers", "trl", "peft", "pipeline")
 _HOMES = {
     "TrainingArguments": ("transformers", "training_args.py"),
     "LoraConfig": ("peft", "tuners/lora/config.py"),
-    "PPOConfig": ("pipeline", "rl/config.py"),
+    "PPOConfig": ("pipeline", "rl/config/ppo.py"),
+    "GRPOConfig": ("pipeline", "rl/config/grpo.py"),
+    "RLOOConfig": ("pipeline", "rl/config/rloo.py"),
 }
 _POSITIONS = "max_position_embeddings"
 _OTHER_POSITIONS = ("max_seq_len",)  # mpt's, which no attribute_map names
@@ -55,8 +57,8 @@ class _Class:
 def fields(class_name: str) -> Mapping[str, Field]:
     """Return the fields of a config dataclass by name, inherited ones first.
 
-    class_name: TrainingArguments, LoraConfig, our PPOConfig, or one of TRL's (SFTConfig, DPOConfig,
-    ...). Raises ValueError for anything else.
+    class_name: TrainingArguments, LoraConfig, ours (PPOConfig, GRPOConfig, RLOOConfig), or TRL's
+    (SFTConfig, DPOConfig, ...). Raises ValueError for anything else.
     """
     fields_by_name: dict[str, Field] = {}
     for owner in reversed(list(_lineage(_config_class(class_name)))):
@@ -258,7 +260,7 @@ def _lineage(owner: _Class) -> Iterator[_Class]:
 
 
 def _find_imported_class(path: Path, name: str) -> _Class | None:
-    """Return the class that a module imports under a name, if it is one of the three packages'."""
+    """Return the class that a module imports under a name, if it is one of these packages'."""
     for statement in _module(path).body:
         if not isinstance(statement, ast.ImportFrom):
             continue

@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.config import ppo_arguments
+from pipeline.config import rollout_arguments
 from pipeline.config.argument_values import together_problem, value_problem
 from pipeline.config.trainer_fields import fields
 from pipeline.errors import closest
@@ -118,8 +118,6 @@ _PACKING = "write `packing: true` on a stage `sft`; pretrain always packs"
 _SPLIT = "no stage can save weights that are split over processes yet"
 _ON_STAGE = "write it on the stage"
 _OF_PAIRS = "the loss is one of pairs; give them a column `probability`, from 0.5 to 1"
-_PARTNERS = "each epoch has a new order; the KL term pairs each prompt with a response of its step"
-_SYNCHRONISED = f"{_RESUME}, and a reference that moves is in no checkpoint"
 _UNBIASED = "responses are sampled from the whole distribution that they are scored by"
 
 OURS: Mapping[str, str] = {
@@ -175,26 +173,33 @@ OURS: Mapping[str, str] = {
     "packing_strategy": _PACKING,
 }
 
+_ON_ROLLOUTS = frozenset({"PPOConfig", "GRPOConfig", "RLOOConfig"})
+_OF_ROLLOUTS: Mapping[str, str] = {
+    "reward_weights": "write `weight:` in each block of `reward:`",
+    **dict.fromkeys(("reward_normalisation", "reward_clip"), _ON_STAGE),
+    **dict.fromkeys(("missing_eos_penalty", "eos_penalty_mode"), _ON_STAGE),
+    "chat_template_kwargs": "write `chat_template_kwargs:` on the stage",
+    **{key: f"it {why}" for key, why in rollout_arguments.REFUSED.items() if key not in OURS},
+}
+
 # What else a recipe may not set in `training_args` of one class.
 _OURS_OF: Mapping[str, Mapping[str, str]] = {
+    **{
+        key: {
+            **_OF_ROLLOUTS,
+            "steps_per_generation": "write `generation_batch_size`: the responses of a rollout",
+            "reward_clip_range": "write `reward_clip` on the stage",
+        }
+        for key in ("GRPOConfig", "RLOOConfig")
+    },
     "PPOConfig": {
+        **_OF_ROLLOUTS,
         "kl_coef": "write `kl: {coef: ...}` on the stage",
         "kl_target": "write `kl: {target: ...}` on the stage",
         "kl_horizon": "write `kl: {horizon: ...}` on the stage",
         "kl_estimator": "write `kl: {estimator: ...}` on the stage",
-        "reward_weights": "write `weight:` in each block of `reward:`",
-        **dict.fromkeys(("reward_normalisation", "reward_clip"), _ON_STAGE),
-        **dict.fromkeys(("missing_eos_penalty", "eos_penalty_mode"), _ON_STAGE),
-        "chat_template_kwargs": "write `chat_template_kwargs:` on the stage",
-        **{key: f"it {why}" for key, why in ppo_arguments.REFUSED.items() if key not in OURS},
     },
     "DPOConfig": {"label_smoothing_factor": _OF_PAIRS},
-    "KTOConfig": {
-        "label_smoothing_factor": "the loss is one of judged answers, and has no smoothing",
-        "train_sampling_strategy": _PARTNERS,
-        **dict.fromkeys(("sync_ref_model", "ref_model_mixup_alpha"), _SYNCHRONISED),
-        "ref_model_sync_steps": _SYNCHRONISED,
-    },
     "RewardConfig": {"label_smoothing_factor": _OF_PAIRS},
 }
 # Fields of a different trainer that one class does not have, and why.
@@ -266,7 +271,7 @@ def problem(key: str, value: Any, class_name: str) -> tuple[str, str] | None:
         return f"`{key}` cannot be set in `training_args`", not_here[key]
     if isinstance(value, float) and not math.isfinite(value):  # before its range is checked
         return f"`{key}` is {value}", "write a finite number"
-    refusal = ppo_arguments.value_problem(key, value) if class_name == "PPOConfig" else None
+    refusal = rollout_arguments.value_problem(key, value) if class_name in _ON_ROLLOUTS else None
     if refusal:
         what, _, hint = refusal.partition("; ")
         return what, hint

@@ -19,8 +19,9 @@ from pipeline.recipe.launching import processes_of
 from pipeline.recipe.model_facts import num_positions
 from pipeline.recipe.trainer_arguments import trainer_arguments
 from pipeline.stages import stage_of
-from pipeline.stages.ppo.config import PpoConfig
 from pipeline.stages.pretrain import PretrainConfig
+from pipeline.stages.rl.config import RolloutStage
+from pipeline.stages.rl.ppo_config import PpoConfig
 
 _USUAL_TOKENS = 1024  # of a row of which the recipe says no length; TRL's default
 _EPOCHS = 3.0  # transformers' default, for a stage kind that has none of its own
@@ -84,8 +85,8 @@ class _Job:
 
     @property
     def sequences_per_row(self) -> int:
-        """Two where a row is a chosen and a rejected response, which `kto` takes apart."""
-        return 2 if self.stage.data_forms == ("preference",) else 1
+        """Two where a row is a chosen and a rejected response."""
+        return 2 if "preference" in self.stage.data_forms else 1
 
 
 def _job(plan: Plan, config: TrainingStage) -> _Job:
@@ -96,7 +97,7 @@ def _job(plan: Plan, config: TrainingStage) -> _Job:
     )
     if isinstance(config, PretrainConfig):
         length = config.sequence_length
-    elif isinstance(config, PpoConfig):
+    elif isinstance(config, RolloutStage):
         prompt = arguments.get("max_prompt_length")
         length = prompt + arguments["max_completion_length"] if prompt else None
         length = length or num_positions(plan.recipe, config.model)
@@ -106,8 +107,8 @@ def _job(plan: Plan, config: TrainingStage) -> _Job:
 def _estimate(plan: Plan, config: TrainingStage) -> Estimate:
     job = _job(plan, config)
     model = begins_with(plan, config)
-    if isinstance(config, PpoConfig):
-        return _ppo_estimate(plan, job, config, model)
+    if isinstance(config, RolloutStage):
+        return _rollout_estimate(plan, job, config, model)
     shape, parameters, head = model.shape, model.parameters, 0
     if job.stage.produces == "reward_model" and shape and parameters:
         head = shape.width  # one output instead of a vocabulary
@@ -213,9 +214,7 @@ def _weights_bytes(job: _Job, shape: Shape, parameters: int, trained: int) -> fl
     """Return the bytes of all weights in memory, a frozen reference's included."""
     if job.config.lora is not None:
         return _frozen_bytes(job.config, shape, parameters) + trained * _FLOAT_BYTES
-    keeps_none = job.config.stage not in ("dpo", "kto") or job.arguments.get(
-        "precompute_ref_log_probs"
-    )
+    keeps_none = job.config.stage != "dpo" or job.arguments.get("precompute_ref_log_probs")
     reference = 0.0 if keeps_none else _frozen_bytes(job.config, shape, parameters)
     return parameters * _FLOAT_BYTES + reference
 
@@ -234,8 +233,8 @@ def _frozen_bytes(config: TrainingStage, shape: Shape, parameters: int) -> float
     return projections * _HALF_BYTES + embeddings * _FLOAT_BYTES
 
 
-def _ppo_estimate(plan: Plan, job: _Job, config: PpoConfig, model: KnownModel) -> Estimate:
-    """Return what a ppo stage takes: policy, reference, critic and reward models together.
+def _rollout_estimate(plan: Plan, job: _Job, config: RolloutStage, model: KnownModel) -> Estimate:
+    """Return what learning from rewards takes: policy, reference, critic, reward models together.
 
     Measured like _memory_bytes (a llama of 5M parameters, two steps of 16 responses, 256 tokens
     each), in MB: separate 1073 where this says 983, four responses a pass 469 (417), a shared trunk
@@ -243,7 +242,7 @@ def _ppo_estimate(plan: Plan, job: _Job, config: PpoConfig, model: KnownModel) -
     """
     trained = memory_bytes = None
     if model.shape and model.parameters:
-        weights = _ppo_weights(plan, config, model.shape, model.parameters)
+        weights = _model_weights(plan, config, model.shape, model.parameters)
         tokens = _tokens_of_a_pass(job)
         if weights is not None:
             trained, weights_bytes = weights
@@ -256,7 +255,7 @@ def _ppo_estimate(plan: Plan, job: _Job, config: PpoConfig, model: KnownModel) -
     return Estimate(
         parameters=model.parameters,
         trained_parameters=trained,
-        tokens=_ppo_tokens(job, config),
+        tokens=_rollout_tokens(job, config),
         memory_bytes=memory_bytes,
         row_tokens=job.length,
         is_about=not model.is_exact,
@@ -264,19 +263,16 @@ def _ppo_estimate(plan: Plan, job: _Job, config: PpoConfig, model: KnownModel) -
     )
 
 
-def _ppo_weights(
-    plan: Plan, config: PpoConfig, shape: Shape, parameters: int
+def _model_weights(
+    plan: Plan, config: RolloutStage, shape: Shape, parameters: int
 ) -> tuple[int, float] | None:
     """Return (trained parameters, bytes of all weights); None for an adapter of unknown size."""
     adapter = lora_parameters(shape, config.lora) if config.lora else None
     if config.lora is not None and adapter is None:
         return None
-    network = parameters - (0 if shape.is_tied else shape.vocab * shape.width)
-    layout = config.training_args.get("layout", "auto")
-    if layout == "auto":
-        layout = "shared_lora" if config.lora and config.critic_source == "policy" else "separate"
-    own_weights = {"shared_lora": adapter or 0, "shared_trunk": 0}.get(layout, network)
-    critic = own_weights + shape.width + 1  # a value head
+    critic = 0
+    if isinstance(config, PpoConfig):
+        critic = _critic_weights(config, shape, parameters, adapter or 0)
     scorers = sum(
         model_of(plan, scorer).parameters or parameters for scorer in config.reward_models
     )
@@ -287,25 +283,36 @@ def _ppo_weights(
     return (parameters if adapter is None else adapter) + critic, weights_bytes
 
 
-def _cache_floats(job: _Job, config: PpoConfig, shape: Shape) -> float:
+def _critic_weights(config: PpoConfig, shape: Shape, parameters: int, adapter: int) -> int:
+    """Return the weights that a critic has of its own, its head among them."""
+    network = parameters - (0 if shape.is_tied else shape.vocab * shape.width)
+    layout = config.training_args.get("layout", "auto")
+    if layout == "auto":
+        layout = "shared_lora" if config.lora and config.critic_source == "policy" else "separate"
+    own = {"shared_lora": adapter, "shared_trunk": 0}.get(layout, network)
+    return own + shape.width + 1
+
+
+def _cache_floats(job: _Job, config: RolloutStage, shape: Shape) -> float:
     """Return what sampling keeps: keys and values of all rows that are decoded together."""
-    size = config.batch_size * job.arguments["num_mini_batches"]
+    size = config.schedule(job.arguments).responses
     rows = job.arguments.get("rollout_batch_size") or ceil(size / job.num_processes)
     return rows * (job.length or 0) * 2 * shape.key_value * shape.num_layers
 
 
-def _ppo_tokens(job: _Job, config: PpoConfig) -> int | None:
+def _rollout_tokens(job: _Job, config: RolloutStage) -> int | None:
     """Return the tokens that all steps see; None where the number of prompts is not known."""
-    arguments, size = job.arguments, config.batch_size * job.arguments["num_mini_batches"]
+    arguments, schedule = job.arguments, config.schedule(job.arguments)
+    size = schedule.responses
     rows = _rows(config.prompts)
     if arguments.get("max_steps", -1) > 0:
-        episodes = arguments["max_steps"] * config.batch_size / arguments["num_ppo_epochs"]
+        episodes = arguments["max_steps"] * config.batch_size / schedule.epochs
     elif arguments.get("total_episodes"):
         episodes = arguments["total_episodes"]
     elif rows is not None:
-        episodes = arguments["num_train_epochs"] * rows
+        episodes = arguments["num_train_epochs"] * rows * schedule.group_size
     else:
         return None
     if job.length is None:
         return None
-    return ceil(episodes / size) * size * arguments["num_ppo_epochs"] * job.length
+    return ceil(episodes / size) * size * schedule.epochs * job.length

@@ -19,8 +19,8 @@ from pipeline.machine import may_have_gpu, memory_bytes, num_cores, num_gpus
 from pipeline.plan.sizes import EXPERTS, begins_with, lora_parameters, shape_of, vocab_size
 from pipeline.recipe.launching import processes_of
 from pipeline.stages import stage_of
-from pipeline.stages.ppo.config import PpoConfig
 from pipeline.stages.pretrain import NewModelBlock, PretrainConfig
+from pipeline.stages.rl.config import RolloutStage
 from pipeline.stages.tokenizer import TokenizerConfig
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def _needs(plan: Plan, config: StageConfig) -> Iterator[_Need]:
         count = adapter or 2 * config.lora.r  # of a layer with one input and one output
         what = f"adapters of rank {config.lora.r:,}"
         yield _Need(("lora", "r"), what, count * _FLOAT_BYTES * (1 + _ADAM_FLOATS))
-    if isinstance(config, PpoConfig):
+    if isinstance(config, RolloutStage):
         yield from _of_a_rollout(config)
     if isinstance(config, MeasuringStage):
         for key in ("samples", "limit"):
@@ -137,12 +137,13 @@ def _of_a_new_model(plan: Plan, config: PretrainConfig) -> Iterator[_Need]:
     yield _Need(("model",), what, size_bytes)
 
 
-def _of_a_rollout(config: PpoConfig) -> Iterator[_Need]:
+def _of_a_rollout(config: RolloutStage) -> Iterator[_Need]:
     arguments = {**stage_of(config.stage).defaults(config), **config.training_args}
-    responses = config.batch_size * arguments["num_mini_batches"]
+    schedule = config.schedule(arguments)
+    responses = schedule.responses
     tokens = responses * arguments["max_completion_length"]
     what = f"{responses:,} responses of {arguments['max_completion_length']:,} tokens"
-    named = [key for key in ("num_mini_batches", "max_completion_length") if key in arguments]
+    named = [key for key in (schedule.keys[1], "max_completion_length") if arguments.get(key)]
     largest = max(named, key=lambda key: arguments[key])
     is_batch = config.batch_size >= arguments[largest]
     place: Location = ("batch_size",) if is_batch else ("training_args", largest)

@@ -31,7 +31,7 @@ from pipeline.files.text_files import TEXT_ENDINGS, ending
 from pipeline.recipe.checks.gate import check_gate
 from pipeline.recipe.checks.made_rows import check_made_rows
 from pipeline.recipe.checks.measuring import check_measuring
-from pipeline.recipe.checks.ppo import check_ppo
+from pipeline.recipe.checks.rollouts import check_rollouts
 from pipeline.recipe.checks.tools import check_tools
 from pipeline.recipe.checks.training import check_training
 from pipeline.recipe.launching import check_launch, check_launch_of
@@ -85,7 +85,7 @@ def load(
     for name, config in ordered.items():
         if isinstance(config, TrainingStage):
             check_training(recipe, name, config)
-        check_ppo(recipe, name)
+        check_rollouts(recipe, name)
         check_measuring(recipe, name)
         check_tools(recipe, name)
         check_gate(recipe, name)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.config.training_args import EXECUTION_KEYS
 from pipeline.config.training_stage import TrainingStage
 from pipeline.stages import stage_of
+from pipeline.stages.rl.config import RolloutStage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -29,7 +30,7 @@ def remarks(config: StageConfig) -> Iterator[str]:
     every, steps = config.training_args.get("logging_steps"), arguments.get("max_steps", -1)
     if isinstance(every, int) and isinstance(steps, int) and 0 < steps < every:
         yield f"`logging_steps` {every} is beyond `max_steps` {steps}: only the last step is logged"
-    if config.stage == "ppo":
+    if isinstance(config, RolloutStage):
         yield from _of_rollouts(config, arguments)
 
 
@@ -66,15 +67,15 @@ def _name_new_trackers(now: Any, then: Any) -> str:
     return f", so nothing was logged to {' and '.join(new)}" if new else ""
 
 
-def _of_rollouts(config: TrainingStage, arguments: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what PPO makes of steps or episodes that are not a whole number of rollouts."""
-    per_rollout = arguments["num_ppo_epochs"] * arguments["num_mini_batches"]
-    responses = config.batch_size * arguments["num_mini_batches"]
+def _of_rollouts(config: RolloutStage, arguments: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what becomes of steps or episodes that are not a whole number of rollouts."""
+    schedule = config.schedule(arguments)
+    per_rollout, responses = schedule.steps, schedule.responses
     steps, episodes = arguments.get("max_steps", -1), arguments.get("total_episodes")
     if steps > 0 and steps % per_rollout:
         yield (
             f"`max_steps` {steps} ends within a rollout, after {steps % per_rollout} of its "
-            f"{per_rollout} steps (num_ppo_epochs x num_mini_batches)"
+            f"{per_rollout} steps ({' x '.join(schedule.keys)})"
         )
     elif steps <= 0 and episodes and episodes % responses:
         whole = -(-episodes // responses) * responses

@@ -8,7 +8,7 @@ from pipeline.config.training_stage import TrainingOnRows
 from pipeline.data.encoding.lengths import Limit, limit_of, prompt_limit
 from pipeline.recipe.model_facts import num_positions
 from pipeline.recipe.trainer_arguments import trainer_arguments
-from pipeline.stages.ppo.config import PpoConfig
+from pipeline.stages.rl.config import RolloutStage
 
 if TYPE_CHECKING:
     from pipeline.config.training_stage import TrainingStage
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def row_limit(recipe: Recipe, config: TrainingStage) -> Limit:
     """Return the limit that a stage will train with; positions of hub models are unknown."""
     arguments = trainer_arguments(recipe, config)
-    if isinstance(config, PpoConfig):
+    if isinstance(config, RolloutStage):
         known = num_positions(recipe, config.model)
         room = None if known is None else known - arguments["max_completion_length"]
         return prompt_limit(config.too_long, arguments.get("max_prompt_length"), room)

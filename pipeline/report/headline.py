@@ -11,8 +11,6 @@ from pipeline.report import rollouts
 from pipeline.report.board import board
 from pipeline.report.comparison import stage_comparison
 from pipeline.report.formatting import digits_of
-from pipeline.report.made_rows import KIND as MADE
-from pipeline.report.made_rows import made_headline
 from pipeline.stages.compare import read_comparison
 from pipeline.text.amounts import count
 
@@ -28,8 +26,6 @@ _OF_HELD_OUT = "bits_per_byte "
 
 def headline(artifact: Artifact) -> str:
     """Return what came of a stage in a few words; "" where it measured nothing."""
-    if artifact.produces == MADE:
-        return made_headline(artifact.metrics) or _first_figure(artifact.metrics)
     describe = _BY_KIND.get(artifact.kind)
     words = "" if describe is None else describe(artifact)
     return words or _first_figure(artifact.metrics)
@@ -80,12 +76,12 @@ def _describe_ranking(artifact: Artifact) -> str:
     return f"held-out accuracy {accuracy:.2f}{within}"
 
 
-def _describe_preferences(artifact: Artifact) -> str:
+def _describe_dpo(artifact: Artifact) -> str:
     ranking, kl = _describe_ranking(artifact), artifact.metrics.get("kl")
     return ranking if kl is None else f"{ranking}, KL {kl:.1f} nats"
 
 
-def _describe_ppo(artifact: Artifact) -> str:
+def _describe_rollouts(artifact: Artifact) -> str:
     return rollouts.summarize_rollouts(rollouts.read_rollouts(artifact.path), with_gold=False)
 
 
@@ -149,9 +145,8 @@ _BY_KIND: dict[str, Callable[[Artifact], str]] = {
     "pretrain": _describe_pretrain,
     "sft": _describe_sft,
     "reward_model": _describe_ranking,
-    "dpo": _describe_preferences,
-    "kto": _describe_preferences,
-    rollouts.KIND: _describe_ppo,
+    "dpo": _describe_dpo,
+    **dict.fromkeys(rollouts.KINDS, _describe_rollouts),
     "merge": _describe_model,
     "evaluate": _describe_answers,
     "compare": _describe_comparison,

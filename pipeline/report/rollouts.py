@@ -1,4 +1,4 @@
-"""What a `ppo` stage logged, a line a rollout, and that said in one line for a terminal.
+"""What a stage on rollouts logged, a line for each, and that said in one line for a terminal.
 
 Not the report's page about it (html/ppo.py). Lines that tell of no rollout, values that are no
 finite number and metrics that are not there are passed over.
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-KIND = "ppo"
+KINDS = ("ppo", "grpo", "rloo", "distill")  # of stages that learn from what they sample
 SCORE, GOLD, KL = "objective/scores", "gold/mean", "objective/kl"
 _RAW_SCORE = "objective/scores_raw"
 _OF_A_ROLLOUT = "objective/"

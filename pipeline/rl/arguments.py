@@ -1,6 +1,6 @@
 """A trainer's own copy of its arguments: the user's object stays what it is, for the next one.
 
-What is in a PPOConfig is checked there; here is what becomes of it on this machine.
+What is in a RolloutConfig is checked there; here is what becomes of it on this machine.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from transformers.trainer_utils import IntervalStrategy
 from pipeline.rl.log_lines import Cadence
 
 if TYPE_CHECKING:
-    from pipeline.rl.config import PPOConfig
+    from pipeline.rl.config.base import RolloutConfig
 
 _LOG = logging.getLogger(__name__)
 
 
-def own_arguments(args: PPOConfig) -> tuple[PPOConfig, Cadence]:
+def own_arguments(args: RolloutConfig) -> tuple[RolloutConfig, Cadence]:
     """Return the arguments for a trainer to change, and when it logs.
 
     Upstream's loop logs nothing itself: a step's loss says little. Plain `python` sees every GPU of
@@ -32,8 +32,8 @@ def own_arguments(args: PPOConfig) -> tuple[PPOConfig, Cadence]:
     own.logging_first_step = False
     if own.n_gpu > 1:
         _LOG.warning(
-            "PPO uses one of the %d GPUs (%s); start the program with `accelerate launch` to use "
-            "them all, or hide the others by CUDA_VISIBLE_DEVICES",
+            "training on rollouts uses one of the %d GPUs (%s); start the program with `accelerate "
+            "launch` to use them all, or hide the others by CUDA_VISIBLE_DEVICES",
             own.n_gpu,
             own.device,
         )
@@ -41,7 +41,7 @@ def own_arguments(args: PPOConfig) -> tuple[PPOConfig, Cadence]:
     return own, cadence
 
 
-def settle_steps(args: PPOConfig, *, num_prompts: int) -> None:
+def settle_steps(args: RolloutConfig, *, num_prompts: int) -> None:
     """Say in `max_steps` how many optimizer steps are made, whole rollouts unless it was given.
 
     Raises ValueError where there is nothing to train on.
@@ -52,7 +52,7 @@ def settle_steps(args: PPOConfig, *, num_prompts: int) -> None:
             message = "`max_steps` %d ends within a rollout, which is trained on for %d steps"
             _LOG.warning(message, args.max_steps, args.steps_per_rollout)
         return
-    episodes = args.total_episodes or int(args.num_train_epochs * num_prompts)
+    episodes = args.total_episodes or int(args.num_train_epochs * num_prompts * args.group_size)
     if episodes < 1:
         raise ValueError(
             f"`num_train_epochs` {args.num_train_epochs} of {num_prompts} prompts is no response"
@@ -69,6 +69,6 @@ def check_distributed(kind: DistributedType) -> None:
     """Raise ValueError for launchers that split a model over devices."""
     if kind in (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM):
         raise ValueError(
-            "PPO runs on one device, or with a process for each (DDP): not with FSDP or "
-            "DeepSpeed; train an adapter where a model is too large"
+            "training on rollouts runs on one device, or with a process for each (DDP): not with "
+            "FSDP or DeepSpeed; train an adapter where a model is too large"
         )

@@ -19,7 +19,7 @@ import torch
 
 from eval.statistics.intervals import mean_interval
 from pipeline.files.names import BEST_OF_N
-from pipeline.rl.actor_critic import evaluating
+from pipeline.rl.actor import evaluating
 from pipeline.rl.rollout import kl_per_sequence
 from pipeline.rl.watch import gold_scores
 
@@ -54,7 +54,7 @@ def compare_with_best_of_n(
     rows, _ = collector.collect(
         list(prompts),
         list(range(len(prompts))),
-        first=2 * _KEYS,
+        keys=[2 * _KEYS + number for number in range(len(prompts))],
         prompt_numbers=list(range(len(prompts))),
     )
     on_progress(total, total)

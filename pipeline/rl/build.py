@@ -1,4 +1,4 @@
-"""Puts an ActorCritic together: policy, reference and critic, out of models, folders, adapters."""
+"""Puts an Actor together: policy, reference and perhaps critic, of models, folders, adapters."""
 
 from __future__ import annotations
 
@@ -23,8 +23,10 @@ from pipeline.rl.critic_start import (
     start_from_folder,
     start_from_reward_model,
 )
+from pipeline.rl.layouts.lora import AdaptedRewardModel, SharedLoraActor
+from pipeline.rl.layouts.own_reference import OwnReferenceActor
 from pipeline.rl.layouts.separate import SeparateActorCritic, copy_backbone
-from pipeline.rl.layouts.shared_lora import AdaptedRewardModel, SharedLoraActorCritic
+from pipeline.rl.layouts.shared_lora import SharedLoraActorCritic
 from pipeline.rl.layouts.shared_trunk import SharedTrunkActorCritic
 from pipeline.rl.policy_adapter import adapter_name, was_trained
 from pipeline.rl.precision import keep_masters
@@ -34,8 +36,9 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from pipeline.rl.actor import Actor
     from pipeline.rl.actor_critic import ActorCritic
-    from pipeline.rl.config import PPOConfig
+    from pipeline.rl.config.ppo import PPOConfig
 
 
 def find_policy(model: str | nn.Module) -> nn.Module:
@@ -110,14 +113,7 @@ def build_actor_critic(start: Start, args: PPOConfig) -> ActorCritic:
         start.critic.start(actor)
         return actor
     named = {} if adapter is None else {"adapter": adapter}
-    reference: Any = start.reference
-    if reference is None and adapter is None:
-        reference = copy.deepcopy(policy)
-    elif reference is None and adapter is not None and was_trained(policy, adapter):
-        reference = copy.deepcopy(policy)
-        # Merged into few bits it would be another one.
-        is_exact = reference.dtype == torch.float32 and not is_kept(reference)
-        reference = reference.merge_and_unload() if is_exact else reference.get_base_model()
+    reference = _reference_of(policy, adapter, start.reference)
     if layout == "shared_trunk":
         if start.critic.kind != "policy" or start.critic.score is not None:
             raise ValueError("in the layout `shared_trunk` the critic is a head on the policy")
@@ -137,7 +133,7 @@ def build_actor_critic(start: Start, args: PPOConfig) -> ActorCritic:
     return actor
 
 
-def make_actor(
+def make_actor_critic(
     model: str | nn.Module,
     rewards: Sequence[Any],
     args: PPOConfig,
@@ -150,6 +146,44 @@ def make_actor(
     policy = add_adapter(find_policy(model), peft_config)
     begun = choose_critic(critic, policy, rewards, args)
     return build_actor_critic(Start(policy, begun, ref_model), args)
+
+
+def make_actor(
+    model: str | nn.Module, *, ref_model: PreTrainedModel | None = None, peft_config: Any = None
+) -> Actor:
+    """Return the Actor of what a trainer without a critic is given; see GroupTrainer."""
+    return build_actor(add_adapter(find_policy(model), peft_config), ref_model)
+
+
+def build_actor(policy: Any, reference: PreTrainedModel | None = None) -> Actor:
+    """Return policy and reference; an adapter shares its network with the reference.
+
+    Raises ValueError for an adapter that cannot be trained.
+    """
+    adapter = adapter_name(policy) if is_peft_model(policy) else None
+    keep_masters(policy, "policy")
+    if adapter is not None and reference is None:
+        is_adapted = was_trained(policy, adapter)
+        return SharedLoraActor(policy, name=adapter, is_reference_adapted=is_adapted)
+    named = {} if adapter is None else {"adapter": adapter}
+    return OwnReferenceActor(policy, _reference_of(policy, adapter, reference), **named)
+
+
+def _reference_of(policy: Any, adapter: str | None, reference: Any) -> Any:
+    """Return a network of the reference's own: as given, or the policy as it comes in.
+
+    None where that is the policy without its adapter.
+    """
+    if reference is not None:
+        return reference
+    if adapter is None:
+        return copy.deepcopy(policy)
+    if not was_trained(policy, adapter):
+        return None
+    copied = copy.deepcopy(policy)
+    # Merged into few bits it would be another one.
+    is_exact = copied.dtype == torch.float32 and not is_kept(copied)
+    return copied.merge_and_unload() if is_exact else copied.get_base_model()
 
 
 def layout_of(

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from itertools import compress
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from pipeline.rewards.responses import Logged, Responses
-from pipeline.rl.actor_critic import evaluating, predicting_hidden
+from pipeline.rl.actor import evaluating, predicting_hidden
+from pipeline.rl.actor_critic import ActorCritic
 from pipeline.rl.logprobs import head_of, log_probabilities
 from pipeline.rl.rollout import ScoredRow
 from pipeline.rl.sequences import Sequences
@@ -26,8 +28,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from pipeline.rewards.composition import RewardComposition
-    from pipeline.rl.actor_critic import ActorCritic
-    from pipeline.rl.config import PPOConfig
+    from pipeline.rl.actor import Actor
+    from pipeline.rl.config.base import RolloutConfig
     from pipeline.rl.prompts import Prompt
     from pipeline.rl.sampler import Completion, Sampler, Sampling
 
@@ -40,12 +42,12 @@ class Collector:
     autocast: the context of training.
     """
 
-    actor: ActorCritic
+    actor: Actor
     sampler: Sampler
     sampling: Sampling
     rewards: RewardComposition
     tokenizer: PreTrainedTokenizerBase
-    args: PPOConfig
+    args: RolloutConfig
     device: torch.device
     autocast: Callable[[], AbstractContextManager[Any]]
     seconds: dict[str, float] = field(default_factory=lambda: {"rollout": 0.0, "score": 0.0})
@@ -56,15 +58,15 @@ class Collector:
         prompts: Sequence[Prompt],
         numbers: Sequence[int],
         *,
-        first: int,
+        keys: Sequence[int],
         prompt_numbers: Sequence[int],
         state: Any = None,
         on_progress: Callable[[int], None] | None = None,
     ) -> tuple[list[ScoredRow], Logged]:
         """Return the scored responses to prompts, and what reward functions logged of them.
 
-        numbers: of the rows in the rollout. first: the number in the whole run of the rollout's
-        first row. state: the trainer's, for reward functions.
+        numbers: of the rows in the rollout. keys: their numbers in the whole run, by which they
+        are drawn. state: the trainer's, for reward functions.
         """
         began = time.perf_counter()
         with evaluating(self.actor), self.actor.sampling() as module, self.autocast():
@@ -72,13 +74,14 @@ class Collector:
             completions = self.sampler(
                 policy,
                 [prompt.ids for prompt in prompts],
-                keys=[first + number for number in numbers],
+                keys=keys,
                 seed=self.args.seed,
                 on_progress=on_progress,
             )
         sampled = time.perf_counter()
         with evaluating(self.actor):
-            scored = self._score(prompts, completions)
+            owns = [_own_tokens(completion) for completion in completions]
+            scored = self._score(prompts, completions, owns)
             responses = self.decode(prompts, [(c.token_ids, c.has_eos) for c in completions])
             raw = self.rewards.raw(responses, state)
         self.seconds["rollout"] += sampled - began
@@ -91,6 +94,7 @@ class Collector:
                     prompt=prompt_numbers[place],
                     prompt_ids=prompt.ids,
                     completion_ids=completion.token_ids,
+                    own=owns[place],
                     has_eos=completion.has_eos,
                     rewards=raw[place].cpu(),
                     sampled=_tensor(completion.logprobs),
@@ -122,9 +126,15 @@ class Collector:
         )
 
     def _score(
-        self, prompts: Sequence[Prompt], completions: Sequence[Completion]
+        self,
+        prompts: Sequence[Prompt],
+        completions: Sequence[Completion],
+        owns: Sequence[Tensor],
     ) -> list[dict[str, Any]]:
-        """Return log-probabilities, values and entropies of each response."""
+        """Return log-probabilities, values and entropies of each response.
+
+        owns: (L,) of each, which tokens the policy wrote.
+        """
         # Rows of like length in one pass, so that little is padding; the longest first, so that
         # what does not fit into memory fails at once.
         lengths = [len(p.ids) + len(c.token_ids) for p, c in zip(prompts, completions, strict=True)]
@@ -137,24 +147,33 @@ class Collector:
                 [completions[i].token_ids for i in batch],
                 pad=self.sampling.pad_token_id,
                 device=self.device,
+                own=[completions[i].own for i in batch],
             )
-            reused = None
-            if self.args.reuse_rollout_logprobs:
-                logprobs = [logprob for i in batch for logprob in completions[i].logprobs or ()]
-                reused = torch.tensor(logprobs) if len(logprobs) == len(sequences.targets) else None
-            scores = self._score_batch(sequences, reused)
+            scores = self._score_batch(sequences, self._reuse([completions[i] for i in batch]))
             counts = sequences.mask.sum(-1).tolist()
             per_token = ("logprobs", "reference", "values", "entropy")
             parts = {name: scores[name].split(counts) for name in per_token}
             for place, i in enumerate(batch):
                 scored[i] = {
-                    "logprobs": parts["logprobs"][place],
-                    "reference": parts["reference"][place],
-                    "values": parts["values"][place],
+                    "logprobs": _spread(parts["logprobs"][place], owns[i]),
+                    "reference": _spread(parts["reference"][place], owns[i]),
+                    "values": _spread(parts["values"][place], owns[i]),
                     "entropy": float(parts["entropy"][place].sum()),
                     "value_after": float(scores["after"][place]),
                 }
         return scored
+
+    def _reuse(self, completions: Sequence[Completion]) -> Tensor | None:
+        """Return the sampler's log-probabilities of the policy's tokens, (N,), if they serve."""
+        if not self.args.reuses_sampled_logprobs:
+            return None
+        logprobs: list[float] = []
+        for completion in completions:
+            if completion.logprobs is None:
+                return None
+            own = completion.own or [True] * len(completion.token_ids)
+            logprobs += compress(completion.logprobs, own)
+        return torch.tensor(logprobs)
 
     def _score_batch(self, sequences: Sequences, reused: Tensor | None) -> dict[str, Tensor]:
         """Return (N,) log-probabilities, values, entropies, and (B,) values after the end."""
@@ -173,14 +192,12 @@ class Collector:
                 theirs = head_of(reference, temperature=args.temperature, forbidden=forbidden)
                 states = predicting_hidden(reference.base_model, sequences)
                 reference_logprobs, _ = log_probabilities(theirs, states, sequences.targets)
-            with actor.as_critic():
-                values = actor.values(sequences)
-                is_wanted = args.truncation == "bootstrap"
-                after = (
-                    actor.values_after(sequences)
-                    if is_wanted
-                    else values.new_zeros(len(sequences.ids))
-                )
+            values, after = torch.zeros(len(sequences.targets)), torch.zeros(len(sequences.ids))
+            if isinstance(actor, ActorCritic):
+                with actor.as_critic():
+                    values = actor.values(sequences)
+                    if args.bootstraps_truncated:
+                        after = actor.values_after(sequences)
         assert entropy is not None
         scores = {
             "logprobs": logprobs,
@@ -190,6 +207,18 @@ class Collector:
             "after": after,
         }
         return {name: tensor.float().cpu() for name, tensor in scores.items()}
+
+
+def _own_tokens(completion: Completion) -> Tensor:
+    """Return which tokens of a completion the policy wrote, (L,)."""
+    if completion.own is None:
+        return torch.ones(len(completion.token_ids), dtype=torch.bool)
+    return torch.tensor(completion.own, dtype=torch.bool)
+
+
+def _spread(numbers: Tensor, own: Tensor) -> Tensor:
+    """Return numbers of the policy's tokens, (n,), among all of a completion, (L,); 0 elsewhere."""
+    return numbers if bool(own.all()) else torch.zeros(len(own)).masked_scatter(own, numbers)
 
 
 def _tensor(numbers: list[float] | None) -> Tensor | None:

@@ -88,7 +88,7 @@ def _answer(
         part, of_part = collector.collect(
             [prompts[number] for number in numbers],
             numbers,
-            first=_KEYS,
+            keys=[_KEYS + number for number in numbers],
             prompt_numbers=numbers,
             state=state,
         )

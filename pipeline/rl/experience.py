@@ -16,19 +16,24 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from pipeline.rl import core
+from pipeline.rl.advantages import critic_advantages, group_advantages
 from pipeline.rl.rollout import kl_per_sequence, sampling_metrics
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from pipeline.rl.config import PPOConfig
+    from pipeline.rl.config.base import RolloutConfig
+    from pipeline.rl.objective import Objective
     from pipeline.rl.rollout import ScoredRow
 
 
 @dataclass(frozen=True)
 class Experience:
-    """B responses of up to T tokens; (B, T) each, 0 where masked, on the CPU."""
+    """B responses of up to T tokens; (B, T) each, 0 where masked, on the CPU.
+
+    mask: the tokens that are trained on: the policy's, and of no response that is left out.
+    """
 
     prompts: list[list[int]]
     completions: list[list[int]]
@@ -43,6 +48,11 @@ class Experience:
     def lengths(self) -> list[int]:
         """Tokens of each row, prompt included."""
         return [len(p) + len(c) for p, c in zip(self.prompts, self.completions, strict=True)]
+
+    def own_tokens(self, row: int) -> list[bool] | None:
+        """Return which tokens of a completion are trained on; None for all."""
+        mask = self.mask[row, : len(self.completions[row])]
+        return None if bool(mask.all()) else mask.tolist()
 
     def save(self, path: Path) -> None:
         """Write it as safetensors, for a checkpoint in the middle of a rollout."""
@@ -71,7 +81,7 @@ _LISTS = ("prompts", "completions")
 
 
 def experience_of(
-    rows: Sequence[ScoredRow], scores: Tensor, kl_coef: float, args: PPOConfig
+    rows: Sequence[ScoredRow], scores: Tensor, kl_coef: float, args: RolloutConfig
 ) -> tuple[Experience, dict[str, float]]:
     """Return what to train on, and metrics of the rollout.
 
@@ -79,28 +89,50 @@ def experience_of(
     without one (NaN) are not trained on, and no mean, whitening or KL of the controller's has them.
     """
     sampled = rows
+    objective = args.objective
     is_scored = ~scores.isnan()
     rows = [row for row, is_kept in zip(rows, is_scored.tolist(), strict=True) if is_kept]
     scores = scores[is_scored]
-    lengths = torch.tensor([len(row.completion_ids) for row in rows])
-    mask = torch.arange(int(lengths.max()))[None] < lengths[:, None]  # (B, T)
+    mask = _pad([row.own for row in rows])  # (B, T)
     logprobs = _pad([row.logprobs for row in rows])
     reference = _pad([row.reference for row in rows])
     values = _pad([row.values for row in rows])
     log_ratio = logprobs - reference
-    kl = core.kl_estimate(log_ratio, args.kl_estimator)  # pyright: ignore[reportArgumentType]
-    rewards = core.token_rewards(kl, scores.float(), mask, kl_coef=kl_coef)
-    if args.whiten_rewards:
-        # The mean stays: it says whether responses should be longer or shorter.
-        rewards = core.whiten(rewards, mask, shift_mean=False)
-    advantages = _estimate_advantages(rewards, values, mask, rows, args)
-    returns = torch.where(mask, advantages + values, 0)  # before whitening: targets of the critic
-    metrics = sampling_metrics(sampled)
-    metrics |= _metrics(rows, scores, mask, log_ratio, values, advantages, returns, kl_coef)
-    metrics["objective/non_score_reward"] = float(-kl_coef * core.masked_sum(kl, mask)) / len(rows)
-    metrics["objective/rlhf_reward"] = float(scores.mean()) + metrics["objective/non_score_reward"]
-    if args.whiten_advantages:
+    kl = core.kl_estimate(log_ratio, objective.kl_estimator)
+    metrics = sampling_metrics(sampled) | _score_metrics(rows, scores, mask, log_ratio, kl, kl_coef)
+    scores = scores.float()
+    if args.overlong_tokens is not None:
+        penalty = core.overlong_penalty(
+            mask.sum(-1), longest=args.max_completion_length, cache=args.overlong_tokens
+        )
+        scores = scores + penalty
+        metrics["objective/overlong"] = float(penalty.mean())
+    if objective.has_critic:
+        rewards = core.token_rewards(kl, scores, mask, kl_coef=kl_coef)
+        if args.whitens_rewards:
+            # The mean stays: it says whether responses should be longer or shorter.
+            rewards = core.whiten(rewards, mask, shift_mean=False)
+        advantages = critic_advantages(rewards, values, mask, rows, args)
+        returns = torch.where(
+            mask, advantages + values, 0
+        )  # before whitening: the critic's targets
+        metrics |= _value_metrics(values, advantages, returns, mask)
+    else:
+        groups = torch.tensor([row.number // args.group_size for row in rows])
+        advantages = group_advantages(scores, groups, kl, mask, objective, kl_coef=kl_coef)
+        returns = torch.zeros_like(advantages)
+        spread = core.group_spread(scores, groups)
+        metrics["groups/without_spread"] = float((~spread).float().mean())
+    metrics |= _moments("advantage", advantages, mask)
+    if objective.whitens:
         advantages = core.whiten(advantages, mask)
+    if objective.correction is not None:
+        weights, of_weights = _correct(rows, logprobs, mask, objective)
+        advantages, metrics = advantages * weights, metrics | of_weights
+    if objective.masks_truncated:
+        has_eos = torch.tensor([row.has_eos for row in rows])
+        mask = mask & has_eos.unsqueeze(-1)
+        metrics["completions/masked"] = float((~has_eos).float().mean())
     prompts = [row.prompt_ids for row in rows]
     completions = [row.completion_ids for row in rows]
     experience = Experience(
@@ -109,19 +141,31 @@ def experience_of(
     return experience, metrics
 
 
-def _estimate_advantages(
-    rewards: Tensor, values: Tensor, mask: Tensor, rows: Sequence[ScoredRow], args: PPOConfig
-) -> Tensor:
-    """Return the advantage of each token, (B, T), before whitening: PPO's, with a critic's values.
-
-    All processes' rows are here, so that an estimate may compare rows with each other.
-    """
-    bootstrap = None
-    if args.truncation == "bootstrap":
-        has_eos = torch.tensor([row.has_eos for row in rows])
-        after = torch.tensor([row.value_after for row in rows])
-        bootstrap = torch.where(has_eos, 0, after)  # (B,): nothing follows one that ended
-    return core.gae(rewards, values, mask, discount=args.gamma, trace=args.lam, bootstrap=bootstrap)
+def _correct(
+    rows: Sequence[ScoredRow], logprobs: Tensor, mask: Tensor, objective: Objective
+) -> tuple[Tensor, dict[str, float]]:
+    """Return the weights of what another engine sampled, (B, T), and how they are."""
+    unknown = [torch.full_like(row.logprobs, torch.nan) for row in rows]
+    sampled = _pad(
+        [
+            none if row.sampled is None else row.sampled
+            for row, none in zip(rows, unknown, strict=True)
+        ]
+    )
+    assert objective.correction is not None
+    weights = core.importance_weights(
+        logprobs,
+        sampled,
+        mask,
+        mode=objective.correction,
+        low=objective.correction_low,
+        high=objective.correction_high,
+    )
+    is_left_out = mask & (weights == 0)
+    return weights, {
+        "importance/mean": float(core.masked_mean(weights, mask)),
+        "importance/left_out": float(is_left_out.sum() / mask.sum().clamp(min=1)),
+    }
 
 
 def _pad(rows: Sequence[Tensor]) -> Tensor:
@@ -129,30 +173,39 @@ def _pad(rows: Sequence[Tensor]) -> Tensor:
     return pad_sequence(list(rows), batch_first=True)
 
 
-def _metrics(
+def _score_metrics(
     rows: Sequence[ScoredRow],
     scores: Tensor,
     mask: Tensor,
     log_ratio: Tensor,
-    values: Tensor,
-    advantages: Tensor,
-    returns: Tensor,
+    kl: Tensor,
     kl_coef: float,
 ) -> dict[str, float]:
-    """Return what is known before training: means over the rows it is on, or their tokens."""
+    """Return how good and how far away responses are: means over the rows that are trained on."""
     number = len(rows)
     k3 = core.kl_estimate(log_ratio, "k3")
-    advantage, spread = core.masked_moments(advantages, mask)
-    mean, variance = core.masked_moments(returns, mask)
+    off_score = float(-kl_coef * core.masked_sum(kl, mask)) / number
     return {
         "objective/kl": sum(kl_per_sequence(rows)) / number,
         "objective/kl_k3": float(core.masked_sum(k3, mask)) / number,
         "objective/kl_coef": kl_coef,
         "objective/scores_after": float(scores.mean()),
+        "objective/non_score_reward": off_score,
+        "objective/rlhf_reward": float(scores.mean()) + off_score,
+    }
+
+
+def _value_metrics(
+    values: Tensor, advantages: Tensor, returns: Tensor, mask: Tensor
+) -> dict[str, float]:
+    """Return how good the critic is: means over tokens."""
+    return {
         "value/mean": float(core.masked_mean(values, mask)),
         "value/explained_var": core.explained_variance(values, returns, mask),
-        "returns/mean": float(mean),
-        "returns/std": float(variance) ** 0.5,
-        "advantage/mean": float(advantage),
-        "advantage/std": float(spread) ** 0.5,
+        **_moments("returns", returns, mask),
     }
+
+
+def _moments(name: str, numbers: Tensor, mask: Tensor) -> dict[str, float]:
+    mean, variance = core.masked_moments(numbers, mask)
+    return {f"{name}/mean": float(mean), f"{name}/std": float(variance) ** 0.5}

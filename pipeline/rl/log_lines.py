@@ -45,23 +45,27 @@ class AfterStep(TrainerCallback):
 
 
 def line_of(
-    state: RlState, *, rollout_size: int, rates: Sequence[float], seconds: Mapping[str, float]
+    state: RlState,
+    *,
+    rollout_size: int,
+    rates: Sequence[float],
+    seconds: Mapping[str, float],
+    has_critic: bool,
 ) -> dict[str, float]:
     """Return what is logged of the rollout that was trained on.
 
     rates: learning rates, the policy's first and the critic's last. seconds: for `rollout`
     (sampling), `score` and `train`.
     """
-    tokens = state.metrics["completions/length_mean"] * rollout_size
     return {
         **state.metrics,
-        **state.totals.metrics(),
+        **state.totals.metrics(has_critic=has_critic),
         "policy/cut_short": float(state.is_cut_short),
         "episode": float((state.rollout + 1) * rollout_size),
         "lr": float(rates[0]),
-        "critic_lr": float(rates[-1]),
+        **({"critic_lr": float(rates[-1])} if has_critic else {}),
         "time/rollout": seconds["rollout"],
         "time/score": seconds["score"],
         "time/train": seconds["train"],
-        "time/tokens_per_second": tokens / max(seconds["rollout"], 1e-9),
+        "time/tokens_per_second": state.metrics["rollout/tokens"] / max(seconds["rollout"], 1e-9),
     }

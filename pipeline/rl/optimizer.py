@@ -1,4 +1,4 @@
-"""What the optimizer trains: policy and critic with learning rates of their own."""
+"""What the optimizer trains: policy and critic, each with a learning rate of its own."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from pipeline.rl.actor_critic import ActorCritic
-    from pipeline.rl.config import PPOConfig
+    from pipeline.rl.actor import Actor
+    from pipeline.rl.config.base import RolloutConfig
 
 _ADAPTER, _HEAD = ".lora_", "value_head."  # in names of parameters
 _WHOLE_TO_ADAPTER = LEARNING_RATE / ADAPTER_LEARNING_RATE
 
 
 def parameter_groups(
-    actor: ActorCritic, args: PPOConfig, decaying: Collection[str]
+    actor: Actor, args: RolloutConfig, decaying: Collection[str]
 ) -> list[dict[str, Any]]:
     """Return policy and critic, those whose weights decay apart; the policy's come first.
 
@@ -44,13 +44,14 @@ def parameter_groups(
     return [group for group in groups if group["params"]]
 
 
-def _critic_learning_rate(actor: ActorCritic, args: PPOConfig, names: Mapping[int, str]) -> float:
+def _critic_learning_rate(actor: Actor, args: RolloutConfig, names: Mapping[int, str]) -> float:
     """Return the critic's rate: as given, else the policy's.
 
     Where that is an adapter's and the critic is a whole network, less by what the defaults differ.
     """
-    if args.critic_learning_rate is not None:
-        return args.critic_learning_rate
+    own = args.critic_rate
+    if own is not None:
+        return own
     policy = [names[id(weight)] for weight in actor.policy_parameters()]
     critic = [names[id(weight)] for weight in actor.critic_parameters()]
     is_adapted = any(_ADAPTER in name for name in policy)
@@ -59,7 +60,7 @@ def _critic_learning_rate(actor: ActorCritic, args: PPOConfig, names: Mapping[in
     return args.learning_rate * (_WHOLE_TO_ADAPTER if is_adapted and is_whole else 1)
 
 
-def check_trains(optimizer: torch.optim.Optimizer, actor: ActorCritic) -> None:
+def check_trains(optimizer: torch.optim.Optimizer, actor: Actor) -> None:
     """Raise ValueError for an optimizer of the caller's that leaves out what should be trained.
 
     One made of a model's parameters does not have the critic's, nor those of a new adapter.
@@ -74,6 +75,6 @@ def check_trains(optimizer: torch.optim.Optimizer, actor: ActorCritic) -> None:
             raise ValueError(
                 f"the optimizer has {len(parameters) - len(left)} of the {len(parameters)} tensors "
                 f"of the {whose}, so the others would not be trained; give "
-                "`optimizer_cls_and_kwargs=(class, {...})`, or make an ActorCritic first and the "
+                "`optimizer_cls_and_kwargs=(class, {...})`, or make an Actor first and the "
                 "optimizer of its parameters"
             )

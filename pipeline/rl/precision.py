@@ -17,8 +17,8 @@ from pipeline.training.precision import dtype_of
 if TYPE_CHECKING:
     from torch import nn
 
-    from pipeline.rl.actor_critic import ActorCritic
-    from pipeline.rl.config import PPOConfig
+    from pipeline.rl.actor import Actor
+    from pipeline.rl.config.base import RolloutConfig
 
 _HALF = (torch.bfloat16, torch.float16)
 
@@ -47,7 +47,7 @@ def keep_masters(module: nn.Module, what: str) -> None:
     )
 
 
-def keep_as_multiplied(actor: ActorCritic, args: PPOConfig) -> None:
+def keep_as_multiplied(actor: Actor, args: RolloutConfig) -> None:
     """Put frozen projections into the precision of training, in place: reference, adapters' base.
 
     Not where an adapter is made of the weights below it, as DoRA's is.

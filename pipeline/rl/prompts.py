@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedTokenizerBase
 
-    from pipeline.rl.config import PPOConfig
+    from pipeline.rl.config.base import RolloutConfig
 
 _COLUMNS = ("prompt", "input_ids")
 _ROW_SETTINGS = "chat_template_kwargs"  # of one row's, beside the config's
@@ -37,7 +37,7 @@ class Prompt:
 def prompts_of(
     data: Any,
     tokenizer: PreTrainedTokenizerBase,
-    args: PPOConfig,
+    args: RolloutConfig,
     positions: int | None,
 ) -> list[Prompt]:
     """Return the prompts of a data set whose rows have `prompt` or `input_ids`.
@@ -84,7 +84,7 @@ def prompts_of(
 
 
 def prompt_sets(
-    data: Any, tokenizer: PreTrainedTokenizerBase, args: PPOConfig, positions: int | None
+    data: Any, tokenizer: PreTrainedTokenizerBase, args: RolloutConfig, positions: int | None
 ) -> dict[str, list[Prompt]]:
     """Return the prompts of a data set, by the name "", or of several by name; {} for None."""
     if data is None:

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from pipeline.rewards.composition import RewardComposition
-    from pipeline.rl.actor_critic import ActorCritic
-    from pipeline.rl.config import PPOConfig
+    from pipeline.rl.actor import Actor
+    from pipeline.rl.config.base import RolloutConfig
     from pipeline.rl.prompts import Prompt
 
 _UPSTREAM = (
@@ -40,7 +40,7 @@ _SAMPLE = 256  # numbers of each tensor: other weights differ in the first alrea
 
 
 def made_with(
-    args: PPOConfig,
+    args: RolloutConfig,
     *,
     rewards: RewardComposition,
     prompts: Sequence[Prompt],
@@ -67,7 +67,7 @@ def made_with(
     return json.loads(json.dumps(record, default=lambda enum: getattr(enum, "value", str(enum))))
 
 
-def digest_of_reference(actor: ActorCritic) -> str:
+def digest_of_reference(actor: Actor) -> str:
     """Return a digest of the network that KL is measured to.
 
     The policy's own adapters are in the checkpoint; those of another network are its weights.

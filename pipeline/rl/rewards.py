@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedTokenizerBase
 
-    from pipeline.rl.config import PPOConfig
+    from pipeline.rl.config.base import RolloutConfig
 
 _TOKENIZER_FILES = (TOKENIZER, TOKENIZER_CONFIG)
 
@@ -40,7 +40,7 @@ def load_rewards(rewards: Any) -> list[Any]:
 
 
 def compose_rewards(
-    rewards: Sequence[Any], args: PPOConfig, tokenizer: PreTrainedTokenizerBase
+    rewards: Sequence[Any], args: RolloutConfig, tokenizer: PreTrainedTokenizerBase
 ) -> RewardComposition:
     """Return what makes one score of several rewards.
 

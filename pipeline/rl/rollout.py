@@ -24,10 +24,12 @@ if TYPE_CHECKING:
 class ScoredRow:
     """One response, L tokens with its stop token, and its scores; fp32 on the CPU.
 
-    number: in the whole rollout. prompt: its number in the data. logprobs, reference: (L,) log p of
-    policy and reference. values: (L,), before each token; value_after: after the last one.
-    entropy: sum over tokens. rewards: (K,), one per reward term, NaN where it has none.
-    sampled: (L,), the sampler's own log-probabilities, if it gives them. response: as text.
+    number: in the whole rollout. prompt: its number in the data. own: (L,), which tokens the policy
+    wrote; the others, a tool's answers, have 0 wherever a token has a number. logprobs, reference:
+    (L,) log p of policy and reference. values: (L,), before each token; value_after: after the last
+    one; 0 without a critic. entropy: sum over tokens. rewards: (K,), one per reward term, NaN where
+    it has none. sampled: (L,), the sampler's own log-probabilities, if it gives them. response: as
+    text.
     logged: what reward functions logged of it (`log_extra`), by `term/name`.
     """
 
@@ -35,6 +37,7 @@ class ScoredRow:
     prompt: int
     prompt_ids: list[int]
     completion_ids: list[int]
+    own: Tensor
     has_eos: bool
     logprobs: Tensor
     reference: Tensor
@@ -45,6 +48,11 @@ class ScoredRow:
     sampled: Tensor | None
     response: str = ""
     logged: dict[str, Any] = field(default_factory=dict[str, Any])
+
+    @property
+    def num_tokens(self) -> int:
+        """How many tokens the policy wrote."""
+        return int(self.own.sum())
 
 
 @dataclass(frozen=True)
@@ -82,7 +90,7 @@ def kl_per_sequence(rows: Sequence[ScoredRow]) -> list[float]:
 
 def sampling_metrics(rows: Sequence[ScoredRow]) -> dict[str, float]:
     """Return how the policy writes: means over all rows, rewarded or not, or over their tokens."""
-    lengths = [len(row.completion_ids) for row in rows]
+    lengths = [row.num_tokens for row in rows]
     tokens, number = sum(lengths), len(rows)
     gaps = [
         float((row.sampled - row.logprobs).abs().max())

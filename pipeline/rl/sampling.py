@@ -1,4 +1,4 @@
-"""How completions are sampled, by a PPOConfig and the tokens that model and tokenizer end with."""
+"""How completions are sampled, by the config and the tokens that model and tokenizer end with."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from pipeline.rl.sampler import LoopSampler, Sampling
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from pipeline.rl.config import PPOConfig
+    from pipeline.rl.config.base import RolloutConfig
     from pipeline.rl.sampler import Sampler
 
 
-def sampling_of(causal: Any, tokenizer: PreTrainedTokenizerBase, args: PPOConfig) -> Sampling:
+def sampling_of(causal: Any, tokenizer: PreTrainedTokenizerBase, args: RolloutConfig) -> Sampling:
     """Return how completions are sampled.
 
     Padding that ends no response is never sampled: everything else takes it for filling. Raises
@@ -39,7 +39,7 @@ def sampling_of(causal: Any, tokenizer: PreTrainedTokenizerBase, args: PPOConfig
     )
 
 
-def make_sampler(how: Sampling, args: PPOConfig) -> Sampler:
+def make_sampler(how: Sampling, args: RolloutConfig) -> Sampler:
     """Return what samples completions."""
     if args.rollout_engine == "own":
         return LoopSampler(how)
@@ -59,7 +59,7 @@ def _stop_ids(causal: Any, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]
     return stops
 
 
-def _further_stops(rows: int, args: PPOConfig) -> frozenset[int]:
+def _further_stops(rows: int, args: RolloutConfig) -> frozenset[int]:
     """Return the ids that the config lets end a response; ValueError for one that is none."""
     for token in args.stop_token_ids or ():
         if not 0 <= token < rows:
@@ -67,7 +67,7 @@ def _further_stops(rows: int, args: PPOConfig) -> frozenset[int]:
     return frozenset(args.stop_token_ids or ())
 
 
-def _stop_strings(tokenizer: PreTrainedTokenizerBase, args: PPOConfig) -> StopStrings | None:
+def _stop_strings(tokenizer: PreTrainedTokenizerBase, args: RolloutConfig) -> StopStrings | None:
     """Return the texts that end a response; ValueError for a control token, which is not text."""
     for text in args.stop_strings or ():
         if text in tokenizer.all_special_tokens:

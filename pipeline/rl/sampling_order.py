@@ -17,18 +17,30 @@ _ROWS_ON_CPU = 4
 _PROMPTS, _ROWS = 1, 2  # so that no two orders are drawn from the same numbers
 
 
-def prompts_of_rollout(num_prompts: int, size: int, *, seed: int, rollout: int) -> list[int]:
-    """Return the numbers of a rollout's prompts: pass after pass over all, each in a new order.
+def draw_prompts(num_prompts: int, first: int, count: int, *, seed: int) -> list[int]:
+    """Return the numbers of prompts that a run asks: pass after pass over all, each in a new order.
 
-    A pass may end within a rollout; every pass has every prompt once.
+    first: how many were drawn before. A pass may end within a rollout; every pass has every prompt
+    once.
     """
     numbers: list[int] = []
-    place = rollout * size
-    while len(numbers) < size:
-        number, begin = divmod(place + len(numbers), num_prompts)
+    while len(numbers) < count:
+        number, begin = divmod(first + len(numbers), num_prompts)
         order = np.random.default_rng((seed, _PROMPTS, number)).permutation(num_prompts)
-        numbers += order[begin : begin + size - len(numbers)].tolist()
+        numbers += order[begin : begin + count - len(numbers)].tolist()
     return numbers
+
+
+def share_of_process(rows: Sequence[int], group_size: int, *, rank: int, ranks: int) -> list[int]:
+    """Return the rows that one process samples: whole groups, where there are enough for all.
+
+    Rows of a group have one prompt, which is then read once.
+    """
+    groups = {row // group_size for row in rows}
+    if len(groups) < ranks:
+        return list(rows[rank::ranks])
+    own = set(sorted(groups)[rank::ranks])
+    return [row for row in rows if row // group_size in own]
 
 
 def rows_of_step(

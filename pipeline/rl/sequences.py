@@ -23,15 +23,16 @@ if TYPE_CHECKING:
 class Sequences:
     """B prompts with completions.
 
-    ids: (B, S), a prompt, its completion, padding. mask: (B, T), True on completion tokens, T the
-    longest completion here. predicts: (B, S), True where the output predicts a completion token: N
-    in all, in the order of `mask`'s. targets: (N,), these tokens.
+    ids: (B, S), a prompt, its completion, padding. mask: (B, T), True on the policy's tokens, T the
+    longest completion here. predicts: (B, S), True where the output predicts one of them: N in all,
+    in the order of `mask`'s. targets: (N,), these tokens. last: (B,), the place of the last token.
     """
 
     ids: Tensor
     mask: Tensor
     predicts: Tensor
     targets: Tensor
+    last: Tensor
 
     @staticmethod
     def of(
@@ -40,8 +41,13 @@ class Sequences:
         *,
         pad: int,
         device: torch.device,
+        own: Sequence[Sequence[bool] | None] | None = None,
     ) -> Sequences:
-        """Put rows of token ids together. No prompt may be empty: its last token predicts."""
+        """Put rows of token ids together. No prompt may be empty: its last token predicts.
+
+        own: which tokens of each completion are the policy's; None for all. The others, a tool's
+        answers, are read and not predicted.
+        """
         width = max(len(p) + len(c) for p, c in zip(prompts, completions, strict=True))
         rows = [
             [*prompt, *completion, *[pad] * (width - len(prompt) - len(completion))]
@@ -57,4 +63,9 @@ class Sequences:
         is_target = (place >= begins) & (place < begins + lengths)
         longest = max(len(completion) for completion in completions)
         mask = torch.arange(longest, device=device)[None] < lengths
-        return Sequences(ids, mask, predicts, ids[is_target])
+        for row, flags in enumerate(own or ()):
+            if flags is not None:
+                mask[row, : len(flags)] = torch.tensor(flags, dtype=torch.bool, device=device)
+                is_target[row, len(prompts[row]) :][: len(flags)] = mask[row, : len(flags)]
+                predicts[row, len(prompts[row]) - 1 :][: len(flags)] = mask[row, : len(flags)]
+        return Sequences(ids, mask, predicts, ids[is_target], (begins + lengths - 1).squeeze(-1))

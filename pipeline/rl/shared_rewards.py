@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.errors import PosttrainError
 from pipeline.models import adapters
 from pipeline.models.load import base_of
-from pipeline.rl.layouts.shared_lora import AdaptedRewardModel, SharedLoraActorCritic
+from pipeline.rl.layouts.lora import AdaptedRewardModel, SharedLoraActor
 
 if TYPE_CHECKING:
     from peft import LoraConfig
@@ -34,7 +34,7 @@ class SharedReward:
     tensors: dict[str, Tensor]
     score: Tensor
 
-    def put_on(self, actor: SharedLoraActorCritic, name: str, pad: int) -> AdaptedRewardModel:
+    def put_on(self, actor: SharedLoraActor, name: str, pad: int) -> AdaptedRewardModel:
         """Add it to a policy's network under a name of its own; pad: an id that ends no text."""
         actor.add(name, self.config, self.tensors)
         config: Any = copy.deepcopy(actor.config)

@@ -27,7 +27,7 @@ class RlState:
     rollout: the number of the rollout that is trained on, -1 before the first. metrics: of it.
     experience: its rows, None between two rollouts. totals: of its optimizer steps so far.
     is_cut_short: its epochs have ended early, since the policy moved far enough.
-    notes: JSON of whatever watches the training.
+    notes: JSON of whatever watches the training. prompts_drawn: how many prompts were asked so far.
     """
 
     kl: FixedKL
@@ -38,10 +38,12 @@ class RlState:
     totals: StepTotals = field(default_factory=StepTotals)
     is_cut_short: bool = False
     notes: dict[str, Any] = field(default_factory=dict[str, Any])
+    prompts_drawn: int = 0
 
     def restart(self) -> None:
         """Forget the rollout, as a trainer does that trains again from the weights there are."""
         self.experience, self.rollout, self.totals = None, -1, StepTotals()
+        self.prompts_drawn = 0
 
     def begin(self, rollout: int, experience: Experience, metrics: dict[str, float]) -> None:
         """Take up the next rollout, none of whose steps is made yet."""
@@ -58,6 +60,7 @@ class RlState:
             "totals": self.totals.whole,
             "is_cut_short": self.is_cut_short,
             "notes": self.notes,
+            "prompts_drawn": self.prompts_drawn,
         }
 
     def take_json(self, saved: Mapping[str, Any], experience: Experience | None) -> None:
@@ -69,4 +72,5 @@ class RlState:
         self.totals.whole = saved["totals"]
         self.is_cut_short = saved["is_cut_short"]
         self.notes = saved["notes"]
+        self.prompts_drawn = saved["prompts_drawn"]
         self.experience = experience

@@ -76,14 +76,18 @@ class StepTotals:
         self._step = dict.fromkeys(self._step, 0.0)
         return moved / max(tokens, 1)
 
-    def metrics(self) -> dict[str, float]:
+    def metrics(self, *, has_critic: bool) -> dict[str, float]:
         """Return the rollout's training metrics, over all processes."""
         whole = self.whole
         steps, tokens = max(whole["steps"], 1), max(whole["tokens"], 1)
         policy_tokens = max(whole["policy_tokens"], 1)
+        of_critic = {
+            "loss/value": whole["value_loss"] / steps,
+            "value/clipfrac": whole["value_clipped"] / tokens,
+            "value/grad_norm": whole["critic_norm"] / steps,
+        }
         return {
             "loss/policy": whole["policy_loss"] / steps,
-            "loss/value": whole["value_loss"] / steps,
             "policy/approxkl": whole["approx_kl"] / policy_tokens,
             "policy/clipfrac_low": whole["low"] / policy_tokens,
             "policy/clipfrac_high": whole["high"] / policy_tokens,
@@ -91,8 +95,7 @@ class StepTotals:
             "policy/ratio_max": whole["ratio_max"],
             "policy/ratio_first": 1 + whole["ratio_first"],
             "policy/grad_norm": whole["policy_norm"] / steps,
-            "value/clipfrac": whole["value_clipped"] / tokens,
-            "value/grad_norm": whole["critic_norm"] / steps,
+            **(of_critic if has_critic else {}),
         }
 
     def _add(self, **amounts: Any) -> None:

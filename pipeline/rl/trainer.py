@@ -1,19 +1,10 @@
-"""PPOTrainer: proximal policy optimisation of a language model, with a learned critic.
+"""RolloutTrainer: the loop of every method that learns from rewards on what the policy samples.
 
-Schulman et al. 2017 as Ziegler et al. 2019 and Ouyang et al. 2022 apply it, in transformers' own
-training loop: checkpoints, schedules, callbacks and several processes (DDP) are its. The loop's
-data are the numbers of the forward passes to make; everything else about a pass (which prompts were
-sampled, which rows it trains on) is a pure function of its number and the seed, or is in the
-checkpoint, so that a run that is killed anywhere resumes exactly. Gradients of
-policy and critic are sent back one after the other, summed over processes and clipped apart.
-
-    trainer = PPOTrainer(
-        model="my/sft-model",
-        reward_funcs=[reward_model, lambda completions, **_: [-len(c) / 100 for c in completions]],
-        args=PPOConfig(output_dir="ppo", num_mini_batches=4, total_episodes=10_000),
-        train_dataset=Dataset.from_list([{"prompt": "Say something kind."}]),
-    )
-    trainer.train()
+In transformers' own training loop: checkpoints, schedules, callbacks and several processes (DDP)
+are its. The loop's data are the numbers of the forward passes to make; everything else about a pass
+(which prompts were sampled, which rows it trains on) is a pure function of its number and the seed,
+or is in the checkpoint, so that a run that is killed anywhere resumes exactly. What a method is,
+its config's Objective says (objective.py); the trainers of methods are ppo.py, grpo.py, rloo.py.
 """
 
 from __future__ import annotations
@@ -23,68 +14,61 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from accelerate.utils import gather_object, is_peft_model
+from accelerate.utils import is_peft_model
 from accelerate.utils.memory import clear_device_cache
 from torch.utils.data import DataLoader
-from transformers import Trainer, set_seed
+from transformers import Trainer
 
 from eval.model import positions_of
-from pipeline.config.ppo_defaults import default_learning_rate
 from pipeline.models.dropout import turn_off_dropout
 from pipeline.rewards.responses import source_in
 from pipeline.rl import checkpoint
-from pipeline.rl.actor_critic import ActorCritic, evaluating
+from pipeline.rl.actor import evaluating
+from pipeline.rl.actor_critic import ActorCritic
 from pipeline.rl.arguments import check_distributed, own_arguments, settle_steps
-from pipeline.rl.build import find_tokenizer, make_actor, refuse_beside_actor
+from pipeline.rl.batch import Batch
 from pipeline.rl.collector import Collector
 from pipeline.rl.core import kl_controller
-from pipeline.rl.critic_start import check_scale, scale_to_scores
 from pipeline.rl.evaluation import evaluate_prompts
 from pipeline.rl.experience import experience_of
 from pipeline.rl.gradients import clip_norm, sum_over_processes
 from pipeline.rl.log_lines import AfterStep, line_of
 from pipeline.rl.logprobs import check_head
-from pipeline.rl.losses import Batch, Losses
+from pipeline.rl.losses import Losses
 from pipeline.rl.optimizer import check_trains, parameter_groups
 from pipeline.rl.precision import keep_as_multiplied
 from pipeline.rl.prompts import prompt_sets, prompts_of
 from pipeline.rl.resume_settings import digest_of_reference, made_with
 from pipeline.rl.rewards import compose_rewards, load_rewards
 from pipeline.rl.rollout import Rollout
+from pipeline.rl.rollout_sampling import sample_rollout
 from pipeline.rl.sampling import make_sampler, sampling_of
-from pipeline.rl.sampling_order import group_by_length, prompts_of_rollout
+from pipeline.rl.sampling_order import group_by_length
 from pipeline.rl.state import RlState
 from pipeline.rl.step_rows import StepRows
 from pipeline.training.precision import autocast_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from datasets import Dataset
     from torch import Tensor, nn
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
+    from transformers import PreTrainedTokenizerBase, TrainerCallback
 
-    from pipeline.rewards.responses import Logged
-    from pipeline.rl.config import PPOConfig
+    from pipeline.rl.actor import Actor
+    from pipeline.rl.config.base import RolloutConfig
     from pipeline.rl.prompts import Prompt
     from pipeline.rl.rollout import OnEvaluation, OnRollout, ScoredRow
 
 
-class PPOTrainer(Trainer):
-    """Trains a policy and its critic on rewards.
+class RolloutTrainer(Trainer):
+    """Trains a policy on rewards; a method of its own is a subclass that makes its actor.
 
-    model: a causal language model, a PEFT model, a folder or a hub id; or an ActorCritic, which has
-        critic and reference already.
-    reward_funcs: functions in TRL's calling convention, sequence classifiers with one output,
-        folders or hub ids of such, or RewardTerms.
+    make_actor: called with the rewards, for what is trained. reward_funcs: functions in TRL's
+        calling convention, sequence classifiers with one output, folders or hub ids of such, or
+        RewardTerms.
     train_dataset: rows with `prompt` (text, or messages) or `input_ids`; other columns are handed
         to the reward functions.
-    critic: what the critic starts from: "policy", "reward" (the first reward model), a reward
-        model, a network, or a folder with a critic. By default the first reward model, but the
-        policy where an adapter is trained, with which it then shares a network.
-    ref_model: what KL is measured to; the policy as it comes in by default.
-    peft_config: trains a new adapter instead; the active adapter of a PEFT model, or of an
-        adapter's folder, is trained on.
     on_rollout: called on every process with each Rollout; what it returns is added to its metrics.
     eval_dataset: prompts like those of train_dataset for `eval_strategy` and `evaluate`, or several
         sets of them by name. on_evaluation: called with their ScoredResponses, as on_rollout is.
@@ -95,20 +79,17 @@ class PPOTrainer(Trainer):
     Raises ValueError for settings that cannot be trained with.
     """
 
-    model: ActorCritic
-    args: PPOConfig
+    model: Actor
+    args: RolloutConfig
 
     def __init__(
         self,
-        model: str | nn.Module,
+        make_actor: Callable[[Sequence[Any], RolloutConfig], Actor],
         reward_funcs: Any,
-        args: PPOConfig,
+        args: RolloutConfig,
         train_dataset: Dataset | Sequence[dict[str, Any]],
-        processing_class: PreTrainedTokenizerBase | None = None,
+        processing_class: PreTrainedTokenizerBase,
         *,
-        critic: str | nn.Module | None = None,
-        ref_model: PreTrainedModel | None = None,
-        peft_config: Any = None,
         callbacks: list[TrainerCallback] | None = None,
         optimizers: tuple[Any, Any] = (None, None),
         optimizer_cls_and_kwargs: tuple[type[torch.optim.Optimizer], dict[str, Any]] | None = None,
@@ -117,18 +98,14 @@ class PPOTrainer(Trainer):
         on_evaluation: OnEvaluation | None = None,
     ) -> None:
         args, self.cadence = own_arguments(args)
-        tokenizer = processing_class or find_tokenizer(model)
         rewards = load_rewards(reward_funcs)
-        parts = {"critic": critic, "ref_model": ref_model, "peft_config": peft_config}
-        if isinstance(model, ActorCritic):
-            actor = model
-            refuse_beside_actor(**parts)
-        else:
-            set_seed(args.seed)  # new adapters are drawn here, before Trainer does it
-            actor = make_actor(model, rewards, args, **parts)
+        actor = make_actor(rewards, args)
         if args.learning_rate is None:
-            args.learning_rate = default_learning_rate(is_adapted=bool(is_peft_model(actor.policy)))
+            args.learning_rate = args.default_learning_rate(
+                is_adapted=bool(is_peft_model(actor.policy))
+            )
         keep_as_multiplied(actor, args)
+        tokenizer = processing_class
         self.prompts = prompts_of(train_dataset, tokenizer, args, positions_of(actor.causal.config))
         if args.disable_dropout:
             turn_off_dropout(actor, saved=actor.networks())
@@ -150,9 +127,7 @@ class PPOTrainer(Trainer):
         with evaluating(actor), autocast():
             check_head(actor.causal)
         self.rewards = compose_rewards(rewards, args, tokenizer)
-        check_scale(actor, self.rewards)
-        controller = kl_controller(args.kl_coef, args.kl_target, args.kl_horizon)
-        self.rl = RlState(controller, self.rewards)
+        self.rl = RlState(kl_controller(*args.kl_control), self.rewards)
         sampling = sampling_of(actor.causal, tokenizer, args)
         self.collector = Collector(
             actor=actor,
@@ -201,7 +176,7 @@ class PPOTrainer(Trainer):
         # Where the pass is, by its number alone: nothing has to be replayed in a resumed run.
         step, part = divmod(inputs["number"], parts)
         rollout, place = divmod(step, self.args.steps_per_rollout)
-        epoch, mini_batch = divmod(place, self.args.num_mini_batches)
+        epoch, mini_batch = divmod(place, self.args.parts_per_rollout)
         if self.rl.experience is None:
             self._begin(rollout)
         assert self.rl.rollout == rollout
@@ -217,13 +192,11 @@ class PPOTrainer(Trainer):
             rows = self._step.rows[part][self.args.process_index]
             for alike in group_by_length(rows, self.args.device.type):  # padded apart
                 pad = self.collector.sampling.pad_token_id
-                batch = Batch.of(
-                    experience, self._step.weights, alike, pad=pad, device=self.args.device
-                )
+                batch = Batch.of(experience, self._step, alike, pad=pad, device=self.args.device)
                 loss = loss + self.losses.send_back(
                     batch,
                     self.rl.totals,
-                    trains_policy=rollout >= self.args.critic_warmup_rollouts,
+                    trains_policy=rollout >= self.args.warmup_rollouts,
                     is_first=place == 0,  # ratios are 1 here, up to rounding
                 )
             if part == parts - 1 and self.args.world_size > 1:
@@ -236,19 +209,20 @@ class PPOTrainer(Trainer):
 
     def _begin(self, number: int) -> None:
         """Sample and score a rollout's responses, and make of them what to train on."""
-        rows, logged = self._collect(number)
+        sampled = sample_rollout(self.collector, self.prompts, self.rl, self.state)
+        rows = sampled.rows
         prompts = [self.prompts[row.prompt] for row in rows]
         combined = self.rewards.combine(
             torch.stack([row.rewards for row in rows]),  # (B, K)
             torch.tensor([row.has_eos for row in rows]),
-            logged,
+            sampled.logged,
             sources=[source_in(prompt.columns) for prompt in prompts],
         )
         if number == 0:
-            rows = scale_to_scores(self.model, rows, self.rewards)
+            rows = self.settle_first_rollout(rows)
         # The coefficient that these rewards have is the one before it is steered by their KL.
         experience, metrics = experience_of(rows, combined.scores, self.rl.kl.coef, self.args)
-        metrics |= combined.metrics
+        metrics |= combined.metrics | sampled.metrics
         self.rl.kl.update(metrics["objective/kl"], len(experience.prompts))
         if self.on_rollout is not None:
             metrics |= self.on_rollout(
@@ -265,19 +239,9 @@ class PPOTrainer(Trainer):
             )
         self.rl.begin(number, experience, metrics)
 
-    def _collect(self, number: int) -> tuple[list[ScoredRow], list[Logged]]:
-        """Return a rollout's rows, on every process all of them, and what was logged of them."""
-        size, rank, ranks = self.args.rollout_size, self.args.process_index, self.args.world_size
-        chosen = prompts_of_rollout(len(self.prompts), size, seed=self.args.seed, rollout=number)
-        own = list(range(rank, size, ranks))
-        rows, logged = self.collector.collect(
-            [self.prompts[chosen[row]] for row in own],
-            own,
-            first=number * size,
-            prompt_numbers=[chosen[row] for row in own],
-            state=self.state,
-        )
-        return sorted(gather_object(rows), key=lambda row: row.number), gather_object([logged])
+    def settle_first_rollout(self, rows: list[ScoredRow]) -> list[ScoredRow]:
+        """Return the first rollout's rows; a critic may settle on their scale."""
+        return rows
 
     def _trained_parameters(self) -> list[nn.Parameter]:
         return [*self.model.policy_parameters(), *self.model.critic_parameters()]
@@ -337,6 +301,7 @@ class PPOTrainer(Trainer):
             rollout_size=self.args.rollout_size,
             rates=schedule.get_last_lr(),
             seconds={**self.collector.seconds, "train": self.training_s},
+            has_critic=isinstance(self.model, ActorCritic),
         )
 
     def evaluate(

@@ -26,8 +26,8 @@ import torch
 from peft import LoraConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 
-from pipeline.rl.config import PPOConfig
-from pipeline.rl.trainer import PPOTrainer
+from pipeline.rl.config.ppo import PPOConfig
+from pipeline.rl.ppo import PPOTrainer
 from recipes.happy_endings import HAPPY, NAMES, SAD, THINGS
 from tests.ppo_tasks import EARLY_END, SHARED_BANDIT, Task, learn, plain
 

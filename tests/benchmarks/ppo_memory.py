@@ -92,9 +92,10 @@ def _pass_bytes(vocabulary: int) -> int:
     """Return the peak of one training pass beyond weights and gradients, which are there before."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
+    from pipeline.rl.batch import Batch
     from pipeline.rl.build import Start, build_actor_critic
-    from pipeline.rl.config import PPOConfig
-    from pipeline.rl.losses import Batch, Losses
+    from pipeline.rl.config.ppo import PPOConfig
+    from pipeline.rl.losses import Losses
     from pipeline.rl.sequences import Sequences
     from pipeline.rl.step_totals import StepTotals
 
@@ -192,11 +193,11 @@ def _sft(folder: str) -> Any:
 def _ppo(folder: str) -> Any:
     from peft import get_peft_model
 
-    from pipeline.rl.config import PPOConfig
+    from pipeline.rl.config.ppo import PPOConfig
     from pipeline.rl.layouts.shared_lora import SharedLoraActorCritic
     from pipeline.rl.policy_adapter import adapter_tensors
+    from pipeline.rl.ppo import PPOTrainer
     from pipeline.rl.shared_rewards import SharedReward
-    from pipeline.rl.trainer import PPOTrainer
 
     args = PPOConfig(
         output_dir=folder,

@@ -126,8 +126,8 @@ def ours(lengths: str, iterations: int, folder: str) -> Iterations:
     """Run our trainer."""
     from datasets import Dataset
 
-    from pipeline.rl.config import PPOConfig
-    from pipeline.rl.trainer import PPOTrainer
+    from pipeline.rl.config.ppo import PPOConfig
+    from pipeline.rl.ppo import PPOTrainer
 
     measured = Iterations(steps_of_one=EPOCHS * MINI_BATCHES)
     trainer = PPOTrainer(

@@ -198,8 +198,8 @@ def _dpo(model: Any, ids: list[list[int]], usual: dict[str, Any]) -> Any:
 
 def _ppo(module: Any, lora: Any, ids: list[list[int]], usual: dict[str, Any]) -> Any:
     """Steps of it are whole iterations: a rollout, its scores, and an epoch of one step."""
-    from pipeline.rl.config import PPOConfig
-    from pipeline.rl.trainer import PPOTrainer
+    from pipeline.rl.config.ppo import PPOConfig
+    from pipeline.rl.ppo import PPOTrainer
 
     return PPOTrainer(
         module,

@@ -66,8 +66,8 @@ PREFERENCES = [
     Mutation(
         "every evaluation has the same draws",
         "pipeline/rl/evaluation.py",
-        "first=_KEYS,",
-        "first=_KEYS + state.global_step,",
+        "keys=[_KEYS + number for",
+        "keys=[_KEYS + state.global_step + number for",
         _EVALUATION,
     ),
     Mutation(

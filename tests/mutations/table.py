@@ -274,8 +274,8 @@ PPO = [
     Mutation(
         "every prompt is asked once in each pass",
         "pipeline/rl/sampling_order.py",
-        "number, begin = divmod(place + len(numbers), num_prompts)",
-        "number, begin = divmod(place, num_prompts)",
+        "number, begin = divmod(first + len(numbers), num_prompts)",
+        "number, begin = divmod(first, num_prompts)",
         ("tests/unit/rl/test_order.py",),
     ),
     Mutation(

@@ -27,8 +27,7 @@ SYSTEM, TOOLS, VARIABLES = "system", "tools", "chat_template_kwargs"
 # What may stand beside any conversation.
 OF_CHATS = (SYSTEM, TOOLS, VARIABLES)
 _MEDIA = ("images", "image", "videos", "video", "audios", "audio")
-# What says whether an answer was wanted: TRL's name, and LLaMA-Factory's.
-LABELS = ("label", "kto_tag")
+_KTO = ("label", "kto_tag")
 _TURNS = ("messages", "conversations", "prompt", "completion", "chosen", "rejected")
 
 
@@ -71,12 +70,10 @@ def check_meaning(row: Row, form: DataForm) -> None:
             hint = "take the column out if the text means the same without it, else the row"
             raise PosttrainError(row.where, message, hint)
     if form in ("chat", "prompt_completion"):
-        for name in LABELS:
+        for name in _KTO:
             if isinstance(row.fields.get(name), bool):
                 message = f"`{name}` says whether a completion is wanted (KTO), and all are taught"
-                hint = (
-                    "`stage: kto` learns from both; or keep the rows where it is true, without it"
-                )
+                hint = "keep the rows where it is true, and take the column out"
                 raise PosttrainError(row.where, message, hint)
 
 

@@ -27,7 +27,6 @@ from pipeline.report.html.charts import (
     group_charts,
     named_groups,
 )
-from pipeline.report.html.made import MadeRows, made_rows
 from pipeline.report.html.palette import Palette, palette_of_run
 from pipeline.report.html.plots import (
     Figure,
@@ -67,7 +66,6 @@ class Contents:
     summaries: tuple[Summary, ...]
     trainings: tuple[StageTraining, ...]
     ppos: tuple[PpoStage, ...]
-    made: tuple[MadeRows, ...]
     samples: tuple[Sample, ...]
     few: tuple[Sample, ...]
     rows: tuple[StageRows, ...]
@@ -100,7 +98,6 @@ def gather(run: ReportedRun) -> Contents:
         summaries=tuple(summarise(comparison, run) for _, comparison in compared),
         trainings=stage_trainings(run),
         ppos=ppo_stages(run, colours),
-        made=made_rows(run),
         samples=tuple(samples),
         few=few_of([sample for sample in samples if sample.stage == first]),
         rows=training_rows(run),
@@ -170,7 +167,7 @@ def _figures(contents: Contents) -> Figures:
                 f"h{number}", training.held_out, colour=contents.colours(training.stage)
             )
             for number, training in enumerate(contents.trainings)
-            if training.held_out is not None and training.held_out.bins
+            if training.held_out is not None
         },
         sweeps=draw("sweeps", demonstration_charts),
         groups=draw("group_curves", group_charts),

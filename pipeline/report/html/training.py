@@ -1,12 +1,12 @@
 """What a training stage left beside its weights: curves, held-out ranking, before and after.
 
-Not of `ppo` stages, which have a section of their own (ppo.py).
+Not of stages on rollouts, which have a section of their own (ppo/).
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from eval.statistics.estimate import Estimate
@@ -15,7 +15,7 @@ from pipeline.errors import CorruptArtifactError
 from pipeline.files.names import HELD_OUT, SAMPLES
 from pipeline.report.html.curves import Panel, panels
 from pipeline.report.html.samples import cut
-from pipeline.report.rollouts import KIND
+from pipeline.report.rollouts import KINDS
 from pipeline.report.screening import describe_screening
 
 if TYPE_CHECKING:
@@ -37,21 +37,13 @@ FACTS: tuple[tuple[str, str, str], ...] = (
 
 @dataclass(frozen=True)
 class HeldOut:
-    """How well rows that were kept back are told apart.
-
-    noun: pairs, or answers that were judged one by one. right: what the accuracy is a share of, in
-    words. bins: (confidence, accuracy, n); none of answers. parts: the same accuracy by `part`,
-    what is wrong with a rejected response or an answer's label: (part, n, accuracy).
-    """
+    """How well pairs that were kept back are ranked. bins: (confidence, accuracy, n)."""
 
     n: int
     accuracy: Estimate
     calibration_error: float | None
     bins: tuple[tuple[float, float, int], ...]
-    parts: tuple[tuple[str, int, Estimate], ...]
-    noun: str = "pairs"
-    right: str = "are ranked as preferred"
-    part: str = "what is wrong with the rejected response"
+    by_flaw: tuple[tuple[str, int, Estimate], ...]
 
 
 @dataclass(frozen=True)
@@ -86,7 +78,7 @@ class StageTraining:
 
 def stage_trainings(run: ReportedRun) -> tuple[StageTraining, ...]:
     """Return the stages that left curves or a held-out ranking, in order."""
-    found = (_training(stage) for stage in run.begun if stage.kind != KIND)
+    found = (_training(stage) for stage in run.begun if stage.kind not in KINDS)
     return tuple(each for each in found if each.panels or each.held_out)
 
 
@@ -141,23 +133,16 @@ def _held_out(path: Path) -> HeldOut | None:
         return None
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
-        labels = raw.get("by_label")
-        found = HeldOut(
+        return HeldOut(
             n=raw["n"],
             accuracy=Estimate(raw["accuracy"], raw["low"], raw["high"]),
             calibration_error=raw.get("calibration_error"),
-            bins=tuple(
-                (b["confidence"], b["accuracy"], b["n"]) for b in raw.get("calibration", ())
-            ),
-            parts=tuple(
-                (str(part), f["n"], Estimate(f["accuracy"], f["low"], f["high"]))
-                for part, f in (labels or raw.get("by_flaw", {})).items()
+            bins=tuple((b["confidence"], b["accuracy"], b["n"]) for b in raw["calibration"]),
+            by_flaw=tuple(
+                (str(flaw), f["n"], Estimate(f["accuracy"], f["low"], f["high"]))
+                for flaw, f in raw.get("by_flaw", {}).items()
             ),
         )
-        if not labels:
-            return found
-        right = "have an implied reward of their label's sign"
-        return replace(found, noun="answers", right=right, part="label")
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise CorruptArtifactError(str(path), f"is not readable ({error})") from error
 

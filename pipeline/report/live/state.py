@@ -18,7 +18,7 @@ from pipeline.report.html.curves import panels
 from pipeline.report.html.palette import palette_of_run
 from pipeline.report.html.ppo.samples import read_samples
 from pipeline.report.html.training import read_changes
-from pipeline.report.rollouts import KIND
+from pipeline.report.rollouts import KINDS
 from pipeline.run.course import likely_seconds
 from pipeline.store.run_record import last_run
 from pipeline.text.visible import visible
@@ -156,7 +156,7 @@ def _panel(panel: Panel) -> dict[str, Any]:
 def _samples(stage: ReportedStage) -> list[dict[str, Any]]:
     """Return a few prompts with what was answered: of PPO first and last, else before and after."""
     assert stage.folder is not None
-    if stage.kind == KIND:
+    if stage.kind in KINDS:
         return [
             {
                 "prompt": visible(sample.prompt),

@@ -1,6 +1,6 @@
-"""What two layouts have in common: a policy with weights of its own and a frozen reference.
+"""The layout of a policy with a frozen reference of its own, and no critic.
 
-Where the critic is, separate.py and shared_trunk.py say.
+With a critic beside them: separate.py, shared_trunk.py.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from accelerate.utils import is_peft_model
 
-from pipeline.rl.actor_critic import ActorCritic
+from pipeline.rl.actor import Actor
 from pipeline.rl.policy_adapter import adapter_parameters, save_adapter, take_adapter
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-class OwnReferenceActorCritic(ActorCritic):
+class OwnReferenceActor(Actor):
     """A policy and its reference.
 
     policy: a causal language model, or a PEFT model, whose `adapter` is then trained.

@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING, Any
 
-from pipeline.rl.actor_critic import ValueHead, hidden_after_last, last_hidden, predicting_hidden
-from pipeline.rl.layouts.own_reference import OwnReferenceActorCritic, fill_from
+from pipeline.rl.actor import hidden_after_last, last_hidden, predicting_hidden
+from pipeline.rl.actor_critic import ActorCritic, ValueHead
+from pipeline.rl.layouts.own_reference import OwnReferenceActor, fill_from
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,11 +18,11 @@ if TYPE_CHECKING:
     from pipeline.rl.sequences import Sequences
 
 
-class SeparateActorCritic(OwnReferenceActorCritic):
+class SeparateActorCritic(OwnReferenceActor, ActorCritic):
     """Policy and critic are trained with weights of their own.
 
     critic: the network below the value head, without a language model's head. The others: see
-    OwnReferenceActorCritic.
+    OwnReferenceActor.
     """
 
     def __init__(

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pipeline.rl.actor_critic import ValueHead, hidden_after_last, last_hidden
-from pipeline.rl.layouts.own_reference import OwnReferenceActorCritic
+from pipeline.rl.actor import hidden_after_last, last_hidden
+from pipeline.rl.actor_critic import ActorCritic, ValueHead
+from pipeline.rl.layouts.own_reference import OwnReferenceActor
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,11 +21,11 @@ if TYPE_CHECKING:
     from pipeline.rl.sequences import Sequences
 
 
-class SharedTrunkActorCritic(OwnReferenceActorCritic):
+class SharedTrunkActorCritic(OwnReferenceActor, ActorCritic):
     """One network gives log-probabilities and values.
 
     detach: whether the critic's gradient stops at its head. The others: see
-    OwnReferenceActorCritic.
+    OwnReferenceActor.
     """
 
     def __init__(

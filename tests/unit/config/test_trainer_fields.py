@@ -16,11 +16,15 @@ def config_class(name: str) -> type:
     import transformers
     import trl
 
-    from pipeline.rl import config
+    from pipeline.rl.config.grpo import GRPOConfig
+    from pipeline.rl.config.ppo import PPOConfig
+    from pipeline.rl.config.rloo import RLOOConfig
 
-    places = {"TrainingArguments": transformers, "LoraConfig": peft, "PPOConfig": config}
-    package = places.get(name, trl)
-    return getattr(package, name)
+    ours = {each.__name__: each for each in (PPOConfig, GRPOConfig, RLOOConfig)}
+    if name in ours:
+        return ours[name]
+    places = {"TrainingArguments": transformers, "LoraConfig": peft}
+    return getattr(places.get(name, trl), name)
 
 
 @pytest.mark.parametrize(
@@ -31,6 +35,7 @@ def config_class(name: str) -> type:
         "DPOConfig",
         "RewardConfig",
         "GRPOConfig",
+        "RLOOConfig",
         "KTOConfig",
         "LoraConfig",
         "PPOConfig",

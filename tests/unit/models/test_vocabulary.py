@@ -13,7 +13,7 @@ from pipeline.errors import PosttrainError
 from pipeline.model_files.folder import check_folder
 from pipeline.models.load import load_policy, load_tokenizer
 from pipeline.models.new import new_policy
-from pipeline.rl.config import PPOConfig
+from pipeline.rl.config.ppo import PPOConfig
 from pipeline.rl.sampling import sampling_of
 from tests.small_folders import TEMPLATE, small_tokenizer
 

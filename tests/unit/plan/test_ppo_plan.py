@@ -12,8 +12,8 @@ from pipeline.errors import PosttrainError
 from pipeline.plan.estimate import Estimate, estimates
 from pipeline.plan.plan import Plan, make
 from pipeline.recipe.load import load
-from pipeline.stages.ppo.config import PpoConfig
 from pipeline.stages.pretrain import NewModelBlock
+from pipeline.stages.rl.ppo_config import PpoConfig
 from pipeline.store.store import Store
 
 RECIPE = """\

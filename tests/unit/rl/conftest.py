@@ -10,8 +10,8 @@ import torch
 from peft import LoraConfig
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
-from pipeline.rl.config import PPOConfig
-from pipeline.rl.trainer import PPOTrainer
+from pipeline.rl.config.ppo import PPOConfig
+from pipeline.rl.ppo import PPOTrainer
 from tests.ppo_tasks import EOS, PAD, plain, tiny_llama, tiny_tokenizer
 from tests.unit.rl.small_trainers import VOCABULARY, MakeTrainer, confident, count_of_sevens
 

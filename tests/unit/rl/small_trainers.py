@@ -6,13 +6,15 @@ from typing import Any
 
 import torch
 
-from pipeline.rl.actor_critic import ActorCritic, predicting_hidden
-from pipeline.rl.config import PPOConfig
+from pipeline.rl.actor import predicting_hidden
+from pipeline.rl.actor_critic import ActorCritic
+from pipeline.rl.batch import Batch
+from pipeline.rl.config.ppo import PPOConfig
 from pipeline.rl.logprobs import head_of, log_probabilities
-from pipeline.rl.losses import Batch, Losses
+from pipeline.rl.losses import Losses
+from pipeline.rl.ppo import PPOTrainer
 from pipeline.rl.sampler import Completion
 from pipeline.rl.sequences import Sequences
-from pipeline.rl.trainer import PPOTrainer
 
 VOCABULARY = 32
 CPU = torch.device("cpu")
@@ -81,6 +83,8 @@ def some_batch(vocabulary: int = VOCABULARY) -> Batch:
         values=noise(0.3),
         advantages=noise(1.0),
         returns=noise(1.0),
+        token_share=1 / len(sequences.targets),
+        rows=sequences.mask.nonzero()[:, 0],
     )
 
 

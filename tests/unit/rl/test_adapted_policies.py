@@ -9,7 +9,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import LlamaForSequenceClassification, PreTrainedTokenizerFast
 
-from pipeline.rl.actor_critic import last_hidden
+from pipeline.rl.actor import last_hidden
 from pipeline.rl.sequences import Sequences
 from tests.unit.rl.small_trainers import (
     CPU,

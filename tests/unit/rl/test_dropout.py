@@ -13,7 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from pipeline.models.dropout import turn_off_dropout
 from pipeline.rl.actor_critic import CRITIC
 from pipeline.rl.build import Start, build_actor_critic
-from pipeline.rl.config import PPOConfig
+from pipeline.rl.config.ppo import PPOConfig
 from tests.ppo_tasks import plain, tiny_llama
 from tests.unit.rl.small_trainers import shaken, some_batch, values_of
 

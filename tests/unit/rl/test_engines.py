@@ -19,7 +19,7 @@ from trl.generation.vllm_client import VLLMClient
 from trl.generation.vllm_generation import VLLMGeneration
 
 from pipeline.errors import PosttrainError
-from pipeline.rl.config import PPOConfig
+from pipeline.rl.config.ppo import PPOConfig
 from pipeline.rl.engines import (
     GenerateSampler,
     VLLMSampler,

@@ -71,7 +71,10 @@ def test_an_evaluation_measures_the_policy_on_the_held_out_prompts(
     after = trainer.evaluate()
     # By hand: the same answers, scored by a plain forward pass of policy and reference.
     rows, _ = trainer.collector.collect(
-        trainer.eval_prompts[""], [0, 1, 2], first=3 * 2**40, prompt_numbers=[0, 1, 2]
+        trainer.eval_prompts[""],
+        [0, 1, 2],
+        keys=[3 * 2**40 + n for n in range(3)],
+        prompt_numbers=[0, 1, 2],
     )
     answers = [row.completion_ids for row in rows]
     scores = count_of_sevens(completion_ids=answers)

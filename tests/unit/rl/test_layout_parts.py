@@ -13,9 +13,10 @@ from transformers import (
 )
 
 from pipeline.models.reward import as_reward_model
-from pipeline.rl.actor_critic import ValueHead, predicting_hidden
+from pipeline.rl.actor import predicting_hidden
+from pipeline.rl.actor_critic import ValueHead
 from pipeline.rl.build import Start, build_actor_critic
-from pipeline.rl.config import PPOConfig
+from pipeline.rl.config.ppo import PPOConfig
 from pipeline.rl.logprobs import head_of, log_probabilities
 from pipeline.rl.policy_adapter import adapter_tensors
 from pipeline.rl.sequences import Sequences

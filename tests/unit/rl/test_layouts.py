@@ -13,8 +13,8 @@ from transformers import (
     GPT2LMHeadModel,
 )
 
-from pipeline.rl.actor_critic import predicting_hidden
-from pipeline.rl.config import PPOConfig
+from pipeline.rl.actor import predicting_hidden
+from pipeline.rl.config.ppo import PPOConfig
 from pipeline.rl.layouts.separate import SeparateActorCritic
 from pipeline.rl.layouts.shared_lora import SharedLoraActorCritic
 from pipeline.rl.logprobs import head_of, log_probabilities

@@ -25,7 +25,7 @@ from transformers import (
 )
 
 from pipeline.rl import logprobs
-from pipeline.rl.actor_critic import hidden_after_last, last_hidden, predicting_hidden
+from pipeline.rl.actor import hidden_after_last, last_hidden, predicting_hidden
 from pipeline.rl.logprobs import Head, head_of, hidden_gradient, log_probabilities
 from pipeline.rl.sequences import Sequences
 from tests.ppo_tasks import tiny_llama

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from pipeline.rl import logprobs
-from pipeline.rl.actor_critic import ActorCritic, predicting_hidden
+from pipeline.rl.actor import predicting_hidden
+from pipeline.rl.actor_critic import ActorCritic
+from pipeline.rl.batch import Batch
 from pipeline.rl.build import Start, add_adapter, build_actor_critic
-from pipeline.rl.config import PPOConfig
-from pipeline.rl.losses import Batch
+from pipeline.rl.config.ppo import PPOConfig
 from pipeline.rl.sequences import Sequences
 from pipeline.rl.step_totals import StepTotals
 from tests.ppo_tasks import plain
@@ -84,7 +85,7 @@ def test_gradients_are_those_of_the_sum_of_both_losses(
         assert scale > 0, name
         assert float((found[name] - gradient).abs().max()) <= 1e-5 * scale, name
     totals.close_step()
-    metrics = totals.metrics()
+    metrics = totals.metrics(has_critic=True)
     whole = metrics["loss/policy"] + args.vf_coef * metrics["loss/value"]
     assert whole == pytest.approx(float(loss.detach()), abs=1e-5)
 
@@ -94,7 +95,7 @@ def test_the_batch_under_test_is_clipped_in_part(llama: Any, tmp_path: Path) -> 
     actor, totals = made(llama, args), StepTotals()
     losses_of(actor, args).send_back(some_batch(), totals, trains_policy=True, is_first=False)
     totals.close_step()
-    metrics = totals.metrics()
+    metrics = totals.metrics(has_critic=True)
     for name in ("policy/clipfrac_low", "policy/clipfrac_high", "value/clipfrac"):
         assert 0 < metrics[name] < 1, name
 
@@ -153,7 +154,10 @@ def test_a_batch_without_any_token_changes_nothing(llama: Any, tmp_path: Path) -
     sequences = Sequences.of([[3], [4, 5]], [[], []], pad=0, device=torch.device("cpu"))
     assert predicting_hidden(actor.causal.base_model, sequences).shape == (0, 16)
     loss = losses_of(actor, args).send_back(
-        Batch(sequences, *[nothing] * 6), StepTotals(), trains_policy=True, is_first=True
+        Batch(sequences, *[nothing] * 6, token_share=1.0, rows=nothing.long()),
+        StepTotals(),
+        trains_policy=True,
+        is_first=True,
     )
     assert float(loss) == 0
     assert all(not gradient.any() for gradient in gradients_of(actor).values())

@@ -108,8 +108,8 @@ def test_what_cannot_be_resumed_says_why(
     (checkpoint / "optimizer.pt").unlink()
     with pytest.raises(ValueError, match=r"it has no optimizer\.pt, as with `save_only_model`"):
         trainer.train(resume_from_checkpoint=str(checkpoint))
-    (checkpoint / "ppo_state.json").unlink()
-    with pytest.raises(ValueError, match=r"is no checkpoint of PPO: it has no ppo_state\.json"):
+    (checkpoint / "rl_state.json").unlink()
+    with pytest.raises(ValueError, match=r"it has no rl_state\.json"):
         trainer.train(resume_from_checkpoint=str(checkpoint))
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from pipeline.rl import core
-from pipeline.rl.actor_critic import last_hidden
+from pipeline.rl.actor import last_hidden
 from pipeline.rl.layouts.separate import SeparateActorCritic
 from pipeline.rl.logprobs import Head, head_of, hidden_gradient, log_probabilities
 from pipeline.rl.sequences import Sequences

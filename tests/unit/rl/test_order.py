@@ -4,13 +4,13 @@ import itertools
 
 import pytest
 
-from pipeline.rl.sampling_order import deal_rows, prompts_of_rollout, rows_of_step
+from pipeline.rl.sampling_order import deal_rows, draw_prompts, rows_of_step
 
 
 def _passes(num_prompts: int, size: int, seed: int = 3) -> list[list[int]]:
     """Return the prompts of some rollouts, cut into passes over all prompts."""
     rollouts = range(-(-3 * num_prompts // size))
-    drawn = [prompts_of_rollout(num_prompts, size, seed=seed, rollout=one) for one in rollouts]
+    drawn = [draw_prompts(num_prompts, one * size, size, seed=seed) for one in rollouts]
     assert {len(each) for each in drawn} == {size}
     asked = list(itertools.chain(*drawn))
     return [asked[begin : begin + num_prompts] for begin in range(0, 3 * num_prompts, num_prompts)]
@@ -57,7 +57,7 @@ def test_each_epoch_rollout_and_seed_has_rows_in_an_order_of_its_own() -> None:
 
 def test_orders_are_the_ones_that_checkpoints_were_written_under() -> None:
     """B33: a pure function of seed and number; other numbers would break runs that were stopped."""
-    assert prompts_of_rollout(7, 10, seed=2, rollout=3) == [3, 2, 4, 1, 5, 6, 1, 3, 2, 0]
+    assert draw_prompts(7, 30, 10, seed=2) == [3, 2, 4, 1, 5, 6, 1, 3, 2, 0]
     assert rows_of_step(8, 2, seed=2, rollout=3, epoch=1, mini_batch=1) == [4, 3, 0, 2]
 
 

@@ -10,7 +10,7 @@ from peft import LoraConfig
 from torch import nn
 from transformers import LlamaForSequenceClassification, PreTrainedTokenizerFast
 
-from pipeline.rl.trainer import PPOTrainer
+from pipeline.rl.ppo import PPOTrainer
 from tests.unit.rl.small_trainers import MakeTrainer, lines_of, weights_of
 
 PASSES = {"sampling", "scoring", "training"}

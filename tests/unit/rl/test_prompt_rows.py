@@ -8,7 +8,7 @@ import pytest
 import torch
 from datasets import Dataset, DatasetDict, IterableDataset
 
-from pipeline.rl.config import PPOConfig
+from pipeline.rl.config.ppo import PPOConfig
 from pipeline.rl.prompts import prompts_of
 from tests.ppo_tasks import plain, tiny_tokenizer
 from tests.unit.rl.small_trainers import SMALL, MakeTrainer

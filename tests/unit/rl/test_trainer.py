@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline.rl.config import PPOConfig
+from pipeline.rl.config.ppo import PPOConfig
 from pipeline.rl.experience import experience_of
 from pipeline.rl.rollout import Rollout, ScoredRow
 from pipeline.rl.watch import Watch
@@ -180,6 +180,7 @@ def row(has_eos: bool, after: float) -> ScoredRow:
     logprobs = torch.tensor([-1.0, -2.0])
     return ScoredRow(
         **{"number": 0, "prompt": 0, "prompt_ids": [3], "completion_ids": [4, 5]},
+        own=torch.ones(2, dtype=torch.bool),
         **{"has_eos": has_eos, "logprobs": logprobs, "reference": logprobs, "sampled": None},
         **{"values": torch.tensor([0.5, 0.4]), "value_after": after, "entropy": 1.0},
         rewards=torch.zeros(1),

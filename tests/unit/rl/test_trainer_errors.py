@@ -18,8 +18,8 @@ from transformers import (
 )
 
 from pipeline.rewards.terms import function_term
-from pipeline.rl.config import PPOConfig
-from pipeline.rl.trainer import PPOTrainer
+from pipeline.rl.config.ppo import PPOConfig
+from pipeline.rl.ppo import PPOTrainer
 from tests.ppo_tasks import plain, tiny_tokenizer
 from tests.unit.rl.small_trainers import VOCABULARY, MakeTrainer, count_of_sevens
 
@@ -44,7 +44,7 @@ SETTINGS: list[tuple[dict[str, Any], str]] = [
     ({"lam": 1.1}, "`lam` is 1.1; it must be from 0 to 1"),
     ({"cliprange": 1.0}, "`cliprange` is 1.0; it must be between 0 and 1"),
     ({"dual_clip": 1.0}, "`dual_clip` is 1.0; it must be above 1, or none"),
-    ({"fp16": True}, "`fp16` underflows in PPO's ratios; use bf16 or fp32"),
+    ({"fp16": True}, "`fp16` underflows in ratios; use bf16 or fp32"),
     ({"auto_find_batch_size": True}, "`auto_find_batch_size` would change the algorithm"),
     ({"ignore_data_skip": True}, "`ignore_data_skip` would start a resumed run with its first"),
 ]

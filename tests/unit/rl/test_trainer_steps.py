@@ -12,7 +12,7 @@ from peft import LoraConfig
 from torch import Tensor
 from transformers import TrainerCallback
 
-from pipeline.rl.trainer import PPOTrainer
+from pipeline.rl.ppo import PPOTrainer
 from tests.ppo_tasks import tiny_llama
 from tests.unit.rl.small_trainers import (
     SMALL,

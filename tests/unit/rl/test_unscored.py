@@ -11,7 +11,7 @@ import torch
 
 from pipeline.errors import PosttrainError
 from pipeline.rl.best_of_n import expected_best
-from pipeline.rl.config import PPOConfig
+from pipeline.rl.config.ppo import PPOConfig
 from pipeline.rl.experience import experience_of
 from pipeline.rl.rollout import ScoredRow
 from tests.unit.rl.small_trainers import MakeTrainer, Written, are_same, lines_of, weights_of
@@ -39,6 +39,7 @@ def some_rows() -> list[ScoredRow]:
                 **{"number": number, "prompt": 0, "prompt_ids": [3], "completion_ids": ids},
                 **{"has_eos": has_eos, "logprobs": drawn[0], "reference": drawn[1]},
                 **{"values": drawn[2], "value_after": 0.3, "entropy": 1.0, "sampled": None},
+                own=torch.ones(length, dtype=torch.bool),
                 rewards=torch.zeros(1),
             )
         )

@@ -21,7 +21,7 @@ from pipeline.report.html.ppo.verdict import Said, verdicts
 from pipeline.report.html.training import facts, measured
 from pipeline.report.rollouts import (
     GOLD,
-    KIND,
+    KINDS,
     KL,
     SCORE,
     ends,
@@ -114,7 +114,7 @@ class PpoStage:
 
 def ppo_stages(run: ReportedRun, colours: Palette) -> tuple[PpoStage, ...]:
     """Return every `ppo` stage that was begun; raises CorruptArtifactError for a broken file."""
-    found = [stage for stage in run.begun if stage.kind == KIND]
+    found = [stage for stage in run.begun if stage.kind in KINDS]
     return tuple(_stage(f"ppo{place}", stage, colours) for place, stage in enumerate(found))
 
 

@@ -1,7 +1,7 @@
-"""Which arguments of transformers' trainer work in PPOTrainer, have no effect, or are refused.
+"""Which of transformers' arguments work in training on rollouts, have no effect, or are refused.
 
 An argument works as upstream says, or its promise holds whatever its value, or it is refused with a
-reason. Imports no torch: PPOConfig uses it, and so does `posttrain check`.
+reason. Imports no torch: RolloutConfig uses it, and so does `posttrain check`.
 """
 
 from collections.abc import Mapping
@@ -38,23 +38,23 @@ WITHOUT_EFFECT = frozenset(
     }
 )
 
-_LABELS = "is for labels, and PPO has none: responses are sampled"
+_LABELS = "is for labels, and there are none here: responses are sampled"
 _ONE_DEVICE = (
-    "is not supported: PPO runs on one device, or with a process for each (DDP); train an adapter "
-    "where a model is too large"
+    "is not supported: training on rollouts runs on one device, or with a process for each (DDP); "
+    "train an adapter where a model is too large"
 )
-_DEALT = "is for a data loader; PPO deals prompts by the seed and the number of the rollout"
-_LOADER = "is for a data loader's workers; PPO's prompts are in memory"
-_HOOKS = "is for DDP's hooks; PPO sums gradients over processes itself"
+_DEALT = "is for a data loader; prompts are dealt by the seed and the number of the rollout"
+_LOADER = "is for a data loader's workers; prompts are in memory"
+_HOOKS = "is for DDP's hooks; gradients are summed over processes without them"
 _ROUNDS = "would round the weights that training goes on with"
 _SHAPES = "is not supported: each pass has another shape, and would be compiled anew"
-_PREDICTIONS = "is for predictions of labels; PPO is evaluated by its rewards"
-_LIGER = "replaces the loss of labels, which PPO does not have"
+_PREDICTIONS = "is for predictions of labels; evaluation here is by rewards"
+_LIGER = "replaces the loss of labels, and there are none here"
 
 REFUSED: Mapping[str, str] = {
     **dict.fromkeys(("label_smoothing_factor", "label_names"), _LABELS),
     "neftune_noise_alpha": "disturbs training passes alone, so that ratios would be noise",
-    "fp16": "underflows in PPO's ratios; use bf16 or fp32",
+    "fp16": "underflows in ratios; use bf16 or fp32",
     **dict.fromkeys(("bf16_full_eval", "fp16_full_eval"), _ROUNDS),
     **dict.fromkeys(("torch_compile", "torch_compile_backend", "torch_compile_mode"), _SHAPES),
     **dict.fromkeys(("use_liger_kernel", "liger_kernel_config"), _LIGER),
@@ -71,7 +71,7 @@ REFUSED: Mapping[str, str] = {
     "ignore_data_skip": "would start a resumed run with its first rollout",
     "data_seed": "is not apart: `seed` deals prompts and rows too",
     "auto_find_batch_size": "would change the algorithm; set the batch size",
-    "accelerator_config": "is for data loaders and accumulation, which PPO does itself",
+    "accelerator_config": "is for data loaders and accumulation, which is done without them",
     **dict.fromkeys(("fsdp", "fsdp_config", "deepspeed", "parallelism_config"), _ONE_DEVICE),
     **dict.fromkeys(("dataloader_num_workers", "dataloader_prefetch_factor"), _LOADER),
     **dict.fromkeys(("dataloader_persistent_workers",), _LOADER),
@@ -81,7 +81,7 @@ REFUSED: Mapping[str, str] = {
     "remove_unused_columns": "would keep columns from the reward functions",
     **dict.fromkeys(("ddp_find_unused_parameters", "ddp_bucket_cap_mb"), _HOOKS),
     **dict.fromkeys(("ddp_broadcast_buffers", "ddp_static_graph"), _HOOKS),
-    "optim_target_modules": "is for GaLore and APOLLO, which PPO does not drive",
+    "optim_target_modules": "is for GaLore and APOLLO, which are not driven here",
 }
 
 _STRATEGIES = ("logging_strategy", "save_strategy", "eval_strategy")
@@ -93,7 +93,7 @@ def value_problem(key: str, value: Any) -> str | None:
     written = str(getattr(value, "value", value))  # of an enumeration
     if key in _STRATEGIES and written == "epoch":
         steps = key.replace("strategy", "steps")
-        return f"`{key}` epoch: PPO counts optimizer steps and rollouts; write `{steps}`"
+        return f"`{key}` epoch: optimizer steps and rollouts are counted here; write `{steps}`"
     if key == "optim" and written.startswith(_OPTIMIZERS):
-        return f"`optim` {written} drives the training loop itself, which PPO cannot let it do"
+        return f"`optim` {written} drives the training loop itself, which cannot be let here"
     return None

@@ -1,22 +1,14 @@
-"""What a `ppo` stage may be asked."""
+"""What every stage that learns from rewards may be asked, whatever its method."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import (
-    BeforeValidator,
-    Field,
-    NonNegativeFloat,
-    PositiveFloat,
-    PositiveInt,
-    model_validator,
-)
+from pydantic import BeforeValidator, Field, NonNegativeFloat, PositiveInt, model_validator
 
-from pipeline.config.blocks import Block, DataBlock, DataBlocks
+from pipeline.config.blocks import DataBlock, DataBlocks
 from pipeline.config.field_types import OR_ONE, ModelRef, TooLong
-from pipeline.config.marks import RefersTo
-from pipeline.config.ppo_defaults import critic_source
 from pipeline.config.reward_terms import RewardBlock
 from pipeline.config.stage_config import WithTemplate
 from pipeline.config.training_stage import TrainingStage
@@ -24,49 +16,36 @@ from pipeline.config.training_stage import TrainingStage
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_HORIZON = 10_000.0  # Ziegler et al. 2019
-
-
-CriticRef = Annotated[
-    str, RefersTo(("policy", "reward_model"), words=("reward", "policy")), Field(min_length=1)
-]
-
 
 def _pair(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
 
 
-class KlBlock(Block):
-    """What keeps the policy close to its reference: coef x KL is taken off the reward.
+@dataclass(frozen=True)
+class RolloutSchedule:
+    """How a stage's rollouts are trained on.
 
-    coef: fixed without `target`, else where it begins. target: nats a response to steer towards
-    (Ziegler et al. 2019, 2.2). horizon: in how many responses.
-    estimator: of the KL of a token, from its log-ratio (Schulman 2020).
+    responses: of a rollout. group_size: to each prompt. epochs: passes over a rollout; parts:
+    optimizer steps of each. keys: of `training_args`, which say epochs and parts.
     """
 
-    coef: NonNegativeFloat = 0.05
-    target: PositiveFloat | None = None
-    horizon: PositiveFloat = _HORIZON
-    estimator: Literal["k1", "k2", "k3"] = "k1"
+    responses: int
+    group_size: int
+    epochs: int
+    parts: int
+    keys: tuple[str, str]
 
-    @model_validator(mode="after")
-    def _adapts(self) -> KlBlock:
-        if self.target is None and self.horizon != _HORIZON:
-            raise ValueError("`horizon` is for steering towards a `target`; write one")
-        if self.target is not None and self.coef == 0:
-            raise ValueError("`coef` 0 stays 0 however it is steered; write one above 0")
-        return self
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of a rollout."""
+        return self.epochs * self.parts
 
 
-class PpoConfig(WithTemplate, TrainingStage):
+class RolloutStage(WithTemplate, TrainingStage):
     """model: the policy to train; as it comes in, it is also the reference.
 
     prompts: what it is asked; tasks, files or the hub, as `data` elsewhere.
     reward: a list of terms, whose weighted sum is the score of a response; or one.
-    critic: what the critic starts from: `reward` (the first reward model), `policy`, a ppo stage's
-    critic or one in a folder, a reward model's stage. Without it the first reward model if there is
-    one, but the policy with `lora` or where the layout has the critic on the policy's network.
-    kl: the penalty for moving away from the reference.
     reward_normalisation: of the score, by mean and deviation of all rollouts so far (running) or of
     the first (fixed). reward_clip: [low, high], afterwards.
     missing_eos_penalty: for a response that is cut off. eos_penalty_mode: whether it is taken off
@@ -78,19 +57,15 @@ class PpoConfig(WithTemplate, TrainingStage):
     drop it, truncate it at its beginning, or make it an error.
     best_of: after training, compare with taking the best of 2, 4, ... up to so many responses of
     the reference, by the reward, on prompts that were held out; 0 for not.
-    batch_size: responses per optimizer step over all devices; a rollout has `num_mini_batches`
-    times as many.
+    batch_size: responses per optimizer step over all devices.
     """
 
     best_metric: ClassVar[str] = "objective/scores"
 
-    stage: Literal["ppo"]
     model: ModelRef
     prompts: DataBlocks
     batch_size: PositiveInt = 64
     reward: Annotated[tuple[RewardBlock, ...], Field(min_length=1), OR_ONE]
-    critic: CriticRef | None = None
-    kl: KlBlock = KlBlock()
     reward_normalisation: Literal["none", "running", "fixed"] = "none"
     reward_clip: Annotated[tuple[float, float], BeforeValidator(_pair)] | None = None
     missing_eos_penalty: NonNegativeFloat | None = None
@@ -101,7 +76,7 @@ class PpoConfig(WithTemplate, TrainingStage):
     best_of: Annotated[int, Field(ge=0, le=1024)] = 16
 
     @model_validator(mode="after")
-    def _fits_together(self) -> PpoConfig:
+    def _fits_together(self) -> RolloutStage:
         if self.reward_clip is not None and self.reward_clip[0] >= self.reward_clip[1]:
             low, high = self.reward_clip
             raise ValueError(f"`reward_clip` goes from {low:g} to {high:g}; write [low, high]")
@@ -110,7 +85,7 @@ class PpoConfig(WithTemplate, TrainingStage):
         if self.best_of == 1:
             raise ValueError("`best_of` 1 is no choice; write 2 or more, or 0 to leave it out")
         if self.precision == "fp16":
-            raise ValueError("`precision` fp16 underflows in PPO's ratios; write bf16 or fp32")
+            raise ValueError("`precision` fp16 underflows in ratios; write bf16 or fp32")
         return self
 
     @property
@@ -123,28 +98,30 @@ class PpoConfig(WithTemplate, TrainingStage):
         """The reward models among the terms, in their order."""
         return tuple(term.model for term in self.reward if term.model is not None)
 
-    @property
-    def critic_source(self) -> str:
-        """What the critic starts from: `policy` or a reference, of a reward model say.
-
-        Raises ValueError for `reward` without a reward model.
-        """
-        return critic_source(
-            self.critic,
-            layout=self.training_args.get("layout", "auto"),
-            is_adapted=self.lora is not None,
-            reward_models=self.reward_models,
-        )
+    def schedule(self, arguments: Mapping[str, Any]) -> RolloutSchedule:
+        """Return how rollouts are trained on. arguments: `training_args` over the defaults."""
+        raise NotImplementedError
 
     def trainer_fields(self) -> Mapping[str, Any]:
-        """Return the fields of PPOConfig that are said on the stage, not in `training_args`."""
+        """Return the trainer's arguments that are said on the stage, not in `training_args`."""
         return {
-            "kl_coef": self.kl.coef,
-            "kl_target": self.kl.target,
-            "kl_horizon": self.kl.horizon,
-            "kl_estimator": self.kl.estimator,
             "reward_normalisation": self.reward_normalisation,
             "reward_clip": None if self.reward_clip is None else list(self.reward_clip),
             "missing_eos_penalty": self.missing_eos_penalty,
             "eos_penalty_mode": self.eos_penalty_mode,
         }
+
+
+class GroupStage(RolloutStage):
+    """A stage whose method compares the responses to one prompt with each other."""
+
+    def schedule(self, arguments: Mapping[str, Any]) -> RolloutSchedule:
+        """Return how rollouts are trained on. arguments: `training_args` over the defaults."""
+        size = arguments.get("generation_batch_size") or self.batch_size
+        return RolloutSchedule(
+            responses=size,
+            group_size=arguments["num_generations"],
+            epochs=arguments["num_iterations"],
+            parts=max(1, size // self.batch_size),
+            keys=("num_iterations", "generation_batch_size"),
+        )

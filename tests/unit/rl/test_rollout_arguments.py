@@ -14,10 +14,14 @@ import torch
 from accelerate.utils import ParallelismConfig
 from transformers import TrainerCallback, TrainingArguments
 
-from pipeline.config.ppo_arguments import REFUSED, WITHOUT_EFFECT, WORKING
+from pipeline.config.rollout_arguments import REFUSED, WITHOUT_EFFECT, WORKING
 from pipeline.config.training_args import problem
-from pipeline.rl.config import PPOConfig
-from pipeline.rl.trainer import PPOTrainer
+from pipeline.rl.config.base import RolloutConfig
+from pipeline.rl.config.groups import GroupConfig
+from pipeline.rl.config.grpo import GRPOConfig
+from pipeline.rl.config.ppo import PPOConfig
+from pipeline.rl.config.rloo import RLOOConfig
+from pipeline.rl.ppo import PPOTrainer
 from tests.ppo_tasks import plain, tiny_tokenizer
 from tests.unit.rl.small_trainers import MakeTrainer, count_of_sevens, lines_of, weights_of
 
@@ -25,11 +29,16 @@ SHORT = {"total_episodes": 4, "max_completion_length": 4}
 UPSTREAM = {each.name: each for each in dataclasses.fields(TrainingArguments)}
 
 
-def test_every_field_of_ppos_own_says_below_it_what_it_is() -> None:
-    (statement,) = ast.parse(inspect.getsource(PPOConfig)).body
+@pytest.mark.parametrize("config", [RolloutConfig, PPOConfig, GroupConfig, GRPOConfig, RLOOConfig])
+def test_every_field_of_our_own_says_below_it_what_it_is(config: type) -> None:
+    (statement,) = ast.parse(inspect.getsource(config)).body
     assert isinstance(statement, ast.ClassDef)
     below = dict(pairwise(statement.body))
-    fields = [each for each in statement.body if isinstance(each, ast.AnnAssign)]
+    fields = [
+        each
+        for each in statement.body
+        if isinstance(each, ast.AnnAssign) and "ClassVar" not in ast.unparse(each.annotation)
+    ]
     assert fields
     for field in fields:
         text = below[field]
@@ -166,7 +175,7 @@ def test_one_of_several_gpus_is_used(
     args._n_gpu = 2
     caplog.set_level(logging.WARNING)
     trainer = PPOTrainer(llama, [count_of_sevens], args, [{"input_ids": [3]}], tiny_tokenizer(32))
-    assert "PPO uses one of the 2 GPUs (cpu)" in caplog.text
+    assert "training on rollouts uses one of the 2 GPUs (cpu)" in caplog.text
     trainer.train()
     assert trainer.args.n_gpu == 1
     assert trainer.args.train_batch_size == trainer.args.rollout_size == 4

@@ -1,7 +1,7 @@
-"""What can be known to be wrong with a ppo stage, before its prompts or a model are looked at.
+"""What can be known to be wrong with a stage that learns from rewards, before a model is read.
 
-Every prompt needs a reward and every reward its prompts, a user's function must exist, the critic
-needs something to start from, and policy, critic and lengths must fit together.
+Every prompt needs a reward and every reward its prompts, a user's function must exist, a critic
+needs something to start from, and policy, critic, groups and lengths must fit together.
 """
 
 from __future__ import annotations
@@ -26,38 +26,44 @@ if TYPE_CHECKING:
     from pipeline.config.reward_terms import RewardBlock
     from pipeline.recipe.messages import Location
     from pipeline.recipe.recipe import Recipe
-    from pipeline.stages.ppo.config import PpoConfig
+    from pipeline.stages.rl.config import RolloutStage
+    from pipeline.stages.rl.ppo_config import PpoConfig
 
 _VERIFIED = "verified_accuracy"
 
 
-def check_ppo(recipe: Recipe, name: str) -> None:
-    """Raise PosttrainError, with its place, for the first thing that is wrong with a ppo stage.
+def check_rollouts(recipe: Recipe, name: str) -> None:
+    """Raise PosttrainError, with its place, for the first thing that is wrong with such a stage.
 
     Stages of a different kind have nothing to check. Tasks that cannot be loaded are left to
     whoever loads them.
     """
     config = recipe.stages[name]
-    if config.stage != "ppo":
+    if stage_of(config.stage).data_forms != ("prompt",):  # imports less than the class does
         return
-    from pipeline.stages.ppo.config import PpoConfig
+    from pipeline.stages.rl.config import RolloutStage
+    from pipeline.stages.rl.ppo_config import PpoConfig
 
-    assert isinstance(config, PpoConfig)
+    if not isinstance(config, RolloutStage):
+        return
     checks = _Checks(recipe, ("stages", name), config)
     checks.check_prompts()
     for number, term in enumerate(config.reward):
         checks.check_reward(("reward", number), term)
     checks.check_every_prompt_has_a_reward()
-    checks.check_critic()
-    checks.check_layout()
+    if isinstance(config, PpoConfig):
+        checks.check_critic(config)
+        checks.check_layout(config)
+    checks.check_adapter()
     checks.check_lengths()
+    checks.check_groups()
     checks.check_steps()
 
 
 class _Checks:
     """The checks of one stage."""
 
-    def __init__(self, recipe: Recipe, stage: Location, config: PpoConfig) -> None:
+    def __init__(self, recipe: Recipe, stage: Location, config: RolloutStage) -> None:
         self._recipe = recipe
         self._stage = stage
         self._config = config
@@ -147,15 +153,15 @@ class _Checks:
                     hint = "add one to `reward`, or name them in the `on` of one"
                     raise self._error((field, number), message, hint)
 
-    def check_critic(self) -> None:
+    def check_critic(self, config: PpoConfig) -> None:
         """Refuse a critic that cannot be started from, since it does not exist."""
         place = ("critic",)
         try:
-            start = self._config.critic_source
+            start = config.critic_source
         except ValueError as error:
             hint = "write `critic: policy`, or leave it out"
             raise self._error(place, str(error), hint) from error
-        if self._config.critic in (None, "reward", "policy"):
+        if config.critic in (None, "reward", "policy"):
             return  # a reward model is checked where it stands
         try:
             source = model_source(start, self._recipe.places)
@@ -174,9 +180,9 @@ class _Checks:
             message = f"the folder `{start}` holds no critic: it has no {VALUE_HEAD}"
             raise self._error(place, message, "write `policy`, `reward` or a ppo stage's folder")
 
-    def check_layout(self) -> None:
+    def check_layout(self, config: PpoConfig) -> None:
         """Refuse a critic and an adapter that the layout has no place for."""
-        config, layout = self._config, self._config.training_args.get("layout", "auto")
+        layout = config.training_args.get("layout", "auto")
         place = ("training_args", "layout")
         if layout == "shared_lora" and config.lora is None:
             message = "`layout: shared_lora` trains adapters, and there is no `lora`"
@@ -184,6 +190,10 @@ class _Checks:
         if layout == "shared_trunk" and config.critic not in (None, "policy"):
             message = "with `layout: shared_trunk` the critic is a head on the policy's network"
             raise self._error(("critic",), message, "write `critic: policy`, or leave it out")
+
+    def check_adapter(self) -> None:
+        """Refuse an adapter that changes the reference, or what log-probabilities are made of."""
+        config = self._config
         if config.lora is None:
             return
         fields = config.lora.fields()
@@ -193,7 +203,7 @@ class _Checks:
         targets: list[Any] = [fields["target_modules"], fields.get("modules_to_save")]
         named = [module for some in targets if isinstance(some, list) for module in some]  # pyright: ignore[reportUnknownVariableType]
         if "lm_head" in named:
-            message = "an adapter on `lm_head` has no place in PPO's log-probabilities"
+            message = "an adapter on `lm_head` has no place in these log-probabilities"
             raise self._error(("lora",), message, "take `lm_head` out of the adapter")
 
     def check_lengths(self) -> None:
@@ -212,23 +222,43 @@ class _Checks:
         hint += f", or {MORE_POSITIONS}" if config.model.startswith("$") else ""
         raise self._error(("training_args", "max_completion_length"), message, hint)
 
+    def check_groups(self) -> None:
+        """Refuse rollouts that are not whole steps of whole groups, and groups of one."""
+        arguments = {**stage_of(self._config.stage).defaults(self._config)}
+        arguments |= self._config.training_args
+        schedule, batch = self._config.schedule(arguments), self._config.batch_size
+        is_given = arguments.get("generation_batch_size") is not None
+        place = ("training_args", "generation_batch_size") if is_given else ("batch_size",)
+        if "num_generations" in arguments and schedule.group_size < 2:
+            message = f"`num_generations` {schedule.group_size} compares nothing"
+            raise self._error(("training_args", "num_generations"), message, "write 2 or more")
+        if schedule.responses % batch:
+            message = f"`generation_batch_size` {schedule.responses} is no multiple of `batch_size`"
+            raise self._error(place, message, f"a step has {batch} responses")
+        if schedule.responses % schedule.group_size:
+            stated = "`generation_batch_size`" if is_given else "`batch_size`"
+            message = f"{stated} {schedule.responses} holds no whole number of groups"
+            hint = f"write a multiple of `num_generations` {schedule.group_size}"
+            raise self._error(place, message, hint)
+
     def check_steps(self) -> None:
         """Refuse less than one rollout, and a critic warm-up that leaves none for the policy."""
         config = self._config
         arguments = {**stage_of(config.stage).defaults(config), **config.training_args}
-        per_rollout = arguments["num_ppo_epochs"] * arguments["num_mini_batches"]
+        schedule = config.schedule(arguments)
+        per_rollout = schedule.steps
         steps, warmup = arguments.get("max_steps", -1), arguments.get("critic_warmup_rollouts", 0)
         place = ("training_args", "max_steps")
         if 0 < steps < per_rollout:
             message = f"`max_steps` {steps} is below the {per_rollout} steps of one rollout"
-            hint = f"num_ppo_epochs x num_mini_batches; write {per_rollout} or a multiple of it"
+            hint = f"{' x '.join(schedule.keys)}; write {per_rollout} or a multiple of it"
             raise self._error(place, message, hint)
         if 0 < steps <= warmup * per_rollout:
             message = f"`max_steps` {steps} is over before the policy is trained"
             hint = f"the critic's warm-up alone takes {warmup * per_rollout} steps"
             raise self._error(place, message, hint)
-        episodes, responses = arguments.get("total_episodes"), config.batch_size
-        rollouts = -(-(episodes or 0) // (responses * arguments["num_mini_batches"]))
+        episodes = arguments.get("total_episodes")
+        rollouts = -(-(episodes or 0) // schedule.responses)
         if steps <= 0 and 0 < rollouts <= warmup:
             message = f"`total_episodes` {episodes} is over before the policy is trained"
             hint = f"the critic's warm-up alone takes {warmup} of its {rollouts} rollouts"

@@ -1,0 +1,74 @@
+"""What the trainers of methods without a critic share: a policy, its reference, TRL's arguments."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from transformers import set_seed
+
+from pipeline.rl.actor import Actor
+from pipeline.rl.build import find_tokenizer, make_actor, refuse_beside_actor
+from pipeline.rl.trainer import RolloutTrainer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from datasets import Dataset
+    from torch import nn
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
+
+    from pipeline.rl.config.groups import GroupConfig
+    from pipeline.rl.rollout import OnEvaluation, OnRollout
+
+
+class GroupTrainer(RolloutTrainer):
+    """Trains a policy on how the responses to one prompt compare.
+
+    Arguments come in the order of TRL's trainers. model: a causal language model, a PEFT model, a
+    folder or a hub id; or an Actor, which has its reference already. ref_model: what KL is measured
+    to; the policy as it comes in by default. peft_config: trains a new adapter instead; the active
+    adapter of a PEFT model, or of an adapter's folder, is trained on. The others: see
+    RolloutTrainer.
+
+    Raises ValueError for settings that cannot be trained with.
+    """
+
+    args: GroupConfig
+
+    def __init__(
+        self,
+        model: str | nn.Module,
+        reward_funcs: Any,
+        args: GroupConfig,
+        train_dataset: Dataset | Sequence[dict[str, Any]],
+        eval_dataset: Any = None,
+        processing_class: PreTrainedTokenizerBase | None = None,
+        *,
+        callbacks: list[TrainerCallback] | None = None,
+        optimizers: tuple[Any, Any] = (None, None),
+        ref_model: PreTrainedModel | None = None,
+        peft_config: Any = None,
+        optimizer_cls_and_kwargs: tuple[Any, dict[str, Any]] | None = None,
+        on_rollout: OnRollout | None = None,
+        on_evaluation: OnEvaluation | None = None,
+    ) -> None:
+        def make(_: Sequence[Any], own: Any) -> Actor:
+            if isinstance(model, Actor):
+                refuse_beside_actor(ref_model=ref_model, peft_config=peft_config)
+                return model
+            set_seed(own.seed)  # new adapters are drawn here, before Trainer does it
+            return make_actor(model, ref_model=ref_model, peft_config=peft_config)
+
+        super().__init__(
+            make,
+            reward_funcs,
+            args,
+            train_dataset,
+            processing_class or find_tokenizer(model),
+            callbacks=callbacks,
+            optimizers=optimizers,
+            optimizer_cls_and_kwargs=optimizer_cls_and_kwargs,
+            on_rollout=on_rollout,
+            eval_dataset=eval_dataset,
+            on_evaluation=on_evaluation,
+        )

@@ -1,0 +1,72 @@
+"""Objective: what a method of learning from rewards chooses of the engine.
+
+A method is a choice of advantage, ratio and aggregation (core/ has the formulas); the config of
+each (config/) says which under the names of its own literature.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Advantage = Literal["gae", "group", "leave_one_out", "reinforce", "reinforce_baseline"]
+Scale = Literal["group", "batch", "none"]
+Ratio = Literal["token", "sequence_mean", "sequence_sum"]
+Surrogate = Literal["clip", "cispo", "sapo"]
+Aggregation = Literal["token", "rollout", "seq", "seq_sum", "constant"]
+Estimator = Literal["k1", "k2", "k3"]
+Correction = Literal["token_truncate", "token_mask", "sequence_truncate", "sequence_mask"]
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What is maximised.
+
+    advantage: by a critic's values (`gae`), or by what else came out of the same prompt or rollout.
+    scale: by which deviation group advantages are divided. whitens: whether advantages are scaled
+    to mean 0 and variance 1 over the rollout afterwards.
+    kl_in_reward: whether the controller's coefficient times KL is taken off the reward of each
+    token, and for methods without a critic off the score of the whole response. kl_estimator: of
+    that KL.
+    ratio: of each token; or one of a whole response, the exponential of the mean (GSPO) or the sum
+    (RLOO) of its tokens' log-ratios.
+    surrogate: the clipped ratio (PPO), CISPO's cut weight of log p (at clip_high), or SAPO's gate.
+    clip_low, clip_high: how far a ratio may leave 1. dual_clip: c of Ye et al. 2020. temperatures:
+    SAPO's, for advantages above and below 0.
+    aggregation: from tokens to a loss: means over the tokens of an optimizer step or of the
+    `rollout`, over rows of their means (`seq`) or sums, or over rows of `length` (`constant`).
+    counts_empty_rows: whether rows whose tokens were all masked count as rows.
+    kl_loss_coef, kl_loss_estimator: of a KL in the loss. is_kl_corrected: times the ratio.
+    entropy_coef: of an entropy bonus.
+    masks_truncated: whether responses that were cut are left out of the loss.
+    correction: of what another engine sampled with other probabilities; None for none. Its ratios
+    are kept between correction_low and correction_high.
+    """
+
+    advantage: Advantage
+    scale: Scale = "group"
+    whitens: bool = False
+    kl_in_reward: bool = False
+    kl_estimator: Estimator = "k1"
+    ratio: Ratio = "token"
+    surrogate: Surrogate = "clip"
+    clip_low: float = 0.2
+    clip_high: float = 0.2
+    dual_clip: float | None = None
+    temperatures: tuple[float, float] = (1.0, 1.05)
+    aggregation: Aggregation = "token"
+    length: int | None = None
+    counts_empty_rows: bool = False
+    kl_loss_coef: float = 0.0
+    kl_loss_estimator: Estimator = "k2"
+    is_kl_corrected: bool = False
+    entropy_coef: float = 0.0
+    masks_truncated: bool = False
+    correction: Correction | None = None
+    correction_low: float | None = None
+    correction_high: float | None = None
+
+    @property
+    def has_critic(self) -> bool:
+        """Whether advantages come from values, which a critic gives."""
+        return self.advantage == "gae"

@@ -1,0 +1,195 @@
+"""A recipe's stage made into a trainer on rollouts: prompts, models, reward terms, what watches it.
+
+Not what may be asked (config.py), not the models (actors.py), and not the training. It resolves
+names to modules and functions; the trainer composes them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from eval.model import positions_of
+from pipeline.config.reward_terms import ALL_TASKS
+from pipeline.config.user_code import load_object
+from pipeline.data.encoding.lengths import prompt_limit
+from pipeline.data.encoding.prompts import encode_prompts
+from pipeline.data.mixing import mix_rows, share_metrics
+from pipeline.data.reading.data_blocks import read_held_out_prompts, read_held_out_records, tasks_of
+from pipeline.data.training_sources import row_sources
+from pipeline.errors import PosttrainError
+from pipeline.models.chat_templates import give_known_template
+from pipeline.models.forms import form_of_model
+from pipeline.models.load import load_tokenizer
+from pipeline.rewards.responses import ORIGIN
+from pipeline.rewards.terms import RewardTerm, function_term, model_term, verifier_term
+from pipeline.rl.prompts import Prompt
+from pipeline.rl.watch import Watch
+from pipeline.training.arguments import arguments, refusals
+from pipeline.training.precision import autocast_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from contextlib import AbstractContextManager
+
+    from transformers import PreTrainedTokenizerBase
+
+    from eval.model import Form
+    from eval.task import Task
+    from pipeline.config.reward_terms import RewardBlock
+    from pipeline.config.stage import Stage, StageContext, StageInput
+    from pipeline.data.encoding.prompts import EncodedPrompt
+    from pipeline.rl.actor import Actor
+    from pipeline.rl.config.base import RolloutConfig
+    from pipeline.rl.trainer import RolloutTrainer
+
+    LoadActor = Callable[[Any, StageContext, StageInput, Any], tuple[Actor, dict[str, Any]]]
+
+_HELD_OUT_PROMPTS = 128  # of all sources together
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """A stage that is ready to train.
+
+    held_out: prompts that training never sees. tasks: by the source of the prompts that are theirs.
+    metrics: of the prompts.
+    """
+
+    trainer: RolloutTrainer
+    watch: Watch
+    source: StageInput
+    tokenizer: PreTrainedTokenizerBase
+    form: Form
+    held_out: list[Prompt]
+    tasks: dict[str, Task]
+    metrics: dict[str, Any]
+
+
+def assemble(
+    config: Any,
+    context: StageContext,
+    stage: Stage,
+    arguments_of: type[RolloutConfig],
+    trainer_of: Callable[..., RolloutTrainer],
+    load: LoadActor,
+) -> Assembly:
+    """Load and check everything; raises PosttrainError before any step is trained.
+
+    config: a RolloutStage. arguments_of, trainer_of: of its method. load: returns what is trained,
+    and the reward models by the recipe's name.
+    """
+    source = context.model(config.model)
+    tokenizer = load_tokenizer(source)
+    template = give_known_template(tokenizer, config, context)
+    args: RolloutConfig = arguments(
+        arguments_of,
+        config,
+        context,
+        defaults=stage.defaults(config),
+        forced=config.trainer_fields(),
+    )
+    form = form_of_model(tokenizer, source.properties)
+    sources = row_sources(config.prompts, context.places, stage.data_forms, context.screen)
+    rows, shares = mix_rows(sources, seed=context.seed)
+    # What leaves no room for a response is dropped and counted, unless the recipe says more.
+    actor, modules = load(config, context, source, args)
+    positions = positions_of(actor.causal.config)
+    room = None if positions is None else positions - args.max_completion_length
+    limit = prompt_limit(config.too_long, args.max_prompt_length, room)
+    encoded, report = encode_prompts(rows, tokenizer, limit=limit, form=form)
+    report.refuse(context.name)
+    apart = partial(encode_prompts, tokenizer=tokenizer, limit=limit, form=form, may_be_none=True)
+    at_most = _HELD_OUT_PROMPTS // len(config.prompts)
+    held_out, left_out = apart(
+        read_held_out_prompts(config.prompts, context.places, at_most=at_most)
+    )
+    to_evaluate = held_out
+    if config.eval_data:
+        to_evaluate, left_out = apart(
+            read_held_out_records(config, context.places, stage.data_forms)
+        )
+    tasks = tasks_of((*config.prompts, *config.eval_data), context.places)
+    autocast = autocast_of(args)
+    terms = [
+        _make_term(term, modules, tokenizer, tasks, context, autocast=autocast)
+        for term in config.reward
+    ]
+    is_gated = config.reward_gate == "on"
+    watch = Watch(
+        context.name,
+        context.out,
+        tasks if config.gold else {},
+        gated=[term.label if term.model else "" for term in config.reward] if is_gated else None,
+        is_main=context.is_main,
+    )
+    with refusals(context):
+        trainer = trainer_of(
+            model=actor,
+            reward_funcs=terms,
+            args=args,
+            train_dataset=_rows(encoded),
+            eval_dataset=_rows(to_evaluate) or None,
+            processing_class=tokenizer,
+            on_rollout=watch,
+            on_evaluation=watch.on_evaluation,
+        )
+    return Assembly(
+        trainer,
+        watch,
+        source,
+        tokenizer,
+        form,
+        [Prompt(prompt.ids, prompt.prompt, _columns(prompt)) for prompt in held_out],
+        tasks,
+        {
+            **report.metrics(),
+            **left_out.held_out_metrics(),
+            **share_metrics(shares, "prompts"),
+            **template.metrics(),
+        },
+    )
+
+
+def _rows(prompts: Sequence[EncodedPrompt]) -> list[dict[str, Any]]:
+    return [
+        {**_columns(prompt), "input_ids": prompt.ids, "prompt": prompt.prompt} for prompt in prompts
+    ]
+
+
+def _columns(prompt: EncodedPrompt) -> dict[str, Any]:
+    """Return what reward functions are handed of a prompt, and where that is from."""
+    return {**prompt.columns, ORIGIN: prompt.source}
+
+
+def _make_term(
+    block: RewardBlock,
+    modules: Mapping[str, Any],
+    tokenizer: PreTrainedTokenizerBase,
+    tasks: Mapping[str, Task],
+    context: StageContext,
+    *,
+    autocast: Callable[[], AbstractContextManager[Any]],
+) -> RewardTerm:
+    """Return one term of the reward."""
+    on = frozenset(block.on) if block.on else None
+    try:
+        if block.model is not None:
+            return model_term(
+                modules[block.model],
+                load_tokenizer(context.model(block.model)),
+                block.label,
+                block.weight,
+                policy_tokenizer=tokenizer,
+                on=on,
+                autocast=autocast,
+            )
+        if block.use is not None:
+            function = load_object(block.use, context.places.base)
+            return function_term(function, block.label, block.weight, on=on)
+        verified = block.verify or ()
+        names = tasks if verified == (ALL_TASKS,) else verified
+        return verifier_term({name: tasks[name] for name in names}, block.label, block.weight)
+    except ValueError as error:
+        raise PosttrainError(context.name, str(error)) from error

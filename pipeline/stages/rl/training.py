@@ -1,0 +1,55 @@
+"""Trains a stage that was put together, compares with best-of-n, saves policy and critic."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pipeline.config.stage import StageResult
+from pipeline.models.save import save_adapter, save_trained
+from pipeline.rl.actor_critic import CRITIC
+from pipeline.rl.best_of_n import compare_with_best_of_n
+from pipeline.rl.layouts.shared_lora import SharedLoraActorCritic
+from pipeline.training.loop import train
+
+if TYPE_CHECKING:
+    from pipeline.config.stage import StageContext
+    from pipeline.stages.rl.assembly import Assembly
+    from pipeline.stages.rl.config import RolloutStage
+
+
+def train_on_rollouts(stage: Assembly, config: RolloutStage, context: StageContext) -> StageResult:
+    """Train, compare with best-of-n on held-out prompts, save the policy."""
+    trainer = stage.trainer
+    metrics = train(trainer, config, context, rows=())
+    properties: dict[str, Any] = {}
+    if context.is_main:
+        stage.watch.write(trainer.rl.notes)
+        if config.best_of and stage.held_out:
+
+            def show(done: int, total: int) -> None:
+                context.progress("best of n", done, total)
+
+            metrics |= compare_with_best_of_n(
+                trainer.collector,
+                stage.held_out,
+                stage.tasks,
+                context.out,
+                most=config.best_of,
+                on_progress=show,
+            )
+        policy: Any = trainer.model.policy
+        saved, properties = save_trained(policy, stage.tokenizer, stage.source, context.out)
+        metrics |= saved
+    return StageResult(
+        metrics={**metrics, **stage.metrics},
+        properties={"form": stage.form, **properties},
+    )
+
+
+def save_critic(stage: Assembly, context: StageContext) -> None:
+    """Save the critic beside the policy."""
+    actor: Any = stage.trainer.model
+    actor.save_critic(context.out / CRITIC)
+    if isinstance(actor, SharedLoraActorCritic):
+        # On what the policy is an adapter of too: a later stage begins on another network.
+        save_adapter(actor.policy, stage.source, context.out / CRITIC, name=CRITIC, inside=CRITIC)
