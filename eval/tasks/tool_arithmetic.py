@@ -1,6 +1,6 @@
 """Sums and products, some too long to be done in the head: what a calculator is for. A skill task.
 
-Half of the problems take a tool: products of numbers of several digits, sums of twice as many. The
+Half of the problems take a tool: products of numbers of several digits, sums of longer ones. The
 other half need none, whatever the digits: times one or ten, plus nothing, hundreds plus tens. So
 whether to call has to be read from the numbers. Demonstrations come from two kinds of writers, one
 of which always calls and one never (and is right, which no model can learn of long numbers): when
@@ -47,7 +47,7 @@ _SHARE_CALLING = 0.5  # of the writers
 
 
 class ToolArithmetic(Task):
-    """Products of numbers of up to `max_digits` digits, sums of twice as many, and easy ones.
+    """Products of numbers of up to `max_digits` digits, sums of one or two digits more, easy ones.
 
     tools: whether the demonstrations have a calculator; without, all are answered in the head.
     """
@@ -120,7 +120,7 @@ class ToolArithmetic(Task):
                 problem = Problem(left, "*", right)
                 is_long = left % 10 > 0 and right % 10 > 0
             else:
-                size = rng.randint(self.max_digits + 1, 2 * self.max_digits)
+                size = self.max_digits + rng.randint(1, 2)
                 left, right = (rng.randint(10 ** (size - 1), 10**size - 1) for _ in range(2))
                 problem, is_long = Problem(left, "+", right), True
             if is_long and _split(problem) == split:
