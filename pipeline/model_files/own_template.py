@@ -29,8 +29,8 @@ _PARAMETER = (
     "{{ (', ' if not loop.first else '') + name"
     " + ('?' if 'required' in parameters and name not in parameters['required'] else '')"
     " + ': ' }}"
-    "{% if schema['type'] is string and not (schema | list | reject('in', ['type', 'description'])"
-    " | list) %}{{ schema['type'] }}{% else %}{{ schema | tojson }}{% endif %}"
+    "{% if schema['type'] is string and schema | length == (2 if 'description' in schema else 1) %}"
+    "{{ schema['type'] }}{% else %}{{ schema | tojson }}{% endif %}"
 )
 _TOOL = (
     "{% set function = tool['function'] or tool %}{{ '\\n' if not loop.first else '' }}"
