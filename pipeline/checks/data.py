@@ -10,10 +10,11 @@ from pipeline.config.blocks import DataBlock
 from pipeline.config.field_types import DataForm
 from pipeline.config.stage_config import StageConfig
 from pipeline.config.training_stage import TrainingStage
+from pipeline.data.encoding.label_balance import check_pair, one_label_problem
 from pipeline.data.encoding.pair_labels import check_labels
 from pipeline.data.reading.checks import DataCounts, check_data
 from pipeline.data.reading.data_blocks import read_records
-from pipeline.data.reading.records import PreferenceRow
+from pipeline.data.reading.records import PreferenceRow, UnpairedRow
 from pipeline.data.reading.tasks import check_task
 from pipeline.errors import PosttrainError
 from pipeline.recipe.recipe import Recipe
@@ -51,6 +52,7 @@ def check_recipe_data(recipe: Recipe, names: Sequence[str] | None = None) -> Ite
                 known[key] = check_data(block, recipe.places, forms, held_out=held_out)
             _check_labels(recipe, name, source)
             yield f"{name}: {known[key]}"
+        _check_answers(recipe, name)
 
 
 def _check_labels(recipe: Recipe, name: str, source: _Source) -> None:
@@ -70,6 +72,31 @@ def _check_labels(recipe: Recipe, name: str, source: _Source) -> None:
         if isinstance(row, PreferenceRow):
             label = {"probability": row.probability, "margin": row.margin}
             check_labels(settings, row.where, **label)
+
+
+def _check_answers(recipe: Recipe, name: str) -> None:
+    """Refuse rows of a `kto` stage that all have one label, and pairs that it cannot use.
+
+    Nothing is said where some of them are not here: they may have the other label.
+    """
+    config = recipe.stages[name]
+    if config.stage != "kto" or not isinstance(config, TrainingStage):
+        return
+    forms = stage_of(config.stage).data_forms
+    counts = {True: 0, False: 0}
+    for block in config.sources:
+        if block.file is None:
+            return
+        for row in read_records(block, recipe.places, forms):
+            if isinstance(row, PreferenceRow):
+                check_pair(row)
+                counts = {label: count + 1 for label, count in counts.items()}
+            elif isinstance(row, UnpairedRow):
+                counts[row.is_desirable] += 1
+    settings = {**stage_of(config.stage).defaults(config), **config.training_args}
+    problem = one_label_problem(counts[True], counts[False], settings)
+    if problem:
+        raise recipe.error(("stages", name, "data"), *problem)
 
 
 def _sources(config: StageConfig) -> Iterator[_Source]:

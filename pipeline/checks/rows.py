@@ -18,6 +18,7 @@ from pipeline.config.references import HubModel, LocalModel, StageOutput, model_
 from pipeline.config.stage import StageInput
 from pipeline.config.stage_config import WithTemplate
 from pipeline.config.training_stage import TrainingOnRows
+from pipeline.data.encoding.label_balance import label_metrics, one_label_problem
 from pipeline.data.encoding.lengths import describe_rows, is_worth_a_warning
 from pipeline.data.reading.records import needs_template
 from pipeline.data.reading.tasks import FileRows, task_rows
@@ -35,18 +36,19 @@ from pipeline.store.hub_lock import model_commits, read_lock
 from pipeline.store.lineage import as_input
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from eval.model import Form
     from pipeline.config.blocks import DataBlock
     from pipeline.config.references import Places
     from pipeline.config.training_stage import TrainingStage
     from pipeline.data.encoding.lengths import RowCounts
+    from pipeline.data.encoding.unpaired import EncodedAnswer
     from pipeline.data.reading.records import Record
     from pipeline.plan.plan import Plan
     from pipeline.store.store import Artifact
 
-_WHOLE_GROUPS = ("reward_model", "dpo")  # kinds whose epoch leaves out what fills no batch
+_WHOLE_GROUPS = ("reward_model", "dpo", "kto")  # kinds whose epoch leaves out what fills no batch
 
 
 @dataclass(frozen=True)
@@ -307,6 +309,7 @@ class _Checks:
         from pipeline.data.encoding.examples import encode_held_out_records, encode_records
         from pipeline.data.encoding.pairs import encode_held_out_pairs, encode_pairs
         from pipeline.data.encoding.prompts import encode_prompts
+        from pipeline.data.encoding.unpaired import encode_held_out_unpaired, encode_unpaired
 
         recipe = self.plan.recipe
         forms, limit = stage_of(config.stage).data_forms, row_limit(recipe, config)
@@ -314,23 +317,32 @@ class _Checks:
             form = self._form(config.model, tokenizer)
             _, report = encode_prompts(rows, tokenizer, limit=limit, form=form)
             return report, report.metrics()
-        evaluates = trainer_arguments(recipe, config).get("eval_strategy", "no") not in (
-            "no",
-            False,
-        )
+        encode: Callable[..., tuple[Any, Any]] = encode_pairs
+        encode_held_out: Callable[..., tuple[Any, Any]] = encode_held_out_pairs
         if config.stage == "sft":
-            _, report = encode_records(rows, tokenizer, limit=limit)
-            self.forms[name] = form_of_rows(tokenizer, rows)
-            _, kept_out = encode_held_out_records(
-                config, recipe.places, forms, tokenizer, limit=limit, may_be_none=not evaluates
-            )
-            return report, report.metrics() | kept_out.held_out_metrics()
-        _, report = encode_pairs(rows, tokenizer, limit=limit)
+            encode, encode_held_out = encode_records, encode_held_out_records
+        elif config.stage == "kto":
+            encode, encode_held_out = encode_unpaired, encode_held_out_unpaired
+        settings = trainer_arguments(recipe, config)
+        evaluates = settings.get("eval_strategy", "no") not in ("no", False)
+        kept, report = encode(rows, tokenizer, limit=limit)
         self.forms[name] = form_of_rows(tokenizer, rows)
-        _, kept_out = encode_held_out_pairs(
+        _, kept_out = encode_held_out(
             config, recipe.places, forms, tokenizer, limit=limit, may_be_none=not evaluates
         )
-        return report, report.metrics() | kept_out.held_out_metrics()
+        labels = self._check_labels(name, settings, kept) if config.stage == "kto" else {}
+        return report, report.metrics() | kept_out.held_out_metrics() | labels
+
+    def _check_labels(
+        self, name: str, settings: Mapping[str, Any], rows: Sequence[EncodedAnswer]
+    ) -> dict[str, str]:
+        """Raise PosttrainError where one label is missing; return a warning about uneven ones."""
+        num_desirable = sum(row.is_desirable for row in rows)
+        counts = num_desirable, len(rows) - num_desirable
+        problem = one_label_problem(*counts, settings)
+        if problem:
+            raise self.plan.recipe.error(("stages", name, "data"), *problem)
+        return label_metrics(*counts, settings)
 
     def _screen(self, name: str, config: TrainingStage) -> Screen | None:
         """Return what takes copies and test items out of the rows; None where nothing is."""

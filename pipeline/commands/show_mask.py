@@ -36,7 +36,9 @@ if TYPE_CHECKING:
     from pipeline.data.reading.records import Record
     from pipeline.plan.plan import Plan
 
-_WITH_PROMPTS = frozenset({"chat", "prompt_completion", "preference", "prompt"})
+_WITH_PROMPTS = frozenset(
+    {"chat", "prompt_completion", "preference", "unpaired_preference", "prompt"}
+)
 
 
 def print_masks(plan: Plan, stage_name: str, *, rows: int, console: Console) -> None:

@@ -42,6 +42,7 @@ COLUMNS = (
     *("messages", "conversations"),
     *("instruction", "input", "output", "history"),
     *("chosen", "rejected", "margin", "probability"),
+    "label",
     *("system", "tools", "chat_template_kwargs"),
     "input_ids",
 )
@@ -99,9 +100,10 @@ class DataBlock(Block):
     task: one of `posttrain list tasks`, or `module:Class` in a file of yours. file: a path from the
     recipe, or `root:path`. hub: a data set's id, `owner/name`. stage: `$name` of a stage that makes
     rows (`generate`, `label`, `best_of_n`); `$name` alone is short for `{stage: $name}`.
-    form: text | prompt_completion | chat | preference | prompt; guessed from the columns when
-    absent. For a task, `text` reads its documents where a stage would read its demonstrations
-    (replay). Where demonstrations are read, `preference` takes the chosen response of every pair.
+    form: text | prompt_completion | chat | preference | unpaired_preference | prompt; guessed from
+    the columns when absent. For a task, `text` reads its documents where a stage would read its
+    demonstrations (replay). Where demonstrations are read, `preference` takes the chosen response
+    of every pair.
     columns: from our column names to the file's, as in `{prompt: instruction, completion: output}`.
     weight: share of the mix (of tokens in pre-training, of rows elsewhere), relative to the weights
     of all sources.

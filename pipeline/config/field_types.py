@@ -94,4 +94,6 @@ TooLong = Literal["drop", "truncate", "error"]
 TruncationSide = Literal["left", "right"]
 Dedup = Literal["exact", "near"]
 Decontaminate = Literal["warn", "drop", "error"]
-DataForm = Literal["text", "prompt_completion", "chat", "preference", "prompt"]
+DataForm = Literal[
+    "text", "prompt_completion", "chat", "preference", "unpaired_preference", "prompt"
+]

@@ -79,7 +79,9 @@ TIED_TOKENS = (
     "itself, so that it would not learn",
     "write `modules_to_save: [embed_tokens]` with `ensure_weight_tying: true`, or untie the model",
 )
-_FROM_THE_HEAD = frozenset({"sft", "dpo"})  # kinds of stage whose loss reads the head's weight
+_FROM_THE_HEAD = frozenset(
+    {"sft", "dpo", "kto"}
+)  # kinds of stage whose loss reads the head's weight
 
 
 def tied_problem(kind: str, block: LoraBlock, *, is_tied: bool) -> tuple[str, str] | None:

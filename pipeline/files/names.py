@@ -8,8 +8,8 @@ project uses stay in that file.
 ARTIFACT = "artifact.json"
 METRICS = "metrics.jsonl"  # of training: a line per logged step
 LOG = "log.txt"  # what libraries said while the stage ran
-HELD_OUT = "held_out.json"  # how well held-out pairs are ranked: reward_model, dpo
-SAMPLES = "samples.jsonl"  # responses before and after training (dpo), or step by step (ppo)
+HELD_OUT = "held_out.json"  # how well held-out rows are ranked: reward_model, dpo, kto
+SAMPLES = "samples.jsonl"  # responses before and after training (dpo, kto), or step by step (ppo)
 BEST_OF_N = "best_of_n.json"  # ppo
 VALUE_HEAD = "value_head.safetensors"  # of a saved critic: ppo
 ITEMS = "items.jsonl"  # a line per test item and model: evaluate, compare

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pipeline.data.encoding.template import template_sha256
-from pipeline.data.reading.records import ChatRow, PreferenceRow
+from pipeline.data.reading.records import ChatRow, PreferenceRow, UnpairedRow
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -44,4 +44,6 @@ def form_properties(tokenizer: PreTrainedTokenizerBase, form: Form) -> dict[str,
 
 
 def _is_conversation(row: Record) -> bool:
+    if isinstance(row, UnpairedRow):
+        return _is_conversation(row.answered)
     return isinstance(row, ChatRow) or (isinstance(row, PreferenceRow) and bool(row.prompt))

@@ -85,8 +85,8 @@ class _Job:
 
     @property
     def sequences_per_row(self) -> int:
-        """Two where a row is a chosen and a rejected response."""
-        return 2 if "preference" in self.stage.data_forms else 1
+        """Two where a row is a chosen and a rejected response, which `kto` takes apart."""
+        return 2 if self.stage.data_forms == ("preference",) else 1
 
 
 def _job(plan: Plan, config: TrainingStage) -> _Job:
@@ -214,7 +214,9 @@ def _weights_bytes(job: _Job, shape: Shape, parameters: int, trained: int) -> fl
     """Return the bytes of all weights in memory, a frozen reference's included."""
     if job.config.lora is not None:
         return _frozen_bytes(job.config, shape, parameters) + trained * _FLOAT_BYTES
-    keeps_none = job.config.stage != "dpo" or job.arguments.get("precompute_ref_log_probs")
+    keeps_none = job.config.stage not in ("dpo", "kto") or job.arguments.get(
+        "precompute_ref_log_probs"
+    )
     reference = 0.0 if keeps_none else _frozen_bytes(job.config, shape, parameters)
     return parameters * _FLOAT_BYTES + reference
 

@@ -27,6 +27,7 @@ _MAX_LENGTH = (
 _OURS: Mapping[str, Mapping[str, str]] = {
     "SFTConfig": {"max_length": f"{_MAX_LENGTH} With `packing`, the tokens of a line."},
     "DPOConfig": {"max_length": f"{_MAX_LENGTH} A pair counts with its longer response."},
+    "KTOConfig": {"max_length": _MAX_LENGTH},
     "RewardConfig": {"max_length": f"{_MAX_LENGTH} A pair counts with its longer response."},
 }
 _ADMONITION = re.compile(r"^> ?\[!\w+\]$|^> ?")

@@ -18,7 +18,7 @@ from pipeline.config.stage_config import TRAINED_ON
 from pipeline.config.training_args import settings_in_use
 from pipeline.data.encoding.lengths import describe_rows
 from pipeline.plan.plan import schedule_of
-from pipeline.report.card_data import card_data, eval_results
+from pipeline.report.card_data import card_data, eval_results, held_out_accuracy_of
 from pipeline.report.formatting import digits_of
 from pipeline.report.rollouts import KINDS, read_rollouts, summarize_rollouts
 from pipeline.report.screening import test_items_found
@@ -40,7 +40,10 @@ _TEMPLATE = Path(__file__).with_name("model_card.md.j2")
 _SPECIAL = re.compile(
     r"[\\`*\[\]<>|~&$#@]|(?<![^\W_])_|_(?![^\W_])|:(?=//)|(?<=www)\.", re.IGNORECASE
 )
-_SETTINGS = ("learning_rate", "beta", "loss_type", "num_train_epochs", "max_length")
+_SETTINGS = (
+    *("learning_rate", "beta", "loss_type", "desirable_weight", "undesirable_weight"),
+    *("num_train_epochs", "max_length"),
+)
 _BLOCK_SETTINGS = ("tokens", "sequence_length", "batch_size", "precision", "vocab_size")
 _RESULTS = ("steps", "rows", "trained_tokens", "parameters", "trained_parameters")
 
@@ -207,7 +210,8 @@ def _measures(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "rows", describe_rows(metrics)
     if get("held_out_accuracy") is not None:
         told = _figure(get("held_out_accuracy"), get("held_out_low"), get("held_out_high"))
-        yield "held-out pairs ranked as preferred", f"{told}, n = {get('held_out_pairs')}"
+        measured = held_out_accuracy_of(metrics)
+        yield measured.name, f"{told}, n = {measured.n}"
     if get("kl") is not None:
         told = _figure(get("kl"), get("kl_low"), get("kl_high"))
         prompts = get("kl_prompts", "held out")

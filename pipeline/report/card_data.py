@@ -6,6 +6,7 @@ What a recipe can name stands there in one line, with nothing that cannot be see
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from huggingface_hub import EvalResult, ModelCardData
@@ -16,7 +17,7 @@ from pipeline.config.stage_config import TRAINED_ON
 from pipeline.text.visible import visible
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from eval.comparison.score_rows import Row
     from pipeline.commands.export_contents import Export
@@ -26,6 +27,24 @@ if TYPE_CHECKING:
 # The hub's own names where it has one; others stay what they are here.
 _METRICS = {"choice_accuracy": "accuracy", "verified_accuracy": "accuracy"}
 _TASK = {"policy": "text-generation", "reward_model": "text-classification"}
+
+
+@dataclass(frozen=True)
+class HeldOutAccuracy:
+    """What the accuracy of a model on held-out rows means, on which rows, and how many."""
+
+    name: str
+    rows: str
+    n: int | None
+
+
+def held_out_accuracy_of(metrics: Mapping[str, Any]) -> HeldOutAccuracy:
+    """Return what `held_out_accuracy` in a stage's metrics is: of judged answers, or of pairs."""
+    if "held_out_rows" in metrics:
+        name = "held-out answers with a reward of their label's sign"
+        return HeldOutAccuracy(name, "held-out judged answers", metrics["held_out_rows"])
+    name = "held-out pairs ranked as preferred"
+    return HeldOutAccuracy(name, "held-out preference pairs", metrics.get("held_out_pairs"))
 
 
 def card_data(
@@ -65,18 +84,19 @@ def eval_results(artifact: Artifact, comparisons: Sequence[Sequence[Row]]) -> li
     found = [_result(task, row) for rows in comparisons for row in rows if row.score is not None]
     metrics = artifact.metrics
     if metrics.get("held_out_accuracy") is not None:
+        measured = held_out_accuracy_of(metrics)
         interval = {
             "low": metrics.get("held_out_low"),
             "high": metrics.get("held_out_high"),
-            "n": metrics.get("held_out_pairs"),
+            "n": measured.n,
         }
         found.append(
             EvalResult(
                 task_type=task,
                 dataset_type="held-out-preferences",
-                dataset_name="held-out preference pairs",
+                dataset_name=measured.rows,
                 metric_type="accuracy",
-                metric_name="held-out pairs ranked as preferred",
+                metric_name=measured.name,
                 metric_value=metrics["held_out_accuracy"],
                 metric_args=interval,
             )

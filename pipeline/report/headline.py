@@ -76,7 +76,7 @@ def _describe_ranking(artifact: Artifact) -> str:
     return f"held-out accuracy {accuracy:.2f}{within}"
 
 
-def _describe_dpo(artifact: Artifact) -> str:
+def _describe_preferences(artifact: Artifact) -> str:
     ranking, kl = _describe_ranking(artifact), artifact.metrics.get("kl")
     return ranking if kl is None else f"{ranking}, KL {kl:.1f} nats"
 
@@ -145,7 +145,8 @@ _BY_KIND: dict[str, Callable[[Artifact], str]] = {
     "pretrain": _describe_pretrain,
     "sft": _describe_sft,
     "reward_model": _describe_ranking,
-    "dpo": _describe_dpo,
+    "dpo": _describe_preferences,
+    "kto": _describe_preferences,
     **dict.fromkeys(rollouts.KINDS, _describe_rollouts),
     "merge": _describe_model,
     "evaluate": _describe_answers,

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from pipeline.config.stage import Stage
 
 BUILT_IN = (
-    *("tokenizer", "adopt", "pretrain", "sft", "reward_model", "dpo", "ppo", "grpo", "rloo"),
-    *("merge", "generate", "label", "best_of_n"),
+    *("tokenizer", "adopt", "pretrain", "sft", "reward_model", "dpo", "kto"),
+    *("ppo", "grpo", "rloo", "merge", "generate", "label", "best_of_n"),
     *("evaluate", "compare"),
 )
 _GROUP = "posttrain.stages"

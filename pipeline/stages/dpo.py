@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedModel
 
-    from pipeline.config.stage import StageInput
     from pipeline.data.encoding.pairs import EncodedPair
     from pipeline.training.dpo_trainer import EncodedDpoTrainer
     from pipeline.training.on_rows import EncodedRows, RowTraining
@@ -57,11 +56,9 @@ def run(config: DpoConfig, context: StageContext) -> StageResult:
     from pipeline.models.forms import form_of_rows, form_properties
     from pipeline.training.arguments import refusals
     from pipeline.training.on_rows import begin, encode_rows, finish, train_on_rows
-    from pipeline.training.policy_metrics import (
-        TrainedPolicy,
-        measure_after_training,
-        measure_before_training,
-    )
+    from pipeline.training.pair_ranking import measure_after_training, measure_before_training
+    from pipeline.training.policy_metrics import TrainedPolicy
+    from pipeline.training.references import load_reference_of, saves_time
 
     source = context.model(config.model)
     training = begin(config, context, STAGE, source=source, config_class=DPOConfig)
@@ -69,10 +66,10 @@ def run(config: DpoConfig, context: StageContext) -> StageResult:
     _check_labels(training, pairs)
     args, tokenizer = training.args, training.tokenizer
     if "precompute_ref_log_probs" not in config.training_args:
-        args.precompute_ref_log_probs = _saves_time(config, args, len(pairs.trained))
+        args.precompute_ref_log_probs = saves_time(training, len(pairs.trained))
     reference = context.model(config.reference) if config.reference else None
     with refusals(context):
-        trainer = _trainer(training, pairs, _load_reference(config, training, reference))
+        trainer = _trainer(training, pairs, load_reference_of(training, reference))
     form = form_of_rows(tokenizer, training.records)
     policy = TrainedPolicy(trainer, tokenizer, form, reference or source, reference is not None)
     metrics = measure_before_training(policy, pairs, context)
@@ -98,32 +95,6 @@ def _check_labels(training: RowTraining, pairs: EncodedRows[EncodedPair]) -> Non
     for pair in (*pairs.trained, *pairs.held_out):
         label = {"probability": pair.probability, "margin": pair.margin}
         check_labels(vars(training.args), pair.where, **label)
-
-
-def _saves_time(config: DpoConfig, args: Any, num_pairs: int) -> bool:
-    """Whether computing the reference once costs less than at every step: pairs seen repeatedly."""
-    if args.sync_ref_model:
-        return False
-    steps_per_epoch = num_pairs // config.batch_size
-    steps = args.max_steps if args.max_steps > 0 else args.num_train_epochs * steps_per_epoch
-    return steps > steps_per_epoch
-
-
-def _load_reference(
-    config: DpoConfig, training: RowTraining, reference: StageInput | None
-) -> PreTrainedModel | None:
-    """Load the model that the policy is kept close to; None where the trainer has it already.
-
-    It has it as the policy without its adapter, or as log-probabilities from before the first step.
-    reference: the one that the recipe names.
-    """
-    from pipeline.models.training import load_reference
-
-    # Without a copy upstream reads the reference from disk by the model's name, without adapters.
-    needs_copy = config.lora is None and not training.args.precompute_ref_log_probs
-    if reference is None and not needs_copy:
-        return None
-    return training.start.with_new_tokens(load_reference(reference or training.source, config))
 
 
 def _trainer(

@@ -1,4 +1,4 @@
-"""What sft, dpo and reward_model have in common: from a recipe's rows to a saved model.
+"""What sft, dpo, kto and reward_model have in common: from a recipe's rows to a saved model.
 
 Each of these stages begins, encodes, makes a trainer, trains and finishes. Between these calls it
 says what is its own: the trainer, how rows become its columns, and what is measured on held-out

@@ -1,4 +1,4 @@
-"""What trainers of preference pairs log, as means over pairs and tokens, however they are split.
+"""What trainers of preferences log, as means over pairs and tokens, however they are split.
 
 Upstream averages over forward passes, so that an execution setting
 (`per_device_train_batch_size`) changed the figures: a mean over tokens weighed short passes like
@@ -45,9 +45,15 @@ class PairMeans:
             weights[key.removeprefix(_WEIGHT)] = kept.pop(key)
         for name, values in kept.items():
             over = weights[self.weighed_by.get(name, PAIRS)]
+            if len(values) < len(over):  # upstream keeps nothing where there is nothing to count
+                over = [weight for weight in over if weight]
             if name in self.extremes:
                 kept[name] = [self.extremes[name](values)]
             elif len(values) == len(over) and sum(over):
                 total = sum(weight * value for weight, value in zip(over, values, strict=True))
                 kept[name] = [total / sum(over)]
+        self.derive(kept)
         super().log(logs, start_time)  # pyright: ignore[reportAttributeAccessIssue]
+
+    def derive(self, kept: dict[str, list[float]]) -> None:
+        """Change figures that are made of other ones; kept: each figure's only value, mostly."""

@@ -1,12 +1,12 @@
-"""What dpo does to held-out pairs: accuracy of its ranking, divergence, and samples to read.
+"""What preferences do to a policy, in dpo and kto: divergence from the reference, and samples.
 
-Measured on pairs and prompts that training never saw, where the data keeps some.
+Measured on prompts that training never saw, where the data keeps some. How well implicit rewards
+tell good from bad is the subject of pair_ranking.py and answer_ranking.py.
 """
 
 from __future__ import annotations
 
 import json
-import math
 from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import fmean
@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from accelerate.utils import is_peft_model
 
-from eval.statistics.pairwise import mean_loss, report_pairs
 from pipeline.data.encoding.lengths import cut
-from pipeline.files.names import HELD_OUT, SAMPLES
+from pipeline.files.names import SAMPLES
 from pipeline.models.language import wrap
 from pipeline.models.load import load_policy, on_device
 
@@ -25,13 +24,10 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedTokenizerBase
 
+    from eval.asking.loglik import Pair
     from eval.model import Form, LanguageModel
-    from eval.statistics.pairwise import ScoredPair
     from pipeline.config.stage import StageContext, StageInput
-    from pipeline.data.encoding.pairs import EncodedPair
-    from pipeline.training.on_rows import EncodedRows
 
-_PAIRS = 500
 _PROMPTS = 128
 _SHOWN = 10
 _FEW = 16
@@ -71,61 +67,70 @@ class TrainedPolicy:
         yield wrap(module, self.tokenizer, name=self.source.name, form=self.form)
 
 
-def measure_before_training(
-    trained: TrainedPolicy, pairs: EncodedRows[EncodedPair], context: StageContext
+def measure_samples(
+    trained: TrainedPolicy,
+    prompts: Sequence[list[int]],
+    context: StageContext,
+    *,
+    longest: int,
+    are_held_out: bool,
 ) -> dict[str, Any]:
-    """Return KL and loss before the first step, on the first process.
+    """Return the KL to the reference on samples; write samples.jsonl.
 
-    The KL is the mean of log p / q over a few chosen responses: 0 where the reference is the policy
-    as it came in; anything else shows that it is not.
+    prompts: of the rows, held out or of training. longest: tokens of the data's longest response.
+    Prompts that leave no room for a response lose their beginning, and are counted.
     """
-    if not context.is_main:
-        return {}
-    return {
-        "initial_kl": _divergence_on_chosen(trained, pairs.trained[:_FEW]),
-        **_loss_before(trained, pairs.held_out[:_PAIRS], context),
-    }
-
-
-def measure_after_training(
-    trained: TrainedPolicy, pairs: EncodedRows[EncodedPair], context: StageContext
-) -> dict[str, Any]:
-    """Return accuracy on held-out pairs and KL on samples; write held_out.json, samples.jsonl.
-
-    On the first process. Without held-out pairs the prompts of training ones are sampled from, and
-    the metrics say so. Prompts that leave no room for a response lose their beginning, and are
-    counted.
-    """
-    if not context.is_main:
-        return {}
     policy = trained.language_model()
-    prompts, num_cut, max_new_tokens = _prompts(
-        pairs.held_out or pairs.trained, policy, trained.tokenizer.bos_token_id
+    distinct = list({tuple(prompt): prompt for prompt in prompts}.values())[:_PROMPTS]
+    max_new_tokens = min(longest, _MAX_NEW_TOKENS)
+    kept, num_cut = _leave_room(
+        distinct, policy.max_length, max_new_tokens, trained.tokenizer.bos_token_id
     )
-    divergence = _sample(trained, policy, prompts, max_new_tokens, context)
-    ranking = _rank_pairs(trained, pairs.held_out[:_PAIRS], context) if pairs.held_out else {}
     return {
-        **ranking,
-        **divergence,
-        "kl_prompts": "held out" if pairs.held_out else "of training",
+        **_sample(trained, policy, kept, max_new_tokens, context),
+        "kl_prompts": "held out" if are_held_out else "of training",
         **({"kl_prompts_cut": num_cut} if num_cut else {}),
     }
 
 
-def _prompts(
-    pairs: Sequence[EncodedPair], policy: LanguageModel, bos: Any
-) -> tuple[list[list[int]], int, int]:
-    """Return the first prompts of the pairs, how many of them were cut, and tokens to sample."""
-    prompts = list({tuple(pair.prompt_ids): pair.prompt_ids for pair in pairs}.values())[:_PROMPTS]
-    longest = max(max(len(pair.chosen_ids), len(pair.rejected_ids)) for pair in pairs)
-    max_new_tokens = min(longest, _MAX_NEW_TOKENS)
-    if policy.max_length is None:
-        return prompts, 0, max_new_tokens
-    room = policy.max_length - max_new_tokens
+def log_ratios(
+    trained: TrainedPolicy, sequences: Sequence[Pair], context: StageContext | None = None
+) -> list[float]:
+    """Return log p / q of each sequence's second token ids given its first ones, in nats.
+
+    context: of a stage that may be asked to stop meanwhile.
+    """
+    from eval.asking.loglik import continuation_logprobs
+
+    def logprobs(model: LanguageModel) -> list[float]:
+        stop = None if context is None else context.should_stop
+        return continuation_logprobs(model, sequences, batch_size=_BATCH_SIZE, should_stop=stop)
+
+    ours = logprobs(trained.language_model())
+    with trained.reference() as reference:
+        theirs = logprobs(reference)
+    return [a - b for a, b in zip(ours, theirs, strict=True)]
+
+
+def initial_kl(trained: TrainedPolicy, sequences: Sequence[Pair]) -> dict[str, float]:
+    """Return the mean of log p / q over a few responses before the first step, as a metric.
+
+    0 where the reference is the policy as it came in; anything else shows that it is not.
+    """
+    return {"initial_kl": fmean(log_ratios(trained, sequences[:_FEW]))}
+
+
+def _leave_room(
+    prompts: list[list[int]], positions: int | None, max_new_tokens: int, bos: Any
+) -> tuple[list[list[int]], int]:
+    """Return prompts that leave room for a response, and how many of them were cut for it."""
+    if positions is None:
+        return prompts, 0
+    room = positions - max_new_tokens
     num_cut = sum(len(prompt) > room for prompt in prompts)
-    if num_cut:
-        prompts = [cut(prompt, room, "left", has_bos=prompt[0] == bos) for prompt in prompts]
-    return prompts, num_cut, max_new_tokens
+    if not num_cut:
+        return prompts, 0
+    return [cut(prompt, room, "left", has_bos=prompt[0] == bos) for prompt in prompts], num_cut
 
 
 def _sample(
@@ -169,74 +174,3 @@ def _sample(
     text = "".join(json.dumps(line) + "\n" for line in lines)
     (context.out / SAMPLES).write_text(text, encoding="utf-8")
     return divergence.metrics()
-
-
-def _divergence_on_chosen(trained: TrainedPolicy, pairs: Sequence[EncodedPair]) -> float:
-    """Return the mean of log p / q over the chosen responses."""
-    from eval.asking.loglik import continuation_logprobs
-
-    sequences = [(pair.prompt_ids, pair.chosen_ids) for pair in pairs]
-    ours = continuation_logprobs(trained.language_model(), sequences, batch_size=_FEW)
-    with trained.reference() as reference:
-        theirs = continuation_logprobs(reference, sequences, batch_size=_FEW)
-    return fmean(a - b for a, b in zip(ours, theirs, strict=True))
-
-
-def _loss_before(
-    trained: TrainedPolicy, held_out: Sequence[EncodedPair], context: StageContext
-) -> dict[str, float]:
-    """Return the loss on held-out pairs before the first step, as a metric.
-
-    log 2 where the reference is the policy as it comes in. Empty where there are no pairs, or the
-    loss is another than -log sigmoid of beta times the difference.
-    """
-    if not held_out or not is_sigmoid(trained.trainer.args):
-        return {}
-    if not trained.has_own_reference:
-        return {"held_out_loss_before": math.log(2)}
-    return {"held_out_loss_before": mean_loss(_score_pairs(trained, held_out, context))}
-
-
-def _score_pairs(
-    trained: TrainedPolicy, pairs: Sequence[EncodedPair], context: StageContext
-) -> list[ScoredPair]:
-    """Score pairs by beta log p / q, the implicit reward."""
-    from eval.asking.loglik import continuation_logprobs
-    from pipeline.data.encoding.pairs import attach_scores
-
-    sequences = [(pair.prompt_ids, pair.chosen_ids) for pair in pairs]
-    sequences += [(pair.prompt_ids, pair.rejected_ids) for pair in pairs]
-
-    def logprobs(model: LanguageModel) -> list[float]:
-        return continuation_logprobs(
-            model, sequences, batch_size=_BATCH_SIZE, should_stop=context.should_stop
-        )
-
-    ours = logprobs(trained.language_model())
-    with trained.reference() as reference:
-        theirs = logprobs(reference)
-    beta: float = trained.trainer.args.beta
-    rewards = [beta * (a - b) for a, b in zip(ours, theirs, strict=True)]
-    return attach_scores(pairs, rewards)
-
-
-def _rank_pairs(
-    trained: TrainedPolicy, pairs: Sequence[EncodedPair], context: StageContext
-) -> dict[str, Any]:
-    """Rank held-out pairs by the implicit reward; write held_out.json."""
-    scored = _score_pairs(trained, pairs, context)
-    ranking = report_pairs(scored)
-    (context.out / HELD_OUT).write_text(json.dumps(ranking, indent=1), encoding="utf-8")
-    return {
-        "held_out_accuracy": ranking["accuracy"],
-        "held_out_low": ranking["low"],
-        "held_out_high": ranking["high"],
-        "held_out_pairs": ranking["n"],
-        "held_out_margin": ranking["scores"]["margin_mean"],
-        **({"held_out_loss": mean_loss(scored)} if is_sigmoid(trained.trainer.args) else {}),
-    }
-
-
-def is_sigmoid(args: Any) -> bool:
-    """Whether DPO's loss is the sigmoid one of Rafailov et al. 2023, with nothing added to it."""
-    return list(args.loss_type) == ["sigmoid"] and not args.label_smoothing

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from pipeline.data.encoding.label_balance import WARNING, describe_labels
 from pipeline.errors import PosttrainError
 
 if TYPE_CHECKING:
@@ -227,17 +228,18 @@ def describe_rows(metrics: Mapping[str, Any]) -> str:
         parts.append(f"{metrics[SPELLED]} spell control tokens, which stay text")
     if metrics.get("chats"):
         parts.append(f"made of {metrics['chats']} chats: each answer as it is written when given")
+    parts += describe_labels(metrics)
     if metrics.get("not_used"):
         parts.append(f"not used: {'; '.join(metrics['not_used'])}")
     return "; ".join(parts)
 
 
 def is_worth_a_warning(metrics: Mapping[str, Any]) -> bool:
-    """Whether so many rows were dropped or cut that the user must be told."""
+    """Whether the user must be told: so many rows were dropped or cut, or labels are uneven."""
     key = _noun(metrics)
     total, used = metrics.get(key) or 0, metrics.get(f"{key}_used") or 0
     lost = total - used + (metrics.get(f"{key}_cut") or 0)
-    return max(lost, metrics.get(SPELLED) or 0) > WARNED_SHARE * total
+    return WARNING in metrics or max(lost, metrics.get(SPELLED) or 0) > WARNED_SHARE * total
 
 
 def _noun(metrics: Mapping[str, Any]) -> str:

@@ -192,6 +192,23 @@ def encode_held_out_pairs(
     )
 
 
+def split_last_stretch(tokens: Tokens, where: str) -> tuple[list[int], list[int]]:
+    """Split ids into the last stretch that the model writes, and all ids before it.
+
+    What a template writes after the end of the last turn (ChatML's line break) is in neither.
+    """
+    end = len(tokens.ids)
+    while end and not tokens.trained[end - 1]:
+        end -= 1
+    start = end
+    while start and tokens.trained[start - 1]:
+        start -= 1
+    if not start:
+        message = "no prompt is left of this row" if end else "no token of this row is written"
+        raise PosttrainError(where, message, "the chat template drops it; give another one")
+    return tokens.ids[:start], tokens.ids[start:end]
+
+
 def _within(limit: Limit, pair: EncodedPair, longest: int, bos: Any) -> EncodedPair | None:
     """Return a pair cut to the limit; None where it is dropped. longest: of its two sequences."""
     if not limit.is_exceeded(longest):
@@ -271,8 +288,8 @@ class _PairEncoder:
 
 
 def _pair(row: PreferenceRow, chosen: Tokens, rejected: Tokens) -> EncodedPair:
-    prompt_ids, chosen_ids = _split_last_stretch(chosen, row.where)
-    other_ids, rejected_ids = _split_last_stretch(rejected, row.where)
+    prompt_ids, chosen_ids = split_last_stretch(chosen, row.where)
+    other_ids, rejected_ids = split_last_stretch(rejected, row.where)
     # Losses subtract log-probabilities of two responses to one prompt; a template that looks at the
     # answer before it writes the prompt would break that.
     if prompt_ids != other_ids:
@@ -288,23 +305,6 @@ def _pair(row: PreferenceRow, chosen: Tokens, rejected: Tokens) -> EncodedPair:
         row.probability,
         row.flaw,
     )
-
-
-def _split_last_stretch(tokens: Tokens, where: str) -> tuple[list[int], list[int]]:
-    """Split ids into the last stretch that the model writes, and all ids before it.
-
-    What a template writes after the end of the last turn (ChatML's line break) is in neither.
-    """
-    end = len(tokens.ids)
-    while end and not tokens.trained[end - 1]:
-        end -= 1
-    start = end
-    while start and tokens.trained[start - 1]:
-        start -= 1
-    if not start:
-        message = "no prompt is left of this row" if end else "no token of this row is written"
-        raise PosttrainError(where, message, "the chat template drops it; give another one")
-    return tokens.ids[:start], tokens.ids[start:end]
 
 
 def _lengths(pair: EncodedPair) -> tuple[int, int]:

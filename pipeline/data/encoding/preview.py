@@ -13,9 +13,10 @@ from pipeline.data.encoding.examples import encode_documents, encode_records, ma
 from pipeline.data.encoding.pairs import encode_pairs
 from pipeline.data.encoding.prompts import encode_prompts
 from pipeline.data.encoding.tokens import TextEncoder
+from pipeline.data.encoding.unpaired import encode_unpaired
 from pipeline.data.reading.data_blocks import read_records
 from pipeline.data.reading.formats import PreferenceRow
-from pipeline.data.reading.records import PromptRow
+from pipeline.data.reading.records import DroppedRow, PromptRow
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from pipeline.data.encoding.lengths import Limit
     from pipeline.data.encoding.pairs import PairsReport
     from pipeline.data.encoding.prompts import PromptsReport
+    from pipeline.data.encoding.unpaired import AnswersReport
 
 Segment = tuple[str, bool]  # a text, and whether the model is trained to write it
 TO_BE_WRITTEN = "..."  # what stands for the response to a prompt that has none yet
@@ -52,7 +54,7 @@ class Preview:
     """The rows that fit, of those that were read. report: on all of these; None for documents."""
 
     rows: tuple[PreviewRow, ...]
-    report: EncodingReport | PairsReport | PromptsReport | None = None
+    report: EncodingReport | PairsReport | AnswersReport | PromptsReport | None = None
 
 
 def preview_block(
@@ -71,6 +73,8 @@ def preview_block(
     """
     if "prompt" in forms:
         return _preview_prompts(block, places, tokenizer, num_read, limit, form)
+    if "unpaired_preference" in forms:
+        return _preview_answers(block, places, tokenizer, forms, num_read, limit)
     if "preference" in forms:
         return _preview_pairs(block, places, tokenizer, num_read, limit)
     if tuple(forms) == ("text",):
@@ -104,6 +108,29 @@ def _preview_pairs(
             ("rejected", ((encoder.show(pair.rejected_ids), True),)),
         )
         shown.append(PreviewRow(pair.where, counts, texts, flaw=pair.flaw or ""))
+    return Preview(tuple(shown), report)
+
+
+def _preview_answers(
+    block: DataBlock,
+    places: Places,
+    tokenizer: Any,
+    forms: Sequence[DataForm],
+    num_read: int,
+    limit: Limit,
+) -> Preview:
+    rows = (r for r in read_records(block, places, forms) if not isinstance(r, DroppedRow))
+    answers, report = encode_unpaired(islice(rows, num_read), tokenizer, limit=limit)
+    encoder = TextEncoder(tokenizer)
+    shown: list[PreviewRow] = []
+    for answer in answers:
+        prompt, response = answer.prompt_ids, answer.completion_ids
+        texts = (
+            ("prompt", ((encoder.show(prompt), False),)),
+            ("wanted" if answer.is_desirable else "not wanted", ((encoder.show(response), True),)),
+        )
+        counts = f"prompt {len(prompt)} tokens, response {len(response)}"
+        shown.append(PreviewRow(answer.where, counts, texts))
     return Preview(tuple(shown), report)
 
 

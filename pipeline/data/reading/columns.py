@@ -27,7 +27,8 @@ SYSTEM, TOOLS, VARIABLES = "system", "tools", "chat_template_kwargs"
 # What may stand beside any conversation.
 OF_CHATS = (SYSTEM, TOOLS, VARIABLES)
 _MEDIA = ("images", "image", "videos", "video", "audios", "audio")
-_KTO = ("label", "kto_tag")
+# What says whether an answer was wanted: TRL's name, and LLaMA-Factory's.
+LABELS = ("label", "kto_tag")
 _TURNS = ("messages", "conversations", "prompt", "completion", "chosen", "rejected")
 
 
@@ -70,10 +71,12 @@ def check_meaning(row: Row, form: DataForm) -> None:
             hint = "take the column out if the text means the same without it, else the row"
             raise PosttrainError(row.where, message, hint)
     if form in ("chat", "prompt_completion"):
-        for name in _KTO:
+        for name in LABELS:
             if isinstance(row.fields.get(name), bool):
                 message = f"`{name}` says whether a completion is wanted (KTO), and all are taught"
-                hint = "keep the rows where it is true, and take the column out"
+                hint = (
+                    "`stage: kto` learns from both; or keep the rows where it is true, without it"
+                )
                 raise PosttrainError(row.where, message, hint)
 
 

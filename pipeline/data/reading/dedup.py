@@ -20,7 +20,7 @@ import numpy as np
 from pipeline.data.reading.formats import read_source
 from pipeline.data.reading.holdout import is_held_out
 from pipeline.data.reading.record_texts import form_and_texts, parts
-from pipeline.data.reading.records import REPEATS, DroppedRow, PreferenceRow
+from pipeline.data.reading.records import REPEATS, DroppedRow, PreferenceRow, UnpairedRow
 from pipeline.data.reading.sources import no_rows
 from pipeline.data.reading.words import ngram_keys, words_of
 
@@ -112,10 +112,12 @@ def _repeats_exactly() -> Callable[[Record], bool]:
 
 
 def digest(record: Record) -> bytes:
-    """Return a hash of what a record says, including the strength of a preference."""
+    """Return a hash of what a record says, including the strength of a preference and its label."""
     texts = form_and_texts(record)[1]
     if isinstance(record, PreferenceRow):
         texts = [*texts, f"{record.margin} {record.probability}"]
+    if isinstance(record, UnpairedRow):
+        texts = [*texts, str(record.is_desirable)]
     return hashlib.sha256("\0".join(texts).encode()).digest()[:16]
 
 

@@ -10,6 +10,8 @@ The columns of the first row decide the form of the whole source; every row is c
     instruction, output       -> ChatRow: Alpaca's, `input` (if any) after a blank line, `history`
                                  before it; only a template tells the instruction from the answer
     chosen, rejected          -> PreferenceRow: preferences.py has its six ways
+    ..., label                -> UnpairedRow: prompt and completion or a chat as above, which was
+                                 wanted or not (unpaired.py); only to a stage that reads such rows
 
 Beside a conversation, `system`, `tools` and `chat_template_kwargs` are used (columns.py). A stage
 that reads prompts takes them from any of these forms, as PromptRow (prompts.py). Columns that
@@ -24,19 +26,11 @@ from eval.task import Task
 from pipeline.config.blocks import COLUMNS, DataBlock
 from pipeline.config.field_types import DataForm
 from pipeline.config.references import Places
-from pipeline.data.reading import preferences, prompts
-from pipeline.data.reading.alpaca import HISTORY, instruction_turns
-from pipeline.data.reading.columns import (
-    OF_CHATS,
-    NotUsed,
-    check_meaning,
-    drop_filled_nulls,
-    settings_of,
-    with_system,
-)
-from pipeline.data.reading.fields import is_nothing, list_names, text_of
+from pipeline.data.reading import demonstrations, preferences, prompts, unpaired
+from pipeline.data.reading.alpaca import HISTORY
+from pipeline.data.reading.columns import LABELS, OF_CHATS, NotUsed, check_meaning
+from pipeline.data.reading.fields import is_nothing, list_names
 from pipeline.data.reading.files import Row
-from pipeline.data.reading.messages import FROM_VALUE, ROLE_CONTENT, MessageStyle, turns_of
 from pipeline.data.reading.records import (
     ChatRow,
     DroppedRow,
@@ -46,6 +40,7 @@ from pipeline.data.reading.records import (
     PromptRow,
     Record,
     TextRow,
+    UnpairedRow,
 )
 from pipeline.data.reading.sources import RowKind, read_rows
 from pipeline.errors import PosttrainError, closest
@@ -59,6 +54,7 @@ __all__ = [
     "PromptRow",
     "Record",
     "TextRow",
+    "UnpairedRow",
     "parse_rows",
     "read_source",
 ]
@@ -103,6 +99,8 @@ def read_source(
     expected: Sequence[DataForm] = forms
     if block.task is not None and block.form is not None:
         expected = (block.form,)
+    if _UNPAIRED in expected:
+        kind = "preferences"  # a task has pairs, each of which is two such rows
     if len(expected) == 1:
         kind = _ROW_KIND_BY_FORM.get(expected[0], kind)
     if block.task is not None and kind == "documents" and "text" not in forms:
@@ -175,7 +173,9 @@ def _check_surroundings(row: Row, record: Record, layout: _Layout) -> None:
         turns = record.prompt
     elif isinstance(record, PromptRow):
         turns = record.messages
-    elif not isinstance(record, PromptCompletionRow):
+    elif not isinstance(
+        record.answered if isinstance(record, UnpairedRow) else record, PromptCompletionRow
+    ):
         return
     if turns:
         return
@@ -242,10 +242,11 @@ def _detect_layout(row: Row, block: DataBlock, forms: Sequence[DataForm]) -> _La
 def _is_part(layout: _Layout, fields: dict[str, Any]) -> bool:
     """Whether a row fits a different form with these columns and more, as a pair's `conversations`.
 
-    Prompts are exempt: they are part of most forms by nature.
+    Prompts are exempt: they are part of most forms by nature. So is a column `label`, which may
+    mean anything; where it is a thumb, `check_meaning` says so.
     """
     return layout.form != "prompt" and any(
-        larger.form != layout.form
+        larger.form not in (layout.form, _UNPAIRED)
         and _fits(larger, fields)
         and set(layout.columns) < set(larger.columns)
         for larger in _LAYOUTS
@@ -254,6 +255,8 @@ def _is_part(layout: _Layout, fields: dict[str, Any]) -> bool:
 
 def _what_would_fit(row: Row, allowed: Sequence[_Layout]) -> str:
     fitting = [candidate for candidate in _LAYOUTS if _fits(candidate, row.fields)]
+    if any(layout.form == _UNPAIRED and _fits_but_for(layout, row.fields) for layout in allowed):
+        return unpaired.name_label(row.fields)
     elsewhere = [candidate.form for candidate in fitting if not _is_part(candidate, row.fields)]
     if elsewhere and allowed[0].form != "prompt":
         reads = _either([candidate.form for candidate in allowed])
@@ -268,76 +271,16 @@ def _what_would_fit(row: Row, allowed: Sequence[_Layout]) -> str:
     return f"wanted: {columns}; `columns: {{OURS: THEIRS}}` renames"
 
 
+def _fits_but_for(layout: _Layout, fields: dict[str, Any]) -> bool:
+    """Whether a row has all columns of a layout but the last."""
+    return all(name in fields for name in layout.columns[:-1])
+
+
 def _either(names: Sequence[str]) -> str:
     return " or ".join(dict.fromkeys(names))
 
 
-def _text_row(row: Row) -> TextRow:
-    return TextRow(row.where, text_of(row.fields["text"], "text", row.where))
-
-
-def _prompt_completion_row(row: Row) -> PromptCompletionRow | ChatRow:
-    fields = row.fields
-    if isinstance(fields["prompt"], list) and isinstance(fields["completion"], list):
-        return _turns_row(row)
-    prompt = text_of(fields["prompt"], "prompt", row.where)
-    return PromptCompletionRow(
-        row.where, prompt, text_of(fields["completion"], "completion", row.where)
-    )
-
-
-def _turns_row(row: Row) -> ChatRow:
-    """Read a conversation in two lists (TRL's conversational form); the second is learnt."""
-    prompt = turns_of(row.fields["prompt"], "prompt", row.where, ROLE_CONTENT)
-    completion = turns_of(row.fields["completion"], "completion", row.where, ROLE_CONTENT)
-    prompt = tuple(replace(message, is_trained=False) for message in prompt)
-    return _as_chat(row, (*prompt, *completion), "completion")
-
-
-def _instruction_row(row: Row) -> ChatRow:
-    answer = text_of(row.fields["output"], "output", row.where)
-    turns = (*instruction_turns(row), Message("assistant", answer))
-    return ChatRow(row.where, turns, settings=settings_of(row))
-
-
-def _messages_row(row: Row) -> ChatRow:
-    return _chat_row(row, "messages", ROLE_CONTENT)
-
-
-def _conversations_row(row: Row) -> ChatRow:
-    return _chat_row(row, "conversations", FROM_VALUE)
-
-
-def _demonstration_row(row: Row) -> ChatRow:
-    """Read a task's demonstration; a task may leave its document form blank."""
-    texts = [
-        text_of(row.fields[name], name, row.where, may_be_blank=True)
-        for name in ("document", "continuation")
-    ]
-    text = (texts[0], texts[1]) if all(part.strip() for part in texts) else None
-    return replace(_messages_row(row), text=text)
-
-
-def _chat_row(row: Row, column: str, style: MessageStyle) -> ChatRow:
-    return _as_chat(row, turns_of(row.fields[column], column, row.where, style), column)
-
-
-def _as_chat(row: Row, turns: tuple[Message, ...], column: str) -> ChatRow:
-    if all(turn.role != "assistant" for turn in turns):
-        message = f"`{column}` has no assistant turn"
-        raise PosttrainError(row.where, message, "there is nothing to learn from it; drop the row")
-    if turns[-1].role != "assistant":
-        message = f"`{column}` ends with a {turns[-1].role} turn"
-        hint = "the last turn is the assistant's; cut the rest off"
-        raise PosttrainError(row.where, message, hint)
-    if not any(turn.role == "assistant" and turn.is_trained for turn in turns):
-        message = f"no assistant turn of `{column}` is to be trained on"
-        raise PosttrainError(row.where, message, "there is nothing to learn from it; drop the row")
-    settings = settings_of(row)
-    turns = with_system(row, drop_filled_nulls(turns, settings))
-    return ChatRow(row.where, turns, settings=settings)
-
-
+_UNPAIRED: DataForm = "unpaired_preference"
 _JUDGED = ("margin", "probability")
 _ALPACA = ("input", HISTORY, *OF_CHATS)
 _PAIRS = (
@@ -346,15 +289,31 @@ _PAIRS = (
     (("instruction", "chosen", "rejected"), preferences.instruction_row, _ALPACA),
     (("chosen", "rejected"), preferences.whole_row, OF_CHATS),
 )
+_COMPLETION = ("prompt", "completion")
 _LAYOUTS = (
-    _Layout("text", ("text",), _text_row),
-    _Layout("prompt_completion", ("prompt", "completion"), _prompt_completion_row, OF_CHATS),
-    _Layout("chat", ("messages",), _messages_row, OF_CHATS),
-    _Layout("chat", ("conversations",), _conversations_row, OF_CHATS),
-    _Layout("chat", ("instruction", "output"), _instruction_row, _ALPACA),
+    _Layout("text", ("text",), demonstrations.text_row),
+    _Layout(
+        "prompt_completion",
+        ("prompt", "completion"),
+        demonstrations.prompt_completion_row,
+        OF_CHATS,
+    ),
+    _Layout("chat", ("messages",), demonstrations.messages_row, OF_CHATS),
+    _Layout("chat", ("conversations",), demonstrations.conversations_row, OF_CHATS),
+    _Layout("chat", ("instruction", "output"), demonstrations.instruction_row, _ALPACA),
     *(
         _Layout("preference", columns, read_pair, (*beside, *_JUDGED))
         for columns, read_pair, beside in _PAIRS
+    ),
+    *(
+        _Layout(_UNPAIRED, (*columns, label), unpaired.reader(read, label), beside)
+        for columns, read, beside in (
+            (_COMPLETION, demonstrations.prompt_completion_row, OF_CHATS),
+            (("messages",), demonstrations.messages_row, OF_CHATS),
+            (("conversations",), demonstrations.conversations_row, OF_CHATS),
+            (("instruction", "output"), demonstrations.instruction_row, _ALPACA),
+        )
+        for label in LABELS
     ),
 )
 _PROMPT_LAYOUTS = (
@@ -371,8 +330,8 @@ _ROW_KIND_BY_FORM: dict[DataForm, RowKind] = {
     "prompt": "prompts",
 }
 _TASK_READERS: dict[RowKind, Callable[[Row], Record]] = {
-    "documents": _text_row,
-    "demonstrations": _demonstration_row,
+    "documents": demonstrations.text_row,
+    "demonstrations": demonstrations.demonstration_row,
     "preferences": preferences.task_row,
     "prompts": prompts.task_row,
 }

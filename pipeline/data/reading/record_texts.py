@@ -14,6 +14,7 @@ from pipeline.data.reading.records import (
     PromptRow,
     Record,
     TextRow,
+    UnpairedRow,
 )
 
 
@@ -23,6 +24,8 @@ def form_and_texts(record: Record) -> tuple[DataForm, list[str]]:
         return "text", [record.text]
     if isinstance(record, PromptCompletionRow):
         return "prompt_completion", [record.prompt, record.completion]
+    if isinstance(record, UnpairedRow):
+        return "unpaired_preference", form_and_texts(record.answered)[1]
     if isinstance(record, PreferenceRow):
         prompt = [part for message in record.prompt for part in message.texts]
         if not record.prompt and record.text is not None:
@@ -39,6 +42,8 @@ def form_and_texts(record: Record) -> tuple[DataForm, list[str]]:
 
 def turns(record: Record) -> list[str]:
     """Return the texts of a record, without system turns, which whole sources share."""
+    if isinstance(record, UnpairedRow):
+        return turns(record.answered)
     if isinstance(record, ChatRow):
         return _contents(record.messages)
     if isinstance(record, PreferenceRow):
@@ -52,8 +57,10 @@ def parts(record: Record) -> tuple[str, ...]:
     """Return the parts that must all be alike for two records to be nearly the same.
 
     A prompt and its answer, or both answers: a question with a different answer is a different
-    record, and so is a pair whose answers change places.
+    record, and so is a pair whose answers change places, and an answer with the other label.
     """
+    if isinstance(record, UnpairedRow):
+        return *parts(record.answered), str(record.is_desirable)
     if isinstance(record, ChatRow):
         *before, last = turns(record) or [""]
         return "\n\n".join(before), last

@@ -1,6 +1,7 @@
 """Rows once they are read and checked: text, prompt and completion, chat, preference, prompt.
 
-formats.py, preferences.py and prompts.py make them from a source's columns. Imports no torch.
+demonstrations.py, preferences.py, unpaired.py and prompts.py make them from a source's columns.
+Imports no torch.
 """
 
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ DropReason = Literal[
     "the turns do not alternate",
     "the last turn is not the assistant's",
     "it repeats an earlier row",
+    "it has no label",
 ]
 EQUAL: DropReason = "chosen and rejected are equal"
 REPEATS: DropReason = "it repeats an earlier row"
@@ -139,6 +141,22 @@ class PreferenceRow:
 
 
 @dataclass(frozen=True)
+class UnpairedRow:
+    """One response to a prompt, which was wanted (thumbs up) or not (thumbs down).
+
+    answered: prompt and response; of a chat, the last turn is what was judged.
+    """
+
+    answered: PromptCompletionRow | ChatRow
+    is_desirable: bool
+
+    @property
+    def where(self) -> str:
+        """The row in its source."""
+        return self.answered.where
+
+
+@dataclass(frozen=True)
 class PromptRow:
     """A prompt to sample responses for.
 
@@ -163,7 +181,7 @@ class PromptRow:
 
 @dataclass(frozen=True)
 class DroppedRow:
-    """A row of a preference source that nothing can be learnt from.
+    """A row of a source of preferences that nothing can be learnt from.
 
     Published preference data has such rows, and a user of the hub cannot repair them: they are
     counted and reported like rows, and never trained on.
@@ -173,11 +191,15 @@ class DroppedRow:
     why: DropReason
 
 
-Record = TextRow | PromptCompletionRow | ChatRow | PreferenceRow | PromptRow | DroppedRow
+Record = (
+    TextRow | PromptCompletionRow | ChatRow | PreferenceRow | UnpairedRow | PromptRow | DroppedRow
+)
 
 
 def needs_template(record: Record) -> bool:
     """Whether it takes a chat template to write a row."""
+    if isinstance(record, UnpairedRow):
+        return needs_template(record.answered)
     if isinstance(record, ChatRow):
         return record.text is None
     if isinstance(record, PreferenceRow):

@@ -12,6 +12,7 @@ from pipeline.config import lora, training_args
 from pipeline.errors import PosttrainError
 from pipeline.machine import may_have_gpu
 from pipeline.model_files.layer_patterns import LAYERS, adapter_patterns, pattern_problem
+from pipeline.recipe.checks.kto import check_kl_term
 from pipeline.recipe.checks.reward_model import check_scalar_head
 from pipeline.recipe.model_facts import (
     adapter_below,
@@ -37,6 +38,7 @@ def check_training(recipe: Recipe, name: str, config: TrainingStage) -> None:
     """Raise PosttrainError at the first thing that is wrong with a training stage."""
     _check_training_args(recipe, name, config)
     check_scalar_head(recipe, name, config)
+    check_kl_term(recipe, name, config)
     _check_precision(recipe, name, config)
     _check_length(recipe, name, config)
     _check_evaluation(recipe, name, config)

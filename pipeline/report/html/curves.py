@@ -70,7 +70,7 @@ KNOWN = (
     ),
     Known(
         "Margin",
-        "chosen minus rejected",
+        "chosen, or wanted, minus rejected",
         {
             "margin": _TRAINING,
             "eval_margin": _HELD_OUT,

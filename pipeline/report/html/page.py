@@ -167,7 +167,7 @@ def _figures(contents: Contents) -> Figures:
                 f"h{number}", training.held_out, colour=contents.colours(training.stage)
             )
             for number, training in enumerate(contents.trainings)
-            if training.held_out is not None
+            if training.held_out is not None and training.held_out.bins
         },
         sweeps=draw("sweeps", demonstration_charts),
         groups=draw("group_curves", group_charts),

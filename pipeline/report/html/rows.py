@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _PER_SOURCE = 2
 _LOOKED_AT = 32  # rows of a source; those that are too long are passed over, as in training
-_SHOWN_FORMS = {"text", "prompt_completion", "chat", "preference"}
+_SHOWN_FORMS = {"text", "prompt_completion", "chat", "preference", "unpaired_preference"}
 
 
 @dataclass(frozen=True)

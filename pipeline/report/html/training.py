@@ -6,7 +6,7 @@ Not of stages on rollouts, which have a section of their own (ppo/).
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from eval.statistics.estimate import Estimate
@@ -37,13 +37,21 @@ FACTS: tuple[tuple[str, str, str], ...] = (
 
 @dataclass(frozen=True)
 class HeldOut:
-    """How well pairs that were kept back are ranked. bins: (confidence, accuracy, n)."""
+    """How well rows that were kept back are told apart.
+
+    noun: pairs, or answers that were judged one by one. right: what the accuracy is a share of, in
+    words. bins: (confidence, accuracy, n); none of answers. parts: the same accuracy by `part`,
+    what is wrong with a rejected response or an answer's label: (part, n, accuracy).
+    """
 
     n: int
     accuracy: Estimate
     calibration_error: float | None
     bins: tuple[tuple[float, float, int], ...]
-    by_flaw: tuple[tuple[str, int, Estimate], ...]
+    parts: tuple[tuple[str, int, Estimate], ...]
+    noun: str = "pairs"
+    right: str = "are ranked as preferred"
+    part: str = "what is wrong with the rejected response"
 
 
 @dataclass(frozen=True)
@@ -133,16 +141,23 @@ def _held_out(path: Path) -> HeldOut | None:
         return None
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
-        return HeldOut(
+        labels = raw.get("by_label")
+        found = HeldOut(
             n=raw["n"],
             accuracy=Estimate(raw["accuracy"], raw["low"], raw["high"]),
             calibration_error=raw.get("calibration_error"),
-            bins=tuple((b["confidence"], b["accuracy"], b["n"]) for b in raw["calibration"]),
-            by_flaw=tuple(
-                (str(flaw), f["n"], Estimate(f["accuracy"], f["low"], f["high"]))
-                for flaw, f in raw.get("by_flaw", {}).items()
+            bins=tuple(
+                (b["confidence"], b["accuracy"], b["n"]) for b in raw.get("calibration", ())
+            ),
+            parts=tuple(
+                (str(part), f["n"], Estimate(f["accuracy"], f["low"], f["high"]))
+                for part, f in (labels or raw.get("by_flaw", {})).items()
             ),
         )
+        if not labels:
+            return found
+        right = "have an implied reward of their label's sign"
+        return replace(found, noun="answers", right=right, part="label")
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise CorruptArtifactError(str(path), f"is not readable ({error})") from error
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pipeline.data.encoding.label_balance import PAIRS_SPLIT, WARNING
 from pipeline.data.encoding.lengths import SPELLED, describe_rows, is_worth_a_warning
 from pipeline.report import rollouts
 from pipeline.report.headline import headline
@@ -78,9 +79,9 @@ def _print_padding(name: str, metrics: Mapping[str, Any], console: Console) -> N
 
 
 def _has_lost_rows(metrics: Mapping[str, Any]) -> bool:
-    """Whether any row, trained on or held out, was dropped or cut, or is not what it seems."""
+    """Whether any row was dropped, cut or taken apart, or is not what it seems."""
     keys = (f"{noun}_{key}" for noun in ("rows", "prompts", "held_out") for key in _LOSSES)
-    return any(metrics.get(key) for key in (*keys, SPELLED, "not_used"))
+    return any(metrics.get(key) for key in (*keys, SPELLED, PAIRS_SPLIT, WARNING, "not_used"))
 
 
 def _status(status: str) -> str:
