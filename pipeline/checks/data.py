@@ -44,8 +44,7 @@ def check_recipe_data(recipe: Recipe, names: Sequence[str] | None = None) -> Ite
                 yield f"{name}: {benchmarks[task]}"
         for source in _sources(recipe.stages[name]):
             block, forms, held_out = source
-            is_made = (block.stage or "$")[1:] in recipe.places.made
-            if (block.file is None and not is_made) or not forms:
+            if not _is_here(block, recipe) or not forms:
                 continue
             key = _what_is_read(source)
             if key not in known:
@@ -83,10 +82,11 @@ def _check_answers(recipe: Recipe, name: str) -> None:
     if config.stage != "kto" or not isinstance(config, TrainingStage):
         return
     forms = stage_of(config.stage).data_forms
-    counts = {True: 0, False: 0}
+    counts, are_all_here = {True: 0, False: 0}, True
     for block in config.sources:
-        if block.file is None:
-            return
+        if not _is_here(block, recipe):
+            are_all_here = False
+            continue
         for row in read_records(block, recipe.places, forms):
             if isinstance(row, PreferenceRow):
                 check_pair(row)
@@ -95,8 +95,13 @@ def _check_answers(recipe: Recipe, name: str) -> None:
                 counts[row.is_desirable] += 1
     settings = {**stage_of(config.stage).defaults(config), **config.training_args}
     problem = one_label_problem(counts[True], counts[False], settings)
-    if problem:
+    if problem and are_all_here:
         raise recipe.error(("stages", name, "data"), *problem)
+
+
+def _is_here(block: DataBlock, recipe: Recipe) -> bool:
+    """Whether a source is a file, or rows that a stage has made."""
+    return block.file is not None or (block.stage or "$")[1:] in recipe.places.made
 
 
 def _sources(config: StageConfig) -> Iterator[_Source]:
