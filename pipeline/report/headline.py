@@ -11,6 +11,8 @@ from pipeline.report import rollouts
 from pipeline.report.board import board
 from pipeline.report.comparison import stage_comparison
 from pipeline.report.formatting import digits_of
+from pipeline.report.made_rows import KIND as MADE
+from pipeline.report.made_rows import made_headline
 from pipeline.stages.compare import read_comparison
 from pipeline.text.amounts import count
 
@@ -26,6 +28,8 @@ _OF_HELD_OUT = "bits_per_byte "
 
 def headline(artifact: Artifact) -> str:
     """Return what came of a stage in a few words; "" where it measured nothing."""
+    if artifact.produces == MADE:
+        return made_headline(artifact.metrics) or _first_figure(artifact.metrics)
     describe = _BY_KIND.get(artifact.kind)
     words = "" if describe is None else describe(artifact)
     return words or _first_figure(artifact.metrics)

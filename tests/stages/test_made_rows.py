@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.data.making.choices import AT_MEAN
 from tests.command import Command, Said, command
 from tests.small_generating import REWARD, write_recipe
 
@@ -125,6 +126,34 @@ def test_all_pairs_are_judged_by_a_reward_model_that_reads_the_text(folder: Path
     pairs = rows_of(folder, "judged")
     assert len(pairs) == metrics_of(folder, "judged")["pairs"]
     assert all(pair["score_chosen"] > pair["score_rejected"] for pair in pairs)
+
+
+def test_what_was_left_out_is_told_at_the_end_and_in_the_report(
+    made: tuple[Path, Said], folder: Path, posttrain: Command
+) -> None:
+    metrics = metrics_of(folder, "sampled")
+    cut, left_out = metrics["responses_cut_off"], metrics_of(folder, "thumbs")["left_out"]
+    states = posttrain("status", "tiny.yaml").out
+    assert f"{metrics['responses_kept']} responses, {cut / 128:.0%} cut off" in states
+    assert f"{metrics_of(folder, 'pairs')['pairs']} pairs of" in states
+    assert posttrain("report", "tiny.yaml").code == 0
+    page = (folder / "runs/tiny/report.html").read_text()
+    section = page[page.index('<section id="made">') :]
+    section = section[: section.index("</section>")]
+    assert f"{cut} responses kept though cut off" in section
+    assert f"{left_out[AT_MEAN]} {AT_MEAN.replace(chr(39), '&#39;')}" in section
+    thumbs = section[section.index("thumbs <span") : section.index("best <span")]
+    bars = [int(count) for count in re.findall(r"<title>[^<]*: (\d+)</title>", thumbs)]
+    assert sum(bars) == metrics["responses_kept"]
+    first = rows_of(folder, "pairs")[0]
+    assert f"score_chosen {first['score_chosen']:.4g}" in section
+
+
+def test_a_run_warns_of_responses_that_are_left_out(folder: Path, posttrain: Command) -> None:
+    alone = ("run", "tiny.yaml", "--stage", "sampled", "--force", "--runs", "told")
+    said = posttrain(*alone, "--set", "stages.sampled.cut=drop")
+    lost = metrics_of(folder, "sampled", "told")["responses_cut_off"]
+    assert re.search(rf"sampled: warning: .*left out: .*{lost} cut off", said.out)
 
 
 def test_a_second_run_is_cached_and_a_new_reward_reaches_no_further_than_it_must(

@@ -27,6 +27,7 @@ from pipeline.report.html.charts import (
     group_charts,
     named_groups,
 )
+from pipeline.report.html.made import MadeRows, made_rows
 from pipeline.report.html.palette import Palette, palette_of_run
 from pipeline.report.html.plots import (
     Figure,
@@ -66,6 +67,7 @@ class Contents:
     summaries: tuple[Summary, ...]
     trainings: tuple[StageTraining, ...]
     ppos: tuple[PpoStage, ...]
+    made: tuple[MadeRows, ...]
     samples: tuple[Sample, ...]
     few: tuple[Sample, ...]
     rows: tuple[StageRows, ...]
@@ -98,6 +100,7 @@ def gather(run: ReportedRun) -> Contents:
         summaries=tuple(summarise(comparison, run) for _, comparison in compared),
         trainings=stage_trainings(run),
         ppos=ppo_stages(run, colours),
+        made=made_rows(run),
         samples=tuple(samples),
         few=few_of([sample for sample in samples if sample.stage == first]),
         rows=training_rows(run),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.data.encoding.label_balance import PAIRS_SPLIT, WARNING
 from pipeline.data.encoding.lengths import SPELLED, describe_rows, is_worth_a_warning
-from pipeline.report import rollouts
+from pipeline.report import made_rows, rollouts
 from pipeline.report.headline import headline
 from pipeline.report.screening import summarize_screening
 from pipeline.report.terminal.tables import Column, print_table
@@ -63,11 +63,22 @@ def print_losses_of_rows(outcomes: Sequence[Outcome], console: Console) -> None:
         if outcome.status == "cached":
             continue
         metrics = outcome.artifact.metrics
-        if _has_lost_rows(metrics):
+        if outcome.artifact.produces == made_rows.KIND:
+            _print_made(outcome.name, metrics, console)
+        elif _has_lost_rows(metrics):
             print_account(outcome.name, metrics, console)
         for line in summarize_screening(metrics):
             console.print(f"[yellow]{escape(f'{outcome.name}: {line}')}[/]", highlight=False)
         _print_padding(outcome.name, metrics, console)
+
+
+def _print_made(name: str, metrics: Mapping[str, Any], console: Console) -> None:
+    """Print what was left out of the rows that a stage made: as a warning where that is much."""
+    account = made_rows.describe_made(metrics)
+    if account and made_rows.is_loss_worth_a_warning(metrics):
+        console.print(f"[yellow]{escape(f'{name}: warning: {account}')}[/]", highlight=False)
+    elif account:
+        console.print(f"[dim]{escape(f'{name}: {account}')}[/]", highlight=False)
 
 
 def _print_padding(name: str, metrics: Mapping[str, Any], console: Console) -> None:
