@@ -93,9 +93,9 @@ def sampling_metrics(rows: Sequence[ScoredRow]) -> dict[str, float]:
     lengths = [row.num_tokens for row in rows]
     tokens, number = sum(lengths), len(rows)
     gaps = [
-        float((row.sampled - row.logprobs).abs().max())
+        float((row.sampled - row.logprobs)[known].abs().max())
         for row in rows
-        if row.sampled is not None and len(row.sampled)
+        if row.sampled is not None and bool((known := row.own & ~row.sampled.isnan()).any())
     ]
     metrics = {
         "objective/entropy": sum(row.entropy for row in rows) / max(tokens, 1),

@@ -35,7 +35,8 @@ class GroupConfig(RolloutConfig):
     """Passes over a rollout."""
 
     mask_truncated_completions: bool = field(default=False)
-    """Leave responses that were cut out of the loss (Yu et al. 2025, "DAPO")."""
+    """Leave responses that were cut out of the loss (Yu et al. 2025, "DAPO"). Their scores, and
+    their KL where it is in the reward (not in TRL's RLOO), still count in their groups' means."""
 
     dynamic_sampling: int = field(default=0)
     """Replace groups without any spread in their scores by fresh prompts (Yu et al. 2025), at most

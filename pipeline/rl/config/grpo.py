@@ -40,7 +40,7 @@ class GRPOConfig(GroupConfig):
     """Of the policy; None for 1e-6 (TRL), and for an adapter 1e-4, whose few weights need more."""
 
     max_completion_length: int = field(default=256)
-    """Tokens of a response, at most; one that reaches it without an end is cut there."""
+    """Tokens of a response, at most (TRL: 512); one that reaches it without an end is cut there."""
 
     # Advantages.
 
@@ -81,8 +81,9 @@ class GRPOConfig(GroupConfig):
     sapo_temperature_neg: float = field(default=1.05)
     """Of `sapo` for advantages below 0."""
 
-    use_bias_correction_kl: bool = field(default=False)
-    """Multiply the KL in the loss by the ratio (DeepSeek-V3.2)."""
+    use_bias_correction_kl: bool | None = field(default=None)
+    """Multiply the KL in the loss by the ratio, which makes its gradient that of the KL to the
+    reference (DeepSeek-V3.2); None for yes, TRL's default, where KL is in the loss."""
 
     entropy_coef: float = field(default=0.0)
     """Of an entropy bonus."""
@@ -147,9 +148,11 @@ class GRPOConfig(GroupConfig):
                 f"`delta` {self.delta} is below 1 + `epsilon_high` {high}: it would bound the "
                 "wrong side; raise it"
             )
-        if self.use_bias_correction_kl and is_sequence:
-            message = "`use_bias_correction_kl` multiplies by the ratio of each token"
-            raise ValueError(f"{message}; leave `importance_sampling_level` out")
+        if self.beta and is_sequence and self.use_bias_correction_kl is not False:
+            raise ValueError(
+                "`beta` with ratios of whole responses: TRL multiplies each token's KL by that "
+                "ratio then, whose gradient is of no KL; write `use_bias_correction_kl: false`"
+            )
 
     @property
     def objective(self) -> Objective:
@@ -175,7 +178,7 @@ class GRPOConfig(GroupConfig):
             counts_empty_rows=True,
             kl_loss_coef=0.0 if is_reinforce else self.beta,
             kl_loss_estimator="k3",
-            is_kl_corrected=self.use_bias_correction_kl,
+            is_kl_corrected=self.use_bias_correction_kl is not False,
             entropy_coef=self.entropy_coef,
             masks_truncated=self.mask_truncated_completions,
             correction=self.vllm_importance_sampling_mode if corrects else None,

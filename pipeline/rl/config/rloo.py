@@ -28,7 +28,7 @@ class RLOOConfig(GroupConfig):
     """Of the policy; None for 1e-6 (TRL), and for an adapter 1e-4, whose few weights need more."""
 
     max_completion_length: int = field(default=256)
-    """Tokens of a response, at most; one that reaches it without an end is cut there."""
+    """Tokens of a response, at most (TRL: 512); one that reaches it without an end is cut there."""
 
     num_generations: int = field(default=2)
     """Responses to each prompt: the baseline of one is the mean of the others'. 2 or more."""

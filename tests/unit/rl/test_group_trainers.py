@@ -112,6 +112,7 @@ def test_groups_without_spread_are_replaced_by_fresh_prompts(llama: Any, tmp_pat
         ({"loss_type": "cispo"}, "cispo cuts weights at `epsilon_high`"),
         ({"delta": 1.1}, "`delta` 1.1 is below 1"),
         ({"loss_type": "vespo"}, "`loss_type` is `vespo`"),
+        ({"importance_sampling_level": "sequence", "beta": 0.1}, "use_bias_correction_kl: false"),
     ],
 )
 def test_settings_that_cannot_be_meant_are_refused(
