@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from eval.tools.turns import ToolUse
+
 Form = Literal["document", "chat"]
 
 Turn = tuple[Literal["system", "user", "assistant"], str]
@@ -36,6 +38,7 @@ class LanguageModel:
     encode_chat: turns, the last one a user's -> ids up to where the assistant begins to write.
     eos_token_ids: any of these ends a response.
     trained_length: tokens of a row that it was pre-trained on, where that is known.
+    tools: what it may call while it answers, if anything; `encode_chat` then tells it of them.
     """
 
     name: str
@@ -46,6 +49,7 @@ class LanguageModel:
     encode_chat: Callable[[Sequence[Turn]], list[int]] | None
     eos_token_ids: frozenset[int]
     trained_length: int | None = None
+    tools: ToolUse | None = None
 
     @property
     def max_length(self) -> int | None:

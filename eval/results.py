@@ -5,7 +5,7 @@ Not how an item is asked (see `eval.asking.question`), nor what a set of results
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from eval.model import Form
 
@@ -18,6 +18,12 @@ VERIFIED = "verified_accuracy"
 BITS_PER_BYTE = "bits_per_byte"
 REWARD = "reward"  # of an answer to a free-form prompt, by what judges it
 WRITTEN = "written"  # an answer that nothing judges
+# Of an answer by a model with tools. Beside the answer's own metric, one for each response.
+CALLED = "called_tools"  # whether it called any
+CALLS_RIGHT = "calls_without_error"  # the share of its calls; None without one
+CALLED_NEEDED = "called_when_needed"  # of items that are not right without one
+NOT_CALLED = "no_call_when_not_needed"  # of the others
+TOOL_METRICS = (CALLED, CALLS_RIGHT, CALLED_NEEDED, NOT_CALLED)
 RANKING = "ranking_accuracy"  # of pairs: whether the chosen response is the likelier
 
 
@@ -45,6 +51,7 @@ class ItemResult:
         itself, this model at temperature 1, and q is the model that it was trained from.
     lower_is_better: of `score`.
     window: tokens of context that a text was read with, at most; 0 for what was not read.
+    calls: of tools, in order, as `{name, arguments, answer, error}`; None where the model had none.
     """
 
     task: str
@@ -68,3 +75,4 @@ class ItemResult:
     log_ratio: float | None = None
     lower_is_better: bool = False
     window: int = 0
+    calls: list[dict[str, Any]] | None = None

@@ -106,13 +106,14 @@ class Asker:
     trained_from: LanguageModel | None = None
     on_progress: Progress | None = None
     should_stop: Callable[[], bool] | None = None
+    counts_calls: bool = False
 
     def write(self, question: Question, items: Sequence[Item]) -> list[ItemResult]:
         """Let the model write responses to each item, and the task verify them.
 
         All first samples come before all second ones, so that more samples change none of them.
         """
-        from eval.asking.sampler import generate
+        from eval.asking.conversations import generate_with_tools, tool_results
 
         form, length = self.model.form, question.max_new_tokens
         asked = [self._prompt(question, example) for _, example in items]
@@ -122,7 +123,7 @@ class Asker:
         ]
         prompts = [ids for (_, ids), obstacle in zip(asked, obstacles, strict=True) if not obstacle]
         prompts *= self.samples
-        generations = generate(
+        generations = generate_with_tools(
             self.model,
             prompts,
             max_new_tokens=length,
@@ -144,6 +145,8 @@ class Asker:
                     generation, ratio = next(written)
                     result = replace(_verified(result, question, generation), log_ratio=ratio)
                 results.append(result)
+                if self.counts_calls:
+                    results += tool_results(result, item[1].needs_tool)
         return results
 
     def choose(self, question: Question, items: Sequence[Item]) -> list[ItemResult]:
@@ -212,12 +215,12 @@ class Asker:
         found: list[float | None] = [None] * len(generations)
         if self.trained_from is None or self.temperature != 1.0:
             return found
+        from eval.asking.conversations import own_parts
         from eval.asking.loglik import continuation_logprobs
 
-        pairs = [
-            (prompt, list(generation.token_ids))
-            for prompt, generation in zip(prompts, generations, strict=True)
-        ][:_RESPONSES_FOR_RATIOS]
+        first = list(zip(prompts, generations, strict=True))[:_RESPONSES_FOR_RATIOS]
+        parts = [own_parts(prompt, generation) for prompt, generation in first]
+        pairs = [pair for turns in parts for pair in turns]
         ours, theirs = (
             continuation_logprobs(
                 model,
@@ -228,7 +231,8 @@ class Asker:
             )
             for model in (self.model, self.trained_from)
         )
-        ratios = [a - b for a, b in zip(ours, theirs, strict=True)]
+        differences = iter([a - b for a, b in zip(ours, theirs, strict=True)])
+        ratios = [math.fsum(islice(differences, len(turns))) for turns in parts]
         return [*ratios, *found[len(ratios) :]]
 
     def _obstacle(self, question: Question, example: Example, num_tokens: int) -> str:
@@ -249,7 +253,10 @@ class Asker:
 
 
 def _verified(result: ItemResult, question: Question, generation: "Generation") -> ItemResult:
-    """Have the task grade a written response."""
+    """Have the task grade a written response; of one with calls of tools, the last turn."""
+    from eval.asking.conversations import calls_as_json, num_written
+
+    conversation = generation.conversation
     verdict = question.task.verify(generation.text, result.gold)
     is_cut = generation.ended == "length"
     cut = f"cut off after {question.max_new_tokens} tokens" if is_cut else ""
@@ -259,7 +266,8 @@ def _verified(result: ItemResult, question: Question, generation: "Generation") 
         answer=verdict.answer,
         score=verdict.score,
         reason="; ".join(filter(None, [verdict.reason, cut])),
-        num_tokens=len(generation.token_ids),
+        num_tokens=num_written(generation),
+        calls=None if conversation is None else calls_as_json(conversation),
         gold_score=question.task.gold_score(generation.text, result.gold),
     )
 

@@ -36,6 +36,7 @@ def evaluate(
     temperature: float = 0.0,
     samples: int = 1,
     trained_from: LanguageModel | None = None,
+    counts_calls: bool = False,
     on_progress: Progress | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> list[ItemResult]:
@@ -46,6 +47,8 @@ def evaluate(
         a chain-of-thought prompt for a base model.
     samples: written responses to each prompt; more than one need a temperature above 0.
     trained_from: what `log_ratio` is taken against, for models that share their tokens.
+    counts_calls: also return how responses used tools (`TOOL_METRICS` of eval/results.py); of a
+        model without any nothing is known.
     on_progress: called with what is being asked, how much of it is done, and how much there is.
 
     A choice is not asked by chain of thought, nor is a task that works nothing out (`is_worked`).
@@ -65,6 +68,7 @@ def evaluate(
         temperature=temperature,
         samples=samples,
         trained_from=trained_from,
+        counts_calls=counts_calls,
         on_progress=on_progress,
         should_stop=should_stop,
     )

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from eval.model import LanguageModel
+    from eval.tools.turns import Conversation
 
 Ending = Literal["eos", "stop", "length"]
 
@@ -36,11 +37,13 @@ class Generation:
     token_ids: all that the model wrote, the end token and tokens of a stop string included.
     text: the response as a person reads it: without end token, cut before the stop string.
     ended: by an end token, by a stop string, or because `max_new_tokens` were written.
+    conversation: the turns that `token_ids` are, where the model has tools; `text` is its last.
     """
 
     token_ids: tuple[int, ...]
     text: str
     ended: Ending
+    conversation: Conversation | None = None
 
 
 def generate(
@@ -52,6 +55,7 @@ def generate(
     batch_size: int,
     seed: int,
     keys: Sequence[int] | None = None,
+    written: Sequence[int] | None = None,
     stop: Sequence[str] = (),
     shares_prompts: bool = False,
     on_progress: Callable[[int], None] | None = None,
@@ -62,8 +66,9 @@ def generate(
     temperature: 0 takes the likeliest token, otherwise logits are divided by it and a token is
     drawn; what is drawn for prompt i depends on `seed` and i alone, so a prompt given twice gets
     two different samples. keys: numbers to draw by in place of 0, 1, 2, ..., for a part of more
-    prompts. shares_prompts: run equal prompts of a batch through the model once; how its results
-    round is then another matter.
+    prompts. written: how many tokens at the end of each prompt are its own response so far: draws
+    go on from there, and so much less may be written. shares_prompts: run equal prompts of a batch
+    through the model once; how its results round is then another matter.
     on_progress: called with the number of responses finished so far.
 
     Raises ValueError for a prompt that is empty or leaves no room for `max_new_tokens` before the
@@ -77,7 +82,9 @@ def generate(
         raise ValueError(
             f"temperature {temperature} and max_new_tokens {max_new_tokens} make no response"
         )
-    check_prompts(prompts, max_new_tokens, model.max_length)
+    if written is None:
+        check_prompts(prompts, max_new_tokens, model.max_length)
+    begun = written or [0] * len(prompts)
     # Longest first: if a batch does not fit into memory, it is the first one.
     order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]), reverse=True)
     reader = _Reader(model, stop)
@@ -86,9 +93,10 @@ def generate(
         chosen = order[start : start + batch_size]
         rows = {index: prompts[index] for index in chosen}
         key_by_index = {index: index if keys is None else keys[index] for index in chosen}
-        picker = _Picker(model.name, temperature, seed, key_by_index, max_new_tokens)
+        rooms = {index: max_new_tokens - begun[index] for index in chosen}
+        picker = _Picker(model.name, temperature, seed, key_by_index, max_new_tokens, rooms)
         _heed(should_stop)
-        batch = _prefill(model, rows, max_new_tokens, shares_prompts=shares_prompts)
+        batch = _prefill(model, rows, max(rooms.values()), shares_prompts=shares_prompts)
         for index, generation in _responses(batch, rows, picker, reader, should_stop):
             generations[index] = generation
             if on_progress is not None:
@@ -145,7 +153,7 @@ def _responses(
         for slot, (index, token) in enumerate(zip(batch.rows, tokens.tolist(), strict=True)):
             response = written[index]
             response.append(token)
-            is_last = step + 1 == picker.max_new_tokens
+            is_last = step + 1 == picker.rooms[index]
             finished = reader.finished(prompts[index], response, is_last=is_last)
             if finished is None:
                 going_on.append(slot)
@@ -163,7 +171,10 @@ def _heed(should_stop: Callable[[], bool] | None) -> None:
 
 
 class _Picker:
-    """Chooses each row's next token: the likeliest, or by a uniform number of the prompt's own."""
+    """Chooses each row's next token: the likeliest, or by a uniform number of the prompt's own.
+
+    rooms: how many tokens each row may get, the last ones of `max_new_tokens`.
+    """
 
     def __init__(
         self,
@@ -172,12 +183,14 @@ class _Picker:
         seed: int,
         key_by_index: Mapping[int, int],
         max_new_tokens: int,
+        rooms: Mapping[int, int],
     ) -> None:
         self.name = name
         self.temperature = temperature
-        self.max_new_tokens = max_new_tokens
+        self.max_new_tokens = max(rooms.values())
+        self.rooms = rooms
         self.uniform_by_index = {
-            index: uniforms(seed, key, max_new_tokens)
+            index: uniforms(seed, key, max_new_tokens)[max_new_tokens - rooms[index] :]
             for index, key in (key_by_index if temperature > 0 else {}).items()
         }
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from eval.comparison.preference import Preference, find_preferences
+from eval.comparison.tool_use import fill_tool_results
 from eval.model import Form
 from eval.results import CHOICE, REWARD, STYLES, VERIFIED, ItemResult, Style
 from eval.statistics.intervals import (
@@ -196,7 +197,8 @@ def pair_results(
     """
     if baseline not in results:
         raise ValueError(f"no results of the baseline `{baseline}`")
-    grouped = {model: _by_subject(model, items) for model, items in results.items()}
+    filled = fill_tool_results(results)
+    grouped = {model: _by_subject(model, items) for model, items in filled.items()}
     for model in results:
         _check_same_items(grouped[baseline], grouped[model], baseline, model)
     rows: list[RowItems] = []

@@ -14,6 +14,7 @@ from pipeline.config.marks import EXECUTION
 from pipeline.config.reward_terms import RewardBlock
 from pipeline.config.stage_config import StageConfig
 from pipeline.config.task_names import task_name, task_names
+from pipeline.config.tools import WithTools
 
 _MOST_SHOTS = 256  # SHOT_POOL of eval/asking/run.py, which takes long to import
 MEASURED_FORMS: dict[str, tuple[DataForm, ...]] = {"texts": READ_FORMS, "prompts": ("prompt",)}
@@ -23,7 +24,7 @@ _Settings = dict[str, str | int | float | bool]
 _Task = Annotated[TaskName, BeforeValidator(task_name, json_schema_input_type=TaskName | _Settings)]
 
 
-class MeasuringStage(StageConfig):
+class MeasuringStage(WithTools, StageConfig):
     """The keys of a stage that measures models.
 
     tasks: by name, with settings in brackets: `qa(file=mine.csv, match=exact)`.
@@ -40,6 +41,8 @@ class MeasuringStage(StageConfig):
     styles: chain-of-thought asks for steps before the answer, in tasks that have any.
     shots: demonstrations in a few-shot prompt; with several numbers the task is asked once with
     each. A chain-of-thought prompt for a base model has the first number.
+    tools: what chat models may call while they answer `tasks` and `prompts`; results then say how
+    often they called, how often without an error, and whether when it was needed.
     temperature: 0 is greedy.
     samples: responses per prompt. pass_at: report pass@k for these k beside powers of two.
     kl: how far a model that was trained here has moved from the one it was trained from, measured
@@ -88,6 +91,8 @@ class MeasuringStage(StageConfig):
             entries: tuple[object, ...] = getattr(self, name)
             if len(set(entries)) < len(entries):
                 raise ValueError(f"`{name}` has an entry twice; keep one of them")
+        if self.tools and not (self.tasks or self.prompts):
+            raise ValueError("`tools` are called in answers to `tasks` and `prompts`; name some")
         if self.rewards and not self.prompts:
             raise ValueError("`rewards` judges answers to `prompts`; name some")
         if self.tasks and any(k > self.samples for k in self.pass_at):

@@ -9,8 +9,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from eval.asking.conversations import (
+    calls_as_json,
+    generate_with_tools,
+    num_written,
+    tool_results,
+)
 from eval.asking.passages import passage_id
-from eval.asking.sampler import generate
 from eval.comparison.free_form import judged_task
 from eval.results import REWARD, WRITTEN, ItemResult
 from pipeline.data.encoding.passages import write_transcript
@@ -18,6 +23,7 @@ from pipeline.data.encoding.prompts import encode_prompts
 from pipeline.data.reading.data_blocks import read_held_out_chats, tasks_of
 from pipeline.data.reading.records import PromptRow
 from pipeline.measuring.judges import Answers, Judges
+from pipeline.measuring.tool_use import tell_tools
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,12 +76,15 @@ class FreeForm:
         self, model: LanguageModel, source: str, rows: Sequence[PromptRow], show: Progress
     ) -> list[ItemResult]:
         config = self._config
-        prompts = [_as_text(row) for row in rows] if model.form == "document" else list(rows)
+        if model.form == "document":
+            prompts = [_as_text(row) for row in rows]
+        else:
+            prompts = [tell_tools(row, model) for row in rows]
         encoded, _ = encode_prompts(prompts, model.tokenizer, form=model.form)
         room = None if model.max_length is None else model.max_length - config.max_new_tokens
         fits = [room is None or len(prompt.ids) <= room for prompt in encoded]
         kept = [number for number, fit in enumerate(fits) if fit] * config.samples
-        written = generate(
+        written = generate_with_tools(
             model,
             [encoded[number].ids for number in kept],
             max_new_tokens=config.max_new_tokens,
@@ -112,7 +121,15 @@ class FreeForm:
                     results += [
                         replace(item, sample=sample, reason=why) for sample in range(config.samples)
                     ]
-        return results
+        return [*results, *self._tool_results(source, results)]
+
+    def _tool_results(self, source: str, results: Sequence[ItemResult]) -> list[ItemResult]:
+        """Return how the answers used tools, once for each answer, however many judge it."""
+        if not self._config.tools:
+            return []
+        first = results[0].task if results else ""
+        answers = [replace(one, task=source) for one in results if one.task == first]
+        return [used for answer in answers for used in tool_results(answer, None)]
 
     def _result(
         self, item: ItemResult, answer: Generation, sample: int, score: float | None
@@ -124,7 +141,8 @@ class FreeForm:
             sample=sample,
             score=score,
             gold_score=score,
-            num_tokens=len(answer.token_ids),
+            num_tokens=num_written(answer),
+            calls=None if answer.conversation is None else calls_as_json(answer.conversation),
             reason=f"cut off after {self._config.max_new_tokens} tokens" if is_cut else "",
         )
 

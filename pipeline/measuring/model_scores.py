@@ -59,6 +59,7 @@ def measure(
     """
     from pipeline.data.reading.data_blocks import read_held_out_rows
     from pipeline.data.reading.tasks import load_task
+    from pipeline.measuring.tool_use import give_tools
     from pipeline.models.chat_templates import give_known_template
     from pipeline.models.language import language_model
 
@@ -70,11 +71,13 @@ def measure(
     }
     prepare = partial(give_known_template, config=config, context=context)
     model = language_model(source, form=form, precision=config.precision, prepare=prepare)
+    model, notes = give_tools(config, context, model)
     _check_questions(config, context, tasks, model.form)
     if window is not None and model.max_length is not None and window > model.max_length:
         message = f"`window` {window} is beyond the {model.max_length} positions of {source.name}"
         raise PosttrainError(context.name, message, "lower it")
-    parent, notes = _load_parent(config, context, source, model)
+    parent, more_notes = _load_parent(config, context, source, model)
+    notes += more_notes
 
     def show(label: str, done: int, total: int) -> None:
         context.progress(f"{source.name}: {label}", done, total)
@@ -128,6 +131,7 @@ def _ask_tasks(
             temperature=config.temperature,
             samples=config.samples,
             trained_from=parent,
+            counts_calls=bool(config.tools),
             on_progress=show,
             should_stop=context.should_stop,
         )
@@ -181,7 +185,10 @@ def write_items(results: Iterable[ItemResult], model: str, context: StageContext
     """Append one JSON line per item to items.jsonl."""
     with (context.out / ITEMS).open("a", encoding="utf-8") as stream:
         for result in results:
-            stream.write(json.dumps({"model": model, **asdict(result)}) + "\n")
+            fields = asdict(result)
+            if result.calls is None:
+                del fields["calls"]
+            stream.write(json.dumps({"model": model, **fields}) + "\n")
 
 
 def read_items(folder: Path) -> dict[str, list[ItemResult]]:

@@ -18,6 +18,10 @@ _METRICS = {
     "bits_per_byte": "bits per byte",
     "win_rate": "win rate",
     "win_rate_length_controlled": "win rate, length controlled",
+    "called_tools": "responses that call tools",
+    "calls_without_error": "calls of tools without an error",
+    "called_when_needed": "calls a tool where one is needed",
+    "no_call_when_not_needed": "calls none where none is needed",
     "acc": "accuracy",
     "acc_norm": "accuracy, length normalised",
 }

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 
 class EvaluateConfig(WithTemplate, MeasuringStage):
-    """model: what is asked. form: how, when its own stage does not say or says it wrong."""
+    """model: what is asked; with `tools`, a comparison calls it by its name and `with tools`.
+
+    form: how it is asked, when its own stage does not say or says it wrong.
+    """
 
     stage: Literal["evaluate"]
     model: ModelRef
@@ -44,7 +47,7 @@ def run(config: EvaluateConfig, context: StageContext) -> StageResult:
     measured = measure(
         config, context, source, config.form, window=config.window, free_form=free_form
     )
-    name = model_name(source)
+    name = model_name(source) + (" with tools" if config.tools else "")
     write_items(measured.results, name, context)
     rows = compare_scores({name: measured.results}, name, pass_at=config.pass_at)
     return StageResult(

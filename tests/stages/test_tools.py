@@ -1,0 +1,149 @@
+"""Stages with tools, through the command line, and the recipes that are refused."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.command import command
+from tests.talking_models import QUESTIONS, question, talking_model, talking_tokenizer
+
+ALONE = """\
+name: tools
+stages:
+  alone:
+    stage: evaluate
+    model: ./talker
+    tasks: "qa(file=q.csv, match=number)"
+    styles: zero-shot
+"""
+HELPED = """\
+  again:
+    stage: evaluate
+    model: ./talker
+    tasks: "qa(file=q.csv, match=number)"
+    styles: zero-shot
+    tools: calculator
+  both: {stage: compare, baseline: $alone, candidates: $again}
+  helped:
+    stage: evaluate
+    model: ./talker
+    tasks: tool_arithmetic
+    prompts: [{file: asked.jsonl}]
+    styles: zero-shot
+    limit: 4
+    tools: TOOLS
+    max_turns: 3
+    max_new_tokens: 80
+"""
+MINE = """\
+def calculator(expression: str) -> str:
+    \"\"\"Compute the value of an arithmetic expression.
+
+    Args:
+        expression: Numbers with + - * / // % ** and brackets, such as 12*(34+5).
+    \"\"\"
+    raise KeyError(expression)
+
+
+def silent(expression: str) -> str:
+    return expression
+
+
+def bare(expression) -> str:
+    \"\"\"Compute.
+
+    Args:
+        expression: What.
+    \"\"\"
+    return expression
+
+
+def vague(expression: str) -> str:
+    \"\"\"Compute.\"\"\"
+    return expression
+
+
+def wide(*expressions: str) -> str:
+    \"\"\"Compute.\"\"\"
+    return ""
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tools")
+    tokenizer = talking_tokenizer()
+    talking_model(tokenizer).save_pretrained(folder / "talker")
+    tokenizer.save_pretrained(folder / "talker")
+    rows = ["question,answer"]
+    for problem, answer in QUESTIONS.items():
+        rows.append(f"{question(problem)},{answer or sum(map(int, problem.split(' + ')))}")
+    (folder / "q.csv").write_text("\n".join(rows))
+    asked = {"prompt": [{"role": "user", "content": question("47 * 35")}]}
+    (folder / "asked.jsonl").write_text(json.dumps(asked) + "\n")
+    (folder / "mine.py").write_text(MINE)
+    return folder
+
+
+def _items(name: str) -> list[dict[str, Any]]:
+    lines = Path("runs", "tools", name, "items.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def test_tools_change_what_is_answered_and_are_compared_with_none(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(folder)
+    posttrain = command(monkeypatch, capsys)
+    Path("recipe.yaml").write_text(ALONE + HELPED.replace("TOOLS", "mine:calculator"))
+    assert posttrain("check", "recipe.yaml").code == 0
+    assert posttrain("run", "recipe.yaml").code == 0
+    right = {
+        item["prompt"]: item["score"]
+        for item in _items("again")
+        if item["metric"] == "verified_accuracy"
+    }
+    assert right == dict.fromkeys(map(question, QUESTIONS), 1.0)
+    assert all("calls" not in item for item in _items("alone"))
+    failed = [item for item in _items("helped") if item.get("calls")]
+    assert {call["error"] for item in failed for call in item["calls"]} >= {"raised"}
+    written = [item["metric"] for item in _items("helped") if item["task"] == "asked.jsonl"]
+    assert written == ["written", "called_tools", "calls_without_error"]
+    shown = posttrain("compare", "recipe.yaml:both", "--full").out
+    assert "called tools" in shown
+    assert "./talker with tools" in shown
+
+
+@pytest.mark.parametrize(
+    ("tools", "line"),
+    [
+        ("calc", "there is no tool `calc`"),
+        ("mine:silent", "mine.py:10: the function has no docstring"),
+        ("mine:bare", "mine.py:14: `expression` has no annotation"),
+        ("mine:vague", "mine.py:23: the docstring does not describe `expression`"),
+        ("mine:wide", "mine.py:28: it takes `*` or `/`"),
+        ("mine:none", "mine.py has no `none`"),
+        ("{sql: none.db}", "`none.db` is not a file"),
+        ("{sql: q.csv}", "`q.csv` is no SQLite database"),
+        ("{name: python, use: 'mine:bare'}", "exactly one of `name`, `use`, `sql`"),
+        ("[calculator, 'mine:calculator']", "two tools are called `calculator`"),
+        ("[]", "`max_turns` is for a model with `tools`"),
+        ("{name: calculator, timeout_s: 0}", "must be above 0"),
+    ],
+)
+def test_tools_that_cannot_be_are_refused_at_check(
+    folder: Path,
+    tools: str,
+    line: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(folder)
+    Path("wrong.yaml").write_text(ALONE + HELPED.replace("TOOLS", tools))
+    refused = command(monkeypatch, capsys)("check", "wrong.yaml")
+    assert refused.code == 2
+    assert line in refused.err
+    assert refused.err.startswith("wrong.yaml:")
+    assert refused.err.count("\n") == 1
