@@ -92,6 +92,20 @@ ALIGNED = (
     batch_size: 8
     lora: {r: 4, use_rslora: true}
     training_args: {learning_rate: 1e-3, logging_steps: 1}
+  kto:
+    stage: kto
+    model: $sft
+    data: [{task: arithmetic, rows: 31}]
+    batch_size: 8
+    training_args: {learning_rate: 1e-4, logging_steps: 1, per_device_train_batch_size: 4,
+                    num_train_epochs: 2}
+  kto_lora:
+    stage: kto
+    model: $sft_lora
+    data: [{task: arithmetic, rows: 31}]
+    batch_size: 8
+    lora: {r: 4}
+    training_args: {learning_rate: 1e-2, logging_steps: 1, num_train_epochs: 2}
   merged: {stage: merge, model: $dpo_again}
 """
 )

@@ -7,12 +7,21 @@ import pytest
 from tests.forked import run_forked, warm
 
 # The last batch of an epoch of SFT is not full; reward model and DPO leave the rest of one out
-# (upstream weighs its rows by the split: 0.18 between 8 x 1 and 2 x 4).
-STAGES = ("base", "sft", "rm", "dpo")
+# (upstream weighs its rows by the split: 0.18 between 8 x 1 and 2 x 4). KTO's KL term is of a whole
+# step (upstream's of a forward pass).
+STAGES = ("base", "sft", "rm", "dpo", "kto")
 # Upstream has means of each forward pass's: of its tokens, of the least and the largest reward.
 FIGURES = {
     "rm": ("min_reward", "mean_reward", "max_reward", "accuracy", "margin"),
     "dpo": ("entropy", "mean_token_accuracy", "logits/chosen", "logits/rejected", "logps/chosen"),
+    "kto": (
+        "kl",
+        "entropy",
+        "logits/chosen",
+        "logps/rejected",
+        "rewards/chosen",
+        "rewards/margins",
+    ),
 }
 
 
@@ -29,7 +38,7 @@ def losses(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, int], li
     for per_device in (8, 4, 2):
         key = "training_args.per_device_train_batch_size"
         overrides = [f"stages.{stage}.{key}={per_device}" for stage in STAGES]
-        for until in ("rm", "dpo"):
+        for until in ("rm", "dpo", "kto"):
             runs = folder / f"runs-{per_device}"
             ended = run_forked(recipe, runs, overrides=overrides, until=until)
             assert ended.code == 0, ended.output

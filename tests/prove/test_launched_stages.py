@@ -27,6 +27,9 @@ STAGES = [
     ("dpo", 2),
     ("dpo", 4),
     ("dpo_again", 2),
+    ("kto", 2),
+    ("kto", 4),
+    ("kto_lora", 2),
 ]
 # Of a step: not of an average over forward passes, which depend on how the batch is split.
 _SAME = ("step", "epoch", "learning_rate", "loss", "grad_norm", "num_tokens")

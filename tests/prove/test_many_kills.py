@@ -19,6 +19,8 @@ STAGES = (
     ("dpo", "sft", 3),
     ("dpo_lora", "sft_lora", 3),
     ("dpo_again", "dpo_lora", 3),
+    ("kto", "sft", 4),
+    ("kto_lora", "sft_lora", 4),
 )
 
 

@@ -11,6 +11,7 @@ STAGES = (
     ("sft", "base"),
     ("rm_lora", "sft_lora"),
     ("dpo_lora", "sft_lora"),
+    ("kto_lora", "sft_lora"),
 )
 
 

@@ -59,7 +59,7 @@ def _base(runs: Path) -> Any:
     return AutoModelForCausalLM.from_pretrained((runs / "base").resolve())
 
 
-@pytest.mark.parametrize("stage", ["more_lora", "sft_lora", "dpo_lora", "dpo_again"])
+@pytest.mark.parametrize("stage", ["more_lora", "sft_lora", "dpo_lora", "dpo_again", "kto_lora"])
 def test_plain_peft_on_the_original_base_gives_our_logits(runs: Path, stage: str) -> None:
     ours = _logits(load_policy(_source(runs, stage)))
     plain = _logits(PeftModel.from_pretrained(_base(runs), str(runs / stage)))
@@ -88,6 +88,18 @@ def test_dpo_with_an_adapter_begins_at_its_reference_exactly(runs: Path, stage: 
 def test_dpo_of_all_weights_begins_at_its_reference(runs: Path) -> None:
     assert abs(_metrics(runs, "dpo")["initial_kl"]) <= 1e-6
     assert abs(_first_line(runs, "dpo")["loss"] - math.log(2)) <= 1e-6
+
+
+@pytest.mark.parametrize("stage", ["kto", "kto_lora"])
+def test_kto_begins_at_its_reference(runs: Path, stage: str) -> None:
+    """All rewards are 0, and so is the KL term: the loss is half of the mean weight."""
+    first, metrics = _first_line(runs, stage), _metrics(runs, stage)
+    assert abs(metrics["initial_kl"]) <= 1e-6
+    assert abs(first["loss"] - 0.5) <= 1e-6
+    assert abs(first["kl"]) + abs(first["rewards/chosen"]) + abs(first["rewards/rejected"]) <= 1e-5
+    assert metrics["held_out_loss_before"] == 0.5
+    assert metrics["pairs_split"] == 31
+    assert (metrics["rows_desirable"], metrics["rows_undesirable"]) == (31, 31)
 
 
 def test_without_precomputing_the_first_log_ratios_are_exactly_zero(runs: Path) -> None:
