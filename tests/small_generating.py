@@ -31,6 +31,7 @@ stages:
   best: {{stage: best_of_n, data: $scored, cut: keep}}
   sft: {{stage: sft, model: ./chat, data: $best, batch_size: 4}}
   rm: {{stage: reward_model, model: ./chat, data: $pairs, batch_size: 4}}
+  kto: {{stage: kto, model: ./chat, data: $thumbs, batch_size: 4}}
   judged: {{stage: label, data: $sampled, reward: {{model: ./judge}}, pairs: all}}
   dpo: {{stage: dpo, model: ./chat, data: [$pairs], batch_size: 4}}
   sampled2:

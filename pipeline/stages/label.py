@@ -87,7 +87,7 @@ class LabelConfig(StageConfig):
         if self.pairs is not None:
             return Makes("preference", PAIRED)
         if self.thumbs is not None:
-            return Makes("prompt_completion", (*THUMBS, "score"))
+            return Makes("unpaired_preference", (*THUMBS, "score"))
         return Makes("prompt_completion", (*COMPLETION, *SAMPLED, *SCORED))
 
 

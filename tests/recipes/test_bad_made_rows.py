@@ -35,6 +35,7 @@ stages:
   own: {stage: label, data: {file: answers.jsonl}, reward: {use: "mine:f", on: anything}}
   sft: {stage: sft, model: $base, data: [$best, {task: facts}]}
   dpo: {stage: dpo, model: $sft, data: {stage: $pairs, holdout: 0.1}}
+  kto: {stage: kto, model: $sft, data: $thumbs}
   chosen: {stage: sft, model: $base, data: {stage: $pairs, form: preference}}
   ppo: {stage: ppo, model: $base, prompts: $sampled, reward: {use: "mine:f"}}
 """
@@ -80,6 +81,8 @@ EDITS = [
     (OWN, OWN.replace('use: "mine:f", on: anything', "verify: ‸all"), "nothing to verify; write"),
     (SFT, "‸$pairs", "and this stage reads chat or prompt_completion; write `{stage: $pairs, form"),
     (DPO, "data: ‸$sampled", "`$sampled` makes rows of the form prompt_completion (prompt, compl"),
+    (SFT, "‸$thumbs", "`$thumbs` makes rows of the form unpaired_preference (prompt, comp"),
+    ("model: $sft, data: $thumbs", "model: $sft, data: ‸$scored", "with `thumbs: mean` says"),
     (DPO, "data: ‸$scored", "reads preference; `stage: label` with `pairs: best_worst` makes pa"),
     (SFT, f"$best}}\n  more: {READS_TEXT}, data: ‸$best", "this stage reads text"),
 ]  # fmt: skip

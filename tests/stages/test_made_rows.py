@@ -114,6 +114,7 @@ def test_thumbs_and_the_best_are_made_of_the_same_samples(folder: Path) -> None:
 def test_training_stages_learn_from_the_rows_and_round_two_from_round_one(folder: Path) -> None:
     assert metrics_of(folder, "sft")["rows"] == len(rows_of(folder, "best"))
     assert metrics_of(folder, "dpo")["rows"] == len(rows_of(folder, "pairs"))
+    assert metrics_of(folder, "kto")["rows"] == len(rows_of(folder, "thumbs"))
     artifact = json.loads((folder / "runs/tiny/sampled2/artifact.json").read_text())
     dpo = json.loads((folder / "runs/tiny/dpo/artifact.json").read_text())
     assert artifact["inputs"] == {"dpo": dpo["fingerprint"]}

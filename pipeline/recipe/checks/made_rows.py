@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _JUDGING = ("label", "best_of_n")  # kinds that read responses with all their columns
 _HOW = {
     "preference": "`stage: label` with `pairs: best_worst` makes pairs of responses",
-    "text": "it reads documents",
+    "unpaired_preference": "`stage: label` with `thumbs: mean` says which are wanted",
 }
 
 
