@@ -1,7 +1,7 @@
 """The command `posttrain export`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,6 +18,10 @@ from pipeline.cli.app import (
     store_at,
 )
 from pipeline.errors import PosttrainError
+
+if TYPE_CHECKING:
+    from pipeline.plan.plan import Plan
+    from pipeline.store.store import Store
 
 
 @app.command()
@@ -47,14 +51,15 @@ def export(
     roots: Roots = None,
     runs: Runs = RUNS,
 ) -> None:
-    """Write a finished stage's model as a folder for other libraries.
+    """Write a finished stage's model as a folder for other libraries; rows as a data set.
 
-    A model card lies beside it.
+    A card lies beside it.
     """
     from functools import partial
 
     from pipeline.commands import gguf
     from pipeline.commands.export import prepare, write
+    from pipeline.commands.export_rows import makes_rows
     from pipeline.commands.push import check_repository
     from pipeline.commands.push import push as upload
     from pipeline.report.card import model_card
@@ -66,6 +71,12 @@ def export(
     as_gguf = gguf.gguf_options(types or (), is_verified=verify)
     store = store_at(runs)
     plan = plan_of(recipe, overrides, roots, runs, stage)
+    if makes_rows(plan, stage):
+        if merged is not None or types or verify:
+            option = "--gguf" if types or verify else "--merged" if merged else "--adapter"
+            raise PosttrainError(option, f"is for models, and `{stage}` makes rows", "leave it out")
+        _export_rows(plan, stage, store, folder, push=push, private=private, force=force)
+        return
     prepared = prepare(plan, stage, merged=merged, as_gguf=as_gguf)
     card = partial(model_card, prepared, repository=push)
     written, files = write(prepared, store, folder, force=force, card=card, as_gguf=as_gguf)
@@ -75,3 +86,30 @@ def export(
     if push is not None:
         message = f"posttrain export: {stage} {prepared.planned.fingerprint[:16]}"
         echo(f"{stage}: {upload(written, push, private=private, message=message)}")
+
+
+def _export_rows(
+    plan: "Plan",
+    stage: str,
+    store: "Store",
+    folder: Path,
+    *,
+    push: str | None,
+    private: bool,
+    force: bool,
+) -> None:
+    """Write a stage's rows as a data set of the hub."""
+    from functools import partial
+
+    from pipeline.commands.export_rows import prepare_rows, write_rows_export
+    from pipeline.commands.push import push as upload
+    from pipeline.report.rows_card import rows_card
+
+    prepared = prepare_rows(plan, stage)
+    card = partial(rows_card, prepared, repository=push)
+    written = write_rows_export(prepared, store, folder, force=force, card=card)
+    echo(f"{stage}: exported to {written} ({prepared.summary['rows']} rows)")
+    if push is not None:
+        message = f"posttrain export: {stage} {prepared.planned.fingerprint[:16]}"
+        address = upload(written, push, private=private, message=message, is_data=True)
+        echo(f"{stage}: {address}")

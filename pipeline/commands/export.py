@@ -8,7 +8,7 @@ an adapter on a model from the hub keeps its id, any other base is exported with
 import json
 import shutil
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, cast
 
@@ -56,13 +56,7 @@ def prepare(
     when a file is not what was published. Imports no torch.
     """
     planned, recipe = plan.stage(name), plan.recipe.path
-    artifact = planned.artifact
-    if artifact is None:
-        words = "has not run yet"
-        if planned.because not in ("", "first time"):
-            words = f"has no result for the recipe as it is ({planned.because})"
-        hint = f"run `posttrain run {recipe} --until {name}` first"
-        raise PosttrainError(str(recipe), f"`{name}` {words}", hint)
+    artifact = finished_artifact(plan, name)
     if artifact.produces not in ("policy", "reward_model"):
         models = [
             stage.name for stage in plan.stages if stage.artifact and _is_model(stage.artifact)
@@ -80,6 +74,18 @@ def prepare(
     if as_gguf is not None:
         gguf.check(export)
     return export
+
+
+def finished_artifact(plan: Plan, name: str) -> Artifact:
+    """Return a stage's result; PosttrainError where there is none for the recipe as it is."""
+    planned, recipe = plan.stage(name), plan.recipe.path
+    if planned.artifact is not None:
+        return planned.artifact
+    words = "has not run yet"
+    if planned.because not in ("", "first time"):
+        words = f"has no result for the recipe as it is ({planned.because})"
+    hint = f"run `posttrain run {recipe} --until {name}` first"
+    raise PosttrainError(str(recipe), f"`{name}` {words}", hint)
 
 
 Card = Callable[[Prompting, Sequence[gguf.GgufFile]], str]
@@ -101,10 +107,10 @@ def write(
     for another chat template than was trained.
     """
     folder = folder.absolute()
-    _check_place(folder, store)
+    check_place(folder, store)
     folder = folder.resolve()
     with one_line(str(folder)), staging(folder) as beside:
-        _check_folder(folder, force=force)  # only now: a killed one's earlier export is put back
+        check_folder(folder, force=force)  # only now: a killed one's earlier export is put back
         out = beside / "export"
         out.mkdir()
         with progress.show_progress(export.planned.name) as show:
@@ -141,7 +147,7 @@ def _base_of(artifact: Artifact) -> LocalModel | HubModel | None:
         raise PosttrainError(artifact.name, str(error)) from error
 
 
-def _check_place(folder: Path, store: Store) -> None:
+def check_place(folder: Path, store: Store) -> None:
     """Raise PosttrainError where no folder can be, or none should."""
     where, hint = str(folder), "name another folder"
     if folder.resolve().is_relative_to(store.root.resolve()):
@@ -155,7 +161,7 @@ def _check_place(folder: Path, store: Store) -> None:
         raise PosttrainError(where, f"cannot be written: `{above}` is a file", hint)
 
 
-def _check_folder(folder: Path, *, force: bool) -> None:
+def check_folder(folder: Path, *, force: bool) -> None:
     """Raise PosttrainError unless the folder is free, or holds nothing but an earlier export."""
     where, hint = str(folder), "name another folder"
     if not folder.exists():
@@ -203,7 +209,9 @@ def _fill(
     if as_gguf is not None:
         files = gguf.write_files(export, out, tokenizer, prompting, as_gguf, show)
     (out / CARD).write_text(card(prompting, files), encoding="utf-8")
-    record = {**_record(export), "gguf": [file.record() for file in files]}
+    ours = {"base_artifact", BASE_FOLDER} | (set() if export.form == "adapter" else {"adapter"})
+    made = record_of(export.artifact, export.planned.name, form=export.form, ours=ours)
+    record = {**made, "gguf": [file.record() for file in files]}
     write_json(out / RECORD, {**record, "files": describe_files(out, manifest=RECORD)})
     return files
 
@@ -301,20 +309,21 @@ def _end_generation_at(
     path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
-def _record(export: Export) -> dict[str, Any]:
-    """Return what posttrain.json says of the stage, except `files`."""
-    artifact = export.artifact
-    ours = {"base_artifact", BASE_FOLDER} | (set() if export.form == "adapter" else {"adapter"})
+def record_of(artifact: Artifact, name: str, *, form: str, ours: Set[str]) -> dict[str, Any]:
+    """Return what posttrain.json says of a stage, except `files`.
+
+    ours: properties that mean something in the store alone.
+    """
     properties = {k: v for k, v in artifact.properties.items() if k not in ours}
     # Why it ran here, which may name a folder, says nothing to anybody else.
     provenance = {k: v for k, v in artifact.provenance.items() if k != "because"}
     return {
         "format": _FORMAT,
-        "name": export.planned.name,
+        "name": name,
         "kind": artifact.kind,
         "produces": artifact.produces,
         "fingerprint": artifact.fingerprint,
-        "form": export.form,
+        "form": form,
         "inputs": dict(artifact.inputs),
         "identity": without_places(artifact.identity),
         "properties": without_places(properties),

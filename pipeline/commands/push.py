@@ -5,6 +5,7 @@ message is repeated: one about a malformed header would contain the token.
 """
 
 from pathlib import Path
+from typing import Any
 
 from pipeline.errors import InfrastructureError, PosttrainError
 
@@ -24,11 +25,13 @@ def check_repository(name: str) -> None:
         raise PosttrainError("--push", f"`{name}` has no owner", "write OWNER/NAME")
 
 
-def push(folder: Path, repository: str, *, private: bool, message: str) -> str:
-    """Upload a folder as a model repository, made if need be; returns its address.
+def push(
+    folder: Path, repository: str, *, private: bool, message: str, is_data: bool = False
+) -> str:
+    """Upload a folder as a repository, made if need be; returns its address.
 
-    private: refuse a repository that is there and public. message: of the commit. Raises
-    InfrastructureError where the hub cannot be reached or refuses.
+    private: refuse a repository that is there and public. message: of the commit. is_data: as a
+    data set, not a model. Raises InfrastructureError where the hub cannot be reached or refuses.
     """
     import huggingface_hub
     from huggingface_hub.errors import (
@@ -38,12 +41,16 @@ def push(folder: Path, repository: str, *, private: bool, message: str) -> str:
     )
 
     api = huggingface_hub.HfApi()
+    as_what: dict[str, Any] = {"repo_type": "dataset"} if is_data else {}
+    look_up = api.dataset_info if is_data else api.model_info
     try:
-        made = api.create_repo(repository, private=True if private else None, exist_ok=True)
-        if private and not api.model_info(repository).private:
+        made = api.create_repo(
+            repository, private=True if private else None, exist_ok=True, **as_what
+        )
+        if private and not look_up(repository).private:
             hint = "make it private on the hub first, or name another one"
             raise PosttrainError(repository, "is on the hub already, and public", hint)
-        api.upload_folder(repo_id=repository, folder_path=folder, commit_message=message)
+        api.upload_folder(repo_id=repository, folder_path=folder, commit_message=message, **as_what)
     except LocalTokenNotFoundError as error:
         raise _failure(folder, repository, "nobody is logged in", _LOG_IN) from error
     except HfHubHTTPError as error:

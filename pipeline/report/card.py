@@ -44,7 +44,10 @@ _SETTINGS = (
     *("learning_rate", "beta", "loss_type", "desirable_weight", "undesirable_weight"),
     *("num_train_epochs", "max_length"),
 )
-_BLOCK_SETTINGS = ("tokens", "sequence_length", "batch_size", "precision", "vocab_size")
+_BLOCK_SETTINGS = (
+    *("tokens", "sequence_length", "batch_size", "precision", "vocab_size"),
+    *("num_samples", "temperature", "max_new_tokens", "thumbs", "at_least"),
+)
 _RESULTS = ("steps", "rows", "trained_tokens", "parameters", "trained_parameters")
 
 
@@ -74,7 +77,7 @@ def model_card(
         fingerprint=artifact.fingerprint[:SHORT],
         inexact=[
             each.name
-            for each in _chain(export.plan, export.planned.name)
+            for each in stages_behind(export.plan, export.planned.name)
             if each.artifact is not None and not each.artifact.provenance["exact"]
         ],
         is_chat=asked.is_chat,
@@ -84,19 +87,19 @@ def model_card(
         base_call=_base_call(export, asked),
         embedding_rows=artifact.properties.get("embedding_rows"),
         ends_argument=_ends_argument(export, asked),
-        lineage=[_lineage(each) for each in _chain(export.plan, export.planned.name)],
+        lineage=[lineage_row(each) for each in stages_behind(export.plan, export.planned.name)],
         template_sha256=artifact.properties.get("template_sha256"),
         measures=[
             *_measures(artifact.metrics),
             *_training(artifact),
-            *_screened(_chain(export.plan, export.planned.name)),
+            *_screened(stages_behind(export.plan, export.planned.name)),
         ],
         comparisons=comparisons,
         files=[_gguf_row(each) for each in files],
-        versions=_versions(artifact.provenance),
+        versions=versions_text(artifact.provenance),
     )
     results = eval_results(artifact, [each["own"] for each in comparisons])
-    data = card_data(export, results, chain=_chain(export.plan, export.planned.name),
+    data = card_data(export, results, chain=stages_behind(export.plan, export.planned.name),
                      repository=repository, has_gguf=bool(files))  # fmt: skip
     card = ModelCard(f"---\n{data.to_yaml()}\n---\n\n{body}")
     return re.sub(r"\n{3,}", "\n\n", str(card))
@@ -127,13 +130,13 @@ def _ends_argument(export: Export, asked: Prompting) -> str:
     return f", eos_token_id={list(asked.end_ids)}" if needs_it else ""
 
 
-def _chain(plan: Plan, name: str) -> list[PlannedStage]:
+def stages_behind(plan: Plan, name: str) -> list[PlannedStage]:
     """Return every stage that a stage is built on, and itself, in order."""
     built_on = schedule_of(plan)[name]
     return [each for each in plan.stages if each.name == name or each.name in built_on]
 
 
-def _lineage(planned: PlannedStage) -> dict[str, str]:
+def lineage_row(planned: PlannedStage) -> dict[str, str]:
     """Return a stage's row in the table of how the model was made."""
     return {
         "name": planned.name,
@@ -171,6 +174,8 @@ def _data(block: Mapping[str, Any]) -> str:
         said = f"task {block['task']['task']}, version {block['task']['version']}"
     elif "file" in block:
         said = f"{block['file']['name']}, sha256 {block['file']['sha256'][:SHORT]}"
+    elif "stage" in block:
+        said = f"rows of the stage {block['stage']['artifact'][:SHORT]}"
     elif "revision" in block:
         said += f" at {str(block['revision'])[:12]}"
     for key in ("subset", "split", "rows", "holdout", "weight"):
@@ -188,11 +193,25 @@ def _settings(planned: PlannedStage) -> str:
     if planned.artifact is not None:
         given |= {key: planned.artifact.metrics.get(key) for key in _RESULTS}
     said = [f"{key}: {_plain(value)}" for key, value in given.items() if value is not None]
+    if identity.get("reward"):
+        said.append(f"reward: {', '.join(map(_reward, identity['reward']))}")
+    if identity.get("pairs"):
+        said.append(f"pairs: {identity['pairs']['which']}, margin {identity['pairs']['margin']:g}")
     lora = identity.get("lora")
     if lora is not None:
         chosen = {key: value for key, value in lora.items() if value not in (None, False)}
         said.append(f"lora: {', '.join(f'{k} {_plain(v)}' for k, v in chosen.items())}")
     return "; ".join(said)
+
+
+def _reward(term: Mapping[str, Any]) -> str:
+    """Return a term of a reward: what judges, and its weight."""
+    judge = "a reward model"
+    if term.get("verify"):
+        judge = "the task's verifier"
+    elif term.get("use"):
+        judge = term["use"]["object"]
+    return judge if term.get("weight") == 1 else f"{_plain(term.get('weight'))} x {judge}"
 
 
 def _plain(value: Any) -> str:
@@ -323,7 +342,7 @@ def _figure(
     return f"{said} [{low:{sign}.{digits}f}, {high:{sign}.{digits}f}]"
 
 
-def _versions(provenance: Mapping[str, Any]) -> str:
+def versions_text(provenance: Mapping[str, Any]) -> str:
     """Return the libraries that made the weights; of an adopted model they are not known."""
     execution = provenance.get("execution")
     if execution is None:

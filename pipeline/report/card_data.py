@@ -65,7 +65,7 @@ def card_data(
         library_name="peft" if is_adapter else "transformers",
         pipeline_tag=_TASK[export.artifact.produces],
         base_model=root.id if root else None,
-        datasets=list(dict.fromkeys(_datasets(chain))) or None,
+        datasets=list(dict.fromkeys(datasets_of(chain))) or None,
         tags=tags,
         # The name of `model-index`, and nothing by itself.
         model_name=repository or _in_a_line(f"{export.plan.recipe.name}-{export.planned.name}")
@@ -124,7 +124,7 @@ def _in_a_line(value: object) -> str:
     return " ".join(visible(str(value)).split())
 
 
-def _datasets(chain: Sequence[PlannedStage]) -> Iterator[str]:
+def datasets_of(chain: Sequence[PlannedStage]) -> Iterator[str]:
     """Yield the hub's data sets that were trained on."""
     for planned in chain:
         for field in TRAINED_ON:

@@ -6,10 +6,13 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import pytest
+from datasets import load_dataset
 
 from pipeline.data.making.choices import AT_MEAN
 from tests.command import Command, Said, command
+from tests.hub import Hub
 from tests.small_generating import REWARD, write_recipe
 
 
@@ -265,3 +268,40 @@ def test_responses_of_a_file_are_judged_like_those_of_a_stage(
     assert pairs == [("aa", "i"), ("aa", "b"), ("i", "b")]
     best = rows_of(tmp_path, "best")
     assert best == [{"prompt": "Say.", "by": 0, "completion": "aa", "score": 2.0, "out_of": 3}]
+
+
+def test_rows_are_exported_as_a_data_set_that_datasets_loads(
+    folder: Path, tmp_path: Path, posttrain: Command
+) -> None:
+    out = tmp_path / "out"
+    said = posttrain("export", "tiny.yaml", "pairs", str(out))
+    assert said.code == 0, said.err
+    assert {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()} == {
+        "README.md",
+        "posttrain.json",
+        "data/train.jsonl",
+    }
+    loaded = load_dataset(str(out), split="train", cache_dir=str(tmp_path / "cache"))
+    assert [dict(row) for row in loaded] == [
+        {**dict.fromkeys(loaded.column_names), **row} for row in rows_of(folder, "pairs")
+    ]
+    card = (out / "README.md").read_text()
+    assert f"{len(loaded)} rows" in card
+    assert re.search(r"sampled \| generate \|.*num_samples: 4; temperature: 0.7", card)
+    assert "reward: mine:vowels; pairs: best_worst, margin 0" in card
+    assert str(folder) not in card + (out / "posttrain.json").read_text()
+    again = posttrain("export", "tiny.yaml", "pairs", str(out))
+    assert (again.code, "--force" in again.err) == (2, True)
+    wrong = posttrain("export", "tiny.yaml", "pairs", str(tmp_path / "other"), "--gguf", "f16")
+    assert "--gguf: is for models, and `pairs` makes rows" in wrong.err
+
+
+def test_rows_are_uploaded_as_a_data_set(
+    folder: Path, tmp_path: Path, posttrain: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub = Hub()
+    monkeypatch.setattr(huggingface_hub, "HfApi", lambda: hub)
+    said = posttrain("export", "tiny.yaml", "best", str(tmp_path / "out"), "--push", "ann/best")
+    assert said.code == 0, said.err
+    assert hub.kinds == ["dataset", "dataset"]
+    assert 'load_dataset("ann/best"' in (tmp_path / "out" / "README.md").read_text()
