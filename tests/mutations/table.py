@@ -7,6 +7,7 @@ from tests.mutations.models import MODELS
 from tests.mutations.mutation import Mutation
 from tests.mutations.ppo_from_python import PPO_FROM_PYTHON
 from tests.mutations.preferences import PREFERENCES
+from tests.mutations.tools import TOOLS
 from tests.mutations.without_critic import WITHOUT_CRITIC
 
 TRAINING = [
@@ -358,5 +359,6 @@ MUTATIONS: list[Mutation] = [
     *EVALUATION,
     *PREFERENCES,
     *MODELS,
+    *TOOLS,
     *CLAIMS,
 ]
