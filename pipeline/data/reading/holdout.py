@@ -10,6 +10,9 @@ from collections.abc import Mapping
 from itertools import takewhile
 from typing import Any, cast
 
+from pipeline.data.reading.columns import LABELS
+from pipeline.data.reading.unpaired import meaning_of
+
 # The columns that a preference answers; an id or a score does not make a different question of it.
 _CONVERSATION = ("prompt", "conversations", "instruction")
 _ASKED = (*_CONVERSATION, "input", "system", "tools", "history")
@@ -21,7 +24,8 @@ def is_held_out(
     """Whether a row is in the share that is kept out of training.
 
     columns: from our names to the source's, as in `columns:`. All pairs with one prompt fall on the
-    same side, whatever their answers and remaining columns. by_prompt: so do all rows with one, as
+    same side, whatever their answers and remaining columns, and so do answers that were judged one
+    by one. by_prompt: so do all rows with one, as
     the answers that a stage has sampled to it.
     """
     renamed = {ours: fields[theirs] for ours, theirs in columns.items() if theirs in fields}
@@ -41,6 +45,8 @@ def row_digest(fields: Mapping[str, Any]) -> bytes:
 
 def _find_question(fields: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return what a preference is about; None for a row of a different form."""
+    if any(meaning_of(fields.get(name)) is not None for name in LABELS):
+        return _judged_question(fields)
     if "chosen" not in fields or "rejected" not in fields:
         return None
     if any(name in fields for name in _CONVERSATION):
@@ -54,3 +60,15 @@ def _find_question(fields: Mapping[str, Any]) -> dict[str, Any] | None:
     shared = chosen[: next((at for at, (a, b) in letters if a != b), len(chosen))]
     # A transcript's last turn begins at its last marker; two answers may begin alike.
     return {"shared": shared.rpartition("\n\nAssistant:")[0] or shared}
+
+
+def _judged_question(fields: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return what a judged answer is about: all but the answer; None where there is no such row."""
+    if "completion" in fields or "output" in fields:
+        return {name: fields[name] for name in _ASKED if name in fields} or None
+    for name in ("messages", "conversations"):
+        turns = fields.get(name)
+        if isinstance(turns, list):
+            others = {key: fields[key] for key in ("system", "tools") if key in fields}
+            return {"shared": cast("list[Any]", turns)[:-1], **others}
+    return None

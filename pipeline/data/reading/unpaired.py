@@ -41,6 +41,11 @@ def reader(
     return unpaired_row
 
 
+def meaning_of(label: Any) -> bool | None:
+    """Return whether a label says that an answer was wanted; None for what is no such label."""
+    return _MEANING.get(str(label).strip().lower())
+
+
 def name_label(names: Iterable[str]) -> str:
     """Return what to write where a row has an answer and no column that judges it."""
     near = [name for name in names if any(part in name.lower() for part in _OTHER_NAMES)]
@@ -53,7 +58,7 @@ def _read_label(row: Row, column: str) -> bool | None:
     value = row.fields[column]
     if is_nothing(value):
         return None
-    meaning = _MEANING.get(str(value).strip().lower())
+    meaning = meaning_of(value)
     if meaning is None:
         raise PosttrainError(row.where, f"`{column}` is {value!r:.40}", _IT_IS)
     return meaning

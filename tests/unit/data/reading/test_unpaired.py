@@ -1,6 +1,7 @@
 """Thumbs up and down: which columns and labels are read, what is dropped, what is refused."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -121,3 +122,21 @@ def test_demonstrations_with_a_thumb_are_refused_and_with_another_label_are_not(
     assert raised.value.hint.startswith("`stage: kto` learns from both")
     (found,) = read(tmp_path, {**row, "label": "animals"}, forms=forms)
     assert not isinstance(found, UnpairedRow)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("labels", [(True, False), (1, 0), ("true", "false")])
+def test_answers_to_one_prompt_fall_on_the_same_side_of_a_holdout(
+    shape: str, labels: Any, tmp_path: Path
+) -> None:
+    """A prompt that many users judged would otherwise be trained on and measured on."""
+    rows: list[dict[str, Any]] = []
+    for number in range(40):
+        for label, answer in zip(labels, ("Four.", "Five."), strict=True):
+            text = json.dumps(SHAPES[shape]).replace("Legs", f"Legs-{number}-")
+            text = text.replace("Four.", answer).replace('" 4"', f'" {answer}"')
+            rows.append({**json.loads(text), "label": label, "user": len(rows)})
+    kept = read(tmp_path, *rows, holdout=0.3)
+    assert 40 < len(kept) < 80
+    numbers = [re.findall(r"Legs-(\d+)-", str(row.answered))[0] for row in kept]
+    assert all(numbers.count(number) == 2 for number in numbers)
