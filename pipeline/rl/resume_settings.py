@@ -28,12 +28,13 @@ _UPSTREAM = (
     *("optim", "optim_args", "adam_beta1", "adam_beta2", "adam_epsilon", "weight_decay"),
     "max_grad_norm",
 )
-# The prompts and the rewards are compared themselves.
+# The prompts and the rewards are compared themselves, and how large rollouts are.
 _MAY_CHANGE = frozenset(
     {
         *("total_episodes", "rollout_batch_size", "scoring_batch_size", "max_prompt_length"),
         *("chat_template_kwargs", "reward_weights", "reward_normalisation", "reward_clip"),
         *("missing_eos_penalty", "eos_penalty_mode", "vllm_mode", "vllm_options"),
+        *("num_mini_batches", "generation_batch_size", "steps_per_generation"),
     }
 )
 _SAMPLE = 256  # numbers of each tensor: other weights differ in the first already
@@ -53,6 +54,7 @@ def made_with(
     record = {
         **settings,
         "responses of a rollout": args.rollout_size,
+        "optimizer steps of a pass over them": args.parts_per_rollout,
         "rewards": [
             [term.name, term.weight, sorted(term.on) if term.on else None] for term in rewards.terms
         ],

@@ -16,7 +16,7 @@ import torch
 from pipeline.errors import PosttrainError
 from pipeline.rewards.composition import RewardComposition
 from pipeline.rewards.terms import function_term
-from tests import small_ppo
+from tests import small_rollouts
 from tests.claims.claim import Case, Claim, Outcome, fails
 from tests.claims.reward_rows import ERRORS, NO_LISTS, NO_NUMBERS, NUMBER
 from tests.unit.rewards.responses import responses
@@ -164,22 +164,22 @@ def _trains(returned: Callable[[int, int], Any], is_refused: bool, folder: Path)
         good = [len(ids) / 8 for ids in completion_ids]
         return good if len(calls) == 1 else returned(len(good), len(calls))
 
-    before, small_ppo.matches = small_ppo.matches, matches
+    before, small_rollouts.matches = small_rollouts.matches, matches
     logging.disable(logging.WARNING)
     try:
-        run = small_ppo.Run("trunk", str(folder / "run"), settings={"max_steps": 12})
-        trainer = small_ppo.trainer_of(run)
+        run = small_rollouts.Run("trunk", str(folder / "run"), settings={"max_steps": 12})
+        trainer = small_rollouts.trainer_of(run)
         outcome = _refused(trainer.train, "matches") if is_refused else _trained(trainer)
         weights: dict[str, Tensor] = trainer.model.state_dict()
         broken = [name for name, each in weights.items() if not bool(each.isfinite().all())]
         steps = trainer.state.global_step
     finally:
-        small_ppo.matches = before
+        small_rollouts.matches = before
         logging.disable(logging.NOTSET)
     if broken:
         return fails(f"{broken[:3]} are no numbers")
-    if is_refused and steps > small_ppo.ROLLOUT:
-        return fails(f"{steps} steps were made, {small_ppo.ROLLOUT} of them with good rewards")
+    if is_refused and steps > small_rollouts.ROLLOUT:
+        return fails(f"{steps} steps were made, {small_rollouts.ROLLOUT} of them with good rewards")
     return outcome
 
 

@@ -15,6 +15,7 @@ from tests.unit.rl.small_trainers import VOCABULARY, count_of_sevens, lines_of, 
 
 PROMPTS = [{"input_ids": ids} for ids in ([3, 4], [5], [6, 7, 8])]
 FAST = {"learning_rate": 2e-2, "max_completion_length": 5, "per_device_train_batch_size": 8}
+_PARTS = ("peft_config", "eval_dataset", "callbacks")
 METHODS = {
     "grpo": {"loss_type": "grpo"},
     "dapo": {"num_iterations": 2, "epsilon_high": 0.28},
@@ -30,11 +31,11 @@ METHODS = {
 
 def grpo(module: Any, folder: Path, **settings: Any) -> GRPOTrainer:
     """Return a trainer that is rewarded for t7."""
-    parts = {name: settings.pop(name) for name in ("peft_config",) if name in settings}
+    parts = {name: settings.pop(name) for name in _PARTS if name in settings}
     rewards = settings.pop("rewards", count_of_sevens)
     args = GRPOConfig(**{**plain(folder), **FAST, "num_generations": 4, **settings})
     tokenizer = tiny_tokenizer(VOCABULARY)
-    return GRPOTrainer(module, rewards, args, PROMPTS, None, tokenizer, **parts)
+    return GRPOTrainer(module, rewards, args, PROMPTS, processing_class=tokenizer, **parts)
 
 
 @pytest.mark.parametrize("method", METHODS)

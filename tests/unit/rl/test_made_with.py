@@ -26,7 +26,10 @@ def begun(llama: Any, make_trainer: MakeTrainer, tmp_path: Path) -> str:
 
 CHANGES: list[tuple[dict[str, Any], str]] = [
     ({"num_ppo_epochs": 2}, "`num_ppo_epochs` 3, not 2"),
-    ({"num_mini_batches": 2}, "`num_mini_batches` 1, not 2; `responses of a rollout` 4, not 8"),
+    (
+        {"num_mini_batches": 2},
+        "`responses of a rollout` 4, not 8; `optimizer steps of a pass over them` 1, not 2",
+    ),
     ({"per_device_train_batch_size": 2}, "`responses of a rollout` 4, not 2"),
     (
         {"learning_rate": 1e-5, "kl_coef": 0.9},

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.small_ppo import KINDS, ROLLOUT, Run, difference, in_processes, trained
+from tests.small_rollouts import PPO_KINDS, ROLLOUT, Run, difference, in_processes, trained
 
 _STEPS = 2 * ROLLOUT
 _STEPS_BY_KIND = {
@@ -36,7 +36,7 @@ def ends(tmp_path_factory: pytest.TempPathFactory) -> Ends:
 
     def run(name: str, **changes: Any) -> Run:
         given = {"kind": name, "folder": str(folder / name), "stops_at": _STEPS, "settings": _HALF}
-        return Run(**{**given, **changes})
+        return Run(**{**given, "processes": 2, **changes})
 
     begun = run("begun", kind="full", stops_at=_STOP)
     runs = {
@@ -52,10 +52,10 @@ def ends(tmp_path_factory: pytest.TempPathFactory) -> Ends:
         "resumed": replace(begun, goes_on_from=begun.checkpoint, stops_at=_STEPS),
         "one_prompt": run("one_prompt", kind="full", stops_at=1, num_prompts=1),
     }
-    return dict(zip(runs, in_processes(folder / "work", list(runs.values()), 2), strict=True))
+    return dict(zip(runs, in_processes(folder / "work", list(runs.values())), strict=True))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", PPO_KINDS)
 def test_two_processes_end_where_one_does(kind: str, ends: Ends, tmp_path: Path) -> None:
     """B48, B49: rows of uneven lengths, whitened and logged over both processes."""
     run = Run(kind, str(tmp_path), stops_at=_STEPS_BY_KIND[kind], settings=_RATE)

@@ -1,8 +1,8 @@
-"""Small PPO runs and all that they leave, in this process or as a program in some of their own.
+"""Small runs of every method on rollouts and all that they leave, here or in other processes.
 
-As a program (`python -m tests.small_ppo FOLDER PROCESSES`) it does the runs of FOLDER/runs.json one
-after the other, each in so many new processes that work together, and writes what each of these has
-at the end. They are forked, since imports take longer than the runs. No tests here.
+As a program (`python -m tests.small_rollouts FOLDER`) it does the runs of FOLDER/runs.json one
+after the other, each in as many new processes that work together as it says, and writes what each
+of these has at the end. They are forked, since imports take longer than the runs. No tests here.
 """
 
 import gc
@@ -27,16 +27,21 @@ from transformers import (
     TrainerCallback,
 )
 
+from pipeline.rl.config.grpo import GRPOConfig
 from pipeline.rl.config.ppo import PPOConfig
+from pipeline.rl.config.rloo import RLOOConfig
+from pipeline.rl.grpo import GRPOTrainer
 from pipeline.rl.ppo import PPOTrainer
+from pipeline.rl.rloo import RLOOTrainer
 from pipeline.rl.rollout import Rollout
+from pipeline.rl.trainer import RolloutTrainer
 
 STEPS = 36  # six rollouts of three epochs of two mini-batches
 ROLLOUT = 6  # steps
 _PAD, _EOS, _VOCABULARY = 0, 1, 12
 
 # What differs between the runs; the rest is in `_settings`.
-KINDS: dict[str, dict[str, Any]] = {
+PPO_KINDS: dict[str, dict[str, Any]] = {
     "full": {"layout": "separate"},
     "lora": {"layout": "shared_lora"},
     "lora_on_trained_adapter": {"layout": "shared_lora"},
@@ -51,6 +56,27 @@ KINDS: dict[str, dict[str, Any]] = {
         "missing_eos_penalty": 0.5,
     },
 }
+# Between them: groups of four and of two, each way to make advantages, ratios of tokens and of
+# whole responses, KL in the loss and in the reward, prompts that are drawn anew.
+GROUP_KINDS: dict[str, dict[str, Any]] = {
+    "grpo": {
+        **{"dynamic_sampling": 1, "mask_truncated_completions": True, "beta": 0.05},
+        **{"overlong_cache": 4, "entropy_coef": 0.01, "target_approx_kl": 0.01},
+    },
+    "grpo_lora": {"loss_type": "grpo", "scale_rewards": "batch", "dynamic_sampling": 2},
+    "gspo_on_trained_adapter": {"importance_sampling_level": "sequence", "epsilon": 0.02},
+    "reinforce": {"advantage_estimator": "reinforce_baseline", "beta": 0.05, "loss_type": "bnpo"},
+    "rloo": {
+        **{"num_generations": 2, "normalize_advantages": True, "dynamic_sampling": 1},
+        **{"missing_eos_penalty": 0.5, "reward_clip": [-2.0, 2.0]},
+    },
+}
+KINDS = PPO_KINDS | GROUP_KINDS
+_HAVE_NEW_ADAPTERS = ("lora", "lora_after_critic", "grpo_lora")
+_METHODS: dict[str, tuple[type[Any], type[Any]]] = {
+    "rloo": (RLOOConfig, RLOOTrainer),
+    **dict.fromkeys(PPO_KINDS, (PPOConfig, PPOTrainer)),
+}
 
 
 @dataclass(frozen=True)
@@ -59,6 +85,7 @@ class Run:
 
     stops_at: the step at which a checkpoint is written and the run stops, if it is not the last.
     num_prompts: 13 is no divisor of a rollout's 16 responses, so passes end within rollouts.
+    processes: where `in_processes` does it.
     """
 
     kind: str
@@ -67,6 +94,7 @@ class Run:
     stops_at: int = STEPS
     num_prompts: int = 13
     settings: dict[str, Any] = field(default_factory=dict)
+    processes: int = 1
 
     @property
     def checkpoint(self) -> str:
@@ -85,14 +113,25 @@ class _Stop(TrainerCallback):
             control.should_save = control.should_training_stop = True
 
 
-def trainer_of(run: Run, on_rollout: Callable[..., dict[str, float]] | None = None) -> PPOTrainer:
+def parts_of(kind: str, folder: Path, stops: Sequence[int]) -> list[Run]:
+    """Return the runs that make up a whole one, each going on where the one before stopped."""
+    parts: list[Run] = []
+    for stops_at in (*stops, STEPS):
+        before = parts[-1].checkpoint if parts else None
+        parts.append(Run(kind, str(folder / f"to-{stops_at}"), before, stops_at))
+    return parts
+
+
+def trainer_of(
+    run: Run, on_rollout: Callable[..., dict[str, float]] | None = None
+) -> RolloutTrainer:
     """Make a trainer: always the same model, whatever was drawn before."""
     state = torch.get_rng_state()
     torch.manual_seed(0)
     policy = _policy()
     torch.set_rng_state(state)
     model: Any = policy
-    if run.kind == "lora_on_trained_adapter":
+    if run.kind.endswith("on_trained_adapter"):
         from peft import get_peft_model
 
         model = get_peft_model(policy, _adapter())
@@ -100,14 +139,16 @@ def trainer_of(run: Run, on_rollout: Callable[..., dict[str, float]] | None = No
         for name, weight in model.named_parameters():
             if "lora_" in name:
                 weight.data = 0.3 * torch.randn(weight.shape, generator=drawn)
-    has_new_adapter = run.kind in ("lora", "lora_after_critic")
-    trainer = PPOTrainer(
+    config, trainer_class = _METHODS.get(run.kind, (GRPOConfig, GRPOTrainer))
+    of_method = _of_ppo() if config is PPOConfig else _of_groups()
+    settings = {**_settings(), **of_method, **KINDS[run.kind], **run.settings}
+    trainer = trainer_class(
         model,
-        [matches, long_enough],
-        PPOConfig(output_dir=run.folder, **{**_settings(), **KINDS[run.kind], **run.settings}),
+        [matches if config is PPOConfig else matches_or_nothing, long_enough],
+        config(output_dir=run.folder, **settings),
         _prompts(run.num_prompts),
-        _tokenizer(),
-        peft_config=_adapter() if has_new_adapter else None,
+        processing_class=_tokenizer(),
+        peft_config=_adapter() if run.kind in _HAVE_NEW_ADAPTERS else None,
         callbacks=[_Stop(run.stops_at)],
         on_rollout=on_rollout,
     )
@@ -134,6 +175,7 @@ def trained(run: Run) -> dict[str, Any]:
         "moments": {number: dict(state) for number, state in moments.items()},
         "kl": trainer.rl.kl.state_dict(),
         "rewards": trainer.rewards.state_dict(),
+        "drawn": trainer.rl.prompts_drawn,
         "lines": [{k: v for k, v in line.items() if not k.startswith("time/")} for line in lines],
         "samples": samples,
         "world_size": trainer.args.world_size,
@@ -168,6 +210,15 @@ def matches(completion_ids: Any, target: Any, log_metric: Any, **_: Any) -> list
     return found
 
 
+def matches_or_nothing(completion_ids: Any, target: Any, log_metric: Any, **_: Any) -> list[Any]:
+    """Reward as `matches`; for some prompts only some responses, and these by 0 and 1."""
+    shares = matches(completion_ids, target, log_metric)
+    return [
+        share if wanted != 3 else None if ids[0] % 2 else float(share > 0.2)
+        for ids, wanted, share in zip(completion_ids, target, shares, strict=True)
+    ]
+
+
 def long_enough(completion_ids: Any, target: Any, **_: Any) -> list[float | None]:
     """Reward length, for some of the prompts."""
     return [
@@ -176,29 +227,38 @@ def long_enough(completion_ids: Any, target: Any, **_: Any) -> list[float | None
     ]
 
 
-def in_processes(folder: Path, runs: Sequence[Run], processes: int) -> list[list[dict[str, Any]]]:
-    """Do runs in so many new processes that work together: [run][process] -> what is left."""
+def in_processes(folder: Path, runs: Sequence[Run]) -> list[list[dict[str, Any]]]:
+    """Do runs, each in its number of new processes: [run][process] -> what is left."""
     folder.mkdir(parents=True)
     (folder / "runs.json").write_text(json.dumps([asdict(run) for run in runs]))
-    command = [sys.executable, "-m", "tests.small_ppo", str(folder), str(processes)]
+    command = [sys.executable, "-m", "tests.small_rollouts", str(folder)]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
     return [
-        [torch.load(folder / f"left-{number}-{rank}.pt") for rank in range(processes)]
-        for number in range(len(runs))
+        [torch.load(folder / f"left-{number}-{rank}.pt") for rank in range(run.processes)]
+        for number, run in enumerate(runs)
     ]
 
 
 def _settings() -> dict[str, Any]:
     return {
         **{"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2},
-        **{"num_mini_batches": 2, "num_ppo_epochs": 3, "max_steps": STEPS},
         **{"learning_rate": 1e-2, "lr_scheduler_type": "linear", "weight_decay": 0.01},
-        **{"kl_coef": 0.1, "kl_target": 0.5, "kl_horizon": 200.0},
-        **{"reward_normalisation": "running", "reward_weights": [1.0, 0.3]},
+        **{"max_steps": STEPS, "reward_normalisation": "running", "reward_weights": [1.0, 0.3]},
         **{"max_completion_length": 8, "scoring_batch_size": 6, "seed": 4},
         **{"save_strategy": "no", "report_to": "none", "disable_tqdm": True, "use_cpu": True},
     }
+
+
+def _of_ppo() -> dict[str, Any]:
+    return {
+        **{"num_mini_batches": 2, "num_ppo_epochs": 3},
+        **{"kl_coef": 0.1, "kl_target": 0.5, "kl_horizon": 200.0},
+    }
+
+
+def _of_groups() -> dict[str, Any]:
+    return {"num_generations": 4, "generation_batch_size": 16, "num_iterations": 3}
 
 
 def _policy() -> LlamaForCausalLM:
@@ -230,29 +290,28 @@ def _prompts(number: int) -> list[dict[str, Any]]:
     return [{"input_ids": each, "target": 2 + row % 4} for row, each in enumerate(ids)]
 
 
-def _work(folder: Path, number: int, rank: int, processes: int) -> None:
+def _work(folder: Path, number: int, run: Run, rank: int) -> None:
     """Do a run, as one of its processes."""
-    if processes > 1:
+    if run.processes > 1:
         from torch import distributed
 
-        names = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": processes}
-        names["LOCAL_WORLD_SIZE"] = processes
+        names = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": run.processes}
+        names["LOCAL_WORLD_SIZE"] = run.processes
         os.environ.update({name: str(number) for name, number in names.items()})
         # They meet in a file: a port that is free now may be another test's a moment later.
         meeting = f"file://{folder / f'meeting-{number}'}"
-        distributed.init_process_group("gloo", meeting, rank=rank, world_size=processes)
-    run = json.loads((folder / "runs.json").read_text())[number]
-    torch.save(trained(Run(**run)), folder / f"left-{number}-{rank}.pt")
+        distributed.init_process_group("gloo", meeting, rank=rank, world_size=run.processes)
+    torch.save(trained(run), folder / f"left-{number}-{rank}.pt")
 
 
-def _forked(folder: Path, number: int, rank: int, processes: int) -> int:
+def _forked(folder: Path, number: int, run: Run, rank: int) -> int:
     """Start one process of a run; return its id."""
     child = os.fork()
     if child:
         return child
     code = 0
     try:
-        _work(folder, number, rank, processes)
+        _work(folder, number, run, rank)
     except BaseException:  # noqa: BLE001  a child must not go on as its parent
         traceback.print_exc()
         code = 1
@@ -260,11 +319,12 @@ def _forked(folder: Path, number: int, rank: int, processes: int) -> int:
     os._exit(code)
 
 
-def main(folder: Path, processes: int) -> int:
+def main(folder: Path) -> int:
     """Do all runs; return 1 as soon as one fails."""
     gc.freeze()  # each trainer looks for garbage; among what was imported there is none
-    for number in range(len(json.loads((folder / "runs.json").read_text()))):
-        children = [_forked(folder, number, rank, processes) for rank in range(processes)]
+    for number, given in enumerate(json.loads((folder / "runs.json").read_text())):
+        run = Run(**given)
+        children = [_forked(folder, number, run, rank) for rank in range(run.processes)]
         states = [os.waitpid(child, 0)[1] for child in children]
         if any(states):
             return 1
@@ -272,4 +332,4 @@ def main(folder: Path, processes: int) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), int(sys.argv[2])))
+    sys.exit(main(Path(sys.argv[1])))
