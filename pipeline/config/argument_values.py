@@ -38,7 +38,7 @@ _NOT_NEGATIVE = frozenset(
         *("kl_loss_coef", "gamma", "lam", "adam_beta1", "adam_beta2", "label_smoothing"),
         *("label_smoothing_factor", "neftune_noise_alpha", "dataloader_num_workers"),
         *("router_aux_loss_coef", "save_total_limit", "ref_model_mixup_alpha"),
-        "dynamic_sampling",
+        *("dynamic_sampling", "vespo_k_pos", "vespo_k_neg", "vespo_lambda_pos", "vespo_lambda_neg"),
     }
 )
 _AT_MOST: Mapping[str, float] = {

@@ -12,7 +12,7 @@ from typing import Literal
 Advantage = Literal["gae", "group", "leave_one_out", "reinforce", "reinforce_baseline"]
 Scale = Literal["group", "batch", "none"]
 Ratio = Literal["token", "sequence_mean", "sequence_sum"]
-Surrogate = Literal["clip", "cispo", "sapo"]
+Surrogate = Literal["clip", "cispo", "sapo", "vespo"]
 Aggregation = Literal["token", "rollout", "seq", "seq_sum", "constant"]
 Estimator = Literal["k1", "k2", "k3"]
 Correction = Literal["token_truncate", "token_mask", "sequence_truncate", "sequence_mask"]
@@ -30,9 +30,10 @@ class Objective:
     that KL.
     ratio: of each token; or one of a whole response, the exponential of the mean (GSPO) or the sum
     (RLOO) of its tokens' log-ratios.
-    surrogate: the clipped ratio (PPO), CISPO's cut weight of log p (at clip_high), or SAPO's gate.
+    surrogate: the clipped ratio (PPO), CISPO's cut weight of log p (at clip_high), SAPO's gate, or
+    VESPO's weight of log p by the ratio of the whole response.
     clip_low, clip_high: how far a ratio may leave 1. dual_clip: c of Ye et al. 2020. temperatures:
-    SAPO's, for advantages above and below 0.
+    SAPO's, for advantages above and below 0. kernel: VESPO's k and lambda above, and below.
     aggregation: from tokens to a loss: means over the tokens of an optimizer step or of the
     `rollout`, over rows of their means (`seq`) or sums, or over rows of `length` (`constant`).
     counts_empty_rows: whether rows whose tokens were all masked count as rows.
@@ -54,6 +55,7 @@ class Objective:
     clip_high: float = 0.2
     dual_clip: float | None = None
     temperatures: tuple[float, float] = (1.0, 1.05)
+    kernel: tuple[float, float, float, float] = (2.0, 3.0, 3.0, 2.0)
     aggregation: Aggregation = "token"
     length: int | None = None
     counts_empty_rows: bool = False

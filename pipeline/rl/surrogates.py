@@ -64,20 +64,15 @@ class SequenceSurrogate:
 def sequence_surrogate(batch: Batch, new: Tensor, objective: Objective) -> SequenceSurrogate:
     """Return the loss of whole responses. new: log p of the policy as it is, (N,)."""
     rows, weights = batch.rows, batch.weights
-    number = int(rows.max()) + 1 if len(rows) else 0
-    none = torch.zeros(number, device=weights.device)
-
-    def sum_by_row(numbers: Tensor) -> Tensor:
-        """Return (b,) sums of (N,)."""
-        return none.index_add(0, rows, numbers.float())
-
     shares = torch.ones_like(weights)  # d log-ratio of the row / d log-ratio of the token
     if objective.ratio == "sequence_mean":
-        shares = shares / sum_by_row(shares)[rows]
-    log_ratios = sum_by_row((new - batch.logprobs) * shares)
-    mass = sum_by_row(weights)
+        shares = shares / _sum_by_row(shares, rows)[rows]
+    log_ratios = _sum_by_row((new - batch.logprobs) * shares, rows)
+    mass = _sum_by_row(weights, rows)
     # Losses are multiples of advantages, so that weights may be taken into these.
-    advantages = sum_by_row(weights * batch.advantages) / mass.clamp(min=torch.finfo().tiny)
+    advantages = _sum_by_row(weights * batch.advantages, rows) / mass.clamp(min=torch.finfo().tiny)
+    if objective.surrogate == "vespo":
+        return _vespo_surrogate(batch, new, log_ratios, advantages, objective)
     found = core.sequence_loss(
         log_ratios,
         advantages,
@@ -92,3 +87,26 @@ def sequence_surrogate(batch: Batch, new: Tensor, objective: Objective) -> Seque
         found.clipped_low[rows],
         found.clipped_high[rows],
     )
+
+
+def _vespo_surrogate(
+    batch: Batch, new: Tensor, log_ratios: Tensor, advantages: Tensor, objective: Objective
+) -> SequenceSurrogate:
+    """Return VESPO's loss. new: (N,). log_ratios, advantages: of whole responses, (b,)."""
+    k_above, lambda_above, k_below, lambda_below = objective.kernel
+    of_rows = core.vespo_weights(
+        log_ratios,
+        advantages,
+        **{"k_pos": k_above, "lambda_pos": lambda_above},
+        **{"k_neg": k_below, "lambda_neg": lambda_below},
+    )
+    slopes = -(of_rows * advantages)[batch.rows]
+    nowhere = torch.zeros_like(slopes, dtype=torch.bool)
+    ratio = core.ratio_of(log_ratios)[batch.rows]
+    return SequenceSurrogate(slopes * batch.weights, slopes * new, ratio, nowhere, nowhere)
+
+
+def _sum_by_row(numbers: Tensor, rows: Tensor) -> Tensor:
+    """Return the sum of each row's tokens, (b,). numbers: (N,). rows: (N,), the row of each."""
+    number = int(rows.max()) + 1 if len(rows) else 0
+    return torch.zeros(number, device=rows.device).index_add(0, rows, numbers.float())

@@ -7,6 +7,7 @@ from tests.mutations.mutation import Mutation
 _ADVANTAGES, _LOSSES = "pipeline/rl/core/advantages.py", "pipeline/rl/core/losses.py"
 _GROUPS, _RATIOS = ("tests/unit/rl/test_core_groups.py",), ("tests/unit/rl/test_core_ratios.py",)
 _TRL = ("tests/unit/rl/test_trl_oracle.py",)
+_TRAINERS, _TOOLS = ("tests/unit/rl/test_trl_trainers.py",), ("tests/unit/rl/test_tool_tokens.py",)
 
 WITHOUT_CRITIC = [
     Mutation(
@@ -64,5 +65,26 @@ WITHOUT_CRITIC = [
         "1.0 / (of_rows.float() * length)",
         "1.0 / (of_rows.float() * lengths.clamp(min=1))",
         _TRL,
+    ),
+    Mutation(
+        "GSPO's ratio is the mean of a response's",
+        "pipeline/rl/surrogates.py",
+        "shares = shares / _sum_by_row(shares, rows)[rows]",
+        "shares = shares / 2",
+        _TRAINERS,
+    ),
+    Mutation(
+        "TRL's settings mean the same here",
+        "pipeline/rl/config/grpo.py",
+        "is_kl_corrected=self.use_bias_correction_kl is not False",
+        "is_kl_corrected=self.use_bias_correction_kl is True",
+        _TRAINERS,
+    ),
+    Mutation(
+        "what a tool wrote is not trained on",
+        "pipeline/rl/experience.py",
+        "mask = _pad([row.own for row in rows])",
+        "mask = _pad([torch.ones_like(row.own) for row in rows])",
+        _TOOLS,
     ),
 ]

@@ -22,6 +22,7 @@ _AGGREGATIONS: dict[str, Aggregation] = {
     "dr_grpo": "constant",
     "sapo": "seq",
     "luspo": "seq_sum",
+    "vespo": "rollout",
 }
 
 
@@ -57,12 +58,13 @@ class GRPOConfig(GroupConfig):
 
     # The loss.
 
-    loss_type: Literal["grpo", "bnpo", "dapo", "cispo", "dr_grpo", "sapo", "luspo"] = field(
-        default="dapo"
+    loss_type: Literal["grpo", "bnpo", "dapo", "cispo", "dr_grpo", "sapo", "luspo", "vespo"] = (
+        field(default="dapo")
     )
     """How tokens are added up: mean of rows' means (`grpo`; `sapo` too, with its soft gate instead
     of the clip), mean over the tokens of an optimizer step (`bnpo`), over those of the rollout
-    (`dapo`; `cispo` too, with weights of log p that are cut at `epsilon_high`), over rows of
+    (`dapo`; `cispo` too, with weights of log p that are cut at `epsilon_high`, and `vespo`, with
+    weights that fade out with the ratio of the whole response either way), over rows of
     `max_completion_length` (`dr_grpo`), or mean of rows' sums (`luspo`)."""
 
     importance_sampling_level: Literal["token", "sequence"] = field(default="token")
@@ -80,6 +82,18 @@ class GRPOConfig(GroupConfig):
 
     sapo_temperature_neg: float = field(default=1.05)
     """Of `sapo` for advantages below 0."""
+
+    vespo_k_pos: float = field(default=2.0)
+    """Of `vespo` for advantages above 0: how fast weights fall with a ratio below 1."""
+
+    vespo_lambda_pos: float = field(default=3.0)
+    """Of `vespo` for advantages above 0: how fast weights fall with a ratio above 1."""
+
+    vespo_k_neg: float = field(default=3.0)
+    """Of `vespo` for advantages below 0: how fast weights fall with a ratio below 1."""
+
+    vespo_lambda_neg: float = field(default=2.0)
+    """Of `vespo` for advantages below 0: how fast weights fall with a ratio above 1."""
 
     use_bias_correction_kl: bool | None = field(default=None)
     """Multiply the KL in the loss by the ratio, which makes its gradient that of the KL to the
@@ -115,6 +129,14 @@ class GRPOConfig(GroupConfig):
             )
         if self.dual_clip is not None and self.dual_clip <= 1:
             raise ValueError(f"`dual_clip` is {self.dual_clip}; it must be above 1, or none")
+        self.check_above_0("sapo_temperature_pos", "sapo_temperature_neg")
+        self.check_not_below_0("vespo_k_pos", "vespo_k_neg", "vespo_lambda_pos", "vespo_lambda_neg")
+        low, high = self.vllm_importance_sampling_clip_min, self.vllm_importance_sampling_clip_max
+        if low is not None and high is not None and low > high:
+            raise ValueError(
+                f"`vllm_importance_sampling_clip_min` {low} is above "
+                f"`vllm_importance_sampling_clip_max` {high}; exchange them"
+            )
         self._check_loss()
         is_reinforce = self.advantage_estimator.startswith("reinforce")
         if self.advantage_estimator != "group" and self.scale_rewards != "group":
@@ -130,9 +152,14 @@ class GRPOConfig(GroupConfig):
         """Refuse parts of a loss that do not go together, with ValueError."""
         is_sequence = self.importance_sampling_level == "sequence"
         high = self.epsilon if self.epsilon_high is None else self.epsilon_high
-        if self.loss_type in ("cispo", "sapo") and is_sequence:
-            message = f"`loss_type` {self.loss_type} is of tokens"
+        if self.loss_type in ("cispo", "sapo", "vespo") and is_sequence:
+            message = f"`loss_type` {self.loss_type} says itself what its ratios are of"
             raise ValueError(f"{message}; leave `importance_sampling_level` out")
+        if self.loss_type == "vespo" and self._corrects:
+            raise ValueError(
+                "`loss_type` vespo has one weight of a whole response, which vLLM's probabilities "
+                "are no part of here; write `vllm_importance_sampling_correction: false`"
+            )
         if self.loss_type == "luspo" and not is_sequence:
             message = "`loss_type` luspo is of whole responses"
             raise ValueError(f"{message}; write `importance_sampling_level` sequence")
@@ -162,17 +189,23 @@ class GRPOConfig(GroupConfig):
         advantage = (
             "leave_one_out" if self.advantage_estimator == "rloo" else self.advantage_estimator
         )
-        corrects = self.rollout_engine == "vllm" and self.vllm_importance_sampling_correction
+        is_vespo = self.loss_type == "vespo"
+        is_sequence = self.importance_sampling_level == "sequence"
+        named = self.loss_type in ("cispo", "sapo", "vespo")
         return Objective(
             advantage=advantage,
             scale=self.scale_rewards if advantage == "group" else "none",  # pyright: ignore[reportArgumentType]
             kl_in_reward=is_reinforce,
-            ratio="sequence_mean" if self.importance_sampling_level == "sequence" else "token",
-            surrogate=self.loss_type if self.loss_type in ("cispo", "sapo") else "clip",
+            ratio="sequence_sum" if is_vespo else "sequence_mean" if is_sequence else "token",
+            surrogate=self.loss_type if named else "clip",  # pyright: ignore[reportArgumentType]
             clip_low=self.epsilon,
             clip_high=high,
             dual_clip=self.delta if self.dual_clip is None else self.dual_clip,
             temperatures=(self.sapo_temperature_pos, self.sapo_temperature_neg),
+            kernel=(
+                *(self.vespo_k_pos, self.vespo_lambda_pos),
+                *(self.vespo_k_neg, self.vespo_lambda_neg),
+            ),
             aggregation=_AGGREGATIONS[self.loss_type],
             length=self.max_completion_length,
             counts_empty_rows=True,
@@ -181,10 +214,15 @@ class GRPOConfig(GroupConfig):
             is_kl_corrected=self.use_bias_correction_kl is not False,
             entropy_coef=self.entropy_coef,
             masks_truncated=self.mask_truncated_completions,
-            correction=self.vllm_importance_sampling_mode if corrects else None,
+            correction=self.vllm_importance_sampling_mode if self._corrects else None,
             correction_low=self.vllm_importance_sampling_clip_min,
             correction_high=self.vllm_importance_sampling_clip_max,
         )
+
+    @property
+    def _corrects(self) -> bool:
+        """Whether what another engine sampled is weighed."""
+        return self.rollout_engine == "vllm" and self.vllm_importance_sampling_correction
 
     @property
     def kl_control(self) -> tuple[float, float | None, float]:

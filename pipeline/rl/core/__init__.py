@@ -26,8 +26,6 @@ from pipeline.rl.core.advantages import (
 )
 from pipeline.rl.core.aggregation import (
     Aggregation,
-    LossType,
-    aggregation_of,
     token_weights,
 )
 from pipeline.rl.core.kl import (
@@ -69,12 +67,10 @@ __all__ = [
     "Estimator",
     "FixedKL",
     "ImportanceMode",
-    "LossType",
     "PolicyLoss",
     "Scale",
     "SequenceLoss",
     "ValueLoss",
-    "aggregation_of",
     "cispo_loss",
     "corrected_kl",
     "explained_variance",

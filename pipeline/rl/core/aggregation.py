@@ -10,23 +10,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Aggregation = Literal["token", "seq", "seq_sum", "constant"]
-LossType = Literal["grpo", "bnpo", "dapo", "dr_grpo", "cispo", "sapo", "luspo", "vespo"]
-
-_AGGREGATIONS: dict[LossType, Aggregation] = {
-    "grpo": "seq",
-    "sapo": "seq",
-    "bnpo": "token",
-    "dapo": "token",
-    "cispo": "token",
-    "vespo": "token",
-    "dr_grpo": "constant",
-    "luspo": "seq_sum",
-}
-
-
-def aggregation_of(loss_type: LossType) -> Aggregation:
-    """Return how TRL's `loss_type` counts tokens. `token_weights` says where TRL departs."""
-    return _AGGREGATIONS[loss_type]
 
 
 def token_weights(

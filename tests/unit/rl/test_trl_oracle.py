@@ -29,6 +29,11 @@ OTHER_ENGINE = {
     "vllm_importance_sampling_clip_min": 0.6,
     "vllm_importance_sampling_clip_max": 1.5,
 }
+AGGREGATIONS: dict[str, core.Aggregation] = {
+    **dict.fromkeys(("grpo", "sapo"), "seq"),
+    **dict.fromkeys(("bnpo", "dapo", "cispo", "vespo"), "token"),
+    **{"dr_grpo": "constant", "luspo": "seq_sum"},
+}
 
 GRPO: dict[str, dict[str, Any]] = {
     "grpo": {"loss_type": "grpo"},
@@ -133,7 +138,7 @@ def grpo_step(
     of_rollout = loss_type in ("dapo", "cispo", "vespo")
     weights = core.token_weights(
         mask,
-        aggregation=core.aggregation_of(loss_type),
+        aggregation=AGGREGATIONS[loss_type],
         length=live.LONGEST,
         rows=len(order),  # with or without tokens
         tokens=num_tokens(given, settings) / steps if of_rollout else None,

@@ -41,6 +41,11 @@ GRPO: dict[str, dict[str, Any]] = {
     "gspo": {"loss_type": "grpo", **SEQUENCES},
     "luspo": {"loss_type": "luspo", **SEQUENCES},
     "sapo": {"loss_type": "sapo"},
+    "vespo": {"loss_type": "vespo"},
+    "vespo, other kernel, beta": {
+        **{"loss_type": "vespo", "vespo_k_pos": 1.5, "vespo_lambda_pos": 0.5, "beta": 0.1},
+        **{"vespo_k_neg": 0.4, "vespo_lambda_neg": 0.9},
+    },
     "two bounds": {"loss_type": "grpo", "delta": 1.25},
     "beta": {"loss_type": "grpo", "beta": 0.1, "use_bias_correction_kl": False},
     "beta as it comes": {"loss_type": "dapo", "beta": 0.1},
