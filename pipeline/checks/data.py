@@ -14,11 +14,15 @@ from pipeline.data.encoding.label_balance import check_pair, one_label_problem
 from pipeline.data.encoding.pair_labels import check_labels
 from pipeline.data.reading.checks import DataCounts, check_data
 from pipeline.data.reading.data_blocks import read_records
-from pipeline.data.reading.records import PreferenceRow, UnpairedRow
+from pipeline.data.reading.records import PreferenceRow, PromptRow, UnpairedRow
+from pipeline.data.reading.responses import read_responses
 from pipeline.data.reading.tasks import check_task
 from pipeline.errors import PosttrainError
 from pipeline.recipe.recipe import Recipe
 from pipeline.stages import stage_of
+from pipeline.stages.best_of_n import BestOfNConfig
+from pipeline.stages.generate import GenerateConfig, check_columns
+from pipeline.stages.label import LabelConfig
 
 INSTALL = "pip install 'posttrain[harness]'"
 
@@ -50,8 +54,22 @@ def check_recipe_data(recipe: Recipe, names: Sequence[str] | None = None) -> Ite
             if key not in known:
                 known[key] = check_data(block, recipe.places, forms, held_out=held_out)
             _check_labels(recipe, name, source)
+            _check_responses(recipe, name, block)
             yield f"{name}: {known[key]}"
         _check_answers(recipe, name)
+
+
+def _check_responses(recipe: Recipe, name: str, block: DataBlock) -> None:
+    """Raise PosttrainError for a row that `generate`, `label` or `best_of_n` cannot take."""
+    config = recipe.stages[name]
+    if isinstance(config, GenerateConfig) and block.stage is None:
+        for record in read_records(block, recipe.places, ("prompt",)):
+            if isinstance(record, PromptRow):
+                check_columns(record.where, record.columns)
+    if isinstance(config, LabelConfig | BestOfNConfig):
+        for row in read_responses([block], recipe.places, written=config.written):
+            if isinstance(config, BestOfNConfig):
+                config.score_of(row)
 
 
 def _check_labels(recipe: Recipe, name: str, source: _Source) -> None:

@@ -29,6 +29,7 @@ from pipeline.plan.followers import decontaminate_of
 from pipeline.recipe.row_limit import row_limit
 from pipeline.recipe.trainer_arguments import trainer_arguments
 from pipeline.stages import stage_of
+from pipeline.stages.generate import GenerateConfig
 from pipeline.stages.pretrain import NewModelBlock
 from pipeline.stages.rl.config import RolloutStage
 from pipeline.stages.sft import SftConfig
@@ -41,13 +42,13 @@ if TYPE_CHECKING:
     from eval.model import Form
     from pipeline.config.blocks import DataBlock
     from pipeline.config.references import Places
-    from pipeline.config.training_stage import TrainingStage
     from pipeline.data.encoding.lengths import RowCounts
     from pipeline.data.encoding.unpaired import EncodedAnswer
     from pipeline.data.reading.records import Record
     from pipeline.plan.plan import Plan
     from pipeline.store.store import Artifact
 
+_WithRows = TrainingOnRows | RolloutStage | GenerateConfig
 _WHOLE_GROUPS = ("reward_model", "dpo", "kto")  # kinds whose epoch leaves out what fills no batch
 
 
@@ -89,7 +90,7 @@ def check_rows(
     """
     checks, chosen = _Checks(plan, made, fetches=fetches), set(names)
     for name, config in plan.recipe.stages.items():
-        if name in chosen and isinstance(config, TrainingOnRows | RolloutStage):
+        if name in chosen and isinstance(config, _WithRows):
             yield checks.rows(name, config)
 
 
@@ -104,7 +105,7 @@ class _Checks:
     _tokenizers: dict[str, Any] = field(default_factory=dict[str, Any])
     _by_stage: dict[str, Any] = field(default_factory=dict[str, Any])
 
-    def rows(self, name: str, config: TrainingOnRows | RolloutStage) -> CheckedRows | UncheckedRows:
+    def rows(self, name: str, config: _WithRows) -> CheckedRows | UncheckedRows:
         """Return what a stage will make of its rows, or why that cannot be known yet."""
         places = self.plan.recipe.places
         source = self._tokenizer(_model(config))
@@ -124,7 +125,7 @@ class _Checks:
         counts, metrics = self._encode(name, config, tokenizer, rows)
         problem = counts.problem()
         if problem:
-            field_name = "prompts" if isinstance(config, RolloutStage) else "data"
+            field_name = "data" if isinstance(config, TrainingOnRows) else "prompts"
             raise self.plan.recipe.error(("stages", name, field_name), *problem)
         if isinstance(config, SftConfig) and config.packing:
             self._check_packing(name, config, counts)
@@ -137,7 +138,7 @@ class _Checks:
             metrics["rows_left_out_per_epoch"] = counts.num_kept % config.batch_size
         return CheckedRows(name, counts, metrics)
 
-    def _read_rows(self, name: str, config: TrainingOnRows | RolloutStage) -> list[Record]:
+    def _read_rows(self, name: str, config: _WithRows) -> list[Record]:
         from pipeline.data.mixing import mix_rows
         from pipeline.data.training_sources import row_sources
 
@@ -150,7 +151,7 @@ class _Checks:
     def _with_templates(
         self,
         name: str,
-        config: TrainingOnRows | RolloutStage,
+        config: _WithRows,
         tokenizer: Any,
         rows: Iterable[Record],
     ) -> Any:
@@ -302,7 +303,7 @@ class _Checks:
     def _encode(
         self,
         name: str,
-        config: TrainingOnRows | RolloutStage,
+        config: _WithRows,
         tokenizer: Any,
         rows: Sequence[Record],
     ) -> tuple[RowCounts, dict[str, Any]]:
@@ -313,8 +314,9 @@ class _Checks:
 
         recipe = self.plan.recipe
         forms, limit = stage_of(config.stage).data_forms, row_limit(recipe, config)
-        if isinstance(config, RolloutStage):
-            form = self._form(config.model, tokenizer)
+        if not isinstance(config, TrainingOnRows):
+            asked = config.form if isinstance(config, GenerateConfig) else None
+            form = asked or self._form(config.model, tokenizer)
             _, report = encode_prompts(rows, tokenizer, limit=limit, form=form)
             return report, report.metrics()
         encode: Callable[..., tuple[Any, Any]] = encode_pairs
@@ -344,8 +346,10 @@ class _Checks:
             raise self.plan.recipe.error(("stages", name, "data"), *problem)
         return label_metrics(*counts, settings)
 
-    def _screen(self, name: str, config: TrainingStage) -> Screen | None:
+    def _screen(self, name: str, config: _WithRows) -> Screen | None:
         """Return what takes copies and test items out of the rows; None where nothing is."""
+        if isinstance(config, GenerateConfig):
+            return None
         recipe = self.plan.recipe
         policy = decontaminate_of(recipe, name)
         if policy != "drop" and not any(block.dedup for block in config.sources):
@@ -368,14 +372,14 @@ class _Checks:
         return form_of_model(tokenizer)
 
 
-def _model(config: TrainingStage) -> str:
+def _model(config: _WithRows) -> str:
     model = getattr(config, "model", None)
     assert isinstance(model, str), "a stage that reads rows trains a model that is there"
     return model
 
 
-def _blocks(config: TrainingStage) -> tuple[DataBlock, ...]:
-    return (*config.sources, *config.eval_data)
+def _blocks(config: _WithRows) -> tuple[DataBlock, ...]:
+    return config.sources + (() if isinstance(config, GenerateConfig) else config.eval_data)
 
 
 def _is_here(block: DataBlock, places: Places) -> bool:

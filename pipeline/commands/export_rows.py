@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-import shutil
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from pipeline.commands.export import (
     check_place,
     finished_artifact,
     record_of,
+    without_places,
 )
 from pipeline.errors import PosttrainError
 from pipeline.files.disk_errors import one_line
@@ -82,9 +83,21 @@ def write_rows_export(
         check_folder(folder, force=force)
         out = beside / "export"
         (out / FILE).parent.mkdir(parents=True)
-        shutil.copyfile(export.artifact.path / ROWS, out / FILE)
+        _copy_rows(export.artifact.path / ROWS, out / FILE)
         (out / CARD).write_text(card(), encoding="utf-8")
         record = record_of(export.artifact, export.planned.name, form="rows", ours=frozenset())
         write_json(out / RECORD, {**record, "files": describe_files(out, manifest=RECORD)})
         put(out, folder)
     return folder
+
+
+def _copy_rows(path: Path, place: Path) -> None:
+    """Copy rows; a `source` that is a path of this machine becomes the file's name."""
+    with path.open(encoding="utf-8") as rows, place.open("w", encoding="utf-8") as copied:
+        for line in rows:
+            row = json.loads(line)
+            if without_places(row.get("source")) != row.get("source"):
+                row["source"] = without_places(row["source"])
+                copied.write(json.dumps(row, ensure_ascii=False) + "\n")
+            else:
+                copied.write(line)

@@ -1,4 +1,4 @@
-"""How long the rows of a training stage may be, as far as recipe and model folder say."""
+"""How long the rows of a stage may be, as far as recipe and model folder say."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pipeline.config.training_stage import TrainingOnRows
 from pipeline.data.encoding.lengths import Limit, limit_of, prompt_limit
 from pipeline.recipe.model_facts import num_positions
 from pipeline.recipe.trainer_arguments import trainer_arguments
+from pipeline.stages.generate import GenerateConfig
 from pipeline.stages.rl.config import RolloutStage
 
 if TYPE_CHECKING:
@@ -15,8 +16,10 @@ if TYPE_CHECKING:
     from pipeline.recipe.recipe import Recipe
 
 
-def row_limit(recipe: Recipe, config: TrainingStage) -> Limit:
-    """Return the limit that a stage will train with; positions of hub models are unknown."""
+def row_limit(recipe: Recipe, config: TrainingStage | GenerateConfig) -> Limit:
+    """Return the limit that a stage will read with; positions of hub models are unknown."""
+    if isinstance(config, GenerateConfig):
+        return config.prompt_limit(num_positions(recipe, config.model))
     arguments = trainer_arguments(recipe, config)
     if isinstance(config, RolloutStage):
         known = num_positions(recipe, config.model)

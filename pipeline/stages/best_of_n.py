@@ -6,7 +6,7 @@ Rejection sampling, as RAFT and Llama 2 learn from it (Dong et al. 2023; Touvron
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import model_validator
 
@@ -16,6 +16,9 @@ from pipeline.config.stage_config import Makes, StageConfig
 from pipeline.data.making import choices
 from pipeline.data.making.rows import COMPLETION, SAMPLED, tasks_behind, write_rows
 from pipeline.errors import PosttrainError
+
+if TYPE_CHECKING:
+    from pipeline.data.reading.responses import ResponseRow
 
 
 class BestOfNConfig(StageConfig):
@@ -42,22 +45,28 @@ class BestOfNConfig(StageConfig):
         """What rows it makes."""
         return Makes("prompt_completion", (*COMPLETION, *SAMPLED, "score", "out_of"))
 
+    @property
+    def written(self) -> tuple[str, ...]:
+        """The columns that it writes, and that a file must not have."""
+        return ("out_of",)
 
-def run(config: BestOfNConfig, context: StageContext) -> StageResult:
-    """Choose, and write one row a prompt."""
-    from pipeline.data.reading.responses import ResponseRow, read_responses
-
-    def score(row: ResponseRow) -> float | None:
-        value = row.fields.get(config.by)
-        if value is None and config.by in row.fields:
+    def score_of(self, row: ResponseRow) -> float | None:
+        """Return a row's score; None where it has none. PosttrainError for what is no number."""
+        value = row.fields.get(self.by)
+        if value is None and self.by in row.fields:
             return None
         if isinstance(value, bool) or not isinstance(value, int | float):
-            message = f"the column `{config.by}` is missing, or is no number"
+            message = f"the column `{self.by}` is missing, or is no number"
             raise PosttrainError(row.where, message, "`label` gives responses a `score`")
         return float(value)
 
-    rows = read_responses(config.data, context.places, written=("out_of",))
-    scored = [choices.Scored(row, score(row)) for row in rows]
+
+def run(config: BestOfNConfig, context: StageContext) -> StageResult:
+    """Choose, and write one row a prompt."""
+    from pipeline.data.reading.responses import read_responses
+
+    rows = read_responses(config.data, context.places, written=config.written)
+    scored = [choices.Scored(row, config.score_of(row)) for row in rows]
     made = choices.choose_best(scored, at_least=config.at_least, keeps_cut=config.cut == "keep")
     if not made.rows:
         reasons = ", ".join(f"{n} {why}" for why, n in made.left_out.items() if n)

@@ -20,11 +20,12 @@ from pipeline.config.marks import EXECUTION
 from pipeline.config.measuring_stage import Form
 from pipeline.config.stage import Stage, StageContext, StageResult
 from pipeline.config.stage_config import Makes, WithTemplate
+from pipeline.data.encoding.lengths import Limit
 from pipeline.data.making.rows import COMPLETION, SAMPLED, SCORED, tasks_behind, write_rows
 from pipeline.errors import InterruptedRunError, PosttrainError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from eval.asking.sampler import Generation
     from eval.model import LanguageModel
@@ -72,9 +73,27 @@ class GenerateConfig(WithTemplate):
         return self
 
     @property
+    def sources(self) -> tuple[DataBlock, ...]:
+        """The prompts that it asks."""
+        return self.prompts
+
+    @property
     def makes(self) -> Makes:
         """What rows it makes."""
         return _MAKES
+
+    def prompt_limit(self, positions: int | None) -> Limit:
+        """Return how long a prompt may be. positions: of the model; None where there is no end."""
+        room = None if positions is None else positions - self.max_new_tokens
+        return Limit(room, self.too_long, "left", "lower `max_new_tokens`")
+
+
+def check_columns(where: str, columns: Mapping[str, Any]) -> None:
+    """Raise PosttrainError for a prompt's row that has a column which this stage writes."""
+    taken = next((name for name in SAMPLED if name != "source" and name in columns), None)
+    if taken is not None:
+        message = f"there is a column `{taken}`, and `generate` writes one of that name"
+        raise PosttrainError(where, message, "rename it in the data, or take it out")
 
 
 @dataclass(frozen=True)
@@ -111,34 +130,24 @@ def _read_prompts(
     config: GenerateConfig, context: StageContext, model: LanguageModel
 ) -> tuple[list[EncodedPrompt], dict[str, Any]]:
     """Return the prompts as the model is asked them, and what became of all of them."""
-    from pipeline.data.encoding.lengths import Limit
     from pipeline.data.encoding.prompts import encode_prompts
     from pipeline.data.mixing import mix_rows, share_metrics
     from pipeline.data.training_sources import row_sources
 
     sources = row_sources(config.prompts, context.places, STAGE.data_forms, context.screen)
     rows, shares = mix_rows(sources, seed=context.seed)
-    room = None if model.max_length is None else model.max_length - config.max_new_tokens
-    if room is not None and room < 1:
+    limit = config.prompt_limit(model.max_length)
+    if limit.max_length is not None and limit.max_length < 1:
         message = f"`max_new_tokens` {config.max_new_tokens} leaves no room for a prompt"
         hint = f"the model has {model.max_length} positions; lower it"
         raise PosttrainError(context.name, message, hint)
-    limit = Limit(room, config.too_long, "left", "lower `max_new_tokens`")
     encoded, report = encode_prompts(rows, model.tokenizer, limit=limit, form=model.form)
     report.refuse(context.name)
+    made = {block.stage for block in config.prompts}  # what an earlier sample wrote is replaced
     for prompt in encoded:
-        _check_columns(prompt, config.prompts)
+        if prompt.source not in made:
+            check_columns(prompt.where, prompt.columns)
     return encoded, {**report.metrics(), **share_metrics(shares, "prompts")}
-
-
-def _check_columns(prompt: EncodedPrompt, blocks: Sequence[DataBlock]) -> None:
-    """Raise PosttrainError for a prompt's row that has a column which this stage writes."""
-    if any(block.stage == prompt.source for block in blocks):
-        return  # those of an earlier sample are replaced
-    taken = next((name for name in SAMPLED if name != "source" and name in prompt.columns), None)
-    if taken is not None:
-        message = f"there is a column `{taken}`, and `generate` writes one of that name"
-        raise PosttrainError(prompt.where, message, "rename it in the data, or take it out")
 
 
 def _sample(job: _Job, pieces: Pieces) -> None:

@@ -90,6 +90,13 @@ class LabelConfig(StageConfig):
             return Makes("unpaired_preference", (*THUMBS, "score"))
         return Makes("prompt_completion", (*COMPLETION, *SAMPLED, *SCORED))
 
+    @property
+    def written(self) -> tuple[str, ...]:
+        """The columns that it writes, and that a file must not have."""
+        if self.pairs is None and self.thumbs is None:
+            return SCORED
+        return tuple(name for name in self.makes.columns if name not in COMPLETION)
+
 
 def run(config: LabelConfig, context: StageContext) -> StageResult:
     """Judge all responses, make what is asked for of their scores, and write it."""
@@ -98,9 +105,7 @@ def run(config: LabelConfig, context: StageContext) -> StageResult:
     from pipeline.data.reading.tasks import load_task
     from pipeline.measuring.judges import Judges
 
-    written = SCORED if config.pairs is None and config.thumbs is None else config.makes.columns
-    own = [name for name in written if name not in COMPLETION]
-    rows = list(read_responses(config.data, context.places, written=own))
+    rows = list(read_responses(config.data, context.places, written=config.written))
     tasks = tasks_behind(config.data, context)
     try:
         verified = {name: load_task(name, context.places) for name in tasks}

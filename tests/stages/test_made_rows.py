@@ -305,3 +305,51 @@ def test_rows_are_uploaded_as_a_data_set(
     assert said.code == 0, said.err
     assert hub.kinds == ["dataset", "dataset"]
     assert 'load_dataset("ann/best"' in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_check_finds_prompts_that_leave_no_room_before_anything_runs(
+    folder: Path, posttrain: Command
+) -> None:
+    tight = ("--set", "stages.sampled.max_new_tokens=110", "--runs", "tight")
+    said = posttrain("check", "tiny.yaml", *tight)
+    assert (said.code, said.err) == (2, posttrain("run", "tiny.yaml", *tight).err)
+    assert re.search(r"tiny.yaml:7:\d+: \d+ of 32 prompts are longer than 18 tokens", said.err)
+    assert "lower `max_new_tokens`" in said.err
+
+
+@pytest.mark.parametrize(
+    ("stage", "row", "words"),
+    [
+        ("label", {"prompt": "a", "completion": "b", "score": 1}, "there is a column `score`, and"),
+        ("label", {"prompt": "a"}, "columns found: `prompt`"),
+        ("label", {"prompt": "a", "completion": 7}, "`completion` is a number (7), not text"),
+        ("best_of_n", {"prompt": "a", "completion": "b"}, "the column `score` is missing, or is"),
+        ("best_of_n", {"prompt": "a", "completion": "b", "score": "1"}, "missing, or is no number"),
+        ("generate", {"prompt": "a", "sample": 3}, "there is a column `sample`, and `generate`"),
+    ],
+)
+def test_a_row_of_a_file_that_a_stage_cannot_take_is_found_by_check(
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    posttrain: Command,
+    stage: str,
+    row: dict[str, Any],
+    words: str,
+) -> None:
+    (tmp_path / "mine.py").write_text(REWARD)
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row) + "\n")
+    keys = {
+        "label": "data: {file: rows.jsonl}, reward: {use: 'mine:vowels'}",
+        "best_of_n": "data: {file: rows.jsonl}",
+        "generate": f"model: {folder}/chat, prompts: {{file: rows.jsonl}}, max_new_tokens: 8",
+    }[stage]
+    (tmp_path / "tiny.yaml").write_text(
+        f"name: tiny\nstages:\n  made: {{stage: {stage}, {keys}}}\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    said = posttrain("check", "tiny.yaml")
+    assert said.code == 2
+    assert said.err.startswith("rows.jsonl:1")
+    assert words in said.err
+    assert posttrain("run", "tiny.yaml").err == said.err

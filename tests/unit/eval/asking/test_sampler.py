@@ -150,3 +150,23 @@ def test_a_leading_space_survives_a_tokenizer_that_strips_it_from_the_first_word
     prompt, whole = (tokenizer(text)["input_ids"] for text in ("the cat", "the cat sat"))
     assert tokenizer.decode(whole[len(prompt) :]) == "sat"
     assert response_text(tokenizer, prompt, whole[len(prompt) :]) == " sat"
+
+
+@pytest.mark.parametrize("name", ["tiny_with_many_endings", "tiny_gpt2_with_many_endings"])
+def test_keys_stand_for_the_place_of_a_prompt_in_all_of_them(request, name):
+    model = request.getfixturevalue(name)
+    settings = {"max_new_tokens": 12, "temperature": 1.5, "seed": 3, "batch_size": 4}
+    whole = generate(model, encoded(model), **settings)
+    part = [5, 2, 7]
+    prompts = [encoded(model)[number] for number in part]
+    assert generate(model, prompts, keys=part, **settings) == [whole[number] for number in part]
+
+
+@pytest.mark.parametrize("name", ["tiny_with_many_endings", "tiny_gpt2_with_many_endings"])
+def test_prompts_that_are_run_once_for_all_who_ask_them_get_the_same_responses(request, name):
+    model = request.getfixturevalue(name)
+    prompts = [prompt for prompt in encoded(model) for _ in range(3)]
+    settings = {"max_new_tokens": 12, "temperature": 1.5, "seed": 3, "batch_size": 10}
+    shared = generate(model, prompts, shares_prompts=True, **settings)
+    assert shared == generate(model, prompts, **settings)
+    assert len({response.token_ids for response in shared}) > len(TEXTS)
