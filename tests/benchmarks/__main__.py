@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 
 from tests.benchmarks.align_against_trl import align_against_trl, align_throughput_against_trl
+from tests.benchmarks.grpo_against_trl import grpo_full_length, grpo_spread_lengths
 from tests.benchmarks.planted_items import overlap_megabytes, planted_items_found
 from tests.benchmarks.ppo_against_trl import ppo_full_length, ppo_spread_lengths
 from tests.benchmarks.ppo_memory import ppo_shared_lora_memory, ppo_vocabulary_memory
@@ -30,6 +31,8 @@ BENCHMARKS: dict[str, Callable[[], Result]] = {
     "rollout_speed": rollout_speed,
     "ppo_full_length": ppo_full_length,
     "ppo_spread_lengths": ppo_spread_lengths,
+    "grpo_full_length": grpo_full_length,
+    "grpo_spread_lengths": grpo_spread_lengths,
     "ppo_shared_lora_memory": ppo_shared_lora_memory,
     "ppo_vocabulary_memory": ppo_vocabulary_memory,
     "head_in_chunks": head_in_chunks,

@@ -24,8 +24,9 @@ from statistics import fmean, median
 from typing import Any
 
 from tests.benchmarks.command import run
-from tests.benchmarks.ppo_side import BATCH_SIZE, EPOCHS, MAX_NEW_TOKENS, MINI_BATCHES, OURS, PARTS
+from tests.benchmarks.ppo_side import EPOCHS, MINI_BATCHES, OURS
 from tests.benchmarks.result import Result
+from tests.benchmarks.rollout_inputs import BATCH_SIZE, MAX_NEW_TOKENS, PARTS
 
 _FULL_GOAL = 1.2
 _SPREAD_GOAL = 2.0
