@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.config import rollout_arguments
+from pipeline.config import rollout_arguments, trl_arguments
 from pipeline.config.argument_values import together_problem, value_problem
 from pipeline.config.trainer_fields import fields
 from pipeline.errors import closest
@@ -210,8 +210,11 @@ _OURS_OF: Mapping[str, Mapping[str, str]] = {
     },
     "RewardConfig": {"label_smoothing_factor": _OF_PAIRS},
 }
+_ABSENT_OF_GROUPS = {name: absent.reason for name, absent in trl_arguments.ABSENT.items()}
 # Fields of a different trainer that one class does not have, and why.
 _ABSENT_OF: Mapping[str, Mapping[str, str]] = {
+    "GRPOConfig": _ABSENT_OF_GROUPS,
+    "RLOOConfig": _ABSENT_OF_GROUPS,
     "PPOConfig": {
         **dict.fromkeys(("top_k", "top_p", "min_p", "repetition_penalty"), _UNBIASED),
         "max_length": "write `max_prompt_length` and `max_completion_length`",
@@ -220,7 +223,7 @@ _ABSENT_OF: Mapping[str, Mapping[str, str]] = {
         **dict.fromkeys(("reward_model_path", "reward_funcs"), "write `reward:` on the stage"),
         "stop_token": "a response ends with the policy's own end of a turn",
         "generation_kwargs": _UNBIASED,
-    }
+    },
 }
 
 # What these are called elsewhere.

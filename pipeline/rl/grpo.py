@@ -14,15 +14,12 @@ critic. TRL's arguments, in TRL's order:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from pipeline.rl.config.grpo import GRPOConfig
 from pipeline.rl.group_trainer import GroupTrainer
-
-if TYPE_CHECKING:
-    from pipeline.rl.config.grpo import GRPOConfig
 
 
 class GRPOTrainer(GroupTrainer):
     """Trains a policy by GRPO; arguments as GroupTrainer's."""
 
     args: GRPOConfig
+    config_class = GRPOConfig

@@ -119,7 +119,9 @@ class Losses:
             if objective.kl_loss_coef:
                 log_ratio = new - batch.reference[part]
                 kl = core.kl_estimate(log_ratio, objective.kl_loss_estimator)
-                if objective.is_kl_corrected:
+                if objective.is_kl_corrected and of_rows is not None:
+                    kl = kl * of_rows.ratio[part]  # whose own gradient is among the slopes
+                elif objective.is_kl_corrected:
                     kl = core.corrected_kl(kl, new, old)
                 loss = loss + objective.kl_loss_coef * (kl * weights).sum()
             if entropy is not None:

@@ -40,15 +40,27 @@ def load_rewards(rewards: Any) -> list[Any]:
 
 
 def compose_rewards(
-    rewards: Sequence[Any], args: RolloutConfig, tokenizer: PreTrainedTokenizerBase
+    rewards: Sequence[Any],
+    args: RolloutConfig,
+    tokenizer: PreTrainedTokenizerBase,
+    reward_tokenizers: Any = None,
 ) -> RewardComposition:
     """Return what makes one score of several rewards.
 
-    Raises ValueError for rewards and weights that do not go together.
+    reward_tokenizers: of reward models, one for each reward, or one alone; None for the one beside
+    the model. A reward model reads the policy's tokens, so it must be the policy's vocabulary.
+
+    Raises ValueError for rewards, weights and tokenizers that do not go together.
     """
     weights = args.reward_weights or [1.0] * len(rewards)
     if len(weights) != len(rewards):
         raise ValueError(f"{len(weights)} `reward_weights` for {len(rewards)} rewards")
+    several = isinstance(reward_tokenizers, list | tuple)
+    tokenizers: list[Any] = list(reward_tokenizers) if several else [reward_tokenizers]
+    if len(tokenizers) not in (1, len(rewards)):
+        raise ValueError(
+            f"{len(tokenizers)} `reward_processing_classes` for {len(rewards)} rewards"
+        )
     terms: list[RewardTerm] = []
     for number, (reward, weight) in enumerate(zip(rewards, weights, strict=True)):
         name = getattr(reward, "__name__", "") or ("model" if isinstance(reward, nn.Module) else "")
@@ -61,7 +73,9 @@ def compose_rewards(
             terms.append(reward)
         elif isinstance(reward, nn.Module):
             path = getattr(reward, "name_or_path", "")
-            own = tokenizer if not path else _tokenizer_beside(path, tokenizer)
+            own = tokenizers[number if len(tokenizers) > 1 else 0]
+            if own is None:
+                own = tokenizer if not path else _tokenizer_beside(path, tokenizer)
             module: Any = nn.Module.to(reward, args.device)  # a quantised one stays where it is
             context = autocast_of(args)
             terms.append(

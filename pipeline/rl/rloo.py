@@ -5,15 +5,12 @@ Ahmadian et al. 2024, "Back to basics". TRL's arguments, in TRL's order; see grp
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from pipeline.rl.config.rloo import RLOOConfig
 from pipeline.rl.group_trainer import GroupTrainer
-
-if TYPE_CHECKING:
-    from pipeline.rl.config.rloo import RLOOConfig
 
 
 class RLOOTrainer(GroupTrainer):
     """Trains a policy by RLOO; arguments as GroupTrainer's."""
 
     args: RLOOConfig
+    config_class = RLOOConfig

@@ -80,8 +80,13 @@ def sequence_surrogate(batch: Batch, new: Tensor, objective: Objective) -> Seque
         clip_high=objective.clip_high,
         dual_clip=objective.dual_clip,
     )
+    slopes = found.slope * mass
+    if objective.kl_loss_coef and objective.is_kl_corrected:
+        # The KL is multiplied by the ratio, which carries a gradient of its own.
+        kl = core.kl_estimate(new - batch.reference, objective.kl_loss_estimator)
+        slopes = slopes + objective.kl_loss_coef * sum_by_row(weights * kl) * found.ratio
     return SequenceSurrogate(
-        (found.slope * mass)[rows] * shares,
+        slopes[rows] * shares,
         found.loss[rows],
         found.ratio[rows],
         found.clipped_low[rows],

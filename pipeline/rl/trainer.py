@@ -96,6 +96,7 @@ class RolloutTrainer(Trainer):
         on_rollout: OnRollout | None = None,
         eval_dataset: Any = None,
         on_evaluation: OnEvaluation | None = None,
+        reward_processing_classes: Any = None,
     ) -> None:
         args, self.cadence = own_arguments(args)
         rewards = load_rewards(reward_funcs)
@@ -126,7 +127,7 @@ class RolloutTrainer(Trainer):
         autocast = autocast_of(args)
         with evaluating(actor), autocast():
             check_head(actor.causal)
-        self.rewards = compose_rewards(rewards, args, tokenizer)
+        self.rewards = compose_rewards(rewards, args, tokenizer, reward_processing_classes)
         self.rl = RlState(kl_controller(*args.kl_control), self.rewards)
         sampling = sampling_of(actor.causal, tokenizer, args)
         self.collector = Collector(

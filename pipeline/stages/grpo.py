@@ -22,7 +22,7 @@ TRAINING_DEFAULTS: dict[str, Any] = {
     "beta": 0.0,
     "loss_type": "dapo",
     "scale_rewards": "group",
-    "max_completion_length": 256,
+    "max_completion_length": 512,
 }
 
 

@@ -19,7 +19,7 @@ TRAINING_DEFAULTS: dict[str, Any] = {
     "num_generations": 2,
     "num_iterations": 1,
     "beta": 0.05,
-    "max_completion_length": 256,
+    "max_completion_length": 512,
 }
 
 

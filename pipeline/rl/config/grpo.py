@@ -12,6 +12,7 @@ from typing import ClassVar, Literal
 
 from pipeline.config.ppo_defaults import GROUP_LEARNING_RATE
 from pipeline.rl.config.groups import GroupConfig
+from pipeline.rl.config.upstream import take_upstream
 from pipeline.rl.objective import Aggregation, Objective
 
 _AGGREGATIONS: dict[str, Aggregation] = {
@@ -26,6 +27,7 @@ _AGGREGATIONS: dict[str, Aggregation] = {
 }
 
 
+@take_upstream
 @dataclass
 class GRPOConfig(GroupConfig):
     """Arguments of GRPOTrainer. Below each: what it is, its unit, and where its default is from.
@@ -40,8 +42,8 @@ class GRPOConfig(GroupConfig):
     learning_rate: float | None = field(default=None)  # pyright: ignore[reportIncompatibleVariableOverride]
     """Of the policy; None for 1e-6 (TRL), and for an adapter 1e-4, whose few weights need more."""
 
-    max_completion_length: int = field(default=256)
-    """Tokens of a response, at most (TRL: 512); one that reaches it without an end is cut there."""
+    max_completion_length: int = field(default=512)
+    """Tokens of a response, at most; one that reaches it without an end is cut there."""
 
     # Advantages.
 
@@ -95,9 +97,9 @@ class GRPOConfig(GroupConfig):
     vespo_lambda_neg: float = field(default=2.0)
     """Of `vespo` for advantages below 0: how fast weights fall with a ratio above 1."""
 
-    use_bias_correction_kl: bool | None = field(default=None)
+    use_bias_correction_kl: bool = field(default=True)
     """Multiply the KL in the loss by the ratio, which makes its gradient that of the KL to the
-    reference (DeepSeek-V3.2); None for yes, TRL's default, where KL is in the loss."""
+    reference (DeepSeek-V3.2); with ratios of whole responses, as TRL does, by the response's."""
 
     entropy_coef: float = field(default=0.0)
     """Of an entropy bonus."""
@@ -138,15 +140,9 @@ class GRPOConfig(GroupConfig):
                 f"`vllm_importance_sampling_clip_max` {high}; exchange them"
             )
         self._check_loss()
-        is_reinforce = self.advantage_estimator.startswith("reinforce")
         if self.advantage_estimator != "group" and self.scale_rewards != "group":
             message = "`scale_rewards` is for the advantages of GRPO"
             raise ValueError(f"{message}; leave it out beside `{self.advantage_estimator}`")
-        if is_reinforce and self.beta and self.use_bias_correction_kl:
-            message = (
-                "REINFORCE++ has KL in the reward, and `use_bias_correction_kl` is of the loss"
-            )
-            raise ValueError(message)
 
     def _check_loss(self) -> None:
         """Refuse parts of a loss that do not go together, with ValueError."""
@@ -174,11 +170,6 @@ class GRPOConfig(GroupConfig):
             raise ValueError(
                 f"`delta` {self.delta} is below 1 + `epsilon_high` {high}: it would bound the "
                 "wrong side; raise it"
-            )
-        if self.beta and is_sequence and self.use_bias_correction_kl is not False:
-            raise ValueError(
-                "`beta` with ratios of whole responses: TRL multiplies each token's KL by that "
-                "ratio then, whose gradient is of no KL; write `use_bias_correction_kl: false`"
             )
 
     @property

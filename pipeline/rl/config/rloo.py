@@ -11,9 +11,11 @@ from typing import ClassVar
 
 from pipeline.config.ppo_defaults import GROUP_LEARNING_RATE
 from pipeline.rl.config.groups import GroupConfig
+from pipeline.rl.config.upstream import take_upstream
 from pipeline.rl.objective import Objective
 
 
+@take_upstream
 @dataclass
 class RLOOConfig(GroupConfig):
     """Arguments of RLOOTrainer. Below each: what it is, its unit, and where its default is from.
@@ -27,8 +29,8 @@ class RLOOConfig(GroupConfig):
     learning_rate: float | None = field(default=None)  # pyright: ignore[reportIncompatibleVariableOverride]
     """Of the policy; None for 1e-6 (TRL), and for an adapter 1e-4, whose few weights need more."""
 
-    max_completion_length: int = field(default=256)
-    """Tokens of a response, at most (TRL: 512); one that reaches it without an end is cut there."""
+    max_completion_length: int = field(default=512)
+    """Tokens of a response, at most; one that reaches it without an end is cut there."""
 
     num_generations: int = field(default=2)
     """Responses to each prompt: the baseline of one is the mean of the others'. 2 or more."""
