@@ -102,6 +102,8 @@ class Losses:
         if objective.ratio != "token":
             of_rows = sequence_surrogate(batch, self._new_logprobs(hidden, batch), objective)
 
+        is_by_token = objective.surrogate == "vespo"  # whose weights are of rows, its ratios not
+
         def loss_of(new: Tensor, entropy: Tensor | None, part: slice) -> Tensor:
             """Return the loss of a chunk of the N tokens, (); new, entropy: (n,)."""
             nonlocal sum_of_losses
@@ -119,7 +121,7 @@ class Losses:
             if objective.kl_loss_coef:
                 log_ratio = new - batch.reference[part]
                 kl = core.kl_estimate(log_ratio, objective.kl_loss_estimator)
-                if objective.is_kl_corrected and of_rows is not None:
+                if objective.is_kl_corrected and of_rows is not None and not is_by_token:
                     kl = kl * of_rows.ratio[part]  # whose own gradient is among the slopes
                 elif objective.is_kl_corrected:
                     kl = core.corrected_kl(kl, new, old)

@@ -84,7 +84,7 @@ def sequence_surrogate(batch: Batch, new: Tensor, objective: Objective) -> Seque
     if objective.kl_loss_coef and objective.is_kl_corrected:
         # The KL is multiplied by the ratio, which carries a gradient of its own.
         kl = core.kl_estimate(new - batch.reference, objective.kl_loss_estimator)
-        slopes = slopes + objective.kl_loss_coef * sum_by_row(weights * kl) * found.ratio
+        slopes = slopes + objective.kl_loss_coef * _sum_by_row(weights * kl, rows) * found.ratio
     return SequenceSurrogate(
         slopes[rows] * shares,
         found.loss[rows],

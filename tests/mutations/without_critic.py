@@ -76,8 +76,8 @@ WITHOUT_CRITIC = [
     Mutation(
         "TRL's settings mean the same here",
         "pipeline/rl/config/grpo.py",
-        "is_kl_corrected=self.use_bias_correction_kl is not False",
-        "is_kl_corrected=self.use_bias_correction_kl is True",
+        "is_kl_corrected=self.use_bias_correction_kl",
+        "is_kl_corrected=False",
         _TRAINERS,
     ),
     Mutation(

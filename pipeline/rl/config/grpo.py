@@ -202,7 +202,7 @@ class GRPOConfig(GroupConfig):
             counts_empty_rows=True,
             kl_loss_coef=0.0 if is_reinforce else self.beta,
             kl_loss_estimator="k3",
-            is_kl_corrected=self.use_bias_correction_kl is not False,
+            is_kl_corrected=self.use_bias_correction_kl,
             entropy_coef=self.entropy_coef,
             masks_truncated=self.mask_truncated_completions,
             correction=self.vllm_importance_sampling_mode if self._corrects else None,

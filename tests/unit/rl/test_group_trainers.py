@@ -118,7 +118,6 @@ def test_groups_without_spread_are_replaced_by_fresh_prompts(llama: Any, tmp_pat
         ({"vespo_k_pos": -1.0}, "`vespo_k_pos` is -1.0; it must be 0 or above"),
         ({"vllm_importance_sampling_clip_min": 4.0}, "4.0 is above"),
         ({"loss_type": "vespo", "rollout_engine": "vllm"}, "vllm_importance_sampling_correction"),
-        ({"importance_sampling_level": "sequence", "beta": 0.1}, "use_bias_correction_kl: false"),
     ],
 )
 def test_settings_that_cannot_be_meant_are_refused(

@@ -38,19 +38,6 @@ def test_every_argument_of_trls_is_one_of_ours_or_absent_with_a_reason(
 
 
 @pytest.mark.parametrize(("ours", "theirs"), CONFIGS)
-def test_the_defaults_are_trls(ours: Any, theirs: Any, tmp_path: Path) -> None:
-    upstream = {field.name for field in dataclasses.fields(trl.trainer.base_config._BaseConfig)}
-    mine = {field.name: field.default for field in dataclasses.fields(ours)}
-    differs = {"reuse_rollout_logprobs", "learning_rate", "disable_dropout"}
-    for field in dataclasses.fields(theirs):
-        if field.name in mine.keys() - upstream - differs:
-            assert mine[field.name] == field.default, field.name
-    assert (
-        ours.default_learning_rate(is_adapted=False) == theirs(str(tmp_path), **RUN).learning_rate
-    )
-
-
-@pytest.mark.parametrize(("ours", "theirs"), CONFIGS)
 def test_a_config_of_trls_serves_as_it_is(ours: Any, theirs: Any, tmp_path: Path) -> None:
     asked = theirs(str(tmp_path), **RUN, **SMALL, beta=0.3, steps_per_generation=2, epsilon=0.1)
     found = convert_config(asked, ours)

@@ -50,6 +50,7 @@ GRPO: dict[str, dict[str, Any]] = {
     "beta": {"loss_type": "grpo", "beta": 0.1, "use_bias_correction_kl": False},
     "beta as it comes": {"loss_type": "dapo", "beta": 0.1},
     "gspo, beta": {"loss_type": "grpo", "beta": 0.1, "use_bias_correction_kl": False, **SEQUENCES},
+    "gspo, beta as it comes": {"loss_type": "grpo", "beta": 0.1, **SEQUENCES},
     "cut rows masked": {"loss_type": "grpo", "mask_truncated_completions": True},
     "dapo, cut rows masked": {"loss_type": "dapo", "mask_truncated_completions": True},
     "entropy": {"loss_type": "dapo", "entropy_coef": 0.02},
@@ -197,7 +198,6 @@ def test_defaults_are_trls_unless_a_field_says_so() -> None:
     """Where `None` means TRL's default, or one by the kind of model, that is said, too."""
     apart = {
         *("learning_rate", "adam_epsilon", "logging_steps", "disable_dropout"),
-        *("max_completion_length", "use_bias_correction_kl"),
         *("bf16", "gradient_checkpointing"),  # how it is computed, not what
     }
     for own, other in ((GRPOConfig, trl.GRPOConfig), (RLOOConfig, trl.RLOOConfig)):
