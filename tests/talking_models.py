@@ -56,6 +56,7 @@ def talking_model(
     chats: Sequence[Sequence[Message]] = (),
     *,
     knows_tools: bool = True,
+    steps: int = 400,
 ) -> Any:
     """Return a Llama that says all of these conversations by heart, greedily."""
     chats = chats or [conversation(*pair) for pair in QUESTIONS.items()]
@@ -74,7 +75,7 @@ def talking_model(
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         num_attention_heads=4,
-        max_position_embeddings=256,
+        max_position_embeddings=512,
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
@@ -83,7 +84,7 @@ def talking_model(
     module = LlamaForCausalLM(config)
     optimizer = torch.optim.AdamW(module.parameters(), lr=3e-3)
     wanted = labels[:, 1:]
-    for _ in range(400):
+    for _ in range(steps):
         logits = module(input_ids=ids).logits[:, :-1]
         loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), wanted.flatten())
         if loss < 0.01:

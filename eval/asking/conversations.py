@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from eval.model import LanguageModel
+    from eval.tools.turns import ToolUse
 
 
 def generate_with_tools(
@@ -65,11 +66,19 @@ def generate_with_tools(
         replace(
             last[place],
             token_ids=tuple(one.token_ids),
+            text=_said(last[place], one, tools),
             ended=last[place].ended if one.has_ended else "length",
             conversation=one,
         )
         for place, one in enumerate(conversations)
     ]
+
+
+def _said(last: Generation, conversation: Conversation, tools: ToolUse) -> str:
+    """Return what the last turn says; a call that nobody answered says nothing."""
+    if not conversation.has_open_calls:
+        return last.text
+    return tools.format.spoken(conversation.token_ids[conversation.turns[-1].begin :])
 
 
 def own_parts(prompt: Sequence[int], generation: Generation) -> list[tuple[list[int], list[int]]]:

@@ -50,6 +50,10 @@ class CallFormat(Protocol):
         """
         ...
 
+    def spoken(self, text: str) -> str:
+        """Return what a turn says beside its calls."""
+        ...
+
 
 @dataclass(frozen=True)
 class JsonCalls:
@@ -66,6 +70,10 @@ class JsonCalls:
         spoken = without_thoughts(self.opening, text)
         return [read_json_call(found[1]) for found in _JSON_CALL.finditer(spoken)]
 
+    def spoken(self, text: str) -> str:
+        """Return what a turn says beside its calls, thoughts included."""
+        return _JSON_CALL.sub("", text)
+
 
 @dataclass(frozen=True)
 class PythonCalls:
@@ -77,6 +85,10 @@ class PythonCalls:
     def read(self, text: str) -> list[Call]:
         """Return the calls of a turn."""
         return [_read_python(written) for written in text.split(_SYSTEM)[1:]]
+
+    def spoken(self, text: str) -> str:
+        """Return what a turn says before its calls."""
+        return text.partition(_SYSTEM)[0]
 
 
 def marked_format(template: str) -> CallFormat | None:

@@ -28,6 +28,10 @@ class ToolFormat(Protocol):
         """Return the calls in a turn that has ended."""
         ...
 
+    def spoken(self, token_ids: Sequence[int]) -> str:
+        """Return what a turn says beside its calls, without the token that ends it."""
+        ...
+
     def answer_ids(self, answers: Sequence[tuple[str, str]], *, last_id: int) -> list[int]:
         """Return the ids between a turn that ends with last_id and where the model goes on.
 

@@ -23,7 +23,7 @@ from pipeline.data.encoding.prompts import encode_prompts
 from pipeline.data.reading.data_blocks import read_held_out_chats, tasks_of
 from pipeline.data.reading.records import PromptRow
 from pipeline.measuring.judges import Answers, Judges
-from pipeline.measuring.tool_use import tell_tools
+from pipeline.measuring.tool_use import told_tools
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -76,11 +76,10 @@ class FreeForm:
         self, model: LanguageModel, source: str, rows: Sequence[PromptRow], show: Progress
     ) -> list[ItemResult]:
         config = self._config
-        if model.form == "document":
-            prompts = [_as_text(row) for row in rows]
-        else:
-            prompts = [tell_tools(row, model) for row in rows]
-        encoded, _ = encode_prompts(prompts, model.tokenizer, form=model.form)
+        prompts = [_as_text(row) for row in rows] if model.form == "document" else list(rows)
+        encoded, _ = encode_prompts(
+            prompts, model.tokenizer, form=model.form, told=told_tools(model)
+        )
         room = None if model.max_length is None else model.max_length - config.max_new_tokens
         fits = [room is None or len(prompt.ids) <= room for prompt in encoded]
         kept = [number for number, fit in enumerate(fits) if fit] * config.samples

@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pipeline.data.encoding.chat import ChatEncoder
-from pipeline.data.reading.records import NO_SETTINGS, ChatSettings, PromptRow
 from pipeline.tools.use import load_tools, tool_settings, use_tools
 
 if TYPE_CHECKING:
@@ -40,11 +39,8 @@ def give_tools(
     return replace(model, tools=use, encode_chat=encode_chat), []
 
 
-def tell_tools(row: PromptRow, model: LanguageModel) -> PromptRow:
-    """Return a prompt that tells the model of its tools; one that names tools stays as it is."""
-    if model.tools is None or row.settings.tools:
-        return row
-    told = tool_settings(list(model.tools.toolbox.tool_by_name.values()), model.tokenizer)
-    if told == NO_SETTINGS:
-        return row
-    return replace(row, settings=ChatSettings(told.tools, row.settings.variables))
+def told_tools(model: LanguageModel) -> str:
+    """Return what a model's prompts tell it of its tools, as JSON; "" for nothing."""
+    if model.tools is None:
+        return ""
+    return tool_settings(list(model.tools.toolbox.tool_by_name.values()), model.tokenizer).tools

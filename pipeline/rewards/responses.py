@@ -66,7 +66,8 @@ class Responses:
     """Responses to be rewarded, and what they answer; every list has one entry per response.
 
     prompts, completions: texts, or messages where the prompt is a conversation (the completion is
-        then one message of the assistant's); without control tokens.
+        then one message of the assistant's, or with tools one for each turn, as in TRL: the
+        assistant's calls in `tool_calls`, what was answered by `tool`); without control tokens.
     prompt_ids, completion_ids: as they were sampled, the stop token included.
     has_eos: whether the response ended itself; by which of the stop tokens does not matter.
     columns: the other columns of the prompts' rows, such as `reference`.
@@ -94,11 +95,18 @@ class Responses:
         has_eos: Sequence[bool],
         columns: Mapping[str, Sequence[Any]],
         stop: Sequence[str] = (),
+        turns: Sequence[list[dict[str, Any]]] | None = None,
     ) -> Responses:
         """Return them with completions as evaluation reads them, without what ended them.
 
-        stop: strings that end a response.
+        stop: strings that end a response. turns: of completions that are conversations.
         """
+        if turns is not None:
+            talks: list[Text] = [
+                str(talk[-1]["content"]) if isinstance(prompt, str) else talk
+                for prompt, talk in zip(prompts, turns, strict=True)
+            ]
+            return cls(prompts, talks, prompt_ids, completion_ids, has_eos, columns)
         completions: list[Text] = []
         for prompt, ids, written, ended in zip(
             prompts, prompt_ids, completion_ids, has_eos, strict=True
@@ -119,10 +127,12 @@ class Responses:
         return columns
 
     def text(self, row: int) -> str:
-        """Return a completion as running text."""
+        """Return a completion as running text; of a conversation with tools, its last turn."""
         completion = self.completions[row]
         if isinstance(completion, str):
             return completion
+        if any(message["role"] == "tool" for message in completion):
+            return completion[-1]["content"] if completion[-1]["role"] == "assistant" else ""
         return "".join(message["content"] for message in completion)
 
     def shown(self, row: int) -> str:

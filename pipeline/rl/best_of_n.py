@@ -21,6 +21,7 @@ from eval.statistics.intervals import mean_interval
 from pipeline.files.names import BEST_OF_N
 from pipeline.rl.actor import evaluating
 from pipeline.rl.rollout import kl_per_sequence
+from pipeline.rl.sampler import Completion
 from pipeline.rl.watch import gold_scores
 
 if TYPE_CHECKING:
@@ -58,7 +59,11 @@ def compare_with_best_of_n(
         prompt_numbers=list(range(len(prompts))),
     )
     on_progress(total, total)
-    own = _judge(collector, prompts, tasks, [(row.completion_ids, row.has_eos) for row in rows])
+    completions = [
+        Completion(row.completion_ids, row.has_eos, None, conversation=row.conversation)
+        for row in rows
+    ]
+    own = _judge(collector, prompts, tasks, completions)
     unscored = sum(math.isnan(score) for score in (*theirs.scores, *own.scores))
     if all(map(math.isnan, theirs.scores)) or all(map(math.isnan, own.scores)):
         return {"held_out_unscored": unscored}  # nothing to compare: no reward says a number
@@ -132,16 +137,16 @@ def _sample(
             seed=collector.args.seed,
             on_progress=on_progress,
         )
-    return _judge(collector, prompts, tasks, [(c.token_ids, c.has_eos) for c in completions])
+    return _judge(collector, prompts, tasks, completions)
 
 
 def _judge(
     collector: Collector,
     prompts: Sequence[Prompt],
     tasks: Mapping[str, Task],
-    completions: Sequence[tuple[list[int], bool]],
+    completions: Sequence[Completion],
 ) -> _Judged:
-    """Score token ids, each with whether it ended itself."""
+    """Score completions."""
     responses = collector.decode(prompts, completions)
     with torch.no_grad(), evaluating(collector.actor):
         raw = collector.rewards.raw(responses)

@@ -19,6 +19,7 @@ from pipeline.rl.actor_critic import ActorCritic
 from pipeline.rl.logprobs import head_of, log_probabilities
 from pipeline.rl.rollout import ScoredRow
 from pipeline.rl.sequences import Sequences
+from pipeline.rl.transcripts import messages_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedTokenizerBase
 
+    from eval.tools.turns import ToolUse
     from pipeline.rewards.composition import RewardComposition
     from pipeline.rl.actor import Actor
     from pipeline.rl.config.base import RolloutConfig
@@ -39,7 +41,7 @@ class Collector:
     """What a rollout is made by.
 
     seed: of sampling; what is drawn for a row depends on it and the row's number in the whole run.
-    autocast: the context of training.
+    autocast: the context of training. tools: what the sampler lets the policy call.
     """
 
     actor: Actor
@@ -50,6 +52,7 @@ class Collector:
     args: RolloutConfig
     device: torch.device
     autocast: Callable[[], AbstractContextManager[Any]]
+    tools: ToolUse | None = None
     seconds: dict[str, float] = field(default_factory=lambda: {"rollout": 0.0, "score": 0.0})
 
     @torch.no_grad()
@@ -82,7 +85,7 @@ class Collector:
         with evaluating(self.actor):
             owns = [_own_tokens(completion) for completion in completions]
             scored = self._score(prompts, completions, owns)
-            responses = self.decode(prompts, [(c.token_ids, c.has_eos) for c in completions])
+            responses = self.decode(prompts, completions)
             raw = self.rewards.raw(responses, state)
         self.seconds["rollout"] += sampled - began
         self.seconds["score"] += time.perf_counter() - sampled
@@ -99,6 +102,8 @@ class Collector:
                     rewards=raw[place].cpu(),
                     sampled=_tensor(completion.logprobs),
                     response=responses.text(place),
+                    conversation=completion.conversation,
+                    messages=_messages(responses, place, completion),
                     logged={
                         name: values[place] for name, values in responses.logged.columns.items()
                     },
@@ -107,23 +112,33 @@ class Collector:
             )
         return rows, responses.logged
 
-    def decode(
-        self, prompts: Sequence[Prompt], completions: Sequence[tuple[list[int], bool]]
-    ) -> Responses:
+    def decode(self, prompts: Sequence[Prompt], completions: Sequence[Completion]) -> Responses:
         """Return what rewards are asked of: completions as text, beside the prompts' columns.
 
-        completions: token ids, the stop token included, and whether they ended themselves.
+        Of a conversation with tools that is each turn, as a message.
         """
         names = sorted({name for prompt in prompts for name in prompt.columns})
         return Responses.decode(
             self.tokenizer,
             [prompt.shown for prompt in prompts],
             prompt_ids=[prompt.ids for prompt in prompts],
-            completion_ids=[token_ids for token_ids, _ in completions],
-            has_eos=[has_eos for _, has_eos in completions],
+            completion_ids=[completion.token_ids for completion in completions],
+            has_eos=[completion.has_eos for completion in completions],
             columns={name: [prompt.columns.get(name) for prompt in prompts] for name in names},
             stop=self.args.stop_strings or (),
+            turns=self._turns(completions),
         )
+
+    def _turns(self, completions: Sequence[Completion]) -> list[list[dict[str, Any]]] | None:
+        """Return completions as messages, where the policy has tools."""
+        if self.tools is None:
+            return None
+        stop = self.args.stop_strings or ()
+        return [
+            messages_of(completion.conversation, self.tools.format, self.tokenizer, stop=stop)
+            for completion in completions
+            if completion.conversation is not None
+        ]
 
     def _score(
         self,
@@ -214,6 +229,16 @@ def _own_tokens(completion: Completion) -> Tensor:
     if completion.own is None:
         return torch.ones(len(completion.token_ids), dtype=torch.bool)
     return torch.tensor(completion.own, dtype=torch.bool)
+
+
+def _messages(
+    responses: Responses, place: int, completion: Completion
+) -> list[dict[str, Any]] | None:
+    """Return a conversation with tools as messages; None for a response that is none."""
+    messages = responses.completions[place]
+    if completion.conversation is None or isinstance(messages, str):
+        return None
+    return messages
 
 
 def _spread(numbers: Tensor, own: Tensor) -> Tensor:

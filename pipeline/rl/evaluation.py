@@ -20,6 +20,7 @@ from transformers.trainer_utils import set_seed
 
 from pipeline.errors import PosttrainError
 from pipeline.rewards.responses import source_in
+from pipeline.rl.policy_tools import tool_metrics
 from pipeline.rl.rollout import ScoredResponses, kl_per_sequence, sampling_metrics
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ def evaluate_prompts(
         "objective/scores_std": float(scores.std(correction=0)),
         "objective/kl": fmean(kl_per_sequence(rows)),
         **sampling_metrics(rows),
+        **tool_metrics(rows, answered),
         **rewards.term_metrics(raw, logged, sources),
         "rewards/unscored": float(len(rows) - len(scores)),
     }

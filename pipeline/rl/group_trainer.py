@@ -13,12 +13,13 @@ from pipeline.rl.config.upstream import convert_config
 from pipeline.rl.trainer import RolloutTrainer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from datasets import Dataset
     from torch import nn
     from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
+    from eval.tools.tool import Tool
     from pipeline.rl.config.groups import GroupConfig
     from pipeline.rl.rollout import OnEvaluation, OnRollout
 
@@ -52,6 +53,7 @@ class GroupTrainer(RolloutTrainer):
         *,
         ref_model: PreTrainedModel | None = None,
         peft_config: Any = None,
+        tools: Sequence[Callable[..., Any] | Tool] | None = None,
         optimizer_cls_and_kwargs: tuple[Any, dict[str, Any]] | None = None,
         on_rollout: OnRollout | None = None,
         on_evaluation: OnEvaluation | None = None,
@@ -82,4 +84,5 @@ class GroupTrainer(RolloutTrainer):
             eval_dataset=eval_dataset,
             on_evaluation=on_evaluation,
             reward_processing_classes=reward_processing_classes,
+            tools=tools,
         )

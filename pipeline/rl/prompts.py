@@ -39,12 +39,15 @@ def prompts_of(
     tokenizer: PreTrainedTokenizerBase,
     args: RolloutConfig,
     positions: int | None,
+    *,
+    tools: str = "",
 ) -> list[Prompt]:
     """Return the prompts of a data set whose rows have `prompt` or `input_ids`.
 
     A prompt is text, which is continued, or a list of messages, which is answered through the
     tokenizer's chat template; a last message of the assistant's is continued. A row's
     `chat_template_kwargs` and `tools` go to the template, as with TRL. positions: of the model.
+    tools: JSON, of a policy that has some; for rows without a column of their own.
 
     Raises ValueError for what is not a data set with numbered rows, for a row that has neither
     column, for an empty prompt and for one that leaves no room for a completion.
@@ -65,7 +68,7 @@ def prompts_of(
         row: Any = plain(raw_row)
         if not isinstance(row, Mapping) or not any(row.get(name) for name in _COLUMNS):
             raise ValueError(f"row {number} has no `prompt` and no `input_ids`")
-        ids = _ids(row, number) or _encode(row, tokenizer, number, template)
+        ids = _ids(row, number) or _encode(row, tokenizer, number, template, tools)
         if limit is not None and len(ids) > limit:
             raise ValueError(
                 f"the prompt of row {number} has {len(ids)} tokens, more than {limit}; leave it "
@@ -84,13 +87,21 @@ def prompts_of(
 
 
 def prompt_sets(
-    data: Any, tokenizer: PreTrainedTokenizerBase, args: RolloutConfig, positions: int | None
+    data: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    args: RolloutConfig,
+    positions: int | None,
+    *,
+    tools: str = "",
 ) -> dict[str, list[Prompt]]:
     """Return the prompts of a data set, by the name "", or of several by name; {} for None."""
     if data is None:
         return {}
     sets = data if isinstance(data, dict) else {"": data}
-    return {name: prompts_of(rows, tokenizer, args, positions) for name, rows in sets.items()}
+    return {
+        name: prompts_of(rows, tokenizer, args, positions, tools=tools)
+        for name, rows in sets.items()
+    }
 
 
 def rows_of(data: Any) -> Iterable[Any]:
@@ -142,6 +153,7 @@ def _encode(
     tokenizer: PreTrainedTokenizerBase,
     number: int,
     template: Mapping[str, Any],
+    of_policy: str,
 ) -> list[int]:
     prompt = row["prompt"]
     if isinstance(prompt, str):
@@ -151,7 +163,7 @@ def _encode(
             raise ValueError(f"row {number} is a chat, and the tokenizer has no chat template")
         # Of a column of mappings, Arrow gives each row every key, None where it had none.
         own = {k: v for k, v in (row.get(_ROW_SETTINGS) or {}).items() if v is not None}
-        tools = row.get("tools") or None
+        tools = row.get("tools") or of_policy or None
         is_answer = prompt[-1]["role"] == "assistant"
         ids = tokenizer.apply_chat_template(
             list(prompt),

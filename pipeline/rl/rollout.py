@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from eval.tools.turns import Conversation
     from pipeline.rl.prompts import Prompt
 
     # What watches a training: called on every process; the metrics it returns are logged, too.
@@ -31,6 +32,8 @@ class ScoredRow:
     it has none. sampled: (L,), the sampler's own log-probabilities, if it gives them. response: as
     text.
     logged: what reward functions logged of it (`log_extra`), by `term/name`.
+    conversation: its turns and calls, where the policy has tools; messages: as reward functions see
+    them.
     """
 
     number: int
@@ -48,6 +51,8 @@ class ScoredRow:
     sampled: Tensor | None
     response: str = ""
     logged: dict[str, Any] = field(default_factory=dict[str, Any])
+    conversation: Conversation | None = None
+    messages: list[dict[str, Any]] | None = None
 
     @property
     def num_tokens(self) -> int:

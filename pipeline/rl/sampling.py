@@ -13,6 +13,7 @@ from pipeline.rl.sampler import LoopSampler, Sampling
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from eval.tools.turns import ToolUse
     from pipeline.rl.config.base import RolloutConfig
     from pipeline.rl.sampler import Sampler
 
@@ -39,8 +40,17 @@ def sampling_of(causal: Any, tokenizer: PreTrainedTokenizerBase, args: RolloutCo
     )
 
 
-def make_sampler(how: Sampling, args: RolloutConfig) -> Sampler:
-    """Return what samples completions."""
+def make_sampler(how: Sampling, args: RolloutConfig, tools: ToolUse | None = None) -> Sampler:
+    """Return what samples completions; tools: what the policy may call meanwhile."""
+    sampler = _make_engine(how, args)
+    if tools is None:
+        return sampler
+    from pipeline.rl.conversation import ConversationSampler
+
+    return ConversationSampler(sampler, tools, how.max_new_tokens)
+
+
+def _make_engine(how: Sampling, args: RolloutConfig) -> Sampler:
     if args.rollout_engine == "own":
         return LoopSampler(how)
     from pipeline.rl.engines import GenerateSampler, VLLMSampler

@@ -36,6 +36,7 @@ from pipeline.rl.log_lines import AfterStep, line_of
 from pipeline.rl.logprobs import check_head
 from pipeline.rl.losses import Losses
 from pipeline.rl.optimizer import check_trains, parameter_groups
+from pipeline.rl.policy_tools import give_policy_tools, tool_metrics
 from pipeline.rl.precision import keep_as_multiplied
 from pipeline.rl.prompts import prompt_sets, prompts_of
 from pipeline.rl.resume_settings import digest_of_reference, made_with
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from transformers import PreTrainedTokenizerBase, TrainerCallback
 
+    from eval.tools.tool import Tool
     from pipeline.rl.actor import Actor
     from pipeline.rl.config.base import RolloutConfig
     from pipeline.rl.prompts import Prompt
@@ -72,6 +74,8 @@ class RolloutTrainer(Trainer):
     on_rollout: called on every process with each Rollout; what it returns is added to its metrics.
     eval_dataset: prompts like those of train_dataset for `eval_strategy` and `evaluate`, or several
         sets of them by name. on_evaluation: called with their ScoredResponses, as on_rollout is.
+    tools: functions that the policy may call while it answers, as TRL's `tools`; prompts that are
+        messages tell it of them. How often: `max_tool_calling_iterations` of `args`.
 
     What is trained is kept in fp32, also of a model in bf16. With `bf16` in `args` networks compute
     in it, and frozen projections are put into it: of a `ref_model`, and below an adapter.
@@ -97,6 +101,7 @@ class RolloutTrainer(Trainer):
         eval_dataset: Any = None,
         on_evaluation: OnEvaluation | None = None,
         reward_processing_classes: Any = None,
+        tools: Sequence[Callable[..., Any] | Tool] | None = None,
     ) -> None:
         args, self.cadence = own_arguments(args)
         rewards = load_rewards(reward_funcs)
@@ -107,7 +112,10 @@ class RolloutTrainer(Trainer):
             )
         keep_as_multiplied(actor, args)
         tokenizer = processing_class
-        self.prompts = prompts_of(train_dataset, tokenizer, args, positions_of(actor.causal.config))
+        self._tools = give_policy_tools(tools, tokenizer, args)
+        told = self._tools.told if self._tools else ""
+        positions = positions_of(actor.causal.config)
+        self.prompts = prompts_of(train_dataset, tokenizer, args, positions, tools=told)
         if args.disable_dropout:
             turn_off_dropout(actor, saved=actor.networks())
         super().__init__(
@@ -132,13 +140,14 @@ class RolloutTrainer(Trainer):
         sampling = sampling_of(actor.causal, tokenizer, args)
         self.collector = Collector(
             actor=actor,
-            sampler=make_sampler(sampling, args),
+            sampler=make_sampler(sampling, args, self._tools.use if self._tools else None),
             sampling=sampling,
             rewards=self.rewards,
             tokenizer=tokenizer,
             args=args,
             device=args.device,
             autocast=autocast,
+            tools=self._tools.use if self._tools else None,
         )
         self.losses = Losses(actor, args, sampling.forbidden_ids, autocast)
         self.on_rollout, self.on_evaluation = on_rollout, on_evaluation
@@ -223,7 +232,7 @@ class RolloutTrainer(Trainer):
             rows = self.settle_first_rollout(rows)
         # The coefficient that these rewards have is the one before it is steered by their KL.
         experience, metrics = experience_of(rows, combined.scores, self.rl.kl.coef, self.args)
-        metrics |= combined.metrics | sampled.metrics
+        metrics |= combined.metrics | sampled.metrics | tool_metrics(rows, prompts)
         self.rl.kl.update(metrics["objective/kl"], len(experience.prompts))
         if self.on_rollout is not None:
             metrics |= self.on_rollout(
@@ -339,7 +348,9 @@ class RolloutTrainer(Trainer):
 
     def _encode_sets(self, data: Any) -> dict[str, list[Prompt]]:
         tokenizer: Any = self.processing_class
-        return prompt_sets(data, tokenizer, self.args, positions_of(self.model.causal.config))
+        told = self._tools.told if self._tools else ""
+        positions = positions_of(self.model.causal.config)
+        return prompt_sets(data, tokenizer, self.args, positions, tools=told)
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         """Write the policy, loadable by `from_pretrained`, the critic below it, and our state."""

@@ -101,6 +101,7 @@ def _sample_lines(rollout: Rollout, gold: Sequence[float | None]) -> list[dict[s
             "gold": gold[number],
             "source": source_in(rollout.prompts[number].columns),
             **({"logged": _as_json(row.logged)} if row.logged else {}),
+            **({"turns": row.messages} if row.conversation and row.conversation.calls else {}),
         }
         for number, row in enumerate(rollout.rows[:_ROWS])
     ]

@@ -41,17 +41,27 @@ class TemplateCalls:
 
     def read(self, text: str) -> list[Call]:
         """Return the calls of a turn; one that says what is wrong where there is no parsing it."""
+        message = self._parse(text)
+        if isinstance(message, str):
+            return [Call("", {}, f"the call cannot be read ({message})")]
+        calls = message.get("tool_calls") or []
+        return [call_of(call) for call in (calls if isinstance(calls, list) else [calls])]
+
+    def spoken(self, text: str) -> str:
+        """Return what a turn says beside its calls; nothing where there is no parsing it."""
+        message = self._parse(text)
+        return "" if isinstance(message, str) else str(message.get("content") or "")
+
+    def _parse(self, text: str) -> dict[str, Any] | str:
+        """Return the message that a turn is, or why it is none."""
         from transformers.utils.chat_parsing import parse_response
 
         try:
-            message = parse_response(
+            return parse_response(
                 text, self.template, prefix=self.opening, tools=list(self.schemas)
             )
         except (ValueError, TypeError, RecursionError, KeyError, AttributeError) as error:
-            reason = " ".join(str(error).split())[:_MAX_REASON]
-            return [Call("", {}, f"the call cannot be read ({reason})")]
-        calls = message.get("tool_calls") or []
-        return [call_of(call) for call in (calls if isinstance(calls, list) else [calls])]
+            return " ".join(str(error).split())[:_MAX_REASON]
 
 
 def choose_format(

@@ -40,22 +40,27 @@ def load_tools(blocks: Sequence[ToolBlock], places: Places) -> list[Tool]:
     return [_load(block, places) for block in blocks]
 
 
-def tools_of(functions: Sequence[Callable[..., Any]]) -> list[Tool]:
-    """Return functions as tools, as TRL's `tools` takes them."""
-    return [_of_function(function) for function in functions]
+def tools_of(functions: Sequence[Callable[..., Any] | Tool]) -> list[Tool]:
+    """Return functions as tools, as TRL's `tools` takes them; a Tool is one already."""
+    return [one if isinstance(one, Tool) else _of_function(one) for one in functions]
 
 
 def use_tools(
-    tools: Sequence[Tool], tokenizer: PreTrainedTokenizerBase, *, max_turns: int
+    tools: Sequence[Tool],
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    max_turns: int,
+    variables: str = "",
 ) -> ToolUse:
-    """Tie tools to a tokenizer's chat template.
+    """Tie tools to a tokenizer's chat template. variables: JSON, for the template.
 
     Raises PosttrainError for a template that has no calls of tools.
     """
     if not tokenizer.chat_template:
         message = "a model calls tools in a chat, and the tokenizer has no chat template"
         raise PosttrainError("tools", message, "fine-tune it with a template that has tools")
-    turns = ToolTurns(tokenizer, tool_settings(tools, tokenizer))
+    settings = replace(tool_settings(tools, tokenizer), variables=variables)
+    turns = ToolTurns(tokenizer, settings)
     format_ = TemplateFormat(tokenizer, turns, [tool.schema for tool in tools])
     return ToolUse(Toolbox(tools, start), format_, max_turns)
 
@@ -83,14 +88,22 @@ class TemplateFormat:
 
     def read_calls(self, token_ids: Sequence[int]) -> list[Call]:
         """Return the calls in a turn that has ended."""
-        text = self._tokenizer.decode(
-            list(token_ids), skip_special_tokens=False, clean_up_tokenization_spaces=False
-        )
-        return self._calls.read(str(text))
+        return self._calls.read(self._decode(token_ids))
+
+    def spoken(self, token_ids: Sequence[int]) -> str:
+        """Return what a turn says beside its calls, without the token that ends it."""
+        has_end = bool(token_ids) and token_ids[-1] in self._turns.end_ids()
+        return self._calls.spoken(self._decode(token_ids[:-1] if has_end else token_ids)).strip()
 
     def answer_ids(self, answers: Sequence[tuple[str, str]], *, last_id: int) -> list[int]:
         """Return the ids between a turn that ends with last_id and where the model goes on."""
         return self._turns.answers_to_tools(answers, last_id=last_id)
+
+    def _decode(self, token_ids: Sequence[int]) -> str:
+        text = self._tokenizer.decode(
+            list(token_ids), skip_special_tokens=False, clean_up_tokenization_spaces=False
+        )
+        return str(text)
 
 
 def _load(block: ToolBlock, places: Places) -> Tool:

@@ -37,6 +37,21 @@ HELPED = """\
     max_turns: 3
     max_new_tokens: 80
 """
+TRAINED = """\
+name: tools
+stages:
+  trained:
+    stage: grpo
+    model: ./talker
+    prompts: [{task: tool_arithmetic, rows: 8}]
+    reward: [{verify: all}, {use: "mine:price", weight: 0.2}]
+    tools: [calculator, python, {use: "mine:calculate"}]
+    max_turns: 3
+    batch_size: 8
+    gold: true
+    best_of: 2
+    training_args: {max_steps: 2, num_generations: 4, max_completion_length: 60}
+"""
 MINE = """\
 def calculator(expression: str) -> str:
     \"\"\"Compute the value of an arithmetic expression.
@@ -45,6 +60,19 @@ def calculator(expression: str) -> str:
         expression: Numbers with + - * / // % ** and brackets, such as 12*(34+5).
     \"\"\"
     raise KeyError(expression)
+
+
+async def calculate(expression: str) -> dict:
+    \"\"\"Compute the value of an arithmetic expression.
+
+    Args:
+        expression: What.
+    \"\"\"
+    return {"value": 1}
+
+
+def price(completions, **rest):
+    return [-float(sum("tool_calls" in turn for turn in talk)) for talk in completions]
 
 
 def silent(expression: str) -> str:
@@ -116,14 +144,32 @@ def test_tools_change_what_is_answered_and_are_compared_with_none(
     assert "./talker with tools" in shown
 
 
+def test_a_policy_with_tools_is_trained_and_its_samples_show_the_turns(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(folder)
+    posttrain = command(monkeypatch, capsys)
+    Path("trained.yaml").write_text(TRAINED)
+    assert posttrain("check", "trained.yaml").code == 0
+    said = posttrain("run", "trained.yaml")
+    assert said.code == 0, said.err
+    lines = Path("runs/tools/trained/samples.jsonl").read_text().splitlines()
+    turns = [turns for line in lines if (turns := json.loads(line).get("turns"))]
+    assert turns
+    assert all(turn["role"] in ("assistant", "tool") for talk in turns for turn in talk)
+    log = Path("runs/tools/trained/metrics.jsonl").read_text()
+    for name in ("tools/call_frequency", "tools/failure_frequency", "tools/called_when_needed"):
+        assert name in log
+
+
 @pytest.mark.parametrize(
     ("tools", "line"),
     [
         ("calc", "there is no tool `calc`"),
-        ("mine:silent", "mine.py:10: the function has no docstring"),
-        ("mine:bare", "mine.py:14: `expression` has no annotation"),
-        ("mine:vague", "mine.py:23: the docstring does not describe `expression`"),
-        ("mine:wide", "mine.py:28: it takes `*` or `/`"),
+        ("mine:silent", "mine.py:23: the function has no docstring"),
+        ("mine:bare", "mine.py:27: `expression` has no annotation"),
+        ("mine:vague", "mine.py:36: the docstring does not describe `expression`"),
+        ("mine:wide", "mine.py:41: it takes `*` or `/`"),
         ("mine:none", "mine.py has no `none`"),
         ("{sql: none.db}", "`none.db` is not a file"),
         ("{sql: q.csv}", "`q.csv` is no SQLite database"),

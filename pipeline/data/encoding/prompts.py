@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from eval.model import Form
-    from pipeline.data.reading.records import Record
+    from pipeline.data.reading.records import ChatSettings, Record
 
 _ROWS_AT_ONCE = 256
 
@@ -78,12 +78,14 @@ def encode_prompts(
     limit: Limit = NO_LIMIT,
     form: Form,
     may_be_none: bool = False,
+    told: str = "",
 ) -> tuple[list[EncodedPrompt], PromptsReport]:
     """Encode the rows of sources of the form prompt.
 
     form: how the policy expects to be asked. It decides where a row can be read both ways, as a
     task's can. A row that is only a text is continued even by a chat model, as in TRL and all
     stages here; a row that is only a conversation is an error for a model of documents.
+    told: the tools of a model as JSON, for conversations that name none of their own.
     `limit` decides about prompts that are too long. That none is left is an error, unless there
     `may_be_none`.
     """
@@ -92,7 +94,7 @@ def encode_prompts(
     dropped: Counter[str] = Counter()
     num_cut = 0
     where = ""
-    for prompt in _encode_rows(records, tokenizer, form):
+    for prompt in _encode_rows(records, tokenizer, form, told):
         where = prompt.where
         if isinstance(prompt, DroppedRow):
             dropped["unusable"] += 1
@@ -129,9 +131,9 @@ def encode_prompts(
 
 
 def _encode_rows(
-    records: Iterable[Record], tokenizer: PreTrainedTokenizerBase, form: Form
+    records: Iterable[Record], tokenizer: PreTrainedTokenizerBase, form: Form, told: str
 ) -> Iterator[EncodedPrompt | DroppedRow]:
-    encoder = _PromptEncoder(tokenizer, form)
+    encoder = _PromptEncoder(tokenizer, form, told)
     remaining = iter(records)
     while batch := list(islice(remaining, _ROWS_AT_ONCE)):
         rows = [row for row in batch if isinstance(row, PromptRow)]
@@ -147,8 +149,9 @@ def _encode_rows(
 class _PromptEncoder:
     """Encodes prompts as conversations, as running text, or takes their ids."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, form: Form) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, form: Form, told: str) -> None:
         self._text = TextEncoder(tokenizer)
+        self._told = told
         self._form = form
         self._chat: ChatEncoder | None = None
 
@@ -178,7 +181,15 @@ class _PromptEncoder:
             return []
         if self._chat is None:
             self._chat = ChatEncoder(self._text.tokenizer)
-        return self._chat.prompts([(row.messages, row.where, row.settings) for row in rows])
+        settings = [self._settings(row) for row in rows]
+        turns = zip(rows, settings, strict=True)
+        return self._chat.prompts([(row.messages, row.where, own) for row, own in turns])
+
+    def _settings(self, row: PromptRow) -> ChatSettings:
+        """Return what the template gets beside the turns: the row's own tools, or the model's."""
+        if row.settings.tools or not self._told:
+            return row.settings
+        return replace(row.settings, tools=self._told)
 
     def _texts(self, rows: Sequence[PromptRow]) -> list[list[int]]:
         texts = [self._text_of(row) for row in rows]

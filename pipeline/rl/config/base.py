@@ -82,6 +82,10 @@ class RolloutConfig(TrainingArguments):
     """Texts that end a response as soon as they stand in it; their tokens are trained on, reward
     functions do not see them."""
 
+    max_tool_calling_iterations: int | None = field(default=None)
+    """How often a response's calls of tools are answered, where the trainer has `tools`; None for
+    as long as there is room in `max_completion_length`, which counts what tools answer."""
+
     remove_unused_columns: bool = field(default=False)
     """Off, and refused when on: reward functions are handed every column."""
 
@@ -134,6 +138,7 @@ class RolloutConfig(TrainingArguments):
                 raise ValueError(f"`{name}` is `{getattr(self, name)}`; write {_either(allowed)}")
         self.check_above_0("max_completion_length", "temperature", "scoring_batch_size")
         self.check_above_0("total_episodes", "rollout_batch_size", "target_approx_kl", or_none=True)
+        self.check_above_0("max_tool_calling_iterations", or_none=True)
         if isinstance(self.stop_strings, str) or "" in (self.stop_strings or ()):
             raise ValueError(f"`stop_strings` is {self.stop_strings!r}; write a list of texts")
         is_vllm = self.rollout_engine == "vllm"

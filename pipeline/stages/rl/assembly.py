@@ -26,6 +26,7 @@ from pipeline.rewards.responses import ORIGIN
 from pipeline.rewards.terms import RewardTerm, function_term, model_term, verifier_term
 from pipeline.rl.prompts import Prompt
 from pipeline.rl.watch import Watch
+from pipeline.tools.use import load_tools, tool_settings
 from pipeline.training.arguments import arguments, refusals
 from pipeline.training.precision import autocast_of
 
@@ -91,6 +92,11 @@ def assemble(
         forced=config.trainer_fields(),
     )
     form = form_of_model(tokenizer, source.properties)
+    if config.tools and form == "document":
+        message = f"`{source.name}` continues documents, and tools are called in a chat"
+        raise PosttrainError(context.name, message, "train a chat model, or leave `tools` out")
+    tools = load_tools(config.tools, context.places)
+    told = tool_settings(tools, tokenizer)
     sources = row_sources(config.prompts, context.places, stage.data_forms, context.screen)
     rows, shares = mix_rows(sources, seed=context.seed)
     # What leaves no room for a response is dropped and counted, unless the recipe says more.
@@ -98,9 +104,10 @@ def assemble(
     positions = positions_of(actor.causal.config)
     room = None if positions is None else positions - args.max_completion_length
     limit = prompt_limit(config.too_long, args.max_prompt_length, room)
-    encoded, report = encode_prompts(rows, tokenizer, limit=limit, form=form)
+    encode = partial(encode_prompts, tokenizer=tokenizer, limit=limit, form=form, told=told.tools)
+    encoded, report = encode(rows)
     report.refuse(context.name)
-    apart = partial(encode_prompts, tokenizer=tokenizer, limit=limit, form=form, may_be_none=True)
+    apart = partial(encode, may_be_none=True)
     at_most = _HELD_OUT_PROMPTS // len(config.prompts)
     held_out, left_out = apart(
         read_held_out_prompts(config.prompts, context.places, at_most=at_most)
@@ -134,6 +141,7 @@ def assemble(
             processing_class=tokenizer,
             on_rollout=watch,
             on_evaluation=watch.on_evaluation,
+            **({"tools": tools} if tools else {}),
         )
     return Assembly(
         trainer,

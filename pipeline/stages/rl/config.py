@@ -11,6 +11,7 @@ from pipeline.config.blocks import DataBlock, DataBlocks
 from pipeline.config.field_types import OR_ONE, ModelRef, TooLong
 from pipeline.config.reward_terms import RewardBlock
 from pipeline.config.stage_config import WithTemplate
+from pipeline.config.tools import WithTools
 from pipeline.config.training_stage import TrainingStage
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class RolloutSchedule:
         return self.epochs * self.parts
 
 
-class RolloutStage(WithTemplate, TrainingStage):
+class RolloutStage(WithTools, WithTemplate, TrainingStage):
     """model: the policy to train; as it comes in, it is also the reference.
 
     prompts: what it is asked; tasks, files or the hub, as `data` elsewhere.
@@ -57,6 +58,8 @@ class RolloutStage(WithTemplate, TrainingStage):
     drop it, truncate it at its beginning, or make it an error.
     best_of: after training, compare with taking the best of 2, 4, ... up to so many responses of
     the reference, by the reward, on prompts that were held out; 0 for not.
+    tools: what the policy may call while it answers; `max_completion_length` counts what they
+    answer too.
     batch_size: responses per optimizer step over all devices.
     """
 
@@ -109,6 +112,7 @@ class RolloutStage(WithTemplate, TrainingStage):
             "reward_clip": None if self.reward_clip is None else list(self.reward_clip),
             "missing_eos_penalty": self.missing_eos_penalty,
             "eos_penalty_mode": self.eos_penalty_mode,
+            "max_tool_calling_iterations": self.max_turns - 1 if self.tools else None,
         }
 
 
