@@ -19,6 +19,7 @@ from torch import Tensor
 from pipeline.rl.config.grpo import GRPOConfig
 from pipeline.rl.config.rloo import RLOOConfig
 from pipeline.rl.grpo import GRPOTrainer
+from pipeline.rl.logprobs import head_of
 from pipeline.rl.rloo import RLOOTrainer
 from pipeline.rl.sampler import Completion
 from tests.oracle import live
@@ -157,12 +158,24 @@ def test_our_rloo_has_the_gradients_of_trls(name: str, tmp_path: Path) -> None:
     compare(train_ours("rloo", given, tmp_path, **RLOO[name], **TWICE), theirs.gradients)
 
 
-@pytest.mark.parametrize("loss_type", ["grpo", "dapo", "dr_grpo"])
-def test_tools_are_left_out_as_trl_leaves_them_out(loss_type: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["gspo", "vespo", "luspo", "dapo"])
+def test_a_response_may_cross_chunks_of_the_head(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Five tokens at a time, of responses of up to six."""
+    monkeypatch.setattr("pipeline.rl.logprobs._elements_at_a_time", lambda _: 5 * live.VOCABULARY)
+    monkeypatch.setattr("pipeline.rl.logprobs._LEAST_TOKENS", 1)
+    assert len(list(head_of(live.policy()).chunks(10))) == 2
+    given = scored(live.rows())
+    theirs = live.ask("grpo", given, tmp_path, **GRPO[name], **TWICE)
+    compare(train_ours("grpo", given, tmp_path, **GRPO[name], **TWICE), theirs.gradients)
+
+
+@pytest.mark.parametrize("name", ["grpo", "dapo", "dr_grpo", "gspo", "vespo", "beta"])
+def test_tools_are_left_out_as_trl_leaves_them_out(name: str, tmp_path: Path) -> None:
     given = scored(live.rows(with_tools=True))
-    settings = {"loss_type": loss_type, "beta": 0.1, **TWICE}
-    theirs = live.ask("grpo", given, tmp_path, **settings)
-    compare(train_ours("grpo", given, tmp_path, **settings), theirs.gradients)
+    theirs = live.ask("grpo", given, tmp_path, **GRPO[name], **TWICE)
+    compare(train_ours("grpo", given, tmp_path, **GRPO[name], **TWICE), theirs.gradients)
 
 
 @pytest.mark.parametrize("mode", ["token_truncate", "token_mask", "sequence_mask"])
