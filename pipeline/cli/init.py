@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 SCHEMA = "recipe.schema.json"
 _LARGE_BYTES = 400_000_000  # of weights: 100M parameters in fp32; above, an adapter is trained
-_DATA = "A file with rows, or a hub id as KIND:OWNER/NAME (demonstrations, pairs, prompts, texts)."
+_DATA = (
+    "A file with rows, or a hub id as KIND:OWNER/NAME "
+    "(demonstrations, pairs, thumbs, prompts, texts)."
+)
 
 
 @app.command()
@@ -32,7 +35,7 @@ def init(
     ] = None,
     data: Annotated[list[str] | None, typer.Option(metavar="FILE", help=_DATA)] = None,
     goal: Annotated[
-        str | None, typer.Option(metavar="GOAL", help="sft | dpo | ppo | pretrain | evaluate")
+        str | None, typer.Option(metavar="GOAL", help="sft | dpo | kto | ppo | pretrain | evaluate")
     ] = None,
     reward: Annotated[
         str | None,

@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 
     from pipeline.commands.first_recipe_data import Kind, OwnData
 
-Goal = Literal["sft", "dpo", "ppo", "pretrain", "evaluate"]
+Goal = Literal["sft", "dpo", "kto", "ppo", "pretrain", "evaluate"]
 GOALS: dict[Goal, str] = {
     "sft": "answer as demonstrations show",
     "dpo": "prefer what pairs prefer (after sft, where there are demonstrations too)",
+    "kto": "give answers that were wanted, not the others: thumbs up and down (after sft, too)",
     "ppo": "earn rewards: of a reward model trained on pairs, or of a function of yours",
     "pretrain": "read on in texts",
     "evaluate": "measure a model, and train nothing",
@@ -30,6 +31,7 @@ GOALS: dict[Goal, str] = {
 _NEEDS: dict[Goal, tuple[Kind, ...]] = {
     "sft": ("demonstrations",),
     "dpo": ("pairs",),
+    "kto": ("thumbs", "pairs"),
     "ppo": ("prompts", "pairs", "demonstrations"),
     "pretrain": ("texts",),
     "evaluate": (),
@@ -63,6 +65,8 @@ class Wish:
 
 def goal_of(kinds: Sequence[Kind]) -> Goal:
     """Return what data of these kinds is most likely meant for."""
+    if "thumbs" in kinds:
+        return "kto"  # which takes pairs too
     if "pairs" in kinds:
         return "dpo"
     if "demonstrations" in kinds:
@@ -112,13 +116,13 @@ def _stages(wish: Wish) -> Iterator[str]:
     if wish.goal == "pretrain":
         yield from _pretrain(wish)
         made.append("pretrain")
-    if wish.goal in ("sft", "dpo", "ppo") and wish.of("demonstrations"):
+    if wish.goal in ("sft", "dpo", "kto", "ppo") and wish.of("demonstrations"):
         yield from _sft(wish, model)
         model = "$sft"
         made.append("sft")
-    if wish.goal == "dpo":
-        yield from _dpo(wish, model)
-        made.append("dpo")
+    if wish.goal in ("dpo", "kto"):
+        yield from _preferences(wish, model)
+        made.append(wish.goal)
     if wish.goal == "ppo":
         yield from _ppo(wish, model)
         made.append("ppo")
@@ -151,14 +155,15 @@ def _sft(wish: Wish, model: str) -> Iterator[str]:
     yield ""
 
 
-def _dpo(wish: Wish, model: str) -> Iterator[str]:
-    data = wish.of("pairs")
-    yield "  dpo:"
-    yield "    stage: dpo"
+def _preferences(wish: Wish, model: str) -> Iterator[str]:
+    data = [*(wish.of("thumbs") if wish.goal == "kto" else []), *wish.of("pairs")]
+    yield f"  {wish.goal}:"
+    yield f"    stage: {wish.goal}"
     where = "the stage above" if model == "$sft" else "a hub id, or a folder from this file"
     yield f"    model: {model} # {where}"
     yield from _data("data", data, holds_out=True)
-    yield f"    batch_size: {_batch(data)}"
+    fewest = 2 if wish.goal == "kto" else 1  # its KL term needs another row
+    yield f"    batch_size: {max(fewest, _batch(data))}"
     yield from _too_long(wish)
     yield from _training(wish, "num_train_epochs: 1, beta: 0.1")
     yield ""

@@ -23,11 +23,12 @@ if TYPE_CHECKING:
 
     from pipeline.config.field_types import DataForm
 
-Kind = Literal["demonstrations", "pairs", "prompts", "texts"]
-KINDS: tuple[Kind, ...] = ("demonstrations", "pairs", "prompts", "texts")
+Kind = Literal["demonstrations", "pairs", "thumbs", "prompts", "texts"]
+KINDS: tuple[Kind, ...] = ("demonstrations", "pairs", "thumbs", "prompts", "texts")
 # In the order in which they are tried: pairs have prompts too, and demonstrations may.
 _FORMS: Mapping[Kind, tuple[DataForm, ...]] = {
     "pairs": ("preference",),
+    "thumbs": ("unpaired_preference",),
     "demonstrations": ("chat", "prompt_completion"),
     "texts": ("text",),
     "prompts": ("prompt",),
@@ -40,10 +41,13 @@ _OTHER_NAMES: Mapping[str, tuple[str, ...]] = {
     "prompt": ("question", "query", "problem", "instruction", "input"),
     "chosen": ("preferred", "accepted", "response_chosen", "good", "winner"),
     "rejected": ("dispreferred", "declined", "response_rejected", "bad", "loser"),
+    "completion": ("answer", "response", "output", "solution", "assistant"),
+    "label": ("thumbs_up", "thumb", "thumbs", "liked", "is_desirable", "desirable", "feedback"),
     "text": ("content", "document", "body"),
 }
 _MAPPED: Mapping[Kind, tuple[tuple[str, ...], ...]] = {
     "pairs": (("prompt", "chosen", "rejected"),),
+    "thumbs": (("messages", "label"), ("prompt", "completion", "label")),
     "demonstrations": (("messages",), ("instruction", "output")),
     "texts": (("text",),),
     "prompts": (("prompt",),),

@@ -46,6 +46,7 @@ _STAGES = {
     "tokenizer": "name: small\nstages:\n  read: {stage: tokenizer, data: [BLOCK]}\n",
     "sft": _MODEL + "  read: {stage: sft, model: $base, data: [BLOCK], batch_size: 8}\n",
     "dpo": _MODEL + "  read: {stage: dpo, model: $base, data: [BLOCK], batch_size: 8}\n",
+    "kto": _MODEL + "  read: {stage: kto, model: $base, data: [BLOCK], batch_size: 8}\n",
     "ppo": _MODEL
     + "  read: {stage: ppo, model: $base, prompts: [BLOCK], reward: [{use: 'mine:score'}],\n"
     "         batch_size: 8}\n",
@@ -208,6 +209,20 @@ _OTHERS = [
             ("a text for a margin", {"prompt": "a", "chosen": "b", "rejected": "c", "margin": "1"}),
             ("improbability", {"prompt": "a", "chosen": "b", "rejected": "c", "probability": 0.1}),
             ("a list of two turns", {"prompt": "a", "chosen": [{}, {}], "rejected": []}),
+        )
+    ),
+    *(
+        _of_contents(f"{name} of a judged answer", "thumbs.jsonl", _line(**fields), "kto")
+        for name, fields in (
+            ("no label", {"prompt": "a", "completion": "b"}),
+            ("a null for the label", {"prompt": "a", "completion": "b", "label": None}),
+            ("a rating", {"prompt": "a", "completion": "b", "label": 4}),
+            ("a word for the label", {"prompt": "a", "completion": "b", "label": "good"}),
+            ("one label alone", {"prompt": "a", "completion": "b", "label": True}),
+            ("an empty answer", {"prompt": "a", "completion": "", "label": False}),
+            ("a number for the answer", {"prompt": "a", "completion": 1, "label": False}),
+            ("no answer", {"messages": [{"role": "user", "content": "a"}], "label": True}),
+            ("a margin", {"prompt": "a", "chosen": "b", "rejected": "c", "margin": 2}),
         )
     ),
     *(

@@ -61,6 +61,13 @@ stages:
     batch_size: 4
     lora: {r: 2}
     training_args: {learning_rate: 1e-3, logging_steps: 1, save_steps: 1, num_train_epochs: 1}
+  kto:
+    stage: kto
+    model: $sft
+    data: [{file: thumbs.jsonl, holdout: 0.2}]
+    batch_size: 4
+    training_args: {learning_rate: 1e-3, logging_steps: 1, save_steps: 1, num_train_epochs: 2,
+                    per_device_train_batch_size: 2, eval_strategy: steps, eval_steps: 1}
   ppo:
     stage: ppo
     model: $sft
@@ -91,6 +98,10 @@ DATA = {
     "pairs.jsonl": [
         {"prompt": f"{a} + {b}?", "chosen": f"{a + b}", "rejected": f"{a - b}"} for a, b in _SUMS
     ],
+    "thumbs.jsonl": [
+        {"prompt": f"{a} + {b}?", "completion": f"{a + b + a % 2}", "label": a % 2 == 0}
+        for a, b in _SUMS
+    ],
 }
 EXPORT = "export"  # a command; the others are stages, whose kind is in brackets
 KINDS = {
@@ -99,6 +110,7 @@ KINDS = {
     "sft": "sft",
     "rm": "reward_model",
     "dpo": "dpo",
+    "kto": "kto",
     "ppo": "ppo",
     "merged": "merge",
     "measured": "evaluate",

@@ -4,6 +4,7 @@ from tests.mutations.mutation import Mutation
 
 _UNSCORED = ("tests/unit/rl/test_unscored.py",)
 _LABELS = ("tests/unit/training/test_pair_losses.py",)
+_KTO = ("tests/unit/training/test_kto_loss.py",)
 _EVALUATION = ("tests/unit/rl/test_evaluation.py",)
 
 PREFERENCES = [
@@ -41,6 +42,41 @@ PREFERENCES = [
         "z = beta * delta - margin",
         "z = beta * delta",
         _LABELS,
+    ),
+    Mutation(
+        "KTO pairs each prompt with another row's response",
+        "pipeline/training/kto_trainer.py",
+        "partners = order.reshape(-1).roll(1)",
+        "partners = order.reshape(-1)",
+        _KTO,
+    ),
+    Mutation(
+        "KTO's margin is of the means, not of passes that have both labels",
+        "pipeline/training/kto_trainer.py",
+        "[kept[_CHOSEN][0] - kept[_REJECTED][0]]",
+        "[kept[_CHOSEN][0]]",
+        _KTO,
+    ),
+    Mutation(
+        "KTO evaluates with the KL term of all held-out rows",
+        "pipeline/training/kto_trainer.py",
+        "of_step, self._kl = self._kl, None",
+        "of_step, self._kl = self._kl, torch.zeros(1)",
+        _KTO,
+    ),
+    Mutation(
+        "judged answers of one prompt are on one side of a holdout",
+        "pipeline/data/reading/holdout.py",
+        "        return _judged_question(fields)",
+        "        return None",
+        ("tests/unit/data/reading/test_unpaired.py",),
+    ),
+    Mutation(
+        "answers with one label alone are refused",
+        "pipeline/data/encoding/label_balance.py",
+        "if not is_one or settings.get(missing, 1.0) == 0:",
+        "if not is_one or missing:",
+        ("tests/unit/data/encoding/test_judged_answers.py",),
     ),
     Mutation(
         "ids mean the same to a reward model, or it is refused",

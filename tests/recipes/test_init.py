@@ -242,3 +242,26 @@ def test_a_reward_is_refused_where_nothing_learns_from_one(call, here, model) ->
     assert said.code == 2
     assert said.err.startswith("--reward: `sft` learns from no reward")
     assert not (here / "recipe.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    ("row", "columns"),
+    [
+        ({"prompt": "Say hello.", "completion": " Hello!", "label": True}, None),
+        ({**MESSAGES, "kto_tag": True}, None),
+        ({"question": "Hello?", "answer": "Hello!", "thumbs_up": True}, "label: thumbs_up"),
+    ],
+)
+def test_thumbs_become_a_kto_stage(here, call, model, row, columns) -> None:
+    name = rows(here, "thumbs.jsonl", row)
+    lines = [json.loads(line) for line in (here / name).read_text().splitlines()]
+    label = next(key for key, value in row.items() if value is True)
+    thumbs = [{**line, label: number % 2 == 0} for number, line in enumerate(lines)]
+    (here / name).write_text("".join(json.dumps(line) + "\n" for line in thumbs))
+    said = call("init", "--model", str(model), "--data", name)
+    assert said.code == 0, said.err
+    plan = make(load_recipe("recipe.yaml"), Store(here / "runs"))
+    assert [planned.name for planned in plan.stages] == ["kto", "compare"]
+    text = (here / "recipe.yaml").read_text()
+    assert text.count("holdout: 0.1") == 1
+    assert columns is None or columns in text
