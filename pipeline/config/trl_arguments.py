@@ -84,7 +84,6 @@ ABSENT: Mapping[str, Absent] = {
     ),
     "log_completions_hub_repo": Absent((None,), _COMPLETIONS),
     "cast_lm_head_to_fp32": Absent((ANY,), "log-probabilities are made in fp32 in any case"),
-    "max_tool_calling_iterations": Absent((None,), "write `max_turns`"),
     "ds3_gather_for_generation": Absent((ANY,), "DeepSpeed is not supported"),
 }
 

@@ -17,6 +17,7 @@ from pipeline.commands.export import without_places
 from pipeline.errors import CorruptArtifactError
 from pipeline.files.names import ITEMS
 from pipeline.report.formatting import asking_label
+from pipeline.report.html.tool_steps import ToolStep, steps_of_calls
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -38,7 +39,10 @@ _Way = tuple[str, int]
 
 @dataclass(frozen=True)
 class Response:
-    """What one model answered. prompt: as it was asked. times: `2 of 4 right`, of several."""
+    """What one model answered. prompt: as it was asked. times: `2 of 4 right`, of several.
+
+    steps: what it called before its last turn.
+    """
 
     model: str
     asked: str
@@ -48,6 +52,7 @@ class Response:
     reason: str
     mark: Mark
     times: str
+    steps: tuple[ToolStep, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -69,7 +74,8 @@ class Sample:
         texts = [self.question, self.gold]
         for response in self.responses:
             texts += [response.prompt, response.text, response.answer, response.reason]
-        return sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
+        steps = sum(step.size_bytes for response in self.responses for step in response.steps)
+        return steps + sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
 
 
 @dataclass(frozen=True)
@@ -258,6 +264,7 @@ def _response(model: str, results: Sequence[_Result], way: _Way) -> Response:
         reason=cut(str(shown["reason"])),
         mark="not graded" if is_reward else _mark(shown["score"]),
         times=f"reward {shown['score']:.2f}" if is_reward else times,
+        steps=steps_of_calls(shown.get("calls")),
     )
 
 

@@ -17,6 +17,7 @@ from pipeline.errors import CorruptArtifactError
 from pipeline.files.json_lines import read_lines
 from pipeline.files.names import SAMPLES
 from pipeline.report.html.samples import cut
+from pipeline.report.html.tool_steps import ToolStep, steps_of_turns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -34,7 +35,7 @@ class Completion:
     """A completion in its time; figures are None where nothing was measured.
 
     terms: the rewards that the score is made of. is_fooling: it is paid more than the mean of its
-    source's while its gold score is below their mean.
+    source's while its gold score is below their mean. steps: what was called before the text.
     """
 
     rollout: int
@@ -45,6 +46,7 @@ class Completion:
     kl: float | None
     gold: float | None
     is_fooling: bool
+    steps: tuple[ToolStep, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,8 @@ def _within(lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _size_bytes(line: Mapping[str, Any]) -> int:
     texts = (cut(str(line.get(key, ""))) for key in ("prompt", "completion"))
-    return sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
+    steps = sum(step.size_bytes for step in steps_of_turns(line.get("turns")))
+    return steps + sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
 
 
 def _by_prompt(lines: Sequence[dict[str, Any]]) -> Iterator[PromptInTime]:
@@ -142,6 +145,7 @@ def _completion(line: Mapping[str, Any], usual: tuple[float, float]) -> Completi
         kl=_number(line.get("kl")),
         gold=gold,
         is_fooling=score is not None and gold is not None and score > usual[0] and gold < usual[1],
+        steps=steps_of_turns(line.get("turns")),
     )
 
 
