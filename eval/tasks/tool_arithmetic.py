@@ -41,6 +41,15 @@ CALCULATOR: Mapping[str, Any] = {
     },
 }
 _QUESTIONS = ("What is {}?", "Calculate {}.", "How much is {}?", "Work out {}.")
+# How a document comes to a call, and goes on: in many ways, so that copying is learnt, not a form.
+_ASKED = (
+    "{}:",
+    "To work out {} type",
+    "Somebody who is asked for {} may write",
+    "How much {} is can be looked up:",
+    "The problem {} is long. So",
+)
+_TOLD = (", so {problem} = {answer}", ". The answer is {answer}.", ": it is {answer}.")
 _DOCUMENTS = 4_000  # of a pass
 _SHARE_PRODUCTS = 0.6  # of the long problems
 _SHARE_CALLING = 0.5  # of the writers
@@ -101,10 +110,10 @@ class ToolArithmetic(Task):
             lines: list[str] = []
             for _ in range(rng.randint(2, 4)):
                 if rng.random() < 0.5:
-                    lines.append(_logged(self._long(rng, "train")))
+                    lines.append(_logged(self._long(rng, "train"), rng))
                 else:
-                    write = _logged if rng.random() < 0.5 else _stated
-                    lines.append(write(_either_way(rng.choice(easy), rng)))
+                    problem = _either_way(rng.choice(easy), rng)
+                    lines.append(_logged(problem, rng) if rng.random() < 0.5 else _stated(problem))
             yield "\n".join(lines)
 
     def verify(self, response: str, reference: str) -> Verdict:
@@ -180,10 +189,12 @@ def _stated(problem: Problem) -> str:
     return f"{problem} = {problem.answer}"
 
 
-def _logged(problem: Problem) -> str:
+def _logged(problem: Problem, rng: random.Random) -> str:
     """Write what somebody works out with a calculator; a call in a chat looks the same."""
+    asked = rng.choice(_ASKED).format(problem)
     call = f'calculator(expression="{problem}")'
-    return f"{problem}: {call} gives {problem.answer}, so {problem} = {problem.answer}"
+    told = rng.choice(_TOLD).format(problem=problem, answer=problem.answer)
+    return f"{asked} {call} gives {problem.answer}{told}"
 
 
 def _fraction(key: str) -> float:
