@@ -3,6 +3,7 @@
 from tests.mutations.claims import CLAIMS
 from tests.mutations.folders import FOLDERS
 from tests.mutations.launching import LAUNCHING
+from tests.mutations.made_rows import MADE_ROWS
 from tests.mutations.models import MODELS
 from tests.mutations.mutation import Mutation
 from tests.mutations.ppo_from_python import PPO_FROM_PYTHON
@@ -358,6 +359,7 @@ MUTATIONS: list[Mutation] = [
     *WITHOUT_CRITIC,
     *EVALUATION,
     *PREFERENCES,
+    *MADE_ROWS,
     *MODELS,
     *TOOLS,
     *CLAIMS,

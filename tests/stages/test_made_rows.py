@@ -10,7 +10,10 @@ import huggingface_hub
 import pytest
 from datasets import load_dataset
 
+from pipeline.config.blocks import DataBlock
+from pipeline.config.references import Places
 from pipeline.data.making.choices import AT_MEAN
+from pipeline.data.reading.sources import read_rows
 from tests.command import Command, Said, command
 from tests.hub import Hub
 from tests.small_generating import REWARD, write_recipe
@@ -124,6 +127,18 @@ def test_training_stages_learn_from_the_rows_and_round_two_from_round_one(folder
     round_two = metrics_of(folder, "dpo2")
     assert 0 < round_two["rows"] < len(rows_of(folder, "pairs2"))  # the rest is held out
     assert "not_used" not in metrics_of(folder, "dpo")
+
+
+def test_a_holdout_keeps_all_responses_to_a_prompt_on_one_side(folder: Path) -> None:
+    places = Places(folder, made={"sampled": folder / "runs/tiny/sampled"})
+    block = DataBlock.model_validate({"stage": "$sampled", "holdout": 0.3})
+    sides = [
+        {json.dumps(row.fields["prompt"]) for row in read_rows(block, places, held_out=held_out)}
+        for held_out in (False, True)
+    ]
+    assert sides[0]
+    assert sides[1]
+    assert not sides[0] & sides[1]
 
 
 def test_all_pairs_are_judged_by_a_reward_model_that_reads_the_text(folder: Path) -> None:

@@ -25,8 +25,7 @@ def is_held_out(
 
     columns: from our names to the source's, as in `columns:`. All pairs with one prompt fall on the
     same side, whatever their answers and remaining columns, and so do answers that were judged one
-    by one. by_prompt: so do all rows with one, as
-    the answers that a stage has sampled to it.
+    by one. by_prompt: so do all rows with one prompt, as answers that a stage has sampled.
     """
     renamed = {ours: fields[theirs] for ours, theirs in columns.items() if theirs in fields}
     others = {key: value for key, value in fields.items() if key not in columns.values()}
