@@ -75,20 +75,14 @@ class Task:
 class Outcome:
     """lines: one a rollout. learnt_after: rollouts until it was, None if it was not."""
 
-    trainer: PPOTrainer
+    trainer: Any
     lines: list[Line] = field(default_factory=list)
     learnt_after: int | None = None
 
 
 def learn(task: Task, seed: int, folder: Path, **changes: Any) -> Outcome:
     """Train a tiny model on a task until it is learnt, or for as long as it may take."""
-    module: Any = tiny_llama(seed, task.vocabulary)
-    if task.is_adapted:
-        from peft import LoraConfig, get_peft_model
-
-        with torch.no_grad():  # a frozen random head could not say anything with confidence
-            module.lm_head.weight.mul_(10)
-        module = get_peft_model(module, LoraConfig(r=task.rank, target_modules="all-linear"))
+    module = start_of(task, seed)
 
     def reward(completion_ids: list[list[int]], asked: list[list[int]], **_: Any) -> list[float]:
         return [task.reward(a, c) for a, c in zip(asked, completion_ids, strict=True)]
@@ -105,6 +99,23 @@ def learn(task: Task, seed: int, folder: Path, **changes: Any) -> Outcome:
         [{"input_ids": ids, "asked": ids} for ids in task.prompts],
         tiny_tokenizer(task.vocabulary),
     )
+    return watch(trainer, task)
+
+
+def start_of(task: Task, seed: int) -> Any:
+    """Return the new tiny model that a task begins with."""
+    module: Any = tiny_llama(seed, task.vocabulary)
+    if task.is_adapted:
+        from peft import LoraConfig, get_peft_model
+
+        with torch.no_grad():  # a frozen random head could not say anything with confidence
+            module.lm_head.weight.mul_(10)
+        module = get_peft_model(module, LoraConfig(r=task.rank, target_modules="all-linear"))
+    return module
+
+
+def watch(trainer: Any, task: Task) -> Outcome:
+    """Train until the task is learnt, or to the end."""
     outcome = Outcome(trainer)
     trainer.add_callback(_Watch(task, outcome))
     trainer.train()

@@ -128,7 +128,7 @@ def trainer_of(
     """Make a trainer: always the same model, whatever was drawn before."""
     state = torch.get_rng_state()
     torch.manual_seed(0)
-    policy = _policy()
+    policy = small_policy()
     torch.set_rng_state(state)
     model: Any = policy
     if run.kind.endswith("on_trained_adapter"):
@@ -146,8 +146,8 @@ def trainer_of(
         model,
         [matches if config is PPOConfig else matches_or_nothing, long_enough],
         config(output_dir=run.folder, **settings),
-        _prompts(run.num_prompts),
-        processing_class=_tokenizer(),
+        small_prompts(run.num_prompts),
+        processing_class=small_tokenizer(),
         peft_config=_adapter() if run.kind in _HAVE_NEW_ADAPTERS else None,
         callbacks=[_Stop(run.stops_at)],
         on_rollout=on_rollout,
@@ -261,7 +261,8 @@ def _of_groups() -> dict[str, Any]:
     return {"num_generations": 4, "generation_batch_size": 16, "num_iterations": 3}
 
 
-def _policy() -> LlamaForCausalLM:
+def small_policy() -> LlamaForCausalLM:
+    """Return a new policy, as the generator draws it."""
     return LlamaForCausalLM(
         LlamaConfig(
             **{"vocab_size": _VOCABULARY, "hidden_size": 16, "intermediate_size": 24},
@@ -278,14 +279,16 @@ def _adapter() -> Any:
     return LoraConfig(r=3, target_modules="all-linear", task_type="CAUSAL_LM")
 
 
-def _tokenizer() -> PreTrainedTokenizerFast:
+def small_tokenizer() -> PreTrainedTokenizerFast:
+    """Return its tokenizer: words t0 (padding), t1 (the end), t2, ..."""
     words = {f"t{number}": number for number in range(_VOCABULARY)}
     tokenizer = Tokenizer(models.WordLevel(words, unk_token="t2"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()  # pyright: ignore
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="t0", eos_token="t1")
 
 
-def _prompts(number: int) -> list[dict[str, Any]]:
+def small_prompts(number: int) -> list[dict[str, Any]]:
+    """Return prompts, each with a token that pays."""
     ids = [[2 + (3 * row + place) % 10 for place in range(1 + row % 5)] for row in range(number)]
     return [{"input_ids": each, "target": 2 + row % 4} for row, each in enumerate(ids)]
 
