@@ -82,6 +82,12 @@ def bench(architecture: Architecture, folder: Path) -> Bench:
         for (a, b), c in zip(CHATS, REJECTED, strict=True)
     ]
     _write(folder / "pairs.jsonl", pairs)
+    thumbs = [
+        {"prompt": _user(a), "completion": _said(said), "label": label}
+        for (a, b), c in zip(CHATS, REJECTED, strict=True)
+        for said, label in ((b, True), (c, False))
+    ]
+    _write(folder / "thumbs.jsonl", thumbs)
     _write(folder / "prompts.jsonl", [{"prompt": _user(a)} for a, _ in CHATS])
     (folder / "rewards.py").write_text(
         "def tokens(completion_ids, **_):\n    return [float(len(ids)) for ids in completion_ids]\n"
@@ -124,6 +130,10 @@ def _stages(architecture: Architecture, column: Column) -> dict[str, Any]:
         # The head is new and random: what it began with is what is saved after no step.
         "reward_model_still": {**rewards, "training_args": {**tuning, "learning_rate": 0.0}},
         "reward_model": {**rewards, "training_args": tuning},
+        "kto": {
+            **{**trains, "stage": "kto", "data": {"file": "thumbs.jsonl"}},
+            **{"batch_size": 8, "training_args": tuning},
+        },
         "dpo": {**trains, "stage": "dpo", "data": {"file": "pairs.jsonl"}, "training_args": tuning},
         "ppo": {
             **{**trains, "stage": "ppo", "prompts": {"file": "prompts.jsonl"}},

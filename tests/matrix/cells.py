@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 Verdict = Literal["right", "refused", "wrong"]
-STAGES = ("pretrain", "sft", "reward_model", "dpo", "ppo", "evaluate", "merge", "export")
+STAGES = ("pretrain", "sft", "reward_model", "dpo", "kto", "ppo", "evaluate", "merge", "export")
 
 # Sums in another order; a leak, a wrong position or a lost scale is a hundred times as much.
 TOLERANCE = 2e-4
@@ -194,6 +194,18 @@ def _dpo(made: Bench, column: Column) -> Iterator[tuple[str, float]]:
         yield f"log p of {name}", abs(line[f"logps/{name}"] - sum(sums) / len(sums))
 
 
+def _kto(made: Bench, column: Column) -> Iterator[tuple[str, float]]:
+    chosen, rejected = _chat_rows(made), _chat_rows(made, REJECTED)
+    rows = _whole(chosen + rejected)
+    yield from _trained_and_saved(made, column, "kto", rows, oracle.language_model)
+    line, model = _first_line(made.stages[column, "kto"]), made.began(column)
+    yield "first loss", abs(line["loss"] - 0.5)
+    yield "log-ratios", abs(line["rewards/chosen"]) + abs(line["rewards/rejected"]) + line["kl"]
+    for name, given in (("chosen", chosen), ("rejected", rejected)):
+        sums = [float(oracle.logprobs(model, row).sum()) for row in given]
+        yield f"log p of {name}", abs(line[f"logps/{name}"] - sum(sums) / len(sums))
+
+
 def _ppo(made: Bench, column: Column) -> Iterator[tuple[str, float]]:
     scored: list[Any] = []
     rows = _whole(_chat_rows(made))
@@ -308,6 +320,7 @@ _CHECKS: dict[str, Callable[[Bench, Column], Iterator[tuple[str, float]]]] = {
     "sft": _sft,
     "reward_model": _reward_model,
     "dpo": _dpo,
+    "kto": _kto,
     "ppo": _ppo,
     "evaluate": _evaluate,
     "merge": _merge,

@@ -37,12 +37,13 @@ plain transformers and PEFT compute row by row, without padding, packing or cach
 | `pretrain`, `sft` | the first loss: mean negative log-probability of the tokens it is on |
 | `reward_model` | the first loss, -log sigmoid of differences of scores; the saved model's scores |
 | `dpo` | log-probabilities of both responses, log-ratios 0, first loss log 2 |
+| `kto` | log-probabilities of both kinds of response, log-ratios and KL term 0, first loss 1/2 |
 | `ppo` | log-probabilities of the sampler, of the policy and of the reference |
 | `evaluate` | bits per byte, log-likelihoods, greedy answers, also after a shared beginning |
 | `merge` | logits of the merged model |
 | `export` | logits of the exported folder, merged and as an adapter |
 
-and, for the five that train, that the saved model is the trained one. Rows of different lengths
+and, for the six that train, that the saved model is the trained one. Rows of different lengths
 share each batch; differences are at most 2e-4. **no**: refused before anything is trained, with the
 reason below.
 
@@ -51,8 +52,8 @@ mixture of experts trains, is evaluated, merged and exported; PEFT puts it on th
 too (`target_parameters`), and such an adapter cannot be combined with a second.
 
 A mixture of experts trains on the loss above alone. The router's load-balancing loss depends on
-which rows share a forward pass; `training_args: {router_aux_loss_coef: 0.001}` adds it to `sft` and
-`dpo`.
+which rows share a forward pass; `training_args: {router_aux_loss_coef: 0.001}` adds it to `sft`,
+`dpo` and `kto`.
 """
 
 

@@ -15,7 +15,7 @@ from tests.matrix.page import PAGE, Matrix, read, text_of
 if TYPE_CHECKING:
     from pathlib import Path
 
-# Of the sixteen cells of an architecture those that reach most of the code.
+# Of the eighteen cells of an architecture those that reach most of the code.
 QUICK = (("LoRA", "sft"), ("full", "pretrain"), ("full", "dpo"), ("full", "evaluate"))
 
 

@@ -1,7 +1,11 @@
 """A kto stage from thumbs to a model: what it learns, what it measures, what is refused before."""
 
+import html
 import json
 import math
+import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +117,22 @@ def test_what_is_logged_and_kept_is_what_dpo_has(runs) -> None:
     assert found["rows_left_out_per_epoch"] == found["rows"] % 8
     samples = (runs / "thumbs" / "samples.jsonl").read_text().splitlines()
     assert set(json.loads(samples[0])) == {"prompt", "before", "after"}
+
+
+def test_the_report_says_how_many_answers_have_the_sign_of_their_label(runs: Path) -> None:
+    recipe, folder = runs.parent.parent / "tiny.yaml", runs.parent
+    asked = ["report", str(recipe), "--runs", str(folder)]
+    ended = subprocess.run(
+        [sys.executable, "-m", "pipeline.cli", *asked], capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+    page = " ".join(re.sub(r"<[^>]+>", " ", (runs / "report.html").read_text()).split())
+    number = metrics(runs, "thumbs")["held_out_rows"]
+    assert f"Of {number} held-out answers" in page
+    assert "have an implied reward of their label's sign" in html.unescape(page)
+    assert "Held-out answers by label" in page
+    assert "not wanted" in page
+    assert "desirable" in page
 
 
 SMALL = """\
