@@ -120,7 +120,7 @@ def _metrics(
     done, kl = number / rollouts, _kl(number, rollouts, nats)
     score, gold = score_at(kl) + drawn.gauss(0, 0.08), gold_at(kl, fall) + drawn.gauss(0, 0.04)
     return {
-        **{"step": 4 * number + 4, "episode": 64 * (number + 1)},
+        **{"step": 4 * number + 4, "episode": 64 * (number + 1), "rollout/tokens": 2000.0},
         **{"objective/kl": kl * math.exp(drawn.gauss(0, 0.08)), "objective/kl_coef": 0.05},
         **{"objective/entropy": 1.9 * math.exp(-done) + drawn.gauss(0, 0.02)},
         **{"objective/scores": score, "objective/rlhf_reward": score - 0.05 * kl},

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from statistics import stdev
 from typing import Any
 
+from eval.comparison.divergence_table import DivergenceRow
 from eval.comparison.gate import GateResult
 from eval.comparison.paired_results import CONTROLLED, RowItems, Way, pair_results
 from eval.comparison.records import read_record
@@ -106,6 +107,7 @@ class PooledComparison:
     """The rows of one comparison under several seeds, and the verdict on their means.
 
     seeds: in the order of all that is by seed. comparisons: where each seed's own is stored.
+    divergence: how far models have moved, means over seeds.
     """
 
     baseline: str
@@ -114,6 +116,7 @@ class PooledComparison:
     comparisons: tuple[str, ...]
     rows: tuple[PooledRow, ...]
     gate: GateResult | None = None
+    divergence: tuple[DivergenceRow, ...] = ()
 
     @property
     def mean_rows(self) -> tuple[MeanRow, ...]:

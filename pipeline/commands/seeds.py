@@ -12,7 +12,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from eval.comparison.divergence_table import pool_divergence
 from eval.comparison.gate import judge
+from eval.comparison.paired_results import pair_results
 from eval.comparison.pool import PooledComparison, mean_row, pool
 from pipeline.errors import PosttrainError
 from pipeline.measuring.model_scores import read_items
@@ -108,6 +110,9 @@ def _pool(
     try:
         results = [read_items(artifact.path) for artifact in artifacts]
         rows = pool(results, first.baseline, pass_at=config.pass_at)
+        trained_from = {row.model: row.trained_from for row in first.divergence}
+        items = [pair_results(seed, first.baseline) for seed in results]
+        divergence = pool_divergence(items, trained_from)
         means = [mean_row(row) for row in rows]
         gate = judge(means, bounds(config.gate), first.baseline) if config.gate else None
     except ValueError as error:
@@ -119,4 +124,5 @@ def _pool(
         comparisons=tuple(str(artifact.path.relative_to(store.runs)) for artifact in artifacts),
         rows=tuple(rows),
         gate=gate,
+        divergence=tuple(divergence),
     )

@@ -9,8 +9,8 @@ from pydantic import BeforeValidator, Field, NonNegativeFloat, PositiveInt, mode
 from eval.tasks import BENCHMARKS, parse
 from eval.tasks.benchmark import PLACES
 from pipeline.config.blocks import READ_FORMS, Source
-from pipeline.config.field_types import OR_ONE, DataForm, FolderName, Precision, TaskName
-from pipeline.config.marks import EXECUTION
+from pipeline.config.field_types import OR_ONE, DataForm, FolderName, ModelRef, Precision, TaskName
+from pipeline.config.marks import ABSENT_BY_DEFAULT, EXECUTION
 from pipeline.config.reward_terms import RewardBlock
 from pipeline.config.stage_config import StageConfig
 from pipeline.config.task_names import task_name, task_names
@@ -46,7 +46,8 @@ class MeasuringStage(WithTools, StageConfig):
     temperature: 0 is greedy.
     samples: responses per prompt. pass_at: report pass@k for these k beside powers of two.
     kl: how far a model that was trained here has moved from the one it was trained from, measured
-    on its first sampled responses, where `temperature` is 1.
+    on its first sampled responses, where `temperature` is 1. kl_to: from this model instead, so
+    that models are told apart that were trained in several steps from one.
     window: tokens of context that texts are read with; by default as many as the model was
     pre-trained on, in a comparison the fewest of these, at most 2,048.
     precision: of the arithmetic. batch_size: memory and speed only.
@@ -72,6 +73,7 @@ class MeasuringStage(WithTools, StageConfig):
     samples: PositiveInt = 1
     pass_at: Annotated[tuple[PositiveInt, ...], OR_ONE] = ()
     kl: bool = True
+    kl_to: Annotated[ModelRef | None, ABSENT_BY_DEFAULT] = None
     precision: Precision = "fp32"
     window: Annotated[int, Field(ge=2)] | None = None
     batch_size: Annotated[PositiveInt, EXECUTION] = 64
@@ -93,6 +95,11 @@ class MeasuringStage(WithTools, StageConfig):
                 raise ValueError(f"`{name}` has an entry twice; keep one of them")
         if self.tools and not (self.tasks or self.prompts):
             raise ValueError("`tools` are called in answers to `tasks` and `prompts`; name some")
+        if self.kl_to is not None and not (self.kl and self.tasks and self.temperature == 1):
+            raise ValueError(
+                "`kl_to` is measured on sampled answers to `tasks`: write some, `temperature: 1` "
+                "and `kl: true`, or leave it out"
+            )
         if self.rewards and not self.prompts:
             raise ValueError("`rewards` judges answers to `prompts`; name some")
         if self.tasks and any(k > self.samples for k in self.pass_at):

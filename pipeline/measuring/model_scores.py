@@ -263,7 +263,11 @@ def _load_parent(
     """Load the model that a model was trained from; None, with notes, where KL has no meaning."""
     from pipeline.models.language import language_model
 
-    parent = context.parent_of(source) if config.kl and config.tasks else None
+    parent = None
+    if config.kl_to is not None:
+        parent = context.model(config.kl_to)
+    elif config.kl and config.tasks:
+        parent = context.parent_of(source)
     if parent is None:
         return None, []
     if config.temperature != 1:

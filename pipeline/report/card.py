@@ -249,7 +249,7 @@ def _training(artifact: Artifact) -> Iterator[tuple[str, str]]:
     """Yield how reinforcement learning went, where it did."""
     said = summarize_rollouts(read_rollouts(artifact.path)) if artifact.kind in KINDS else ""
     if said:
-        yield "rollouts of PPO, first to last", said
+        yield f"rollouts of {artifact.kind.upper()}, first to last", said
 
 
 def _screened(chain: Sequence[PlannedStage]) -> Iterator[tuple[str, str]]:

@@ -16,6 +16,7 @@ from pipeline.commands.export import without_places
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from eval.comparison.divergence_table import DivergenceRow
     from eval.comparison.score_rows import Row
 
 # Fields of comparison.json that hold the name of a model or a task, which may be a path.
@@ -38,6 +39,11 @@ class StageComparison(Comparison):
     def told(self) -> tuple[Row, ...]:
         """The rows that a summary speaks of: means over seeds where there are several."""
         return self.pooled.mean_rows if self.pooled else self.rows
+
+    @property
+    def moved(self) -> tuple[DivergenceRow, ...]:
+        """How far models have moved: means over seeds where there are several."""
+        return (self.pooled and self.pooled.divergence) or self.divergence
 
 
 @dataclass(frozen=True)

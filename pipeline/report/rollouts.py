@@ -1,6 +1,6 @@
 """What a stage on rollouts logged, a line for each, and that said in one line for a terminal.
 
-Not the report's page about it (html/ppo.py). Lines that tell of no rollout, values that are no
+Not the report's page about it (html/rollouts/). Lines that tell of no rollout, values that are no
 finite number and metrics that are not there are passed over.
 """
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 KINDS = ("ppo", "grpo", "rloo", "distill")  # of stages that learn from what they sample
 SCORE, GOLD, KL = "objective/scores", "gold/mean", "objective/kl"
+TOKENS = "rollout/tokens"  # sampled for it, those of groups that were replaced among them
 _RAW_SCORE = "objective/scores_raw"
 _OF_A_ROLLOUT = "objective/"
 REWARD, _NONE = "rewards/", "/none"

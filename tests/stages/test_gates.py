@@ -36,6 +36,8 @@ ASKED = """\
     styles: [zero-shot, few-shot, chain-of-thought]
     shots: [1, 2]
     gate: {text_bpb: {delta_high: 50}}
+  moved: {stage: compare, baseline: $sft, candidates: $base, tasks: arithmetic, limit: 8,
+          temperature: 1.0, styles: zero-shot, kl_to: $sft}
 """
 
 WORKED = """\
@@ -101,7 +103,7 @@ def test_a_gate_that_fails_ends_a_whole_run_with_code_1_each_time(finished: Path
     again = call("run", "tiny.yaml")
     assert again.code == 1
     assert again.err == first.splitlines()[-1].removeprefix("1: ") + "\n"
-    assert again.out.count("cached") == 7
+    assert again.out.count("cached") == 8
     said = " ".join(again.out.split())
     assert re.search(r"SHIP rests on .*arithmetic choice_accuracy: score at most 1", said)
     failed = r"sft DO NOT SHIP: fails arithmetic verified_accuracy zero-shot \([-+.\d]+\)"
@@ -134,6 +136,15 @@ def test_samples_give_pass_at_k_and_the_divergence_from_the_parent(finished: Pat
     assert (divergence["model"], divergence["trained_from"]) == ("sft", "base")
     assert divergence["n"] == 24
     assert divergence["kl"] > 0.5  # the base model has never seen the chat template
+
+
+def test_divergence_is_measured_to_the_model_that_is_named(finished: Path) -> None:
+    found = _comparison(finished / "runs/tiny/moved")["divergence"]
+    own, base = sorted(found, key=lambda row: row["model"], reverse=True)
+    assert {row["trained_from"] for row in found} == {"sft"}
+    assert (own["model"], own["kl"]) == ("sft", pytest.approx(0.0, abs=1e-4))
+    assert base["kl"] > 0.5
+    assert base["gold"] is not None
 
 
 def test_each_style_and_number_of_shots_has_a_row(finished: Path) -> None:
@@ -281,6 +292,12 @@ def test_what_cannot_be_compared_is_one_line(call, arguments, line: str) -> None
             "\n              samples",
             "2, styles",
             "`samples` of greedy responses are all the same; ...",
+        ),
+        (
+            "temperature: 1.0, styles: zero-shot, kl_to",
+            "styles: zero-shot, kl_to",
+            "$sft}",
+            "`kl_to` is measured on sampled answers to `tasks`: ...",
         ),
         ("samples: 2, styles", "samples: 2, pass_at: 3, styles", "3, styles", "`pass_at` 3..."),
         (

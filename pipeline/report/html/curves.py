@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _MOST_POINTS = 300
 
 _TRAINING, _HELD_OUT = "training", "held out"
-# What ppo.py adds to a rollout's metrics.
+# What rollouts/section.py adds to a rollout's metrics.
 LESS_KL, LESS_ENDS = "reward less KL", "reward less KL and missing ends"
 
 
@@ -124,6 +124,18 @@ KNOWN = (
             "policy/clipfrac_high": "too high",
         },
     ),
+    Known(
+        "Groups without spread",
+        "share whose responses score alike",
+        {"groups/without_spread": "groups", "frac_reward_zero_std": "groups"},
+    ),
+    Known("Groups replaced", "by fresh prompts", {"groups/replaced": "groups"}),
+    Known(
+        "Left out of the loss",
+        "shares",
+        {"completions/masked": "responses cut", "importance/left_out": "tokens weighed 0"},
+    ),
+    Known("Importance weight", "of sampled tokens", {"importance/mean": "mean"}),
     Known(
         "Gradient norm",
         "before clipping",

@@ -165,6 +165,57 @@ def path(
         return _inlined(_written(figure), name, described)
 
 
+@dataclass(frozen=True)
+class Lettered:
+    """A point with a letter beside it. x, y: each a value with its ends, None where not known."""
+
+    colour: int
+    letter: str
+    x: tuple[float, float | None, float | None]
+    y: tuple[float, float | None, float | None]
+
+
+def scatter(
+    name: str, points: Sequence[Lettered], *, compared: Marked, described: str, unit: str
+) -> Markup:
+    """Return an SVG element of points with their intervals over the root of x.
+
+    compared: a dashed curve through points with numbers.
+    """
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(_WIDE_PT / 72, _TALL_PT / 72))
+        axes = figure.add_axes((0.095, 0.145, 0.885, 0.815))
+        axes.set_xscale("function", functions=(_signed_root, _signed_square))
+        _frame(axes, unit)
+        _draw_compared(axes, compared)
+        for point in points:
+            _draw_lettered(axes, point)
+        axes.set_xlim(left=0)
+        _set_root_ticks(axes)
+        return _inlined(_written(figure), name, described)
+
+
+def _draw_lettered(axes: Axes, point: Lettered) -> None:
+    colour = _SERIES[point.colour % COLOURS]
+    (x, left, right), (y, low, high) = point.x, point.y
+    if left is not None and right is not None:
+        ends = [max(left, 0.0), max(right, 0.0)]
+        axes.plot(ends, [y, y], color=colour, linewidth=1.2, alpha=0.6, clip_on=False)
+    if low is not None and high is not None:
+        axes.plot([x, x], [low, high], color=colour, linewidth=1.6, clip_on=False)
+    axes.plot([x], [y], "D", color=colour, markersize=7, markeredgewidth=0, clip_on=False)
+    axes.annotate(
+        point.letter,
+        (x, y),
+        xytext=(6, 5),
+        textcoords="offset points",
+        ha="left",
+        fontsize=11,
+        fontweight="bold",
+        color=colour,
+    )
+
+
 def _signed_root(x: Any) -> Any:
     return np.sign(x) * np.sqrt(np.abs(x))
 

@@ -28,6 +28,7 @@ from pipeline.report.html.charts import (
     named_groups,
 )
 from pipeline.report.html.made import MadeRows, made_rows
+from pipeline.report.html.methods import method_figures
 from pipeline.report.html.palette import Palette, palette_of_run
 from pipeline.report.html.plots import (
     Figure,
@@ -36,8 +37,8 @@ from pipeline.report.html.plots import (
     mark,
     training_figures,
 )
-from pipeline.report.html.ppo.section import PpoStage, ppo_stages
 from pipeline.report.html.provenance import Provenance, provenance
+from pipeline.report.html.rollouts.section import StageRollouts, stage_rollouts
 from pipeline.report.html.rows import StageRows, training_rows
 from pipeline.report.html.samples import Sample, few_of, read_samples, room
 from pipeline.report.html.summary import Summary, summarise
@@ -58,7 +59,7 @@ _HERE = Path(__file__).parent
 class Contents:
     """Everything that the templates show. few: items to be seen at once, of the first comparison.
 
-    figures of `ppos` are drawn already; colours: of every model, in all sections.
+    figures of `rollouts` are drawn already; colours: of every model, in all sections.
     """
 
     run: ReportedRun
@@ -66,8 +67,8 @@ class Contents:
     picture: Picture
     summaries: tuple[Summary, ...]
     trainings: tuple[StageTraining, ...]
-    ppos: tuple[PpoStage, ...]
     made: tuple[MadeRows, ...]
+    rollouts: tuple[StageRollouts, ...]
     samples: tuple[Sample, ...]
     few: tuple[Sample, ...]
     rows: tuple[StageRows, ...]
@@ -99,8 +100,8 @@ def gather(run: ReportedRun) -> Contents:
         picture=picture(run.stages),
         summaries=tuple(summarise(comparison, run) for _, comparison in compared),
         trainings=stage_trainings(run),
-        ppos=ppo_stages(run, colours),
         made=made_rows(run),
+        rollouts=stage_rollouts(run, colours),
         samples=tuple(samples),
         few=few_of([sample for sample in samples if sample.stage == first]),
         rows=training_rows(run),
@@ -131,6 +132,7 @@ def render(contents: Contents) -> str:
 class Figures:
     """The drawn figures: by stage of training, and by place of the comparison."""
 
+    methods: tuple[tuple[Figure, ...], ...]
     training: dict[str, tuple[Figure, ...]]
     held_out: dict[str, Figure]
     sweeps: tuple[tuple[Figure, ...], ...]
@@ -159,6 +161,10 @@ def _figures(contents: Contents) -> Figures:
         )
 
     return Figures(
+        methods=tuple(
+            method_figures(f"m{number}", comparison, contents.run, contents.colours)
+            for number, comparison in enumerate(comparisons)
+        ),
         training={
             training.stage: training_figures(
                 f"t{number}", training.panels, colour=contents.colours(training.stage)

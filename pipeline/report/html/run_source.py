@@ -199,6 +199,13 @@ def run_of_folder(folder: Path, *, plan: Plan | None = None, no_plan: str = "") 
     )
 
 
+def runs_of_seeds(run: ReportedRun, seeds: Sequence[int]) -> tuple[ReportedRun, ...]:
+    """Return a run with those of the other seeds that lie beside it; without seeds it alone."""
+    folders = [run.folder.parent / f"seed-{seed}" for seed in seeds]
+    found = [folder for folder in folders if (folder / RECORD).is_file()]
+    return tuple(map(run_of_folder, found)) if found else (run,)
+
+
 def first_seed(folder: Path) -> int | None:
     """Return the smallest seed of a run that was under several only; None for any other."""
     if (folder / RECORD).is_file():

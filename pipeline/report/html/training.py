@@ -1,6 +1,6 @@
 """What a training stage left beside its weights: curves, held-out ranking, before and after.
 
-Not of stages on rollouts, which have a section of their own (ppo/).
+Not of stages on rollouts, which have a section of their own (rollouts/).
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from pipeline.report.headline import headline
 from pipeline.report.html import run_of_plan
 from pipeline.report.html.curves import panels
 from pipeline.report.html.palette import palette_of_run
-from pipeline.report.html.ppo.samples import read_samples
+from pipeline.report.html.rollouts.samples import read_samples
 from pipeline.report.html.training import read_changes
 from pipeline.report.rollouts import KINDS
 from pipeline.run.course import likely_seconds
@@ -154,7 +154,7 @@ def _panel(panel: Panel) -> dict[str, Any]:
 
 
 def _samples(stage: ReportedStage) -> list[dict[str, Any]]:
-    """Return a few prompts with what was answered: of PPO first and last, else before and after."""
+    """Return a few prompts with what was answered: of rollouts first and last, else both ends."""
     assert stage.folder is not None
     if stage.kind in KINDS:
         return [

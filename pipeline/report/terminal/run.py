@@ -164,7 +164,7 @@ def _leads_to(link: Path, folder: Path) -> bool:
 
 
 def _print_rollouts(name: str, folder: Path, console: Console) -> None:
-    """Print how an unfinished `ppo` stage goes: score, KL, gold score; no other logs any."""
+    """Print how an unfinished stage on rollouts goes: score, KL, gold score; no other logs any."""
     line = rollouts.summarize_rollouts(rollouts.read_rollouts(folder, is_finished=False))
     if line:
         console.print(f"[dim]{escape(name)}: {escape(line)}[/]", highlight=False)

@@ -8,9 +8,11 @@ import pytest
 from scipy import stats
 
 from eval.comparison.comparison import compare_results
+from eval.comparison.divergence_table import pool_divergence
+from eval.comparison.paired_results import pair_results
 from eval.comparison.score_rows import compare_scores
 from eval.results import ItemResult
-from eval.statistics.intervals import mean_interval, paired_difference
+from eval.statistics.intervals import clustered_interval, mean_interval, paired_difference
 
 RIGHT, WRONG = 1.0, 0.0
 
@@ -202,6 +204,35 @@ def test_divergence_is_the_mean_over_items_of_what_their_samples_carry():
     assert row.kl == pytest.approx(1.5)
     assert row.low == pytest.approx(mean_interval(by_item).low)
     assert compare_results(both, "sft").divergence == ()
+
+
+def test_divergence_tells_how_good_the_answers_are_by_their_gold_scores():
+    items = results([1.0] * 4, log_ratio=0.5, gold_score=1.0)
+    items[0] = replace(items[0], gold_score=0.0, log_ratio=None)  # counts for gold alone
+    (row,) = compare_results({"dpo": items}, "dpo", trained_from={"dpo": "sft"}).divergence
+    assert (row.n, row.gold, row.kl) == (3, 0.75, 0.5)
+    assert row.gold_low < 0.75 < row.gold_high
+    bare = [replace(item, gold_score=None) for item in items]
+    (row,) = compare_results({"dpo": bare}, "dpo", trained_from={"dpo": "sft"}).divergence
+    assert row.gold_score is None
+
+
+def test_divergence_of_several_seeds_is_the_mean_with_an_interval_over_items():
+    def rows(kl, golds):
+        items = [
+            replace(item, gold_score=gold)
+            for item, gold in zip(results([1.0] * 4, log_ratio=kl), golds, strict=True)
+        ]
+        return pair_results({"sft": results([1.0] * 4), "dpo": items}, "sft")
+
+    golds = ([0.0, 1.0, 1.0, 1.0], [0.0, 0.0, 1.0, 1.0])
+    seeds = [rows(kl, found) for kl, found in zip((1.0, 3.0), golds, strict=True)]
+    (row,) = pool_divergence(seeds, {"dpo": "sft", "sft": None})
+    assert (row.kl, row.kl_by_seed, row.n) == (2.0, (1.0, 3.0), 8)
+    assert (row.gold, row.gold_by_seed) == (0.625, (0.75, 0.5))
+    weights = [[1.0] * 4] * 2
+    assert row.gold_low == clustered_interval(golds, weights).low
+    assert row.gold_score.by_seed == (0.75, 0.5)
 
 
 def test_a_sentence_says_how_many_differences_chance_alone_would_show():

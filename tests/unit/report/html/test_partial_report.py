@@ -11,7 +11,7 @@ from pipeline.plan.plan import make
 from pipeline.recipe.load import load
 from pipeline.report.html import ReportedRun, run_of_folder, run_of_plan, write
 from pipeline.report.html.palette import palette_of
-from pipeline.report.html.ppo.section import ppo_stages
+from pipeline.report.html.rollouts.section import stage_rollouts
 from pipeline.report.html.run_source import ReportedStage
 from pipeline.run.progress import silent
 from pipeline.store.attempt import Attempt, Recorder, end_attempt
@@ -93,12 +93,38 @@ def test_reward_less_kl_is_that_and_what_a_missing_end_costs_is_a_line_of_its_ow
             *("ppo", "ppo", "0" * 64, (), "running", None), attempt=Attempt("running"), begun_in=out
         )
         run = ReportedRun("rl", 1, tmp_path, (stage,), tmp_path / "rl.yaml", "")
-        (found,) = ppo_stages(run, palette_of(["ppo"]))
+        (found,) = stage_rollouts(run, palette_of(["ppo"]))
         reward = next(figure for figure in found.curves if figure.title == "Reward")
         assert reward.rows[0][1:3] == ("0.6", "0.4")
         assert ("less KL and missing ends" in reward.head) == (penalty > 0)
         if penalty:
             assert reward.rows[0][3] == "0.25"
+
+
+def test_groups_and_what_is_left_out_are_shown_and_no_critic_where_there_is_none(tmp_path):
+    lines = [
+        {
+            **{"step": step, "episode": 8 * step, "objective/scores": 0.5, "objective/kl": 0.1},
+            **{"objective/non_score_reward": -0.0, "objective/rlhf_reward": 0.5},
+            **{"rollout/tokens": 100.0, "groups/without_spread": 0.25, "groups/replaced": 3.0},
+            **{"completions/masked": 0.1, "importance/mean": 1.0, "importance/left_out": 0.0},
+        }
+        for step in range(1, 4)
+    ]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    stage = ReportedStage(
+        *("rl", "grpo", "0" * 64, (), "running", None),
+        **{"attempt": Attempt("running"), "begun_in": tmp_path},
+    )
+    run = ReportedRun("rl", 1, tmp_path, (stage,), tmp_path / "rl.yaml", "")
+    (found,) = stage_rollouts(run, palette_of(["rl"]))
+    told = {label: value for label, value, _ in found.facts}
+    assert (told["tokens sampled"], told["groups without spread replaced"]) == (300, 9)
+    curves = {figure.title: figure.head for figure in found.curves}
+    assert curves["Reward"] == ("rollout", "reward")  # KL costs nothing
+    assert curves["Left out of the loss"] == ("rollout", "responses cut", "tokens weighed 0")
+    assert {"Groups without spread", "Groups replaced", "Importance weight"} <= curves.keys()
+    assert not {"Explained variance", "Value loss"} & curves.keys()
 
 
 def test_a_model_has_one_colour_in_all_of_a_report_and_the_baseline_is_grey(tmp_path):

@@ -1,4 +1,4 @@
-"""Completions that a `ppo` stage kept every few rollouts, by prompt and in time: samples.jsonl.
+"""Completions that a stage kept every few rollouts, by prompt and in time: samples.jsonl.
 
 Not all of them: rollouts from the first to the last, as many completions of each as there is room.
 The first completion of every rollout comes first, so that the first few show the whole training.

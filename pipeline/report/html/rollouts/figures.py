@@ -1,4 +1,4 @@
-"""Figures of a `ppo` stage: scores against KL beside best-of-n. What is read is ppo.py's subject.
+"""Figures of a stage on rollouts: scores against KL beside best-of-n. section.py reads them.
 
 Colours and words are decided here; drawing is figures.py's.
 """
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from eval.statistics.estimate import Estimate
-    from pipeline.report.html.ppo.best_of_n import BestOfN, HeldOut
+    from pipeline.report.html.rollouts.best_of_n import BestOfN, HeldOut
     from pipeline.report.rollouts import Rollout
 
 _MOST_DOTS, _MOST_STRETCHES = 200, 16

@@ -1,4 +1,4 @@
-"""The report's section about `ppo` stages: what came out, curves by rollout, samples in time.
+"""The report's section about learning from rewards: what came out, curves, samples in time.
 
 Reads metrics.jsonl, best_of_n.json and samples.jsonl; what is not there is not shown.
 """
@@ -14,16 +14,17 @@ from pipeline.data.encoding.lengths import describe_rows, is_worth_a_warning
 from pipeline.report.formatting import number
 from pipeline.report.html.curves import KNOWN, LESS_ENDS, LESS_KL, Known, drawn
 from pipeline.report.html.plots import Figure, training_figures
-from pipeline.report.html.ppo.best_of_n import read_best_of_n
-from pipeline.report.html.ppo.figures import PolicyColours, against_kl
-from pipeline.report.html.ppo.samples import PromptInTime, read_samples
-from pipeline.report.html.ppo.verdict import Said, verdicts
+from pipeline.report.html.rollouts.best_of_n import read_best_of_n
+from pipeline.report.html.rollouts.figures import PolicyColours, against_kl
+from pipeline.report.html.rollouts.samples import PromptInTime, read_samples
+from pipeline.report.html.rollouts.verdict import Said, verdicts
 from pipeline.report.html.training import facts, measured
 from pipeline.report.rollouts import (
     GOLD,
     KINDS,
     KL,
     SCORE,
+    TOKENS,
     ends,
     read_rollouts,
     score_key,
@@ -38,13 +39,13 @@ if TYPE_CHECKING:
     from eval.statistics.estimate import Estimate
     from pipeline.report.html.curves import Panel
     from pipeline.report.html.palette import Palette
-    from pipeline.report.html.ppo.best_of_n import BestOfN
+    from pipeline.report.html.rollouts.best_of_n import BestOfN
     from pipeline.report.html.run_source import ReportedRun, ReportedStage
     from pipeline.report.rollouts import Rollout
 
 # What to look for, by the title of a panel of KNOWN; these come first, in this order.
 ADVICE = {
-    "Reward": "what PPO is paid for; should rise",
+    "Reward": "what the policy is paid for; should rise",
     "Gold score": "what is wanted, never trained on; falling while the reward rises: "
     "over-optimisation",
     "KL to the reference": "nats a response; rising while the gold score falls: over-optimisation",
@@ -53,9 +54,19 @@ ADVICE = {
     "Ended by itself": "share of responses with an end token; should come near 1",
     "Explained variance": "of the returns, by the critic; should rise, below 0 it misleads",
     "Clipped": "share of tokens whose ratio was clipped; above 0.2 or so: steps too big",
+    "Groups without spread": "share whose responses score alike and teach nothing; near 1: prompts "
+    "too easy or too hard",
+    "Groups replaced": "by fresh prompts, in a rollout",
+    "Left out of the loss": "share of responses that were cut, of tokens whose weight is 0",
+    "Importance weight": "of what another engine sampled; far from 1: it samples another policy",
 }
 _TERM, _MEAN, _GOLD_OF = "rewards/", "/mean", "gold/"
 _OF_KL, _PAID = "objective/non_score_reward", "objective/rlhf_reward"
+# metric, what its sum over rollouts is
+_SUMS = (
+    (TOKENS, "tokens sampled"),
+    ("groups/replaced", "groups without spread replaced"),
+)
 # metric, label, digits
 _TILES = (
     (GOLD, "gold score", 2),
@@ -76,8 +87,8 @@ class Tile:
 
 
 @dataclass(frozen=True)
-class PpoStage:
-    """A `ppo` stage as the report shows it.
+class StageRollouts:
+    """A stage that learned from what it sampled, as the report shows it.
 
     line: what came of it, in a line. against_kl: the figures of scores against KL. curves: those to
     look at first; parts: each reward, and the gold score of each source; others: the rest that is
@@ -112,13 +123,13 @@ class PpoStage:
         return tuple(dict.fromkeys(each.source for each in self.samples))
 
 
-def ppo_stages(run: ReportedRun, colours: Palette) -> tuple[PpoStage, ...]:
-    """Return every `ppo` stage that was begun; raises CorruptArtifactError for a broken file."""
+def stage_rollouts(run: ReportedRun, colours: Palette) -> tuple[StageRollouts, ...]:
+    """Return every such stage that was begun; raises CorruptArtifactError for a broken file."""
     found = [stage for stage in run.begun if stage.kind in KINDS]
-    return tuple(_stage(f"ppo{place}", stage, colours) for place, stage in enumerate(found))
+    return tuple(_stage(f"r{place}", stage, colours) for place, stage in enumerate(found))
 
 
-def _stage(name: str, stage: ReportedStage, palette: Palette) -> PpoStage:
+def _stage(name: str, stage: ReportedStage, palette: Palette) -> StageRollouts:
     assert stage.folder is not None
     folder, is_finished = stage.folder, stage.is_finished
     rollouts = read_rollouts(folder, is_finished=is_finished)
@@ -127,7 +138,7 @@ def _stage(name: str, stage: ReportedStage, palette: Palette) -> PpoStage:
     score = score_key(rollouts)
     colours = PolicyColours(palette(stage.name), palette(next(iter(stage.inputs), "")))
     known, others = _panels(rollouts)
-    return PpoStage(
+    return StageRollouts(
         stage=stage.name,
         kind=stage.kind,
         line=summarize_rollouts(rollouts),
@@ -157,6 +168,10 @@ def _counted(rollouts: Sequence[Rollout]) -> Iterator[tuple[str, float, str]]:
     episodes = values(rollouts, "episode")
     if episodes:
         yield "responses", episodes[-1], "count"
+    for key, label in _SUMS:
+        total = sum(values(rollouts, key))
+        if total:
+            yield label, total, "count"
 
 
 def _against_kl(
@@ -208,11 +223,13 @@ def _panels(rollouts: Sequence[Rollout]) -> tuple[list[Panel], list[Panel]]:
 
 
 def _with_less_kl(lines: Sequence[dict[str, float]]) -> list[dict[str, float]]:
-    """Return rollouts with the reward less KL, which has no penalty for a missing end.
+    """Return rollouts with the reward less KL, where that costs anything.
 
-    What PPO maximises has that penalty, too (`objective/rlhf_reward`): a line of its own where it
-    ever differs.
+    It has no penalty for a missing end. What is maximised has that penalty, too
+    (`objective/rlhf_reward`): a line of its own where it ever differs.
     """
+    if not any(line.get(_OF_KL) for line in lines):  # KL in the loss, or none
+        return list(lines)
     found = [
         line | {LESS_KL: line[SCORE] + line[_OF_KL]} if SCORE in line and _OF_KL in line else line
         for line in lines

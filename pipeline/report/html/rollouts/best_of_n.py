@@ -1,4 +1,4 @@
-"""Best-of-n of the policy that PPO began with, and the policy it became, on the same prompts.
+"""Best-of-n of the policy that a training began with, and what it became, on the same prompts.
 
 The best of n responses by the reward's score is the policy that a reward allows without training;
 its KL is at most log n - (n - 1) / n (Stiennon et al. 2020; a bound: Beirami et al. 2024). What

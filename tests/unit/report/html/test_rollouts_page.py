@@ -1,4 +1,4 @@
-"""The report's section about `ppo`: figures, what came out, samples in time, what is missing."""
+"""The report's section about learning from rewards: figures, words, samples in time, gaps."""
 
 import json
 import math
@@ -13,9 +13,9 @@ from eval.statistics.estimate import Estimate
 from pipeline.commands.status import StageState
 from pipeline.errors import CorruptArtifactError
 from pipeline.report.html import run_of_folder, write
-from pipeline.report.html.ppo.best_of_n import at_equal_kl, read_best_of_n
-from pipeline.report.html.ppo.samples import read_samples
-from pipeline.report.html.ppo.verdict import verdicts
+from pipeline.report.html.rollouts.best_of_n import at_equal_kl, read_best_of_n
+from pipeline.report.html.rollouts.samples import read_samples
+from pipeline.report.html.rollouts.verdict import verdicts
 from pipeline.report.rollouts import SCORE, read_rollouts, summarize_rollouts
 from pipeline.report.terminal.run import print_states
 from tests.hostile_texts import HOSTILE, hostile
@@ -35,7 +35,7 @@ def stage_folder(tmp_path, **options):
 
 def figures_of(html):
     """Return what each figure of the section says to a screen reader, by its title."""
-    section = html[html.index('<section id="ppo">') : html.index('<section id="provenance">')]
+    section = html[html.index('<section id="rollouts">') : html.index('<section id="provenance">')]
     titles = re.findall(r"<figcaption><strong>(.*?)</strong>", section)
     spoken = [e["aria-label"] for _, e in Page(section).elements if e.get("class") == "figure"]
     return dict(zip(titles, spoken, strict=True))
@@ -134,7 +134,7 @@ def test_a_torn_file_is_named(tmp_path, name):
         write(run_of_folder(folder), tmp_path / "report.html")
 
 
-def test_what_others_wrote_never_becomes_markup_on_a_ppo_page(tmp_path, html):
+def test_what_others_wrote_never_becomes_markup_on_its_page(tmp_path, html):
     spoken = {"aria-label": "", "placeholder": ""}
 
     def shape(page):

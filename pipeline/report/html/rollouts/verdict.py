@@ -1,4 +1,4 @@
-"""What came out of PPO, in sentences: over-optimised or not, above or below best-of-n.
+"""What came of learning from rewards, in sentences: over-optimised, above or below best-of-n.
 
 Over-optimised is a policy whose own reward still rises while the gold score falls (Gao et al.
 2022). Single rollouts are noise: quarters of the training are compared, by Welch's test.
@@ -16,13 +16,13 @@ from eval.statistics.estimate import Estimate
 from eval.statistics.intervals import student_interval
 from pipeline.commands.export import without_places
 from pipeline.report.formatting import estimate, interval, number
-from pipeline.report.html.ppo.best_of_n import at_equal_kl
+from pipeline.report.html.rollouts.best_of_n import at_equal_kl
 from pipeline.report.rollouts import GOLD, KL, shares_without_reward
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pipeline.report.html.ppo.best_of_n import BestOfN, EqualKL
+    from pipeline.report.html.rollouts.best_of_n import BestOfN, EqualKL
     from pipeline.report.rollouts import Rollout
 
 _QUARTERS = 4
