@@ -148,6 +148,19 @@ def converse(
         going_on = _answer(conversations, calls_by_place, tools, max_new_tokens)
 
 
+def answer_calls(toolbox: Toolbox, turns: Sequence[Sequence[Call]]) -> list[list[CallRecord]]:
+    """Answer the calls of several turns together; of each turn the first MAX_CALLS."""
+    records = iter(toolbox.run([call for calls in turns for call in calls[:MAX_CALLS]]))
+    answered: list[list[CallRecord]] = []
+    for calls in turns:
+        answered.append([next(records) for _ in calls[:MAX_CALLS]])
+        answered[-1] += [
+            CallRecord(call.name, "{}", f"error: {_TOO_MANY}", "too many")
+            for call in calls[MAX_CALLS:]
+        ]
+    return answered
+
+
 def _answer(
     conversations: Sequence[Conversation],
     calls_by_place: dict[int, list[Call]],
@@ -155,16 +168,10 @@ def _answer(
     max_new_tokens: int,
 ) -> list[int]:
     """Put the tools' answers in; return the places of the conversations that go on."""
-    asked = [call for calls in calls_by_place.values() for call in calls[:MAX_CALLS]]
-    records = iter(tools.toolbox.run(asked))
+    answered_by_turn = answer_calls(tools.toolbox, list(calls_by_place.values()))
     going_on: list[int] = []
-    for place, calls in calls_by_place.items():
+    for place, answered in zip(calls_by_place, answered_by_turn, strict=True):
         conversation = conversations[place]
-        answered = [next(records) for _ in calls[:MAX_CALLS]]
-        answered += [
-            CallRecord(call.name, "{}", f"error: {_TOO_MANY}", "too many")
-            for call in calls[MAX_CALLS:]
-        ]
         conversation.turns[-1].calls += answered
         ids = tools.format.answer_ids(
             [(record.name, record.answer) for record in answered],

@@ -7,11 +7,13 @@ what ends a reply and how it reads is the same. Nothing here knows of conversati
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
 
+from eval.tools.turns import answer_calls
 from pipeline.errors import CorruptArtifactError, InfrastructureError
 
 if TYPE_CHECKING:
@@ -28,13 +30,30 @@ Ending = Literal["eos", "length", "full"]
 _INCOMPLETE = "\ufffd"  # what a decoder gives for a part of a UTF-8 character
 
 
+class ToolText(str):
+    """What tools answered, among the pieces of a reply."""
+
+    __slots__ = ()
+
+
+@dataclass
+class Segment:
+    """A part of a reply: what the model wrote in a turn, or what tools answered to it."""
+
+    text: str
+    is_tool: bool = False
+
+
 class Answer:
     """A reply to `prompt`; iterating it writes it, a token a step, and gives what each adds.
 
+    Of a model with tools, pieces that are ToolText are what they answered to its calls; it goes on.
+
     left_out: how many of the oldest exchanges (of a document: tokens) the model does not see.
-    text: what is there so far. num_tokens: how many ids that took, the end token included.
-    seconds: spent in the model. ended: by an end token, by `max_new_tokens`, or because the model's
-    positions are full; None while it is being written, and when its reader stopped early.
+    text: what the model wrote so far; segments: the same in parts, tools' answers between them.
+    num_tokens: how many ids that took, end tokens included. seconds: spent in the model. ended: by
+    an end token, by `max_new_tokens`, or because the model's positions are full; None while it is
+    being written, and when its reader stopped early.
     """
 
     def __init__(
@@ -50,7 +69,7 @@ class Answer:
     ) -> None:
         self.prompt = prompt
         self.left_out = left_out
-        self.text = ""
+        self.segments = [Segment("")]
         self.num_tokens = 0
         self.seconds = 0.0
         self.ended: Ending | None = None
@@ -60,30 +79,72 @@ class Answer:
         self._room = room
         self._seed = seed
 
+    @property
+    def text(self) -> str:
+        """What the model wrote."""
+        return "".join(segment.text for segment in self.segments if not segment.is_tool)
+
+    @property
+    def reply(self) -> str:
+        """What the model wrote in its last turn: all of it, but for calls of tools before."""
+        return self.segments[-1].text
+
     @torch.inference_mode()
     def __iter__(self) -> Iterator[str]:
         decoder = TokenDecoder(self._model.tokenizer, self._prompt_ids)
         uniform = np.random.default_rng(self._seed)
         ids, cache = self._prompt_ids, None
+        written: list[int] = []  # behind the prompt
+        begin = 0  # of the turn
         while self.ended is None:
             began_s = time.perf_counter()
             logits, cache = self._next(ids, cache)
             token = pick(logits, self._settings, uniform.random())
             self.num_tokens += 1
+            written.append(token)
             new = ""
             if token in self._model.eos_token_ids:
                 self.ended = "eos"
             else:
                 new = decoder.add(token)
-                if self.num_tokens == self._room:
-                    is_cut = self._room == self._settings.max_new_tokens
-                    self.ended = "length" if is_cut else "full"
+                if len(written) == self._room:
+                    self.ended = self._cut
             if self.ended is not None:
                 new += decoder.rest()
-            self.text += new
+            self.segments[-1].text += new
             self.seconds += time.perf_counter() - began_s
             yield new
             ids = [*ids, token] if cache is None else [token]
+            told = self._ask_tools(written, begin) if self.ended == "eos" else []
+            if told:
+                yield ToolText(self.segments[-2].text)
+                written += told
+                begin, ids = len(written), [*ids, *told]
+                decoder = TokenDecoder(self._model.tokenizer, [*self._prompt_ids, *written])
+                self.ended = None
+
+    @property
+    def _cut(self) -> Ending:
+        return "length" if self._room == self._settings.max_new_tokens else "full"
+
+    def _ask_tools(self, written: Sequence[int], begin: int) -> list[int]:
+        """Have the calls of a turn answered; return the ids between it and the next, if any."""
+        tools = self._model.tools
+        num_turns = sum(not segment.is_tool for segment in self.segments)
+        if tools is None or num_turns >= tools.max_turns:
+            return []
+        calls = tools.format.read_calls(written[begin:])
+        if not calls:
+            return []
+        (records,) = answer_calls(tools.toolbox, [calls])
+        answers = [(record.name, record.answer) for record in records]
+        told = tools.format.answer_ids(answers, last_id=written[-1])
+        if len(written) + len(told) >= self._room:
+            self.ended = self._cut
+            return []
+        text = "\n".join(f"→ {name or 'no tool'}: {answer}" for name, answer in answers)
+        self.segments += [Segment(text, is_tool=True), Segment("")]
+        return told
 
     def _next(self, ids: list[int], cache: object) -> tuple[Tensor, object]:
         """Return the logits (V,) after the last of `ids`, and the key-value cache with all of them.

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from pipeline.chat.generation import Answer
+    from pipeline.chat.generation import Answer, Segment
 
 SIDE_BY_SIDE_FROM = 80  # columns
 _MARGIN = 2
@@ -101,7 +101,7 @@ def _column(column: Column, console: Console, width: int) -> Lines:
     """Return an answer's own lines and, once it is over, what it took."""
     answer = column.answer
     lead = _lead(answer.prompt) if column.is_document else ""
-    text = Text.assemble((lead, "dim"), visible(answer.text))
+    text = Text.assemble((lead, "dim"), *map(_segment, answer.segments))
     wrapped = list(text.wrap(console, width, tab_size=4, overflow="fold"))
     # A word that grows may move to the next line, but none before the last can. Empty lines wait
     # for what follows: those at the very end are dropped.
@@ -114,6 +114,13 @@ def _column(column: Column, console: Console, width: int) -> Lines:
     if column.is_over:
         return Lines([*settled, *Text(_usage(answer), style="dim").wrap(console, width)], [])
     return Lines(settled, wrapped[certain:])
+
+
+def _segment(segment: Segment) -> Text:
+    """Return a part of an answer; what tools answered on lines of its own."""
+    if not segment.is_tool:
+        return Text(visible(segment.text))
+    return Text(f"\n{visible(segment.text)}\n", style="cyan")
 
 
 def _lead(prompt: str) -> str:

@@ -51,6 +51,12 @@ def sides_of(models: Sequence[LanguageModel]) -> list[Side]:
     return [Side(name, model) for name, model in zip(names, models, strict=True)]
 
 
+def tools_of(side: Side) -> tuple[str, ...]:
+    """Return the names of the tools that a model may call."""
+    tools = side.model.tools
+    return () if tools is None else tuple(tools.toolbox.tool_by_name)
+
+
 def begin_answer(
     model: LanguageModel,
     earlier: Sequence[Exchange],
@@ -131,7 +137,7 @@ class Session:
     def keep(self, answers: Sequence[Answer]) -> None:
         """Make written answers part of the conversation, whole or not."""
         for side, answer in zip(self.sides, answers, strict=True):
-            side.exchanges.append(Exchange(answer.prompt, answer.text))
+            side.exchanges.append(Exchange(answer.prompt, answer.reply))
 
     def retry(self) -> list[Answer]:
         """Take the last exchange back and return another answer to the same text."""

@@ -18,6 +18,7 @@ from rich.text import Text
 
 from pipeline.chat.commands import take
 from pipeline.chat.layout import Column, lay_out
+from pipeline.chat.session import tools_of
 from pipeline.errors import PosttrainError
 from pipeline.text.amounts import count
 from pipeline.text.visible import visible
@@ -90,7 +91,7 @@ def answer_lines(session: Session, source: Iterable[str], out: TextIO) -> None:
         if outcome.answers:
             session.keep(outcome.answers)
             for side, answer in zip(session.sides, outcome.answers, strict=True):
-                out.write(f"{visible(side.name)}: {visible(answer.text)}\n")
+                out.write(f"{visible(side.name)}: {visible(answer.reply)}\n")
         out.flush()
 
 
@@ -99,6 +100,9 @@ def _greet(session: Session, console: Console) -> None:
         text = Text(visible(side.name), style="bold cyan")
         text.append(f"  {describe(side)}", style="dim")
         console.print(text)
+    for names in dict.fromkeys(tools_of(side) for side in session.sides):
+        if names:
+            console.print(Text(f"it may call {', '.join(map(visible, names))}", style="dim"))
     documents = [visible(side.name) for side in session.sides if side.model.form == "document"]
     if documents:
         verb = "continues" if len(documents) == 1 else "continue"

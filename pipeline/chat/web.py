@@ -27,7 +27,8 @@ from starlette.routing import Route
 
 from pipeline.chat.child_process import GivenUpError
 from pipeline.chat.context_window import Exchange
-from pipeline.chat.session import begin_answer
+from pipeline.chat.generation import ToolText
+from pipeline.chat.session import begin_answer, tools_of
 from pipeline.chat.settings import Settings, refuse
 from pipeline.errors import PosttrainError
 from pipeline.web.connections import make_server
@@ -144,13 +145,17 @@ class ChatPage:
                 "form": voice.side.model.form,
                 "parameters": voice.side.size,
                 "positions": voice.side.model.max_length,
+                "tools": tools_of(voice.side),
             }
             for voice in self.voices
         ]
         return JSONResponse({"models": models, "settings": self._settings.model_dump()})
 
     async def _answer(self, request: Request) -> Response:
-        """Give a JSON object a line, the text of a token in each, and at last how it ended."""
+        """Give a JSON object a line, the text of a token in each, and at last how it ended.
+
+        What tools answered is `tool` instead of `text`.
+        """
         self.door.check(request)
         if request.headers.get("Content-Type", "").partition(";")[0] != "application/json":
             raise HTTPException(415, "this is no JSON")
@@ -189,7 +194,8 @@ class _Answering(Response):
                     piece = await self._voice.run(partial(next, pieces, None))
                     if piece is None:
                         break
-                    await send_line({"text": piece})
+                    kind = "tool" if isinstance(piece, ToolText) else "text"
+                    await send_line({kind: piece})
             except PosttrainError as error:
                 await send_line({"error": str(error)})
             took = {"tokens": answer.num_tokens, "seconds": answer.seconds}

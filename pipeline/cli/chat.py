@@ -3,6 +3,8 @@
 import gc
 import io
 import sys
+from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from socket import socket
 
     from eval.model import LanguageModel
+    from eval.tools.tool import Tool
     from pipeline.chat.session import Session
     from pipeline.config.stage import StageInput
 
@@ -37,6 +40,16 @@ def chat(
     top_p: Annotated[float, typer.Option(help="Share of probability to sample from.")] = 1.0,
     max_new_tokens: Annotated[int, typer.Option(help="Tokens of an answer, at most.")] = 256,
     seed: Annotated[int, typer.Option(help="The same seed gives the same answers.")] = 0,
+    tools: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME,NAME,...",
+            help="What it may call: calculator, python, module:function, an SQLite file.",
+        ),
+    ] = None,
+    max_turns: Annotated[
+        int, typer.Option(min=2, help="How often it may write to one text, with tools.")
+    ] = 4,
     form: Annotated[
         Literal["document", "chat"] | None,
         typer.Option(help="Answer, or continue a document; else as the model was trained."),
@@ -65,11 +78,14 @@ def chat(
         system=system,
     )
     store, folders = store_at(runs), roots_by_name(roots)
+    made = _load_tools(tools, folders) if tools is not None else []
     texts = [model] if versus is None else [model, versus]
     sources = [resolve_model(text, store, roots=folders) for text in texts]
     bound = _bind(port) if web else None  # a port that is taken is said before a model is loaded
     gc.enable()
     models = [_load(source, form, precision) for source in sources]
+    if made:
+        models = _give_tools(models, made, max_turns)
 
     from pipeline.chat.session import Session
 
@@ -80,6 +96,38 @@ def chat(
         serve(session, bound, opens=opens, say=typer.echo)
     else:
         _in_terminal(session)
+
+
+def _load_tools(text: str, roots: Mapping[str, Path]) -> "list[Tool]":
+    """Return the tools that `--tools` names; functions and files of the current folder."""
+    from pipeline.config.references import Places
+    from pipeline.config.tool_signature import check_tool_function
+    from pipeline.config.tools import tool_blocks
+    from pipeline.tools.use import load_tools
+
+    try:
+        blocks = tool_blocks(text)
+        for block in blocks:
+            if block.use is not None:
+                check_tool_function(block.use, Path.cwd())
+    except ValueError as error:
+        message, _, hint = str(error).partition("; ")
+        raise PosttrainError("--tools", message, hint) from error
+    return load_tools(blocks, Places(Path.cwd(), roots))
+
+
+def _give_tools(
+    models: "list[LanguageModel]", tools: "list[Tool]", max_turns: int
+) -> "list[LanguageModel]":
+    """Return the models, those that chat with tools; PosttrainError where none does."""
+    from pipeline.tools.use import with_tools
+
+    if all(model.form == "document" for model in models):
+        raise PosttrainError("--tools", "a model that continues text calls no tools")
+    return [
+        model if model.form == "document" else with_tools(model, tools, max_turns=max_turns)
+        for model in models
+    ]
 
 
 def _bind(port: int | None) -> "socket":

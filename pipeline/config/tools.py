@@ -3,9 +3,16 @@
 What a tool does is eval/tools' subject; pipeline/tools loads what is named here.
 """
 
+from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    BeforeValidator,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
 
 from pipeline.config.blocks import Block
 from pipeline.config.field_types import OR_ONE, FileName, ObjectName
@@ -14,6 +21,7 @@ from pipeline.errors import closest
 
 BUILT_IN = ("calculator", "python")
 _MAX_TURNS = 4
+_DATABASES = (".db", ".sqlite", ".sqlite3", ".sql")
 
 
 class ToolBlock(Block):
@@ -66,6 +74,24 @@ Tools = Annotated[
     OR_ONE,
     ABSENT_BY_DEFAULT,
 ]
+
+
+def tool_blocks(text: str) -> tuple[ToolBlock, ...]:
+    """Return the tools that a command's option names, parted by commas.
+
+    Each is a name, `module:function`, or a database. Raises ValueError.
+    """
+    blocks: list[ToolBlock] = []
+    for part in text.split(","):
+        name = part.strip()
+        is_database = Path(name).suffix in _DATABASES
+        kind = "sql" if is_database else "use" if ":" in name else "name"
+        try:
+            blocks.append(ToolBlock.model_validate({kind: name}))
+        except ValidationError as error:
+            message = error.errors(include_url=False)[0]["msg"]
+            raise ValueError(message.removeprefix("Value error, ")) from error
+    return tuple(blocks)
 
 
 class WithTools(Block):

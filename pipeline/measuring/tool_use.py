@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pipeline.data.encoding.chat import ChatEncoder
-from pipeline.tools.use import load_tools, tool_settings, use_tools
+from pipeline.tools.use import load_tools, tool_settings, with_tools
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from eval.model import LanguageModel, Turn
+    from eval.model import LanguageModel
     from pipeline.config.measuring_stage import MeasuringStage
     from pipeline.config.stage import StageContext
 
@@ -29,14 +25,7 @@ def give_tools(
     if model.form == "document":
         return model, [f"`{model.name}` continues documents: it was asked without `tools`."]
     tools = load_tools(config.tools, context.places)
-    use = use_tools(tools, model.tokenizer, max_turns=config.max_turns)
-    settings = tool_settings(tools, model.tokenizer)
-    encoder = ChatEncoder(model.tokenizer)
-
-    def encode_chat(turns: Sequence[Turn]) -> list[int]:
-        return encoder.prompts([(turns, "the conversation", settings)])[0]
-
-    return replace(model, tools=use, encode_chat=encode_chat), []
+    return with_tools(model, tools, max_turns=config.max_turns), []
 
 
 def told_tools(model: LanguageModel) -> str:

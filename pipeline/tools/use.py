@@ -13,6 +13,7 @@ from eval.tools.tool import Tool, make_tool
 from eval.tools.toolbox import Toolbox
 from eval.tools.turns import ToolUse
 from pipeline.config.user_code import load_object
+from pipeline.data.encoding.chat import ChatEncoder
 from pipeline.data.encoding.tool_turns import ToolTurns
 from pipeline.data.reading.records import NO_SETTINGS, ChatSettings
 from pipeline.errors import InfrastructureError, PosttrainError
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedTokenizerBase
 
+    from eval.model import LanguageModel, Turn
     from eval.tools.calls import Call
     from pipeline.config.references import Places
     from pipeline.config.tools import ToolBlock
@@ -63,6 +65,18 @@ def use_tools(
     turns = ToolTurns(tokenizer, settings)
     format_ = TemplateFormat(tokenizer, turns, [tool.schema for tool in tools])
     return ToolUse(Toolbox(tools, start), format_, max_turns)
+
+
+def with_tools(model: LanguageModel, tools: Sequence[Tool], *, max_turns: int) -> LanguageModel:
+    """Return a chat model that may call tools while it answers, and is told of them."""
+    use = use_tools(tools, model.tokenizer, max_turns=max_turns)
+    settings = tool_settings(tools, model.tokenizer)
+    encoder = ChatEncoder(model.tokenizer)
+
+    def encode_chat(turns: Sequence[Turn]) -> list[int]:
+        return encoder.prompts([(turns, "the conversation", settings)])[0]
+
+    return replace(model, tools=use, encode_chat=encode_chat)
 
 
 def tool_settings(tools: Sequence[Tool], tokenizer: PreTrainedTokenizerBase) -> ChatSettings:

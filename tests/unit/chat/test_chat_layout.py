@@ -35,7 +35,7 @@ def test_settled_lines_stay_and_in_the_end_all_is_there(chat_model, names, width
         for column, length in zip(columns, lengths, strict=True):
             column.is_over = column.is_over or step >= length
             if not column.is_over:
-                column.answer.text += dice.choice(PIECES)
+                column.answer.segments[0].text += dice.choice(PIECES)
         found = lay_out(columns, console, width)
         settled = [line.plain for line in found.settled]
         assert settled[: len(before)] == before
@@ -53,7 +53,8 @@ def test_settled_lines_stay_and_in_the_end_all_is_there(chat_model, names, width
 
 def test_two_answers_stand_side_by_side_on_a_wide_terminal_only(chat_model):
     columns = columns_of(chat_model, ["one", "two"])
-    columns[0].answer.text, columns[1].answer.text = "left words", "right words"
+    columns[0].answer.segments[0].text = "left words"
+    columns[1].answer.segments[0].text = "right words"
     for column in columns:
         column.is_over = True
 
@@ -69,7 +70,7 @@ def test_two_answers_stand_side_by_side_on_a_wide_terminal_only(chat_model):
 
 def test_what_a_model_could_do_to_a_terminal_is_shown_instead(chat_model):
     (column,) = columns_of(chat_model, ["one"])
-    column.answer.text = "\x1b]0;title\x07 \x9b2J over\rwritten [red]x[/red]"
+    column.answer.segments[0].text = "\x1b]0;title\x07 \x9b2J over\rwritten [red]x[/red]"
     column.is_over = True
     found = lay_out([column], Console(file=io.StringIO(), width=100), 100)
     assert found.settled[0].plain == ("  \\x1b]0;title\\x07 \\x9b2J over\\x0dwritten [red]x[/red]")
