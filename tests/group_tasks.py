@@ -93,9 +93,8 @@ class Calling:
         self, module: Any, prompts: Sequence[list[int]], *, keys: Sequence[int], seed: int, **_: Any
     ) -> list[Completion]:
         first = self._sampler(module, prompts, keys=keys, seed=seed)
-        answers = [
-            [_ANSWER] * int(np.random.default_rng((seed, key)).integers(1, 7)) for key in keys
-        ]
+        drawn = [np.random.default_rng((seed, key)).integers(1, _LONGEST + 1) for key in keys]
+        answers = [[_ANSWER] * int(length) for length in drawn]
         asked = [
             [*prompt, *one.token_ids, *answer] if one.token_ids == [TARGET] else [*prompt, EOS]
             for prompt, one, answer in zip(prompts, first, answers, strict=True)
@@ -134,5 +133,5 @@ CALL = Task(
         **{"max_completion_length": 1, "learning_rate": 1e-3},
     },
     within=80,
-    is_learnt=lambda line: line["objective/scores_after"] > 0.9,
+    is_learnt=lambda line: line["objective/scores_after"] > 0.85,
 )

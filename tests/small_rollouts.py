@@ -102,7 +102,7 @@ class Run:
         return f"{self.folder}/checkpoint-{self.stops_at}"
 
 
-class _Stop(TrainerCallback):
+class StopAfter(TrainerCallback):
     """Has a checkpoint written after a step, and stops there."""
 
     def __init__(self, step: int) -> None:
@@ -149,7 +149,7 @@ def trainer_of(
         small_prompts(run.num_prompts),
         processing_class=small_tokenizer(),
         peft_config=_adapter() if run.kind in _HAVE_NEW_ADAPTERS else None,
-        callbacks=[_Stop(run.stops_at)],
+        callbacks=[StopAfter(run.stops_at)],
         on_rollout=on_rollout,
     )
     trainer.remove_callback(PrinterCallback)
