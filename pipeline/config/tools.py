@@ -111,7 +111,7 @@ class WithTools(Block):
         twice = next((label for label in labels if labels.count(label) > 1), None)
         if twice is not None:
             raise ValueError(f"two tools are called `{twice}`; keep one of them")
-        if "max_turns" in self.model_fields_set and not self.tools:
+        if self.max_turns != _MAX_TURNS and not self.tools:  # a worker reads defaults back as set
             raise ValueError("`max_turns` is for a model with `tools`; name some")
         if self.tools and self.max_turns == 1:
             raise ValueError("with `max_turns` 1 no call is ever answered; write 2 or more")

@@ -181,6 +181,7 @@ _OF_ROLLOUTS: Mapping[str, str] = {
     **dict.fromkeys(("reward_normalisation", "reward_clip"), _ON_STAGE),
     **dict.fromkeys(("missing_eos_penalty", "eos_penalty_mode"), _ON_STAGE),
     "chat_template_kwargs": "write `chat_template_kwargs:` on the stage",
+    "max_tool_calling_iterations": "write `max_turns:` on the stage",
     **{key: f"it {why}" for key, why in rollout_arguments.REFUSED.items() if key not in OURS},
 }
 

@@ -50,7 +50,11 @@ LIMIT = "limit: 7"
 # Part of RECIPE, what stands there instead, what must be said of it.
 STAGES = [
     (KIND, "stage: ‸sftt", "unknown stage kind `sftt`; did you mean `sft`?"),
-    (KIND, "stage: ‸orpo", "unknown stage kind `orpo`; there are tokenizer, adopt, pretrain, sft"),
+    (
+        KIND,
+        "stage: ‸bandit",
+        "unknown stage kind `bandit`; there are tokenizer, adopt, pretrain, sft",
+    ),
     (KIND, "stage: ‸3", "`stage` is not the name of a kind; kinds are tokenizer, adopt"),
     (f"sft:\n    {KIND}\n", "‸sft:\n", "`sft` does not say which kind of stage it is"),
     (f"sft:\n    {KIND}", "‸sft:\n    stage:", "write `stage: KIND`; kinds are tokenizer"),
@@ -75,7 +79,7 @@ KEYS = [
     ("tokens: 20k", "‸token: 20k", "unknown key `token`; did you mean `tokens`?"),
     ("seed: 3", "‸sede: 3", "unknown key `sede`; did you mean `seed`?"),
     ("rows: 160", "‸row: 160", "unknown key `row`; did you mean `rows`?"),
-    (LIMIT, "‸zzz: 7", "unknown key `zzz`; there are stage, seed, launch, pin, tasks"),
+    (LIMIT, "‸zzz: 7", "unknown key `zzz`; there are stage, seed, launch, pin, tools"),
     (BASE, f"{BASE}\n    ‸learning_rate: 1", "write it below `training_args:`, it is a field of"),
     (f"  sft:\n    {KIND}\n    {BASE}", f"  ‸sft:\n    {KIND}", "`model:` is missing in `sft`"),
     ("{architecture: llama, ", "‸{", "`architecture:` is missing in `model`; write it"),
