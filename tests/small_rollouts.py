@@ -27,9 +27,11 @@ from transformers import (
     TrainerCallback,
 )
 
+from pipeline.rl.config.distill import DistillConfig
 from pipeline.rl.config.grpo import GRPOConfig
 from pipeline.rl.config.ppo import PPOConfig
 from pipeline.rl.config.rloo import RLOOConfig
+from pipeline.rl.distill import DistillTrainer
 from pipeline.rl.grpo import GRPOTrainer
 from pipeline.rl.ppo import PPOTrainer
 from pipeline.rl.rloo import RLOOTrainer
@@ -71,11 +73,19 @@ GROUP_KINDS: dict[str, dict[str, Any]] = {
         **{"missing_eos_penalty": 0.5, "reward_clip": [-2.0, 2.0]},
     },
 }
-KINDS = PPO_KINDS | GROUP_KINDS
-_HAVE_NEW_ADAPTERS = ("lora", "lora_after_critic", "grpo_lora")
+# Between them: divergences of whole distributions and of some tokens, on what was sampled and on
+# rows' own completions, rewards beside them, and the log-ratio as a reward.
+DISTILL_KINDS: dict[str, dict[str, Any]] = {
+    "distill": {"num_generations": 1, "beta": 0.5, "loss_top_k": 3, "lmbda": 0.6},
+    "distill_lora": {"num_generations": 4, "teacher_coef": 0.5, "dynamic_sampling": 1},
+    "distill_sampled": {"num_generations": 1, "loss_type": "policy_gradient", "gamma": 0.9},
+}
+KINDS = PPO_KINDS | GROUP_KINDS | DISTILL_KINDS
+_HAVE_NEW_ADAPTERS = ("lora", "lora_after_critic", "grpo_lora", "distill_lora")
 _METHODS: dict[str, tuple[type[Any], type[Any]]] = {
     "rloo": (RLOOConfig, RLOOTrainer),
     **dict.fromkeys(PPO_KINDS, (PPOConfig, PPOTrainer)),
+    **dict.fromkeys(DISTILL_KINDS, (DistillConfig, DistillTrainer)),
 }
 
 
@@ -139,18 +149,29 @@ def trainer_of(
         for name, weight in model.named_parameters():
             if "lora_" in name:
                 weight.data = 0.3 * torch.randn(weight.shape, generator=drawn)
+    parts: dict[str, Any] = {}
+    if run.kind in DISTILL_KINDS:
+        torch.manual_seed(1)
+        parts["teacher_model"] = small_policy()
+        torch.set_rng_state(state)
     config, trainer_class = _METHODS.get(run.kind, (GRPOConfig, GRPOTrainer))
     of_method = _of_ppo() if config is PPOConfig else _of_groups()
     settings = {**_settings(), **of_method, **KINDS[run.kind], **run.settings}
+    rewards = [matches if config is PPOConfig else matches_or_nothing, long_enough]
+    if run.kind in DISTILL_KINDS and settings["num_generations"] == 1:
+        rewards = []
+        settings |= {"reward_normalisation": "none", "reward_weights": None}
+    prompts, has_completions = small_prompts(run.num_prompts), settings.get("lmbda", 1) < 1
     trainer = trainer_class(
         model,
-        [matches if config is PPOConfig else matches_or_nothing, long_enough],
-        config(output_dir=run.folder, **settings),
-        small_prompts(run.num_prompts),
+        reward_funcs=rewards,
+        args=config(output_dir=run.folder, **settings),
+        train_dataset=[*map(_with_completion, prompts)] if has_completions else prompts,
         processing_class=small_tokenizer(),
         peft_config=_adapter() if run.kind in _HAVE_NEW_ADAPTERS else None,
         callbacks=[StopAfter(run.stops_at)],
         on_rollout=on_rollout,
+        **parts,
     )
     trainer.remove_callback(PrinterCallback)
     return trainer
@@ -291,6 +312,16 @@ def small_prompts(number: int) -> list[dict[str, Any]]:
     """Return prompts, each with a token that pays."""
     ids = [[2 + (3 * row + place) % 10 for place in range(1 + row % 5)] for row in range(number)]
     return [{"input_ids": each, "target": 2 + row % 4} for row, each in enumerate(ids)]
+
+
+def _with_completion(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row with a completion of its own, of which the second token is not learnt."""
+    ids = [row["target"], *row["input_ids"][:3], _EOS]
+    return {
+        **row,
+        "completion_ids": ids,
+        "completion_mask": [place != 1 for place in range(len(ids))],
+    }
 
 
 def _work(folder: Path, number: int, run: Run, rank: int) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.checks.models import shape_of
 from pipeline.checks.overlaps import evaluations_of
+from pipeline.checks.vocabularies import check_vocabularies
 from pipeline.config.references import HubModel, LocalModel, StageOutput, model_source
 from pipeline.config.stage import StageInput
 from pipeline.config.stage_config import WithTemplate
@@ -121,7 +122,7 @@ class _Checks:
         tokenizer = self._with_templates(name, config, self._load(source), rows)
         self._by_stage[name] = tokenizer
         if isinstance(config, RolloutStage):
-            self._check_rewards(name, config, tokenizer)
+            check_vocabularies(self.plan.recipe, name, config, tokenizer, self._find_tokenizer)
         counts, metrics = self._encode(name, config, tokenizer, rows)
         problem = counts.problem()
         if problem:
@@ -211,30 +212,18 @@ class _Checks:
         return self._tokenizers[source.path]
 
     def _find_tokenizer(self, reference: str) -> Any:
-        """Return the tokenizer of a reward model; None where it is not here yet."""
+        """Return the tokenizer of a reward model or a teacher; None where it is not here yet."""
         if reference.removeprefix("$") in self._by_stage and reference.startswith("$"):
             return self._by_stage[reference.removeprefix("$")]
         source = model_source(reference, self.plan.recipe.places)
         if isinstance(source, LocalModel):
             return self._load(StageInput(reference, "reward_model", str(source.path)))
-        artifact = self.made.get(source.name) if isinstance(source, StageOutput) else None
-        return None if artifact is None else self._load(as_input(artifact, artifact.name))
-
-    def _check_rewards(self, name: str, config: RolloutStage, policy: Any) -> None:
-        """Raise PosttrainError for a reward model to which the policy's tokens are others."""
-        from pipeline.rewards.vocabulary import check_vocabulary
-
-        for number, term in enumerate(config.reward):
-            own = None if term.model is None else self._find_tokenizer(term.model)
-            if own is None:
-                continue
-            rows = max(len(own), len(policy))  # of its embedding, which is looked at with it
-            try:
-                check_vocabulary(f"reward `{term.label}`", own, policy, rows)
-            except ValueError as error:
-                message, _, hint = str(error).partition("; ")
-                location = ("stages", name, "reward", number, "model")
-                raise self.plan.recipe.error(location, message, hint) from error
+        if isinstance(source, StageOutput) and self.made.get(source.name) is not None:
+            artifact = self.made[source.name]
+            assert artifact is not None
+            return self._load(as_input(artifact, artifact.name))
+        found = self._tokenizer(reference)
+        return None if isinstance(found, str) else self._load(found)
 
     def _check_packing(self, name: str, config: SftConfig, counts: RowCounts) -> None:
         """Raise PosttrainError where the model would see the other rows of a line.

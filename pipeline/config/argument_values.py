@@ -39,16 +39,20 @@ _NOT_NEGATIVE = frozenset(
         *("label_smoothing_factor", "neftune_noise_alpha", "dataloader_num_workers"),
         *("router_aux_loss_coef", "save_total_limit", "ref_model_mixup_alpha"),
         *("dynamic_sampling", "vespo_k_pos", "vespo_k_neg", "vespo_lambda_pos", "vespo_lambda_neg"),
+        *("dynamic_sampling", "loss_top_k", "teacher_coef", "lmbda"),
     }
 )
 _AT_MOST: Mapping[str, float] = {
-    **dict.fromkeys(("gamma", "lam", "cliprange", "ref_model_mixup_alpha"), 1),
+    **dict.fromkeys(("gamma", "lam", "lmbda", "cliprange", "ref_model_mixup_alpha"), 1),
     "num_train_epochs": _WHOLE_FLOATS,
     "ddp_timeout": timedelta.max // timedelta(seconds=1),
 }
 # Shares s that are divided by 1 - s.
 _BELOW_ONE = frozenset({"adam_beta1", "adam_beta2", "label_smoothing_factor"})
-_MAY_BE_ZERO = frozenset({("GRPOConfig", "beta"), ("RLOOConfig", "beta")})  # no KL, not no loss
+_MAY_BE_ZERO = frozenset(  # no KL, not no loss; of DistillConfig the forward KL
+    {("GRPOConfig", "beta"), ("RLOOConfig", "beta"), ("DistillConfig", "beta")}
+)
+_AT_MOST_OF: Mapping[tuple[str, str], float] = {("DistillConfig", "beta"): 1}
 _MOST_SAID = 8  # how many choices fit a line
 _COMPARED = ("loss_type", "f_divergence_type")  # fields whose choices only TRL's trainers know
 _WITH_WORKERS = ("dataloader_prefetch_factor", "dataloader_persistent_workers")
@@ -69,7 +73,7 @@ def value_problem(key: str, value: Any, class_name: str) -> tuple[str, str] | No
         return f"`{key}` is {quote(value)}, not {expected}", repair(value, expected)
     if value == 0 and (class_name, key) in _MAY_BE_ZERO:
         return None
-    return _out_of_range(key, value)
+    return _out_of_range(key, value, _AT_MOST_OF.get((class_name, key), _AT_MOST.get(key)))
 
 
 def json_schema(key: str, class_name: str) -> dict[str, Any]:
@@ -85,8 +89,9 @@ def json_schema(key: str, class_name: str) -> dict[str, Any]:
         bounds["minimum" if (class_name, key) in _MAY_BE_ZERO else "exclusiveMinimum"] = 0
     if key in _NOT_NEGATIVE:
         bounds["minimum"] = 0
-    if key in _AT_MOST:
-        bounds["maximum"] = _AT_MOST[key]
+    most = _AT_MOST_OF.get((class_name, key), _AT_MOST.get(key))
+    if most is not None:
+        bounds["maximum"] = most
     if key in _BELOW_ONE:
         bounds["exclusiveMaximum"] = 1
     return {**annotations.json_type(annotation), **bounds}
@@ -173,15 +178,15 @@ def _choices(key: str, annotation: str, class_name: str) -> tuple[Any, ...]:
     return tuple(sorted(find_compared_values(class_name, key))) if key in _COMPARED else ()
 
 
-def _out_of_range(key: str, value: Any) -> tuple[str, str] | None:
+def _out_of_range(key: str, value: Any, most: float | None) -> tuple[str, str] | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     if key in _ABOVE_ZERO and value <= 0 and not (key == "max_steps" and value == -1):
         return f"`{key}` is {quote(value)}", "it must be above 0"
     if key in _NOT_NEGATIVE and value < 0:
         return f"`{key}` is {quote(value)}", "it must not be negative"
-    if key in _AT_MOST and value > _AT_MOST[key]:
-        return f"`{key}` is {quote(value)}", f"it must be at most {_AT_MOST[key]}"
+    if most is not None and value > most:
+        return f"`{key}` is {quote(value)}", f"it must be at most {most}"
     if key in _BELOW_ONE and value >= 1:
         return f"`{key}` is {quote(value)}", "it must be below 1"
     return number_problem(key, value)

@@ -23,6 +23,7 @@ _HOMES = {
     "PPOConfig": ("pipeline", "rl/config/ppo.py"),
     "GRPOConfig": ("pipeline", "rl/config/grpo.py"),
     "RLOOConfig": ("pipeline", "rl/config/rloo.py"),
+    "DistillConfig": ("pipeline", "rl/config/distill.py"),
 }
 _POSITIONS = "max_position_embeddings"
 _OTHER_POSITIONS = ("max_seq_len",)  # mpt's, which no attribute_map names
@@ -57,7 +58,7 @@ class _Class:
 def fields(class_name: str) -> Mapping[str, Field]:
     """Return the fields of a config dataclass by name, inherited ones first.
 
-    class_name: TrainingArguments, LoraConfig, ours (PPOConfig, GRPOConfig, RLOOConfig), or TRL's
+    class_name: TrainingArguments, LoraConfig, ours (PPOConfig, DistillConfig, ...), or TRL's
     (SFTConfig, DPOConfig, ...). Raises ValueError for anything else.
     """
     fields_by_name: dict[str, Field] = {}

@@ -175,7 +175,7 @@ OURS: Mapping[str, str] = {
     "packing_strategy": _PACKING,
 }
 
-_ON_ROLLOUTS = frozenset({"PPOConfig", "GRPOConfig", "RLOOConfig"})
+_ON_ROLLOUTS = frozenset({"PPOConfig", "GRPOConfig", "RLOOConfig", "DistillConfig"})
 _OF_ROLLOUTS: Mapping[str, str] = {
     "reward_weights": "write `weight:` in each block of `reward:`",
     **dict.fromkeys(("reward_normalisation", "reward_clip"), _ON_STAGE),
@@ -193,7 +193,7 @@ _OURS_OF: Mapping[str, Mapping[str, str]] = {
             "steps_per_generation": "write `generation_batch_size`: the responses of a rollout",
             "reward_clip_range": "write `reward_clip` on the stage",
         }
-        for key in ("GRPOConfig", "RLOOConfig")
+        for key in ("GRPOConfig", "RLOOConfig", "DistillConfig")
     },
     "PPOConfig": {
         **_OF_ROLLOUTS,
@@ -242,7 +242,7 @@ _OTHER_NAMES: Mapping[str, str] = {
 _ON_THE_STAGE = frozenset(
     {
         *("batch_size", "precision", "data", "model", "sequence_length", "tokens"),
-        *("prompts", "reward", "critic", "kl", "lora"),
+        *("prompts", "reward", "critic", "kl", "lora", "teacher"),
     }
 )
 

@@ -1,4 +1,4 @@
-"""Arguments of TRL's GRPOConfig and RLOOConfig that are none of ours, and why.
+"""Arguments of TRL's GRPOConfig, RLOOConfig and DistillationConfig that are none of ours, and why.
 
 A value that changes nothing (TRL's default) is let pass from Python, so that a script written for
 TRL runs here; another one is refused with the reason. A recipe may write none of them. Imports no
@@ -34,6 +34,10 @@ _LOADED = "load the model as you want it and hand it over"
 
 ABSENT: Mapping[str, Absent] = {
     "model_init_kwargs": Absent((None, {}), _LOADED),
+    **dict.fromkeys(
+        ("teacher_model_name_or_path", "teacher_model_revision", "teacher_model_init_kwargs"),
+        Absent((None, {}), "load the teacher as you want it, and give `teacher_model`"),
+    ),
     "trust_remote_code": Absent((False,), "code of a model's repository is never run"),
     "router_aux_loss_coef": Absent(
         (None, 0, 0.0, 0.001), "the router's loss depends on which rows share a pass; it is off"

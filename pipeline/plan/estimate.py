@@ -275,9 +275,9 @@ def _model_weights(
     critic = 0
     if isinstance(config, PpoConfig):
         critic = _critic_weights(config, shape, parameters, adapter or 0)
-    scorers = sum(
-        model_of(plan, scorer).parameters or parameters for scorer in config.reward_models
-    )
+    teacher = getattr(config, "teacher", None)
+    frozen = [*config.reward_models, *([] if teacher is None else [teacher])]
+    scorers = sum(model_of(plan, name).parameters or parameters for name in frozen)
     # With an adapter the frozen network below is the reference; else a copy of the policy is.
     frozen_bytes = _frozen_bytes(config, shape, parameters)
     weights_bytes = frozen_bytes + _FLOAT_BYTES * ((adapter or parameters) + critic)

@@ -22,7 +22,9 @@ def row_limit(recipe: Recipe, config: TrainingStage | GenerateConfig) -> Limit:
         return config.prompt_limit(num_positions(recipe, config.model))
     arguments = trainer_arguments(recipe, config)
     if isinstance(config, RolloutStage):
-        known = num_positions(recipe, config.model)
+        names = [config.model, getattr(config, "teacher", None)]
+        of_models = [num_positions(recipe, name) for name in names if name is not None]
+        known = min((limit for limit in of_models if limit is not None), default=None)
         room = None if known is None else known - arguments["max_completion_length"]
         return prompt_limit(config.too_long, arguments.get("max_prompt_length"), room)
     if not isinstance(config, TrainingOnRows):

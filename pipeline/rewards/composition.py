@@ -73,7 +73,10 @@ class RewardComposition:
         clip: tuple[float, float] | None = None,
         missing_eos_penalty: float | None = None,
         eos_penalty_mode: EosPenalty = "subtract",
+        may_be_empty: bool = False,
     ) -> None:
+        if not terms and not may_be_empty:
+            raise ValueError("a reward is made of one term at least")
         _check_terms(terms)
         if clip is not None and not clip[0] < clip[1]:
             raise ValueError(f"reward clip {list(clip)} is no range from low to high")
@@ -274,8 +277,6 @@ class RewardComposition:
 
 
 def _check_terms(terms: Sequence[RewardTerm]) -> None:
-    if not terms:
-        raise ValueError("a reward is made of one term at least")
     names = [term.name for term in terms]
     for term in terms:
         if not term.name or names.count(term.name) > 1:

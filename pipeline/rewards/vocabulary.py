@@ -1,4 +1,4 @@
-"""Whether token ids that a policy samples mean the same to a reward model.
+"""Whether token ids that a policy samples mean the same to a reward model, or to a teacher.
 
 The two need not have one vocabulary: what counts is that every token that the policy can write is
 the one that the reward model was trained on. Text is never encoded anew for a reward model: it
@@ -62,6 +62,26 @@ def check_vocabulary(
             "%s: its tokenizer does not know %d tokens of the policy's (%s); it reads rows of its "
             "embedding that nothing trained",
             *(where, len(unknown), ", ".join(f"`{token}`" for token in unknown[:8])),
+        )
+
+
+def check_teacher(
+    name: str, teacher: PreTrainedTokenizerBase, student: PreTrainedTokenizerBase
+) -> None:
+    """Raise ValueError where an id that a student can write is another token to its teacher.
+
+    Or no token: what the teacher never saw it cannot teach. Rows of embeddings beyond the
+    tokenizers do not matter, nor does padding that ends no response.
+    """
+    theirs = {number: token for token, number in teacher.get_vocab().items()}
+    padding = student.pad_token_id if student.pad_token_id != student.eos_token_id else None
+    for token, number in sorted(student.get_vocab().items(), key=lambda item: item[1]):
+        if number == padding or theirs.get(number) == token:
+            continue
+        known = f"`{theirs[number]}`" if number in theirs else "no token"
+        raise ValueError(
+            f"the teacher `{name}` has another vocabulary: id {number} is `{token}` to the student "
+            f"and {known} to it; take a teacher with the student's tokenizer"
         )
 
 

@@ -7,6 +7,7 @@ prompt      rows of a data set become token ids                       prompts.py
 rollout     groups of responses to each prompt, fresh ones if flat    rollout_sampling.py
             each process samples and scores its share                 collector.py
             by a loop over forward passes, `generate` or vLLM         sampler.py, engines.py
+            or takes those that the rows came with                    given.py
             a response that calls tools is a conversation             conversation.py
             log p of policy and reference, the critic's values        logprobs.py, sequences.py
 score       terms weighted, normalised, clipped; missing EOS          rewards.py, pipeline/rewards/
@@ -14,6 +15,7 @@ score       terms weighted, normalised, clipped; missing EOS          rewards.py
 advantages  by a critic's values, or against other responses          experience.py, advantages.py
 losses      which rows a step trains on, and how tokens count         step_rows.py, batch.py
             the method's surrogate, sent back through the head        surrogates.py, losses.py
+            divergences from a teacher, sent back beside it           teacher.py
 step        gradients summed over processes, clipped apart            gradients.py, optimizer.py
             what the steps of a rollout add up to, and its line       step_totals.py, log_lines.py
 checkpoint  policy, critic, and the state between two steps           checkpoint.py, state.py

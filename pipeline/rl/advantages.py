@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from pipeline.rl.config.base import RolloutConfig
-    from pipeline.rl.objective import Objective
+    from pipeline.rl.objective import Distilled, Objective
     from pipeline.rl.rollout import ScoredRow
 
 
@@ -43,11 +43,13 @@ def group_advantages(
     *,
     kl_coef: float,
 ) -> Tensor:
-    """Return the advantage of each token without a critic, (B, T), 0 where masked.
+    """Return the advantage of each token without a critic, (B, T), 0 where masked or not rewarded.
 
     scores, groups: (B,). kl, mask: (B, T); kl counts where the method has it in the reward: at each
     token for REINFORCE++, else summed over a response and taken off its score.
     """
+    if objective.advantage == "none":
+        return torch.zeros_like(kl)
     if objective.advantage in ("reinforce", "reinforce_baseline"):
         rewards = core.token_rewards(kl, scores, mask, kl_coef=kl_coef)
         has_baseline = objective.advantage == "reinforce_baseline"
@@ -62,3 +64,14 @@ def group_advantages(
     else:
         advantages = core.group_advantages(scores, groups, scale=objective.scale)
     return torch.where(mask, advantages.unsqueeze(-1), 0)
+
+
+def teacher_advantages(log_ratio: Tensor, mask: Tensor, how: Distilled) -> Tensor:
+    """Return what a teacher finds of sampled tokens, (B, T), 0 where masked.
+
+    log_ratio: (B, T), log policy - log teacher. Its negative is a token's reward; their mean over
+    samples is the reverse KL, whose gradient has all that follow a token (discount 1; Gu et al.
+    2024, "MiniLLM", eq. 3), or the token alone (discount 0; less noise, and a bias).
+    """
+    rewards = torch.where(mask, -how.coef * log_ratio, 0)
+    return core.gae(rewards, torch.zeros_like(rewards), mask, discount=how.discount, trace=1.0)

@@ -16,6 +16,7 @@ import torch
 from pipeline.rewards.responses import Logged, Responses
 from pipeline.rl.actor import evaluating, predicting_hidden
 from pipeline.rl.actor_critic import ActorCritic
+from pipeline.rl.given import is_taken, write_completions
 from pipeline.rl.logprobs import head_of, log_probabilities
 from pipeline.rl.rollout import ScoredRow
 from pipeline.rl.sequences import Sequences
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from pipeline.rl.config.base import RolloutConfig
     from pipeline.rl.prompts import Prompt
     from pipeline.rl.sampler import Completion, Sampler, Sampling
+    from pipeline.rl.teacher import Teacher
 
 
 @dataclass
@@ -41,7 +43,8 @@ class Collector:
     """What a rollout is made by.
 
     seed: of sampling; what is drawn for a row depends on it and the row's number in the whole run.
-    autocast: the context of training. tools: what the sampler lets the policy call.
+    autocast: the context of training. tools: what the sampler lets the policy call. teacher: whose
+    log-probabilities are wanted, too, where it asks_teacher.
     """
 
     actor: Actor
@@ -53,6 +56,8 @@ class Collector:
     device: torch.device
     autocast: Callable[[], AbstractContextManager[Any]]
     tools: ToolUse | None = None
+    teacher: Teacher | None = None
+    asks_teacher: bool = True
     seconds: dict[str, float] = field(default_factory=lambda: {"rollout": 0.0, "score": 0.0})
 
     @torch.no_grad()
@@ -72,14 +77,21 @@ class Collector:
         are drawn. state: the trainer's, for reward functions.
         """
         began = time.perf_counter()
+        how = {"share": self.args.sampled_share, "seed": self.args.seed}
+        taken = [is_taken(prompt, key, **how) for prompt, key in zip(prompts, keys, strict=True)]
         with evaluating(self.actor), self.actor.sampling() as module, self.autocast():
             policy: Any = module  # a PEFT model generates like the one in it
-            completions = self.sampler(
-                policy,
-                [prompt.ids for prompt in prompts],
-                keys=keys,
-                seed=self.args.seed,
-                on_progress=on_progress,
+            completions = write_completions(
+                prompts,
+                taken,
+                lambda asked: self.sampler(
+                    policy,
+                    [prompts[number].ids for number in asked],
+                    keys=[keys[number] for number in asked],
+                    seed=self.args.seed,
+                    on_progress=on_progress,
+                ),
+                self.sampling.eos_token_ids,
             )
         sampled = time.perf_counter()
         with evaluating(self.actor):
@@ -104,6 +116,7 @@ class Collector:
                     response=responses.text(place),
                     conversation=completion.conversation,
                     messages=_messages(responses, place, completion),
+                    is_given=taken[place],
                     logged={
                         name: values[place] for name, values in responses.logged.columns.items()
                     },
@@ -166,8 +179,8 @@ class Collector:
             )
             scores = self._score_batch(sequences, self._reuse([completions[i] for i in batch]))
             counts = sequences.mask.sum(-1).tolist()
-            per_token = ("logprobs", "reference", "values", "entropy")
-            parts = {name: scores[name].split(counts) for name in per_token}
+            per_token = ("logprobs", "reference", "values", "entropy", "teacher")
+            parts = {name: scores[name].split(counts) for name in per_token if name in scores}
             for place, i in enumerate(batch):
                 scored[i] = {
                     "logprobs": _spread(parts["logprobs"][place], owns[i]),
@@ -176,6 +189,8 @@ class Collector:
                     "entropy": float(parts["entropy"][place].sum()),
                     "value_after": float(scores["after"][place]),
                 }
+                if "teacher" in parts:
+                    scored[i]["teacher"] = _spread(parts["teacher"][place], owns[i])
         return scored
 
     def _reuse(self, completions: Sequence[Completion]) -> Tensor | None:
@@ -221,6 +236,8 @@ class Collector:
             "entropy": entropy,
             "after": after,
         }
+        if self.teacher is not None and self.asks_teacher:
+            scores["teacher"] = self.teacher.logprobs(sequences)
         return {name: tensor.float().cpu() for name, tensor in scores.items()}
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from statistics import fmean
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,12 @@ from transformers.trainer_utils import set_seed
 from pipeline.errors import PosttrainError
 from pipeline.rewards.responses import source_in
 from pipeline.rl.policy_tools import tool_metrics
-from pipeline.rl.rollout import ScoredResponses, kl_per_sequence, sampling_metrics
+from pipeline.rl.rollout import (
+    ScoredResponses,
+    gap_per_sequence,
+    kl_per_sequence,
+    sampling_metrics,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -53,7 +59,8 @@ def evaluate_prompts(
     """
     began = time.perf_counter()
     with _restored_after(collector):
-        rows, logged = _answer(collector, prompts, at_once, state)
+        asking = replace(collector, asks_teacher=True)
+        rows, logged = _answer(asking, prompts, at_once, state)
     rewards = collector.rewards
     answered = [prompts[row.prompt] for row in rows]
     raw = torch.stack([row.rewards for row in rows])  # (B, K)
@@ -63,14 +70,19 @@ def evaluate_prompts(
         message = "no response to the held-out prompts got a reward"
         raise PosttrainError("evaluation", message, "do all rewards return None?")
     sources = [source_in(prompt.columns) for prompt in answered]
-    metrics = {
+    of_scores = {
         "objective/scores": float(scores.mean()),
         "objective/scores_std": float(scores.std(correction=0)),
+        "rewards/unscored": float(len(rows) - len(scores)),
+    }
+    gaps = gap_per_sequence(rows)
+    metrics = {
+        **(of_scores if rewards.terms else {}),
         "objective/kl": fmean(kl_per_sequence(rows)),
+        **({"teacher/kl": fmean(gaps)} if gaps else {}),
         **sampling_metrics(rows),
         **tool_metrics(rows, answered),
         **rewards.term_metrics(raw, logged, sources),
-        "rewards/unscored": float(len(rows) - len(scores)),
     }
     if on_evaluation is not None:
         metrics |= on_evaluation(ScoredResponses(answered, rows, all_scores, rewards.names))

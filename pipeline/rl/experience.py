@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from pipeline.rl import core
-from pipeline.rl.advantages import critic_advantages, group_advantages
-from pipeline.rl.rollout import kl_per_sequence, sampling_metrics
+from pipeline.rl.advantages import critic_advantages, group_advantages, teacher_advantages
+from pipeline.rl.rollout import gap_per_sequence, kl_per_sequence, sampling_metrics
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -99,7 +99,17 @@ def experience_of(
     values = _pad([row.values for row in rows])
     log_ratio = logprobs - reference
     kl = core.kl_estimate(log_ratio, objective.kl_estimator)
-    metrics = sampling_metrics(sampled) | _score_metrics(rows, scores, mask, log_ratio, kl, kl_coef)
+    metrics = _metrics_of_sampled(sampled)
+    if len(given := [row for row in rows if row.is_given]) < len(rows):
+        own = [number for number, row in enumerate(rows) if not row.is_given]
+        of_own = [rows[number] for number in own]
+        metrics |= _kl_metrics(of_own, mask[own], log_ratio[own], kl_coef)
+        if objective.advantage != "none":
+            metrics |= _score_metrics(scores[own], mask[own], kl[own], kl_coef)
+    if given:
+        tokens = sum(row.num_tokens for row in given)
+        metrics["objective/given_logp"] = sum(float(r.logprobs.sum()) for r in given) / tokens
+        metrics["objective/given_share"] = len(given) / len(rows)
     scores = scores.float()
     if args.overlong_tokens is not None:
         penalty = core.overlong_penalty(
@@ -121,8 +131,13 @@ def experience_of(
         groups = torch.tensor([row.number // args.group_size for row in rows])
         advantages = group_advantages(scores, groups, kl, mask, objective, kl_coef=kl_coef)
         returns = torch.zeros_like(advantages)
-        spread = core.group_spread(scores, groups)
-        metrics["groups/without_spread"] = float((~spread).float().mean())
+        if objective.advantage != "none":
+            spread = core.group_spread(scores, groups)
+            metrics["groups/without_spread"] = float((~spread).float().mean())
+    how = objective.distilled
+    if how is not None and how.is_sampled:
+        teacher = _pad([row.logprobs if row.teacher is None else row.teacher for row in rows])
+        advantages = advantages + teacher_advantages(logprobs - teacher, mask, how)
     metrics |= _moments("advantage", advantages, mask)
     if objective.whitens:
         advantages = core.whiten(advantages, mask)
@@ -139,6 +154,14 @@ def experience_of(
         prompts, completions, mask, logprobs, reference, values, advantages, returns
     )
     return experience, metrics
+
+
+def _metrics_of_sampled(rows: Sequence[ScoredRow]) -> dict[str, float]:
+    """Return how the policy writes, and how far from a teacher, of what it wrote itself."""
+    own = [row for row in rows if not row.is_given]
+    gaps = gap_per_sequence(own)
+    metrics = sampling_metrics(own) if own else {}
+    return metrics | ({"teacher/kl": sum(gaps) / len(gaps)} if gaps else {})
 
 
 def _correct(
@@ -173,22 +196,22 @@ def _pad(rows: Sequence[Tensor]) -> Tensor:
     return pad_sequence(list(rows), batch_first=True)
 
 
-def _score_metrics(
-    rows: Sequence[ScoredRow],
-    scores: Tensor,
-    mask: Tensor,
-    log_ratio: Tensor,
-    kl: Tensor,
-    kl_coef: float,
+def _kl_metrics(
+    rows: Sequence[ScoredRow], mask: Tensor, log_ratio: Tensor, kl_coef: float
 ) -> dict[str, float]:
-    """Return how good and how far away responses are: means over the rows that are trained on."""
-    number = len(rows)
+    """Return how far away responses are: means over the rows that are trained on."""
     k3 = core.kl_estimate(log_ratio, "k3")
-    off_score = float(-kl_coef * core.masked_sum(kl, mask)) / number
     return {
-        "objective/kl": sum(kl_per_sequence(rows)) / number,
-        "objective/kl_k3": float(core.masked_sum(k3, mask)) / number,
+        "objective/kl": sum(kl_per_sequence(rows)) / len(rows),
+        "objective/kl_k3": float(core.masked_sum(k3, mask)) / len(rows),
         "objective/kl_coef": kl_coef,
+    }
+
+
+def _score_metrics(scores: Tensor, mask: Tensor, kl: Tensor, kl_coef: float) -> dict[str, float]:
+    """Return how good responses are, KL taken off: means over the rows that are trained on."""
+    off_score = float(-kl_coef * core.masked_sum(kl, mask)) / len(scores)
+    return {
         "objective/scores_after": float(scores.mean()),
         "objective/non_score_reward": off_score,
         "objective/rlhf_reward": float(scores.mean()) + off_score,

@@ -57,6 +57,7 @@ class GroupTrainer(RolloutTrainer):
         optimizer_cls_and_kwargs: tuple[Any, dict[str, Any]] | None = None,
         on_rollout: OnRollout | None = None,
         on_evaluation: OnEvaluation | None = None,
+        teacher_model: PreTrainedModel | None = None,
     ) -> None:
         if args is None:
             name = model if isinstance(model, str) else getattr(model, "name_or_path", "")
@@ -85,4 +86,5 @@ class GroupTrainer(RolloutTrainer):
             on_evaluation=on_evaluation,
             reward_processing_classes=reward_processing_classes,
             tools=tools,
+            teacher_model=teacher_model,
         )

@@ -15,6 +15,7 @@ from pipeline.rl import core
 from pipeline.rl.actor_critic import ActorCritic
 from pipeline.rl.logprobs import Head, head_of, hidden_gradient, log_probabilities
 from pipeline.rl.surrogates import sequence_surrogate, token_surrogate
+from pipeline.rl.teacher import distilled_gradient
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,19 +27,22 @@ if TYPE_CHECKING:
     from pipeline.rl.batch import Batch
     from pipeline.rl.config.base import RolloutConfig
     from pipeline.rl.step_totals import StepTotals
+    from pipeline.rl.teacher import Teacher
 
 
 @dataclass(frozen=True)
 class Losses:
     """What sends a batch's losses back.
 
-    forbidden: ids that are never sampled. autocast: the context of the forward pass.
+    forbidden: ids that are never sampled. autocast: the context of the forward pass. teacher: whose
+    distributions are learnt, if any.
     """
 
     actor: Actor
     args: RolloutConfig
     forbidden: tuple[int, ...]
     autocast: Callable[[], AbstractContextManager[Any]]
+    teacher: Teacher | None = None
 
     def send_back(
         self, batch: Batch, totals: StepTotals, *, trains_policy: bool, is_first: bool
@@ -132,13 +136,28 @@ class Losses:
             totals.add_policy(loss.detach(), surrogate, (new - old).detach(), is_first=is_first)
             return loss
 
+        targets = batch.sequences.targets
+        how = objective.distilled
+        if self.teacher is None or how is None or how.is_sampled:
+            with self.autocast():
+                gradient = hidden_gradient(
+                    self._head(), hidden, targets, loss_of, with_entropy=self.is_entropic
+                )
+            return gradient, sum_of_losses
+
+        def loss_beside(new: Tensor, gaps: Tensor, part: slice) -> tuple[Tensor, Tensor]:
+            """Return what the loss has beside the divergences, (), and their weights, (n,)."""
+            nonlocal sum_of_losses
+            weights = how.coef * batch.weights[part]
+            loss = (gaps * weights).sum()
+            sum_of_losses = sum_of_losses + loss
+            totals.add_divergence(loss, gaps)
+            return loss_of(new, None, part), weights
+
+        of_teacher = (self.teacher.head(), self.teacher.hidden(batch.sequences))
         with self.autocast():
-            gradient = hidden_gradient(
-                self._head(),
-                hidden,
-                batch.sequences.targets,
-                loss_of,
-                with_entropy=self.is_entropic,
+            gradient = distilled_gradient(
+                self._head(), hidden, targets, of_teacher, loss_beside, how
             )
         return gradient, sum_of_losses
 

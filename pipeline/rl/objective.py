@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Advantage = Literal["gae", "group", "leave_one_out", "reinforce", "reinforce_baseline"]
+Advantage = Literal["gae", "group", "leave_one_out", "reinforce", "reinforce_baseline", "none"]
 Scale = Literal["group", "batch", "none"]
 Ratio = Literal["token", "sequence_mean", "sequence_sum"]
 Surrogate = Literal["clip", "cispo", "sapo", "vespo"]
@@ -19,10 +19,30 @@ Correction = Literal["token_truncate", "token_mask", "sequence_truncate", "seque
 
 
 @dataclass(frozen=True)
+class Distilled:
+    """What is learnt of a teacher's distributions, beside rewards.
+
+    beta: from KL(teacher, student) at 0 to KL(student, teacher) at 1 (core/divergence.py). top_k:
+    over how many tokens, 0 for all; add_tail: the others count as one more. coef: of the divergence
+    in the loss.
+    is_sampled: reward each token by the log-ratio of teacher to student instead, times coef, summed
+    over the tokens that follow at `discount`.
+    """
+
+    beta: float = 1.0
+    top_k: int = 0
+    add_tail: bool = True
+    coef: float = 1.0
+    is_sampled: bool = False
+    discount: float = 0.0
+
+
+@dataclass(frozen=True)
 class Objective:
     """What is maximised.
 
-    advantage: by a critic's values (`gae`), or by what else came out of the same prompt or rollout.
+    advantage: by a critic's values (`gae`), or by what else came out of the same prompt or rollout;
+    `none` where there are no rewards.
     scale: by which deviation group advantages are divided. whitens: whether advantages are scaled
     to mean 0 and variance 1 over the rollout afterwards.
     kl_in_reward: whether the controller's coefficient times KL is taken off the reward of each
@@ -42,6 +62,7 @@ class Objective:
     masks_truncated: whether responses that were cut are left out of the loss.
     correction: of what another engine sampled with other probabilities; None for none. Its ratios
     are kept between correction_low and correction_high.
+    distilled: what is learnt of a teacher; None without one.
     """
 
     advantage: Advantage
@@ -67,6 +88,7 @@ class Objective:
     correction: Correction | None = None
     correction_low: float | None = None
     correction_high: float | None = None
+    distilled: Distilled | None = None
 
     @property
     def has_critic(self) -> bool:

@@ -22,16 +22,32 @@ if TYPE_CHECKING:
     from pipeline.rl.config.base import RolloutConfig
 
 _COLUMNS = ("prompt", "input_ids")
+_GIVEN, _GIVEN_MASK = "completion_ids", "completion_mask"
 _ROW_SETTINGS = "chat_template_kwargs"  # of one row's, beside the config's
 
 
 @dataclass(frozen=True)
+class Given:
+    """A completion that a row comes with: its token ids, its end included.
+
+    own: which of them are learnt, a turn's and not a tool's; None for all.
+    """
+
+    token_ids: list[int]
+    own: list[bool] | None = None
+
+
+@dataclass(frozen=True)
 class Prompt:
-    """A prompt: its token ids, what reward functions see of it, and its row's other columns."""
+    """A prompt: its token ids, what reward functions see of it, and its row's other columns.
+
+    given: its own completion, if there is one and it is learnt from.
+    """
 
     ids: list[int]
     shown: Any
     columns: dict[str, Any] = field(default_factory=dict[str, Any])
+    given: Given | None = None
 
 
 def prompts_of(
@@ -41,6 +57,7 @@ def prompts_of(
     positions: int | None,
     *,
     tools: str = "",
+    takes_completions: bool = False,
 ) -> list[Prompt]:
     """Return the prompts of a data set whose rows have `prompt` or `input_ids`.
 
@@ -48,6 +65,7 @@ def prompts_of(
     tokenizer's chat template; a last message of the assistant's is continued. A row's
     `chat_template_kwargs` and `tools` go to the template, as with TRL. positions: of the model.
     tools: JSON, of a policy that has some; for rows without a column of their own.
+    takes_completions: whether rows have `completion_ids` too, and perhaps a `completion_mask`.
 
     Raises ValueError for what is not a data set with numbered rows, for a row that has neither
     column, for an empty prompt and for one that leaves no room for a completion.
@@ -77,8 +95,10 @@ def prompts_of(
         shown = row.get("prompt")
         if shown is None:
             shown = tokenizer.decode(ids, skip_special_tokens=True)
-        columns = {key: value for key, value in row.items() if key not in _COLUMNS}
-        prompts.append(Prompt(ids, shown, columns))
+        given = _given(row, number, len(ids), positions) if takes_completions else None
+        of_prompt = (*_COLUMNS, _GIVEN, _GIVEN_MASK) if takes_completions else _COLUMNS
+        columns = {key: value for key, value in row.items() if key not in of_prompt}
+        prompts.append(Prompt(ids, shown, columns, given))
     if not prompts:
         raise ValueError("there are no prompts")
     if template:
@@ -146,6 +166,20 @@ def _ids(row: Mapping[str, Any], number: int) -> list[int]:
     if 0 in (row.get("attention_mask") or ()):
         raise ValueError(f"row {number} is padded, by its `attention_mask`; take the padding out")
     return list(ids)  # pyright: ignore[reportUnknownArgumentType]
+
+
+def _given(row: Mapping[str, Any], number: int, num_before: int, positions: int | None) -> Given:
+    """Return the completion that a row has."""
+    ids, mask = row.get(_GIVEN), row.get(_GIVEN_MASK)
+    if not isinstance(ids, list) or not ids or not all(isinstance(token, int) for token in ids):  # pyright: ignore[reportUnknownVariableType]
+        raise ValueError(f"row {number} has no `{_GIVEN}`, a list of token ids")
+    if positions is not None and num_before + len(ids) > positions:  # pyright: ignore[reportUnknownArgumentType]
+        raise ValueError(f"row {number} has more tokens than the model's {positions} positions")
+    if mask is None:
+        return Given(ids)  # pyright: ignore[reportUnknownArgumentType]
+    if len(mask) != len(ids) or not any(mask):  # pyright: ignore[reportUnknownArgumentType]
+        raise ValueError(f"`{_GIVEN_MASK}` of row {number} does not fit its `{_GIVEN}`")
+    return Given(ids, [bool(flag) for flag in mask])  # pyright: ignore[reportUnknownArgumentType]
 
 
 def _encode(

@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 from transformers import TrainingArguments
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from torch import Tensor
 
     from pipeline.rewards.composition import RewardComposition
     from pipeline.rl.actor import Actor
@@ -46,8 +48,12 @@ def made_with(
     rewards: RewardComposition,
     prompts: Sequence[Prompt],
     reference: str,
+    teacher: str | None = None,
 ) -> dict[str, Any]:
-    """Return what decides the mathematics of a run, as JSON. reference: `digest_of_reference`."""
+    """Return what decides the mathematics of a run, as JSON.
+
+    reference: `digest_of_reference`. teacher: a digest of its weights, where there is one.
+    """
     upstream = {field.name for field in fields(TrainingArguments)}
     own = [field.name for field in fields(args) if field.name not in upstream | _MAY_CHANGE]
     settings = {name: getattr(args, name) for name in (*_UPSTREAM, *own)}
@@ -66,6 +72,10 @@ def made_with(
         "digest of the prompts": _digest([prompt.ids for prompt in prompts]),
         "digest of the reference": reference,
     }
+    if teacher is not None:
+        record["digest of the teacher"] = teacher
+        given = [prompt.given and prompt.given.token_ids for prompt in prompts]
+        record["digest of the completions"] = _digest(given)
     return json.loads(json.dumps(record, default=lambda enum: getattr(enum, "value", str(enum))))
 
 
@@ -80,9 +90,15 @@ def digest_of_reference(actor: Actor) -> str:
         for name, weight in reference.named_parameters():
             is_in_checkpoint = is_own and (".lora_" in name or ".modules_to_save." in name)
             if not is_in_checkpoint:
-                some = weight.detach().flatten()[:_SAMPLE].float().cpu()
-                digest.update(some.numpy().tobytes())
+                digest_weights(digest, [weight])
     return digest.hexdigest()[:16]
+
+
+def digest_weights(digest: Any, weights: Iterable[Tensor]) -> None:
+    """Add a network's weights to a digest, as far as they tell it from others."""
+    for weight in weights:
+        some = weight.detach().flatten()[:_SAMPLE].float().cpu()
+        digest.update(some.numpy().tobytes())
 
 
 def check_made_with(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:

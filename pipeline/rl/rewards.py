@@ -14,6 +14,7 @@ from pipeline.config.stage import StageInput
 from pipeline.files.names import TOKENIZER, TOKENIZER_CONFIG
 from pipeline.models.reward import load_reward_model
 from pipeline.rewards.composition import RewardComposition
+from pipeline.rewards.no_rewards import NoRewards
 from pipeline.rewards.terms import RewardTerm, function_term, model_term
 from pipeline.rl.build import find_tokenizer
 from pipeline.training.precision import autocast_of
@@ -45,13 +46,15 @@ def compose_rewards(
     tokenizer: PreTrainedTokenizerBase,
     reward_tokenizers: Any = None,
 ) -> RewardComposition:
-    """Return what makes one score of several rewards.
+    """Return what makes one score of several rewards, or what stands in place of none.
 
     reward_tokenizers: of reward models, one for each reward, or one alone; None for the one beside
     the model. A reward model reads the policy's tokens, so it must be the policy's vocabulary.
 
     Raises ValueError for rewards, weights and tokenizers that do not go together.
     """
+    if not rewards and args.may_lack_rewards:
+        return NoRewards()
     weights = args.reward_weights or [1.0] * len(rewards)
     if len(weights) != len(rewards):
         raise ValueError(f"{len(weights)} `reward_weights` for {len(rewards)} rewards")

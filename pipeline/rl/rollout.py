@@ -31,6 +31,8 @@ class ScoredRow:
     one; 0 without a critic. entropy: sum over tokens. rewards: (K,), one per reward term, NaN where
     it has none. sampled: (L,), the sampler's own log-probabilities, if it gives them. response: as
     text.
+    is_given: whether the completion came with its prompt instead. teacher: (L,) log p of a teacher,
+    where it was asked.
     logged: what reward functions logged of it (`log_extra`), by `term/name`.
     conversation: its turns and calls, where the policy has tools; messages: as reward functions see
     them.
@@ -50,6 +52,8 @@ class ScoredRow:
     rewards: Tensor
     sampled: Tensor | None
     response: str = ""
+    is_given: bool = False
+    teacher: Tensor | None = None
     logged: dict[str, Any] = field(default_factory=dict[str, Any])
     conversation: Conversation | None = None
     messages: list[dict[str, Any]] | None = None
@@ -86,6 +90,15 @@ class Rollout(ScoredResponses):
     num_rollouts: int
     metrics: dict[str, float]
     notes: dict[str, Any]
+
+
+def gap_per_sequence(rows: Sequence[ScoredRow]) -> list[float]:
+    """Return the sum over tokens of log p - log teacher of those rows that it was asked about."""
+    return [
+        float((row.logprobs - row.teacher).double().sum())
+        for row in rows
+        if row.teacher is not None
+    ]
 
 
 def kl_per_sequence(rows: Sequence[ScoredRow]) -> list[float]:

@@ -45,7 +45,7 @@ def sample_rollout(
     size = args.group_size
     slots = list(range(args.rollout_size // size))
     rows, logged = _sample_groups(collector, prompts, slots, state, trainer)
-    tokens = sum(row.num_tokens for row in rows)
+    tokens = _sampled_tokens(rows)
     replaced = 0
     for _ in range(args.rounds_of_sampling):
         flat = _groups_without_spread(collector, rows)
@@ -54,7 +54,7 @@ def sample_rollout(
         fresh, of_fresh = _sample_groups(collector, prompts, flat, state, trainer)
         rows = [row for row in rows if row.number // size not in set(flat)] + fresh
         logged, replaced = logged + of_fresh, replaced + len(flat)
-        tokens += sum(row.num_tokens for row in fresh)
+        tokens += _sampled_tokens(fresh)
     metrics = {"rollout/tokens": float(tokens)}
     if args.rounds_of_sampling:
         metrics["groups/replaced"] = float(replaced)
@@ -85,6 +85,10 @@ def _sample_groups(
         state=trainer,
     )
     return gather_object(collected), gather_object([logged])
+
+
+def _sampled_tokens(rows: Sequence[ScoredRow]) -> int:
+    return sum(row.num_tokens for row in rows if not row.is_given)
 
 
 def _groups_without_spread(collector: Collector, rows: Sequence[ScoredRow]) -> list[int]:

@@ -69,3 +69,12 @@ class Sequences:
                 is_target[row, len(prompts[row]) :][: len(flags)] = mask[row, : len(flags)]
                 predicts[row, len(prompts[row]) - 1 :][: len(flags)] = mask[row, : len(flags)]
         return Sequences(ids, mask, predicts, ids[is_target], (begins + lengths - 1).squeeze(-1))
+
+    def rows(self, part: slice) -> Sequences:
+        """Return some of the rows, without the padding behind their longest."""
+        last = self.last[part]
+        width = int(last.max()) + 1
+        before = int(self.mask[: part.start].sum()) if part.start else 0
+        mask = self.mask[part]
+        targets = self.targets[before : before + int(mask.sum())]
+        return Sequences(self.ids[part, :width], mask, self.predicts[part, :width], targets, last)

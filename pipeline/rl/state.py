@@ -69,7 +69,7 @@ class RlState:
         self.kl.load_state_dict(saved["kl"])
         self.rewards.load_state_dict(saved["rewards"])
         self.metrics = saved["metrics"]
-        self.totals.whole = saved["totals"]
+        self.totals.whole |= saved["totals"]
         self.is_cut_short = saved["is_cut_short"]
         self.notes = saved["notes"]
         self.prompts_drawn = saved["prompts_drawn"]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _SUMS = (
     *("policy_loss", "value_loss", "tokens", "policy_tokens", "approx_kl", "low", "high", "ratio"),
-    "value_clipped",
+    *("value_clipped", "divergence", "distilled_tokens"),
 )
 _ALIKE = ("steps", "policy_norm", "critic_norm")  # the same on every process
 _MAXIMA = ("ratio_max", "ratio_first")
@@ -56,6 +56,10 @@ class StepTotals:
         """Take in one forward pass of the critic."""
         self._add(value_loss=loss, tokens=errors.loss.numel(), value_clipped=errors.clipped.sum())
 
+    def add_divergence(self, loss: Tensor, values: Tensor) -> None:
+        """Take in how far the policy is from its teacher at some tokens, (n,) nats."""
+        self._add(policy_loss=loss, divergence=values.sum(), distilled_tokens=len(values))
+
     def add_step(self, policy_norm: float, critic_norm: float) -> None:
         """Take in an optimizer step: gradient norms before clipping, the same everywhere."""
         self._add(steps=1, policy_norm=policy_norm, critic_norm=critic_norm)
@@ -86,6 +90,7 @@ class StepTotals:
             "value/clipfrac": whole["value_clipped"] / tokens,
             "value/grad_norm": whole["critic_norm"] / steps,
         }
+        distilled = whole["distilled_tokens"]
         return {
             "loss/policy": whole["policy_loss"] / steps,
             "policy/approxkl": whole["approx_kl"] / policy_tokens,
@@ -96,6 +101,7 @@ class StepTotals:
             "policy/ratio_first": 1 + whole["ratio_first"],
             "policy/grad_norm": whole["policy_norm"] / steps,
             **(of_critic if has_critic else {}),
+            **({"teacher/divergence": whole["divergence"] / distilled} if distilled else {}),
         }
 
     def _add(self, **amounts: Any) -> None:

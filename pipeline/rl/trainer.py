@@ -19,7 +19,6 @@ from accelerate.utils.memory import clear_device_cache
 from torch.utils.data import DataLoader
 from transformers import Trainer
 
-from eval.model import positions_of
 from pipeline.models.dropout import turn_off_dropout
 from pipeline.rewards.responses import source_in
 from pipeline.rl import checkpoint
@@ -47,6 +46,7 @@ from pipeline.rl.sampling import make_sampler, sampling_of
 from pipeline.rl.sampling_order import group_by_length
 from pipeline.rl.state import RlState
 from pipeline.rl.step_rows import StepRows
+from pipeline.rl.teacher import least_positions, take_teacher
 from pipeline.training.precision import autocast_of
 
 if TYPE_CHECKING:
@@ -54,13 +54,14 @@ if TYPE_CHECKING:
 
     from datasets import Dataset
     from torch import Tensor, nn
-    from transformers import PreTrainedTokenizerBase, TrainerCallback
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
     from eval.tools.tool import Tool
     from pipeline.rl.actor import Actor
     from pipeline.rl.config.base import RolloutConfig
     from pipeline.rl.prompts import Prompt
     from pipeline.rl.rollout import OnEvaluation, OnRollout, ScoredRow
+    from pipeline.rl.teacher import Teacher
 
 
 class RolloutTrainer(Trainer):
@@ -76,6 +77,7 @@ class RolloutTrainer(Trainer):
         sets of them by name. on_evaluation: called with their ScoredResponses, as on_rollout is.
     tools: functions that the policy may call while it answers, as TRL's `tools`; prompts that are
         messages tell it of them. How often: `max_tool_calling_iterations` of `args`.
+    teacher_model: whose distributions are learnt, where the method has a teacher.
 
     What is trained is kept in fp32, also of a model in bf16. With `bf16` in `args` networks compute
     in it, and frozen projections are put into it: of a `ref_model`, and below an adapter.
@@ -102,6 +104,7 @@ class RolloutTrainer(Trainer):
         on_evaluation: OnEvaluation | None = None,
         reward_processing_classes: Any = None,
         tools: Sequence[Callable[..., Any] | Tool] | None = None,
+        teacher_model: PreTrainedModel | None = None,
     ) -> None:
         args, self.cadence = own_arguments(args)
         rewards = load_rewards(reward_funcs)
@@ -114,8 +117,15 @@ class RolloutTrainer(Trainer):
         tokenizer = processing_class
         self._tools = give_policy_tools(tools, tokenizer, args)
         told = self._tools.told if self._tools else ""
-        positions = positions_of(actor.causal.config)
-        self.prompts = prompts_of(train_dataset, tokenizer, args, positions, tools=told)
+        self.positions = least_positions(actor.causal, teacher_model)
+        self.prompts = prompts_of(
+            train_dataset,
+            tokenizer,
+            args,
+            self.positions,
+            tools=told,
+            takes_completions=args.sampled_share < 1,
+        )
         if args.disable_dropout:
             turn_off_dropout(actor, saved=actor.networks())
         super().__init__(
@@ -138,6 +148,10 @@ class RolloutTrainer(Trainer):
         self.rewards = compose_rewards(rewards, args, tokenizer, reward_processing_classes)
         self.rl = RlState(kl_controller(*args.kl_control), self.rewards)
         sampling = sampling_of(actor.causal, tokenizer, args)
+        self.teacher: Teacher | None = None
+        if teacher_model is not None:
+            sampling, self.teacher = take_teacher(teacher_model, sampling, actor, args, autocast)
+        how = args.objective.distilled
         self.collector = Collector(
             actor=actor,
             sampler=make_sampler(sampling, args, self._tools.use if self._tools else None),
@@ -148,13 +162,16 @@ class RolloutTrainer(Trainer):
             device=args.device,
             autocast=autocast,
             tools=self._tools.use if self._tools else None,
+            teacher=self.teacher,
+            asks_teacher=how is not None and how.is_sampled,
         )
-        self.losses = Losses(actor, args, sampling.forbidden_ids, autocast)
+        self.losses = Losses(actor, args, sampling.forbidden_ids, autocast, self.teacher)
         self.on_rollout, self.on_evaluation = on_rollout, on_evaluation
         self._step: StepRows | None = None  # the one under way
         self.step_norm: Tensor | None = None  # for training/supervisor.py
         self.training_s = 0.0
         self._reference = digest_of_reference(actor)
+        self._teacher_digest = None if self.teacher is None else self.teacher.digest()
         settle_steps(args, num_prompts=len(self.prompts))
         self.add_callback(AfterStep(self.after_step))
         self.eval_prompts = self._encode_sets(eval_dataset)
@@ -171,6 +188,7 @@ class RolloutTrainer(Trainer):
             rewards=self.rewards,
             prompts=self.prompts,
             reference=self._reference,
+            teacher=self._teacher_digest,
         )
 
     def get_train_dataloader(self) -> DataLoader[Any]:
@@ -233,7 +251,7 @@ class RolloutTrainer(Trainer):
         # The coefficient that these rewards have is the one before it is steered by their KL.
         experience, metrics = experience_of(rows, combined.scores, self.rl.kl.coef, self.args)
         metrics |= combined.metrics | sampled.metrics | tool_metrics(rows, prompts)
-        self.rl.kl.update(metrics["objective/kl"], len(experience.prompts))
+        self.rl.kl.update(metrics.get("objective/kl", 0.0), len(experience.prompts))
         if self.on_rollout is not None:
             metrics |= self.on_rollout(
                 Rollout(
@@ -349,8 +367,7 @@ class RolloutTrainer(Trainer):
     def _encode_sets(self, data: Any) -> dict[str, list[Prompt]]:
         tokenizer: Any = self.processing_class
         told = self._tools.told if self._tools else ""
-        positions = positions_of(self.model.causal.config)
-        return prompt_sets(data, tokenizer, self.args, positions, tools=told)
+        return prompt_sets(data, tokenizer, self.args, self.positions, tools=told)
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         """Write the policy, loadable by `from_pretrained`, the critic below it, and our state."""

@@ -96,7 +96,7 @@ def _sample_lines(rollout: Rollout, gold: Sequence[float | None]) -> list[dict[s
                 for name, value in zip(rollout.terms, row.rewards.tolist(), strict=True)
                 if value == value
             },
-            "score": _or_none(float(rollout.scores[number])),
+            "score": _or_none(float(rollout.scores[number])) if rollout.terms else None,
             "kl": kl[number],
             "gold": gold[number],
             "source": source_in(rollout.prompts[number].columns),

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 BUILT_IN = (
     *("tokenizer", "adopt", "pretrain", "sft", "reward_model", "dpo", "kto"),
-    *("ppo", "grpo", "rloo", "merge", "generate", "label", "best_of_n"),
+    *("ppo", "grpo", "rloo", "distill", "merge", "generate", "label", "best_of_n"),
     *("evaluate", "compare"),
 )
 _GROUP = "posttrain.stages"

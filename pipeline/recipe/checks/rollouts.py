@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from pipeline.config.distill_arguments import together_problem
 from pipeline.config.references import HubModel, LocalModel, StageOutput, model_source
 from pipeline.config.reward_signature import check_reward_function
 from pipeline.data.reading.tasks import load_task
@@ -50,7 +51,8 @@ def check_rollouts(recipe: Recipe, name: str) -> None:
     checks.check_prompts()
     for number, term in enumerate(config.reward):
         checks.check_reward(("reward", number), term)
-    checks.check_every_prompt_has_a_reward()
+    if config.reward:
+        checks.check_every_prompt_has_a_reward()
     if isinstance(config, PpoConfig):
         checks.check_critic(config)
         checks.check_layout(config)
@@ -58,6 +60,7 @@ def check_rollouts(recipe: Recipe, name: str) -> None:
     checks.check_lengths()
     checks.check_groups()
     checks.check_steps()
+    checks.check_teacher()
 
 
 class _Checks:
@@ -210,7 +213,7 @@ class _Checks:
         """Refuse prompts and responses that are longer than the model has positions."""
         config = self._config
         arguments = trainer_arguments(self._recipe, config)
-        limit = num_positions(self._recipe, config.model)
+        limit = self._positions()
         prompt, response = arguments.get("max_prompt_length"), arguments["max_completion_length"]
         least = 1 if prompt is None else prompt
         if limit is None or not isinstance(least, int) or least + response <= limit:
@@ -222,6 +225,12 @@ class _Checks:
         hint += f", or {MORE_POSITIONS}" if config.model.startswith("$") else ""
         raise self._error(("training_args", "max_completion_length"), message, hint)
 
+    def _positions(self) -> int | None:
+        """Return how many tokens policy and teacher can read, as far as it is known."""
+        names = [self._config.model, getattr(self._config, "teacher", None)]
+        known = [num_positions(self._recipe, name) for name in names if name is not None]
+        return min((limit for limit in known if limit is not None), default=None)
+
     def check_groups(self) -> None:
         """Refuse rollouts that are not whole steps of whole groups, and groups of one."""
         arguments = {**stage_of(self._config.stage).defaults(self._config)}
@@ -229,9 +238,13 @@ class _Checks:
         schedule, batch = self._config.schedule(arguments), self._config.batch_size
         is_given = arguments.get("generation_batch_size") is not None
         place = ("training_args", "generation_batch_size") if is_given else ("batch_size",)
-        if "num_generations" in arguments and schedule.group_size < 2:
+        of_group: Location = ("training_args", "num_generations")
+        if "num_generations" in arguments and self._config.reward and schedule.group_size < 2:
             message = f"`num_generations` {schedule.group_size} compares nothing"
-            raise self._error(("training_args", "num_generations"), message, "write 2 or more")
+            raise self._error(of_group, message, "write 2 or more")
+        if not self._config.reward and schedule.group_size > 1:
+            message = f"`num_generations` {schedule.group_size} is to compare rewards"
+            raise self._error(of_group, message, "leave it out, or write a `reward`")
         if schedule.responses % batch:
             message = f"`generation_batch_size` {schedule.responses} is no multiple of `batch_size`"
             raise self._error(place, message, f"a step has {batch} responses")
@@ -240,6 +253,20 @@ class _Checks:
             message = f"{stated} {schedule.responses} holds no whole number of groups"
             hint = f"write a multiple of `num_generations` {schedule.group_size}"
             raise self._error(place, message, hint)
+
+    def check_teacher(self) -> None:
+        """Refuse what a distillation's arguments have no place for, and a teacher of rewards."""
+        config = self._config
+        reference = getattr(config, "teacher", None)
+        if reference is None:
+            return
+        arguments = {**stage_of(config.stage).defaults(config), **config.training_args}
+        problem = together_problem(arguments)
+        if problem:
+            raise self._error(("training_args", problem[0]), *problem[1:])
+        if reference == config.model:
+            message = "the teacher is the student itself"
+            raise self._error(("teacher",), message, "name another model")
 
     def check_steps(self) -> None:
         """Refuse less than one rollout, and a critic warm-up that leaves none for the policy."""

@@ -190,6 +190,16 @@ class RolloutConfig(TrainingArguments):
         return 1
 
     @property
+    def may_lack_rewards(self) -> bool:
+        """Whether there may be no reward at all."""
+        return False
+
+    @property
+    def sampled_share(self) -> float:
+        """Share of responses that are sampled where rows have completions of their own."""
+        return 1.0
+
+    @property
     def epochs_per_rollout(self) -> int:
         """Passes over a rollout."""
         return 1

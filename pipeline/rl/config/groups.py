@@ -6,6 +6,7 @@ Names and defaults are TRL 1.16's, except where a field says so.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from pipeline.rl.config.base import RolloutConfig
 
@@ -17,6 +18,8 @@ class GroupConfig(RolloutConfig):
     One rollout is `steps_per_generation` forward passes on each process, its prompts
     `num_generations` times in a row; it is trained on `num_iterations` times.
     """
+
+    least_generations: ClassVar[int] = 2
 
     # Groups, and how often they are trained on.
 
@@ -69,7 +72,7 @@ class GroupConfig(RolloutConfig):
         self.check_above_0("num_iterations", "epsilon")
         self.check_above_0("epsilon_high", "overlong_cache", or_none=True)
         self.check_not_below_0("beta", "dynamic_sampling")
-        if self.num_generations < 2:
+        if self.num_generations < self.least_generations:
             raise ValueError(
                 f"`num_generations` is {self.num_generations}; {self.method} compares responses to "
                 "one prompt with each other, write 2 or more"

@@ -49,5 +49,5 @@ def convert_config(args: Any, config: type[GroupConfig]) -> Any:
             f"`args` is of the type {type(args).__name__}; give a {config.__name__}, ours or TRL's"
         )
     settings = {field.name: getattr(args, field.name) for field in fields(args) if field.init}
-    del settings["steps_per_generation"]  # TRL has worked out `generation_batch_size` of it
+    settings.pop("steps_per_generation", None)  # TRL has worked out `generation_batch_size` of it
     return config(**settings)

@@ -9,6 +9,7 @@ ratios         of two policies' probabilities; weights for what another engine s
 kl             estimates, token rewards, the coefficient's controllers
 advantages     of a critic (GAE), a group (GRPO, RLOO), of all (REINFORCE++); penalty on length
 losses         clipped ones by token and by sequence, CISPO, the critic's
+divergence     from a teacher's distributions to the policy's
 aggregation    how much each token counts in a step
 
 A method is one choice of each of the last three.
@@ -27,6 +28,11 @@ from pipeline.rl.core.advantages import (
 from pipeline.rl.core.aggregation import (
     Aggregation,
     token_weights,
+)
+from pipeline.rl.core.divergence import (
+    Divergence,
+    divergence,
+    top_k_divergence,
 )
 from pipeline.rl.core.kl import (
     AdaptiveKL,
@@ -64,6 +70,7 @@ from pipeline.rl.core.ratios import (
 __all__ = [
     "AdaptiveKL",
     "Aggregation",
+    "Divergence",
     "Estimator",
     "FixedKL",
     "ImportanceMode",
@@ -73,6 +80,7 @@ __all__ = [
     "ValueLoss",
     "cispo_loss",
     "corrected_kl",
+    "divergence",
     "explained_variance",
     "gae",
     "group_advantages",
@@ -93,6 +101,7 @@ __all__ = [
     "sequence_loss",
     "token_rewards",
     "token_weights",
+    "top_k_divergence",
     "value_loss",
     "vespo_weights",
     "whiten",

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from eval.model import positions_of
 from pipeline.config.reward_terms import ALL_TASKS
 from pipeline.config.user_code import load_object
 from pipeline.data.encoding.lengths import prompt_limit
@@ -25,6 +24,7 @@ from pipeline.models.load import load_tokenizer
 from pipeline.rewards.responses import ORIGIN
 from pipeline.rewards.terms import RewardTerm, function_term, model_term, verifier_term
 from pipeline.rl.prompts import Prompt
+from pipeline.rl.teacher import least_positions
 from pipeline.rl.watch import Watch
 from pipeline.tools.use import load_tools, tool_settings
 from pipeline.training.arguments import arguments, refusals
@@ -75,11 +75,12 @@ def assemble(
     arguments_of: type[RolloutConfig],
     trainer_of: Callable[..., RolloutTrainer],
     load: LoadActor,
+    **parts: Any,
 ) -> Assembly:
     """Load and check everything; raises PosttrainError before any step is trained.
 
     config: a RolloutStage. arguments_of, trainer_of: of its method. load: returns what is trained,
-    and the reward models by the recipe's name.
+    and the reward models by the recipe's name. parts: what the trainer is made of beside.
     """
     source = context.model(config.model)
     tokenizer = load_tokenizer(source)
@@ -101,7 +102,7 @@ def assemble(
     rows, shares = mix_rows(sources, seed=context.seed)
     # What leaves no room for a response is dropped and counted, unless the recipe says more.
     actor, modules = load(config, context, source, args)
-    positions = positions_of(actor.causal.config)
+    positions = least_positions(actor.causal, parts.get("teacher_model"))
     room = None if positions is None else positions - args.max_completion_length
     limit = prompt_limit(config.too_long, args.max_prompt_length, room)
     encode = partial(encode_prompts, tokenizer=tokenizer, limit=limit, form=form, told=told.tools)
@@ -123,7 +124,7 @@ def assemble(
         _make_term(term, modules, tokenizer, tasks, context, autocast=autocast)
         for term in config.reward
     ]
-    is_gated = config.reward_gate == "on"
+    is_gated = config.reward_gate == "on" and bool(terms)
     watch = Watch(
         context.name,
         context.out,
@@ -142,6 +143,7 @@ def assemble(
             on_rollout=watch,
             on_evaluation=watch.on_evaluation,
             **({"tools": tools} if tools else {}),
+            **parts,
         )
     return Assembly(
         trainer,

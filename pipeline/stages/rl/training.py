@@ -24,7 +24,7 @@ def train_on_rollouts(stage: Assembly, config: RolloutStage, context: StageConte
     properties: dict[str, Any] = {}
     if context.is_main:
         stage.watch.write(trainer.rl.notes)
-        if config.best_of and stage.held_out:
+        if config.best_of and config.reward and stage.held_out:
 
             def show(done: int, total: int) -> None:
                 context.progress("best of n", done, total)

@@ -16,11 +16,12 @@ def config_class(name: str) -> type:
     import transformers
     import trl
 
+    from pipeline.rl.config.distill import DistillConfig
     from pipeline.rl.config.grpo import GRPOConfig
     from pipeline.rl.config.ppo import PPOConfig
     from pipeline.rl.config.rloo import RLOOConfig
 
-    ours = {each.__name__: each for each in (PPOConfig, GRPOConfig, RLOOConfig)}
+    ours = {each.__name__: each for each in (PPOConfig, GRPOConfig, RLOOConfig, DistillConfig)}
     if name in ours:
         return ours[name]
     places = {"TrainingArguments": transformers, "LoraConfig": peft}
@@ -36,6 +37,7 @@ def config_class(name: str) -> type:
         "RewardConfig",
         "GRPOConfig",
         "RLOOConfig",
+        "DistillConfig",
         "KTOConfig",
         "LoraConfig",
         "PPOConfig",

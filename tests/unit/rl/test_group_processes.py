@@ -9,8 +9,17 @@ from typing import Any
 
 import pytest
 
-from tests.small_rollouts import GROUP_KINDS, ROLLOUT, Run, difference, in_processes, trained
+from tests.small_rollouts import (
+    DISTILL_KINDS,
+    GROUP_KINDS,
+    ROLLOUT,
+    Run,
+    difference,
+    in_processes,
+    trained,
+)
 
+_KINDS = (*GROUP_KINDS, *DISTILL_KINDS)
 _STEPS = 2 * ROLLOUT
 _STOP = ROLLOUT + 3
 _STATE = ("weights", "moments", "kl", "rewards", "drawn", "lines", "samples")
@@ -47,7 +56,7 @@ def ends(tmp_path_factory: pytest.TempPathFactory) -> Ends:
     begun = replace(_run("grpo", folder / "begun", 2, {}), stops_at=_STOP)
     alone = replace(_run("grpo", folder / "alone", 1, {}), stops_at=_STOP)
     runs = {
-        **{kind: _run(kind, folder / kind, 2, {}) for kind in GROUP_KINDS},
+        **{kind: _run(kind, folder / kind, 2, {}) for kind in _KINDS},
         **{
             name: _run(kind, folder / name, processes, settings)
             for name, (kind, processes, settings) in _UNEVEN.items()
@@ -64,7 +73,7 @@ def _gaps(one: dict[str, Any], other: dict[str, Any]) -> dict[str, float]:
     return {name: difference(one[name], other[name]) for name in _STATE}
 
 
-@pytest.mark.parametrize("name", [*GROUP_KINDS, *_UNEVEN])
+@pytest.mark.parametrize("name", [*_KINDS, *_UNEVEN])
 def test_processes_end_where_one_does(name: str, ends: Ends, tmp_path: Path) -> None:
     """B48, B49: rows of uneven lengths and unequal groups, some without a score."""
     kind, processes, settings = _UNEVEN.get(name, (name, 2, {}))
