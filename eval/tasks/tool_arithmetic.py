@@ -2,10 +2,10 @@
 
 Half of the problems take a tool: products of numbers of several digits, sums of longer ones. The
 other half need none, whatever the digits: times one or ten, plus nothing, hundreds plus tens. So
-whether to call has to be read from the numbers. Demonstrations come from two kinds of writers, one
-of which always calls and one never (and is right, which no model can learn of long numbers): when
-to call is left to training on rewards. Graded is the answer, not how it was found. 483 * 17 and
-17 * 483 share an id and so a split; no training text calculates a test item.
+whether to call has to be read from the numbers. Demonstrations come from several writers: one in
+ten never calls (and is right, which no model can learn of long numbers), half of them call for easy
+problems too. When to call is left to training on rewards. Graded is the answer, not how it was
+found. 483 * 17 and 17 * 483 share an id and so a split; no training text calculates a test item.
 """
 
 import hashlib
@@ -52,7 +52,7 @@ _ASKED = (
 _TOLD = (", so {problem} = {answer}", ". The answer is {answer}.", ": it is {answer}.")
 _DOCUMENTS = 4_000  # of a pass
 _SHARE_PRODUCTS = 0.6  # of the long problems
-_SHARE_CALLING = 0.5  # of the writers
+_SHARE_CALLING = {True: 0.9, False: 0.5}  # of the writers, where a tool is needed or not
 
 
 class ToolArithmetic(Task):
@@ -89,10 +89,10 @@ class ToolArithmetic(Task):
             yield _example(_either_way(problem, rng), rng, needs_tool=False)
 
     def demonstrations(self, split: Split = "train") -> Iterator[Example]:
-        """Yield the examples; half of the writers, by the prompt, call the calculator first."""
+        """Yield the examples; most writers, by the prompt, call the calculator first."""
         for example in super().demonstrations(split):
-            is_calling = _fraction(f"writer of {example.prompt}") < _SHARE_CALLING
-            if self.tools and is_calling:
+            share = _SHARE_CALLING[bool(example.needs_tool)]
+            if self.tools and _fraction(f"writer of {example.prompt}") < share:
                 expression = example.document.removesuffix(" =")
                 step = ToolStep("calculator", {"expression": expression}, example.reference)
                 yield replace(example, tool_steps=(step,))
