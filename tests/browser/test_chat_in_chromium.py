@@ -52,7 +52,7 @@ def test_what_a_tool_answers_stands_apart_and_does_nothing(tmp_path, socket_enab
     model = wrap(talking_model(tokenizer), tokenizer, name="talker", form="chat")
     hostile = "<img src=x onerror=window.pwned=1>\u202e" + "long" * 25
     tool = replace(calculator_tool(), function=lambda expression: hostile)
-    running = Running([with_tools(model, [tool], max_turns=3)])
+    running = Running([with_tools(model, [tool], max_turns=2)])
     try:
         with Tab(tmp_path, width=390) as tab:
             tab.open(running.page.address)
