@@ -16,6 +16,7 @@ from tests.benchmarks.result import Result
 from tests.benchmarks.rollout_speed import rollout_speed
 from tests.benchmarks.sandbox_speed import sandbox_calls_seconds, sandbox_tests_seconds
 from tests.benchmarks.startup import help_seconds, plan_seconds, quickstart_cached_seconds
+from tests.benchmarks.tool_speed import calculator_seconds, python_tool_seconds
 from tests.benchmarks.verification_speed import verification_seconds
 
 BENCHMARKS: dict[str, Callable[[], Result]] = {
@@ -25,6 +26,8 @@ BENCHMARKS: dict[str, Callable[[], Result]] = {
     "verification_seconds": verification_seconds,
     "sandbox_calls_seconds": sandbox_calls_seconds,
     "sandbox_tests_seconds": sandbox_tests_seconds,
+    "calculator_seconds": calculator_seconds,
+    "python_tool_seconds": python_tool_seconds,
     "planted_items_found": planted_items_found,
     "overlap_megabytes": overlap_megabytes,
     "pretrain_throughput": pretrain_throughput,
