@@ -100,6 +100,10 @@ class Collector:
             responses = self.decode(prompts, completions)
             raw = self.rewards.raw(responses, state)
         self.seconds["rollout"] += sampled - began
+        if self.tools is not None:  # of all calls, though many ran at a time
+            talks = [one.conversation for one in completions if one.conversation is not None]
+            took = sum(call.seconds for talk in talks for call in talk.calls)
+            self.seconds["tools"] = self.seconds.get("tools", 0.0) + took
         self.seconds["score"] += time.perf_counter() - sampled
         rows: list[ScoredRow] = []
         for place, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):

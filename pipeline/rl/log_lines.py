@@ -55,7 +55,7 @@ def line_of(
     """Return what is logged of the rollout that was trained on.
 
     rates: learning rates, the policy's first and the critic's last. seconds: for `rollout`
-    (sampling), `score` and `train`.
+    (sampling), `score` and `train`, and what calls of `tools` took, where there are any.
     """
     return {
         **state.metrics,
@@ -67,5 +67,6 @@ def line_of(
         "time/rollout": seconds["rollout"],
         "time/score": seconds["score"],
         "time/train": seconds["train"],
+        **({"time/tools": seconds["tools"]} if "tools" in seconds else {}),
         "time/tokens_per_second": state.metrics["rollout/tokens"] / max(seconds["rollout"], 1e-9),
     }

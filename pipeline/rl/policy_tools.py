@@ -78,7 +78,6 @@ def tool_metrics(rows: Sequence[ScoredRow], prompts: Sequence[Prompt]) -> dict[s
         "tools/turns": fmean(len(talk.turns) for talk in talks),
         "tools/open": _share([talk.has_open_calls for talk in talks]),
         "tools/cut_results": _share([call.is_cut for call in calls]),
-        "time/tools": sum(call.seconds for call in calls),
     }
     for kind in CALL_ERRORS:
         share = _share([call.error == kind for call in calls])

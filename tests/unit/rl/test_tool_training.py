@@ -205,6 +205,30 @@ def test_a_run_with_tools_is_the_same_twice(
     assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_a_run_with_tools_that_is_resumed_ends_in_the_same_state(
+    method: str, learnt: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
+    settings = {"save_strategy": "steps", "save_steps": 1, "max_steps": 3, "temperature": 1.0}
+    whole = trainer_of(method, learnt, tmp_path / "a", **settings)
+    whole.train()
+    for step in (1, 2):
+        again = trainer_of(method, learnt, tmp_path / f"b{step}", **settings)
+        again.train(resume_from_checkpoint=str(tmp_path / "a" / f"checkpoint-{step}"))
+        ends = [one.model.policy.state_dict() for one in (whole, again)]
+        assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
+        lines = [
+            [
+                {key: value for key, value in line.items() if not key.startswith("time/")}
+                for line in one.state.log_history
+                if "tools/called" in line
+            ]
+            for one in (whole, again)
+        ]
+        assert lines[0] == lines[1]
+        assert lines[0]
+
+
 def test_functions_that_cannot_be_tools_are_refused(
     learnt: dict[str, torch.Tensor], tmp_path: Path
 ) -> None:
