@@ -119,7 +119,11 @@ _SPLIT = "no stage can save weights that are split over processes yet"
 _ON_STAGE = "write it on the stage"
 _OF_PAIRS = "the loss is one of pairs; give them a column `probability`, from 0.5 to 1"
 _PARTNERS = "each epoch has a new order; the KL term pairs each prompt with a response of its step"
-_SYNCHRONISED = f"{_RESUME}, and a reference that moves is in no checkpoint"
+_WHOLE_GROUPS = "each epoch has a new order, of as many rows as fill whole steps"
+_SYNCHRONISED = dict.fromkeys(
+    ("sync_ref_model", "ref_model_mixup_alpha", "ref_model_sync_steps"),
+    f"{_RESUME}, and a reference that moves is in no checkpoint",
+)
 _UNBIASED = "responses are sampled from the whole distribution that they are scored by"
 
 OURS: Mapping[str, str] = {
@@ -202,14 +206,20 @@ _OURS_OF: Mapping[str, Mapping[str, str]] = {
         "kl_horizon": "write `kl: {horizon: ...}` on the stage",
         "kl_estimator": "write `kl: {estimator: ...}` on the stage",
     },
-    "DPOConfig": {"label_smoothing_factor": _OF_PAIRS},
+    "DPOConfig": {
+        "label_smoothing_factor": _OF_PAIRS,
+        "train_sampling_strategy": _WHOLE_GROUPS,
+        **_SYNCHRONISED,
+    },
     "KTOConfig": {
         "label_smoothing_factor": "the loss is one of judged answers, and has no smoothing",
         "train_sampling_strategy": _PARTNERS,
-        **dict.fromkeys(("sync_ref_model", "ref_model_mixup_alpha"), _SYNCHRONISED),
-        "ref_model_sync_steps": _SYNCHRONISED,
+        **_SYNCHRONISED,
     },
-    "RewardConfig": {"label_smoothing_factor": _OF_PAIRS},
+    "RewardConfig": {
+        "label_smoothing_factor": _OF_PAIRS,
+        "train_sampling_strategy": _WHOLE_GROUPS,
+    },
 }
 _ABSENT_OF_GROUPS = {name: absent.reason for name, absent in trl_arguments.ABSENT.items()}
 # Fields of a different trainer that one class does not have, and why.

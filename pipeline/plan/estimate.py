@@ -173,7 +173,7 @@ def _memory_bytes(job: _Job, shape: Shape, parameters: int, trained: int) -> int
     cores; llamas of 0.9M to 26M parameters, vocabularies of 1k and 8k, 512 to 4096 tokens a pass),
     in MB: pre-training 99, 341, 858, 719, 656 where this says 98, 348, 884, 715, 653; SFT 492,
     1431, 311 (432, 1386, 301); DPO 261 (226); with LoRA, whose sums are kept too, 584 (423), DPO
-    281 (213); bf16 280 (277); with gradient checkpointing 206 (215).
+    281 (213); bf16 280 (277); with gradient checkpointing 206 (215); KTO 760 (766).
     """
     tokens, vocab = _tokens_of_a_pass(job), shape.vocab
     if tokens is None:

@@ -35,8 +35,6 @@ def load_reference_of(
 def saves_time(training: RowTraining, num_rows: int) -> bool:
     """Whether computing the reference once costs less than at every step: rows seen repeatedly."""
     args = training.args
-    if args.sync_ref_model:
-        return False
     steps_per_epoch = num_rows // training.config.batch_size
     steps = args.max_steps if args.max_steps > 0 else args.num_train_epochs * steps_per_epoch
     return steps > steps_per_epoch

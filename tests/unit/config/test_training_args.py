@@ -17,6 +17,8 @@ from pipeline.config.training_args import (
 from pipeline.stages import BUILT_IN, stage_of
 from tests.golden.contents import stored, trainer_fields, trainers
 
+SYNCHRONISED = ("sync_ref_model", "ref_model_mixup_alpha", "ref_model_sync_steps")
+
 
 @pytest.mark.parametrize("class_name", trainers())
 def test_every_field_of_upstream_is_execution_or_ours_or_identity_on_purpose(
@@ -87,3 +89,22 @@ def test_a_value_that_is_none_of_the_choices_is_refused_with_the_nearest(
         "`layout` is 3, not `auto` or `shared`",
         "write one of these",
     )
+
+
+@pytest.mark.parametrize(
+    ("class_name", "key", "why"),
+    [
+        *(("DPOConfig", key, "is in no checkpoint") for key in SYNCHRONISED),
+        *(("KTOConfig", key, "is in no checkpoint") for key in SYNCHRONISED),
+        ("DPOConfig", "train_sampling_strategy", "each epoch has a new order"),
+        ("RewardConfig", "train_sampling_strategy", "each epoch has a new order"),
+        ("KTOConfig", "train_sampling_strategy", "each epoch has a new order"),
+    ],
+)
+def test_what_a_trainer_of_preferences_could_not_resume_or_would_not_look_at_is_refused(
+    class_name: str, key: str, why: str
+) -> None:
+    found = problem(key, "random" if key.startswith("train") else 1, class_name)
+    assert found is not None
+    assert found[0] == f"`{key}` cannot be set in `training_args`"
+    assert why in found[1]
