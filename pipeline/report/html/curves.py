@@ -110,6 +110,20 @@ KNOWN = (
         {"eos_rate": "responses"},
     ),
     Known(
+        "Responses that call tools",
+        "share",
+        {
+            "tools/called": "all",
+            "tools/called_when_needed": "where one is needed",
+            "tools/called_when_not_needed": "where none is needed",
+        },
+    ),
+    Known(
+        "Calls of tools that fail",
+        "share of calls without a result, of responses whose last calls are not answered",
+        {"tools/failure_frequency": "calls", "tools/open": "responses"},
+    ),
+    Known(
         "Explained variance",
         "of the returns, by the value model",
         {"explained_variance": "value model", "value/explained_var": "value model"},

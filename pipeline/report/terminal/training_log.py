@@ -34,6 +34,8 @@ _SHOWN = {
     "objective/entropy": "entropy",
     "completions/length_mean": "length",
     "eos_rate": "ended",
+    "tools/called": "called tools",
+    "tools/failure_frequency": "calls failed",
     "loss/policy": "policy loss",
     "loss/value": "value loss",
     "learning_rate": "lr",
