@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 TRL112 := $(VENV)/trl112
 
-.PHONY: quickstart test lint types unit bench matrix prove prove-long isa mutate oracle prove-ppo golden lock clean
+.PHONY: quickstart test lint types unit bench matrix prove prove-long prove-groups isa mutate oracle prove-ppo golden lock clean
 
 # One thread: for half a million parameters more of them are no faster, and sums keep their order.
 quickstart: $(READY)
@@ -62,6 +62,11 @@ prove: $(READY)
 # between too, against one, for every stage that trains.
 prove-long: $(READY)
 	$(BIN)/pytest -m slow --timeout=1800 tests/prove tests/unit/reward/test_gold_solutions.py
+
+# Of these, methods without a critic: forty kills of stages, with TRL's GRPOTrainer on the same
+# schedule beside them, and the small tasks that they learn or must not (about 20 minutes).
+prove-groups: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m slow --timeout=1800 tests/prove/test_many_group_kills.py tests/prove/test_groups_learn.py
 
 # Can the tests fail? Each promise of the documentation is broken on purpose, one line at a time, in a
 # copy of the tree, and a test must notice (about 40 minutes; `python -m tests.mutations WORD` for a few).

@@ -9,10 +9,14 @@ from tests.benchmarks.align_against_trl import align_against_trl, align_throughp
 from tests.benchmarks.grpo_against_trl import grpo_full_length, grpo_spread_lengths
 from tests.benchmarks.planted_items import overlap_megabytes, planted_items_found
 from tests.benchmarks.ppo_against_trl import ppo_full_length, ppo_spread_lengths
-from tests.benchmarks.ppo_memory import ppo_shared_lora_memory, ppo_vocabulary_memory
 from tests.benchmarks.precision_speed import bf16_training, head_in_chunks
 from tests.benchmarks.pretrain_throughput import pretrain_throughput
 from tests.benchmarks.result import Result
+from tests.benchmarks.rollout_memory import (
+    grpo_lora_memory,
+    ppo_shared_lora_memory,
+    ppo_vocabulary_memory,
+)
 from tests.benchmarks.rollout_speed import rollout_speed
 from tests.benchmarks.sandbox_speed import sandbox_calls_seconds, sandbox_tests_seconds
 from tests.benchmarks.startup import help_seconds, plan_seconds, quickstart_cached_seconds
@@ -37,6 +41,7 @@ BENCHMARKS: dict[str, Callable[[], Result]] = {
     "grpo_full_length": grpo_full_length,
     "grpo_spread_lengths": grpo_spread_lengths,
     "ppo_shared_lora_memory": ppo_shared_lora_memory,
+    "grpo_lora_memory": grpo_lora_memory,
     "ppo_vocabulary_memory": ppo_vocabulary_memory,
     "head_in_chunks": head_in_chunks,
     "bf16_training": bf16_training,

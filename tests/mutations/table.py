@@ -2,6 +2,7 @@
 
 from tests.mutations.claims import CLAIMS
 from tests.mutations.folders import FOLDERS
+from tests.mutations.groups import GROUPS
 from tests.mutations.launching import LAUNCHING
 from tests.mutations.made_rows import MADE_ROWS
 from tests.mutations.models import MODELS
@@ -357,6 +358,7 @@ MUTATIONS: list[Mutation] = [
     *PPO,
     *PPO_FROM_PYTHON,
     *WITHOUT_CRITIC,
+    *GROUPS,
     *EVALUATION,
     *PREFERENCES,
     *MADE_ROWS,

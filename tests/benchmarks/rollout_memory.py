@@ -1,11 +1,11 @@
-"""Memory of PPO with adapters on one network, against fine-tuning the same network with LoRA.
+"""Memory of training on rollouts with adapters, against fine-tuning the same network with LoRA.
 
-`ppo_shared_lora_memory`: peak resident memory above that of the imported libraries, of PPO (policy,
-reference, critic and reward model; rollouts and training) and that of SFT by TRL's trainer, both
-with LoRA on a Llama of 59 million parameters, 8 rows of 96 tokens a forward pass. Each side is a
-process of its own.
+`ppo_shared_lora_memory`, `grpo_lora_memory`: peak resident memory above that of the imported
+libraries, of PPO (policy, reference, critic and reward model on one network) and of GRPO (policy
+and reference), rollouts and training, and that of SFT by TRL's trainer; all with LoRA on a Llama of
+59 million parameters, 8 rows of 96 tokens a forward pass. Each side is a process of its own.
 
-    python -m tests.benchmarks.ppo_memory ppo|sft     # one side; prints its peak in MB
+    python -m tests.benchmarks.rollout_memory ppo|grpo|sft     # one side; prints its peak in MB
 
 `ppo_vocabulary_memory`: the most bytes of tensors that a training pass holds at once, beyond
 weights and gradients, with 8,192 and with 65,536 words: logits of a whole batch would make it eight
@@ -29,7 +29,7 @@ from torch.utils._pytree import tree_leaves
 
 from tests.benchmarks.result import Result
 
-_GOAL = 1 / 1.5
+_GOAL, _GRPO_GOAL = 1 / 1.5, 1 / 1.2
 _VOCABULARIES = (8_192, 65_536)
 _ROWS, _PROMPT, _RESPONSE, _VOCABULARY = 8, 32, 64, 16_384
 
@@ -42,6 +42,17 @@ def ppo_shared_lora_memory() -> Result:
         ratio=peaks["sft"] / peaks["ppo"],
         goal=_GOAL,
         details={"peak_mb": peaks, "ppo_over_sft": round(peaks["ppo"] / peaks["sft"], 3)},
+    )
+
+
+def grpo_lora_memory() -> Result:
+    """Compare peaks; the ratio is SFT's over GRPO's."""
+    peaks = {side: _peak_of(side) for side in ("sft", "grpo")}
+    return Result(
+        name="grpo_lora_memory",
+        ratio=peaks["sft"] / peaks["grpo"],
+        goal=_GRPO_GOAL,
+        details={"peak_mb": peaks, "grpo_over_sft": round(peaks["grpo"] / peaks["sft"], 3)},
     )
 
 
@@ -119,7 +130,10 @@ def _pass_bytes(vocabulary: int) -> int:
     prompts, responses = [row[:_PROMPT] for row in rows], [row[_PROMPT:] for row in rows]
     sequences = Sequences.of(prompts, responses, pad=0, device=torch.device("cpu"))
     flat = torch.full((len(rows) * _RESPONSE,), 0.01)
-    batch = Batch(sequences, *(flat.clone() for _ in range(6)))
+    of_rows = sequences.mask.nonzero()[:, 0]
+    batch = Batch(
+        sequences, *(flat.clone() for _ in range(6)), token_share=1 / len(flat), rows=of_rows
+    )
     losses = Losses(actor, args, (), nullcontext)
     there = [tensor for each in actor.parameters() for tensor in (each, each.grad)]
     with _LiveBytes([tensor for tensor in there if tensor is not None]) as live:
@@ -128,7 +142,7 @@ def _pass_bytes(vocabulary: int) -> int:
 
 
 def _peak_of(side: str) -> float:
-    command = [sys.executable, "-m", "tests.benchmarks.ppo_memory", side]
+    command = [sys.executable, "-m", "tests.benchmarks.rollout_memory", side]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return float(json.loads(done.stdout.splitlines()[-1])["peak_mb"])
 
@@ -156,7 +170,7 @@ def _tokenizer() -> Any:
     from tokenizers import Tokenizer, models
     from transformers import PreTrainedTokenizerFast
 
-    words = {f"t{number}": number for number in range(_VOCABULARY)}
+    words = {f"t{number}": number for number in range(_VOCABULARY - 1)}
     words["<unk>"] = len(words)
     tokenizer = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="t1", pad_token="t0")
@@ -224,9 +238,37 @@ def _ppo(folder: str) -> Any:
     return trainer
 
 
+def _grpo(folder: str) -> Any:
+    from pipeline.rl.config.grpo import GRPOConfig
+    from pipeline.rl.grpo import GRPOTrainer
+
+    args = GRPOConfig(
+        output_dir=folder,
+        per_device_train_batch_size=_ROWS,
+        generation_batch_size=_ROWS * 2,
+        num_generations=_ROWS,
+        num_iterations=2,
+        max_completion_length=_RESPONSE,
+        total_episodes=_ROWS * 2,
+        scoring_batch_size=_ROWS,
+        beta=0.04,
+        report_to="none",
+        save_strategy="no",
+        disable_tqdm=True,
+    )
+    prompts = [{"input_ids": [3 + (i * j) % 999 for j in range(_PROMPT)]} for i in range(2)]
+
+    def kinds(completion_ids: list[list[int]], **_: Any) -> list[float]:
+        return [float(len(set(ids))) for ids in completion_ids]
+
+    return lambda network: GRPOTrainer(
+        network, kinds, args, prompts, processing_class=_tokenizer(), peft_config=_lora()
+    )
+
+
 def _main(side: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        make = _sft(folder) if side == "sft" else _ppo(folder)
+        make = {"sft": _sft, "ppo": _ppo, "grpo": _grpo}[side](folder)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         trainer = make(_network())
         trainer.train()
