@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from eval.tools.turns import ToolUse
     from pipeline.rewards.composition import RewardComposition
     from pipeline.rl.actor import Actor
     from pipeline.rl.config.base import RolloutConfig
@@ -49,10 +50,12 @@ def made_with(
     prompts: Sequence[Prompt],
     reference: str,
     teacher: str | None = None,
+    tools: ToolUse | None = None,
 ) -> dict[str, Any]:
     """Return what decides the mathematics of a run, as JSON.
 
     reference: `digest_of_reference`. teacher: a digest of its weights, where there is one.
+    tools: what the policy may call, by their names.
     """
     upstream = {field.name for field in fields(TrainingArguments)}
     own = [field.name for field in fields(args) if field.name not in upstream | _MAY_CHANGE]
@@ -71,6 +74,7 @@ def made_with(
         "number of prompts": len(prompts),
         "digest of the prompts": _digest([prompt.ids for prompt in prompts]),
         "digest of the reference": reference,
+        "tools": sorted(tools.toolbox.tool_by_name) if tools is not None else [],
     }
     if teacher is not None:
         record["digest of the teacher"] = teacher

@@ -188,6 +188,7 @@ class RolloutTrainer(Trainer):
             rewards=self.rewards,
             prompts=self.prompts,
             reference=self._reference,
+            tools=self._tools.use if self._tools else None,
             teacher=self._teacher_digest,
         )
 

@@ -7,9 +7,6 @@ from tests.mutations.mutation import Mutation
 _SAMPLING, _EXPERIENCE = "pipeline/rl/rollout_sampling.py", "pipeline/rl/experience.py"
 _EDGES = ("tests/unit/rl/test_group_edges.py",)
 _TRAINERS = ("tests/unit/rl/test_group_trainers.py",)
-    ("tests/unit/rl/test_group_edges.py",),
-    ("tests/unit/rl/test_group_trainers.py",),
-)
 
 GROUPS = [
     Mutation(

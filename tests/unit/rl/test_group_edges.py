@@ -121,8 +121,6 @@ def test_groups_without_a_score_are_drawn_anew_up_to_the_bound(llama: Any, tmp_p
     assert line["rewards/unscored"] == 0
     # Those that were thrown away are sampled tokens, too.
     assert line["rollout/tokens"] == sum(map(len, [_CUT] * 12 + _ENDED * 2))
-        map(len, [_CUT] * 12 + _ENDED * 2)
-    )  # with those thrown away
     assert trainer.rl.prompts_drawn == 5
 
 

@@ -20,6 +20,15 @@ def learnt() -> dict[str, torch.Tensor]:
     return talking_model(talking_tokenizer()).state_dict()
 
 
+def words(text: str) -> int:
+    """Count the words of a text.
+
+    Args:
+        text: Any.
+    """
+    return len(text.split())
+
+
 def _left(trainer: Any) -> dict[str, Any]:
     lines = [
         {name: each for name, each in line.items() if not name.startswith(_CLOCKS)}
@@ -42,5 +51,9 @@ def test_a_run_with_tools_goes_on_from_within_a_rollout(
     assert not stopped.rl.experience.mask.all()
     goes_on = trainer_of(method, learnt, tmp_path / "run", **_RUN)
     goes_on.train(resume_from_checkpoint=str(tmp_path / "run" / "checkpoint-3"))
+    with pytest.raises(ValueError, match=r"`tools` \['calculator'\], not \['words'\]"):
+        trainer_of(method, learnt, tmp_path / "run", tools=[words], **_RUN).train(
+            resume_from_checkpoint=str(tmp_path / "run" / "checkpoint-3")
+        )
     assert lines_of(whole)[0]["tools/call_frequency"] > 0
     assert difference(_left(whole), _left(goes_on)) == 0
