@@ -18,7 +18,7 @@ const box = (e) => e.getBoundingClientRect();
 const overlap = (a, b) => Math.min(a.right, b.right) - Math.max(a.left, b.left) > 1 &&
   Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 1;
 const shut = (e) => e.closest("details:not([open])");
-const plots = [...page.querySelectorAll("#ppo .plot")].filter((e) => !shut(e)).map((plot) => ({
+const plots = [...page.querySelectorAll("#rollouts .plot")].filter((e) => !shut(e)).map((plot) => ({
   name: plot.querySelector("strong").textContent,
   parts: [...plot.querySelectorAll("figcaption strong, figcaption .sub, svg.figure, .legend")]
     .map(box),
@@ -33,7 +33,7 @@ found.crowded = plots.filter(({ ticks }) =>
   ticks.some((a, i) => ticks.slice(i + 1).some((b) => overlap(a, b)))).map((p) => p.name);
 found.uneven = plots.filter((p) =>
   plots.some((q) => q.top === p.top && Math.abs(q.svgTop - p.svgTop) > 1)).map((p) => p.name);
-const list = page.querySelector("#ppo [data-browse]");
+const list = page.querySelector("#rollouts [data-browse]");
 const rollout = list.querySelector("select[data-key=rollout]");
 rollout.value = "45";
 rollout.dispatchEvent(new Event("change"));
@@ -71,7 +71,7 @@ def test_a_browser_makes_no_other_nodes_of_hostile_texts_of_a_ppo_stage(tmp_path
 
 
 @pytest.mark.parametrize("width", [390, 1280])
-def test_a_ppo_page_works_and_nothing_in_it_runs_overlaps_or_sticks_out(tmp_path, pages, width):
+def test_its_page_works_and_nothing_in_it_runs_overlaps_or_sticks_out(tmp_path, pages, width):
     found = look(tmp_path, pages[1], width, LOOK)
     assert_nothing_runs_or_sticks_out(found, width, name="rl")
     assert found["plots"] == 14

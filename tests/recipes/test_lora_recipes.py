@@ -74,3 +74,33 @@ def test_lora_dpo_runs_on_a_small_local_model(local: Path, tmp_path: Path) -> No
     assert metrics["initial_kl"] == 0.0
     assert metrics["held_out_pairs"] > 0
     assert (tmp_path / "runs/lora_dpo/merged/model.safetensors").is_file()
+
+
+def test_gsm8k_grpo_runs_on_a_small_local_model(local: Path, tmp_path: Path) -> None:
+    rows = [
+        {"question": f"Tom has {n} pens and gets {n}. How many?", "answer": f"It is.\n#### {2 * n}"}
+        for n in range(1, 17)
+    ]
+    for name in ("train", "test"):
+        lines = [json.dumps(row) + "\n" for row in (rows[:12] if name == "train" else rows[12:])]
+        (tmp_path / f"{name}.jsonl").write_text("".join(lines))
+    task = f"gsm8k(train={tmp_path}/train.jsonl,test={tmp_path}/test.jsonl)"
+    overrides = [
+        f"stages.start.model={local / 'runs/tiny/sft'}",
+        f'stages.grpo.prompts={{task: "{task}"}}',
+        *("stages.grpo.precision=fp32", "stages.grpo.batch_size=16", "stages.grpo.best_of=0"),
+        *(
+            f"stages.grpo.training_args.{setting}"
+            for setting in (
+                *("generation_batch_size=16", "total_episodes=32"),
+                *("max_completion_length=16", "per_device_train_batch_size=16"),
+            )
+        ),
+        *(f'stages.compare.tasks="{task}"', "stages.compare.precision=fp32"),
+    ]
+    ended = run_forked(RECIPES / "gsm8k_grpo.yaml", tmp_path / "runs", overrides=overrides)
+    assert ended.code == 0, ended.output
+    metrics = json.loads((tmp_path / "runs/gsm8k_grpo/grpo/artifact.json").read_text())["metrics"]
+    assert metrics["steps"] == 2
+    (first, _) = (tmp_path / "runs/gsm8k_grpo/grpo/metrics.jsonl").read_text().splitlines()[:2]
+    assert json.loads(first)["rewards/ends_with_the_answer/n"] == 16

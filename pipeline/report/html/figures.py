@@ -198,15 +198,16 @@ def scatter(
 def _draw_lettered(axes: Axes, point: Lettered) -> None:
     colour = _SERIES[point.colour % COLOURS]
     (x, left, right), (y, low, high) = point.x, point.y
+    at = max(x, 0.0)  # an estimate of a KL may be below 0
     if left is not None and right is not None:
         ends = [max(left, 0.0), max(right, 0.0)]
         axes.plot(ends, [y, y], color=colour, linewidth=1.2, alpha=0.6, clip_on=False)
     if low is not None and high is not None:
-        axes.plot([x, x], [low, high], color=colour, linewidth=1.6, clip_on=False)
-    axes.plot([x], [y], "D", color=colour, markersize=7, markeredgewidth=0, clip_on=False)
+        axes.plot([at, at], [low, high], color=colour, linewidth=1.6, clip_on=False)
+    axes.plot([at], [y], "D", color=colour, markersize=7, markeredgewidth=0, clip_on=False)
     axes.annotate(
         point.letter,
-        (x, y),
+        (at, y),
         xytext=(6, 5),
         textcoords="offset points",
         ha="left",

@@ -82,7 +82,7 @@ def _figure(
         *(
             (
                 f"{letters[row.model]} {row.model}",
-                estimate(row.estimate),
+                "0" if row.model == start else estimate(row.estimate),
                 estimate(row.gold_score),
                 number(costs[row.model].tokens, 0),
                 duration(costs[row.model].seconds),
@@ -125,7 +125,7 @@ def _point(row: DivergenceRow, letter: str, colours: Palette) -> Lettered:
     return Lettered(
         colours(row.model),
         letter,
-        (max(row.kl, 0.0), row.low, row.high),
+        (0.0, None, None) if row.model == row.trained_from else (row.kl, row.low, row.high),
         (gold.value, gold.low, gold.high),
     )
 

@@ -1,0 +1,45 @@
+"""The code beside the shipped recipes: a task, and a reward function in TRL's convention."""
+
+import pytest
+
+from recipes.gsm8k_rewards import ends_with_the_answer
+from recipes.sums import Sums
+
+
+def test_columns_of_sums_add_up_and_a_forgotten_carry_is_wrong() -> None:
+    task = Sums()
+    for split in ("train", "test"):
+        for example in task.examples(split):
+            assert task.verify(example.response, example.reference).score == 1
+            left, right = example.document.rstrip(":").split("+")
+            assert int(example.reference) == int(left) + int(right)
+            carries = int(left) % 10 + int(right) % 10 > 9
+            assert bool(example.flawed) == carries
+            for flawed in example.flawed:
+                assert task.verify(flawed.response, example.reference).score == 0
+
+
+def test_half_of_the_writers_forget_the_carry_where_there_is_one() -> None:
+    task = Sums()
+    carrying = [each for each in task.demonstrations() if each.flawed]
+    wrong = [task.verify(each.response, each.reference).score == 0 for each in carrying]
+    assert len(carrying) > 800
+    assert 0.45 < sum(wrong) / len(wrong) < 0.55
+    assert not any("= " not in line for text in task.documents(1) for line in text.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("text", "reward"),
+    [
+        ("So 3 * 6 = 18.\n#### 18", 1.0),
+        ("The answer is $1,200.", 1.0),
+        ("Therefore \\boxed{18}", 1.0),
+        ("18 eggs are left", 0.0),
+        ("#### 18 and more words", 0.0),
+    ],
+)
+def test_an_answer_at_the_end_is_paid_in_chats_and_in_plain_texts(text, reward) -> None:
+    assert ends_with_the_answer([[{"role": "assistant", "content": text}]], answer=["18"]) == [
+        reward
+    ]
+    assert ends_with_the_answer([text]) == [reward]
