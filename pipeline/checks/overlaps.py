@@ -63,7 +63,7 @@ def check_overlaps(recipe: Recipe, names: Sequence[str]) -> Iterator[str]:
             for block in config.sources
             if block.file is not None or (block.stage or "$")[1:] in made
         ]
-        forms, policy = stage_of(config.stage).data_forms, decontaminate_of(recipe, name)
+        forms, policy = stage_of(config.stage).forms_of(config), decontaminate_of(recipe, name)
         screen = Screen(policy, evaluations, blocks, recipe.places, reads_hub=False)
         for block in dict.fromkeys(block.model_dump_json() for block in blocks):
             source = DataBlock.model_validate_json(block)

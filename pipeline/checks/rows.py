@@ -126,7 +126,7 @@ class _Checks:
         counts, metrics = self._encode(name, config, tokenizer, rows)
         problem = counts.problem()
         if problem:
-            field_name = "data" if isinstance(config, TrainingOnRows) else "prompts"
+            field_name = "data" if getattr(config, "data", ()) else "prompts"
             raise self.plan.recipe.error(("stages", name, field_name), *problem)
         if isinstance(config, SftConfig) and config.packing:
             self._check_packing(name, config, counts)
@@ -144,7 +144,7 @@ class _Checks:
         from pipeline.data.training_sources import row_sources
 
         recipe = self.plan.recipe
-        forms = stage_of(config.stage).data_forms
+        forms = stage_of(config.stage).forms_of(config)
         seed = recipe.seed if config.seed is None else config.seed
         sources = row_sources(config.sources, recipe.places, forms, self._screen(name, config))
         return mix_rows(sources, seed=seed)[0]
@@ -302,7 +302,12 @@ class _Checks:
         from pipeline.data.encoding.unpaired import encode_held_out_unpaired, encode_unpaired
 
         recipe = self.plan.recipe
-        forms, limit = stage_of(config.stage).data_forms, row_limit(recipe, config)
+        forms, limit = stage_of(config.stage).forms_of(config), row_limit(recipe, config)
+        if isinstance(config, RolloutStage) and "prompt" not in forms:
+            from pipeline.data.encoding.answers import encode_answers
+
+            _, report = encode_answers(rows, tokenizer, limit=limit)
+            return report, report.metrics()
         if not isinstance(config, TrainingOnRows):
             asked = config.form if isinstance(config, GenerateConfig) else None
             form = asked or self._form(config.model, tokenizer)

@@ -65,14 +65,14 @@ def print_masks(plan: Plan, stage_name: str, *, rows: int, console: Console) -> 
     if isinstance(config, WithTemplate):
         from pipeline.models.chat_templates import give_template
 
-        is_chat = any(map(needs_template, _first(plan, config, stage.data_forms, rows)))
+        is_chat = any(map(needs_template, _first(plan, config, stage.forms_of(config), rows)))
         commits = model_commits(plan.recipe.path)
         give_template(tokenizer, config, plan.recipe.places, commits, is_chat=is_chat)
     form = form_of_model(tokenizer, source.properties)
     limit = row_limit(plan.recipe, config)
     for block in config.sources:
         preview = preview_block(
-            block, plan.recipe.places, tokenizer, stage.data_forms,
+            block, plan.recipe.places, tokenizer, stage.forms_of(config),
             num_read=rows, limit=limit, form=form,
         )  # fmt: skip
         _print_block(block, preview, console)

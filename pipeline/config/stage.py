@@ -129,7 +129,7 @@ class Stage:
     training_defaults: our defaults, below the user's `training_args`.
     adapter_defaults: defaults that differ where an adapter is trained.
     data_forms: the forms of rows it reads; () when it reads no rows. measured_forms: the forms of
-    fields that take different ones, since their rows are only measured.
+    fields that take different ones, as where their rows are only measured.
     is_seeded: whether the seed can change the result.
     is_distributed: whether several processes can share its work; the rest run in one.
     """
@@ -147,6 +147,11 @@ class Stage:
     )
     is_seeded: bool = True
     is_distributed: bool = False
+
+    def forms_of(self, config: StageConfig) -> tuple[DataForm, ...]:
+        """Return the forms of the rows that a stage trains on."""
+        has_data = bool(getattr(config, "data", ()))
+        return self.measured_forms.get("data", self.data_forms) if has_data else self.data_forms
 
     def defaults(self, config: StageConfig) -> dict[str, Any]:
         """Return our defaults for a stage, below the user's `training_args`."""

@@ -306,7 +306,7 @@ def _rollout_tokens(job: _Job, config: RolloutStage) -> int | None:
     """Return the tokens that all steps see; None where the number of prompts is not known."""
     arguments, schedule = job.arguments, config.schedule(job.arguments)
     size = schedule.responses
-    rows = _rows(config.prompts)
+    rows = _rows(config.sources)
     if arguments.get("max_steps", -1) > 0:
         episodes = arguments["max_steps"] * config.batch_size / schedule.epochs
     elif arguments.get("total_episodes"):

@@ -8,6 +8,7 @@ from pipeline.config.training_stage import TrainingOnRows
 from pipeline.data.encoding.lengths import Limit, limit_of, prompt_limit
 from pipeline.recipe.model_facts import num_positions
 from pipeline.recipe.trainer_arguments import trainer_arguments
+from pipeline.stages import stage_of
 from pipeline.stages.generate import GenerateConfig
 from pipeline.stages.rl.config import RolloutStage
 
@@ -25,6 +26,8 @@ def row_limit(recipe: Recipe, config: TrainingStage | GenerateConfig) -> Limit:
         names = [config.model, getattr(config, "teacher", None)]
         of_models = [num_positions(recipe, name) for name in names if name is not None]
         known = min((limit for limit in of_models if limit is not None), default=None)
+        if "prompt" not in stage_of(config.stage).forms_of(config):  # whole rows
+            return prompt_limit(config.too_long, None, known)
         room = None if known is None else known - arguments["max_completion_length"]
         return prompt_limit(config.too_long, arguments.get("max_prompt_length"), room)
     if not isinstance(config, TrainingOnRows):

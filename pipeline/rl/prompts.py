@@ -71,7 +71,9 @@ def prompts_of(
     column, for an empty prompt and for one that leaves no room for a completion.
     """
     limit = args.max_prompt_length
-    room = None if positions is None else positions - args.max_completion_length
+    takes_all = takes_completions and not args.sampled_share
+    response = 0 if takes_all else args.max_completion_length
+    room = None if positions is None else positions - response
     if room is not None and room < 1:
         raise ValueError(
             f"`max_completion_length` {args.max_completion_length} leaves no room for a prompt in "

@@ -1,5 +1,7 @@
 """Stage `distill`: a student learns from a teacher at the tokens it writes itself (pipeline/rl/).
 
+Or on rows with responses, as of a stage `generate`.
+
 Agarwal et al. 2024, "On-policy distillation of language models"; Gu et al. 2024, "MiniLLM". Hard
 labels, a teacher's responses as they are, need no stage of their own: `sft` on the rows of a stage
 `generate`.
@@ -23,7 +25,6 @@ TRAINING_DEFAULTS: dict[str, Any] = {
     "beta": 1.0,
     "loss_type": "divergence",
     "loss_top_k": 0,
-    "lmbda": 1.0,
     "max_completion_length": 512,
 }
 
@@ -58,5 +59,6 @@ STAGE = Stage(
     training_defaults=TRAINING_DEFAULTS,
     adapter_defaults={"learning_rate": ADAPTER_LEARNING_RATE},
     data_forms=("prompt",),
+    measured_forms={"data": ("chat", "prompt_completion")},
     is_distributed=True,
 )

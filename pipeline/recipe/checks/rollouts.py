@@ -70,7 +70,7 @@ class _Checks:
         self._recipe = recipe
         self._stage = stage
         self._config = config
-        every = (*config.prompts, *config.eval_data)
+        every = (*config.asked, *config.eval_data)
         self._sources = list(dict.fromkeys(block.label for block in every))
         self._tasks = [block.task for block in every if block.task is not None]
 
@@ -261,6 +261,11 @@ class _Checks:
         if reference is None:
             return
         arguments = {**stage_of(config.stage).defaults(config), **config.training_args}
+        if "data" in config.model_fields_set:
+            arguments.setdefault("lmbda", 0.0)
+        elif arguments.get("lmbda", 1) < 1:
+            message = "`lmbda` below 1 takes rows' own responses, and `prompts` have none"
+            raise self._error(("training_args", "lmbda"), message, "write `data`, or leave it out")
         problem = together_problem(arguments)
         if problem:
             raise self._error(("training_args", problem[0]), *problem[1:])

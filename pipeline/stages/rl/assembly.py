@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.config.reward_terms import ALL_TASKS
 from pipeline.config.user_code import load_object
+from pipeline.data.encoding.answers import encode_answers
 from pipeline.data.encoding.lengths import prompt_limit
 from pipeline.data.encoding.prompts import encode_prompts
 from pipeline.data.mixing import mix_rows, share_metrics
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from eval.task import Task
     from pipeline.config.reward_terms import RewardBlock
     from pipeline.config.stage import Stage, StageContext, StageInput
+    from pipeline.data.encoding.answers import EncodedAnswer
     from pipeline.data.encoding.prompts import EncodedPrompt
     from pipeline.rl.actor import Actor
     from pipeline.rl.config.base import RolloutConfig
@@ -98,7 +100,8 @@ def assemble(
         raise PosttrainError(context.name, message, "train a chat model, or leave `tools` out")
     tools = load_tools(config.tools, context.places)
     told = tool_settings(tools, tokenizer)
-    sources = row_sources(config.prompts, context.places, stage.data_forms, context.screen)
+    forms = stage.forms_of(config)
+    sources = row_sources(config.sources, context.places, forms, context.screen)
     rows, shares = mix_rows(sources, seed=context.seed)
     # What leaves no room for a response is dropped and counted, unless the recipe says more.
     actor, modules = load(config, context, source, args)
@@ -106,19 +109,23 @@ def assemble(
     room = None if positions is None else positions - args.max_completion_length
     limit = prompt_limit(config.too_long, args.max_prompt_length, room)
     encode = partial(encode_prompts, tokenizer=tokenizer, limit=limit, form=form, told=told.tools)
-    encoded, report = encode(rows)
+    if "prompt" in forms:
+        encoded, report = encode(rows)
+        train_rows = _rows(encoded)
+    else:
+        whole = prompt_limit(config.too_long, None, positions)
+        answers, report = encode_answers(rows, tokenizer, limit=whole)
+        train_rows = _answered(answers)
     report.refuse(context.name)
     apart = partial(encode, may_be_none=True)
-    at_most = _HELD_OUT_PROMPTS // len(config.prompts)
-    held_out, left_out = apart(
-        read_held_out_prompts(config.prompts, context.places, at_most=at_most)
-    )
+    at_most = _HELD_OUT_PROMPTS // len(config.asked)
+    held_out, left_out = apart(read_held_out_prompts(config.asked, context.places, at_most=at_most))
     to_evaluate = held_out
     if config.eval_data:
         to_evaluate, left_out = apart(
             read_held_out_records(config, context.places, stage.data_forms)
         )
-    tasks = tasks_of((*config.prompts, *config.eval_data), context.places)
+    tasks = tasks_of((*config.asked, *config.eval_data), context.places)
     autocast = autocast_of(args)
     terms = [
         _make_term(term, modules, tokenizer, tasks, context, autocast=autocast)
@@ -137,7 +144,7 @@ def assemble(
             model=actor,
             reward_funcs=terms,
             args=args,
-            train_dataset=_rows(encoded),
+            train_dataset=train_rows,
             eval_dataset=_rows(to_evaluate) or None,
             processing_class=tokenizer,
             on_rollout=watch,
@@ -156,7 +163,7 @@ def assemble(
         {
             **report.metrics(),
             **left_out.held_out_metrics(),
-            **share_metrics(shares, "prompts"),
+            **share_metrics(shares, "prompts" if "prompt" in forms else "rows"),
             **template.metrics(),
         },
     )
@@ -165,6 +172,17 @@ def assemble(
 def _rows(prompts: Sequence[EncodedPrompt]) -> list[dict[str, Any]]:
     return [
         {**_columns(prompt), "input_ids": prompt.ids, "prompt": prompt.prompt} for prompt in prompts
+    ]
+
+
+def _answered(answers: Sequence[EncodedAnswer]) -> list[dict[str, Any]]:
+    return [
+        {
+            "input_ids": answer.prompt_ids,
+            "completion_ids": answer.completion_ids,
+            "completion_mask": answer.is_learnt,
+        }
+        for answer in answers
     ]
 
 

@@ -97,6 +97,11 @@ class RolloutStage(WithTools, WithTemplate, TrainingStage):
         return self.prompts
 
     @property
+    def asked(self) -> tuple[DataBlock, ...]:
+        """The sources whose prompts are answered, in training or beside it."""
+        return self.sources
+
+    @property
     def reward_models(self) -> tuple[str, ...]:
         """The reward models among the terms, in their order."""
         return tuple(term.model for term in self.reward if term.model is not None)
