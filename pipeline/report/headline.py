@@ -86,7 +86,15 @@ def _describe_preferences(artifact: Artifact) -> str:
 
 
 def _describe_rollouts(artifact: Artifact) -> str:
-    return rollouts.summarize_rollouts(rollouts.read_rollouts(artifact.path), with_gold=False)
+    of_rollouts = rollouts.summarize_rollouts(
+        rollouts.read_rollouts(artifact.path), with_gold=False
+    )
+    gaps = [artifact.metrics.get(key) for key in ("teacher_kl_before", "teacher_kl")]
+    if None in gaps:
+        return of_rollouts
+    before, after = gaps
+    said = f"{before:.1f} -> {after:.1f} nats from its teacher"
+    return f"{said}, {of_rollouts}" if of_rollouts else said
 
 
 def _describe_answers(artifact: Artifact) -> str:

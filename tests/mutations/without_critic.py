@@ -6,6 +6,8 @@ from tests.mutations.mutation import Mutation
 
 _ADVANTAGES, _LOSSES = "pipeline/rl/core/advantages.py", "pipeline/rl/core/losses.py"
 _GROUPS, _RATIOS = ("tests/unit/rl/test_core_groups.py",), ("tests/unit/rl/test_core_ratios.py",)
+_DIVERGENCES = ("tests/unit/rl/test_core_divergence.py",)
+_DISTILLED = ("tests/unit/rl/test_distill.py",)
 _TRL = ("tests/unit/rl/test_trl_oracle.py",)
 _TRAINERS, _TOOLS = ("tests/unit/rl/test_trl_trainers.py",), ("tests/unit/rl/test_tool_tokens.py",)
 
@@ -86,5 +88,40 @@ WITHOUT_CRITIC = [
         "mask = _pad([row.own for row in rows])",
         "mask = _pad([torch.ones_like(row.own) for row in rows])",
         _TOOLS,
+    ),
+    Mutation(
+        "the reverse KL's gradient has the mean gap taken off",
+        "pipeline/rl/core/divergence.py",
+        "return Divergence(value, p.mul_(gap.sub_(value.unsqueeze(-1))))",
+        "return Divergence(value, p.mul_(gap))",
+        _DIVERGENCES,
+    ),
+    Mutation(
+        "what is in both supports counts once",
+        "pipeline/rl/core/divergence.py",
+        "is_first[:, top_k:] = (",
+        "is_first[:, :0] = (",
+        _DIVERGENCES,
+    ),
+    Mutation(
+        "a student never writes what its teacher has no row for",
+        "pipeline/rl/teacher.py",
+        "forbidden_ids=(*sampling.forbidden_ids, *beyond)",
+        "forbidden_ids=sampling.forbidden_ids",
+        _DISTILLED,
+    ),
+    Mutation(
+        "a teacher reads the rows of its own part",
+        "pipeline/rl/sequences.py",
+        "before = int(self.mask[: part.start].sum()) if part.start else 0",
+        "before = 0",
+        _DISTILLED,
+    ),
+    Mutation(
+        "a checkpoint knows its teacher",
+        "pipeline/rl/resume_settings.py",
+        'record["digest of the teacher"] = teacher',
+        'record["digest of the teacher"] = ""',
+        _DISTILLED,
     ),
 ]

@@ -64,6 +64,13 @@ def test_ppo_is_told_by_its_score_and_what_it_costs(tmp_path):
     assert told("ppo", {}, tmp_path) == "score 0.31 -> 0.74, KL 3.2 nats"
 
 
+def test_distillation_is_told_by_the_distance_to_the_teacher(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"objective/kl": 3.2}\n')
+    gaps = {"teacher_kl_before": 5.125, "teacher_kl": 2.5}
+    assert told("distill", gaps, tmp_path) == "5.1 -> 2.5 nats from its teacher, KL 3.2 nats"
+    assert told("distill", {"steps": 4}, tmp_path) == "KL 3.2 nats"
+
+
 def _tell_comparison(folder, rows):
     content = json.dumps(_comparison(plain) | {"gate": None, "rows": rows}).encode()
     (folder / "comparison.json").write_bytes(content)
