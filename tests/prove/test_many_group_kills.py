@@ -12,7 +12,8 @@ from tests.small_trl_grpo import kill_upstream, random_steps
 from tests.stages.test_group_kills import STAGES, prepare
 
 pytestmark = pytest.mark.slow
-_KILLS = {"grpo": 14, "gspo": 13, "rloo": 13}
+_KILLS = {"grpo": 14, "gspo": 13, "rloo": 13, "tools": 5, "distill": 5}
+_OF_UPSTREAM = 40
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -29,7 +30,7 @@ def test_kills_end_in_the_same_weights(
 def test_upstream_on_the_same_schedule(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Not a promise of ours: that the figure beside ours is still what upstream does."""
     warm()
-    tally = kill_upstream(tmp_path, random_steps(sum(_KILLS.values()), seed=11))
+    tally = kill_upstream(tmp_path, random_steps(_OF_UPSTREAM, seed=11))
     between = kill_upstream(tmp_path / "between", [25])  # the one checkpoint between two rollouts
     with capsys.disabled():
         print("", *tally.said, *between.said, sep="\n")
