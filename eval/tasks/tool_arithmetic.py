@@ -1,8 +1,8 @@
 """Sums and products, some too long to be done in the head: what a calculator is for. A skill task.
 
 Half of the problems take a tool: products of numbers of several digits, sums of longer ones. The
-other half need none, whatever the digits: times one or ten, plus nothing, hundreds plus tens. So
-whether to call has to be read from the numbers. Demonstrations come from several writers: one in
+other half need none, however long the number: times one, plus or minus nothing. So whether to call
+has to be read from both numbers. Demonstrations come from several writers: one in
 ten never calls (and is right, which no model can learn of long numbers), half of them call for easy
 problems too. When to call is left to training on rewards. Graded is the answer, not how it was
 found. 483 * 17 and 17 * 483 share an id and so a split; no training text calculates a test item.
@@ -82,9 +82,9 @@ class ToolArithmetic(Task):
         seen: set[str] = set()
         for problem in easy:
             long = self._long(rng, split)
-            while long.family in seen:
+            while _family(long) in seen:
                 long = self._long(rng, split)
-            seen.add(long.family)
+            seen.add(_family(long))
             yield _example(long, rng, needs_tool=True)
             yield _example(_either_way(problem, rng), rng, needs_tool=False)
 
@@ -127,7 +127,7 @@ class ToolArithmetic(Task):
                 sizes = [rng.randint(2, self.max_digits) for _ in range(2)]
                 left, right = (rng.randint(10 ** (size - 1) + 1, 10**size - 1) for size in sizes)
                 problem = Problem(left, "*", right)
-                is_long = left % 10 > 0 and right % 10 > 0
+                is_long = sum(sizes) > self.max_digits + 1 and left % 10 > 0 and right % 10 > 0
             else:
                 size = self.max_digits + rng.randint(1, 2)
                 left, right = (rng.randint(10 ** (size - 1), 10**size - 1) for _ in range(2))
@@ -137,25 +137,30 @@ class ToolArithmetic(Task):
 
     def _easy(self) -> list[Problem]:
         """Return all problems that can be done by looking, the longer number first."""
-        numbers = range(11, 10**self.max_digits)
-        kept: list[Problem] = []
-        for number in numbers:
-            kept += [Problem(number, "*", 1), Problem(number, "*", 10), Problem(number, "+", 0)]
-        kept += [
-            Problem(hundreds, "+", rest)
-            for hundreds in range(100, 1000, 100)
-            for rest in range(11, 100)
+        return [
+            problem
+            for number in range(11, 10**self.max_digits)
+            for problem in (
+                Problem(number, "*", 1),
+                Problem(number, "+", 0),
+                Problem(number, "-", 0),
+            )
         ]
-        return list({problem.family: problem for problem in kept}.values())
 
 
 def _split(problem: Problem) -> Split:
-    return split_of(f"tool arithmetic {problem.family}")
+    return split_of(f"tool arithmetic {_family(problem)}")
+
+
+def _family(problem: Problem) -> str:
+    """Return the id that twins share, which are the same two numbers the other way round."""
+    low, high = sorted((problem.left, problem.right))
+    return f"{low} {problem.sign} {high}"
 
 
 def _either_way(problem: Problem, rng: random.Random) -> Problem:
-    """Return the problem, or its twin with the other number first."""
-    if rng.random() < 0.5:
+    """Return the problem, or its twin with the other number first; nothing goes below zero."""
+    if rng.random() < 0.5 or problem.sign == "-":
         return problem
     return Problem(problem.right, problem.sign, problem.left)
 
@@ -165,7 +170,7 @@ def _example(problem: Problem, rng: random.Random, *, needs_tool: bool) -> Examp
     wrong = [right + off for off in (-100, -10, -1, 1, 10, 100) if right + off > 0]
     first, second = rng.sample(wrong, 2)
     return Example(
-        id=problem.family,
+        id=_family(problem),
         prompt=rng.choice(_QUESTIONS).format(problem),
         response=_response(right),
         reference=str(right),
