@@ -9,6 +9,7 @@ from tests.mutations.models import MODELS
 from tests.mutations.mutation import Mutation
 from tests.mutations.ppo_from_python import PPO_FROM_PYTHON
 from tests.mutations.preferences import PREFERENCES
+from tests.mutations.tool_turns import TOOL_TURNS
 from tests.mutations.tools import TOOLS
 from tests.mutations.without_critic import WITHOUT_CRITIC
 
@@ -364,5 +365,6 @@ MUTATIONS: list[Mutation] = [
     *MADE_ROWS,
     *MODELS,
     *TOOLS,
+    *TOOL_TURNS,
     *CLAIMS,
 ]
