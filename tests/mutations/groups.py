@@ -40,7 +40,7 @@ GROUPS = [
     Mutation(
         "responses that are thrown away count as sampled tokens",
         _SAMPLING,
-        "tokens += sum(row.num_tokens for row in fresh)",
+        "tokens += _sampled_tokens(fresh)",
         "pass",
         _EDGES,
     ),
