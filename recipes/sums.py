@@ -1,8 +1,8 @@
-"""A task of one's own: sums, worked out column by column. Used by grpo_arithmetic.yaml.
+"""Tasks of one's own: sums, worked out column by column. Used by grpo_arithmetic.yaml.
 
-Documents are right. Demonstrations come from several writers, half of whom forget what is carried,
-as demonstrations do that nobody checked: a model that learns from them is right about as often as
-they are, and a verifier can tell it which of its own answers to keep.
+Documents and demonstrations of `Sums` are right. Half of the writers of `HurriedSums` forget what
+is carried, as in demonstrations that nobody checked: a model that learns from them is right about
+as often as they are, and a verifier can tell it which of its own answers to keep.
 """
 
 import hashlib
@@ -52,6 +52,29 @@ class Sums(Task):
                     else (FlawedResponse(f"{slip} = {wrong}", "forgets the carry"),),
                 )
 
+    def documents(self, seed: int) -> Iterator[str]:
+        """Yield training sums and as many of longer numbers, worked out, four a document."""
+        rng = random.Random(f"sums documents {seed}")
+        lines = [f"{each.document}{each.continuation}" for each in self.examples("train")]
+        for _ in range(_NUMBERS["train"]):
+            numbers = [rng.randint(100, 999), rng.randint(10, 999)]
+            left, right = rng.sample(numbers, 2)
+            steps, answer = _steps(left, right)
+            lines.append(f"{left}+{right}: {steps} = {answer}")
+        rng.shuffle(lines)
+        for at in range(0, len(lines), 4):
+            yield "\n".join(lines[at : at + 4])
+
+    def verify(self, response: str, reference: str) -> Verdict:
+        """Compare the response's final number with the reference."""
+        return numeric(response, reference)
+
+
+class HurriedSums(Sums):
+    """The same sums, demonstrated by writers half of whom forget what is carried."""
+
+    name = "hurried_sums"
+
     def demonstrations(self, split: Split = "train") -> Iterator[Example]:
         """Yield the examples as the writers answer them; who answers which is always the same."""
         for example in super().demonstrations(split):
@@ -60,17 +83,6 @@ class Sums(Task):
                 yield replace(example, response=example.flawed[0].response)
             else:
                 yield example
-
-    def documents(self, seed: int) -> Iterator[str]:
-        """Yield the training sums, worked out, a few lines a document."""
-        lines = [f"{each.document}{each.continuation}" for each in self.examples("train")]
-        random.Random(f"sums documents {seed}").shuffle(lines)
-        for at in range(0, len(lines), 4):
-            yield "\n".join(lines[at : at + 4])
-
-    def verify(self, response: str, reference: str) -> Verdict:
-        """Compare the response's final number with the reference."""
-        return numeric(response, reference)
 
 
 def _steps(left: int, right: int, *, forgets_carry: bool = False) -> tuple[str, int]:
