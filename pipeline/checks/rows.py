@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.checks.models import shape_of
 from pipeline.checks.overlaps import evaluations_of
+from pipeline.checks.tools import describe_tools
 from pipeline.checks.vocabularies import check_vocabularies
 from pipeline.config.references import HubModel, LocalModel, StageOutput, model_source
 from pipeline.config.stage import StageInput
@@ -311,7 +312,10 @@ class _Checks:
         if not isinstance(config, TrainingOnRows):
             asked = config.form if isinstance(config, GenerateConfig) else None
             form = asked or self._form(config.model, tokenizer)
-            _, report = encode_prompts(rows, tokenizer, limit=limit, form=form)
+            told = ""
+            if isinstance(config, RolloutStage):
+                told = describe_tools(recipe, name, config, tokenizer, form)
+            _, report = encode_prompts(rows, tokenizer, limit=limit, form=form, told=told)
             return report, report.metrics()
         encode: Callable[..., tuple[Any, Any]] = encode_pairs
         encode_held_out: Callable[..., tuple[Any, Any]] = encode_held_out_pairs

@@ -1,6 +1,8 @@
 """Stages with tools, through the command line, and the recipes that are refused."""
 
 import json
+import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +45,9 @@ stages:
   trained:
     stage: grpo
     model: ./talker
-    prompts: [{task: tool_arithmetic, rows: 8}]
+    prompts: [{task: tool_arithmetic, rows: 2}, {file: asked.jsonl}] # asked by heart: it calls
     reward: [{verify: all}, {use: "mine:price", weight: 0.2}]
-    tools: [calculator, python, {use: "mine:calculate"}]
+    tools: calculator
     max_turns: 3
     batch_size: 8
     gold: true
@@ -109,7 +111,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for problem, answer in QUESTIONS.items():
         rows.append(f"{question(problem)},{answer or sum(map(int, problem.split(' + ')))}")
     (folder / "q.csv").write_text("\n".join(rows))
-    asked = {"prompt": [{"role": "user", "content": question("47 * 35")}]}
+    asked = {"prompt": [{"role": "user", "content": question("47 * 35")}], "needs_tool": True}
     (folder / "asked.jsonl").write_text(json.dumps(asked) + "\n")
     (folder / "mine.py").write_text(MINE)
     return folder
@@ -142,6 +144,34 @@ def test_tools_change_what_is_answered_and_are_compared_with_none(
     shown = posttrain("compare", "recipe.yaml:both", "--full").out
     assert "called tools" in shown
     assert "./talker with tools" in shown
+
+
+def _longest(told: str) -> int:
+    """Return the tokens of the longest prompt, as `check` says it."""
+    return int(re.findall(r"tokens: \d+ to (\d+)", told)[0])
+
+
+def test_check_tells_of_templates_without_calls_and_counts_what_tools_take(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What `check` passes, `run` runs: descriptions of tools take room in every prompt."""
+    monkeypatch.chdir(folder)
+    posttrain = command(monkeypatch, capsys)
+    told = TRAINED
+    Path("told.yaml").write_text(told)
+    Path("untold.yaml").write_text(re.sub(r"    (tools|max_turns): .*\n", "", told))
+    lengths = [_longest(posttrain("check", name).out) for name in ("told.yaml", "untold.yaml")]
+    assert lengths[0] > lengths[1]
+    shutil.copytree("talker", "mute")
+    settings = json.loads(Path("mute/tokenizer_config.json").read_text())
+    settings.pop("chat_template", None)
+    Path("mute/tokenizer_config.json").write_text(json.dumps(settings))
+    template = "{% for turn in messages %}{{ turn.content }}{% endfor %}"
+    Path("mute/chat_template.jinja").write_text(template)
+    Path("mute.yaml").write_text(told.replace("./talker", "./mute"))
+    said = posttrain("check", "mute.yaml")
+    assert said.code == 2
+    assert said.err.startswith("mute.yaml:8:")
 
 
 def test_a_policy_with_tools_is_trained_and_its_samples_show_the_turns(
