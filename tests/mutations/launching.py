@@ -111,7 +111,7 @@ LAUNCHING = [
     ),
     Mutation(
         "PPO that would train no whole rollout is refused",
-        "pipeline/recipe/checks/ppo.py",
+        "pipeline/recipe/checks/rollouts.py",
         "if 0 < steps < per_rollout:",
         "if False:",
         (_REMARKS,),
