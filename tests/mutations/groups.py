@@ -14,7 +14,7 @@ GROUPS = [
         "pipeline/rl/state.py",
         'self.prompts_drawn = saved["prompts_drawn"]',
         "pass",
-        ("tests/unit/rl/test_resume.py",),
+        ("tests/unit/rl/test_resume_rollouts.py",),
     ),
     Mutation(
         "rows of a rollout are in one order, whoever sampled them",

@@ -22,8 +22,9 @@ class DistillStage(GroupStage):
 
     teacher: whose distributions it learns: a stage, a folder or a hub model with the student's
     tokens. It is frozen, and asked in `precision`.
-    prompts: what it is asked, as elsewhere; or data: rows with responses to learn the teacher's
-    distributions on, such as a stage `generate` made with the teacher. `lmbda` of `training_args`
+    prompts: what it is asked, as elsewhere; either these or `data`.
+    data: rows with responses to learn the teacher's distributions on, such as a stage `generate`
+    made with the teacher. `lmbda` of `training_args`
     (0 unless it is said) is the share of these rows that the student answers itself.
     reward: terms as elsewhere, earned beside the teacher; without it the teacher alone teaches.
     With it, `num_generations` of `training_args` is 2 or more. It is for `prompts`.
