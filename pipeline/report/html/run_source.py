@@ -183,8 +183,11 @@ def run_of_folder(folder: Path, *, plan: Plan | None = None, no_plan: str = "") 
     }
     names = {artifact.fingerprint: name for name, artifact in found.items() if artifact}
     recipe = Path(record["recipe"])
-    stages = tuple(
-        _recorded(name, record["stages"][name], artifact, names) for name, artifact in found.items()
+    stages = in_order(
+        [
+            _recorded(name, record["stages"][name], artifact, names)
+            for name, artifact in found.items()
+        ]
     )
     return ReportedRun(
         name=record["name"],
@@ -243,6 +246,26 @@ def runs_of(folder: Path) -> Path:
 def _artifact(store: Store, stage: Mapping[str, Any]) -> Artifact | None:
     path = store.runs / stage["path"]
     return read(path) if is_finished(path) else None
+
+
+def in_order(stages: Sequence[ReportedStage]) -> tuple[ReportedStage, ...]:
+    """Return stages behind all that they are built on.
+
+    A record has them as they first ran: one that was put into the recipe later is at its end.
+    """
+    by_name = {stage.name: stage for stage in stages}
+    ordered: dict[str, ReportedStage] = {}
+
+    def add(stage: ReportedStage) -> None:
+        for name in stage.inputs:
+            if name not in ordered:
+                add(by_name[name])
+        ordered[stage.name] = stage
+
+    for stage in stages:
+        if stage.name not in ordered:
+            add(stage)
+    return tuple(ordered.values())
 
 
 def _recorded(
