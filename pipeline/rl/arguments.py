@@ -41,6 +41,12 @@ def own_arguments(args: RolloutConfig) -> tuple[RolloutConfig, Cadence]:
     return own, cadence
 
 
+def settle_learning_rate(args: RolloutConfig, *, is_adapted: bool) -> None:
+    """Say the policy's learning rate where it was not given."""
+    if args.learning_rate is None:
+        args.learning_rate = args.default_learning_rate(is_adapted=is_adapted)
+
+
 def settle_steps(args: RolloutConfig, *, num_prompts: int) -> None:
     """Say in `max_steps` how many optimizer steps are made, whole rollouts unless it was given.
 

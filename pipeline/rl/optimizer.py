@@ -60,11 +60,13 @@ def _critic_learning_rate(actor: Actor, args: RolloutConfig, names: Mapping[int,
     return args.learning_rate * (_WHOLE_TO_ADAPTER if is_adapted and is_whole else 1)
 
 
-def check_trains(optimizer: torch.optim.Optimizer, actor: Actor) -> None:
+def check_trains(optimizer: torch.optim.Optimizer | None, actor: Actor) -> None:
     """Raise ValueError for an optimizer of the caller's that leaves out what should be trained.
 
     One made of a model's parameters does not have the critic's, nor those of a new adapter.
     """
+    if optimizer is None:  # the trainer makes it itself
+        return
     held = {id(weight) for group in optimizer.param_groups for weight in group["params"]}
     for whose, parameters in (
         ("policy", actor.policy_parameters()),

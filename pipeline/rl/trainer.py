@@ -24,7 +24,12 @@ from pipeline.rewards.responses import source_in
 from pipeline.rl import checkpoint
 from pipeline.rl.actor import evaluating
 from pipeline.rl.actor_critic import ActorCritic
-from pipeline.rl.arguments import check_distributed, own_arguments, settle_steps
+from pipeline.rl.arguments import (
+    check_distributed,
+    own_arguments,
+    settle_learning_rate,
+    settle_steps,
+)
 from pipeline.rl.batch import Batch
 from pipeline.rl.collector import Collector
 from pipeline.rl.core import kl_controller
@@ -107,23 +112,17 @@ class RolloutTrainer(Trainer):
         teacher_model: PreTrainedModel | None = None,
     ) -> None:
         args, self.cadence = own_arguments(args)
-        rewards = load_rewards(reward_funcs)
-        actor = make_actor(rewards, args)
-        if args.learning_rate is None:
-            args.learning_rate = args.default_learning_rate(
-                is_adapted=bool(is_peft_model(actor.policy))
-            )
+        actor = make_actor(rewards := load_rewards(reward_funcs), args)
+        settle_learning_rate(args, is_adapted=bool(is_peft_model(actor.policy)))
         keep_as_multiplied(actor, args)
-        tokenizer = processing_class
-        self._tools = give_policy_tools(tools, tokenizer, args)
-        told = self._tools.told if self._tools else ""
+        self._tools = give_policy_tools(tools, processing_class, args)
         self.positions = least_positions(actor.causal, teacher_model)
         self.prompts = prompts_of(
             train_dataset,
-            tokenizer,
+            processing_class,
             args,
             self.positions,
-            tools=told,
+            tools=self._tools.told if self._tools else "",
             takes_completions=args.sampled_share < 1,
         )
         if args.disable_dropout:
@@ -133,21 +132,20 @@ class RolloutTrainer(Trainer):
             args=args,
             train_dataset=train_dataset,  # pyright: ignore[reportArgumentType]
             eval_dataset=eval_dataset,
-            processing_class=tokenizer,
+            processing_class=processing_class,
             data_collator=_pass_number,
             callbacks=callbacks,
             optimizers=optimizers,
             optimizer_cls_and_kwargs=optimizer_cls_and_kwargs,
         )
         check_distributed(self.accelerator.distributed_type)
-        if optimizers[0] is not None:
-            check_trains(optimizers[0], actor)
+        check_trains(optimizers[0], actor)
         autocast = autocast_of(args)
         with evaluating(actor), autocast():
             check_head(actor.causal)
-        self.rewards = compose_rewards(rewards, args, tokenizer, reward_processing_classes)
+        self.rewards = compose_rewards(rewards, args, processing_class, reward_processing_classes)
         self.rl = RlState(kl_controller(*args.kl_control), self.rewards)
-        sampling = sampling_of(actor.causal, tokenizer, args)
+        sampling = sampling_of(actor.causal, processing_class, args)
         self.teacher: Teacher | None = None
         if teacher_model is not None:
             sampling, self.teacher = take_teacher(teacher_model, sampling, actor, args, autocast)
@@ -157,7 +155,7 @@ class RolloutTrainer(Trainer):
             sampler=make_sampler(sampling, args, self._tools.use if self._tools else None),
             sampling=sampling,
             rewards=self.rewards,
-            tokenizer=tokenizer,
+            tokenizer=processing_class,
             args=args,
             device=args.device,
             autocast=autocast,

@@ -6,6 +6,7 @@ transformers.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
@@ -21,7 +22,7 @@ _OF_TEMPLATE = {"add_generation_prompt", "continue_final_message", "tokenize", "
 
 
 @dataclass
-class RolloutConfig(TrainingArguments):
+class RolloutConfig(TrainingArguments, ABC):
     """Arguments of a trainer on rollouts. Below each: what it is, its unit, its default's source.
 
     Learning rates, `max_steps` and schedules count optimizer steps. Each of upstream's arguments
@@ -175,9 +176,9 @@ class RolloutConfig(TrainingArguments):
                 raise ValueError(problem)
 
     @property
+    @abstractmethod
     def objective(self) -> Objective:
         """What the method chose of the engine."""
-        raise NotImplementedError
 
     @property
     def kl_control(self) -> tuple[float, float | None, float]:

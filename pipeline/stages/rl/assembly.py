@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
     from eval.model import Form
     from eval.task import Task
+    from eval.tools.tool import Tool
     from pipeline.config.reward_terms import RewardBlock
     from pipeline.config.stage import Stage, StageContext, StageInput
     from pipeline.data.encoding.answers import EncodedAnswer
@@ -95,10 +96,7 @@ def assemble(
         forced=config.trainer_fields(),
     )
     form = form_of_model(tokenizer, source.properties)
-    if config.tools and form == "document":
-        message = f"`{source.name}` continues documents, and tools are called in a chat"
-        raise PosttrainError(context.name, message, "train a chat model, or leave `tools` out")
-    tools = load_tools(config.tools, context.places)
+    tools = _load_tools(config, context, form)
     told = tool_settings(tools, tokenizer)
     forms = stage.forms_of(config)
     sources = row_sources(config.sources, context.places, forms, context.screen)
@@ -117,28 +115,14 @@ def assemble(
         answers, report = encode_answers(rows, tokenizer, limit=whole)
         train_rows = _answered(answers)
     report.refuse(context.name)
-    apart = partial(encode, may_be_none=True)
-    at_most = _HELD_OUT_PROMPTS // len(config.asked)
-    held_out, left_out = apart(read_held_out_prompts(config.asked, context.places, at_most=at_most))
-    to_evaluate = held_out
-    if config.eval_data:
-        to_evaluate, left_out = apart(
-            read_held_out_records(config, context.places, stage.data_forms)
-        )
+    held_out, to_evaluate, left_out = _read_apart(config, context, stage, encode)
     tasks = tasks_of((*config.asked, *config.eval_data), context.places)
     autocast = autocast_of(args)
     terms = [
         _make_term(term, modules, tokenizer, tasks, context, autocast=autocast)
         for term in config.reward
     ]
-    is_gated = config.reward_gate == "on" and bool(terms)
-    watch = Watch(
-        context.name,
-        context.out,
-        tasks if config.gold else {},
-        gated=[term.label if term.model else "" for term in config.reward] if is_gated else None,
-        is_main=context.is_main,
-    )
+    watch = _make_watch(config, context, tasks)
     with refusals(context):
         trainer = trainer_of(
             model=actor,
@@ -166,6 +150,40 @@ def assemble(
             **share_metrics(shares, "prompts" if "prompt" in forms else "rows"),
             **template.metrics(),
         },
+    )
+
+
+def _read_apart(
+    config: Any, context: StageContext, stage: Stage, encode: Callable[..., Any]
+) -> tuple[list[EncodedPrompt], list[EncodedPrompt], Any]:
+    """Return prompts that are held out, those to evaluate on, and the latter's report."""
+    at_most = _HELD_OUT_PROMPTS // len(config.asked)
+    prompts = read_held_out_prompts(config.asked, context.places, at_most=at_most)
+    held_out, left_out = encode(prompts, may_be_none=True)
+    if not config.eval_data:
+        return held_out, held_out, left_out
+    records = read_held_out_records(config, context.places, stage.data_forms)
+    to_evaluate, left_out = encode(records, may_be_none=True)
+    return held_out, to_evaluate, left_out
+
+
+def _load_tools(config: Any, context: StageContext, form: Form) -> list[Tool]:
+    """Return the tools of a stage; PosttrainError for a model that continues documents."""
+    if config.tools and form == "document":
+        message = f"`{config.model}` continues documents, and tools are called in a chat"
+        raise PosttrainError(context.name, message, "train a chat model, or leave `tools` out")
+    return load_tools(config.tools, context.places)
+
+
+def _make_watch(config: Any, context: StageContext, tasks: Mapping[str, Task]) -> Watch:
+    """Return what watches the training: gold scores, samples, and the gate of reward models."""
+    is_gated = config.reward_gate == "on" and bool(config.reward)
+    return Watch(
+        context.name,
+        context.out,
+        tasks if config.gold else {},
+        gated=[term.label if term.model else "" for term in config.reward] if is_gated else None,
+        is_main=context.is_main,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -106,9 +107,9 @@ class RolloutStage(WithTools, WithTemplate, TrainingStage):
         """The reward models among the terms, in their order."""
         return tuple(term.model for term in self.reward if term.model is not None)
 
+    @abstractmethod
     def schedule(self, arguments: Mapping[str, Any]) -> RolloutSchedule:
         """Return how rollouts are trained on. arguments: `training_args` over the defaults."""
-        raise NotImplementedError
 
     def trainer_fields(self) -> Mapping[str, Any]:
         """Return the trainer's arguments that are said on the stage, not in `training_args`."""
