@@ -42,6 +42,7 @@ COLUMNS = (
     *("messages", "conversations"),
     *("instruction", "input", "output", "history"),
     *("chosen", "rejected", "margin", "probability"),
+    *("output_1", "output_2"),
     "label",
     *("system", "tools", "chat_template_kwargs"),
     "input_ids",

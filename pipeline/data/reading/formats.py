@@ -9,7 +9,7 @@ The columns of the first row decide the form of the whole source; every row is c
     conversations             -> ChatRow: ShareGPT's [{from, value}], human, gpt, function_call, ...
     instruction, output       -> ChatRow: Alpaca's, `input` (if any) after a blank line, `history`
                                  before it; only a template tells the instruction from the answer
-    chosen, rejected          -> PreferenceRow: preferences.py has its six ways
+    chosen, rejected          -> PreferenceRow: preferences.py has its seven ways
     ..., label                -> UnpairedRow: prompt and completion or a chat as above, which was
                                  wanted or not (unpaired.py); only to a stage that reads such rows
 
@@ -288,6 +288,7 @@ _PAIRS = (
     (("prompt", "chosen", "rejected"), preferences.prompt_row, OF_CHATS),
     (("instruction", "chosen", "rejected"), preferences.instruction_row, _ALPACA),
     (("chosen", "rejected"), preferences.whole_row, OF_CHATS),
+    (("input", "output_1", "output_2", "label"), preferences.outputs_row, OF_CHATS),
 )
 _COMPLETION = ("prompt", "completion")
 _LAYOUTS = (

@@ -44,6 +44,8 @@ def row_digest(fields: Mapping[str, Any]) -> bytes:
 
 def _find_question(fields: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return what a preference is about; None for a row of a different form."""
+    if all(name in fields for name in ("input", "output_1", "output_2")):
+        return {name: fields[name] for name in _ASKED if name in fields}
     if any(meaning_of(fields.get(name)) is not None for name in LABELS):
         return _judged_question(fields)
     if "chosen" not in fields or "rejected" not in fields:

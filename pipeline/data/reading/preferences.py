@@ -10,6 +10,8 @@ r"""Rows of the form preference: two responses to one prompt, of which `chosen` 
                                      2022, Anthropic's hh-rlhf)
     conversations, chosen, rejected  ShareGPT's: a list and two objects {from, value}
     instruction, chosen, rejected    Alpaca's: `input` (if any) after a blank line, `history` before
+    input, output_1, output_2, label LLMBar's (Zeng et al. 2023): a question, two responses, and
+                                     1 or 2 for the better one
 
 `margin` and `probability` may stand beside any of these. Flaws of published data (an empty
 response, two equal ones, transcripts of two prompts) give a DroppedRow; a wrong type is an error.
@@ -68,6 +70,21 @@ def conversations_row(row: Row) -> Pair:
 def instruction_row(row: Row) -> Pair:
     """Read Alpaca's `instruction` (`input`, `history`) with `chosen` and `rejected`."""
     return _pair(row, instruction_turns(row), _responses(row, ROLE_CONTENT))
+
+
+def outputs_row(row: Row) -> Pair:
+    """Read LLMBar's `input`, two outputs, and the number of the better one in `label`."""
+    label = row.fields["label"]
+    if isinstance(label, bool) or str(label).strip() not in ("1", "2"):
+        message = f"`label` is {label!r:.40}, not 1 or 2"
+        raise PosttrainError(row.where, message, "it is the number of the output that is better")
+    outputs = [
+        Message("assistant", text_of(row.fields[name], name, row.where, may_be_blank=True))
+        for name in ("output_1", "output_2")
+    ]
+    better = int(str(label)) - 1
+    question = (Message("user", text_of(row.fields["input"], "input", row.where)),)
+    return _pair(row, question, (outputs[better], outputs[1 - better]))
 
 
 def whole_row(row: Row) -> Pair:
