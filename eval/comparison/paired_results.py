@@ -26,10 +26,10 @@ from eval.statistics.intervals import (
 )
 from eval.statistics.pass_at_k import pass_at_k
 from eval.statistics.power import minimum_detectable_difference
-from eval.statistics.win_rate import length_controlled_win_rate, win_rate
+from eval.statistics.win_rate import equal_length_win_rate, win_rate
 
 WIN_RATE = "win_rate"
-CONTROLLED = "win_rate_length_controlled"
+EQUAL_LENGTH = "win_rate_equal_length"
 
 Answers = Mapping[str, Sequence[ItemResult]]  # an item's results, one a sample
 Subject = tuple[str, str]  # task and metric
@@ -44,7 +44,7 @@ class RowItems:
     """What a row is computed from, by item.
 
     metric: as of the items; `pass@k` (Chen et al. 2021); `win_rate`, on how many items the response
-        is preferred to the baseline's, a tie counting half; `win_rate_length_controlled`, on how
+        is preferred to the baseline's, a tie counting half; `win_rate_equal_length`, on how
         many it would be if both were equally long.
     against: how the baseline was asked where it did best: what differences are taken against. For
         win rates the same way. None for the baseline itself.
@@ -87,7 +87,7 @@ class RowItems:
     @property
     def is_win_rate(self) -> bool:
         """Whether the score itself compares with the baseline."""
-        return self.metric in (WIN_RATE, CONTROLLED)
+        return self.metric in (WIN_RATE, EQUAL_LENGTH)
 
     @property
     def samples(self) -> int:
@@ -214,7 +214,7 @@ def pair_results(
         for judged in ((task, VERIFIED), (task, REWARD)):
             if judged in grouped[baseline]:
                 rates = _preferred({m: found[judged] for m, found in grouped.items()}, baseline)
-                rows += sorted(rates, key=lambda row: row.metric == CONTROLLED)
+                rows += sorted(rates, key=lambda row: row.metric == EQUAL_LENGTH)
     return rows
 
 
@@ -296,22 +296,22 @@ def _preferred(by_model: _ByModel, baseline: str) -> Iterator[RowItems]:
             figure=win_rate(outcomes, items),
         )
         yield rate
-        controlled = _controlled(found)
-        if controlled is not None:
-            yield replace(rate, metric=CONTROLLED, figure=controlled)
+        adjusted = _at_equal_length(found)
+        if adjusted is not None:
+            yield replace(rate, metric=EQUAL_LENGTH, figure=adjusted)
 
 
-def _controlled(found: Sequence[Preference]) -> tuple[float, Interval] | None:
-    """Return the length-controlled win rate, where both outcomes and both lengths occur.
+def _at_equal_length(found: Sequence[Preference]) -> tuple[float, Interval] | None:
+    """Return the win rate at equal length, where both outcomes and both lengths occur.
 
     Where one model is always the longer, responses of equal length lie outside of what was seen:
     the regression then gave 0.00 where the win rate was 0.81. With nothing but ties it is certain.
     """
     lengths = [each.length_difference for each in found]
     outcomes = [each.outcome for each in found]
-    if not {0.0, 1.0} <= set(outcomes) or not min(lengths) < 0 < max(lengths):
+    if not min(outcomes) < 0.5 < max(outcomes) or not min(lengths) < 0 < max(lengths):
         return None
-    return length_controlled_win_rate(outcomes, lengths, [each.item for each in found])
+    return equal_length_win_rate(outcomes, lengths, [each.item for each in found])
 
 
 def _same_way(known: Mapping[Way, object], way: Way) -> Way | None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from eval.comparison.divergence_table import DivergenceRow
 from eval.comparison.gate import GateResult
-from eval.comparison.paired_results import CONTROLLED, RowItems, Way, pair_results
+from eval.comparison.paired_results import EQUAL_LENGTH, RowItems, Way, pair_results
 from eval.comparison.records import read_record
 from eval.comparison.score_rows import Row
 from eval.model import Form
@@ -139,7 +139,7 @@ def pool(
     """Return the rows of a comparison, each pooled over the seeds whose results are given.
 
     pass_at: as of `eval.comparison.paired_results.pair_results`. Left out are win rates that only
-    some seeds have (of items without gold scores), and those controlled for length, which are not
+    some seeds have (of items without gold scores), and those at equal length, which are not
     means over items.
 
     Raises ValueError as `compare` does, and if the seeds compare other models or asked other items.
@@ -152,7 +152,7 @@ def pool(
     shared = [
         key
         for key in by_seed[0]
-        if all(key in rows for rows in by_seed) and by_seed[0][key].metric != CONTROLLED
+        if all(key in rows for rows in by_seed) and by_seed[0][key].metric != EQUAL_LENGTH
     ]
     return [_pooled([rows[key] for rows in by_seed]) for key in shared]
 

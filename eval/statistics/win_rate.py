@@ -1,10 +1,12 @@
 """How often one response is preferred to another: ties, several samples a prompt, lengths.
 
 Not where preferences come from (see `eval.comparison.preference`): outcomes are 1 for a win, 0.5
-for a tie, 0 for a loss. Every prompt counts the same, however many samples it has, and intervals
-take prompts, not samples, as the independent draws. Imports no torch.
+for a tie, 0 for a loss, anything between for a judge that weighs. Every prompt counts the same,
+however many samples it has, and intervals take prompts, not samples, as the independent draws.
+Imports no torch.
 
-Source: Dubois et al. 2024, "Length-Controlled AlpacaEval".
+After Dubois et al. 2024, "Length-Controlled AlpacaEval", whose figure `equal_length_win_rate` is
+not: see there.
 """
 
 import math
@@ -31,13 +33,15 @@ def win_rate(
     prompts: which prompt each outcome belongs to; None if each has its own.
 
     With one sample a prompt the interval is Tango's for wins minus losses, or Blaker's where
-    nothing is tied; with several that of the mean over prompts. None for one prompt of several
-    samples. Raises ValueError without outcomes, or for one that is not 0, 0.5 or 1.
+    nothing is tied; with several, or with outcomes between those, that of the mean over prompts.
+    None for one prompt of several samples or one such outcome. Raises ValueError without outcomes,
+    or for one that is not from 0 to 1.
     """
     by_prompt = _by_prompt(outcomes, prompts)
-    if len(by_prompt) < len(outcomes):
+    if len(by_prompt) < len(outcomes) or not set(outcomes) <= {0, 0.5, 1}:
         rates = [mean([outcomes[i] for i in members]) for members in by_prompt]
-        return mean(rates), mean_interval(rates, confidence=confidence)
+        reach = mean_interval(rates, confidence=confidence)
+        return mean(rates), reach and Interval(max(0.0, reach.low), min(1.0, reach.high))
     n, wins, losses = len(outcomes), outcomes.count(1), outcomes.count(0)
     if wins + losses == n:
         return wins / n, blaker(wins, n, confidence)
@@ -45,7 +49,7 @@ def win_rate(
     return mean(outcomes), Interval((1 + found.low) / 2, (1 + found.high) / 2)
 
 
-def length_controlled_win_rate(
+def equal_length_win_rate(
     outcomes: Sequence[float],
     length_differences: Sequence[float],
     prompts: Sequence[str] | None = None,
@@ -54,13 +58,19 @@ def length_controlled_win_rate(
 ) -> tuple[float, Interval] | None:
     """Return the win rate to expect if both responses were equally long, and its interval.
 
-    length_differences: our length minus theirs, in any unit; prompts: as in `win_rate`.
+    length_differences: our length minus theirs, in any unit; outcomes, prompts: as in `win_rate`.
 
-    A logistic regression of the outcomes (ties are half a win, half a loss) on an intercept and
-    tanh(difference / its standard deviation), as AlpacaEval 2 does, without its term for the
-    difficulty of an instruction; the answer is sigmoid(intercept). The interval is Student's t for
-    the intercept with the variance between prompts (sandwich): with 50 prompts it covered 96% at a
-    rate of 0.5 and 87% at 0.95 in simulations, a bootstrap over prompts 92% and 79%.
+    A logistic regression by maximum likelihood of the outcomes (a tie is half a win, half a loss,
+    0.8 is 0.8 of a win) on an intercept and tanh(difference / its standard deviation); the answer
+    is sigmoid(intercept). AlpacaEval 2's length-controlled win rate is another figure: its
+    regression has a term for the difficulty of each of its 805 instructions, which was fitted to
+    the models of its leaderboard, averages over them, is penalised (L1, strength by
+    cross-validation), and is drawn towards answers of its baseline that were made longer and
+    shorter. None of this exists for other prompts.
+
+    The interval is Student's t for the intercept with the variance between prompts (sandwich): with
+    50 prompts it covered 96% at a rate of 0.5 and 87% at 0.95 in simulations, a bootstrap over
+    prompts 92% and 79%.
 
     None where the regression has no finite answer, or too little to tell it from: fewer than three
     prompts, only wins, only losses, all differences equal, or lengths that separate wins from
@@ -74,7 +84,8 @@ def length_controlled_win_rate(
     if len(difference) != len(outcomes):
         raise ValueError(f"{len(difference)} length differences for {len(outcomes)} outcomes")
     outcome = np.asarray(outcomes, np.float64)
-    if len(by_prompt) < 3 or not _do_overlap(difference[outcome > 0], difference[outcome < 1]):
+    is_told = len(by_prompt) >= 3 and difference.min() < difference.max()
+    if not is_told or not _do_overlap(difference[outcome > 0], difference[outcome < 1]):
         return None
     design = np.stack([np.ones(len(outcome)), np.tanh(difference / difference.std(ddof=1))], axis=1)
     weight = np.zeros(len(outcome))
@@ -91,8 +102,8 @@ def _by_prompt(outcomes: Sequence[float], prompts: Sequence[str] | None) -> list
     """Return the positions of each prompt's outcomes, having checked both."""
     if not outcomes:
         raise ValueError("no outcome to take a win rate of")
-    if not set(outcomes) <= {0, 0.5, 1}:
-        raise ValueError("an outcome is 1 (win), 0.5 (tie) or 0 (loss)")
+    if not all(0 <= outcome <= 1 for outcome in outcomes):
+        raise ValueError("an outcome is from 0 (loss) over 0.5 (tie) to 1 (win)")
     if prompts is None:
         return [[index] for index in range(len(outcomes))]
     if len(prompts) != len(outcomes):

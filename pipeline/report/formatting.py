@@ -17,7 +17,7 @@ _METRICS = {
     "choice_accuracy": "likeliest option is right",
     "bits_per_byte": "bits per byte",
     "win_rate": "win rate",
-    "win_rate_length_controlled": "win rate, length controlled",
+    "win_rate_equal_length": "win rate at equal length",
     "called_tools": "responses that call tools",
     "calls_without_error": "calls of tools without an error",
     "called_when_needed": "calls a tool where one is needed",

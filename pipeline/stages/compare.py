@@ -181,7 +181,7 @@ STAGE = Stage(
     config=CompareConfig,
     run=run,
     produces="comparison",
-    version=5,
+    version=6,
     data_forms=("text",),
     measured_forms=MEASURED_FORMS,
 )

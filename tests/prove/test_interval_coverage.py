@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from eval.statistics.intervals import mean_interval, paired_difference
-from eval.statistics.win_rate import length_controlled_win_rate
+from eval.statistics.win_rate import equal_length_win_rate
 from tests.coverages import (
     PROPORTIONS,
     attainable,
@@ -180,7 +180,7 @@ def test_bits_per_byte(say: Say) -> None:
 
 
 @pytest.mark.parametrize(("n", "experiments"), [(50, 1000), (200, 500)])
-def test_a_length_controlled_win_rate(n: int, experiments: int, say: Say) -> None:
+def test_a_win_rate_at_equal_length(n: int, experiments: int, say: Say) -> None:
     """Longer responses are preferred, and ours are longer; 0.5 and 0.8 if they were not."""
     generator = np.random.default_rng(n)
     found = []
@@ -191,10 +191,10 @@ def test_a_length_controlled_win_rate(n: int, experiments: int, say: Say) -> Non
         pairs = np.stack([wins, lengths], axis=1).tolist()
 
         def interval(pair: list[list[float]]):
-            controlled = length_controlled_win_rate(*pair)
-            return controlled and controlled[1]
+            at_equal_length = equal_length_win_rate(*pair)
+            return at_equal_length and at_equal_length[1]
 
         found.append(simulated_coverage(pairs, rate, interval))
-    say("win rate, length-controlled", n, np.array(found))
+    say("win rate at equal length", n, np.array(found))
     assert min(found) >= 0.93
     assert max(found) <= 0.98

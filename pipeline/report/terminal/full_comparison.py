@@ -30,7 +30,7 @@ _EXPLAINED = {
     "right, wrong": "right, wrong: answers that became so",
     "finds": "finds: the difference that as many items show four times out of five",
 }
-_NAMES = {"win_rate": "win rate", "win_rate_length_controlled": "length-controlled win rate"}
+_NAMES = {"win_rate": "win rate", "win_rate_equal_length": "win rate at equal length"}
 
 
 def print_comparison(comparison: Comparison, console: Console) -> None:

@@ -10,7 +10,7 @@ from eval.comparison.preference import find_preferences
 from eval.comparison.score_rows import compare_scores
 from eval.results import ItemResult
 from eval.statistics.intervals import wilson
-from eval.statistics.win_rate import length_controlled_win_rate
+from eval.statistics.win_rate import equal_length_win_rate
 
 
 def written(gold_scores, *, style="zero-shot", metric="verified_accuracy", task="sums"):
@@ -111,7 +111,7 @@ def test_models_that_never_differ_have_a_row_that_claims_no_certainty():
     assert (row.score, row.low, row.high) == pytest.approx((0.5, 0.5 - reach, 0.5 + reach))
 
 
-def test_the_length_controlled_rate_is_what_the_regression_says_of_equal_lengths():
+def test_the_rate_at_equal_length_is_what_the_regression_says_of_equal_lengths():
     generator = random.Random(1)
     ours, theirs = ([generator.choice([0.0, 0.5, 1.5]) for _ in range(60)] for _ in range(2))
     texts = [["x" * generator.randrange(40) for _ in range(60)] for _ in range(2)]
@@ -120,13 +120,13 @@ def test_the_length_controlled_rate_is_what_the_regression_says_of_equal_lengths
         for gold, said in ((theirs, texts[0]), (ours, texts[1]))
     )
     rows = compare_scores({"base": base, "dpo": dpo}, "base")
-    assert [row.metric for row in rows][-2:] == ["win_rate", "win_rate_length_controlled"]
+    assert [row.metric for row in rows][-2:] == ["win_rate", "win_rate_equal_length"]
     outcomes = [0.5 + 0.5 * ((a > b) - (a < b)) for a, b in zip(ours, theirs, strict=True)]
     lengths = [len(b) - len(a) for a, b in zip(*texts, strict=True)]
-    rate, interval = length_controlled_win_rate(outcomes, lengths)
+    rate, interval = equal_length_win_rate(outcomes, lengths)
     assert (rows[-1].score, rows[-1].low) == pytest.approx((rate, interval.low))
     assert (rows[-1].n, rows[-1].delta) == (60, None)
-    assert "win_rate_length_controlled" not in {
+    assert "win_rate_equal_length" not in {
         row.metric for row in pool([{"base": base, "dpo": dpo}], "base")
     }
 
@@ -140,7 +140,7 @@ def test_lengths_are_controlled_for_only_where_either_response_can_be_the_longer
 
     gold = [1.0, 0.0, 0.5, 1.0, 0.0, 1.0] * 5
     both_ways = [3, -2, 1, -4, 5, 2] * 5
-    assert rows(gold, both_ways) == ["win_rate", "win_rate_length_controlled"]
+    assert rows(gold, both_ways) == ["win_rate", "win_rate_equal_length"]
     assert rows(gold, [abs(length) for length in both_ways]) == ["win_rate"]
     assert rows([0.5] * 30, both_ways) == ["win_rate"]
     assert rows([max(score, 0.5) for score in gold], both_ways) == ["win_rate"]

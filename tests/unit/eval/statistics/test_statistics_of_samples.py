@@ -15,7 +15,7 @@ from eval.statistics.pairwise import ScoredPair
 from eval.statistics.pairwise import calibration as calibration_of_pairs
 from eval.statistics.pass_at_k import pass_at_k
 from eval.statistics.power import minimum_detectable_difference
-from eval.statistics.win_rate import length_controlled_win_rate, win_rate
+from eval.statistics.win_rate import equal_length_win_rate, win_rate
 
 
 def test_a_win_rate_counts_ties_half_and_takes_the_interval_of_wins_minus_losses():
@@ -50,14 +50,15 @@ def test_every_prompt_counts_the_same_however_many_samples_it_has():
 
 
 def test_what_is_no_outcome_is_refused():
-    with pytest.raises(ValueError, match=r"1 \(win\), 0.5 \(tie\) or 0 \(loss\)"):
-        win_rate([0.7])
+    for outcome in (1.2, -0.1, math.nan):
+        with pytest.raises(ValueError, match=r"from 0 \(loss\) over 0.5 \(tie\) to 1 \(win\)"):
+            win_rate([1.0, outcome])
     with pytest.raises(ValueError, match="no outcome"):
         win_rate([])
     with pytest.raises(ValueError, match="1 prompts for 2 outcomes"):
         win_rate([1.0, 0.0], ["a"])
     with pytest.raises(ValueError, match="1 length differences for 2 outcomes"):
-        length_controlled_win_rate([1.0, 0.0], [3.0])
+        equal_length_win_rate([1.0, 0.0], [3.0])
 
 
 def preferred_by_length(seed, num_prompts, samples, logit=0.4, slope=1.5):
@@ -71,9 +72,9 @@ def preferred_by_length(seed, num_prompts, samples, logit=0.4, slope=1.5):
 
 
 @pytest.mark.parametrize(("num_prompts", "samples"), [(150, 1), (60, 4)])
-def test_the_length_controlled_win_rate_is_the_intercept_of_statsmodels(num_prompts, samples):
+def test_the_equal_length_win_rate_is_the_intercept_of_statsmodels(num_prompts, samples):
     outcomes, lengths, prompts = preferred_by_length(3, num_prompts, samples)
-    rate, interval = length_controlled_win_rate(outcomes, lengths, prompts)
+    rate, interval = equal_length_win_rate(outcomes, lengths, prompts)
     scaled = np.tanh(np.array(lengths) / np.std(lengths, ddof=1))
     design = np.stack([np.ones(len(scaled)), scaled], axis=1)
     fit = GLM(outcomes, design, family=Binomial()).fit(
@@ -90,22 +91,24 @@ def test_the_length_controlled_win_rate_is_the_intercept_of_statsmodels(num_prom
 def test_length_alone_wins_nothing_once_it_is_controlled_for():
     outcomes, lengths, prompts = preferred_by_length(0, 1500, 1, logit=0.0, slope=2.0)
     raw, _ = win_rate(outcomes, prompts)
-    rate, interval = length_controlled_win_rate(outcomes, lengths, prompts)
+    rate, interval = equal_length_win_rate(outcomes, lengths, prompts)
     assert raw > 0.6
     assert interval.low < 0.5 < interval.high
     assert rate == pytest.approx(0.5, abs=0.06)
-    swapped, _ = length_controlled_win_rate([1 - o for o in outcomes], [-d for d in lengths])
+    swapped, _ = equal_length_win_rate([1 - o for o in outcomes], [-d for d in lengths])
     assert swapped == pytest.approx(1 - rate, abs=1e-7)
 
 
-def test_where_length_and_preference_cannot_be_told_apart_there_is_no_controlled_rate():
-    assert length_controlled_win_rate([1.0, 1.0, 1.0, 1.0], [1, -2, 3, 4]) is None
-    assert length_controlled_win_rate([0.0, 0.0, 0.0, 0.0], [1, -2, 3, 4]) is None
-    assert length_controlled_win_rate([1.0, 0.0, 1.0, 0.5], [5, 5, 5, 5]) is None
-    assert length_controlled_win_rate([1.0, 0.0, 1.0, 0.0], [5, -5, 9, -1]) is None
-    assert length_controlled_win_rate([1.0, 0.0, 0.5, 0.0], [5, -5, 3, -1]) is None
-    assert length_controlled_win_rate([1.0, 0.0, 0.5], [5, -5, 3], ["a", "b", "b"]) is None
-    assert length_controlled_win_rate([1.0, 0.0, 0.5, 0.0], [5, -5, -9, 3]) is not None
+def test_where_length_and_preference_cannot_be_told_apart_there_is_no_rate_at_equal_length():
+    assert equal_length_win_rate([1.0, 1.0, 1.0, 1.0], [1, -2, 3, 4]) is None
+    assert equal_length_win_rate([0.0, 0.0, 0.0, 0.0], [1, -2, 3, 4]) is None
+    assert equal_length_win_rate([1.0, 0.0, 1.0, 0.5], [5, 5, 5, 5]) is None
+    assert equal_length_win_rate([1.0, 0.0, 1.0, 0.0], [5, -5, 9, -1]) is None
+    assert equal_length_win_rate([1.0, 0.0, 0.5, 0.0], [5, -5, 3, -1]) is None
+    assert equal_length_win_rate([1.0, 0.0, 0.5], [5, -5, 3], ["a", "b", "b"]) is None
+    assert equal_length_win_rate([0.9, 0.2, 0.7, 0.6], [5, 5, 5, 5]) is None
+    assert equal_length_win_rate([1.0, 0.0, 0.5, 0.0], [5, -5, -9, 3]) is not None
+    assert equal_length_win_rate([0.9, 0.2, 0.7, 0.6], [5, -5, 3, -1]) is not None
 
 
 @pytest.mark.parametrize(("n", "c"), [(1, 0), (1, 1), (6, 0), (6, 2), (7, 5), (8, 8)])
