@@ -38,11 +38,13 @@ class Request:
 
     messages: (role, content) of each, as in a chat.
     options: the answers there are, of which the reply is exactly one; None for free text.
+    wants_reason: reasons before one of the options; a respondent without words gives none.
     max_tokens: of the reply. temperature: 0 is greedy. draw: tells draws of one question apart.
     """
 
     messages: tuple[tuple[str, str], ...]
     options: tuple[str, ...] | None = None
+    wants_reason: bool = False
     max_tokens: int = 256
     temperature: float = 0.0
     draw: int = 0
@@ -83,6 +85,14 @@ class Respondent(Protocol):
     @property
     def identity(self) -> Mapping[str, Any]:
         """What its answers depend on beside a request, as JSON: a part of the cache's key."""
+        ...
+
+    @property
+    def at_a_time(self) -> int:
+        """How many requests are best asked in one call; a cache keeps what each call brought.
+
+        An endpoint says 1 (it takes many calls at once), a model in process the size of its batch.
+        """
         ...
 
     async def reply(self, requests: Sequence[Request]) -> list[Reply | NoReply]:
