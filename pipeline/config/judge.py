@@ -43,8 +43,10 @@ class EndpointBlock(Block):
     url: up to the version, `http://127.0.0.1:8000/v1`. model: the name that the server knows.
     key: name of the environment variable that holds the key; the key itself never stands in a
     recipe, and goes to this host only.
-    at_once: requests under way at a time. timeout_s: for each. retries: of a request that failed in
-    a way that may pass. prices: for the cost in the metrics.
+    at_once: requests under way at a time. timeout_s: for each attempt, until its last byte.
+    retries: of a request that failed in a way that may pass.
+    proxy: `http://host:port` to go through; those of the environment are not used.
+    prices: for the cost in the metrics.
     """
 
     url: Annotated[str, Field(pattern=_URL)]
@@ -53,6 +55,7 @@ class EndpointBlock(Block):
     at_once: Annotated[PositiveInt, Field(le=256), EXECUTION] = 8
     timeout_s: Annotated[PositiveFloat, EXECUTION] = 60.0
     retries: Annotated[int, Field(ge=0, le=20), EXECUTION] = 5
+    proxy: Annotated[str, Field(pattern=_URL), EXECUTION] | None = None
     prices: Annotated[Prices, EXECUTION] = Prices()
 
 

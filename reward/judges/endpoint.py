@@ -33,6 +33,7 @@ _BYTES_PER_TOKEN = (
 _LEAST_KEY = 8  # characters of a key that are taken out of messages wherever they stand
 _PATIENCE = 16  # failures in a row, and one for each request under way, until the rest is not sent
 _TOO_LONG = re.compile(r"context.{0,20}(?:length|window|size)|too long|too many tokens", re.I)
+_THIS_MACHINE = ("127.0.0.1", "::1", "localhost")
 _CAUSES: dict[int, Cause] = {
     401: "refused_key",
     403: "refused_key",
@@ -58,7 +59,8 @@ class Endpoint:
 
     url: up to the version. key: printed nowhere, sent to this host only. timeout_s: of one attempt,
     all of its body included. retries: of what may pass (connections, timeouts, 408, 409, 429, 5xx),
-    after a wait that doubles, or after Retry-After up to 120 s. prices: per million tokens of
+    after a wait that doubles, or after Retry-After up to 120 s. proxy: URL of the user's own; the
+    environment's are not used. prices: per million tokens of
     prompts and of completions. Raises ValueError for a URL or key that no header can hold.
     """
 
@@ -94,6 +96,10 @@ class Endpoint:
         self._tls = ssl.create_default_context()
         self._knows_schema = True
         self._opened: dict[asyncio.AbstractEventLoop, _Opened] = {}
+        if key is not None and self._url.scheme == "http" and self._url.host not in _THIS_MACHINE:
+            self.ledger.tell(
+                f"the key goes to {self._url.host} over http, where others can read it; use https"
+            )
 
     def __repr__(self) -> str:
         return f"Endpoint({str(self._url)!r}, {self._model!r})"
