@@ -8,10 +8,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from statistics import fmean
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-
+from eval.statistics.drift import (
+    LEAST_OF_A_QUARTER,
+    QUARTERS,
+    has_fallen,
+    has_parted,
+    is_higher,
+    peak_of,
+    quarters,
+)
 from eval.statistics.estimate import Estimate
 from eval.statistics.intervals import student_interval
 from pipeline.commands.export import without_places
@@ -25,9 +32,6 @@ if TYPE_CHECKING:
     from pipeline.report.html.rollouts.best_of_n import BestOfN, EqualKL
     from pipeline.report.rollouts import Rollout
 
-_QUARTERS = 4
-_LEAST_OF_A_QUARTER = 4  # rollouts
-_LEVEL = 0.025  # one-sided
 _FEW = 0.01  # of responses without a reward
 _NEAR = 0.75  # of a KL, and its inverse: near it
 
@@ -41,16 +45,6 @@ class Said:
     lead: str
     rest: str
     mood: Mood = ""
-
-
-@dataclass(frozen=True)
-class Quarter:
-    """Consecutive rollouts, by the numbers of the first and the last."""
-
-    first: int
-    last: int
-    scores: Sequence[float]
-    golds: Sequence[float]
 
 
 def verdicts(rollouts: Sequence[Rollout], score: str, best: BestOfN | None) -> tuple[Said, ...]:
@@ -69,22 +63,22 @@ def _of_training(rollouts: Sequence[Rollout], score: str) -> Said | None:
         return None
     if not told:
         return Said("No gold score was measured:", "over-optimisation cannot be seen here.")
-    if len(told) < _QUARTERS * _LEAST_OF_A_QUARTER:
-        least = _QUARTERS * _LEAST_OF_A_QUARTER
+    parts = quarters([each[score] for each in told], [each[GOLD] for each in told])
+    if not parts:
+        least = QUARTERS * LEAST_OF_A_QUARTER
         return Said("Too few rollouts", f"({len(told)} of at least {least}) to tell a trend.")
-    quarters = _quarters(told, score)
-    first, last = quarters[0], quarters[-1]
-    peak = max(quarters[:-1], key=lambda quarter: fmean(quarter.golds))
-    if _is_higher(peak.golds, last.golds, trials=_QUARTERS - 1):
-        since = f"since rollouts {peak.first} to {peak.last}"
+    first, last, peak = parts[0], parts[-1], peak_of(parts)
+    if has_fallen(parts):
+        numbers = [int(told[place]["rollout"]) for place in (peak.begin, peak.end - 1)]
+        since = f"since rollouts {numbers[0]} to {numbers[1]}"
         fell = f"the gold score fell from {_change(peak.golds, last.golds)}"
-        if _is_higher(last.scores, peak.scores):
-            rose = f"the reward's own score rose from {_change(peak.scores, last.scores)}"
+        if has_parted(parts):
+            rose = f"the reward's own score rose from {_change(peak.proxies, last.proxies)}"
             return Said("Over-optimised:", f"{since} {rose} while {fell}.", "loss")
         return Said("The gold score fell:", f"{since} {fell}, the reward's own with it.", "loss")
-    is_paid = _is_higher(last.scores, first.scores)
-    is_better = _is_higher(last.golds, first.golds)
-    paid = f"the reward's own score rose from {_change(first.scores, last.scores)}"
+    is_paid = is_higher(last.proxies, first.proxies)
+    is_better = is_higher(last.golds, first.golds)
+    paid = f"the reward's own score rose from {_change(first.proxies, last.proxies)}"
     better = f"the gold score from {_change(first.golds, last.golds)}"
     if is_better:
         also = f"{paid}, " if is_paid else ""
@@ -103,33 +97,6 @@ def _of_none(rollouts: Sequence[Rollout]) -> Said | None:
     rest = f"{each} of the responses; it does not count for them, and what no reward scores is not"
     mood: Mood = "loss" if max(shares.values()) > _FEW else ""
     return Said("None instead of a reward:", f"{rest} trained on.", mood)
-
-
-def _quarters(told: Sequence[Rollout], score: str) -> list[Quarter]:
-    size, found = len(told) / _QUARTERS, list[Quarter]()
-    for place in range(_QUARTERS):
-        part = told[round(place * size) : round((place + 1) * size)]
-        found.append(
-            Quarter(
-                int(part[0]["rollout"]),
-                int(part[-1]["rollout"]),
-                [rollout[score] for rollout in part],
-                [rollout[GOLD] for rollout in part],
-            )
-        )
-    return found
-
-
-def _is_higher(these: Sequence[float], others: Sequence[float], *, trials: int = 1) -> bool:
-    """Whether a mean is higher by more than chance; trials: of how many the most striking."""
-    from scipy.stats import ttest_ind
-
-    if fmean(these) <= fmean(others):
-        return False
-    if np.ptp(these) == 0 and np.ptp(others) == 0:
-        return True
-    found: Any = ttest_ind(these, others, equal_var=False, alternative="greater")
-    return bool(found.pvalue * trials < _LEVEL)
 
 
 def _change(before: Sequence[float], after: Sequence[float]) -> str:
@@ -169,7 +136,7 @@ def _on_the_way(rollouts: Sequence[Rollout], found: EqualKL) -> str:
         if GOLD in rollout
         and _NEAR * found.other_kl < rollout.get(KL, 0.0) < found.other_kl / _NEAR
     ]
-    if len(near) < _LEAST_OF_A_QUARTER:
+    if len(near) < LEAST_OF_A_QUARTER:
         return ""
     ends = student_interval(near)
     mean = Estimate(fmean(near)) if ends is None else Estimate(fmean(near), ends.low, ends.high)
