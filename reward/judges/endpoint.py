@@ -11,6 +11,7 @@ import re
 import ssl
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
 import httpx2
@@ -20,6 +21,7 @@ from reward.judges.answers import FORM, form_in_words, read_answer, response_for
 from reward.judges.completions import Completion, read_completion
 from reward.judges.exchange import Cause, NoReply, Reply
 from reward.judges.ledger import Ledger, Limits
+from reward.judges.secret import Secret
 from reward.judges.transport import Elsewhere, OverBudget, TooLarge, Transport
 
 if TYPE_CHECKING:
@@ -30,7 +32,6 @@ if TYPE_CHECKING:
 _BYTES_PER_TOKEN = (
     3  # where a server does not count: fewer than English has, so that a budget holds
 )
-_LEAST_KEY = 8  # characters of a key that are taken out of messages wherever they stand
 _PATIENCE = 16  # failures in a row, and one for each request under way, until the rest is not sent
 _TOO_LONG = re.compile(r"context.{0,20}(?:length|window|size)|too long|too many tokens", re.I)
 _THIS_MACHINE = ("127.0.0.1", "::1", "localhost")
@@ -41,6 +42,10 @@ _CAUSES: dict[int, Cause] = {
     413: "too_long",
     429: "rate_limit",
 }
+
+
+class _Malformed(NoReply):
+    """The server takes the request for malformed: perhaps it does not know the schema."""
 
 
 @dataclass
@@ -78,22 +83,22 @@ class Endpoint:
         limits: Limits | None = None,
         ledger: Ledger | None = None,
     ) -> None:
-        if key is not None and not (key.isascii() and key.isprintable() and key.split() == [key]):
-            raise ValueError("the key has characters that no key has: spaces, or line breaks")
         try:
             self._url = httpx2.URL(url)
         except httpx2.InvalidURL as error:
             raise ValueError(f"`{url}` is no URL: {error}") from None
         self.ledger = Ledger() if ledger is None else ledger
         self._model = model
-        self._key = key
+        self._key = None if key is None else Secret(key)
+        if self._key is not None:
+            self._key.keep_out_of_logs()
         self._at_once = at_once
         self._timeout_s = timeout_s
         self._retries = retries
         self._proxy = proxy
         self._prices = prices
         self._limits = Limits() if limits is None else limits
-        self._tls = ssl.create_default_context()
+        self._tls = _tls(self._url.scheme)
         self._knows_schema = True
         self._opened: dict[asyncio.AbstractEventLoop, _Opened] = {}
         if key is not None and self._url.scheme == "http" and self._url.host not in _THIS_MACHINE:
@@ -172,7 +177,7 @@ class Endpoint:
         """Ask with a schema; without one where the server refuses it, and from then on."""
         has_schema = request.options is not None and self._knows_schema
         said = await self._complete(request, client, has_schema=has_schema)
-        if has_schema and isinstance(said, NoReply) and said.cause == "bad_request":
+        if has_schema and isinstance(said, _Malformed):
             plain = await self._complete(request, client, has_schema=False)
             if isinstance(plain, Completion):
                 self._knows_schema = has_schema = False
@@ -244,20 +249,15 @@ class Endpoint:
         return "".join(letter for letter in line if letter.isprintable())[:200]
 
     def _redacted(self, text: str) -> str:
-        """Return a text without the key, or a piece of it that would tell it apart."""
-        if self._key is None:
-            return text
-        width = min(_LEAST_KEY, len(self._key))
-        pieces = {self._key[at : at + width] for at in range(len(self._key) - width + 1)}
-        # Behind each place where a piece begins, as many letters as it has are hidden.
-        starts = re.compile("|".join(f"(?={re.escape(piece)})" for piece in pieces))
-        parts: list[str] = []
-        shown_from = 0
-        for found in starts.finditer(text):
-            if found.start() > shown_from or not parts:
-                parts += [text[shown_from : found.start()], "[key]"]
-            shown_from = found.start() + width
-        return "".join([*parts, text[shown_from:]])
+        return text if self._key is None else self._key.redacted(text)
+
+
+@cache
+def _tls(scheme: str) -> ssl.SSLContext:
+    """Return the certificates that are trusted; reading them takes 0.1 s, and http needs none."""
+    if scheme == "https":
+        return httpx2.create_ssl_context()
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 def _failure(error: openai.OpenAIError) -> NoReply:
@@ -284,7 +284,9 @@ def _refused(status: int, response: httpx2.Response) -> NoReply:
     if 300 <= status < 400:
         target = response.headers.get("location", "")
         return NoReply("redirect", f"status {status} to {target}; redirects are not followed")
-    if status in (400, 422) and _TOO_LONG.search(said):
-        return NoReply("too_long", f"status {status}: {said}")
+    if status in (400, 422):
+        if _TOO_LONG.search(said):
+            return NoReply("too_long", f"status {status}: {said}")
+        return _Malformed("bad_request", f"status {status}: {said}")
     cause = _CAUSES.get(status, "server_error" if status >= 500 else "bad_request")
     return NoReply(cause, f"status {status}: {said}")

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterable
 
     from reward.judges.ledger import Ledger, Limits
+    from reward.judges.secret import Secret
 
 LARGEST_BYTES = 4_000_000  # of a body; an answer of 100,000 tokens has half a million
 _SENT = ("content-type", "accept")
@@ -46,7 +47,7 @@ class Transport(httpx2.AsyncBaseTransport):
     def __init__(
         self,
         url: httpx2.URL,
-        key: str | None,
+        key: Secret | None,
         *,
         timeout_s: float,
         at_once: int,
@@ -78,7 +79,7 @@ class Transport(httpx2.AsyncBaseTransport):
         headers = {name: request.headers[name] for name in _SENT if name in request.headers}
         headers |= {"accept-encoding": "identity", "user-agent": "posttrain"}
         if self._key is not None:
-            headers["authorization"] = f"Bearer {self._key}"
+            headers["authorization"] = self._key.bearer
         try:
             async with asyncio.timeout(self._timeout_s):
                 return await self._send(request, headers)
