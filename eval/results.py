@@ -25,6 +25,7 @@ CALLED_NEEDED = "called_when_needed"  # of items that are not right without one
 NOT_CALLED = "no_call_when_not_needed"  # of the others
 TOOL_METRICS = (CALLED, CALLS_RIGHT, CALLED_NEEDED, NOT_CALLED)
 RANKING = "ranking_accuracy"  # of pairs: whether the chosen response is the likelier
+PREFERENCE = "preference_accuracy"  # of pairs: whether a reward model prefers the chosen response
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 Rows are read here, and encoded in rows.py. Imports no torch.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 
@@ -13,8 +14,9 @@ from pipeline.config.training_stage import TrainingStage
 from pipeline.data.encoding.label_balance import check_pair, one_label_problem
 from pipeline.data.encoding.pair_labels import check_labels
 from pipeline.data.reading.checks import DataCounts, check_data
+from pipeline.data.reading.contests import ContestRow, read_contests
 from pipeline.data.reading.data_blocks import read_records
-from pipeline.data.reading.records import PreferenceRow, PromptRow, UnpairedRow
+from pipeline.data.reading.records import DroppedRow, PreferenceRow, PromptRow, UnpairedRow
 from pipeline.data.reading.responses import read_responses
 from pipeline.data.reading.tasks import check_task
 from pipeline.errors import PosttrainError
@@ -25,6 +27,8 @@ from pipeline.stages.generate import GenerateConfig, check_columns
 from pipeline.stages.label import LabelConfig
 
 INSTALL = "pip install 'posttrain[harness]'"
+
+PAIRS = "pairs"  # the field of stages that measure
 
 _Source = tuple[DataBlock, tuple[DataForm, ...], bool]
 
@@ -56,7 +60,25 @@ def check_recipe_data(recipe: Recipe, names: Sequence[str] | None = None) -> Ite
             _check_labels(recipe, name, source)
             _check_responses(recipe, name, block)
             yield f"{name}: {known[key]}"
+        yield from _check_pairs(recipe, name)
         _check_answers(recipe, name)
+
+
+def _check_pairs(recipe: Recipe, name: str) -> Iterator[str]:
+    """Read the pairs that reward models are to rank; yield a line a source."""
+    for number, block in enumerate(getattr(recipe.stages[name], PAIRS, ())):
+        if not _is_here(block, recipe):
+            continue
+        rows = list(read_contests(block, recipe.places))
+        kept = [row for row in rows if isinstance(row, ContestRow)]
+        if not kept:
+            message = f"every row of `{block.label}` is dropped"
+            raise recipe.error(("stages", name, PAIRS, number), message, "is it the right file?")
+        dropped = Counter(row.why for row in rows if isinstance(row, DroppedRow))
+        subsets = {row.subset for row in kept if row.subset}
+        parts = [f"{len(rows)} rows to rank", *([f"{len(subsets)} subsets"] if subsets else [])]
+        parts += [f"{count} dropped ({why})" for why, count in dropped.items()]
+        yield f"{name}: {block.label}: {', '.join(parts)}"
 
 
 def _check_responses(recipe: Recipe, name: str, block: DataBlock) -> None:
@@ -126,6 +148,8 @@ def _sources(config: StageConfig) -> Iterator[_Source]:
     """Yield a stage's data blocks, the forms it reads and whether it reads the held-out part."""
     stage = stage_of(config.stage)
     for field in (*config.trained_on, *config.measured_on):
+        if field == PAIRS:  # contests of more than two are no rows of any form
+            continue
         forms = stage.measured_forms.get(field, stage.data_forms)
         for block in getattr(config, field, ()):
             yield block, forms, field in config.measured_on and block.holdout is not None

@@ -83,6 +83,7 @@ def _evaluation(name: str, config: Any) -> Evaluation:
         tasks=tuple(getattr(config, "tasks", ())),
         texts=blocks("texts"),
         prompts=blocks("prompts"),
+        pairs=blocks("pairs"),
         limit=config.limit,
         harness=tuple(getattr(config, "harness", ())),
     )

@@ -17,7 +17,14 @@ from pipeline.commands.export_contents import Export, Prompting
 from pipeline.config.references import BASE_FOLDER, HubModel, LocalModel, adapter_base
 from pipeline.errors import CorruptArtifactError, PosttrainError
 from pipeline.files.disk_errors import one_line
-from pipeline.files.names import ADAPTER_CONFIG, CONFIG, GENERATION, TOKENIZER, TOKENIZER_CONFIG
+from pipeline.files.names import (
+    ADAPTER_CONFIG,
+    CONFIG,
+    EXPORTED,
+    GENERATION,
+    TOKENIZER,
+    TOKENIZER_CONFIG,
+)
 from pipeline.plan.plan import Plan
 from pipeline.run import progress
 from pipeline.store.lineage import as_input, base_artifact, verify_closure
@@ -30,7 +37,7 @@ if TYPE_CHECKING:
 
     from pipeline.config.stage import Progress
 
-RECORD = "posttrain.json"
+RECORD = EXPORTED
 CARD = "README.md"
 BASE = "base"
 _FORMAT = 1

@@ -44,6 +44,7 @@ COLUMNS = (
     *("chosen", "rejected", "margin", "probability"),
     *("output_1", "output_2"),
     "label",
+    "subset",
     *("system", "tools", "chat_template_kwargs"),
     "input_ids",
 )

@@ -82,6 +82,7 @@ Count = Annotated[
 ]
 ModelRef = Annotated[str, RefersTo(("policy",)), Field(min_length=1)]
 RewardModelRef = Annotated[str, RefersTo(("reward_model",)), Field(min_length=1)]
+AnyModelRef = Annotated[str, RefersTo(("policy", "reward_model")), Field(min_length=1)]
 DataRef = Annotated[str, RefersTo(("data",)), Field(pattern=STAGE)]
 TokenizerRef = Annotated[str, RefersTo(("tokenizer", "policy")), Field(min_length=1)]
 TaskName = Annotated[str, NamesTask(), Field(min_length=1)]

@@ -16,8 +16,14 @@ from pipeline.config.stage_config import StageConfig
 from pipeline.config.task_names import task_name, task_names
 from pipeline.config.tools import WithTools
 
+# What a model that answers is asked, and a reward model cannot be.
+_OF_POLICIES = ("tasks", "texts", "prompts", "harness", "rewards", "tools")
 _MOST_SHOTS = 256  # SHOT_POOL of eval/asking/run.py, which takes long to import
-MEASURED_FORMS: dict[str, tuple[DataForm, ...]] = {"texts": READ_FORMS, "prompts": ("prompt",)}
+MEASURED_FORMS: dict[str, tuple[DataForm, ...]] = {
+    "texts": READ_FORMS,
+    "prompts": ("prompt",),
+    "pairs": ("preference",),
+}
 Style = Literal["zero-shot", "few-shot", "chain-of-thought"]
 Form = Literal["document", "chat"]
 _Settings = dict[str, str | int | float | bool]
@@ -37,6 +43,10 @@ class MeasuringStage(WithTools, StageConfig):
     harness: tasks of lm-evaluation-harness by name, `arc_easy` or `arc_challenge(num_fewshot=25)`,
     asked and scored as it does; of the keys below, only `limit`, `precision` and `batch_size` apply
     to them. harness_include: a folder with definitions of your own.
+    pairs: sources of preferences that reward models rank, and nothing else of them is measured:
+    pairs of any form that `reward_model` learns from (of a task its validation pairs, with
+    `holdout` the held-out part), and the files of RewardBench 1 and 2, with several rejected
+    responses; accuracy by the column `subset`. All rows of each, or its `rows`.
     limit: test items per task, rows per text, prompts per source.
     styles: chain-of-thought asks for steps before the answer, in tasks that have any.
     shots: demonstrations in a few-shot prompt; with several numbers the task is asked once with
@@ -54,7 +64,7 @@ class MeasuringStage(WithTools, StageConfig):
     """
 
     trained_on: ClassVar[tuple[str, ...]] = ()
-    measured_on: ClassVar[tuple[str, ...]] = ("texts", "prompts")
+    measured_on: ClassVar[tuple[str, ...]] = ("texts", "prompts", "pairs")
 
     tasks: Annotated[tuple[_Task, ...], OR_ONE, BeforeValidator(task_names)] = ()
     texts: Annotated[tuple[Source, ...], OR_ONE] = ()
@@ -63,6 +73,7 @@ class MeasuringStage(WithTools, StageConfig):
     max_new_tokens: PositiveInt = 256
     harness: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], OR_ONE] = ()
     harness_include: FolderName | None = None
+    pairs: Annotated[tuple[Source, ...], OR_ONE, ABSENT_BY_DEFAULT] = ()
     limit: PositiveInt = 200
     styles: Annotated[tuple[Style, ...], Field(min_length=1), OR_ONE] = (
         "zero-shot",
@@ -112,12 +123,25 @@ class MeasuringStage(WithTools, StageConfig):
         return self
 
     @model_validator(mode="after")
+    def _pairs_stand_alone(self) -> MeasuringStage:
+        others = [name for name in _OF_POLICIES if getattr(self, name)]
+        if self.pairs and others:
+            raise ValueError(
+                f"`pairs` is ranked by a reward model, and `{others[0]}` is asked of a model that "
+                "answers; write two stages"
+            )
+        if any(block.dedup is not None for block in self.pairs):
+            raise ValueError("`pairs` are measured as they are; leave `dedup` out")
+        return self
+
+    @model_validator(mode="after")
     def _are_told_apart(self) -> MeasuringStage:
         """Refuse two entries of one name, whose results would be a single row."""
         names_by_field: dict[str, list[str]] = {
             "tasks": [_name_in_results(name) for name in self.tasks],
             "texts": [block.label for block in self.texts],
             "prompts": [block.label for block in self.prompts],
+            "pairs": [block.label for block in self.pairs],
         }
         for field, names in names_by_field.items():
             twice = next((name for name in names if names.count(name) > 1), None)
@@ -131,7 +155,7 @@ class MeasuringStage(WithTools, StageConfig):
     @property
     def asks(self) -> bool:
         """Whether there is anything to ask."""
-        return bool(self.tasks or self.texts or self.prompts or self.harness)
+        return bool(self.tasks or self.texts or self.prompts or self.harness or self.pairs)
 
     @property
     def names_few_shot(self) -> bool:

@@ -16,7 +16,10 @@ ITEMS = "items.jsonl"  # a line per test item and model: evaluate, compare
 COMPARISON = "comparison.json"  # compare
 ROWS = "rows.jsonl"  # what a stage that makes rows made: generate, label, best_of_n
 ROWS_SUMMARY = "rows.json"  # what is in them: counts, columns, a histogram of scores, a few rows
+PAIRS = "pairs.json"  # how reward models rank pairs: evaluate, compare
 OVERLAPS = "overlaps.jsonl"  # training rows that share text with test items
+
+EXPORTED = "posttrain.json"  # in an export, in place of it: how the model or the rows were made
 
 # A checkpoint is whole when this is in it.
 MANIFEST = "MANIFEST.json"

@@ -12,16 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from eval.comparison.free_form import ALL_REWARDS
 from pipeline.config.user_code import load_object
-from pipeline.data.encoding.chat import ChatEncoder
 from pipeline.data.encoding.passages import write_transcript
-from pipeline.data.encoding.tokens import TextEncoder
-from pipeline.data.reading.records import ChatRow, Message, PromptRow
+from pipeline.data.reading.records import Message, PromptRow
 from pipeline.errors import InfrastructureError, PosttrainError
-from pipeline.models.load import load_tokenizer, on_device
-from pipeline.models.reward import load_reward_model
 from pipeline.rewards.composition import RewardComposition
+from pipeline.rewards.reads_texts import Answered, TextScorer
 from pipeline.rewards.responses import REFERENCE, Responses
-from pipeline.rewards.terms import function_term, model_scores
+from pipeline.rewards.terms import function_term
 from reward.sandbox import SandboxUnavailable
 
 if TYPE_CHECKING:
@@ -109,21 +106,16 @@ class _ByModel:
     """A reward model that reads texts."""
 
     def __init__(self, reference: str, context: StageContext) -> None:
-        source = context.model(reference)
-        self._tokenizer = load_tokenizer(source)
-        self._module = on_device(load_reward_model(source)).eval()
-        self._text = TextEncoder(self._tokenizer)
-        self._chat = ChatEncoder(self._tokenizer) if self._tokenizer.chat_template else None
+        self._scorer = TextScorer(context.model(reference))
 
     def __call__(self, answers: Answers) -> list[float | None]:
         ids = [self._ids(row, text) for row, text in zip(answers.rows, answers.texts, strict=True)]
-        limit = self._module.config.get_text_config().max_position_embeddings
         fitting = [
             number
             for number, sequence in enumerate(ids)
-            if sequence and (not isinstance(limit, int) or len(sequence) <= limit)
+            if sequence and not self._scorer.is_too_long(sequence)
         ]
-        scores = model_scores(self._module, [ids[number] for number in fitting], 32)
+        scores = self._scorer.scores([ids[number] for number in fitting])
         values: list[float | None] = [None] * len(ids)
         for number, score in zip(fitting, scores, strict=True):
             values[number] = score
@@ -131,14 +123,17 @@ class _ByModel:
 
     def _ids(self, row: PromptRow, text: str) -> list[int]:
         """Return prompt and answer as the reward model was trained on them; none if it cannot."""
-        if self._chat is None or not row.messages:
-            before = row.text if row.text is not None else write_transcript(row.messages)
-            return self._text.prompt_completion(before, text, row.where).ids
-        turns = (*row.messages, Message("assistant", text))
-        try:
-            return self._chat.answers([ChatRow(row.where, turns, settings=row.settings)])[0].ids
-        except PosttrainError:  # the template does not take this answer
-            return []
+        if row.messages and self._scorer.has_template:
+            answered = Answered(
+                row.where, row.messages, Message("assistant", text), settings=row.settings
+            )
+            try:
+                return self._scorer.encode([answered])[0].ids
+            except PosttrainError:  # the template does not take this answer
+                return []
+        before = row.text if row.text is not None else write_transcript(row.messages)
+        answered = Answered(row.where, (), Message("assistant", text), (before, text))
+        return self._scorer.encode([answered])[0].ids
 
 
 def _verify(task: Task, answers: Answers, context: StageContext) -> list[float | None]:

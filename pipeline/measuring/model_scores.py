@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import InfrastructureError, PosttrainError
 from pipeline.files.names import ITEMS
@@ -34,13 +34,14 @@ class Measurement:
     """What was made of every item.
 
     trained_from: what `log_ratio` is against. notes: for people. harness: versions of lm_eval and
-    of its tasks.
+    of its tasks. pairs: what a reward model made of pairs, by source (pairs.py).
     """
 
     results: list[ItemResult]
     trained_from: str | None = None
     notes: Sequence[str] = field(default_factory=list[str])
     harness: Mapping[str, str] = field(default_factory=dict[str, str])
+    pairs: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
 def measure(

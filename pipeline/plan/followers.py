@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pipeline.recipe.recipe import Recipe
 
 # What of a measuring stage's settings says which items it asks, and how many of each.
-ASKED = ("tasks", "texts", "prompts", "limit")
+ASKED = ("tasks", "texts", "prompts", "pairs", "limit")
 _NAMES = (*ASKED[:-1], "harness")
 
 

@@ -6,7 +6,7 @@ Its config with every reference replaced by what it stands for.
 commit: so that renaming a stage or moving a folder changes nothing, and editing a file does.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -94,15 +94,13 @@ class Identifier:
         """Return what decides which items a measuring stage asks."""
         config = self.recipe.stages[name]
         fields = type(config).model_fields
-        return {
-            key: self._value(
-                _without_stages(getattr(config, key)),
-                [*fields[key].metadata, *_markers(fields[key].annotation)],
-                ("stages", name, key),
-            )
-            for key in ASKED
-            if key in fields
-        }
+        described: dict[str, Any] = {}
+        for key in (key for key in ASKED if key in fields):
+            markers = [*fields[key].metadata, *_markers(fields[key].annotation)]
+            value = _without_stages(getattr(config, key))
+            if value != fields[key].default or not _is_later(markers):
+                described[key] = self._value(value, markers, ("stages", name, key))
+        return described
 
     def _block(self, block: BaseModel, location: Location) -> dict[str, Any]:
         if isinstance(block, DataBlock):
@@ -113,8 +111,7 @@ class Identifier:
             if name in _NOT_IDENTITY or any(isinstance(marker, Execution) for marker in markers):
                 continue
             value = getattr(block, name)
-            is_later = any(isinstance(marker, AbsentByDefault) for marker in markers)
-            if is_later and value == info.default:
+            if _is_later(markers) and value == info.default:
                 continue
             described[name] = self._value(value, markers, (*location, name))
         for name, value in (block.model_extra or {}).items():
@@ -307,6 +304,11 @@ class Identifier:
             for path in sorted(folder.rglob("*"))
             if path.is_file()
         }
+
+
+def _is_later(markers: Iterable[Any]) -> bool:
+    """Whether a field came later, and is no part of an identity at its default."""
+    return any(isinstance(marker, AbsentByDefault) for marker in markers)
 
 
 def _without_stages(value: Any) -> Any:

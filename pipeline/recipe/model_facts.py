@@ -51,6 +51,20 @@ def num_positions(recipe: Recipe, model: str) -> int | None:
     return num_positions(recipe, earlier) if isinstance(earlier, str) else config.max_positions
 
 
+def gives_scores(recipe: Recipe, model: str) -> bool | None:
+    """Whether a folder holds a reward model, by its config, an adapter's by its task.
+
+    None where neither says: of a model on the hub, and of kinds that are something else.
+    """
+    for file, key in ((ADAPTER_CONFIG, "task_type"), (CONFIG, "architectures")):
+        value = str((_json_beside(recipe, model, file) or {}).get(key) or "")
+        if value:
+            is_language_model = any(part in value for part in ("CAUSAL_LM", "CausalLM", "LMHead"))
+            is_classifier = "SEQ_CLS" in value or "ForSequenceClassification" in value
+            return is_classifier if is_language_model or is_classifier else None
+    return None
+
+
 def adapter_below(recipe: Recipe, config: StageConfig) -> Mapping[str, Any] | None:
     """Return the fields of the LoraConfig of the adapter that a stage starts from, if any."""
     model = getattr(config, "model", None)

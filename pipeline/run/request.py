@@ -117,7 +117,11 @@ def read_request(path: Path) -> Request:
 def _evaluation_json(evaluation: Evaluation) -> dict[str, Any]:
     blocks = {
         field: [block.model_dump(mode="json", exclude_unset=True) for block in sources]
-        for field, sources in (("texts", evaluation.texts), ("prompts", evaluation.prompts))
+        for field, sources in (
+            ("texts", evaluation.texts),
+            ("prompts", evaluation.prompts),
+            ("pairs", evaluation.pairs),
+        )
     }
     return {
         "stage": evaluation.stage,
@@ -134,6 +138,7 @@ def _evaluation(fields: Mapping[str, Any]) -> Evaluation:
         tasks=tuple(fields["tasks"]),
         texts=tuple(DataBlock.model_validate(block) for block in fields["texts"]),
         prompts=tuple(DataBlock.model_validate(block) for block in fields["prompts"]),
+        pairs=tuple(DataBlock.model_validate(block) for block in fields["pairs"]),
         limit=fields["limit"],
         harness=tuple(fields["harness"]),
     )

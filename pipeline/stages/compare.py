@@ -29,6 +29,7 @@ from pipeline.measuring.model_scores import (
     read_items,
     write_items,
 )
+from pipeline.measuring.pairs import rank_pairs, read_reports, write_reports
 from pipeline.stages.evaluate import metric_name, model_name
 from pipeline.store.store import read_json
 
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from pipeline.measuring.free_form import FreeForm
     from pipeline.store.store import Artifact
 
-Entrant = Annotated[str, RefersTo(("policy", "evaluation")), Field(min_length=1)]
+Entrant = Annotated[str, RefersTo(("policy", "evaluation", "reward_model")), Field(min_length=1)]
 
 
 class GateBlock(Block):
@@ -67,8 +68,8 @@ class GateBlock(Block):
 class CompareConfig(MeasuringStage):
     """baseline: what is measured against, usually the base model. candidates: what is measured.
 
-    Each is a model, which is then asked `tasks` and `texts`, or an `evaluate` stage, whose results
-    are taken.
+    Each is a model, which is then asked `tasks` and `texts`, a reward model, which ranks `pairs`,
+    or an `evaluate` stage, whose results are taken.
     gate: what every candidate must keep to for it to ship, by task (`task metric style` where that
     is not enough; a text by its file's name without ending and `_bpb`). Where one does not, the run
     ends with exit code 1.
@@ -92,12 +93,17 @@ def run(config: CompareConfig, context: StageContext) -> StageResult:
     window = config.window or _common_window(config, sources)
     free_form = free_form_of(config, context)
     measured: dict[str, Measurement] = {}
+    ranked: dict[str, Any] = {}
     for source in sources:
         name = model_name(source)
         if name in measured:
             raise PosttrainError(context.name, f"`{name}` is named twice", "name each model once")
         measured[name] = _measure(config, context, source, name, window, free_form)
         write_items(measured[name].results, name, context)
+        if measured[name].pairs:
+            ranked[name] = measured[name].pairs
+    if ranked:
+        write_reports(ranked, context)
     try:
         result = compare_results(
             {name: model.results for name, model in measured.items()},
@@ -168,12 +174,16 @@ def _measure(
     free_form: FreeForm | None,
 ) -> Measurement:
     """Return the results of a finished evaluation, or ask a model now."""
+    if source.kind != "evaluation" and config.pairs:
+        found = rank_pairs(config, context, source)
+        return Measurement(found.results, notes=found.notes, pairs=found.reports)
     if source.kind != "evaluation":
         return measure(config, context, source, None, window=window, free_form=free_form)
     return Measurement(
         results=read_items(Path(source.path)).get(name, []),
         trained_from=source.properties.get("trained_from"),
         notes=source.properties.get("notes", []),
+        pairs=read_reports(Path(source.path)).get(name, {}),
     )
 
 

@@ -262,7 +262,7 @@ STAGE = Stage(
     config=LabelConfig,
     run=run,
     produces="data",
-    version=1,
+    version=2,
     data_forms=("prompt_completion",),
     is_seeded=False,
 )

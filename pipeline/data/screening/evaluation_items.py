@@ -1,19 +1,21 @@
 """What a recipe's measuring stages will ask, as items to search training rows for.
 
-These are test items of tasks, texts and prompts. A built-in generated task keeps its splits apart
-itself: its documents share the wording of its test items by design, so its rows are not searched
-for them. In rows of a user's own task, a prompt that is word for word a test item is still
+These are test items of tasks, texts, prompts and pairs. A built-in generated task keeps its splits
+apart itself: its documents share the wording of its test items by design, so its rows are not
+searched for them. In rows of a user's own task, a prompt that is word for word a test item is still
 reported. Imports no torch.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from eval.task import Task
 from eval.tasks import BUILT_IN, parse
 from eval.tasks.benchmark import BenchmarkTask, RowsError
 from pipeline.config.blocks import DataBlock
 from pipeline.config.references import Places
+from pipeline.data.reading.contests import ContestRow, read_contests
 from pipeline.data.reading.data_blocks import read_held_out_chats, read_held_out_rows
 from pipeline.data.reading.record_texts import turns
 from pipeline.data.reading.records import DroppedRow, PreferenceRow, Record
@@ -28,14 +30,15 @@ _BUILT_IN = frozenset(BUILT_IN.values())
 class Evaluation:
     """What one stage asks.
 
-    limit: items of a task, rows of a text. harness: tasks of lm-evaluation-harness, whose items
-    only it knows.
+    limit: items of a task, rows of a text; pairs are ranked all. harness: tasks of
+    lm-evaluation-harness, whose items only it knows.
     """
 
     stage: str
     tasks: tuple[str, ...] = ()
     texts: tuple[DataBlock, ...] = ()
     prompts: tuple[DataBlock, ...] = ()
+    pairs: tuple[DataBlock, ...] = ()
     limit: int = 200
     harness: tuple[str, ...] = ()
 
@@ -101,7 +104,7 @@ class _Source:
 
     task: str | None = None
     block: DataBlock | None = None
-    are_prompts: bool = False
+    field: Literal["texts", "prompts", "pairs"] = "texts"
 
     @property
     def label(self) -> str:
@@ -123,14 +126,23 @@ class _Source:
         """Yield its items, as many as the stage asks."""
         if self.block is None:
             return _test_items(str(self.task), evaluation.limit, places)
-        return _rows(self.block, evaluation.limit, places, are_prompts=self.are_prompts)
+        return _rows(self.block, self._records(self.block, evaluation.limit, places), places)
+
+    def _records(self, block: DataBlock, limit: int, places: Places) -> Iterable[Record]:
+        """Return what the stage reads of it; of more than two responses, the first pair."""
+        if self.field == "pairs":
+            rows = read_contests(block, places)
+            return (row.pairs[0] for row in rows if isinstance(row, ContestRow))
+        read = read_held_out_chats if self.field == "prompts" else read_held_out_rows
+        return read(block, places, at_most=limit)
 
 
 def _sources(evaluation: Evaluation, *, generated: bool) -> Iterator[_Source]:
     sources = [
         *(_Source(task=name) for name in evaluation.tasks),
         *(_Source(block=block) for block in evaluation.texts),
-        *(_Source(block=block, are_prompts=True) for block in evaluation.prompts),
+        *(_Source(block=block, field="prompts") for block in evaluation.prompts),
+        *(_Source(block=block, field="pairs") for block in evaluation.pairs),
     ]
     for source in sources:
         name = source.task_name
@@ -147,10 +159,9 @@ def _test_items(name: str, limit: int, places: Places) -> Iterator[Item]:
         yield Item(name, f"{number} ({example.id})", tuple(filter(None, ways)), origin)
 
 
-def _rows(block: DataBlock, limit: int, places: Places, *, are_prompts: bool) -> Iterator[Item]:
+def _rows(block: DataBlock, records: Iterable[Record], places: Places) -> Iterator[Item]:
     origin = origin_of(load_task(block.task, places)) if block.task is not None else None
-    read = read_held_out_chats if are_prompts else read_held_out_rows
-    for record in read(block, places, at_most=limit):
+    for record in records:
         if not isinstance(record, DroppedRow) and (ways := _ways(record)):
             yield Item(block.label, record.where, ways, origin)
 

@@ -8,7 +8,7 @@ from pipeline.config.measuring_stage import MeasuringStage
 from pipeline.config.reward_signature import check_reward_function
 from pipeline.config.reward_terms import ALL_TASKS
 from pipeline.errors import closest
-from pipeline.recipe.model_facts import num_positions
+from pipeline.recipe.model_facts import gives_scores, num_positions
 from pipeline.stages import stage_of
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ def check_measuring(recipe: Recipe, name: str) -> None:
     config = recipe.stages[name]
     _check_entrants(recipe, name)
     if isinstance(config, MeasuringStage):
+        _check_kinds(recipe, name, config)
         sources = [block.label for block in config.prompts]
         tasks = [block.label for block in config.prompts if block.task is not None]
         check_rewards(recipe, name, "rewards", config.rewards, sources, tasks)
@@ -91,7 +92,41 @@ def _check_entrants(recipe: Recipe, name: str) -> None:
         _is_a_model(recipe, entrant) for entrant in entrants
     ):
         message = "there is nothing to ask the models"
-        raise recipe.error(("stages", name), message, "name `tasks`, `texts` or `harness`")
+        hint = "name `tasks`, `texts` or `harness`, for reward models `pairs`"
+        raise recipe.error(("stages", name), message, hint)
+
+
+def _check_kinds(recipe: Recipe, name: str, config: MeasuringStage) -> None:
+    """Refuse a language model where pairs are ranked, and a reward model where answers are asked.
+
+    Models on the hub are checked when they are loaded.
+    """
+    for location, entrant in _entrants(config):
+        is_reward_model = _gives_scores(recipe, entrant)
+        if config.pairs and is_reward_model is False:
+            message = f"`{entrant}` is a language model, and `pairs` are ranked by a reward model"
+            hint = "`texts:` says which response of a pair a language model finds likelier"
+            raise recipe.error(("stages", name, *location), message, hint)
+        if not config.pairs and is_reward_model:
+            message = f"`{entrant}` is a reward model, which answers nothing"
+            hint = "name `pairs` that it ranks, or a language model"
+            raise recipe.error(("stages", name, *location), message, hint)
+
+
+def _entrants(config: MeasuringStage) -> list[tuple[tuple[str | int, ...], str]]:
+    """Return the models that a stage measures, with the places where they stand."""
+    named = [((key,), getattr(config, key, None)) for key in ("model", "baseline")]
+    found = [(place, value) for place, value in named if isinstance(value, str)]
+    candidates: tuple[str, ...] = getattr(config, "candidates", ())
+    return [*found, *((("candidates", n), value) for n, value in enumerate(candidates))]
+
+
+def _gives_scores(recipe: Recipe, entrant: str) -> bool | None:
+    """Whether a model is a reward model; None where that is not known, and of an evaluation."""
+    if entrant.startswith("$"):
+        made = stage_of(recipe.stages[entrant[1:]].stage).produces
+        return {"policy": False, "reward_model": True}.get(made)
+    return gives_scores(recipe, entrant)
 
 
 def _is_a_model(recipe: Recipe, entrant: str) -> bool:

@@ -6,24 +6,20 @@ needs something to start from, and policy, critic, groups and lengths must fit t
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config.distill_arguments import together_problem
-from pipeline.config.references import HubModel, LocalModel, StageOutput, model_source
+from pipeline.config.references import HubModel, StageOutput, model_source
 from pipeline.config.reward_signature import check_reward_function
 from pipeline.data.reading.tasks import load_task
 from pipeline.errors import PosttrainError, closest
-from pipeline.files.names import ADAPTER_CONFIG, CONFIG, VALUE_HEAD
-from pipeline.files.plain_files import other_than_a_file
+from pipeline.files.names import VALUE_HEAD
 from pipeline.recipe.checks.training import MORE_POSITIONS
-from pipeline.recipe.model_facts import num_positions
+from pipeline.recipe.model_facts import gives_scores, num_positions
 from pipeline.recipe.trainer_arguments import trainer_arguments
 from pipeline.stages import stage_of
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from pipeline.config.reward_terms import RewardBlock
     from pipeline.recipe.messages import Location
     from pipeline.recipe.recipe import Recipe
@@ -139,11 +135,7 @@ class _Checks:
 
     def _check_reward_model(self, place: Location, reference: str) -> None:
         """Refuse a folder whose model gives no score; models elsewhere are checked when loaded."""
-        try:
-            source = model_source(reference, self._recipe.places)
-        except ValueError:  # the fingerprint is computed from it, and says what is wrong
-            return
-        if isinstance(source, LocalModel) and _is_language_model(source.path):
+        if not reference.startswith("$") and gives_scores(self._recipe, reference) is False:
             message = f"`{reference}` is a language model, here a reward model is needed"
             raise self._error(place, message, "train one with `stage: reward_model`")
 
@@ -304,16 +296,3 @@ def _is_for(term: RewardBlock, source: str, task: str | None) -> bool:
     if term.verify:
         return task is not None and (term.verify == (ALL_TASKS,) or task in term.verify)
     return not term.on or source in term.on
-
-
-def _is_language_model(folder: Path) -> bool:
-    """Whether a folder's config says that its model gives no score; an adapter's has its task."""
-    for file, key in ((ADAPTER_CONFIG, "task_type"), (CONFIG, "architectures")):
-        if other_than_a_file(folder / file) is not None:
-            continue
-        try:
-            value = json.loads((folder / file).read_text(encoding="utf-8"))[key]
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
-            continue
-        return "CAUSAL_LM" in str(value) or "ForCausalLM" in str(value)
-    return False
