@@ -4,7 +4,7 @@ Not how an item is asked (see `eval.asking.question`), nor what a set of results
 `eval.comparison.score_rows`).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from eval.model import Form
@@ -77,3 +77,19 @@ class ItemResult:
     lower_is_better: bool = False
     window: int = 0
     calls: list[dict[str, Any]] | None = None
+
+
+def beside(result: ItemResult, metric: str, score: float | None, reason: str) -> ItemResult:
+    """Return what another metric says of a response, without the response itself."""
+    return replace(
+        result,
+        metric=metric,
+        score=score,
+        reason=reason,
+        response="",
+        answer=None,
+        gold_score=None,
+        log_ratio=None,
+        num_tokens=0,
+        calls=None,
+    )

@@ -91,6 +91,14 @@ class RlPrompt:
     needs_tool: bool | None = None
 
 
+@dataclass(frozen=True)
+class FurtherScore:
+    """What a task says of a response by another of its metrics. weight: the item's in the mean."""
+
+    score: float | None
+    weight: float = 1.0
+
+
 class Task(ABC):
     """One subject with disjoint splits, examples, documents and a verifier.
 
@@ -99,7 +107,8 @@ class Task(ABC):
     demonstrations, preference pairs or RL prompts, and no `prompt` occurs in a document.
 
     Class attributes: `version` rises when what the task generates changes (it is part of every
-    fingerprint); `metrics` are the ways it can be scored; `max_new_tokens` bounds a response;
+    fingerprint); `metrics` are the ways it can be asked, `further_metrics` what else is measured of
+    a written response (`further_scores`); `max_new_tokens` bounds a response;
     `document_stop` are strings that end an answer in document form, `worked_stop` one that is
     worked out; `tools` are the JSON schemas of the functions that its demonstrations may call.
     Settings of difficulty are keyword parameters of the constructor.
@@ -110,6 +119,7 @@ class Task(ABC):
     kind: ClassVar[Kind]
     summary: ClassVar[str]
     metrics: tuple[Metric, ...] = ("verified_accuracy",)
+    further_metrics: ClassVar[tuple[str, ...]] = ()
     max_new_tokens: int = 64
     document_stop: ClassVar[tuple[str, ...]] = ("\n",)
     worked_stop: ClassVar[tuple[str, ...]] = ("\n\n",)
@@ -134,6 +144,10 @@ class Task(ABC):
         a reward. As `verify` grades it, unless the task prefers more than being right.
         """
         return self.verify(response, reference).score
+
+    def further_scores(self, response: str, reference: str) -> Mapping[str, FurtherScore]:
+        """Return what `further_metrics` say of a response, each; pure, as `verify` is."""
+        return {}
 
     def demonstrations(self, split: Split = "train") -> Iterator[Example]:
         """Yield prompt and response for supervised fine-tuning."""

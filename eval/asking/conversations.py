@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from eval.asking.sampler import Generation, generate
-from eval.results import CALLED, CALLED_NEEDED, CALLS_RIGHT, NOT_CALLED, ItemResult
+from eval.results import CALLED, CALLED_NEEDED, CALLS_RIGHT, NOT_CALLED, ItemResult, beside
 from eval.tools.turns import Conversation, Turn, converse
 
 if TYPE_CHECKING:
@@ -118,24 +118,15 @@ def tool_results(result: ItemResult, needs_tool: bool | None) -> Iterator[ItemRe
     item that was not asked, or of a model that had no tools.
     """
     calls = result.calls
-    bare = replace(
-        result,
-        response="",
-        answer=None,
-        gold_score=None,
-        log_ratio=None,
-        num_tokens=0,
-        calls=None,
-        reason=result.reason if calls is None else "",
-    )
+    reason = result.reason if calls is None else ""
     has_called = None if calls is None else float(bool(calls))
-    yield replace(bare, metric=CALLED, score=has_called)
+    yield beside(result, CALLED, has_called, reason)
     right = None
     if calls:
         right = sum(call["error"] is None for call in calls) / len(calls)
-    yield replace(bare, metric=CALLS_RIGHT, score=right)
+    yield beside(result, CALLS_RIGHT, right, reason)
     if needs_tool is True:
-        yield replace(bare, metric=CALLED_NEEDED, score=has_called)
+        yield beside(result, CALLED_NEEDED, has_called, reason)
     if needs_tool is False:
         alone = None if has_called is None else 1.0 - has_called
-        yield replace(bare, metric=NOT_CALLED, score=alone)
+        yield beside(result, NOT_CALLED, alone, reason)

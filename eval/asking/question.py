@@ -5,13 +5,13 @@ Imports no torch until a model is asked.
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from eval.model import Form, LanguageModel, Turn
-from eval.results import ItemResult, Style
+from eval.results import ItemResult, Style, beside
 from eval.task import Example, Metric, Task
 
 if TYPE_CHECKING:
@@ -145,6 +145,7 @@ class Asker:
                     generation, ratio = next(written)
                     result = replace(_verified(result, question, generation), log_ratio=ratio)
                 results.append(result)
+                results += _further(result, question.task, is_asked=not obstacle)
                 if self.counts_calls:
                     results += tool_results(result, item[1].needs_tool)
         return results
@@ -270,6 +271,16 @@ def _verified(result: ItemResult, question: Question, generation: "Generation") 
         calls=None if conversation is None else calls_as_json(conversation),
         gold_score=question.task.gold_score(generation.text, result.gold),
     )
+
+
+def _further(result: ItemResult, task: Task, *, is_asked: bool) -> Iterator[ItemResult]:
+    """Yield what the task's further metrics say of a response, each as a result of its own."""
+    if task.further_metrics:
+        scores = task.further_scores(result.response, result.gold)
+        for metric in task.further_metrics:
+            of_item = replace(result, weight=scores[metric].weight)
+            score = scores[metric].score if is_asked else None
+            yield beside(of_item, metric, score, result.reason)
 
 
 def _chosen(result: ItemResult, example: Example, logprobs: Sequence[float]) -> ItemResult:

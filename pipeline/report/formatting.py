@@ -22,6 +22,9 @@ _METRICS = {
     "calls_without_error": "calls of tools without an error",
     "called_when_needed": "calls a tool where one is needed",
     "no_call_when_not_needed": "calls none where none is needed",
+    "loose_accuracy": "answers that verify, loosely",
+    "instruction_accuracy": "instructions that are followed",
+    "instruction_loose_accuracy": "instructions that are followed, loosely",
     "acc": "accuracy",
     "acc_norm": "accuracy, length normalised",
 }

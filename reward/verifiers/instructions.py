@@ -1,18 +1,20 @@
 """Does a response follow instructions that a program can check? Those of IFEval, by their ids.
 
-The published checks (Zhou et al. 2023, github.com/google-research/instruction_following_eval) in
-their strict form, with these differences: no language is detected, so that
-`language:response_language` is not graded and "in English, all capital letters" asks for the
-letters only; sentences and words in capitals are counted by patterns instead of NLTK's models;
-keywords are taken literally.
+All 25 of the published checks (Zhou et al. 2023, github.com/google-research/google-research in
+instruction_following_eval), strict and loose, with these differences: sentences are counted by
+rules instead of NLTK's tables (sentences.py says which); the language is told with a fixed seed;
+keywords and marks are taken literally where a regular expression was allowed; and arguments that
+are missing are an error instead of drawn at random.
 """
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from reward.verdict import Verdict
+from reward.verifiers.language import detect_language, language_codes
+from reward.verifiers.sentences import count_sentences, count_words_in_capitals
 
 Arguments = Mapping[str, Any]
 Check = Callable[[str, Arguments], bool]
@@ -20,55 +22,71 @@ Check = Callable[[str, Arguments], bool]
 _RELATIONS = ("less than", "at least")
 _ANSWERS = ("My answer is yes.", "My answer is no.", "My answer is maybe.")
 _WORD = re.compile(r"\w+")
-# A token of letters with what is inside it, as `don't` and `U.S.A.`.
-_TOKEN = re.compile(r"\w+(?:[.'\u2019-]\w+)*\.?")
-_SENTENCE_END = re.compile(r"(?<![.!?])[.!?]++[\"')\]\u201d\u2019]*+(?=\s|$)")
-_NOT_AN_END = re.compile(
-    r"\b(?:Mr|Mrs|Ms|Dr|Prof|St|Jr|Sr|vs|etc|Inc|Ltd|Co|No|[A-Z]|[ei]\.[eg]|[ap]\.m)\.$",
-    re.IGNORECASE,
-)
 _FENCES = ("```json", "```Json", "```JSON", "```")
 
 
-def instructions(response: str, reference: str) -> Verdict:
+class CannotCheck(ValueError):
+    """Instructions that are none: an id that is not known, or arguments that it does not take."""
+
+
+def instructions(response: str, reference: str, *, loose: bool = False) -> Verdict:
     """Check every instruction: 1.0 if all are followed, else 0.0, and the reason names the rest.
 
-    reference: JSON text, a list of [id, arguments], `[["punctuation:no_comma", {}]]`. An empty
-    response follows none. An id that is not known here, or arguments it does not take, cannot be
-    graded: the score is None.
+    reference, loose: as `follow_instructions` has them. What cannot be graded scores None.
     """
     try:
-        given: list[tuple[str, dict[str, Any]]] = [
-            (str(name), dict(arguments)) for name, arguments in json.loads(reference)
-        ]
-    except (ValueError, TypeError) as error:
-        return Verdict(None, None, f"the reference is no list of instructions: {error}")
-    if not given:
-        return Verdict(None, None, "there are no instructions")
-    failed: list[str] = []
-    for name, arguments in given:
-        if name not in CHECKS:
-            return Verdict(None, None, f"the instruction `{name}` cannot be checked here")
-        try:
-            is_followed = bool(response.strip()) and CHECKS[name](response, arguments)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            return Verdict(None, None, f"`{name}` is given {arguments}: {error!r}"[:200])
-        if not is_followed:
-            failed.append(name)
+        followed = follow_instructions(response, reference, loose=loose)
+    except CannotCheck as error:
+        return Verdict(None, None, str(error))
+    failed = [name for name, is_followed in followed if not is_followed]
     if failed:
         return Verdict(0.0, None, f"not followed: {', '.join(failed)}")
     return Verdict(1.0, None, "every instruction is followed")
 
 
-def count_sentences(text: str) -> int:
-    """Return the number of sentences: stretches that end with a mark, and what is left over."""
-    count, start = 0, 0
-    for end in _SENTENCE_END.finditer(text):
-        if _NOT_AN_END.search(text, max(start, end.end() - 12), end.end()):
-            continue
-        count += any(letter.isalnum() for letter in text[start : end.start()])
-        start = end.end()
-    return count + any(letter.isalnum() for letter in text[start:])
+def follow_instructions(
+    response: str, reference: str, *, loose: bool = False
+) -> list[tuple[str, bool]]:
+    """Return each instruction's id and whether the response follows it; an empty one follows none.
+
+    reference: JSON text, a list of [id, arguments], `[["punctuation:no_comma", {}]]`.
+    loose: also of the response without its first line, its last line, or both, and of each of these
+        without asterisks: one that follows is enough.
+    Raises CannotCheck.
+    """
+    readings = [each for each in _readings(response, loose=loose) if each.strip()]
+    followed: list[tuple[str, bool]] = []
+    for name, arguments in _read(reference):
+        check = CHECKS.get(name)
+        if check is None:
+            raise CannotCheck(f"the instruction `{name}` cannot be checked here")
+        try:
+            check("", arguments)  # says what is wrong with the arguments, of any response
+            followed.append((name, any(check(each, arguments) for each in readings)))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise CannotCheck(f"`{name}` is given {arguments}: {error!r}"[:200]) from error
+    return followed
+
+
+def _read(reference: str) -> list[tuple[str, Arguments]]:
+    try:
+        given: list[tuple[str, Arguments]] = [
+            (str(name), dict(arguments)) for name, arguments in json.loads(reference)
+        ]
+    except (ValueError, TypeError) as error:
+        raise CannotCheck(f"the reference is no list of instructions: {error}") from error
+    if not given:
+        raise CannotCheck("there are no instructions")
+    return given
+
+
+def _readings(response: str, *, loose: bool) -> Sequence[str]:
+    """Return the texts of which one has to follow an instruction."""
+    if not loose:
+        return (response,)
+    lines = response.split("\n")
+    kept = [response, *("\n".join(part).strip() for part in (lines[1:], lines[:-1], lines[1:-1]))]
+    return list(dict.fromkeys([*kept, *(each.replace("*", "") for each in kept)]))
 
 
 def _compared(count: int, relation: str, bound: int) -> bool:
@@ -201,16 +219,24 @@ def _ends_with(response: str, arguments: Arguments) -> bool:
 
 
 def _words_in_capitals(response: str, arguments: Arguments) -> bool:
-    count = sum(word.isupper() for word in _TOKEN.findall(response))
+    count = count_words_in_capitals(response)
     return _compared(count, arguments["capital_relation"], arguments["capital_frequency"])
 
 
-def _is_upper(response: str, _: Arguments) -> bool:
-    return response.isupper()
+def _is_in_language(response: str, arguments: Arguments) -> bool:
+    """Whether it is in a language; a text without any is taken to be, as in the published check."""
+    wanted = arguments["language"]
+    if wanted not in language_codes():
+        raise ValueError(f"`{wanted}` is no language that can be told")
+    return detect_language(response) in (wanted, None)
 
 
-def _is_lower(response: str, _: Arguments) -> bool:
-    return response.islower()
+def _is_english_upper(response: str, _: Arguments) -> bool:
+    return response.isupper() and detect_language(response) in ("en", None)
+
+
+def _is_english_lower(response: str, _: Arguments) -> bool:
+    return response.islower() and detect_language(response) in ("en", None)
 
 
 def _has_no_comma(response: str, _: Arguments) -> bool:
@@ -243,8 +269,9 @@ CHECKS: dict[str, Check] = {
     "combination:repeat_prompt": _repeats_prompt,
     "startend:end_checker": _ends_with,
     "startend:quotation": _is_quoted,
+    "language:response_language": _is_in_language,
     "change_case:capital_word_frequency": _words_in_capitals,
-    "change_case:english_capital": _is_upper,
-    "change_case:english_lowercase": _is_lower,
+    "change_case:english_capital": _is_english_upper,
+    "change_case:english_lowercase": _is_english_lower,
     "punctuation:no_comma": _has_no_comma,
 }

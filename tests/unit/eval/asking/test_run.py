@@ -10,8 +10,9 @@ import pytest
 from eval.asking.loglik import continuation_logprobs, split_continuation
 from eval.asking.run import choose_demonstrations, evaluate, evaluate_texts
 from eval.asking.sampler import generate
+from eval.comparison.score_rows import compare_scores
 from eval.model import StopRequested
-from eval.task import Example, Task
+from eval.task import Example, FurtherScore, Task
 from reward.verdict import Verdict
 from tests.unit.eval.asking.text_bits import text_bits
 
@@ -252,3 +253,38 @@ def test_importing_the_evaluation_does_not_import_torch():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+class LongAdditions(Additions):
+    """Also measured: the share of digits in a response, by as many as it has characters."""
+
+    metrics = ("verified_accuracy",)
+    further_metrics = ("digits",)
+
+    def further_scores(self, response, reference):
+        digits = sum(letter.isdigit() for letter in response)
+        return {"digits": FurtherScore(digits / max(1, len(response)), len(response) + 1)}
+
+
+def test_further_metrics_stand_beside_a_response_and_weigh_as_they_say(tiny):
+    results = evaluate(tiny, [LongAdditions()], **SETTINGS)
+    answers, further = of(results, "verified_accuracy"), of(results, "digits")
+    assert len(answers) == len(further) == 12
+    for answer, beside in zip(answers, further, strict=True):
+        assert (beside.item, beside.response, beside.gold_score) == (answer.item, "", None)
+        assert beside.weight == len(answer.response) + 1
+    (row,) = [row for row in compare_scores({"tiny": results}, "tiny") if row.metric == "digits"]
+    total = sum(each.weight for each in further)
+    mean = sum(each.score * each.weight for each in further) / total
+    assert row.score == pytest.approx(mean)
+
+
+def test_of_an_item_that_is_not_asked_further_metrics_know_nothing(tiny):
+    class OneLong(LongAdditions):
+        def examples(self, split):
+            for index, example in enumerate(super().examples(split)):
+                yield replace(example, document="0" * 95) if index == 3 else example
+
+    results = evaluate(tiny, [OneLong()], **SETTINGS)
+    unasked = [each.score is None for each in of(results, "digits")]
+    assert unasked == [index == 3 for index in range(12)]

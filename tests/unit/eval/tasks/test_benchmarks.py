@@ -183,6 +183,22 @@ def test_instructions_that_are_followed_and_not():
     assert "punctuation:no_comma, length_constraints:number_words" in verdict.reason
 
 
+def test_instructions_give_the_four_published_figures():
+    task, example = of("ifeval", REQUEST), only("ifeval", REQUEST)
+    spoken = "Sure, here are two words:\nred fox"
+    assert task.verify(spoken, example.reference).score == 0.0
+    scores = task.further_scores(spoken, example.reference)
+    assert {metric: (each.score, each.weight) for metric, each in scores.items()} == {
+        "loose_accuracy": (1.0, 1.0),
+        "instruction_accuracy": (0.0, 2),
+        "instruction_loose_accuracy": (1.0, 2),
+    }
+    halfway = task.further_scores("one two three", example.reference)
+    assert halfway["instruction_accuracy"].score == 0.5
+    ungraded = task.further_scores("red fox", "no reference")
+    assert {each.score for each in ungraded.values()} == {None}
+
+
 @each_benchmark
 def test_a_missing_or_wrong_column_is_named_with_its_file_and_row(name):
     good = ROWS[name]
@@ -211,6 +227,16 @@ def first_split(name: str) -> Split:
         ("mmlu", {"answer": "E"}, "`answer` `E` is none of the 4 choices: no letter from ABCD"),
         ("mmlu", {"choices": ["one"]}, "1 choices"),
         ("ifeval", {"kwargs": [{}]}, "`kwargs` is not one mapping for each instruction"),
+        (
+            "ifeval",
+            {"instruction_id_list": ["punctuation:no_comma", "keywords:rhymes"]},
+            "the instruction `keywords:rhymes` cannot be checked here",
+        ),
+        (
+            "ifeval",
+            {"kwargs": [{}, {"num_words": 3}]},
+            "`length_constraints:number_words` is given",
+        ),
         ("mbpp", {"test_list": [1]}, "`test_list` is not a list of texts"),
     ],
 )
