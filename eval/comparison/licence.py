@@ -12,10 +12,10 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from eval.statistics.agreement import Agreement, JudgedPair, measure_agreement
-from eval.statistics.estimate import Estimate
+from eval.statistics.estimate import Estimate, estimate_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 CHANCE = 0.5
 
@@ -47,17 +47,49 @@ def examine(pairs: Sequence[JudgedPair], *, has_orders: bool = True) -> Licence:
     A tie, orders that disagree and no answer count half, so that a judge gains nothing by leaving
     out what it is unsure of. has_orders: False for scores, which are the same in both orders.
     """
-    figures = measure_agreement(pairs, has_orders=has_orders)
+    return decide(measure_agreement(pairs, has_orders=has_orders))
+
+
+def decide(figures: Agreement) -> Licence:
+    """Return whether figures admit; where those of length are not known, chance alone decides."""
     stated = f"it is right on {_shown(figures.accuracy)} of {figures.n} labelled pairs"
-    if figures.accuracy.side_of(CHANCE) <= 0:
-        side = figures.accuracy.side_of(CHANCE)
+    side = figures.accuracy.side_of(CHANCE)
+    if side <= 0:
         against = "which is worse than chance (0.50)" if side else "which may be chance (0.50)"
         return Licence(False, f"{stated}, {against}{_silence(figures)}", figures)
-    longer = f"`the longer one` is right on {figures.longer_accuracy.value:.2f}"
-    above = f"{longer}, {_shown(figures.above_longer, sign=True)} apart"
+    if figures.above_longer is None:
+        return Licence(True, stated, figures)
+    above = f"`the longer one` is right on {figures.longer_accuracy.value:.2f}"
+    above += f", {_shown(figures.above_longer, sign=True)} apart"
     if figures.above_longer.side_of(0.0) <= 0:
         return Licence(False, f"{stated}, and may be no better than length: {above}", figures)
     return Licence(True, f"{stated}; {above}", figures)
+
+
+def recorded_licence(held_out: Mapping[str, Any]) -> Licence:
+    """Return what the record of held-out pairs says (`eval.statistics.pairwise.report_pairs`)."""
+    length: Mapping[str, Any] = held_out["length"]
+    above = estimate_of(
+        length.get("above_longer"),
+        length.get("above_longer_low"),
+        length.get("above_longer_high"),
+    )
+    figures = Agreement(
+        n=held_out["n"],
+        ties=0,
+        orders_differ=0,
+        unanswered=0,
+        accuracy=Estimate(held_out["accuracy"], held_out["low"], held_out["high"]),
+        kappa=None,
+        longer_accuracy=Estimate(length["longer_is_chosen"]),
+        above_longer=above,
+        first_place=None,
+        disagreement=None,
+        longer_is_right=None,
+        longer_is_preferred=None,
+        length_bias=None,
+    )
+    return decide(figures)
 
 
 def _silence(figures: Agreement) -> str:

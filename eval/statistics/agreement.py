@@ -82,7 +82,7 @@ class Agreement:
     unanswered: pairs without a verdict.
     accuracy: share of verdicts that are right; ties and no answer count half. kappa: beyond what
     the same answers would reach by chance; None where only one answer is ever given.
-    above_longer: the accuracy minus that of preferring the longer response, on the same pairs.
+    longer_accuracy: of preferring the longer response; above_longer: the accuracy minus that.
     first_place: share of orders in which the response that is read first wins, 0.5 without a bias.
     disagreement: share of pairs whose orders disagree. Both None for scores, which know no order.
     longer_is_right, longer_is_preferred: by people and by the judge, of pairs whose lengths differ;
@@ -96,7 +96,7 @@ class Agreement:
     accuracy: Estimate
     kappa: Estimate | None
     longer_accuracy: Estimate
-    above_longer: Estimate
+    above_longer: Estimate | None
     first_place: Estimate | None
     disagreement: Estimate | None
     longer_is_right: Estimate | None

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from statistics import fmean, pstdev
 from typing import TYPE_CHECKING, Any
 
-from eval.statistics.intervals import mean_interval
+from eval.statistics.intervals import mean_interval, paired_difference
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,6 +45,14 @@ class ScoredPair:
         if self.margin == 0:
             return 0.5
         return self.probability if self.margin > 0 else 1 - self.probability
+
+    @property
+    def is_longer_right(self) -> float:
+        """The chance that the longer response is the preferred one; 0.5 where none is longer."""
+        if self.chosen_tokens == self.rejected_tokens:
+            return 0.5
+        is_longer = self.chosen_tokens > self.rejected_tokens
+        return self.probability if is_longer else 1 - self.probability
 
 
 @dataclass(frozen=True)
@@ -116,17 +124,24 @@ def length_bias(pairs: Sequence[ScoredPair]) -> dict[str, Any]:
     correlation: Pearson's, of score and tokens over all responses (None where one is constant).
     longer_is_chosen: share of pairs whose preferred response is the longer one, what a judge of
         length alone would reach. accuracy by which of the two is longer.
+    above_longer: the accuracy minus that of preferring the longer response, with its 95% interval.
     """
     tokens = [n for pair in pairs for n in (pair.chosen_tokens, pair.rejected_tokens)]
     scores = [s for pair in pairs for s in (pair.chosen, pair.rejected)]
     longer = [pair for pair in pairs if pair.chosen_tokens > pair.rejected_tokens]
     shorter = [pair for pair in pairs if pair.chosen_tokens < pair.rejected_tokens]
     equal = len(pairs) - len(longer) - len(shorter)
+    above, interval = paired_difference(
+        [pair.is_right for pair in pairs], [pair.is_longer_right for pair in pairs]
+    )
     return {
         "correlation": _pearson(tokens, scores),
         "longer_is_chosen": (len(longer) + 0.5 * equal) / len(pairs),
         "accuracy_chosen_longer": fmean(p.is_right for p in longer) if longer else None,
         "accuracy_chosen_shorter": fmean(p.is_right for p in shorter) if shorter else None,
+        "above_longer": above,
+        "above_longer_low": interval.low if interval else None,
+        "above_longer_high": interval.high if interval else None,
     }
 
 

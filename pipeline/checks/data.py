@@ -9,6 +9,7 @@ from importlib.util import find_spec
 
 from pipeline.config.blocks import DataBlock
 from pipeline.config.field_types import DataForm
+from pipeline.config.licence import LicenceBlock
 from pipeline.config.stage_config import StageConfig
 from pipeline.config.training_stage import TrainingStage
 from pipeline.data.encoding.label_balance import check_pair, one_label_problem
@@ -20,6 +21,7 @@ from pipeline.data.reading.records import DroppedRow, PreferenceRow, PromptRow, 
 from pipeline.data.reading.responses import read_responses
 from pipeline.data.reading.tasks import check_task
 from pipeline.errors import PosttrainError
+from pipeline.recipe.checks.licences import licence_blocks
 from pipeline.recipe.recipe import Recipe
 from pipeline.stages import stage_of
 from pipeline.stages.best_of_n import BestOfNConfig
@@ -57,8 +59,9 @@ def check_recipe_data(recipe: Recipe, names: Sequence[str] | None = None) -> Ite
             key = _what_is_read(source)
             if key not in known:
                 known[key] = check_data(block, recipe.places, forms, held_out=held_out)
-            _check_labels(recipe, name, source)
-            _check_responses(recipe, name, block)
+            if not isinstance(block, LicenceBlock):
+                _check_labels(recipe, name, source)
+                _check_responses(recipe, name, block)
             yield f"{name}: {known[key]}"
         yield from _check_pairs(recipe, name)
         _check_answers(recipe, name)
@@ -153,13 +156,16 @@ def _sources(config: StageConfig) -> Iterator[_Source]:
         forms = stage.measured_forms.get(field, stage.data_forms)
         for block in getattr(config, field, ()):
             yield block, forms, field in config.measured_on and block.holdout is not None
+    for _, block in licence_blocks(config):
+        yield block, ("preference",), block.holdout is not None
 
 
 def _tasks(config: StageConfig) -> Iterator[str]:
     """Yield the names of the tasks that a stage trains on or asks, each once."""
     fields = (*config.trained_on, *config.measured_on)
     blocks = [block for field in fields for block in getattr(config, field, ())]
-    named = [*getattr(config, "tasks", ()), *(block.task for block in blocks)]
+    licences = (block for _, block in licence_blocks(config))
+    named = [*getattr(config, "tasks", ()), *(block.task for block in (*blocks, *licences))]
     yield from dict.fromkeys(name for name in named if name is not None)
 
 

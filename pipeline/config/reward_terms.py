@@ -7,6 +7,8 @@ from pydantic import Field, model_validator
 
 from pipeline.config.blocks import Block
 from pipeline.config.field_types import NAME, OR_ONE, ObjectName, RewardModelRef
+from pipeline.config.licence import Licence
+from pipeline.config.marks import ABSENT_BY_DEFAULT
 
 ALL_TASKS = "all"
 SourceNames = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], OR_ONE]
@@ -21,6 +23,8 @@ class RewardBlock(Block):
     weight: its factor in the sum; a term of weight 0 is only reported.
     on: the sources of prompts it applies to, named as in `prompts`; by default all.
     name: its name in metrics; by default that of the stage, the model or the function, or `verify`.
+    licence: of a `model`: the pairs that it is examined on before it counts; by default those of
+    the tasks among the prompts, else what its own stage kept out. `off` for no exam.
     """
 
     model: RewardModelRef | None = None
@@ -29,6 +33,7 @@ class RewardBlock(Block):
     weight: float = 1.0
     on: SourceNames = ()
     name: Annotated[str, Field(pattern=NAME, max_length=100)] | None = None
+    licence: Annotated[Licence | None, ABSENT_BY_DEFAULT] = None
 
     @model_validator(mode="after")
     def _one_kind(self) -> "RewardBlock":
@@ -40,6 +45,8 @@ class RewardBlock(Block):
             )
         if self.verify and self.on:
             raise ValueError("`on` has no meaning beside `verify`, which names its tasks")
+        if self.licence is not None and self.model is None:
+            raise ValueError("`licence` is for a `model`; what is computed takes no exam")
         return self
 
     def is_for(self, source: str, tasks: Collection[str]) -> bool:

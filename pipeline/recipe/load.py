@@ -29,6 +29,7 @@ from pipeline.errors import PosttrainError, closest
 from pipeline.files.names import RECORD, REPORT
 from pipeline.files.text_files import TEXT_ENDINGS, ending
 from pipeline.recipe.checks.gate import check_gate
+from pipeline.recipe.checks.licences import check_licences, licence_blocks
 from pipeline.recipe.checks.made_rows import check_made_rows
 from pipeline.recipe.checks.measuring import check_measuring
 from pipeline.recipe.checks.rollouts import check_rollouts
@@ -90,6 +91,7 @@ def load(
         check_tools(recipe, name)
         check_gate(recipe, name)
         check_made_rows(recipe, name)
+        check_licences(recipe, name)
     return replace(recipe, stages=ordered)
 
 
@@ -188,32 +190,38 @@ def _check_data(recipe: Recipe, name: str, config: StageConfig) -> None:
         blocks: tuple[DataBlock, ...] = getattr(config, field, ())
         for number, block in enumerate(blocks):
             location: Location = ("stages", name, field, number)
-            for ours in block.columns:
-                if ours not in COLUMNS:
-                    hint = closest(ours, COLUMNS) or f"they are {', '.join(COLUMNS)}"
-                    where = recipe.document.where((*location, "columns", ours), key=True)
-                    raise PosttrainError(where, f"`{ours}` is no column name of ours", hint)
-            problem = None
-            if block.hub is not None:
-                problem = dataset_problem(block.hub, block.revision)
-            if problem:
-                raise recipe.error((*location, problem[0]), *problem[1:])
-            if block.dedup is not None and _is_one_document(block):
-                message = "`dedup` compares rows, and this file is one document"
-                hint = "say with `separator` what divides it"
-                raise recipe.error((*location, "dedup"), message, hint)
-            if block.weight is not None and field in config.measured_on:
-                message = "`weight` is a share of a mix that is trained on, and this is measured"
-                hint = "leave it out; `rows` says how many of a source are read"
-                raise recipe.error((*location, "weight"), message, hint)
-            if block.reads_test_split and (block.task is not None or field in config.trained_on):
-                message = f"the split `{block.split}` is for evaluation only"
-                hint = "use train or validation"
-                raise recipe.error((*location, "split"), message, hint)
-            if block.task is not None and block.split not in (None, "train", "validation"):
-                hint = closest(str(block.split), ("train", "validation"))
-                message = f"a task has no split `{block.split}`"
-                raise recipe.error((*location, "split"), message, hint or "use train or validation")
+            _check_block(recipe, location, block, is_trained=field in config.trained_on)
+    for location, block in licence_blocks(config):
+        _check_block(recipe, ("stages", name, *location), block, is_trained=False)
+
+
+def _check_block(recipe: Recipe, location: Location, block: DataBlock, *, is_trained: bool) -> None:
+    for ours in block.columns:
+        if ours not in COLUMNS:
+            hint = closest(ours, COLUMNS) or f"they are {', '.join(COLUMNS)}"
+            where = recipe.document.where((*location, "columns", ours), key=True)
+            raise PosttrainError(where, f"`{ours}` is no column name of ours", hint)
+    problem = None
+    if block.hub is not None:
+        problem = dataset_problem(block.hub, block.revision)
+    if problem:
+        raise recipe.error((*location, problem[0]), *problem[1:])
+    if block.dedup is not None and _is_one_document(block):
+        message = "`dedup` compares rows, and this file is one document"
+        hint = "say with `separator` what divides it"
+        raise recipe.error((*location, "dedup"), message, hint)
+    if block.weight is not None and not is_trained:
+        message = "`weight` is a share of a mix that is trained on, and this is measured"
+        hint = "leave it out; `rows` says how many of a source are read"
+        raise recipe.error((*location, "weight"), message, hint)
+    if block.reads_test_split and (block.task is not None or is_trained):
+        message = f"the split `{block.split}` is for evaluation only"
+        hint = "use train or validation"
+        raise recipe.error((*location, "split"), message, hint)
+    if block.task is not None and block.split not in (None, "train", "validation"):
+        hint = closest(str(block.split), ("train", "validation"))
+        message = f"a task has no split `{block.split}`"
+        raise recipe.error((*location, "split"), message, hint or "use train or validation")
 
 
 def _is_one_document(block: DataBlock) -> bool:

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pipeline.config.licence import OFF
 from pipeline.config.training_args import EXECUTION_KEYS
 from pipeline.config.training_stage import TrainingStage
+from pipeline.recipe.checks.licences import reward_terms
 from pipeline.stages import stage_of
 from pipeline.stages.rl.config import RolloutStage
 
@@ -23,6 +25,9 @@ _NOT_SAID = "not set"
 
 def remarks(config: StageConfig) -> Iterator[str]:
     """Yield a sentence for whatever a stage does differently from what its settings suggest."""
+    for _, term in reward_terms(config):
+        if term.licence == OFF:
+            yield f"`{term.label}` takes no exam (`licence: off`), and the report will say so"
     if not isinstance(config, TrainingStage):
         return
     arguments = {**stage_of(config.stage).defaults(config), **config.training_args}

@@ -283,11 +283,18 @@ PPO = [
         ("tests/unit/rl/test_order.py",),
     ),
     Mutation(
-        "a reward model that may rank by chance stops the chain",
-        "pipeline/rl/ranking_check.py",
-        "if low is not None and low <= 0.5:",
-        "if False:",
-        ("tests/unit/rl/test_reward_gate.py",),
+        "a judge or reward model that may be right by chance is refused",
+        "eval/comparison/licence.py",
+        "    if side <= 0:",
+        "    if side < 0:",
+        ("tests/unit/eval/comparison/test_licence_exam.py",),
+    ),
+    Mutation(
+        "a judge or reward model that may be no better than length is refused",
+        "eval/comparison/licence.py",
+        "if figures.above_longer.side_of(0.0) <= 0:",
+        "if figures.above_longer.side_of(0.0) < 0:",
+        ("tests/unit/eval/comparison/test_licence_exam.py",),
     ),
     Mutation(
         "missing_eos_penalty is taken off a response that is cut",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pipeline.recipe.checks.licences import licence_blocks
 from pipeline.recipe.checks.measuring import check_rewards
 from pipeline.recipe.model_facts import num_positions
 from pipeline.stages import stage_of
@@ -37,7 +38,7 @@ def check_made_rows(recipe: Recipe, name: str) -> None:
             makes = recipe.stages[block.stage[1:]].makes
             if makes is not None:
                 _check_form(recipe, location, block, makes, forms)
-        elif config.stage in _JUDGING and block.task is not None:
+        elif config.stage in _JUDGING and block.task is not None and location[2] == "data":
             message = f"`{config.stage}` reads responses, and a task has none"
             hint = "sample some with `stage: generate`, and write `$name` of that stage"
             raise recipe.error((*location, "task"), message, hint)
@@ -58,6 +59,8 @@ def _sources(recipe: Recipe, name: str) -> Iterator[tuple[Location, DataBlock, S
         for number, block in enumerate(blocks):
             forms = stage.measured_forms.get(field, stage.data_forms)
             yield ("stages", name, field, number), block, forms
+    for location, block in licence_blocks(config):
+        yield ("stages", name, *location), block, ("preference",)
 
 
 def _check_form(

@@ -22,7 +22,6 @@ from pipeline.rl.critic_start import (
     start_from_reward_model,
 )
 from pipeline.rl.layouts.lora import SharedLoraActor
-from pipeline.rl.ranking_check import check_ranking
 from pipeline.rl.shared_rewards import SharedReward, read_shared_adapter, read_shared_reward
 from pipeline.training.arguments import refusals
 from pipeline.training.precision import dtype_of
@@ -69,12 +68,8 @@ def _policy(config: RolloutStage, source: StageInput) -> Any:
 
 
 def _reward_models(config: RolloutStage, context: StageContext) -> dict[str, StageInput]:
-    """Return the reward models by the recipe's name; refuse those that rank nothing."""
-    inputs = {name: context.model(name) for name in config.reward_models}
-    if config.reward_gate == "on":
-        for model in inputs.values():
-            check_ranking(context.name, model.name, Path(model.path))
-    return inputs
+    """Return the reward models by the recipe's name."""
+    return {name: context.model(name) for name in config.reward_models}
 
 
 def _shared_rewards(

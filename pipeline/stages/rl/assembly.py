@@ -22,6 +22,7 @@ from pipeline.errors import PosttrainError
 from pipeline.models.chat_templates import give_known_template
 from pipeline.models.forms import form_of_model
 from pipeline.models.load import load_tokenizer
+from pipeline.rewards.licence import examine_terms, licence_metrics
 from pipeline.rewards.responses import ORIGIN
 from pipeline.rewards.terms import RewardTerm, function_term, model_term, verifier_term
 from pipeline.rl.prompts import Prompt
@@ -85,6 +86,12 @@ def assemble(
     config: a RolloutStage. arguments_of, trainer_of: of its method. load: returns what is trained,
     and the reward models by the recipe's name. parts: what the trainer is made of beside.
     """
+    examined = examine_terms(
+        config.reward,
+        {block.label: block.task for block in config.asked},
+        context,
+        is_gated=config.reward_gate == "on",
+    )
     source = context.model(config.model)
     tokenizer = load_tokenizer(source)
     template = give_known_template(tokenizer, config, context)
@@ -149,6 +156,7 @@ def assemble(
             **left_out.held_out_metrics(),
             **share_metrics(shares, "prompts" if "prompt" in forms else "rows"),
             **template.metrics(),
+            **licence_metrics(examined),
         },
     )
 

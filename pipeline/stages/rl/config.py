@@ -52,7 +52,8 @@ class RolloutStage(WithTools, WithTemplate, TrainingStage):
     the first (fixed). reward_clip: [low, high], afterwards.
     missing_eos_penalty: for a response that is cut off. eos_penalty_mode: whether it is taken off
     the score (subtract) or put in its place, negated (replace).
-    reward_gate: stop before training where a reward model does not tell responses apart.
+    reward_gate: stop where a reward model scores all responses of the first rollout alike. `off`
+    also spares reward models the exam, where they have no `licence` of their own.
     gold: also show how good the tasks' authors find the responses; never a reward.
     too_long: what becomes of a prompt that leaves no room for a response (of `max_prompt_length` of
     `training_args`; without it what the model has positions for beside `max_completion_length`):

@@ -1,0 +1,62 @@
+"""What can be known to be wrong with licences before anything runs, and what is to be said of them.
+
+A judge or a reward model is examined on pairs that people labelled before it counts
+(pipeline/rewards/licence.py). The pairs must be there, and nobody is examined on what it learnt.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pipeline.config.licence import LicenceBlock
+from pipeline.config.training_stage import TrainingOnData
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pipeline.config.blocks import DataBlock
+    from pipeline.config.references import Location
+    from pipeline.config.reward_terms import RewardBlock
+    from pipeline.config.stage_config import StageConfig
+    from pipeline.recipe.recipe import Recipe
+
+_TERMS = ("reward", "rewards")
+
+
+def licence_blocks(config: StageConfig) -> Iterator[tuple[Location, LicenceBlock]]:
+    """Yield the sources of pairs that a stage's licences name, with their places in the stage."""
+    for location, term in reward_terms(config):
+        if isinstance(term.licence, LicenceBlock):
+            yield (*location, "licence"), term.licence
+
+
+def reward_terms(config: StageConfig) -> Iterator[tuple[Location, RewardBlock]]:
+    """Yield the reward terms of a stage, with their places in it."""
+    for key in _TERMS:
+        terms: tuple[RewardBlock, ...] = getattr(config, key, ())
+        for number, term in enumerate(terms):
+            yield (key, number), term
+
+
+def check_licences(recipe: Recipe, name: str) -> None:
+    """Raise PosttrainError, with its place, for an exam on the pairs that a model learnt from."""
+    config = recipe.stages[name]
+    for location, term in reward_terms(config):
+        if not isinstance(term.licence, LicenceBlock) or not (term.model or "").startswith("$"):
+            continue
+        trained = recipe.stages.get((term.model or "$")[1:])
+        learnt = trained.sources if isinstance(trained, TrainingOnData) else ()
+        if any(_is_learnt(term.licence, block) for block in learnt):
+            message = f"`{term.model}` learnt from these pairs, and is examined on them"
+            hint = "keep a part out with the same `holdout` in both places, or name other pairs"
+            raise recipe.error(("stages", name, *location, "licence"), message, hint)
+
+
+def _is_learnt(licence: LicenceBlock, data: DataBlock) -> bool:
+    """Whether a reward model was trained on the rows that it is to be examined on."""
+    named = (licence.file, licence.hub, licence.stage)
+    if named != (data.file, data.hub, data.stage) or licence.task is not None:
+        return False
+    if licence.hub is not None:
+        return (licence.subset, licence.split) == (data.subset, data.split)
+    return data.holdout is None or licence.holdout != data.holdout
