@@ -69,6 +69,12 @@ class Tab:
             assert time.monotonic() < deadline_s, (script, self.run("document.body.innerText"))
             time.sleep(0.05)
 
+    def key(self, text):
+        """Press and release a key that writes one character."""
+        named = {"key": text, "text": text}
+        self._call("Input.dispatchKeyEvent", type="keyDown", **named)
+        self._call("Input.dispatchKeyEvent", type="keyUp", key=text)
+
     def picture(self, path):
         """Write what the window shows as a PNG."""
         path.write_bytes(base64.b64decode(self._call("Page.captureScreenshot")["data"]))

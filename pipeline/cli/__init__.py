@@ -8,7 +8,7 @@ from typing import cast
 
 import typer
 
-from pipeline.cli import chat, compare, doctor, export, init, recipes, report, track
+from pipeline.cli import chat, compare, doctor, export, init, label, recipes, report, track
 from pipeline.cli.app import app
 from pipeline.environment import ignore_talk_between_libraries, set_environment
 from pipeline.errors import InfrastructureError, InterruptedRunError, PosttrainError, printable
@@ -21,6 +21,7 @@ __all__ = [
     "doctor",
     "export",
     "init",
+    "label",
     "main",
     "recipes",
     "report",

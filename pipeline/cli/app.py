@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 # The commands as --help lists them: in the order in which a newcomer meets them.
 _ORDER = (
     *("init", "check", "plan", "run", "status", "why", "logs", "report", "compare", "chat"),
-    *("export", "list", "clean", "adopt", "track", "doctor", "schema"),
+    *("label", "export", "list", "clean", "adopt", "track", "doctor", "schema"),
 )
 
 

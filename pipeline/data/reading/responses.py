@@ -23,7 +23,7 @@ from pipeline.data.reading.sources import read_rows
 from pipeline.errors import PosttrainError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from pipeline.config.blocks import DataBlock
     from pipeline.config.references import Places
@@ -50,9 +50,14 @@ class ResponseRow:
     @property
     def question(self) -> str:
         """What is equal for responses to one prompt: its text, tools, and what is expected."""
-        asked = ("prompt", "system", TOOLS, VARIABLES, REFERENCE)
-        named = {name: self.fields.get(name) for name in asked}
-        return json.dumps(named, sort_keys=True, default=str)
+        return question_of(self.fields)
+
+
+def question_of(fields: Mapping[str, Any]) -> str:
+    """Return the question of a row: see `ResponseRow.question`."""
+    asked = ("prompt", "system", TOOLS, VARIABLES, REFERENCE)
+    named = {name: fields.get(name) for name in asked}
+    return json.dumps(named, sort_keys=True, default=str)
 
 
 def read_responses(
@@ -67,7 +72,7 @@ def read_responses(
             renamed = rename_columns(row, block.columns)
             if block.stage is None:
                 refuse_columns(renamed, written)
-            yield _response_row(renamed, block)
+            yield response_row(renamed, block.label)
 
 
 def refuse_columns(row: Row, written: Sequence[str]) -> None:
@@ -78,14 +83,15 @@ def refuse_columns(row: Row, written: Sequence[str]) -> None:
         raise PosttrainError(row.where, message, "rename it in the data, or take it out")
 
 
-def _response_row(row: Row, block: DataBlock) -> ResponseRow:
+def response_row(row: Row, label: str) -> ResponseRow:
+    """Return a row with `prompt` and `completion`, checked. label: of its data."""
     for name in _COLUMNS:
         if name not in row.fields:
             message = f"no column `{name}`; {list_names('columns', row.fields)}"
             hint = "a row has a `prompt` and a `completion`; `columns: {OURS: THEIRS}` renames"
             raise PosttrainError(row.where, message, hint)
     named = row.fields.get(SOURCE)
-    source = named if isinstance(named, str) else block.label
+    source = named if isinstance(named, str) else label
     return ResponseRow(row.where, prompt_row(row), _text(row), row.fields, source)
 
 
