@@ -69,7 +69,9 @@ def check_recipe_data(recipe: Recipe, names: Sequence[str] | None = None) -> Ite
 
 def _check_pairs(recipe: Recipe, name: str) -> Iterator[str]:
     """Read the pairs that reward models are to rank; yield a line a source."""
-    for number, block in enumerate(getattr(recipe.stages[name], PAIRS, ())):
+    config = recipe.stages[name]
+    blocks = getattr(config, PAIRS, ()) if PAIRS in config.measured_on else ()
+    for number, block in enumerate(blocks):
         if not _is_here(block, recipe):
             continue
         rows = list(read_contests(block, recipe.places))

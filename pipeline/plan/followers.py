@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 # What of a measuring stage's settings says which items it asks, and how many of each.
 ASKED = ("tasks", "texts", "prompts", "pairs", "limit")
-_NAMES = (*ASKED[:-1], "harness")
+_BY_NAME = ("tasks", "harness")
 
 
 def measuring_stages(recipe: Recipe, name: str) -> list[str]:
@@ -38,4 +38,5 @@ def decontaminate_of(recipe: Recipe, name: str) -> Decontaminate:
 
 def _asks(config: Any) -> bool:
     """Whether a stage asks what may not be trained on; `generate` asks what may."""
-    return any(getattr(config, field, ()) for field in _NAMES if field not in config.trained_on)
+    fields = (*_BY_NAME, *(field for field in ASKED if field in config.measured_on))
+    return any(getattr(config, field, ()) for field in fields if field not in config.trained_on)
