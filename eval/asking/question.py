@@ -207,7 +207,7 @@ class Asker:
         if self.model.encode_chat is None:
             raise ValueError(f"`{self.model.name}` is a chat model without a chat template")
         turns = question.turns(example)
-        return _dialogue(turns), self.model.encode_chat(turns)
+        return dialogue(turns), self.model.encode_chat(turns)
 
     def _log_ratios(
         self, question: Question, prompts: Sequence[list[int]], generations: "list[Generation]"
@@ -301,7 +301,7 @@ def _chosen(result: ItemResult, example: Example, logprobs: Sequence[float]) -> 
     )
 
 
-def _dialogue(turns: Iterable[Turn]) -> str:
+def dialogue(turns: Iterable[tuple[str, str]]) -> str:
     """Return a single question as it is, several turns with who says them."""
     said = list(turns)
     if len(said) == 1:

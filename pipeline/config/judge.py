@@ -5,12 +5,19 @@ Not the rewards that it may be a term of (reward_terms.py), and not the asking (
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
 
 from pipeline.config.blocks import Block
-from pipeline.config.field_types import OR_ONE, ModelRef
+from pipeline.config.field_types import FileName, ModelRef, Precision
 from pipeline.config.marks import EXECUTION
 
 _HELPFUL = "It does what is asked, is right, and says no more than is needed."
@@ -59,35 +66,88 @@ class EndpointBlock(Block):
     prices: Annotated[Prices, EXECUTION] = Prices()
 
 
-class JudgeBlock(Block):
-    """A model that says how good a response is, or which of two is better.
+class PrinciplesFile(Block):
+    """file: a YAML file that is a list of principles; its content is part of what is computed."""
 
-    model: `$stage`, a folder or a hub id, which answers in this process by the likelihood of its
-    options. endpoint: a server that is asked instead. Exactly one of them.
-    rubric: what makes a response good, in words that the judge reads.
-    principles: a constitution: a list, or a YAML file with one. One is drawn for every response or
-    pair, and stands in place of the rubric.
-    scale: the lowest and the highest score, as whole numbers.
-    reason: let it give its reasons before its answer; costs tokens.
+    file: FileName
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+
+
+def _principles(value: Any) -> Any:
+    """Read the name of a file as one."""
+    return {"file": value} if isinstance(value, str) else _tuple(value)
+
+
+_Principle = Annotated[str, Field(min_length=1)]
+Principles = Annotated[
+    tuple[_Principle, ...] | PrinciplesFile,
+    BeforeValidator(
+        _principles, json_schema_input_type=list[_Principle] | PrinciplesFile | FileName
+    ),
+]
+
+
+class AskedBlock(Block):
+    """A language model that is asked: in this process, or behind an endpoint; exactly one of both.
+
+    model: `$stage`, a folder or a hub id. endpoint: a server that is asked instead.
     temperature: 0 is greedy. max_tokens: of an answer, its reasons included.
     budget: the most that may be spent on it.
+    precision, batch_size: of a model in this process; the latter is memory and speed only.
     """
 
     model: ModelRef | None = None
     endpoint: EndpointBlock | None = None
-    rubric: Annotated[str, Field(min_length=1)] = _HELPFUL
-    principles: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], OR_ONE] = ()
-    scale: tuple[int, int] = (1, 10)
-    reason: bool = False
     temperature: NonNegativeFloat = 0.0
     max_tokens: PositiveInt = 256
     budget: Annotated[Budget, EXECUTION] = Budget()
+    precision: Precision = "fp32"
+    batch_size: Annotated[PositiveInt, EXECUTION] = 32
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> AskedBlock:
+        if (self.model is None) == (self.endpoint is None):
+            stated = "neither" if self.model is None else "both"
+            raise ValueError(f"it is exactly one of `model` and `endpoint`; this has {stated}")
+        return self
+
+    @property
+    def label(self) -> str:
+        """What it is called in metrics and samples."""
+        name = self.model if self.endpoint is None else self.endpoint.model
+        return (name or "").removeprefix("$").partition("@")[0].rstrip("/").rpartition("/")[2]
+
+
+class JudgeBlock(AskedBlock):
+    """A model that says how good a response is, or which of two is better.
+
+    model: `$stage`, a folder or a hub id, which answers in this process by the likelihood of its
+    options. endpoint: a server that is asked instead. Exactly one of them.
+    temperature: 0 is greedy. max_tokens: of an answer, its reasons included.
+    budget: the most that may be spent on it.
+    precision, batch_size: of a model in this process; the latter is memory and speed only.
+    rubric: what makes a response good, in words that the judge reads.
+    principles: a constitution: a list, or a YAML file that is one (`constitution.yaml`). One is
+    drawn for every response or pair, and stands in place of the rubric.
+    scale: the lowest and the highest score, as whole numbers.
+    reason: let it give its reasons before its answer; costs tokens.
+    """
+
+    rubric: Annotated[str, Field(min_length=1)] = _HELPFUL
+    principles: Principles = ()
+    scale: Annotated[
+        tuple[int, int],
+        BeforeValidator(
+            _tuple, json_schema_input_type=Annotated[list[int], Field(min_length=2, max_length=2)]
+        ),
+    ] = (1, 10)
+    reason: bool = False
 
     @model_validator(mode="after")
     def _makes_sense(self) -> JudgeBlock:
-        if (self.model is None) == (self.endpoint is None):
-            stated = "neither" if self.model is None else "both"
-            raise ValueError(f"a judge is exactly one of `model` and `endpoint`; this has {stated}")
         low, high = self.scale
         if not low < high or high - low > _MOST_STEPS:
             raise ValueError(f"`scale` {list(self.scale)} is no range of at most 101 whole numbers")
@@ -97,9 +157,3 @@ class JudgeBlock(Block):
                 "reasons; leave `reason` out, or name an `endpoint`"
             )
         return self
-
-    @property
-    def label(self) -> str:
-        """What it is called in metrics and samples."""
-        name = self.model if self.endpoint is None else self.endpoint.model
-        return (name or "").removeprefix("$").partition("@")[0].rstrip("/").rpartition("/")[2]

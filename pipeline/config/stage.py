@@ -74,6 +74,7 @@ class StageContext:
     screen: passes on the rows of a source that may be trained on
     (pipeline/data/screening/screen.py); without a screen, all may.
     run: the name of its run: the recipe's name, or `name/seed-3` as one of several seeds.
+    answers: the folder of judges' answers, shared by stages and runs; None outside of a store.
     """
 
     name: str
@@ -92,6 +93,7 @@ class StageContext:
     processes: int = 1
     screen: Screens | None = None
     run: str = ""
+    answers: Path | None = None
 
     def stop_if_asked(self) -> None:
         """Raise InterruptedRunError when the user asked to stop; for work without checkpoints."""

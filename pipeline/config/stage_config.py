@@ -49,6 +49,11 @@ class StageConfig(Block):
     pin: Annotated[str, Field(pattern=FINGERPRINT), EXECUTION] | None = None
 
     @property
+    def draws(self) -> bool:
+        """Whether the seed can change its result, if it can change that of its kind."""
+        return True
+
+    @property
     def max_positions(self) -> int | None:
         """How many positions the model that it makes has, if the recipe says so."""
         return None

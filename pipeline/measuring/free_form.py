@@ -22,7 +22,7 @@ from pipeline.data.encoding.passages import write_transcript
 from pipeline.data.encoding.prompts import encode_prompts
 from pipeline.data.reading.data_blocks import read_held_out_chats, tasks_of
 from pipeline.data.reading.records import PromptRow
-from pipeline.measuring.judges import Answers, Judges
+from pipeline.measuring.answer_rewards import AnswerRewards, Answers, show_prompt
 from pipeline.measuring.tool_use import told_tools
 
 if TYPE_CHECKING:
@@ -48,7 +48,8 @@ class FreeForm:
         self._notes: list[str] = []
         for block in config.prompts:
             self._rows[block.label] = self._read(block)
-        self._judges = Judges(config.rewards, tasks_of(config.prompts, context.places), context)
+        tasks = tasks_of(config.prompts, context.places)
+        self._rewards = AnswerRewards(config.rewards, tasks, context)
 
     def ask(self, model: LanguageModel, show: Progress) -> tuple[list[ItemResult], list[str]]:
         """Return results by prompt, sample and reward, and notes for people."""
@@ -103,7 +104,7 @@ class FreeForm:
             [list(response.token_ids) for response in written],
             [response.ended != "length" for response in written],
         )
-        judged = self._judges.judge(answers)
+        judged = self._rewards.score(answers)
         items = [_item(model, source, number, row) for number, row in enumerate(rows)]
         results: list[ItemResult] = []
         for reward in judged or {"": []}:
@@ -155,7 +156,7 @@ def _as_text(row: PromptRow) -> PromptRow:
 
 def _item(model: LanguageModel, source: str, number: int, row: PromptRow) -> ItemResult:
     """Return what is known of a prompt before it is answered; its name is that for every model."""
-    shown = _show_prompt(row)
+    shown = show_prompt(row)
     return ItemResult(
         task=source,
         item=passage_id(str(number), shown),
@@ -165,10 +166,3 @@ def _item(model: LanguageModel, source: str, number: int, row: PromptRow) -> Ite
         prompt=shown,
         gold="",
     )
-
-
-def _show_prompt(row: PromptRow) -> str:
-    if row.messages:
-        turns = [f"{message.role}: {message.content}" for message in row.messages]
-        return row.messages[0].content if len(turns) == 1 else "\n".join(turns)
-    return row.text if row.text is not None else " ".join(map(str, row.ids or ()))

@@ -86,7 +86,7 @@ class Identifier:
             "stage": config.stage,
             "version": stage.version,
             **(self._own_code(self._source(config.stage, location)) if ":" in config.stage else {}),
-            "seed": seed if stage.is_seeded else None,
+            "seed": seed if stage.is_seeded and config.draws else None,
             **{key: value for key, value in described.items() if key != "stage"},
         }
 

@@ -1,4 +1,4 @@
-"""An event loop in a thread of its own, for reward functions that are awaited.
+"""An event loop in a thread of its own, for reward functions and judges that are awaited.
 
 In a thread, because the caller's own may have a loop that runs already (a notebook's), and because
 what is awaited runs there while plain functions and reward models are busy here. One for the
@@ -11,15 +11,18 @@ import asyncio
 import atexit
 import os
 import threading
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-if TYPE_CHECKING:
-    from collections.abc import Awaitable
+from eval.model import StopRequested
 
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+_LOOK_S = 0.2  # between two looks at whether to stop
 _PATIENCE_S = 5.0  # for tasks that are cancelled at the end
 
 
@@ -30,6 +33,21 @@ def start(awaitable: Awaitable[Any]) -> Future[tuple[Any, BaseException | None]]
     KeyboardInterrupt or SystemExit would end the loop, and the caller would wait forever.
     """
     return asyncio.run_coroutine_threadsafe(_outcome(awaitable), _loop())
+
+
+def run(awaitable: Awaitable[Any], should_stop: Callable[[], bool] = lambda: False) -> Any:
+    """Await something to its end. Raises what it raises; StopRequested once it is to stop."""
+    future = start(awaitable)
+    while True:
+        wait([future], timeout=_LOOK_S)
+        if future.done():
+            value, error = future.result()
+            if error is not None:
+                raise error
+            return value
+        if should_stop():
+            future.cancel()
+            raise StopRequested
 
 
 async def _outcome(awaitable: Awaitable[Any]) -> tuple[Any, BaseException | None]:

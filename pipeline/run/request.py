@@ -34,7 +34,8 @@ class Request:
     inputs: what the stage is built on, by name. execution: how it runs, as far as that could change
     a number (`resume.execution_of`). measured_by: what later stages ask the model that it makes.
     resume_from: a whole checkpoint. is_exact: whether nothing has changed since that was written.
-    course: where it stands in its run; None outside of one.
+    answers: the folder of judges' answers; None outside of a store. course: where it stands in its
+    run; None outside of one.
     """
 
     run: str
@@ -51,6 +52,7 @@ class Request:
     measured_by: Sequence[Evaluation] = ()
     resume_from: Path | None = None
     is_exact: bool = True
+    answers: Path | None = None
     course: Course | None = None
 
 
@@ -78,6 +80,7 @@ def write_request(path: Path, request: Request) -> None:
             "measured_by": [_evaluation_json(evaluation) for evaluation in request.measured_by],
             "resume_from": str(request.resume_from) if request.resume_from else None,
             "is_exact": request.is_exact,
+            "answers": str(request.answers) if request.answers else None,
             "course": asdict(request.course) if request.course else None,
         },
     )
@@ -110,6 +113,7 @@ def read_request(path: Path) -> Request:
         measured_by=[_evaluation(fields) for fields in record["measured_by"]],
         resume_from=Path(resume_from) if resume_from else None,
         is_exact=record["is_exact"],
+        answers=Path(record["answers"]) if record["answers"] else None,
         course=Course(**record["course"]) if record["course"] else None,
     )
 

@@ -122,6 +122,7 @@ class StageRun:
             measured_by=evaluations_of(recipe, planned.name),
             resume_from=start.checkpoint,
             is_exact=start.is_exact,
+            answers=self.store.answers,
             course=self.course,
         )
 

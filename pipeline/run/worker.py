@@ -124,6 +124,7 @@ def _context(
         processes=request.processes,
         screen=screen,
         run=request.run,
+        answers=request.answers,
     )
 
 

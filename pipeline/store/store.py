@@ -6,6 +6,8 @@
     runs/store/.locks/                          one lock per stage, dropped by the kernel when its
     owner dies
     runs/store/.verified/                       what was hashed already (verified_files.py)
+    runs/store/.answers/                        what judges behind endpoints said, for all runs
+    (reward/judges/cache.py)
 
 Publishing is one rename of `out/`. Nothing here imports torch.
 """
@@ -38,6 +40,7 @@ from pipeline.store.verified_files import find_change
 
 VERIFIED = ".verified"
 LOCKS = ".locks"
+ANSWERS = ".answers"
 _FORMAT = 2
 _NAMED = re.compile(rf"[a-z_]+-[0-9a-f]{{{SHORT}}}")
 _TEXTS = ("name", "kind", "produces", "fingerprint")
@@ -131,6 +134,11 @@ class Store:
     def __init__(self, runs: Path) -> None:
         self.runs = runs
         self.root = runs / "store"
+
+    @property
+    def answers(self) -> Path:
+        """The folder of judges' answers, there or not."""
+        return self.root / ANSWERS
 
     def folder(self, kind: str, fingerprint: str) -> Path:
         """Return where the artifact of this fingerprint is, or would be."""

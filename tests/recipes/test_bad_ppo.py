@@ -61,7 +61,7 @@ ALL = "reward: {verify: all}"
 # Part of RECIPE, what stands there instead, what must be said of it.
 TERMS = [
     (MODEL, "{‸modle: $preference}", "unknown key `modle`; did you mean `model`?"),
-    (MODEL, "‸{weight: 2}", "exactly one of `model`, `use`, `verify`; this has none of them"),
+    (MODEL, "‸{weight: 2}", "a reward is exactly one of `model`, `use`, `verify`, `judge`"),
     (MODEL, "‸{model: $preference, verify: all}", "this has `model` and `verify`"),
     (MODEL, "{model: $preference, weight: ‸.nan}", "`weight` is nan; write a finite number"),
     (MODEL, "{model: $preference, weight: ‸'1'}", "`weight` is `1`, not a number; write it"),

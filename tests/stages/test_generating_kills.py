@@ -20,12 +20,12 @@ def prepare(asked: Path) -> None:
     """In the child: a checkpoint after every batch, and a note of every row that is asked for."""
     from eval.asking import sampler
     from pipeline.data.making import pieces
-    from pipeline.measuring import judges
-    from pipeline.stages import label
+    from pipeline.measuring import answer_rewards
+    from pipeline.stages.labelling import chunks
 
     pieces._LEAST_S, pieces._SHARE = 0.0, 1e9  # pyright: ignore[reportPrivateUsage]
-    label._AT_ONCE = AT_ONCE  # pyright: ignore[reportPrivateUsage]
-    generate, judge = sampler.generate, judges.Judges.judge
+    chunks.AT_ONCE = AT_ONCE
+    generate, score = sampler.generate, answer_rewards.AnswerRewards.score
 
     def note(names: list[str]) -> None:
         with asked.open("a") as stream:
@@ -35,11 +35,12 @@ def prepare(asked: Path) -> None:
         note([f"sampled {key}" for key in settings["keys"]])
         return generate(model, prompts, **settings)
 
-    def noted_judge(self, answers):
+    def noted_score(self, answers):
         note([f"judged {row.where}" for row in answers.rows])
-        return judge(self, answers)
+        return score(self, answers)
 
-    sampler.generate, judges.Judges.judge = noted_generate, noted_judge
+    sampler.generate = noted_generate
+    answer_rewards.AnswerRewards.score = noted_score
 
 
 @pytest.fixture(scope="module")

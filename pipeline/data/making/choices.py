@@ -97,7 +97,7 @@ def make_thumbs(scored: Iterable[Scored], threshold: float | Literal["mean"]) ->
                 continue
             is_wanted = score > mean if threshold == "mean" else score >= threshold
             kept = {name: one.row.fields[name] for name in COMPLETION}
-            others = _others(one.row)
+            others = columns_of_prompt(one.row)
             made.rows.append({**kept, "label": is_wanted, "score": score, **others})
     return made
 
@@ -155,11 +155,11 @@ def _pair(better: Scored, worse: Scored) -> dict[str, Any]:
         "rejected": worse.row.fields["completion"],
         "score_chosen": better.score,
         "score_rejected": worse.score,
-        **_others(better.row),
+        **columns_of_prompt(better.row),
     }
 
 
-def _others(row: ResponseRow) -> dict[str, Any]:
+def columns_of_prompt(row: ResponseRow) -> dict[str, Any]:
     """Return the columns that are the prompt's, not one response's."""
     own = {*COMPLETION, *SAMPLED, *SCORED} - {"source"}
     return {name: value for name, value in row.fields.items() if name not in own}

@@ -31,6 +31,7 @@ SAMPLED = ("source", "sample", "finish", "num_tokens")
 SCORED = ("score", "scores")
 PAIRED = ("prompt", "chosen", "rejected", "score_chosen", "score_rejected")
 THUMBS = (*COMPLETION, "label")
+COMPARED = ("probability", "judge", "principle")  # what a judge says of a pair
 _SHOWN = 6  # rows in the summary
 _BINS = 20
 

@@ -22,6 +22,7 @@ from pipeline.errors import PosttrainError
 from pipeline.models.chat_templates import give_known_template
 from pipeline.models.forms import form_of_model
 from pipeline.models.load import load_tokenizer
+from pipeline.rewards.judge import judge_term, load_judge
 from pipeline.rewards.licence import examine_terms, licence_metrics
 from pipeline.rewards.responses import ORIGIN
 from pipeline.rewards.terms import RewardTerm, function_term, model_term, verifier_term
@@ -239,6 +240,8 @@ def _make_term(
                 on=on,
                 autocast=autocast,
             )
+        if block.judge is not None:
+            return judge_term(load_judge(block.judge, context), block.label, block.weight, on=on)
         if block.use is not None:
             function = load_object(block.use, context.places.base)
             return function_term(function, block.label, block.weight, on=on)

@@ -1,4 +1,4 @@
-"""Reward terms as judges of answers that nobody learns from: functions, models, verifiers.
+"""Reward terms that score answers which nobody learns from: functions, models, verifiers, judges.
 
 A reward model reads prompt and answer in its own template and tokens, whatever the policy's are: it
 judges a text here. (In training it reads the sampled tokens: see pipeline/rewards/terms.py.)
@@ -10,23 +10,29 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from eval.asking.question import dialogue
 from eval.comparison.free_form import ALL_REWARDS
 from pipeline.config.user_code import load_object
 from pipeline.data.encoding.passages import write_transcript
 from pipeline.data.reading.records import Message, PromptRow
 from pipeline.errors import InfrastructureError, PosttrainError
+from pipeline.rewards import event_loop
 from pipeline.rewards.composition import RewardComposition
+from pipeline.rewards.judge import load_judge, refuse_failures
 from pipeline.rewards.reads_texts import Answered, TextScorer
 from pipeline.rewards.responses import REFERENCE, Responses
 from pipeline.rewards.terms import function_term
+from reward.judges.exchange import NoReply
 from reward.sandbox import SandboxUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from eval.task import Task
+    from pipeline.config.judge import JudgeBlock
     from pipeline.config.reward_terms import RewardBlock
     from pipeline.config.stage import StageContext
+    from reward.judges.ledger import Ledger
 
 
 @dataclass(frozen=True)
@@ -46,10 +52,10 @@ class Answers:
     has_ended: Sequence[bool]
 
 
-class Judges:
-    """The rewards of a stage that judges; models are loaded once, when they are first asked.
+class AnswerRewards:
+    """The rewards of a stage that scores answers; models are loaded once, when first asked.
 
-    tasks: those among the prompts, by source.
+    tasks: those among the prompts, by source. ledgers: of the judges that were asked, by name.
     """
 
     def __init__(
@@ -58,9 +64,10 @@ class Judges:
         self._rewards = rewards
         self._context = context
         self._tasks = tasks
+        self.ledgers: dict[str, Ledger] = {}
         self._made: dict[str, Callable[[Answers], list[float | None]]] = {}
 
-    def judge(self, answers: Answers) -> dict[str, list[float | None]]:
+    def score(self, answers: Answers) -> dict[str, list[float | None]]:
         """Return the scores of the answers, by the name of the reward that is for these prompts.
 
         Of several rewards their weighted sum, too. None where a reward has no say.
@@ -69,7 +76,7 @@ class Judges:
         totals = [math.nan] * len(answers.texts)
         rewards = [reward for reward in self._rewards if reward.is_for(answers.source, self._tasks)]
         for reward in rewards:
-            scores[reward.label] = self._judge(reward)(answers)
+            scores[reward.label] = self._scorer(reward)(answers)
             for number, value in enumerate(scores[reward.label]):
                 if value is not None and (reward.weight or len(rewards) == 1):
                     before = 0.0 if math.isnan(totals[number]) else totals[number]
@@ -78,7 +85,7 @@ class Judges:
             scores[ALL_REWARDS] = [None if math.isnan(total) else total for total in totals]
         return scores
 
-    def _judge(self, reward: RewardBlock) -> Callable[[Answers], list[float | None]]:
+    def _scorer(self, reward: RewardBlock) -> Callable[[Answers], list[float | None]]:
         if reward.label not in self._made:
             self._made[reward.label] = self._load(reward)
         return self._made[reward.label]
@@ -88,6 +95,8 @@ class Judges:
             return lambda answers: _verify(self._tasks[answers.source], answers, self._context)
         if reward.model is not None:
             return _ByModel(reward.model, self._context)
+        if reward.judge is not None:
+            return self._by_judge(reward.label, reward.judge)
         try:
             function = load_object(reward.use or "", self._context.places.base)
             term = function_term(function, reward.label)
@@ -100,6 +109,20 @@ class Judges:
             return [None if math.isnan(value) else value for value in values]
 
         return by_function
+
+    def _by_judge(self, name: str, block: JudgeBlock) -> Callable[[Answers], list[float | None]]:
+        """Return what has answers scored by a rubric; None where the judge gives no answer."""
+        judge = load_judge(block, self._context)
+        self.ledgers[name] = judge.ledger
+        where = f"{self._context.name}: judge `{name}`"
+
+        def by_judge(answers: Answers) -> list[float | None]:
+            items = list(zip(map(show_prompt, answers.rows), answers.texts, strict=True))
+            said = event_loop.run(judge.score(items), self._context.should_stop)
+            refuse_failures(where, said)
+            return [None if isinstance(score, NoReply) else score.value for score in said]
+
+        return by_judge
 
 
 class _ByModel:
@@ -134,6 +157,13 @@ class _ByModel:
         before = row.text if row.text is not None else write_transcript(row.messages)
         answered = Answered(row.where, (), Message("assistant", text), (before, text))
         return self._scorer.encode([answered])[0].ids
+
+
+def show_prompt(row: PromptRow) -> str:
+    """Return a prompt as a person reads it, or a judge."""
+    if row.messages:
+        return dialogue([(message.role, message.content) for message in row.messages])
+    return row.text if row.text is not None else " ".join(map(str, row.ids or ()))
 
 
 def _verify(task: Task, answers: Answers, context: StageContext) -> list[float | None]:

@@ -1,0 +1,1 @@
+"""Stage `label` in parts: what may be asked, scoring, comparing, revising."""

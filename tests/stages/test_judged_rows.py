@@ -1,0 +1,145 @@
+"""Responses that a model judges, through the command: pairs, scores and thumbs, and a training."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.command import Command, Said, command
+from tests.forked import run_forked, warm
+from tests.small_judging import write_judged_recipe
+
+
+def rows_of(folder: Path, stage: str, runs: str = "runs") -> list[dict[str, Any]]:
+    lines = (folder / runs / "tiny" / stage / "rows.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def metrics_of(folder: Path, stage: str, runs: str = "runs") -> dict[str, Any]:
+    artifact = folder / runs / "tiny" / stage / "artifact.json"
+    return json.loads(artifact.read_text())["metrics"]
+
+
+@pytest.fixture
+def posttrain(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    return command(monkeypatch, capsys)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Said]:
+    """A folder in which the whole recipe has run, and what that said."""
+    folder = tmp_path_factory.mktemp("judged")
+    write_judged_recipe(folder)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.chdir(folder)
+        warm()
+        ended = run_forked(folder / "tiny.yaml", folder / "runs")
+    return folder, Said(ended.code or 0, ended.output, "")
+
+
+@pytest.fixture
+def folder(made: tuple[Path, Said], monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder, as the present one."""
+    assert made[1].code == 0, made[1].out
+    monkeypatch.chdir(made[0])
+    monkeypatch.setenv("COLUMNS", "160")
+    return made[0]
+
+
+def test_every_comparison_is_a_pair_a_tie_or_without_an_answer(folder: Path) -> None:
+    metrics, rows = metrics_of(folder, "pairs"), rows_of(folder, "pairs")
+    assert metrics["comparisons"] == 24 * 6  # 24 prompts, 4 different responses to each
+    assert metrics["pairs"] == len(rows) > 0
+    assert metrics["ties"] > 0
+    assert metrics["comparisons"] == len(rows) + metrics["ties"]
+    assert metrics["judges"]["wide"]["asked"] == 2 * metrics["comparisons"]
+    assert metrics["judges"]["wide"]["ties"] == metrics["ties"]
+    assert metrics["judges"]["wide"]["prompt_tokens"] > 0
+    assert metrics["left_out"] == {"judged ties": metrics["ties"]}
+
+
+def test_a_judged_pair_has_the_standard_columns_and_says_who_judged_by_what(folder: Path) -> None:
+    sampled = {row["completion"][0]["content"] for row in rows_of(folder, "sampled")}
+    for row in rows_of(folder, "pairs"):
+        assert row["judge"] == "wide"
+        assert row["principle"] in ("Be kind.", "Be brief.")
+        assert row["source"] == "asked.jsonl"
+        assert row["topic"].startswith("t")
+        assert 0.5 < row["probability"] == row["score_chosen"] <= 1
+        texts = {row[side][0]["content"] for side in ("chosen", "rejected")}
+        assert len(texts) == 2
+        assert texts <= sampled
+    assert len({row["principle"] for row in rows_of(folder, "pairs")}) == 2
+
+
+def test_a_prompt_makes_one_pair_of_its_best_and_worst_or_none(folder: Path) -> None:
+    rows, metrics = rows_of(folder, "best"), metrics_of(folder, "best")
+    prompts = [row["prompt"][0]["content"] for row in rows]
+    assert len(set(prompts)) == len(prompts) > 0
+    assert sum(metrics["left_out"].values()) + len(rows) == metrics["judged_prompts"] == 24
+    assert all(row["score_chosen"] > row["score_rejected"] for row in rows)
+    assert all(row["principle"] is None for row in rows)
+
+
+def test_a_rubric_gives_every_response_a_score_on_its_scale(folder: Path) -> None:
+    rows = rows_of(folder, "scored")
+    assert len(rows) == len(rows_of(folder, "sampled"))
+    assert all(1 <= row["score"] <= 10 for row in rows)
+    assert len({row["score"] for row in rows}) > 10  # means of probabilities, not numbers chosen
+
+
+def test_a_judge_is_a_term_of_a_reward_with_its_weight(folder: Path) -> None:
+    scores = {
+        (json.dumps(row["prompt"]), row["completion"][0]["content"]): row["score"]
+        for row in rows_of(folder, "scored")
+    }
+    for row in rows_of(folder, "thumbs"):
+        text = row["completion"][0]["content"]
+        vowels = sum(letter in "aeiou" for letter in text.lower())
+        judged = scores[json.dumps(row["prompt"]), text]
+        assert row["score"] == pytest.approx(2 * judged + vowels, abs=1e-4)
+
+
+def test_training_learns_from_judged_pairs_with_their_probabilities(folder: Path) -> None:
+    assert metrics_of(folder, "dpo")["rows"] == len(rows_of(folder, "pairs"))
+
+
+def test_fewer_pairs_are_compared_on_request_and_they_cost_less(
+    folder: Path, posttrain: Command
+) -> None:
+    few = ("run", "tiny.yaml", "--until", "pairs", "--runs", "few")
+    said = posttrain(*few, "--set", "stages.pairs.pairs={which: all, compared: 2, soft: false}")
+    assert said.code == 0, said.err
+    metrics = metrics_of(folder, "pairs", "few")
+    assert metrics["comparisons"] == 24 * 2
+    assert metrics["judges"]["wide"]["asked"] == 24 * 4
+    assert f"pairs: warning: left out: {metrics['ties']} judged ties" in said.out
+    assert all("probability" not in row for row in rows_of(folder, "pairs", "few"))
+
+
+def test_the_seed_of_a_label_stage_counts_only_where_a_judge_draws(
+    folder: Path, posttrain: Command
+) -> None:
+    fixed = ("plan", "tiny.yaml", "--set", "stages.sampled.seed=5")
+    (folder / "tiny.yaml").write_text(
+        (folder / "tiny.yaml").read_text()
+        + '  plain: {stage: label, data: $sampled, reward: {use: "mine:vowels"}}\n'
+    )
+    before, after = (
+        {line.split()[0]: line for line in posttrain(*fixed, *edit).out.splitlines() if line}
+        for edit in ((), ("--set", "seed=6"))
+    )
+    assert before["plain"] == after["plain"]
+    assert "cached" in before["pairs"]
+    assert "cached" not in after["pairs"]
+
+
+def test_a_judge_without_room_for_a_question_is_the_users_to_change(
+    folder: Path, posttrain: Command
+) -> None:
+    narrow = ("--set", "stages.pairs.judge.model=./chat", "--runs", "narrow")
+    said = posttrain("run", "tiny.yaml", "--until", "pairs", *narrow)
+    assert said.code == 2
+    assert "judge `chat`: the judge answered none of 64 questions: 64 too_long" in said.err
+    assert "128 positions of `./chat`" in said.err
