@@ -90,6 +90,7 @@ def _endpoint(
             at_once=block.at_once,
             timeout_s=block.timeout_s,
             retries=block.retries,
+            proxy=block.proxy,
             prices=(block.prices.prompt, block.prices.completion),
             limits=Limits(budget.requests, budget.tokens, budget.cost),
             ledger=ledger,
