@@ -11,7 +11,7 @@ import re
 _NUMBER = (
     r"(?:(?<![\w)\]}.])[-+])?(?<![A-Za-z0-9_])"
     r"(?:(?<!/)[0-9]+/[0-9]+(?!/?[0-9])"
-    r"|(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]{1,3}(?![0-9]))?"
+    r"|(?:[1-9][0-9]{0,2}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]{1,3}(?![0-9]))?"
     r"|\.[0-9]+)"
 )
 _ANY_NUMBER = re.compile(_NUMBER)
@@ -21,7 +21,17 @@ _STATED_NUMBER = re.compile(
     rf"({_NUMBER})(?![0-9]|[.,/][0-9]| ?[-+*/^=x] ?[0-9(])",
     re.IGNORECASE,
 )
-_LATEX_FRACTION = re.compile(r"\\[dt]?frac\{([0-9]{1,50})\}\{([0-9]{1,50})\}")
+_LATEX_FRACTION = re.compile(
+    r"(?:(?<![0-9.,/^{])([0-9]{1,9}) ?)?\\[dtc]?frac"
+    r"(?:\{(-?)([0-9]{1,50})\}\{([0-9]{1,50})\}|()([0-9])([0-9]))"
+)
+_MIXED = re.compile(r"(?<![0-9.,/^])([0-9]{1,9}) ([0-9]{1,9})/([0-9]{1,9})(?!/?[0-9]|[.,][0-9])")
+_POWER_OF_TEN = re.compile(
+    r"(?:([0-9]{1,50}(?:\.[0-9]{1,50})?) ?(?:\\times|\\cdot|[\u00d7\u00b7*x]) ?|(?<![0-9.,^/*_]))"
+    r"10(?:\^|\*\*)(?:\{ ?)?(-?[0-9]{1,3})\}?(?![0-9])"
+)
+_THOUSANDS = re.compile(r"(?<=[0-9])(?:\{,\}|,?\\[,!]|[\u00a0\u2009\u202f])(?=[0-9]{3}(?![0-9]))")
+_UNIT_POWER = re.compile(r"(?<=[0-9 ])(?:[cdkm]?m|ft|yd|s)\^\{?[23]\}?(?![0-9])")
 _LATEX_UNIT = re.compile(r"\\(?:text|mathrm)\{[^{}]{0,60}\}(?:\^\{?[0-9]\}?)?")
 _BRACE = re.compile(r"\\boxed\{|\\[{}]|[{}]")
 _HASHES = re.compile(r"^####[ \t]*(\S[^\n]*)", re.MULTILINE)
@@ -174,9 +184,36 @@ def _block(opening: re.Match[str], code: str, language: str | None) -> list[str]
 
 
 def _plain(text: str) -> str:
-    r"""Write LaTeX numbers and typographic signs as plain ones: `\frac{3}{4}`, `1{,}000`."""
-    text = text.replace("\u2212", "-").replace("{,}", ",").replace("-$", "-")
-    return _LATEX_FRACTION.sub(r"\1/\2", _LATEX_UNIT.sub(" ", text))
+    r"""Write LaTeX numbers and typographic signs as plain ones.
+
+    `\frac{3}{4}` is 3/4, `2\frac{1}{2}` and `2 1/2` are 5/2, `1{,}000` and `1\,000` are 1000,
+    `3 \times 10^{5}` is 3e5.
+    """
+    text = text.replace("\u2212", "-").replace("-$", "-")
+    text = _THOUSANDS.sub("", text).replace("{,}", ",")
+    if "\\" in text:
+        text = _LATEX_UNIT.sub(" ", text)
+        if "frac" in text:
+            text = _LATEX_FRACTION.sub(_fraction, text)
+    if "^" in text:
+        text = _UNIT_POWER.sub(" ", text)
+    if "10^" in text or "10**" in text:
+        text = _POWER_OF_TEN.sub(lambda power: f"{power[1] or 1}e{power[2]}", text)
+    return _MIXED.sub(_mixed, text) if "/" in text else text
+
+
+def _fraction(match: re.Match[str]) -> str:
+    whole, sign, top, bottom = match[1], match[2] or "", match[3] or match[6], match[4] or match[7]
+    if whole is None:
+        return f"{sign}{top}/{bottom}"
+    if sign or int(top) >= int(bottom):  # a product: 3\frac{5}{2}
+        return f"{sign}{int(whole) * int(top)}/{bottom}"
+    return f"{int(whole) * int(bottom) + int(top)}/{bottom}"
+
+
+def _mixed(match: re.Match[str]) -> str:
+    whole, top, bottom = map(int, match.groups())
+    return f"{whole * bottom + top}/{bottom}" if 0 < top < bottom else match[0]
 
 
 def _without_separators(number: str) -> str:

@@ -167,7 +167,7 @@ def choose_demonstrations(
     pool_by_id = {
         example.id: example
         for example in islice(task.examples("train"), SHOT_POOL)
-        if example.worked_document or not worked
+        if (example.worked_document if worked else example.response)
     }
     pool = list(pool_by_id.values())
     if not 1 <= shots <= len(pool):
@@ -180,7 +180,9 @@ def choose_demonstrations(
 
 def can_show(task: Task) -> bool:
     """Return whether a task has demonstrations: a benchmark may have rows to ask and no others."""
-    return not isinstance(task, BenchmarkTask) or "train" in task.splits
+    if not isinstance(task, BenchmarkTask):
+        return True
+    return "train" in task.splits and any(each.response for each in task.examples("train"))
 
 
 def is_worked(task: Task) -> bool:

@@ -24,7 +24,7 @@ class MultipleChoice(BenchmarkTask):
     """Anybody's questions in a file. options: the most that a question has."""
 
     name = "multiple_choice"
-    version = 2
+    version = 3
     summary = "questions with lettered options"
     metrics: ClassVar[tuple[Metric, ...]] = ("choice_accuracy", "verified_accuracy")
     max_new_tokens = 32
@@ -40,13 +40,13 @@ class MultipleChoice(BenchmarkTask):
         return lettered(row, question, self.name, self.letters, group=group)
 
     def verify(self, response: str, reference: str) -> Verdict:
-        """Compare the letter, or letters, that the response settles on."""
+        """Compare the letters that the response settles on, or the options that it names."""
         return choice(response, reference, letters=self.letters)
 
     def remark(self) -> str:
         """Say how many questions have several right options."""
         examples = [each for split in self.splits for each in self.examples(split)]
-        number = sum(len(each.reference) > 1 for each in examples)
+        number = sum(len(each.response) > 1 for each in examples)
         return f"{number} with several right options" if number else ""
 
 
@@ -83,7 +83,7 @@ def lettered(
         id=f"{task} {digest(question, *options.texts)}",
         prompt=f"{asked}\n{_ONE if len(right) == 1 else _SEVERAL}",
         response=right,
-        reference=right,
+        reference=f"{right}\n{options.listed}",
         document=f"{asked}\nAnswer:",
         continuation=f" {right}",
         distractors=tuple(f" {each}" for each in others if each != right),

@@ -12,6 +12,7 @@ from reward.verifiers.diff import produces
 from reward.verifiers.instructions import CHECKS, instructions
 from reward.verifiers.numeric import numeric
 from reward.verifiers.sql import orders_its_rows, without_end
+from reward.verifiers.symbolic import symbolic
 from reward.verifiers.text import find_names, text
 
 LENGTH = 1_000_000
@@ -41,7 +42,10 @@ READERS: dict[str, Callable[[str], object]] = {
     "hashes": extract.after_hashes,
     "lone number": extract.lone_number,
     "numeric": partial(numeric, reference="3"),
+    "numeric with a unit": partial(numeric, reference="3 km"),
+    "expression": partial(symbolic, reference="3"),
     "choice": partial(choice, reference="A"),
+    "choice by text": partial(choice, reference="A\nA. red\nB. light blue"),
     "program": program_of,
     "text": partial(text, reference="lima"),
     "leading sentence": partial(text, reference="lima", within="leading_sentence"),
@@ -84,6 +88,14 @@ HOSTILE: dict[str, Hostile] = {
     "digits": Hostile("answer is ", "9", ".", "numeric"),
     "thousands": Hostile("answer is 1", ",111", "1", "numeric"),
     "fractions": Hostile("", "1/", "", "numeric"),
+    "powers of ten": Hostile("", "1.5x10^", "3", "numeric"),
+    "mixed numbers": Hostile("", "1 1/", "3", "numeric"),
+    "fractions of LaTeX": Hostile("", r"1\frac{1}", "{3}", "numeric"),
+    "thousands of LaTeX": Hostile("", "1{,}", "3", "numeric"),
+    "measures": Hostile("", "1 kilo", "3", "numeric with a unit"),
+    "fractions of measures": Hostile("", "1/1.", "3 km", "numeric with a unit"),
+    "formulas": Hostile("", "$x", "", "expression"),
+    "names of options": Hostile("", "light ", "red", "choice by text"),
     "a long fraction": Hostile("1/", "1", "/3", "lone number"),
     "answers": Hostile("", "answer is ", "3", "choice"),
     "hashes": Hostile("", "####\n", "", "hashes"),

@@ -41,6 +41,53 @@ def test_numbers_are_compared_exactly_unless_a_tolerance_is_given():
     assert numeric("1,234", "$1234").score == 1.0
 
 
+@pytest.mark.parametrize(
+    ("response", "reference"),
+    [
+        (r"\boxed{2\frac{1}{2}}", "5/2"),
+        ("It takes 2 1/2 cups", "2.5"),
+        (r"$\frac{-3}{4}$", "-0.75"),
+        (r"-\frac34", "-3/4"),
+        (r"$3 \times 10^{5}$", "300000"),
+        ("3 x 10^-2", "0.03"),
+        (r"3 \cdot 10^5", "3e5"),
+        (r"1\,000", "1000"),
+        ("1\u202f000\u202f000", "1,000,000"),
+        ("25%", "0.25"),
+        ("25 percent", "1/4"),
+        ("25", "25%"),
+        ("0.25", r"25\%"),
+        ("5000 m", "5 km"),
+        ("5", "5 km"),
+        (r"\boxed{5000 \text{ m}}", "5 km"),
+        ("It takes 3 hours to go 5 km", "5 km"),
+        ("90 minutes", "1.5 hours"),
+        ("It is 5 cm^2", "5"),
+        ("5 apples", "5"),
+    ],
+)
+def test_a_number_may_be_written_in_any_way(response, reference):
+    assert numeric(response, reference).score == 1.0
+
+
+@pytest.mark.parametrize(
+    ("response", "reference"),
+    [
+        ("0.25%", "25%"),
+        ("25%", "25.5"),
+        ("5 m", "5 km"),
+        ("5 kg", "5 km"),
+        ("2 1/2", "1/2"),
+        (r"3\frac{5}{2}", "5/2"),
+        ("10^5", "5"),
+        ("1/0 km", "5 km"),
+        ("3 x 10^5", "10"),
+    ],
+)
+def test_another_number_is_wrong_however_it_is_written(response, reference):
+    assert numeric(response, reference).score == 0.0
+
+
 def test_a_reference_that_is_no_number_is_not_gradable():
     assert numeric("5", "five").score is None
     assert numeric("5", "1/0").score is None
@@ -57,6 +104,35 @@ def test_a_choice_is_compared_whatever_its_case():
     assert choice("The answer is C.", "(B)").score == 0.0
     assert choice("no idea", "B").score == 0.0
     assert choice("B", "E").score is None
+
+
+OPTIONS = "B\nA. red\nB. light blue\nC. blue\nD. 3.5"
+
+
+@pytest.mark.parametrize(
+    ("response", "letter"),
+    [
+        ("light blue", "B"),
+        ("The answer is light blue.", "B"),
+        (r"\boxed{\text{light blue}}", "B"),
+        ("Is it red or blue?\nIt is light blue", "B"),
+        ("(b)", "B"),
+        ("blue", "C"),
+        ("3.5", "D"),
+        ("not light blue", None),
+        ("red or light blue", "AB"),
+        ("no idea", None),
+    ],
+)
+def test_a_choice_may_be_made_by_an_options_text(response, letter):
+    verdict = choice(response, OPTIONS)
+    assert (verdict.answer, verdict.score) == (letter, float(letter == "B"))
+
+
+def test_options_that_differ_in_marks_only_are_chosen_by_letter():
+    listed = "A\nA. C++\nB. C#"
+    assert choice("C++", listed).score == 0.0
+    assert choice("A", listed).score == 1.0
 
 
 def test_text_differs_neither_by_case_nor_by_punctuation_nor_by_articles():

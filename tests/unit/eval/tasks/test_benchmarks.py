@@ -172,7 +172,7 @@ def test_questions_may_have_more_options_if_the_recipe_says_so():
     row = {**QUESTION, "choices": list("stuvw"), "answer": "E"}
     with pytest.raises(RowsError, match="5 choices; `multiple_choice` takes 2 to 4"):
         only("multiple_choice", row)
-    assert only("multiple_choice", row, options=5).reference == "E"
+    assert only("multiple_choice", row, options=5).response == "E"
 
 
 def test_instructions_that_are_followed_and_not():

@@ -165,7 +165,7 @@ COLOURS = {"question": "Which is a colour?", "choices": ["dog", "red", "blue"]}
 )  # fmt: skip
 def test_options_are_read_however_a_file_has_them(tmp_path: Path, row: Any, right: str):
     task, example = only(tmp_path, row, "match=choice")
-    assert example.reference == right
+    assert example.response == right
     assert task.metrics == ("choice_accuracy", "verified_accuracy")
     assert "A. dog\nB. red" in example.prompt
     assert f" {right}" not in example.distractors
@@ -289,3 +289,78 @@ def test_check_names_the_row_of_a_recipe_s_questions(tmp_path: Path):
     (tmp_path / "mine.jsonl").write_text(json.dumps(CAPITAL) + '\n{"question": "Of Chile?"}\n')
     with pytest.raises(PosttrainError, match=r"mine\.jsonl:2: no column is the answer"):
         check_task("qa(file=mine.jsonl, match=exact)", Places(tmp_path))
+
+
+def test_expressions_are_compared_as_mathematics(tmp_path: Path):
+    solution = "We add.\n\nSo it is $\\boxed{\\frac{1}{2}}$."
+    row = {"problem": "How much?", "solution": solution}
+    task, example = only(tmp_path, row, "match=math")
+    assert example.reference == "\\frac{1}{2}"
+    assert example.response == "We add.\nSo it is $\\boxed{\\frac{1}{2}}$."
+    assert example.worked_continuation == f" {example.response}"
+    assert task.verify("The answer is 0.5", example.reference).score == 1.0
+    assert task.verify("The answer is $\\frac{1}{3}$", example.reference).score == 0.0
+
+
+def test_check_says_which_answers_cannot_be_read_as_mathematics(tmp_path: Path):
+    rows = [{"question": str(n), "answer": each} for n, each in enumerate(("2x", "\\frac{", "7"))]
+    (tmp_path / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    said = check_task("qa(file=mine.jsonl, match=math)", Places(tmp_path))
+    assert "1 of 3 answers cannot be read as mathematics: texts, as in mine.jsonl:2" in said
+
+
+def test_a_number_keeps_its_unit(tmp_path: Path):
+    row = {"question": "How far?", "answer": "5 km"}
+    assert score(tmp_path, row, "match=number", "It is 5000 m.") == 1.0
+    assert score(tmp_path, row, "match=number", "It is 5 m.") == 0.0
+
+
+def test_a_pattern_and_a_schema_are_columns_beside_an_answer_that_shows_them(tmp_path: Path):
+    row = {"question": "When?", "pattern": r"\A\d{4}\Z", "answer": "1990"}
+    task, example = only(tmp_path, row, "match=regex")
+    assert (example.response, example.reference) == ("1990", r"\A\d{4}\Z")
+    assert task.verify("2001", example.reference).score == 1.0
+    assert task.verify("in 2001", example.reference).score == 0.0
+    row = {"question": "Who?", "schema": {"type": "object"}, "answer": {"name": "Ann"}}
+    task, example = only(tmp_path, row, "match=json_schema")
+    assert (example.response, example.reference) == ('{"name": "Ann"}', '{"type": "object"}')
+    assert task.verify("```json\n{}\n```", example.reference).score == 1.0
+    assert task.verify("[]", example.reference).score == 0.0
+
+
+def test_a_pattern_alone_is_asked_for_and_nothing_is_shown(tmp_path: Path):
+    rows = [{"question": "When?", "answer": r"\d{4}"}]
+    (tmp_path / "mine.jsonl").write_text(json.dumps(rows[0]) + "\n")
+    task = load_task("qa(file=mine.jsonl, train=mine.jsonl, match=regex)", Places(tmp_path))
+    assert [each.reference for each in task.test_items(9)] == [r"\d{4}"]
+    alone = load_task("qa(train=mine.jsonl, match=regex)", Places(tmp_path))
+    assert [each.reference for each in alone.rl_prompts()] == [r"\d{4}"]
+    with pytest.raises(RowsError, match="no answer to learn from"):
+        list(alone.demonstrations())
+
+
+@pytest.mark.parametrize(
+    ("settings", "row", "why"),
+    [
+        ("match=regex", {"pattern": "(a"}, "`pattern` is no pattern: missing"),
+        ("match=regex", {"pattern": 3}, "`pattern` is no pattern, which is a text"),
+        ("match=regex", {"pattern": "b", "answer": "a"}, "`answer` does not follow the pattern"),
+        ("match=regex, rule=wanted", {"answer": "a"}, "there is no column `wanted`"),
+        ("match=json_schema", {"schema": {"type": "int"}}, "`schema` is no schema: $.type"),
+        ("match=json_schema", {"schema": "{"}, "`schema` is no schema: it is no JSON"),
+        ("match=math", {"answer": "x" * 2001}, "at most 2000 are read"),
+    ],
+)
+def test_check_names_the_row_whose_reference_cannot_be_graded_by(
+    tmp_path: Path, settings: str, row: Any, why: str
+):
+    (tmp_path / "mine.jsonl").write_text(json.dumps({"question": "?", **row}) + "\n")
+    with pytest.raises(PosttrainError) as caught:
+        check_task(f"qa(file=mine.jsonl, {settings})", Places(tmp_path))
+    assert "mine.jsonl:1: " in str(caught.value)
+    assert why in str(caught.value)
+
+
+def test_a_rule_is_refused_where_none_is_read():
+    with pytest.raises(ValueError, match="`rule` is of `match=regex`"):
+        load_task("qa(file=mine.jsonl, match=exact, rule=a)", Places(Path()))
