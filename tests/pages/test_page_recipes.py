@@ -27,7 +27,7 @@ _STAGES = {
     **{"tokenizer": "{stage: tokenizer, data: {task: facts}}", "base": _SFT, "sft": _SFT},
     **{"dpo": _SFT, "ppo": _SFT, "preference": _JUDGE, "judge": _JUDGE, "an_earlier_ppo": ""},
 }
-_FILE = re.compile(r"(?:file: ?|file=|test=|train=|prompts: )(?:real:)?([\w/.]+\.\w+)")
+_FILE = re.compile(r"(?:file: ?|file=|test=|train=|prompts: )(?:real:)?([\w/.-]+\.\w+)")
 _PACKAGE = re.compile(r"package:(\w+)/([\w.-]+)")
 _FUNCTION = re.compile(r"use: \"?(\w+):(\w+)")
 
