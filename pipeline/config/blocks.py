@@ -101,7 +101,8 @@ class DataBlock(Block):
 
     task: one of `posttrain list tasks`, or `module:Class` in a file of yours. file: a path from the
     recipe, or `root:path`. hub: a data set's id, `owner/name`. stage: `$name` of a stage that makes
-    rows (`generate`, `label`, `best_of_n`); `$name` alone is short for `{stage: $name}`.
+    rows (`generate`, `label`, `best_of_n`, `judgements`); `$name` alone is short for
+    `{stage: $name}`.
     form: text | prompt_completion | chat | preference | unpaired_preference | prompt; guessed from
     the columns when absent. For a task, `text` reads its documents where a stage would read its
     demonstrations (replay). Where demonstrations are read, `preference` takes the chosen response

@@ -20,7 +20,7 @@ from pipeline.config.blocks import Block
 from pipeline.config.field_types import FileName, ModelRef, Precision
 from pipeline.config.marks import EXECUTION
 
-_HELPFUL = "It does what is asked, is right, and says no more than is needed."
+HELPFUL = "It does what is asked, is right, and says no more than is needed."
 _URL = r"^https?://[^/?#@\s]+(/[^?#\s]*)?$"
 _MOST_STEPS = 100
 _ENVIRONMENT_VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
@@ -136,7 +136,7 @@ class JudgeBlock(AskedBlock):
     reason: let it give its reasons before its answer; costs tokens.
     """
 
-    rubric: Annotated[str, Field(min_length=1)] = _HELPFUL
+    rubric: Annotated[str, Field(min_length=1)] = HELPFUL
     principles: Principles = ()
     scale: Annotated[
         tuple[int, int],

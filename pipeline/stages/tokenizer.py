@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
-from pipeline.config.blocks import DataBlocks
+from pipeline.config.blocks import READ_FORMS, DataBlocks
 from pipeline.config.stage import Stage, StageContext, StageResult
 from pipeline.config.stage_config import StageConfig
 from pipeline.errors import PosttrainError
@@ -34,8 +34,9 @@ _DOCUMENTS_A_SOURCE = 20_000
 
 
 class TokenizerConfig(StageConfig):
-    """data: what to train on. vocab_size: tokens in all, special ones and bytes included.
+    """data: what to train on: documents, or the words of chats and pairs.
 
+    vocab_size: tokens in all, special ones and bytes included.
     min_frequency: how often two tokens must stand beside each other to become one.
     """
 
@@ -123,6 +124,6 @@ STAGE = Stage(
     run=run,
     produces="tokenizer",
     version=2,
-    data_forms=("text",),
+    data_forms=READ_FORMS,
     is_seeded=False,
 )

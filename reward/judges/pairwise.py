@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from reward.judges.exchange import Reply
 
 Place = Literal["first", "second"]
-_SHOWN_FIRST, _SHOWN_SECOND = "A", "B"
+FIRST, SECOND = "A", "B"
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def comparison_requests(
         )
         return Request(
             (("user", question),),
-            options=(_SHOWN_FIRST, _SHOWN_SECOND),
+            options=(FIRST, SECOND),
             wants_reason=wants_reason,
             max_tokens=max_tokens,
             temperature=temperature,
@@ -80,9 +80,9 @@ def read_preference(
     given: Reply, swapped: Reply, criterion: str, principle: str | None = None
 ) -> Preference:
     """Return what both answers say together; each is one of its request's options."""
-    first_order: Place = "first" if given.answer == _SHOWN_FIRST else "second"
-    second_order: Place = "second" if swapped.answer == _SHOWN_FIRST else "first"
-    shares = (_share(given, _SHOWN_FIRST), _share(swapped, _SHOWN_SECOND))
+    first_order: Place = "first" if given.answer == FIRST else "second"
+    second_order: Place = "second" if swapped.answer == FIRST else "first"
+    shares = (_share(given, FIRST), _share(swapped, SECOND))
     return Preference(
         sum(shares) / 2,
         first_order if first_order == second_order else "tie",

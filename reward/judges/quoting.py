@@ -1,7 +1,8 @@
 """Texts of others inside a question to a judge, marked so that they stay data.
 
-A text cannot end its own quotation: the marks carry a tag that no quoted text contains. Nor can it
-write the control tokens of a chat template, which a server would read as a new turn.
+A text cannot end its own quotation: where one writes such a mark, the real ones carry a tag that
+no quoted text contains. Nor can it write the control tokens of a chat template, which a server
+would read as a new turn.
 """
 
 from __future__ import annotations
@@ -27,10 +28,13 @@ _CONTROL = re.compile(
 
 
 def quoted(text_by_name: Mapping[str, str]) -> dict[str, str]:
-    """Return each text between marks of its name, the same tag for all of one question."""
+    """Return each text between marks of its name, with the same tag for all of one question.
+
+    The tag is empty, which spares a small model much to read, unless a text writes such a mark.
+    """
     texts = {name: without_control_tokens(text) for name, text in text_by_name.items()}
     tag = _tag(texts)
-    return {name: f"<{name}-{tag}>\n{text}\n</{name}-{tag}>" for name, text in texts.items()}
+    return {name: f"<{name}{tag}>\n{text}\n</{name}{tag}>" for name, text in texts.items()}
 
 
 def without_control_tokens(text: str) -> str:
@@ -43,10 +47,13 @@ def without_control_tokens(text: str) -> str:
 
 
 def _tag(texts: Mapping[str, str]) -> str:
-    """Return eight hexadecimal digits that occur in none of the texts, always the same ones."""
+    """Return nothing if no text has a mark in it, else eight hexadecimal digits in none of them."""
+    marks = re.compile(rf"</?\s*(?:{'|'.join(map(re.escape, texts))})", re.IGNORECASE)
+    if not any(marks.search(text) for text in texts.values()):
+        return ""
     seed = hashlib.sha256("\0".join(texts.values()).encode("utf-8", "surrogatepass")).hexdigest()
     for number in itertools.count():
         tag = hashlib.sha256(f"{seed}{number}".encode()).hexdigest()[:8]
         if not any(tag in text for text in texts.values()):
-            return tag
+            return f"-{tag}"
     raise AssertionError("itertools.count ended")

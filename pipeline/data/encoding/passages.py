@@ -26,6 +26,7 @@ from pipeline.data.reading.records import (
     PreferenceRow,
     PromptCompletionRow,
     TextRow,
+    words_of,
 )
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class _Turn:
 
     @property
     def text(self) -> str:
-        return _join_texts(self.chat.messages[-1])
+        return words_of(self.chat.messages[-1])
 
 
 def passages_of(rows: Sequence[Record], model: LanguageModel) -> list[Passage]:
@@ -66,13 +67,8 @@ def passages_of(rows: Sequence[Record], model: LanguageModel) -> list[Passage]:
 
 def write_transcript(messages: Sequence[Message]) -> str:
     """Return a conversation as text, up to where the assistant's next words begin."""
-    paragraphs = [f"{_SPEAKERS[message.role]}: {_join_texts(message)}\n\n" for message in messages]
+    paragraphs = [f"{_SPEAKERS[message.role]}: {words_of(message)}\n\n" for message in messages]
     return "".join([*paragraphs, f"{_SPEAKERS['assistant']}:"])
-
-
-def _join_texts(message: Message) -> str:
-    """Return all that a turn says: reasoning, text, calls of tools."""
-    return "\n".join(filter(None, message.texts[1:]))
 
 
 def is_transcribed(rows: Sequence[Record], model: LanguageModel) -> bool:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from pipeline.config.blocks import READ_FORMS
 from pipeline.data.reading.dedup import drop_repeats, read_marked
 from pipeline.data.reading.formats import Record, TextRow
+from pipeline.data.reading.records import text_of_record
 from pipeline.data.reading.tasks import load_task, task_rows
 from pipeline.errors import PosttrainError
 
@@ -63,10 +64,10 @@ def read_marked_records(
 
 
 def read_texts(block: DataBlock, places: Places, *, at_most: int) -> Iterator[str]:
-    """Yield the training texts of a block, `at_most` so many."""
-    for record in islice(read_records(block, places, ("text",)), at_most):
-        assert isinstance(record, TextRow)
-        yield record.text
+    """Yield the training texts of a block, `at_most` so many; of other rows, all that they say."""
+    for record in islice(read_records(block, places, READ_FORMS), at_most):
+        if text := text_of_record(record):
+            yield text
 
 
 def keeps_texts(block: DataBlock, places: Places) -> bool:

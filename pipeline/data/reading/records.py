@@ -205,3 +205,29 @@ def needs_template(record: Record) -> bool:
     if isinstance(record, PreferenceRow):
         return bool(record.prompt) and record.text is None
     return isinstance(record, PromptRow) and bool(record.messages) and record.text is None
+
+
+def text_of_record(record: Record) -> str:
+    """Return all the words of a row, turn after turn; nothing of one that is dropped."""
+    match record:
+        case TextRow():
+            return record.text
+        case PromptCompletionRow():
+            return record.prompt + record.completion
+        case ChatRow():
+            return "\n\n".join(words_of(turn) for turn in record.messages)
+        case PreferenceRow(text=(prompt, chosen, rejected)):
+            return f"{prompt}{chosen}\n\n{prompt}{rejected}"
+        case PreferenceRow():
+            return "\n\n".join(words_of(turn) for turn in (*record.prompt, *record.turns))
+        case UnpairedRow():
+            return text_of_record(record.answered)
+        case PromptRow():
+            return record.text or "\n\n".join(words_of(turn) for turn in record.messages)
+        case DroppedRow():
+            return ""
+
+
+def words_of(turn: Message) -> str:
+    """Return all that a turn says: reasoning, text, calls of tools."""
+    return "\n".join(filter(None, turn.texts[1:]))
