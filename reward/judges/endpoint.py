@@ -32,7 +32,19 @@ if TYPE_CHECKING:
 _BYTES_PER_TOKEN = (
     3  # where a server does not count: fewer than English has, so that a budget holds
 )
-_PATIENCE = 16  # failures in a row, and one for each request under way, until the rest is not sent
+_PATIENCE = (
+    16  # requests in a row that find nobody, and those under way, until the rest is not sent
+)
+_NOBODY: tuple[Cause, ...] = (
+    "unreachable",
+    "timeout",
+    "refused_key",
+    "rate_limit",
+    "server_error",
+    "redirect",
+    "bad_request",
+    "budget",
+)
 _TOO_LONG = re.compile(r"context.{0,20}(?:length|window|size)|too long|too many tokens", re.I)
 _THIS_MACHINE = ("127.0.0.1", "::1", "localhost")
 _CAUSES: dict[int, Cause] = {
@@ -55,7 +67,7 @@ class _Opened:
     client: openai.AsyncOpenAI
     slots: asyncio.Semaphore
     users: int = 0
-    failures_in_a_row: int = 0
+    in_vain: int = 0
     last: NoReply | None = None
 
 
@@ -162,16 +174,20 @@ class Endpoint:
 
     async def _reply(self, request: Request, opened: _Opened) -> Reply | NoReply:
         async with opened.slots:
-            if opened.last is not None and opened.failures_in_a_row >= _PATIENCE + self._at_once:
+            if opened.last is not None and opened.in_vain >= _PATIENCE + self._at_once:
                 cause, detail = opened.last.cause, opened.last.detail
-                return NoReply(cause, f"not asked: so many before it had no answer ({detail})")
+                return NoReply(cause, f"not asked: so many before it found nobody ({detail})")
             reply = await self._ask(request, opened.client)
-        if isinstance(reply, NoReply):
-            opened.failures_in_a_row += 1
-            opened.last = NoReply(reply.cause, self._shown(reply.detail))
-            return opened.last
-        opened.failures_in_a_row = 0
-        return reply
+        if not isinstance(reply, NoReply):
+            opened.in_vain = 0
+            return reply
+        failure = NoReply(reply.cause, self._shown(reply.detail))
+        if failure.cause in _NOBODY:
+            opened.in_vain += 1
+            opened.last = failure
+        else:
+            opened.in_vain = 0
+        return failure
 
     async def _ask(self, request: Request, client: openai.AsyncOpenAI) -> Reply | NoReply:
         """Ask with a schema; without one where the server refuses it, and from then on."""

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Limits:
-    """The most that may be spent; None is no limit. cost: in the unit of the prices."""
+    """The most that may be spent; None is no limit. cost: in the unit of the prices.
+
+    Looked at before each request: those under way at once are still answered and billed.
+    """
 
     requests: int | None = None
     tokens: int | None = None

@@ -3,6 +3,7 @@
 from tests.mutations.claims import CLAIMS
 from tests.mutations.folders import FOLDERS
 from tests.mutations.groups import GROUPS
+from tests.mutations.judges import JUDGES
 from tests.mutations.launching import LAUNCHING
 from tests.mutations.made_rows import MADE_ROWS
 from tests.mutations.models import MODELS
@@ -369,6 +370,7 @@ MUTATIONS: list[Mutation] = [
     *GROUPS,
     *EVALUATION,
     *PREFERENCES,
+    *JUDGES,
     *MADE_ROWS,
     *MODELS,
     *TOOLS,

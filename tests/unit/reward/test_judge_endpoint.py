@@ -2,15 +2,19 @@
 
 import asyncio
 import json
+import ssl
 import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import httpx2
 import pytest
 
 from reward.judges.endpoint import Endpoint
 from reward.judges.exchange import NoReply, Request
 from reward.judges.ledger import Ledger, Limits
+from reward.judges.secret import Secret
+from reward.judges.transport import Elsewhere, Transport
 
 pytestmark = pytest.mark.enable_socket
 KEY = "sk-secret-0123456789abcdef"
@@ -187,3 +191,54 @@ def test_a_key_that_no_header_can_hold_is_refused(key: str) -> None:
     with pytest.raises(ValueError, match="characters that no key has") as caught:
         Endpoint("http://127.0.0.1:9/v1", "tiny", key=key)
     assert not key or key not in str(caught.value)
+
+
+def test_answers_that_cannot_be_read_do_not_stop_the_asking() -> None:
+    with server(lambda body, headers: (200, completion("well, it depends"))) as (url, received):
+        replies = ask(Endpoint(url, "tiny", at_once=4), *[QUESTION] * 40)
+    assert len(received) == 40
+    assert {reply.cause for reply in replies} == {"not_json"}
+
+
+@pytest.mark.parametrize(
+    "elsewhere",
+    ["http://127.0.0.1:{other}/v1", "http://localhost:{port}/v1", "https://127.0.0.1:{port}/v1"],
+)
+def test_the_transport_sends_to_its_own_place_only(elsewhere: str) -> None:
+    async def send(url: str, place: str) -> None:
+        transport = Transport(
+            httpx2.URL(place),
+            Secret(KEY),
+            timeout_s=5,
+            at_once=1,
+            proxy=None,
+            tls=ssl.create_default_context(),
+            ledger=Ledger(),
+            limits=Limits(),
+        )
+        async with httpx2.AsyncClient(transport=transport) as client:
+            await client.post(url, content=b"{}")
+
+    answer = (200, {})
+    with server(lambda *_: answer) as (url, here), server(lambda *_: answer) as (other, there):
+        asyncio.run(send(url, url))
+        ports = {"port": httpx2.URL(url).port, "other": httpx2.URL(other).port}
+        with pytest.raises(Elsewhere):
+            asyncio.run(send(elsewhere.format(**ports), url))
+        assert (len(here), len(there)) == (1, 0)
+
+
+def test_a_proxy_of_the_users_own_is_used() -> None:
+    with server(lambda body, headers: (200, completion('{"answer": "A"}'))) as (proxy, received):
+        endpoint = Endpoint("http://judge.invalid/v1", "tiny", proxy=proxy.removesuffix("/v1"))
+        (reply,) = ask(endpoint, QUESTION)
+    assert reply.answer == "A"
+    assert received[0][1]["host"] == "judge.invalid"
+
+
+def test_a_key_over_http_to_another_machine_is_told() -> None:
+    for url in ("https://10.0.0.1/v1", "http://127.0.0.1:1/v1", "http://localhost/v1"):
+        assert Endpoint(url, "tiny", key=KEY).ledger.notices == []
+    (notice,) = Endpoint("http://10.0.0.1/v1", "tiny", key=KEY).ledger.notices
+    assert "others can read it" in notice
+    assert KEY not in notice
