@@ -43,13 +43,15 @@ def is_higher(
     trials: of how many the most striking (Bonferroni). Two series without any spread differ by more
     than chance whenever they differ.
     """
-    from scipy.stats import ttest_ind  # takes long to import
+    from scipy.stats import ttest_ind_from_stats  # takes long to import
 
     if fmean(these) <= fmean(others):
         return False
     if np.ptp(these) == 0 and np.ptp(others) == 0:
         return True
-    found: Any = ttest_ind(these, others, equal_var=False, alternative="greater")
+    # Of moments, since scipy warns of a sample without spread, as shares near 0 often are.
+    moments = [m for s in (these, others) for m in (np.mean(s), np.std(s, ddof=1), len(s))]
+    found: Any = ttest_ind_from_stats(*moments, equal_var=False, alternative="greater")
     return bool(found.pvalue * trials < level)
 
 

@@ -38,6 +38,10 @@ class Progress(Protocol):
         ...
 
 
+def say_nothing(line: str) -> None:
+    """Show nothing: for all ranks but the first, and for tests."""
+
+
 @dataclass(frozen=True)
 class StageInput:
     """A finished stage that this one builds on, or a model from outside.
@@ -75,6 +79,7 @@ class StageContext:
     (pipeline/data/screening/screen.py); without a screen, all may.
     run: the name of its run: the recipe's name, or `name/seed-3` as one of several seeds.
     answers: the folder of judges' answers, shared by stages and runs; None outside of a store.
+    say: shows a line that stays, above what `progress` shows.
     """
 
     name: str
@@ -94,6 +99,7 @@ class StageContext:
     screen: Screens | None = None
     run: str = ""
     answers: Path | None = None
+    say: Callable[[str], None] = say_nothing
 
     def stop_if_asked(self) -> None:
         """Raise InterruptedRunError when the user asked to stop; for work without checkpoints."""

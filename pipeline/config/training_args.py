@@ -183,7 +183,7 @@ _ON_ROLLOUTS = frozenset({"PPOConfig", "GRPOConfig", "RLOOConfig", "DistillConfi
 _OF_ROLLOUTS: Mapping[str, str] = {
     "reward_weights": "write `weight:` in each block of `reward:`",
     **dict.fromkeys(("reward_normalisation", "reward_clip"), _ON_STAGE),
-    **dict.fromkeys(("missing_eos_penalty", "eos_penalty_mode"), _ON_STAGE),
+    **dict.fromkeys(("missing_eos_penalty", "eos_penalty_mode", "stop_when"), _ON_STAGE),
     "chat_template_kwargs": "write `chat_template_kwargs:` on the stage",
     "max_tool_calling_iterations": "write `max_turns:` on the stage",
     **{key: f"it {why}" for key, why in rollout_arguments.REFUSED.items() if key not in OURS},

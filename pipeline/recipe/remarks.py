@@ -11,6 +11,7 @@ from pipeline.config.licence import OFF
 from pipeline.config.training_args import EXECUTION_KEYS
 from pipeline.config.training_stage import TrainingStage
 from pipeline.recipe.checks.licences import reward_terms
+from pipeline.rl.signs import FIRST_SEEN
 from pipeline.stages import stage_of
 from pipeline.stages.rl.config import RolloutStage
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from pipeline.config.blocks import LaunchBlock
     from pipeline.config.stage_config import StageConfig
+    from pipeline.stages.rl.config import RolloutSchedule
 
 _NOT_SAID = "not set"
 
@@ -75,6 +77,7 @@ def _name_new_trackers(now: Any, then: Any) -> str:
 def _of_rollouts(config: RolloutStage, arguments: Mapping[str, Any]) -> Iterator[str]:
     """Yield what becomes of steps or episodes that are not a whole number of rollouts."""
     schedule = config.schedule(arguments)
+    yield from _of_signs(config, arguments, schedule)
     per_rollout, responses = schedule.steps, schedule.responses
     steps, episodes = arguments.get("max_steps", -1), arguments.get("total_episodes")
     if steps > 0 and steps % per_rollout:
@@ -85,3 +88,19 @@ def _of_rollouts(config: RolloutStage, arguments: Mapping[str, Any]) -> Iterator
     elif steps <= 0 and episodes and episodes % responses:
         whole = -(-episodes // responses) * responses
         yield f"`total_episodes` {episodes} becomes {whole}: a rollout has {responses} responses"
+
+
+def _of_signs(
+    config: RolloutStage, arguments: Mapping[str, Any], schedule: RolloutSchedule
+) -> Iterator[str]:
+    """Yield which signs a training is too short to be stopped by."""
+    steps, episodes = arguments.get("max_steps", -1), arguments.get("total_episodes")
+    if steps <= 0 and not episodes:
+        return  # the prompts are not counted yet
+    rollouts = steps // schedule.steps if steps > 0 else -(-episodes // schedule.responses)
+    for name in config.stop_when:
+        if rollouts < FIRST_SEEN[name]:
+            yield (
+                f"`{name}` of `stop_when` shows in rollout {FIRST_SEEN[name]} at the earliest, and "
+                f"there are {rollouts}"
+            )

@@ -230,6 +230,7 @@ class RewardComposition:
         }
         if self.normalise != "none":  # the normalised mean hardly moves
             metrics["objective/scores_raw"] = float(total.nanmean())
+            metrics["objective/scores_raw_std"] = float(total[is_scored].std(correction=0))
         return Combined(after, metrics)
 
     def state_dict(self) -> dict[str, Any]:

@@ -31,10 +31,7 @@ def save(folder: Path, actor: Actor, state: RlState, made_with: dict[str, Any]) 
 
     made_with: the settings that a run which resumes must have, as JSON.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    actor.save_policy(folder)
-    if isinstance(actor, ActorCritic):
-        actor.save_critic(folder / CRITIC)
+    save_weights(folder, actor)
     text = json.dumps({**state.to_json(), "made_with": made_with})
     (folder / STATE).write_text(text, encoding="utf-8")
     if state.experience is not None:
@@ -59,6 +56,14 @@ def load(folder: Path, actor: Actor, state: RlState, made_with: dict[str, Any]) 
     load_weights(folder, actor)
     buffer = folder / BUFFER
     state.take_json(saved, Experience.load(buffer) if buffer.is_file() else None)
+
+
+def save_weights(folder: Path, actor: Actor) -> None:
+    """Write policy and critic into a folder, which `load_weights` takes them from."""
+    folder.mkdir(parents=True, exist_ok=True)
+    actor.save_policy(folder)
+    if isinstance(actor, ActorCritic):
+        actor.save_critic(folder / CRITIC)
 
 
 def load_weights(folder: Path, actor: Actor) -> None:

@@ -12,7 +12,7 @@ import time
 from contextlib import contextmanager
 from dataclasses import replace
 from statistics import fmean
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -30,7 +30,7 @@ from pipeline.rl.rollout import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Generator, Mapping, Sequence
 
     from transformers import TrainerState
 
@@ -40,6 +40,21 @@ if TYPE_CHECKING:
     from pipeline.rl.rollout import OnEvaluation, ScoredRow
 
 _KEYS = 3 * 2**40  # rows of no rollout, nor of best-of-n
+
+
+def evaluate_sets(
+    collector: Collector, sets: Mapping[str, Sequence[Prompt]], *, prefix: str, **how: Any
+) -> dict[str, float]:
+    """Return what the policy does on each set of prompts, under `prefix`, and the set's name.
+
+    how: as `evaluate_prompts` takes it.
+    """
+    metrics: dict[str, float] = {}
+    for name, prompts in sets.items():
+        begin = "_".join(filter(None, (prefix, name)))
+        found = evaluate_prompts(collector, prompts, **how)
+        metrics |= {f"{begin}_{key}": value for key, value in found.items()}
+    return metrics
 
 
 def evaluate_prompts(

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from eval.tools.tool import Tool
     from pipeline.rl.config.groups import GroupConfig
+    from pipeline.rl.guarding import OnSign
     from pipeline.rl.rollout import OnEvaluation, OnRollout
 
 
@@ -58,6 +59,7 @@ class GroupTrainer(RolloutTrainer):
         on_rollout: OnRollout | None = None,
         on_evaluation: OnEvaluation | None = None,
         teacher_model: PreTrainedModel | None = None,
+        on_sign: OnSign | None = None,
     ) -> None:
         if args is None:
             name = model if isinstance(model, str) else getattr(model, "name_or_path", "")
@@ -87,4 +89,5 @@ class GroupTrainer(RolloutTrainer):
             reward_processing_classes=reward_processing_classes,
             tools=tools,
             teacher_model=teacher_model,
+            on_sign=on_sign,
         )

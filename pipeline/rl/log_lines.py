@@ -33,15 +33,19 @@ class Cadence:
 class AfterStep(TrainerCallback):
     """Calls a function when an optimizer step is over, before anything is evaluated or saved.
 
-    A checkpoint then has the state after the step, and the line that belongs to it.
+    A checkpoint then has the state after the step, and the line that belongs to it. Where the
+    function returns true training ends with this step, which is then its last one: a checkpoint of
+    now is one of a training that is over.
     """
 
-    def __init__(self, call: Callable[[], None]) -> None:
+    def __init__(self, call: Callable[[], bool]) -> None:
         self._call = call
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Call it."""
-        self._call()
+        if self._call():
+            state.max_steps = state.global_step
+            control.should_training_stop = True
 
 
 def line_of(

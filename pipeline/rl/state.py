@@ -6,9 +6,10 @@ It knows no trainer and no method: whatever learns from rollouts holds these.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from pipeline.rl.guards import GuardState
 from pipeline.rl.step_totals import StepTotals
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ class RlState:
     experience: its rows, None between two rollouts. totals: of its optimizer steps so far.
     is_cut_short: its epochs have ended early, since the policy moved far enough.
     notes: JSON of whatever watches the training. prompts_drawn: how many prompts were asked so far.
+    guards: what is told signs of reward hacking by.
     """
 
     kl: FixedKL
@@ -39,16 +41,27 @@ class RlState:
     is_cut_short: bool = False
     notes: dict[str, Any] = field(default_factory=dict[str, Any])
     prompts_drawn: int = 0
+    guards: GuardState = field(default_factory=GuardState)
 
     def restart(self) -> None:
         """Forget the rollout, as a trainer does that trains again from the weights there are."""
         self.experience, self.rollout, self.totals = None, -1, StepTotals()
-        self.prompts_drawn = 0
+        self.prompts_drawn, self.guards = 0, GuardState()
 
     def begin(self, rollout: int, experience: Experience, metrics: dict[str, float]) -> None:
         """Take up the next rollout, none of whose steps is made yet."""
         self.rollout, self.experience, self.metrics = rollout, experience, metrics
-        self.totals, self.is_cut_short = StepTotals(), False
+        self.totals, self.is_cut_short = StepTotals(), self.is_stopped
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether a sign of reward hacking stops training, with nothing learnt any more."""
+        return self.guards.stopped_by is not None
+
+    @property
+    def has_new_sign(self) -> bool:
+        """Whether a sign of reward hacking showed in this rollout for the first time."""
+        return any(shown["rollout"] == self.rollout for shown in self.guards.shown)
 
     def to_json(self) -> dict[str, Any]:
         """Return everything except the experience, which is tensors."""
@@ -61,6 +74,7 @@ class RlState:
             "is_cut_short": self.is_cut_short,
             "notes": self.notes,
             "prompts_drawn": self.prompts_drawn,
+            "guards": asdict(self.guards),
         }
 
     def take_json(self, saved: Mapping[str, Any], experience: Experience | None) -> None:
@@ -73,4 +87,5 @@ class RlState:
         self.is_cut_short = saved["is_cut_short"]
         self.notes = saved["notes"]
         self.prompts_drawn = saved["prompts_drawn"]
+        self.guards = GuardState(**saved.get("guards", {}))  # older checkpoints have none
         self.experience = experience

@@ -10,6 +10,7 @@ its config's Objective says (objective.py); the trainers of methods are ppo.py, 
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,9 +34,10 @@ from pipeline.rl.arguments import (
 from pipeline.rl.batch import Batch
 from pipeline.rl.collector import Collector
 from pipeline.rl.core import kl_controller
-from pipeline.rl.evaluation import evaluate_prompts
+from pipeline.rl.evaluation import evaluate_sets
 from pipeline.rl.experience import experience_of
 from pipeline.rl.gradients import clip_norm, sum_over_processes
+from pipeline.rl.guarding import Guarding, Stopped
 from pipeline.rl.log_lines import AfterStep, line_of
 from pipeline.rl.logprobs import check_head
 from pipeline.rl.losses import Losses
@@ -64,6 +66,7 @@ if TYPE_CHECKING:
     from eval.tools.tool import Tool
     from pipeline.rl.actor import Actor
     from pipeline.rl.config.base import RolloutConfig
+    from pipeline.rl.guarding import OnSign
     from pipeline.rl.prompts import Prompt
     from pipeline.rl.rollout import OnEvaluation, OnRollout, ScoredRow
     from pipeline.rl.teacher import Teacher
@@ -78,6 +81,7 @@ class RolloutTrainer(Trainer):
     train_dataset: rows with `prompt` (text, or messages) or `input_ids`; other columns are handed
         to the reward functions.
     on_rollout: called on every process with each Rollout; what it returns is added to its metrics.
+    on_sign: called with each sign of reward hacking that shows, once; by default it is logged.
     eval_dataset: prompts like those of train_dataset for `eval_strategy` and `evaluate`, or several
         sets of them by name. on_evaluation: called with their ScoredResponses, as on_rollout is.
     tools: functions that the policy may call while it answers, as TRL's `tools`; prompts that are
@@ -110,6 +114,7 @@ class RolloutTrainer(Trainer):
         reward_processing_classes: Any = None,
         tools: Sequence[Callable[..., Any] | Tool] | None = None,
         teacher_model: PreTrainedModel | None = None,
+        on_sign: OnSign | None = None,
     ) -> None:
         args, self.cadence = own_arguments(args)
         actor = make_actor(rewards := load_rewards(reward_funcs), args)
@@ -145,6 +150,8 @@ class RolloutTrainer(Trainer):
             check_head(actor.causal)
         self.rewards = compose_rewards(rewards, args, processing_class, reward_processing_classes)
         self.rl = RlState(kl_controller(*args.kl_control), self.rewards)
+        self._guarding = Guarding(args, self.rewards, on_sign)
+        self.stopped: Stopped | None = None  # by a sign of reward hacking
         sampling = sampling_of(actor.causal, processing_class, args)
         self.teacher: Teacher | None = None
         if teacher_model is not None:
@@ -168,8 +175,16 @@ class RolloutTrainer(Trainer):
         self._step: StepRows | None = None  # the one under way
         self.step_norm: Tensor | None = None  # for training/supervisor.py
         self.training_s = 0.0
-        self._reference = digest_of_reference(actor)
-        self._teacher_digest = None if self.teacher is None else self.teacher.digest()
+        # What a checkpoint must have been made with to be resumed; weights as training began.
+        self.made_with = partial(
+            made_with,
+            self.args,
+            rewards=self.rewards,
+            prompts=self.prompts,
+            reference=digest_of_reference(actor),
+            tools=self._tools.use if self._tools else None,
+            teacher=None if self.teacher is None else self.teacher.digest(),
+        )
         settle_steps(args, num_prompts=len(self.prompts))
         self.add_callback(AfterStep(self.after_step))
         self.eval_prompts = self._encode_sets(eval_dataset)
@@ -177,18 +192,15 @@ class RolloutTrainer(Trainer):
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """Train, as upstream's trainer does; a second time from the weights that there are."""
         self.rl.restart()
-        return super().train(*args, **kwargs)
+        self.stopped = None
+        output = super().train(*args, **kwargs)
+        self.go_back()
+        return output
 
-    def made_with(self) -> dict[str, Any]:
-        """Return what a checkpoint must have been made with to be resumed, as JSON."""
-        return made_with(
-            self.args,
-            rewards=self.rewards,
-            prompts=self.prompts,
-            reference=self._reference,
-            tools=self._tools.use if self._tools else None,
-            teacher=self._teacher_digest,
-        )
+    def go_back(self) -> Stopped | None:
+        """Return which sign stopped training, if one did, with a policy from before it in place."""
+        self.stopped = self.stopped or self._guarding.go_back(self.rl, self.model)
+        return self.stopped
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """Return the numbers of the forward passes; the same ones on every process."""
@@ -236,6 +248,7 @@ class RolloutTrainer(Trainer):
 
     def _begin(self, number: int) -> None:
         """Sample and score a rollout's responses, and make of them what to train on."""
+        self._guarding.keep(number, self.model)
         sampled = sample_rollout(self.collector, self.prompts, self.rl, self.state)
         rows = sampled.rows
         prompts = [self.prompts[row.prompt] for row in rows]
@@ -252,18 +265,11 @@ class RolloutTrainer(Trainer):
         metrics |= combined.metrics | sampled.metrics | tool_metrics(rows, prompts)
         self.rl.kl.update(metrics.get("objective/kl", 0.0), len(experience.prompts))
         if self.on_rollout is not None:
-            metrics |= self.on_rollout(
-                Rollout(
-                    prompts,
-                    rows,
-                    combined.scores,
-                    self.rewards.names,
-                    number=number,
-                    num_rollouts=self.args.max_steps // self.args.steps_per_rollout,
-                    metrics=metrics,
-                    notes=self.rl.notes,
-                )
-            )
+            of_run = {"number": number, "num_rollouts": self.args.num_rollouts}
+            scored = (prompts, rows, combined.scores, self.rewards.names)
+            seen = Rollout(*scored, **of_run, metrics=metrics, notes=self.rl.notes)
+            metrics |= self.on_rollout(seen)
+        metrics |= self._guarding.look(self.rl, rows, prompts, metrics)
         self.rl.begin(number, experience, metrics)
 
     def settle_first_rollout(self, rows: list[ScoredRow]) -> list[ScoredRow]:
@@ -300,26 +306,31 @@ class RolloutTrainer(Trainer):
             self.optimizer = cls(parameter_groups(self.model, self.args, decaying), **kwargs)
         return self.optimizer
 
-    def after_step(self) -> None:
-        """Log a line after a rollout's last step; before it, see whether its epochs go on."""
+    def after_step(self) -> bool:
+        """Log a line after a rollout's last step; before it, see whether its epochs go on.
+
+        Returns whether training ends here, since a sign of reward hacking stops it.
+        """
         state = self.rl
         moved = state.totals.close_step()  # over all processes, so that all stop alike
         step = self.state.global_step
-        is_over = step % self.args.steps_per_rollout == 0
+        is_over = step % self.args.steps_per_rollout == 0 or state.is_stopped
         if not is_over:
             target = self.args.target_approx_kl
             state.is_cut_short |= target is not None and moved > target
             if step < self.args.max_steps:
-                return
+                return False
         begin = state.rollout * self.args.steps_per_rollout
-        if self.cadence.is_due(begin, step, self.state.logging_steps):
+        every = 1 if state.has_new_sign else self.state.logging_steps
+        if self.cadence.is_due(begin, step, every):
             self.log(self._line())
         if not is_over:  # training ends; a checkpoint of now resumes with these rows
-            return
+            return False
         state.experience = None
         self.training_s = 0.0
         seconds = self.collector.seconds
         seconds.update(dict.fromkeys(seconds, 0.0))
+        return state.is_stopped
 
     def _line(self) -> dict[str, float]:
         schedule: Any = self.lr_scheduler
@@ -345,19 +356,14 @@ class RolloutTrainer(Trainer):
         sets = own if eval_dataset is None else self._encode_sets(eval_dataset)
         if not sets:
             raise ValueError("there are no prompts to evaluate on; give an `eval_dataset`")
-        # As many at a time as a rollout has, which fit into memory.
-        share = self.args.rollout_size // self.args.world_size
-        metrics: dict[str, float] = {}
-        for name, prompts in sets.items():
-            of_set = evaluate_prompts(
-                self.collector,
-                prompts,
-                at_once=max(share, self.args.per_device_eval_batch_size),
-                state=self.state,
-                on_evaluation=self.on_evaluation,
-            )
-            prefix = "_".join(filter(None, (metric_key_prefix, name)))
-            metrics |= {f"{prefix}_{key}": value for key, value in of_set.items()}
+        metrics = evaluate_sets(
+            self.collector,
+            sets,
+            prefix=metric_key_prefix,
+            at_once=self.args.evaluated_at_once,
+            state=self.state,
+            on_evaluation=self.on_evaluation,
+        )
         self.log(metrics)
         on_evaluate = self.callback_handler.on_evaluate
         self.control = on_evaluate(self.args, self.state, self.control, metrics)

@@ -1,4 +1,4 @@
-"""Watches a training: gold scores of what was sampled, and samples to read. Rewards nothing.
+"""Watches a training: gold scores of what was sampled, samples to read, signs. Rewards nothing.
 
 A gold score is what a task's author finds of a response (`Task.gold_score`); where it falls while
 the reward rises, the reward is being exploited.
@@ -14,17 +14,19 @@ import torch
 
 from pipeline.files.names import SAMPLES
 from pipeline.rewards.responses import REFERENCE, source_in
+from pipeline.rl.guarding import sign_line, warn_of_sign
 from pipeline.rl.prompts import plain
 from pipeline.rl.ranking_check import check_scores
 from pipeline.rl.rollout import kl_per_sequence
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from eval.task import Task
     from pipeline.rl.prompts import Prompt
     from pipeline.rl.rollout import Rollout, ScoredResponses
+    from pipeline.rl.signs import Shown
 
 _SNAPSHOTS = 20  # rollouts of a run that samples are kept of
 _ROWS = 8  # of each
@@ -36,7 +38,7 @@ class Watch:
 
     tasks: by the prompts' column `source`, for gold scores; none for none. gated: names of the
     reward terms that are reward models, "" for others; None without a gate. is_main: whether this
-    process writes.
+    process writes. say: shows a line on the terminal.
     """
 
     def __init__(
@@ -47,12 +49,15 @@ class Watch:
         *,
         gated: Sequence[str] | None,
         is_main: bool,
+        say: Callable[[str], None],
     ) -> None:
         self._name = name
         self._path = out / SAMPLES
         self._tasks = tasks
         self._gated = gated
         self._is_main = is_main
+        self._say = say
+        self._seen: tuple[Rollout, list[float | None]] | None = None  # the last rollout
 
     def on_evaluation(self, answered: ScoredResponses) -> dict[str, float]:
         """Return the gold scores of responses to held-out prompts as metrics."""
@@ -64,11 +69,24 @@ class Watch:
             raw = torch.stack([row.rewards for row in rollout.rows])  # (B, K)
             check_scores(self._name, self._gated, raw)
         gold = self._gold(rollout)
+        self._seen = rollout, gold
         every = max(1, rollout.num_rollouts // _SNAPSHOTS)
         if rollout.number % every == 0 or rollout.number == rollout.num_rollouts - 1:
-            rollout.notes.setdefault(_NOTE, []).extend(_sample_lines(rollout, gold))
-            self.write(rollout.notes)
+            self._keep_samples(rollout, gold)
         return gold_metrics(gold, rollout.prompts)
+
+    def on_sign(self, shown: Shown) -> None:
+        """Say which sign of reward hacking shows, and keep samples of what it shows in."""
+        warn_of_sign(shown)
+        self._say(sign_line(shown))
+        if self._seen is not None:
+            self._keep_samples(*self._seen)
+
+    def _keep_samples(self, rollout: Rollout, gold: Sequence[float | None]) -> None:
+        kept = rollout.notes.setdefault(_NOTE, [])
+        if not kept or kept[-1]["rollout"] != rollout.number:
+            kept.extend(_sample_lines(rollout, gold))
+            self.write(rollout.notes)
 
     def write(self, notes: Mapping[str, Any]) -> None:
         """Write all samples so far: a resumed run has them from its checkpoint's notes."""

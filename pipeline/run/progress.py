@@ -5,20 +5,31 @@ from __future__ import annotations
 import sys
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Protocol, TextIO
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
     from rich.progress import Progress, TaskID
 
-    from pipeline.config.stage import Progress as ProgressProtocol
     from pipeline.run.course import Course
 
 # Without a terminal: a first line of each label after this, then each after twice as long.
 _FIRST_LINE_S, _LINE_AT_LEAST_EVERY_S = 10.0, 60.0
 _LONGEST_LABEL = 36
 _WIDE = 110  # columns of a terminal that has room for the note, too
+
+
+class Display(Protocol):
+    """Where a stage's progress is shown, and lines that stay."""
+
+    def __call__(self, label: str, done: int, total: int, note: str = "") -> None:
+        """Show how far a stage is; as `pipeline.config.stage.Progress`."""
+        ...
+
+    def say(self, line: str) -> None:
+        """Show a line about the stage that stays."""
+        ...
 
 
 def silent(label: str, done: int, total: int, note: str = "") -> None:
@@ -28,7 +39,7 @@ def silent(label: str, done: int, total: int, note: str = "") -> None:
 @contextmanager
 def show_progress(
     name: str, stream: TextIO | None = None, *, course: Course | None = None
-) -> Generator[ProgressProtocol]:
+) -> Generator[Display]:
     """Yield a progress function for the stage of this name, shown on stderr or `stream`.
 
     course: where it stands in its run; None for work that is not part of a run.
@@ -96,6 +107,15 @@ class _Bars:
             self._tasks[label], completed=done, total=total, note=note, rate=rate, visible=True
         )
 
+    def say(self, line: str) -> None:
+        self._bars.console.print(
+            f"{self._name:<14} {line}",
+            style="yellow",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+
 
 class _Lines:
     def __init__(self, name: str, stream: TextIO, course: Course | None) -> None:
@@ -115,7 +135,13 @@ class _Lines:
             return
         self._last_s, self._wait_s = now_s, min(2 * self._wait_s, _LINE_AT_LEAST_EVERY_S)
         parts = [f"{self._name} {label} {done}/{total}", rate, note]
-        self._stream.write("  " + ", ".join(part for part in parts if part) + "\n")
+        self._write("  " + ", ".join(part for part in parts if part))
+
+    def say(self, line: str) -> None:
+        self._write(f"{self._name:<14} {line}")
+
+    def _write(self, line: str) -> None:
+        self._stream.write(line + "\n")
         self._stream.flush()
 
 

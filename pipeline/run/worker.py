@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from eval.model import StopRequested
-from pipeline.config.stage import Progress, StageContext
+from pipeline.config.stage import Progress, StageContext, say_nothing
 from pipeline.config.training_stage import TrainingStage
 from pipeline.data.screening.screen import Screen
 from pipeline.errors import InterruptedRunError, PosttrainError, printable
@@ -58,7 +58,7 @@ class _Place:
         self.show(label, done, total, note)
 
 
-def execute(working: Working, *, show: Progress, should_stop: Callable[[], bool]) -> None:
+def execute(working: Working, *, show: progress.Display, should_stop: Callable[[], bool]) -> None:
     """Run the stage that the working folder's request asks for; leave its result.json there."""
     request = read_request(working.request)
     config = request.config
@@ -69,7 +69,8 @@ def execute(working: Working, *, show: Progress, should_stop: Callable[[], bool]
     screen = None
     if isinstance(config, TrainingStage):
         screen = Screen(request.decontaminate, request.measured_by, config.sources, request.places)
-    context = _context(working, request, place, should_stop, screen)
+    say = show.say if is_main else say_nothing
+    context = _context(working, request, place, should_stop, screen, say=say)
     with log_to(working.out / LOG):
         show("loading libraries", 0, 1)
         _keep_memory()
@@ -99,6 +100,8 @@ def _context(
     progress: Progress,
     should_stop: Callable[[], bool],
     screen: Screen | None,
+    *,
+    say: Callable[[str], None],
 ) -> StageContext:
     """Return what the stage is handed."""
     made = checkpoints.Made(request.fingerprint, dict(request.execution), request.is_exact)
@@ -125,6 +128,7 @@ def _context(
         screen=screen,
         run=request.run,
         answers=request.answers,
+        say=say,
     )
 
 

@@ -14,6 +14,7 @@ from pipeline.config.reward_signature import check_reward_function
 from pipeline.data.reading.tasks import load_task
 from pipeline.errors import PosttrainError, closest
 from pipeline.files.names import VALUE_HEAD
+from pipeline.recipe.checks.signs import check_signs
 from pipeline.recipe.checks.training import MORE_POSITIONS
 from pipeline.recipe.model_facts import gives_scores, num_positions
 from pipeline.recipe.trainer_arguments import trainer_arguments
@@ -57,6 +58,7 @@ def check_rollouts(recipe: Recipe, name: str) -> None:
     checks.check_groups()
     checks.check_steps()
     checks.check_teacher()
+    check_signs(config, lambda place, *said: recipe.error(("stages", name, *place), *said))
 
 
 class _Checks:

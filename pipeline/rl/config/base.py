@@ -14,6 +14,7 @@ from transformers import TrainingArguments
 
 from pipeline.config.ppo_defaults import ADAPTER_LEARNING_RATE, LEARNING_RATE
 from pipeline.config.rollout_arguments import REFUSED, value_problem
+from pipeline.rl.signs import bounds_of
 
 if TYPE_CHECKING:
     from pipeline.rl.objective import Objective
@@ -59,6 +60,10 @@ class RolloutConfig(TrainingArguments, ABC):
     logging_steps: float = field(default=1)
     """Optimizer steps per line: 1, so that every rollout has one; with more, rollouts that hold a
     multiple of it do."""
+
+    stop_when: dict[str, float | bool] | None = field(default=None)
+    """Signs of reward hacking that end training, each with its bound, or true for its default
+    (pipeline/rl/signs.py): `{"length": True, "repetition": 0.3}`; None for none."""
 
     # Prompts and responses.
 
@@ -145,6 +150,7 @@ class RolloutConfig(TrainingArguments, ABC):
         is_vllm = self.rollout_engine == "vllm"
         if not is_vllm and (self.vllm_options or self.vllm_mode != "colocate"):
             raise ValueError("`vllm_mode` and `vllm_options` are for `rollout_engine` vllm")
+        bounds_of(self.stop_when)
         if taken := sorted(_OF_TEMPLATE & set(self.chat_template_kwargs or {})):
             message = f"`{taken[0]}` of `chat_template_kwargs` is decided by {self.method}"
             raise ValueError(message)
@@ -270,6 +276,16 @@ class RolloutConfig(TrainingArguments, ABC):
         """Responses of one rollout, over all processes."""
         per_step = self.per_device_train_batch_size * self.gradient_accumulation_steps
         return per_step * self.world_size * self.parts_per_rollout
+
+    @property
+    def num_rollouts(self) -> int:
+        """Whole rollouts of the training, once its steps are settled."""
+        return self.max_steps // self.steps_per_rollout
+
+    @property
+    def evaluated_at_once(self) -> int:
+        """Held-out prompts that a process answers together: a rollout's, which fit into memory."""
+        return max(self.rollout_size // self.world_size, self.per_device_eval_batch_size)
 
 
 def _is_left(value: Any, default: Any) -> bool:

@@ -141,6 +141,7 @@ def assemble(
             processing_class=tokenizer,
             on_rollout=watch,
             on_evaluation=watch.on_evaluation,
+            on_sign=watch.on_sign,
             **({"tools": tools} if tools else {}),
             **parts,
         )
@@ -193,6 +194,7 @@ def _make_watch(config: Any, context: StageContext, tasks: Mapping[str, Task]) -
         tasks if config.gold else {},
         gated=[term.label if term.model else "" for term in config.reward] if is_gated else None,
         is_main=context.is_main,
+        say=context.say,
     )
 
 

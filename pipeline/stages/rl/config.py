@@ -6,14 +6,23 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, NonNegativeFloat, PositiveInt, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    NonNegativeFloat,
+    PositiveInt,
+    model_validator,
+)
 
 from pipeline.config.blocks import DataBlock, DataBlocks
 from pipeline.config.field_types import OR_ONE, ModelRef, TooLong
+from pipeline.config.marks import ABSENT_BY_DEFAULT
 from pipeline.config.reward_terms import RewardBlock
 from pipeline.config.stage_config import WithTemplate
 from pipeline.config.tools import WithTools
 from pipeline.config.training_stage import TrainingStage
+from pipeline.rl.signs import SignName, bounds_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,6 +30,14 @@ if TYPE_CHECKING:
 
 def _pair(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+
+
+def _with_bounds(value: dict[str, Any]) -> dict[str, Any]:
+    bounds_of(value)
+    return value
+
+
+StopWhen = Annotated[dict[SignName, Literal[True] | float], AfterValidator(_with_bounds)]
 
 
 @dataclass(frozen=True)
@@ -55,6 +72,9 @@ class RolloutStage(WithTools, WithTemplate, TrainingStage):
     reward_gate: stop where a reward model scores all responses of the first rollout alike. `off`
     also spares reward models the exam, where they have no `licence` of their own.
     gold: also show how good the tasks' authors find the responses; never a reward.
+    stop_when: signs of reward hacking that end training, each with the bound from which it does, or
+    true for its default: `{length: true, repetition: 0.3}`. The policy is then one from before the
+    sign began. Every sign is looked for and told all the same; docs/rl.md says what each is.
     too_long: what becomes of a prompt that leaves no room for a response (of `max_prompt_length` of
     `training_args`; without it what the model has positions for beside `max_completion_length`):
     drop it, truncate it at its beginning, or make it an error.
@@ -77,6 +97,7 @@ class RolloutStage(WithTools, WithTemplate, TrainingStage):
     eos_penalty_mode: Literal["subtract", "replace"] = "subtract"
     reward_gate: Literal["on", "off"] = "on"
     gold: bool = True
+    stop_when: Annotated[StopWhen, ABSENT_BY_DEFAULT] = {}  # noqa: RUF012  pydantic copies it
     too_long: TooLong = "drop"
     best_of: Annotated[int, Field(ge=0, le=1024)] = 16
 
@@ -120,6 +141,7 @@ class RolloutStage(WithTools, WithTemplate, TrainingStage):
             "missing_eos_penalty": self.missing_eos_penalty,
             "eos_penalty_mode": self.eos_penalty_mode,
             "max_tool_calling_iterations": self.max_turns - 1 if self.tools else None,
+            "stop_when": dict(self.stop_when) or None,
         }
 
 

@@ -42,12 +42,11 @@ def measure_distance(stage: Assembly, context: StageContext) -> dict[str, float]
     if not stage.held_out:
         return {}
     trainer = stage.trainer
-    args = trainer.args
     context.progress("distance to the teacher", 0, len(stage.held_out))
     found = evaluate_prompts(
         trainer.collector,
         stage.held_out,
-        at_once=max(args.rollout_size // args.world_size, args.per_device_eval_batch_size),
+        at_once=trainer.args.evaluated_at_once,
         state=trainer.state,
     )
     return {"teacher_kl": found["teacher/kl"]}

@@ -22,6 +22,10 @@ def train_on_rollouts(stage: Assembly, config: RolloutStage, context: StageConte
     trainer = stage.trainer
     metrics = train(trainer, config, context, rows=())
     properties: dict[str, Any] = {}
+    stopped = trainer.go_back()
+    if stopped is not None:
+        metrics |= stopped.metrics()
+        context.say(str(stopped))
     if context.is_main:
         stage.watch.write(trainer.rl.notes)
         if config.best_of and config.reward and stage.held_out:
@@ -42,7 +46,11 @@ def train_on_rollouts(stage: Assembly, config: RolloutStage, context: StageConte
         metrics |= saved
     return StageResult(
         metrics={**metrics, **stage.metrics},
-        properties={"form": stage.form, **properties},
+        properties={
+            "form": stage.form,
+            **({"stopped": stopped.metrics()} if stopped is not None else {}),
+            **properties,
+        },
     )
 
 

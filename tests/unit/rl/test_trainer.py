@@ -338,7 +338,7 @@ def test_what_a_function_logs_stands_in_the_samples(
         log_extra("judge", [{"mean": torch.tensor(0.5), "file": Path("a.py")}] * len(completions))
         return [0.0 for _ in completions]
 
-    watch = Watch("ppo", tmp_path, {}, gated=None, is_main=True)
+    watch = Watch("ppo", tmp_path, {}, gated=None, is_main=True, say=print)
     trainer = make_trainer(llama, rewards=[reward], on_rollout=watch, total_episodes=4)
     trainer.train()
     lines = [json.loads(line) for line in (tmp_path / "samples.jsonl").read_text().splitlines()]
