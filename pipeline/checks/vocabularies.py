@@ -25,16 +25,18 @@ def check_vocabularies(
     from pipeline.rewards.vocabulary import check_teacher, check_vocabulary
 
     for number, term in enumerate(config.reward):
-        own = None if term.model is None else find(term.model)
-        if own is None:
-            continue
-        rows = max(len(own), len(policy))  # of its embedding, which is looked at with it
-        try:
-            check_vocabulary(f"reward `{term.label}`", own, policy, rows)
-        except ValueError as error:
-            message, _, hint = str(error).partition("; ")
-            location = ("stages", name, "reward", number, "model")
-            raise recipe.error(location, message, hint) from error
+        for place, model in enumerate(term.models):
+            own = find(model)
+            if own is None:
+                continue
+            rows = max(len(own), len(policy))  # of its embedding, which is looked at with it
+            try:
+                check_vocabulary(f"reward `{term.label}`", own, policy, rows)
+            except ValueError as error:
+                message, _, hint = str(error).partition("; ")
+                member = (place,) if term.is_ensemble else ()
+                location = ("stages", name, "reward", number, "model", *member)
+                raise recipe.error(location, message, hint) from error
     teacher = getattr(config, "teacher", None)
     own = None if teacher is None else find(teacher)
     if teacher is None or own is None:

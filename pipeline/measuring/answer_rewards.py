@@ -18,6 +18,7 @@ from pipeline.data.reading.records import Message, PromptRow
 from pipeline.errors import InfrastructureError, PosttrainError
 from pipeline.rewards import event_loop
 from pipeline.rewards.composition import RewardComposition
+from pipeline.rewards.ensemble import combine, scales_of, spreads
 from pipeline.rewards.judge import load_judge, refuse_failures
 from pipeline.rewards.reads_texts import Answered, TextScorer
 from pipeline.rewards.responses import REFERENCE, Responses
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
     from eval.task import Task
     from pipeline.config.judge import JudgeBlock
-    from pipeline.config.reward_terms import RewardBlock
+    from pipeline.config.reward_terms import Ensemble, RewardBlock
     from pipeline.config.stage import StageContext
     from reward.judges.ledger import Ledger
 
@@ -93,8 +94,10 @@ class AnswerRewards:
     def _load(self, reward: RewardBlock) -> Callable[[Answers], list[float | None]]:
         if reward.verify:
             return lambda answers: _verify(self._tasks[answers.source], answers, self._context)
-        if reward.model is not None:
-            return _ByModel(reward.model, self._context)
+        if reward.is_ensemble:
+            return _ByEnsemble(reward, self._context)
+        if reward.models:
+            return _ByModel(reward.models[0], self._context)
         if reward.judge is not None:
             return self._by_judge(reward.label, reward.judge)
         try:
@@ -157,6 +160,32 @@ class _ByModel:
         before = row.text if row.text is not None else write_transcript(row.messages)
         answered = Answered(row.where, (), Message("assistant", text), (before, text))
         return self._scorer.encode([answered])[0].ids
+
+
+class _ByEnsemble:
+    """Several reward models that read texts; None where one of them has no say.
+
+    spreads: of every response so far, how far the members' scores lie apart.
+    """
+
+    def __init__(self, reward: RewardBlock, context: StageContext) -> None:
+        self._members = [_ByModel(model, context) for model in reward.models]
+        self._scales = scales_of(reward, context)
+        self._how: Ensemble = reward.ensemble
+        self.spreads: list[float] = []
+
+    def __call__(self, answers: Answers) -> list[float | None]:
+        said = [member(answers) for member in self._members]
+        known = [n for n in range(len(answers.texts)) if None not in [each[n] for each in said]]
+        standardised = [
+            scale.standardise([value for n in known if (value := each[n]) is not None])
+            for scale, each in zip(self._scales, said, strict=True)
+        ]
+        self.spreads += spreads(standardised)
+        values: list[float | None] = [None] * len(answers.texts)
+        for number, value in zip(known, combine(standardised, self._how), strict=True):
+            values[number] = value
+        return values
 
 
 def show_prompt(row: PromptRow) -> str:

@@ -80,30 +80,32 @@ def examine_terms(
     """
     examined: list[Examined] = []
     for term in terms:
-        if term.model is None or not term.weight:
-            continue
-        if not is_gated and term.licence is None:
-            examined.append(Examined(term.label, _MODEL, "off"))
-            continue
-        tasks = [
-            task for source, task in sources.items() if task is not None and term.is_for(source, ())
-        ]
-        examined.append(examine_reward_model(term, tasks, context))
+        names = term.member_names if term.is_ensemble else (term.label,)
+        for model, name in zip(term.models if term.weight else (), names, strict=False):
+            if not is_gated and term.licence is None:
+                examined.append(Examined(name, _MODEL, "off"))
+                continue
+            tasks = [
+                task
+                for source, task in sources.items()
+                if task is not None and term.is_for(source, ())
+            ]
+            examined.append(examine_reward_model(term, model, name, tasks, context))
     return examined
 
 
 def examine_reward_model(
-    term: RewardBlock, tasks: Sequence[str], context: StageContext
+    term: RewardBlock, model: str, name: str, tasks: Sequence[str], context: StageContext
 ) -> Examined:
-    """Return the licence of a reward model; PosttrainError where it is refused.
+    """Return the licence of a reward model of a term; PosttrainError where it is refused.
 
-    tasks: among the prompts that it will judge. Without them, and without a `licence:`, the pairs
-    count that the stage which trained it kept out, and measured it on.
+    name: what it is called in metrics. tasks: among the prompts that it will judge. Without them,
+    and without a `licence:`, the pairs count that the stage which trained it kept out, and measured
+    it on.
     """
-    name = term.label
     if term.licence == OFF:
         return Examined(name, _MODEL, "off")
-    source = context.model(term.model or "")
+    source = context.model(model)
     pairs = _pairs(term.licence, tasks, context)
     if pairs is not None:
         # A new head is drawn where an adapter brings its own; whoever draws next must not notice.

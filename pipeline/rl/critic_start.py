@@ -41,6 +41,8 @@ class CriticStart:
     policy's network as it comes in, which both then share. score: a reward model's head, (1, d).
     folder: of a critic that was saved, for its head; where `network` and `adapter` are None, for
     its network too, if it has one. term: which term of the reward its score is, None for none.
+    scale: of an ensemble that the reward model is one of, (mean, deviation): what the term makes of
+    its score.
     """
 
     network: Any = None
@@ -48,6 +50,7 @@ class CriticStart:
     score: Tensor | None = None
     folder: Path | None = None
     term: int | None = None
+    scale: tuple[float, float] = (0.0, 1.0)
 
     @property
     def kind(self) -> Kind:
@@ -61,7 +64,9 @@ class CriticStart:
         actor.critic_term = self.term
         actor.critic_is_scored = self.score is not None
         if self.score is not None:
+            mean, deviation = self.scale
             actor.value_head.start_from(self.score)
+            actor.value_head.rescale(1 / deviation, -mean / deviation)
         elif self.folder is not None:
             is_whole = self.network is None and self.kind == "network"
             load = actor.load_critic if is_whole else actor.value_head.load

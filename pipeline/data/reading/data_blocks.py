@@ -126,6 +126,11 @@ def read_held_out_records(
     ]
 
 
+def holds_pairs_out(config: TrainingStage) -> bool:
+    """Whether `read_held_out_records` of a stage has rows, as far as the recipe says."""
+    return bool(config.eval_data or _blocks_kept_out(config.sources))
+
+
 def read_held_out_prompts(
     blocks: Sequence[DataBlock], places: Places, *, at_most: int
 ) -> list[Record]:

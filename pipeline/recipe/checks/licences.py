@@ -42,14 +42,15 @@ def check_licences(recipe: Recipe, name: str) -> None:
     """Raise PosttrainError, with its place, for an exam on the pairs that a model learnt from."""
     config = recipe.stages[name]
     for location, term in reward_terms(config):
-        if not isinstance(term.licence, LicenceBlock) or not (term.model or "").startswith("$"):
+        if not isinstance(term.licence, LicenceBlock):
             continue
-        trained = recipe.stages.get((term.model or "$")[1:])
-        learnt = trained.sources if isinstance(trained, TrainingOnData) else ()
-        if any(_is_learnt(term.licence, block) for block in learnt):
-            message = f"`{term.model}` learnt from these pairs, and is examined on them"
-            hint = "keep a part out with the same `holdout` in both places, or name other pairs"
-            raise recipe.error(("stages", name, *location, "licence"), message, hint)
+        for model in (model for model in term.models if model.startswith("$")):
+            trained = recipe.stages.get(model[1:])
+            learnt = trained.sources if isinstance(trained, TrainingOnData) else ()
+            if any(_is_learnt(term.licence, block) for block in learnt):
+                message = f"`{model}` learnt from these pairs, and is examined on them"
+                hint = "keep a part out with the same `holdout` in both places, or name other pairs"
+                raise recipe.error(("stages", name, *location, "licence"), message, hint)
 
 
 def _is_learnt(licence: LicenceBlock, data: DataBlock) -> bool:

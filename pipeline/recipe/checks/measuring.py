@@ -8,6 +8,7 @@ from pipeline.config.measuring_stage import MeasuringStage
 from pipeline.config.reward_signature import check_reward_function
 from pipeline.config.reward_terms import ALL_TASKS
 from pipeline.errors import closest
+from pipeline.recipe.checks.reward_model import check_reward_models
 from pipeline.recipe.model_facts import gives_scores, num_positions
 from pipeline.stages import stage_of
 
@@ -57,6 +58,7 @@ def check_rewards(
     """
     for number, reward in enumerate(rewards):
         location = ("stages", name, key, number)
+        check_reward_models(recipe, location, reward)
         if reward.use is not None:
             try:
                 check_reward_function(reward.use, recipe.places.base)

@@ -14,9 +14,10 @@ from pipeline.config.reward_signature import check_reward_function
 from pipeline.data.reading.tasks import load_task
 from pipeline.errors import PosttrainError, closest
 from pipeline.files.names import VALUE_HEAD
+from pipeline.recipe.checks.reward_model import check_reward_models
 from pipeline.recipe.checks.signs import check_signs
 from pipeline.recipe.checks.training import MORE_POSITIONS
-from pipeline.recipe.model_facts import gives_scores, num_positions
+from pipeline.recipe.model_facts import num_positions
 from pipeline.recipe.trainer_arguments import trainer_arguments
 from pipeline.stages import stage_of
 
@@ -90,8 +91,7 @@ class _Checks:
                 check_reward_function(term.use, self._recipe.places.base)
             except ValueError as error:
                 raise self._error((*place, "use"), str(error)) from error
-        if term.model is not None:
-            self._check_reward_model((*place, "model"), term.model)
+        check_reward_models(self._recipe, (*self._stage, *place), term)
         if "on" in term.model_fields_set and not term.on:
             hint = "name sources of the prompts, or leave it out for all"
             raise self._error((*place, "on"), "`on` is empty", hint)
@@ -134,12 +134,6 @@ class _Checks:
             return
         if _VERIFIED not in task.metrics:
             raise self._error(place, f"the task `{name}` verifies no responses", "leave it out")
-
-    def _check_reward_model(self, place: Location, reference: str) -> None:
-        """Refuse a folder whose model gives no score; models elsewhere are checked when loaded."""
-        if not reference.startswith("$") and gives_scores(self._recipe, reference) is False:
-            message = f"`{reference}` is a language model, here a reward model is needed"
-            raise self._error(place, message, "train one with `stage: reward_model`")
 
     def check_every_prompt_has_a_reward(self) -> None:
         """Refuse prompts whose responses nothing would reward."""

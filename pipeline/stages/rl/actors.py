@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from pipeline.models.frozen import keep_frozen
 from pipeline.models.load import base_of, load_policy, load_tokenizer, on_device
 from pipeline.models.reward import load_reward_model, padding_for_rewards
 from pipeline.models.training import load_for_training, peft_config
+from pipeline.rewards.ensemble import scales_of
 from pipeline.rl.build import Start, add_adapter, build_actor, build_actor_critic
 from pipeline.rl.critic_start import (
     CriticStart,
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedTokenizerBase
 
+    from pipeline.config.reward_terms import RewardBlock
     from pipeline.config.stage import StageContext
     from pipeline.rl.actor import Actor
     from pipeline.stages.rl.config import RolloutStage
@@ -112,16 +115,26 @@ def _start_critic(
     source = config.critic_source
     if source == "policy":
         return CriticStart()
-    terms = [number for number, term in enumerate(config.reward) if term.model == source]
+    terms = [number for number, term in enumerate(config.reward) if source in term.models]
     term = terms[0] if terms else None
+    scale = (0.0, 1.0) if term is None else _scale_among(config.reward[term], source, context)
     if source in shared:
         reward = shared[source]
-        return CriticStart(adapter=(reward.config, reward.tensors), score=reward.score, term=term)
+        adapter = (reward.config, reward.tensors)
+        return CriticStart(adapter=adapter, score=reward.score, term=term, scale=scale)
     model = context.model(source)
     if source in whole or model.kind == "reward_model" or _is_classifier(Path(model.path)):
         module = whole[source] if source in whole else load_reward_model(model)
-        return start_from_reward_model(module, term)
+        return replace(start_from_reward_model(module, term), scale=scale)
     return _earlier_critic(config, context, model)
+
+
+def _scale_among(term: RewardBlock, model: str, context: StageContext) -> tuple[float, float]:
+    """Return mean and deviation of a reward model in an ensemble; (0, 1) of one that is alone."""
+    if not term.is_ensemble:
+        return 0.0, 1.0
+    scale = scales_of(term, context)[term.models.index(model)]
+    return scale.mean, scale.deviation
 
 
 def _earlier_critic(config: PpoConfig, context: StageContext, model: StageInput) -> CriticStart:

@@ -22,6 +22,7 @@ from pipeline.errors import PosttrainError
 from pipeline.models.chat_templates import give_known_template
 from pipeline.models.forms import form_of_model
 from pipeline.models.load import load_tokenizer
+from pipeline.rewards.ensemble import ensemble_term, scales_of
 from pipeline.rewards.judge import judge_term, load_judge
 from pipeline.rewards.licence import examine_terms, licence_metrics
 from pipeline.rewards.responses import ORIGIN
@@ -192,7 +193,7 @@ def _make_watch(config: Any, context: StageContext, tasks: Mapping[str, Task]) -
         context.name,
         context.out,
         tasks if config.gold else {},
-        gated=[term.label if term.model else "" for term in config.reward] if is_gated else None,
+        gated=[term.label if term.models else "" for term in config.reward] if is_gated else None,
         is_main=context.is_main,
         say=context.say,
     )
@@ -220,6 +221,11 @@ def _columns(prompt: EncodedPrompt) -> dict[str, Any]:
     return {**prompt.columns, ORIGIN: prompt.source}
 
 
+def _term_names(block: RewardBlock) -> tuple[str, ...]:
+    """Return what the reward models of a term are called in metrics and errors."""
+    return block.member_names if block.is_ensemble else (block.label,)
+
+
 def _make_term(
     block: RewardBlock,
     modules: Mapping[str, Any],
@@ -232,16 +238,23 @@ def _make_term(
     """Return one term of the reward."""
     on = frozenset(block.on) if block.on else None
     try:
-        if block.model is not None:
-            return model_term(
-                modules[block.model],
-                load_tokenizer(context.model(block.model)),
-                block.label,
-                block.weight,
-                policy_tokenizer=tokenizer,
-                on=on,
-                autocast=autocast,
-            )
+        if block.models:
+            members = [
+                model_term(
+                    modules[model],
+                    load_tokenizer(context.model(model)),
+                    name,
+                    block.weight,
+                    policy_tokenizer=tokenizer,
+                    on=on,
+                    autocast=autocast,
+                )
+                for model, name in zip(block.models, _term_names(block), strict=True)
+            ]
+            if not block.is_ensemble:
+                return members[0]
+            scales = scales_of(block, context)
+            return ensemble_term(members, scales, block.ensemble, block.label, block.weight)
         if block.judge is not None:
             return judge_term(load_judge(block.judge, context), block.label, block.weight, on=on)
         if block.use is not None:

@@ -127,7 +127,8 @@ class RolloutStage(WithTools, WithTemplate, TrainingStage):
     @property
     def reward_models(self) -> tuple[str, ...]:
         """The reward models among the terms, in their order."""
-        return tuple(term.model for term in self.reward if term.model is not None)
+        models = (model for term in self.reward for model in term.models)
+        return tuple(dict.fromkeys(models))
 
     @abstractmethod
     def schedule(self, arguments: Mapping[str, Any]) -> RolloutSchedule:
