@@ -29,7 +29,7 @@ from pipeline.config.field_types import (
     Launcher,
     TaskName,
 )
-from pipeline.config.marks import EXECUTION
+from pipeline.config.marks import ABSENT_BY_DEFAULT, EXECUTION
 from pipeline.config.task_names import rejoin_settings
 
 _SOURCES = ("task", "file", "hub", "stage")
@@ -110,7 +110,8 @@ class DataBlock(Block):
     columns: from our column names to the file's, as in `{prompt: instruction, completion: output}`.
     weight: share of the mix (of tokens in pre-training, of rows elsewhere), relative to the weights
     of all sources.
-    rows: at most this many rows, the first ones.
+    rows: at most this many rows, the first ones; skip: the first ones after so many, as where one
+    source is divided between stages.
     split: of a task (train | validation) or of a hub data set.
     holdout: share of a file or a stage's rows kept out of training; evaluation of the same source
     with the same share reads only that part.
@@ -127,6 +128,7 @@ class DataBlock(Block):
     columns: dict[str, str] = {}
     weight: PositiveFloat | None = None
     rows: Count | None = None
+    skip: Annotated[Count | None, ABSENT_BY_DEFAULT] = None
     split: str | None = None
     holdout: Annotated[float, Field(gt=0, lt=1)] | None = None
     separator: Annotated[str, Field(min_length=1)] | None = None
@@ -155,6 +157,8 @@ class DataBlock(Block):
             "hub": ("holdout", "separator"),
             "stage": ("subset", "revision", "split", "separator"),
         }[sources[0]]
+        if self.skip is not None and self.dedup is not None:
+            raise ValueError("`skip` counts rows before `dedup` drops any; leave one of them out")
         if self.task is not None and self.form not in (None, "text"):
             raise ValueError("a task's `form` is `text` or none: its documents, or what is wanted")
         for name in foreign:

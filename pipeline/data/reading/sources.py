@@ -61,13 +61,17 @@ def read_rows(
     else:
         source_rows = _hub_source(block, places, held_out=held_out)
     is_empty = True
-    for row in islice(source_rows, limit):
+    start = 0 if held_out else block.skip or 0
+    for row in islice(source_rows, start, None if limit is None else start + limit):
         is_empty = False
         yield row
     if is_empty:
         if kind == "preferences" and block.task is not None:
             message = "the task has no preference pairs"
             raise PosttrainError(block.label, message, "name data that has some")
+        if start:
+            message = f"no rows after the first {start:,}, which `skip` leaves out"
+            raise PosttrainError(block.label, message, "lower it")
         raise no_rows(block, held_out=held_out)
 
 

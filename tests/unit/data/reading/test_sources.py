@@ -131,6 +131,25 @@ def test_the_end_of_a_text_is_held_out_from_a_paragraph_on(places: Places) -> No
     assert text.splitlines()[int(held.where.split(":")[1]) - 1].startswith("Paragraph 7")
 
 
+def test_skip_divides_a_source_without_a_row_in_common(places: Places) -> None:
+    block = DataBlock(task="counting", rows=4)
+    first = [row.fields["messages"][0]["content"] for row in read_rows(block, places, Counting())]
+    after = block.model_copy(update={"skip": 4})
+    then = [row.fields["messages"][0]["content"] for row in read_rows(after, places, Counting())]
+    assert first[0] == "What follows 0 (train)?"
+    assert then == [f"What follows {number} (train)?" for number in range(4, 8)]
+    apart = [
+        row.fields["messages"][0]["content"]
+        for row in read_rows(after, places, Counting(), held_out=True)
+    ]
+    assert apart[0] == "What follows 0 (validation)?"  # what no training reads is not divided
+    beyond = block.model_copy(update={"skip": 3_000})
+    with pytest.raises(PosttrainError, match="the first 3,000"):
+        list(read_rows(beyond, places, Counting()))
+    with pytest.raises(ValueError, match="`dedup`"):
+        DataBlock(task="counting", skip=1, dedup="exact")
+
+
 def test_rows_are_the_first_ones(places: Places) -> None:
     write(places.base / "a.jsonl", as_jsonl(PEOPLE))
     found = list(read_rows(DataBlock(file="a.jsonl", rows=3), places))
