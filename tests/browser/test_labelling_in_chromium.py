@@ -1,14 +1,17 @@
-"""The labelling page in a real browser: by keyboard alone, across a reload, in two tabs, at 390 px.
+"""The labelling page in a real browser: by keyboard alone, across a reload, in two tabs, attacked.
 
 Skipped where no Chromium is installed.
 """
 
+import json
 import time
 
 import pytest
 
 from pipeline.feedback.decisions import decisions_path, read_decisions
 from tests.chromium import CHROMIUM
+from tests.claims.payload_rows import PAYLOADS
+from tests.claims.payloads import acting
 from tests.devtools import Tab
 from tests.label_page import HOSTILE, RunningLabels, hard_rows, write_lines
 
@@ -122,6 +125,32 @@ def test_a_page_whose_command_has_ended_says_so_and_the_next_command_goes_on(
             assert tab.run("state.done") == 1
             press(tab, "u")
             assert tab.run("state.done") == 0
+
+
+DRAW = """
+draw({ done: 0, total: 1, last: null, pair: {
+  name: TEXT, prompt: [{ role: TEXT, text: TEXT }], first: TEXT, second: TEXT } });
+say(TEXT, true);
+[[...new Set([...document.querySelectorAll("*")].map((e) =>
+   [e.tagName, ...e.getAttributeNames()].join(" ")))].sort(),
+ window.pwned ?? null, document.title, document.body.innerText,
+ document.documentElement.scrollWidth]
+"""
+
+
+def test_what_attacks_a_page_is_text_on_this_one(tmp_path, socket_enabled):
+    rows = write_lines(tmp_path / "mine.jsonl", hard_rows())
+    with RunningLabels(rows) as page, Tab(tmp_path, width=390) as tab:
+        opened(tab, page)
+        tab.run("act = () => {}")  # what is drawn here is nothing to decide
+        plain = tab.run(f"{{{DRAW.replace('TEXT', json.dumps('a text'))}}}")
+        fenced = tab.run(f"{{{DRAW.replace('TEXT', json.dumps('```'))}}}")
+        for payload in PAYLOADS:
+            found = tab.run(f"{{{DRAW.replace('TEXT', json.dumps(payload))}}}")
+            assert set(found[0]) <= {*plain[0], *fenced[0]}
+            assert (found[1], found[2]) == (None, plain[2])
+            assert acting(found[3]) == set()
+            assert found[4] <= 390
 
 
 def test_a_key_that_is_held_or_belongs_to_the_browser_decides_nothing(tmp_path, socket_enabled):

@@ -1,6 +1,7 @@
 """The mutations, by what they break."""
 
 from tests.mutations.claims import CLAIMS
+from tests.mutations.feedback import FEEDBACK
 from tests.mutations.folders import FOLDERS
 from tests.mutations.groups import GROUPS
 from tests.mutations.judges import JUDGES
@@ -372,6 +373,7 @@ MUTATIONS: list[Mutation] = [
     *PREFERENCES,
     *JUDGES,
     *MADE_ROWS,
+    *FEEDBACK,
     *MODELS,
     *TOOLS,
     *TOOL_TURNS,
