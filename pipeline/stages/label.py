@@ -2,7 +2,8 @@
 
 The responses are those of `generate`, or of a file with `prompt` and `completion`; the rewards are
 those of `ppo`: a reward model, a task's verifier, a function of yours, a judge's rubric. A `judge`
-compares responses two by two. Not the choice of a best response (best_of_n).
+compares responses two by two; `revise` has them criticised and rewritten first. Not the choice of a
+best response (best_of_n).
 """
 
 from __future__ import annotations
@@ -19,42 +20,66 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pipeline.data.reading.responses import ResponseRow
+    from pipeline.stages.labelling.chunks import Chunks
 
 
 def run(config: LabelConfig, context: StageContext) -> StageResult:
     """Judge all responses, make what is asked for of that, and write it."""
     from pipeline.data.reading.responses import read_responses
+    from pipeline.stages.labelling.chunks import Chunks
+    from pipeline.stages.labelling.revising import NOT_REVISED, revise_responses
+
+    read = list(read_responses(config.data, context.places, written=config.written))
+    chunks = Chunks(context)
+    rows, num_revised = read, len(read)
+    if config.revise is not None:
+        pairs = revise_responses(config.revise, context, chunks, read)
+        num_revised = len(pairs)
+        both = config.pairs is not None
+        rows = [row for pair in pairs for row in (pair if both else pair[1:])]
+    made, metrics, totals = _judge(config, context, chunks, rows)
+    made.left_out[NOT_REVISED] += len(read) - num_revised
+    if config.revise is not None:
+        metrics = {"revised": num_revised, **metrics}
+    metrics |= chunks.spent()
+    return _finish(config, context, len(read), made, metrics, totals)
+
+
+def _judge(
+    config: LabelConfig, context: StageContext, chunks: Chunks, rows: Sequence[ResponseRow]
+) -> tuple[choices.Chosen, dict[str, Any], Sequence[float | None]]:
+    """Return what is made of the responses, its metrics, and their scores if they have any."""
     from pipeline.stages.labelling.comparing import compare_and_make
     from pipeline.stages.labelling.scoring import score_and_make
 
-    rows = list(read_responses(config.data, context.places, written=config.written))
-    tasks = tasks_behind(config.data, context)
-    totals: Sequence[float | None] = ()
     if config.judge is not None and config.pairs is not None:
-        made, metrics = compare_and_make(config.judge, config.pairs, context, rows)
-    else:
-        made, metrics, totals = score_and_make(config, context, rows, tasks)
-    return _finish(config, context, rows, made, metrics, totals)
+        is_revised = config.revise is not None  # then there is one pair of each
+        pairs = config.pairs.model_copy(update={"which": "all"}) if is_revised else config.pairs
+        return *compare_and_make(config.judge, pairs, context, chunks, rows), ()
+    if config.terms:
+        tasks = tasks_behind(config.data, context)
+        return score_and_make(config, context, chunks, rows, tasks)
+    questions = {row.question for row in rows}
+    return choices.Chosen([row.fields for row in rows], num_prompts=len(questions)), {}, ()
 
 
 def _finish(
     config: LabelConfig,
     context: StageContext,
-    rows: Sequence[ResponseRow],
+    num_read: int,
     made: choices.Chosen,
     metrics: dict[str, Any],
     totals: Sequence[float | None],
 ) -> StageResult:
     """Write what was made, and return what became of the responses."""
-    is_scored = config.compares or any(total is not None for total in totals)
-    if not made.rows or not is_scored:
+    if not made.rows or (totals and all(total is None for total in totals)):
         reasons = ", ".join(f"{n} {why}" for why, n in made.left_out.items() if n)
-        message = f"nothing can be made of {len(rows)} responses ({reasons})"
+        message = f"nothing can be made of {num_read} responses ({reasons})"
         raise PosttrainError(context.name, message, "sample more of them, or judge otherwise")
     write_rows(context.out, made.rows, form=config.makes.form, scores=totals)
     return StageResult(
         metrics={
-            "judged": len(rows),
+            "judged": num_read,
             "judged_prompts": made.num_prompts,
             **metrics,
             **choices.left_out_metrics(made),

@@ -31,6 +31,7 @@ SAMPLED = ("source", "sample", "finish", "num_tokens")
 SCORED = ("score", "scores")
 PAIRED = ("prompt", "chosen", "rejected", "score_chosen", "score_rejected")
 THUMBS = (*COMPLETION, "label")
+REVISED = ("original", "critique", "revised_by")  # a response before, why, and the principle
 COMPARED = ("probability", "judge", "principle")  # what a judge says of a pair
 _SHOWN = 6  # rows in the summary
 _BINS = 20

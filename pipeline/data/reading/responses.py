@@ -38,7 +38,8 @@ _COLUMNS = ("prompt", "completion")
 class ResponseRow:
     """A response and what it answers. text: of the response. fields: all columns, under our names.
 
-    source: where the prompt is from: its row's own column, else the data block.
+    source: where the prompt is from: its row's own column, else the data block. apart: tells it and
+    its kin apart from other responses to the same prompt.
     """
 
     where: str
@@ -46,11 +47,12 @@ class ResponseRow:
     text: str
     fields: dict[str, Any]
     source: str
+    apart: str = ""
 
     @property
     def question(self) -> str:
         """What is equal for responses to one prompt: its text, tools, and what is expected."""
-        return question_of(self.fields)
+        return question_of(self.fields) + self.apart
 
 
 def question_of(fields: Mapping[str, Any]) -> str:

@@ -5,10 +5,12 @@ Which rows are judged together never depends on where a killed stage goes on.
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pipeline.data.making.pieces import Pieces
+from pipeline.errors import CorruptArtifactError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -22,46 +24,66 @@ AT_ONCE = 64  # rows judged between two looks at whether to stop
 _SPENT = ".judges"  # beside the names of rewards, of which none begins with a dot
 
 
-def in_chunks(
-    context: StageContext,
-    noun: str,
-    rows: Sequence[T],
-    work: Callable[[Sequence[T]], Sequence[dict[str, Any]]],
-    ledgers: Mapping[str, Ledger],
-) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Return what `work` makes of the rows, one object each, and what judging took, as metrics.
+class Chunks:
+    """The rows of one kind of work after another, in the checkpoints of one stage."""
 
-    ledgers: of the judges, by name; one may come in when it is first asked. The last row of a chunk
-    keeps what the chunk took, so that the sums of a killed stage are right.
-    """
-    pieces = Pieces(context, len(rows))
-    while len(pieces.rows) < len(rows):
-        start = len(pieces.rows)
-        context.progress(noun, start, len(rows))
-        if context.should_stop():
-            pieces.seal()
-        context.stop_if_asked()
-        end = (start // AT_ONCE + 1) * AT_ONCE
-        before = _read(ledgers)
-        made = list(work(rows[start:end]))
-        spent = {
-            name: {key: value - before.get(name, {}).get(key, 0) for key, value in counts.items()}
-            for name, counts in _read(ledgers).items()
-        }
-        if spent:
-            made[-1] = {**made[-1], _SPENT: spent}
-        pieces.add(made)
-    return pieces.rows, _sums(pieces.rows)
+    def __init__(self, context: StageContext) -> None:
+        self._context = context
+        self._pieces = Pieces(context, sys.maxsize)
+        self._num_done = 0  # by earlier kinds of work
+
+    def do(
+        self,
+        noun: str,
+        rows: Sequence[T],
+        work: Callable[[Sequence[T]], Sequence[dict[str, Any]]],
+        ledgers: Mapping[str, Ledger],
+    ) -> list[dict[str, Any]]:
+        """Return what `work` makes of the rows, one JSON object each.
+
+        ledgers: of the judges, by name; one may come in when it is first asked. The last row of a
+        chunk keeps what the chunk took, so that the sums of a killed stage are right.
+        """
+        pieces, offset = self._pieces, self._num_done
+        pieces.total = self._num_done = offset + len(rows)
+        while len(pieces.rows) < pieces.total:
+            start = len(pieces.rows) - offset
+            self._context.progress(noun, start, len(rows))
+            if self._context.should_stop():
+                pieces.seal()
+            self._context.stop_if_asked()
+            before = _read(ledgers)
+            made = list(work(rows[start : (start // AT_ONCE + 1) * AT_ONCE]))
+            spent = _difference(_read(ledgers), before)
+            if spent:
+                made[-1] = {**made[-1], _SPENT: spent}
+            pieces.add(made)
+        return pieces.rows[offset : pieces.total]
+
+    def spent(self) -> dict[str, Any]:
+        """Return what each judge was asked and what it took, as metrics; {} without a judge.
+
+        Raises CorruptArtifactError for a checkpoint with more rows than there was work.
+        """
+        if len(self._pieces.rows) > self._num_done:
+            message = f"has {len(self._pieces.rows)} rows of {self._num_done}"
+            where = str(self._context.resume_from)
+            raise CorruptArtifactError(where, message, "delete it and run again")
+        sums: dict[str, Counter[str]] = {}
+        for row in self._pieces.rows:
+            for name, counts in row.get(_SPENT, {}).items():
+                sums.setdefault(name, Counter()).update(counts)
+        return {"judges": {name: dict(counts) for name, counts in sums.items()}} if sums else {}
 
 
 def _read(ledgers: Mapping[str, Ledger]) -> dict[str, dict[str, float]]:
     return {name: ledger.metrics() for name, ledger in ledgers.items()}
 
 
-def _sums(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return what each judge was asked and what it took, over all chunks."""
-    sums: dict[str, Counter[str]] = {}
-    for row in rows:
-        for name, counts in row.get(_SPENT, {}).items():
-            sums.setdefault(name, Counter()).update(counts)
-    return {"judges": {name: dict(counts) for name, counts in sums.items()}} if sums else {}
+def _difference(
+    after: Mapping[str, Mapping[str, float]], before: Mapping[str, Mapping[str, float]]
+) -> dict[str, dict[str, float]]:
+    return {
+        name: {key: value - before.get(name, {}).get(key, 0) for key, value in counts.items()}
+        for name, counts in after.items()
+    }

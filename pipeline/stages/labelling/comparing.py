@@ -14,7 +14,6 @@ from pipeline.data.making.comparisons import (
     key,
     make_judged_pairs,
 )
-from pipeline.stages.labelling.chunks import in_chunks
 from reward.judges.exchange import NoReply
 
 if TYPE_CHECKING:
@@ -25,12 +24,17 @@ if TYPE_CHECKING:
     from pipeline.data.making.choices import Chosen
     from pipeline.data.making.comparisons import Comparison
     from pipeline.data.reading.responses import ResponseRow
+    from pipeline.stages.labelling.chunks import Chunks
     from pipeline.stages.labelling.config import PairsBlock
     from reward.judges.judge import Judge
 
 
 def compare_and_make(
-    block: JudgeBlock, pairs: PairsBlock, context: StageContext, rows: Sequence[ResponseRow]
+    block: JudgeBlock,
+    pairs: PairsBlock,
+    context: StageContext,
+    chunks: Chunks,
+    rows: Sequence[ResponseRow],
 ) -> tuple[Chosen, dict[str, Any]]:
     """Return the pairs that the judge's verdicts make, and their metrics."""
     from pipeline.rewards.judge import load_judge
@@ -40,11 +44,10 @@ def compare_and_make(
         return made, count_verdicts([])
     judge = load_judge(block, context)
     where = f"{context.name}: judge `{block.label}`"
-    judged, spent = in_chunks(
-        context,
+    judged = chunks.do(
         "comparison",
         chosen,
-        lambda chunk: _compare(chunk, rows, judge, where, context),
+        lambda some: _compare(some, rows, judge, where, context),
         {block.label: judge.ledger},
     )
     outcomes = [Outcome(one["verdict"], one["probability"], one["principle"]) for one in judged]
@@ -58,7 +61,7 @@ def compare_and_make(
     )
     for row in made.rows:
         row["judge"] = block.label
-    return made, {"pairs": len(made.rows), **count_verdicts(outcomes), **spent}
+    return made, {"pairs": len(made.rows), **count_verdicts(outcomes)}
 
 
 def _compare(

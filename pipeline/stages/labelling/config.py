@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, NonNegativeFloat, PositiveInt, model_valid
 
 from pipeline.config.blocks import Block, DataBlocks
 from pipeline.config.field_types import OR_ONE
-from pipeline.config.judge import JudgeBlock
+from pipeline.config.judge import AskedBlock, JudgeBlock, Principles
 from pipeline.config.marks import ABSENT_BY_DEFAULT
 from pipeline.config.reward_terms import RewardBlock
 from pipeline.config.stage_config import Makes, StageConfig
@@ -17,6 +17,7 @@ from pipeline.data.making.rows import (
     COMPARED,
     COMPLETION,
     PAIRED,
+    REVISED,
     SAMPLED,
     SCORED,
     THUMBS,
@@ -46,12 +47,35 @@ def _pairs(value: Any) -> Any:
     return {"which": value} if isinstance(value, str) else value
 
 
+class ReviseBlock(AskedBlock):
+    """Critique and revision of every response by a principle (Bai et al. 2022, section 3).
+
+    model, endpoint: who writes them; exactly one of both.
+    principles: a list, or a YAML file that is one; one is drawn for every response and round.
+    rounds: how many times a response is criticised and revised.
+    temperature: 0 is greedy. max_tokens: of a critique, and of a revision.
+    budget: the most that may be spent on it.
+    precision, batch_size: of a model in this process; the latter is memory and speed only.
+    """
+
+    principles: Principles
+    rounds: PositiveInt = 1
+
+    @model_validator(mode="after")
+    def _has_principles(self) -> ReviseBlock:
+        if not self.principles:
+            raise ValueError("`principles` is empty; write one at least, or name a YAML file")
+        return self
+
+
 class LabelConfig(StageConfig):
     """data: the responses, by `$name` of a stage that makes some, or in a file or on the hub.
 
     reward: a list of terms, whose weighted sum is the score of a response; or one.
     judge: in place of `reward`, a language model: with `pairs` it compares the responses to a
     prompt two by two, in both orders; otherwise it scores each by its rubric.
+    revise: have every response criticised and revised by a principle first. Without `pairs` the
+    revisions are what is judged, or the result; with `pairs` a pair is a response and its revision.
     pairs: make pairs of a chosen and a rejected response, for reward_model and dpo: `best_worst`,
     `all`, or with a `margin`.
     thumbs: label every response as wanted or not, for kto: from this score on, or `mean`: by
@@ -63,6 +87,7 @@ class LabelConfig(StageConfig):
     data: DataBlocks
     reward: Annotated[tuple[RewardBlock, ...], OR_ONE] = ()
     judge: Annotated[JudgeBlock | None, ABSENT_BY_DEFAULT] = None
+    revise: Annotated[ReviseBlock | None, ABSENT_BY_DEFAULT] = None
     pairs: (
         Annotated[PairsBlock, BeforeValidator(_pairs, json_schema_input_type=Which | PairsBlock)]
         | None
@@ -79,7 +104,13 @@ class LabelConfig(StageConfig):
                 "`reward`, or leave one of them out"
             )
         if self.judge is None and not self.reward:
-            raise ValueError("nothing judges the responses; name a `reward` or a `judge`")
+            if self.revise is None:
+                raise ValueError("nothing judges the responses; name a `reward` or a `judge`")
+            if self.pairs is not None or self.thumbs is not None:
+                raise ValueError(
+                    "nothing says whether a revision is better than its response; name a `judge` "
+                    "or a `reward`"
+                )
         return self
 
     @property
@@ -89,9 +120,9 @@ class LabelConfig(StageConfig):
 
     @property
     def draws(self) -> bool:
-        """Whether there are principles or pairs to draw."""
+        """Whether there are principles, pairs or texts to draw."""
         judges = (self.judge, *(term.judge for term in self.reward))
-        return any(judge is not None for judge in judges)
+        return self.revise is not None or any(judge is not None for judge in judges)
 
     @property
     def compares(self) -> bool:
@@ -101,16 +132,18 @@ class LabelConfig(StageConfig):
     @property
     def makes(self) -> Makes:
         """What rows it makes."""
+        revised = REVISED if self.revise is not None else ()
         if self.pairs is not None:
             compared = COMPARED if self.judge is not None else ()
-            return Makes("preference", (*PAIRED, *compared))
+            return Makes("preference", (*PAIRED, *compared, *revised))
         if self.thumbs is not None:
-            return Makes("unpaired_preference", (*THUMBS, "score"))
-        return Makes("prompt_completion", (*COMPLETION, *SAMPLED, *SCORED))
+            return Makes("unpaired_preference", (*THUMBS, "score", *revised))
+        scored = SCORED if self.terms else ()
+        return Makes("prompt_completion", (*COMPLETION, *SAMPLED, *scored, *revised))
 
     @property
     def written(self) -> tuple[str, ...]:
         """The columns that it writes, and that a file must not have."""
         if self.pairs is None and self.thumbs is None:
-            return SCORED
+            return tuple(name for name in self.makes.columns if name in (*SCORED, *REVISED))
         return tuple(name for name in self.makes.columns if name not in COMPLETION)

@@ -13,7 +13,6 @@ from pipeline.data.making.choices import Chosen
 from pipeline.data.making.rows import SCORED
 from pipeline.data.reading.tasks import load_task
 from pipeline.errors import PosttrainError
-from pipeline.stages.labelling.chunks import in_chunks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,11 +21,16 @@ if TYPE_CHECKING:
     from pipeline.config.stage import StageContext
     from pipeline.data.reading.responses import ResponseRow
     from pipeline.measuring.answer_rewards import AnswerRewards
+    from pipeline.stages.labelling.chunks import Chunks
     from pipeline.stages.labelling.config import LabelConfig
 
 
 def score_and_make(
-    config: LabelConfig, context: StageContext, rows: Sequence[ResponseRow], tasks: Sequence[str]
+    config: LabelConfig,
+    context: StageContext,
+    chunks: Chunks,
+    rows: Sequence[ResponseRow],
+    tasks: Sequence[str],
 ) -> tuple[Chosen, dict[str, Any], list[float | None]]:
     """Return what is made of the responses' scores, its metrics, and the scores."""
     from pipeline.measuring.answer_rewards import AnswerRewards
@@ -36,16 +40,13 @@ def score_and_make(
     except ValueError as error:
         raise PosttrainError(context.name, str(error)) from error
     rewards = AnswerRewards(config.terms, verified, context)
-    judged, spent = in_chunks(
-        context, "response", rows, lambda chunk: _scores(chunk, rewards), rewards.ledgers
-    )
+    judged = chunks.do("response", rows, lambda some: _scores(some, rewards), rewards.ledgers)
     totals = [_total(scores, config.terms) for scores in judged]
     names = [term.label for term in config.terms]
     made = _make(config, rows, judged, totals)
     metrics = {
         **_result_metrics(config, made),
         **_score_metrics(names, judged, totals),
-        **spent,
     }
     return made, metrics, totals
 
