@@ -35,6 +35,7 @@ __all__ = [
     "SandboxUnavailable",
     "require_sandbox",
     "run_calls",
+    "run_grader",
     "run_select",
     "run_tests",
 ]
@@ -187,6 +188,23 @@ def run_select(
     return _in_boxes(steps, "", timeout_s, memory_bytes)
 
 
+def run_grader(
+    setup: str, entry: str, answer: str, *, timeout_s: float = 5.0, memory_bytes: int = 2048 * MIB
+) -> Outcome:
+    """Grade an answer with a dataset of reasoning-gym; the outcome's one answer is the score.
+
+    setup, entry: as reward/boxes/gym.py has them. What the dataset's grader raised is the answer's
+    error.
+    """
+
+    def steps(run: _Run) -> tuple[Status, str]:
+        graded = run.answer(run.open().ask(_json(entry=entry, answer=answer)))
+        run.answers.append(graded)
+        return ("failed", graded.error) if graded.error else ("finished", "")
+
+    return _in_boxes(steps, "", timeout_s, memory_bytes, setup)
+
+
 def answer_of(reply: bytes, budget: values.Budget) -> Answer:
     """Read a reply, which is whatever the program made of it; nonsense is an answer's error.
 
@@ -255,9 +273,13 @@ class _Run:
 
 
 def _in_boxes(
-    steps: Callable[[_Run], tuple[Status, str]], program: str, timeout_s: float, memory_bytes: int
+    steps: Callable[[_Run], tuple[Status, str]],
+    program: str,
+    timeout_s: float,
+    memory_bytes: int,
+    setup: str = "",
 ) -> Outcome:
-    """Do a run, once more if the machine fails."""
+    """Do a run, once more if the machine fails. setup: of the zygote."""
     if not 0 < timeout_s < math.inf or memory_bytes < _SMALLEST_MEMORY_BYTES:
         raise ValueError("a program needs some time and at least 128 MiB of address space")
     limits = Limits(cpu_s=math.ceil(timeout_s), memory_bytes=memory_bytes)
@@ -265,7 +287,7 @@ def _in_boxes(
     reason = ""
     for is_second_try in (False, True):
         try:
-            with leased(new=is_second_try) as zygote:
+            with leased(new=is_second_try, setup=setup) as zygote:
                 run = _Run(zygote, limits, timeout_s * _CLOCK_PER_CPU_SECOND)
                 try:
                     status, reason = steps(run)

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -29,11 +29,14 @@ if TYPE_CHECKING:
 _SOURCE_ROOT = str(Path(__file__).resolve().parents[2])
 _START = (
     "import sys; sys.path.append(sys.argv[1]); "
-    "from reward.boxes.zygote import main; main(sys.argv[1])"
+    "from reward.boxes.zygote import main; main(sys.argv[1], sys.argv[2])"
 )
 # No site-packages, no bytecode files written; one hash seed: sets have the same order in each box.
 _OPTIONS = ("-s", "-S", "-P", "-B")
-_ENVIRONMENT = {"PYTHONHASHSEED": "0", "TZ": "UTC", "LC_ALL": "C.UTF-8"}
+_ENVIRONMENT = {
+    **{"PYTHONHASHSEED": "0", "TZ": "UTC", "LC_ALL": "C.UTF-8"},
+    **{"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},  # a zygote has one thread
+}
 _START_WITHIN_S, _READY_WITHIN_S, _END_WITHIN_S = 60.0, 30.0, 10.0
 # More than this is not sent before an answer is read: both sides could wait for room forever.
 _SENT_AHEAD_BYTES = 1 << 15
@@ -168,9 +171,12 @@ class Box:
 
 
 class Zygote:
-    """A process that forks boxes. One thread at a time may use it."""
+    """A process that forks boxes. One thread at a time may use it.
 
-    def __init__(self) -> None:
+    setup: what it has ready for its boxes, as reward/boxes/zygote.py reads it.
+    """
+
+    def __init__(self, setup: str = "") -> None:
         if sys.platform != "linux":
             raise SandboxUnavailable(
                 f"programs are confined by Landlock and seccomp, which {sys.platform} does not have"
@@ -180,7 +186,7 @@ class Zygote:
         with theirs:
             try:
                 self._process = subprocess.Popen(
-                    (sys.executable, *_OPTIONS, "-c", _START, _SOURCE_ROOT),
+                    (sys.executable, *_OPTIONS, "-c", _START, _SOURCE_ROOT, setup),
                     stdin=theirs.fileno(),
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
@@ -264,9 +270,10 @@ class Zygote:
 
 
 class _Pool:
-    """As many zygotes as threads use at once, at most one for each processor."""
+    """As many zygotes of one setup as threads use at once, at most one for each processor."""
 
-    def __init__(self) -> None:
+    def __init__(self, setup: str) -> None:
+        self._setup = setup
         self._all: list[Zygote] = []
         self.renew()
 
@@ -290,7 +297,7 @@ class _Pool:
             with self._lock:
                 zygote = self._idle.pop() if self._idle and not new else None
             if zygote is None:
-                zygote = Zygote()
+                zygote = Zygote(self._setup)
                 with self._lock:
                     self._all.append(zygote)
             is_fine = False
@@ -312,8 +319,24 @@ class _Pool:
             zygote.close()
 
 
-_POOL = _Pool()
-atexit.register(_POOL.close)
+_POOL_BY_SETUP: dict[str, _Pool] = {}
+
+
+def leased(*, new: bool, setup: str = "") -> AbstractContextManager[Zygote]:
+    """Lend a zygote of this setup; see `_Pool.leased`."""
+    return _POOL_BY_SETUP.setdefault(setup, _Pool(setup)).leased(new=new)
+
+
+def _close() -> None:
+    for pool in _POOL_BY_SETUP.values():
+        pool.close()
+
+
+def _renew() -> None:
+    for pool in _POOL_BY_SETUP.values():
+        pool.renew()
+
+
+atexit.register(_close)
 if sys.platform != "win32":
-    os.register_at_fork(after_in_child=_POOL.renew)
-leased = _POOL.leased
+    os.register_at_fork(after_in_child=_renew)

@@ -17,6 +17,7 @@ import sys
 from contextlib import suppress
 from typing import Any, NoReturn
 
+from reward.boxes import gym
 from reward.boxes.channel import READY, Answering, Asking
 from reward.boxes.confine import confine
 from reward.boxes.judge import judge
@@ -43,8 +44,10 @@ _CONTROL, _DEV_NULL, _CONNECTION, _PEER = 0, 1, 3, 4  # file descriptors; the la
 END, DROP = b"end", b"drop"
 
 
-def main(source_root: str) -> None:
+def main(source_root: str, setup: str = "") -> None:
     """Obey the parent until it is gone.
+
+    setup: JSON text for boxes that grade with a dataset of reasoning-gym (gym.py), or "".
 
     `end` and `drop` kill all boxes, `end` says how they ended; any other message is the limits of a
     new box and comes with its connection, and perhaps one to another box.
@@ -52,6 +55,8 @@ def main(source_root: str) -> None:
     parent = os.getppid()
     control = socket.socket(fileno=_CONTROL)
     sys.path.remove(source_root)
+    if setup:
+        gym.prepare(json.loads(setup))
     _import_for_programs()
     control.send(READY)
     boxes: list[int] = []
@@ -139,6 +144,8 @@ def _serve(channel: Answering) -> None:
             judge(request, channel, Asking(_PEER))
         case {"program": _} as request:
             serve_program(request, channel)
+        case {"entry": _, "answer": _} as request:
+            gym.grade(request, channel)
         case {"schema": schema, "query": query}:
             select_rows(schema, query, channel)
         case _:

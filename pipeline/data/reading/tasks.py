@@ -68,7 +68,7 @@ def load_task(name: str, places: Places) -> Task:
         task = made() if isinstance(made, type) else made
     elif plain in tasks.BENCHMARKS:
         return _benchmark(plain, settings, task_rows(name, places))
-    elif plain in tasks.BUILT_IN:
+    elif plain in (*tasks.BUILT_IN, *tasks.BY_PACKAGE):
         return tasks.load(name)
     else:
         from importlib.metadata import entry_points  # it takes longer to import than most tasks

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from eval.task import Task
-from eval.tasks import BUILT_IN, parse
+from eval.tasks import BUILT_IN, BY_PACKAGE, parse
 from eval.tasks.benchmark import BenchmarkTask, RowsError
 from pipeline.config.blocks import DataBlock
 from pipeline.config.references import Places
@@ -23,7 +23,7 @@ from pipeline.data.reading.tasks import HubRows, load_task, task_rows
 from pipeline.data.screening.overlaps import Item
 from pipeline.errors import PosttrainError
 
-_BUILT_IN = frozenset(BUILT_IN.values())
+_KEPT_APART = frozenset((*BUILT_IN.values(), *BY_PACKAGE.values()))
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def origin_of(task: Task) -> object:
 
 def is_built_in(origin: object) -> bool:
     """Whether a generated task is built in, so that our own tests keep its splits apart."""
-    return isinstance(origin, type) and f"{origin.__module__}:{origin.__qualname__}" in _BUILT_IN
+    return isinstance(origin, type) and f"{origin.__module__}:{origin.__qualname__}" in _KEPT_APART
 
 
 def collect_items(
@@ -146,7 +146,7 @@ def _sources(evaluation: Evaluation, *, generated: bool) -> Iterator[_Source]:
     ]
     for source in sources:
         name = source.task_name
-        if generated or name is None or parse(name)[0] not in BUILT_IN:
+        if generated or name is None or parse(name)[0] not in (*BUILT_IN, *BY_PACKAGE):
             yield source
 
 

@@ -42,6 +42,9 @@ def _tasks() -> Iterator[tuple[str, ...]]:
     for name in tasks.BUILT_IN:
         task = tasks.load(name)
         yield name, "\n".join(task.metrics), task.summary
+    for name in tasks.BY_PACKAGE:
+        task = tasks.package_task(name)
+        yield name, "\n".join(task.metrics), task.summary
     for name in tasks.BENCHMARKS:
         task = tasks.benchmark_class(name)
         yield name, "\n".join(task.metrics), f"{task.summary}; {_source(name, task)}"
