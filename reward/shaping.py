@@ -1,4 +1,4 @@
-"""Rewards for the form of a response: its length, its repetitions, a pattern it must have.
+"""Rewards for the form of a response: its length, repetitions, language, a pattern it must have.
 
 Not verifiers: nothing here knows a right answer. Every reward has TRL's calling convention, so a
 recipe takes a ready-made one as `use: reward.shaping:repetition`, and a file beside the recipe
@@ -6,9 +6,12 @@ makes one with other settings: `short = length_penalty(free_words=20, limit_word
 keeps any state.
 """
 
-import re
 from collections.abc import Sequence
 from typing import Protocol
+
+from reward.verifiers.form import form, repeated_share
+from reward.verifiers.language import language as is_in_language
+from reward.verifiers.pattern import problem_of_pattern
 
 Completion = str | Sequence[dict[str, str]]  # a text, or messages with `role` and `content`
 
@@ -16,8 +19,8 @@ Completion = str | Sequence[dict[str, str]]  # a text, or messages with `role` a
 class Reward(Protocol):
     """What TRL calls a reward function: a number for each completion."""
 
-    def __call__(self, completions: Sequence[Completion], **rest: object) -> list[float]:
-        """Return a number a completion; `rest` is what else trainers hand over."""
+    def __call__(self, completions: Sequence[Completion], **rest: object) -> Sequence[float | None]:
+        """Return a number a completion, None for one that cannot be judged; `rest`: what else."""
         ...
 
 
@@ -43,30 +46,50 @@ def repetition_penalty(*, words: int) -> Reward:
     ("Demystifying Long Chain-of-Thought Reasoning in LLMs", appendix C.2). Raises ValueError for
     less than one word.
     """
-    if words < 1:
-        raise ValueError(f"a run of {words} words is none")
+    repeated_share("", words)
 
     def repetition(completions: Sequence[Completion], **rest: object) -> list[float]:
-        return [_share_of_new(_text(each).lower().split(), words) - 1 for each in completions]
+        return [-repeated_share(_text(each), words) for each in completions]
 
     return repetition
+
+
+def language_reward(code: str) -> Reward:
+    """Return 1 for a text in the language of this code, as `de`, else 0; see verifiers/language.py.
+
+    Raises ValueError for a code that is not known.
+    """
+    if (verdict := is_in_language("", code)).score is None:
+        raise ValueError(verdict.reason)
+
+    def language(completions: Sequence[Completion], **rest: object) -> list[float | None]:
+        return [is_in_language(_text(each), code).score for each in completions]
+
+    return language
+
+
+def language(
+    completions: Sequence[Completion], language: Sequence[str], **rest: object
+) -> list[float | None]:
+    """Return 1 for a text in the language that the prompt's column `language` has, else 0."""
+    asked = zip(completions, language, strict=True)
+    return [is_in_language(_text(each), code).score for each, code in asked]
 
 
 def format_reward(pattern: str) -> Reward:
     """Return 1 for a text that the regular expression matches as a whole, else 0.
 
-    `.` matches line breaks too; white space around the text is left out. Raises ValueError for a
-    pattern that is none. Nothing bounds the time of one like `(a+)+b`: avoid nested repeats.
+    `.` matches line breaks too; white space around the text is left out. None where a text takes
+    the pattern too long. Raises ValueError for a pattern that is none.
     """
-    try:
-        compiled = re.compile(pattern, re.DOTALL)
-    except re.error as error:
-        raise ValueError(f"{pattern!r} is not a regular expression: {error}") from error
+    if problem := problem_of_pattern(pattern):
+        raise ValueError(f"{pattern!r} is not a regular expression: {problem}")
 
-    def form(completions: Sequence[Completion], **rest: object) -> list[float]:
-        return [float(bool(compiled.fullmatch(_text(each).strip()))) for each in completions]
+    def formed(completions: Sequence[Completion], **rest: object) -> list[float | None]:
+        return [form(_text(each), pattern).score for each in completions]
 
-    return form
+    formed.__name__ = "form"  # trainers call a reward by its function's name
+    return formed
 
 
 def _text(completion: Completion) -> str:
@@ -75,12 +98,8 @@ def _text(completion: Completion) -> str:
     return "".join(message["content"] for message in completion)
 
 
-def _share_of_new(words: Sequence[str], size: int) -> float:
-    runs = [tuple(words[start : start + size]) for start in range(len(words) - size + 1)]
-    return len(set(runs)) / len(runs) if runs else 1.0
-
-
 length = length_penalty(free_words=50, limit_words=150)
 repetition = repetition_penalty(words=3)
+english = language_reward("en")
 # One block of thought, then an answer; each step looks for a tag, so it is read in one pass.
 thinking = format_reward(r"<think>(?:(?!</?think>).)*</think>(?:(?!</?think>).)+")

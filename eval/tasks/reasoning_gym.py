@@ -22,11 +22,19 @@ from eval.tasks.benchmark import digest
 from reward.verdict import Verdict
 from reward.verifiers.gym import gym_score, make_setup
 
-# What has no answer of its own that its own grader takes for right.
+# What cannot be used, and why; tests/prove/test_every_generator.py tries all others.
 REFUSED = {
     "boxnet": "it gives no answer of its own",
     "rush_hour": "it gives no answer of its own",
+    "game_of_life_halting": "its grader takes any text for right",
     "composite": "it mixes others: name each of them as a task",
+    **dict.fromkeys(
+        (
+            *("isomorphic_strings", "knight_swap", "list_functions"),
+            *("polynomial_multiplication", "ransom_note", "word_ladder"),
+        ),
+        "its questions differ from process to process (sets of texts): a run could not be resumed",
+    ),
 }
 # Where a right answer stands that is not called one.
 _ANSWERS = {

@@ -224,7 +224,7 @@ def test_a_stage_of_the_users_own_is_no_error_in_an_editor(
 @pytest.mark.parametrize(
     ("what", "names"),
     [
-        ("tasks", [*tasks.BUILT_IN, *tasks.BENCHMARKS]),
+        ("tasks", [*tasks.BUILT_IN, *tasks.BY_PACKAGE, *tasks.BENCHMARKS]),
         ("stages", kinds()),
         ("sizes", SIZES),
     ],

@@ -56,8 +56,7 @@ def test_a_program_whose_zygote_is_killed_runs_again():
 
 
 def test_a_machine_that_fails_twice_says_nothing_about_the_program(monkeypatch):
-    monkeypatch.setattr(pool, "_POOL", pool._Pool())
-    monkeypatch.setattr("reward.sandbox.leased", pool._POOL.leased)
+    monkeypatch.setattr(pool, "_POOL_BY_SETUP", {})
     for interpreter in ("/bin/false", "/nonexistent"):
         monkeypatch.setattr(sys, "executable", interpreter)
         assert run_calls(DOUBLE, []).status == "infrastructure"
@@ -66,7 +65,7 @@ def test_a_machine_that_fails_twice_says_nothing_about_the_program(monkeypatch):
 
 
 def test_other_systems_are_refused_with_a_sentence(monkeypatch):
-    monkeypatch.setattr("reward.sandbox.leased", pool._Pool().leased)
+    monkeypatch.setattr(pool, "_POOL_BY_SETUP", {})
     monkeypatch.setattr(sys, "platform", "darwin")
     with pytest.raises(SandboxUnavailable, match="which darwin does not have"):
         run_calls(DOUBLE, [])
