@@ -69,7 +69,14 @@ HACKS = (
 
 
 def trainer_of(
-    hack: Hack, method: str, seed: int, folder: Path, *, rollouts: int, **settings: Any
+    hack: Hack,
+    method: str,
+    seed: int,
+    folder: Path,
+    *,
+    rollouts: int,
+    on_sign: Any = None,
+    **settings: Any,
 ) -> Any:
     """Return a trainer of a new tiny policy on such a reward."""
     config, trainer, usual = METHODS[method]
@@ -87,4 +94,5 @@ def trainer_of(
         terms.append(function_term(hack.held_out, "judge", 0.0))
     rows = [{"input_ids": ids, "asked": ids, "reference": f"t{ids[-1]}"} for ids in PROMPTS]
     tokenizer = tiny_tokenizer(VOCABULARY)
-    return trainer(tiny_llama(seed, VOCABULARY), terms, args, rows, processing_class=tokenizer)
+    told = {"processing_class": tokenizer, "on_sign": on_sign}
+    return trainer(tiny_llama(seed, VOCABULARY), terms, args, rows, **told)

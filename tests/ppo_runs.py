@@ -7,6 +7,7 @@ root d of KL, the reward's own score d (a - c d), as Gao et al. 2022 measured (R
 import json
 import math
 import random
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +29,12 @@ def write_ppo_run(
     nats: float = 12.0,
     fall: float = 0.17,
     leave_out: tuple[str, ...] = (),
+    more: Mapping[int, Mapping[str, float]] | None = None,
 ) -> Path:
     """Write runs/rl/ and the store beside it; return the run's folder.
 
     nats: KL at the end. fall: how fast the gold score turns down with it. leave_out: files, and
-    beginnings of metrics' names.
+    beginnings of metrics' names. more: metrics of some rollouts, by their numbers.
     """
     store, record = Store(runs), {}
     stages = (("tuned", "sft", "policy"), ("preference", "reward_model", "reward_model"))
@@ -44,7 +46,7 @@ def write_ppo_run(
         working.out.mkdir(parents=True)
         (working.out / "log.txt").write_text("a log\n")
         if kind == "ppo":
-            _write_ppo(working.out, told, rollouts, nats, fall, leave_out)
+            _write_ppo(working.out, told, rollouts, nats, fall, leave_out, more or {})
         artifact = store.publish(
             working,
             record={
@@ -89,10 +91,19 @@ def score_at(kl: float) -> float:
 
 
 def _write_ppo(
-    out: Path, told: Told, rollouts: int, nats: float, fall: float, leave_out: tuple[str, ...]
+    out: Path,
+    told: Told,
+    rollouts: int,
+    nats: float,
+    fall: float,
+    leave_out: tuple[str, ...],
+    more: Mapping[int, Mapping[str, float]],
 ) -> None:
     drawn = random.Random("ppo")
-    lines = [_metrics(told, number, rollouts, nats, fall, drawn) for number in range(rollouts)]
+    lines = [
+        _metrics(told, number, rollouts, nats, fall, drawn) | more.get(number, {})
+        for number in range(rollouts)
+    ]
     files = {
         "metrics.jsonl": _lines(
             {k: v for k, v in line.items() if not k.startswith(leave_out)} if leave_out else line

@@ -97,7 +97,7 @@ def _of_signs(
     steps, episodes = arguments.get("max_steps", -1), arguments.get("total_episodes")
     if steps <= 0 and not episodes:
         return  # the prompts are not counted yet
-    rollouts = steps // schedule.steps if steps > 0 else -(-episodes // schedule.responses)
+    rollouts = steps // schedule.steps if steps > 0 else -(-(episodes or 0) // schedule.responses)
     for name in config.stop_when:
         if rollouts < FIRST_SEEN[name]:
             yield (

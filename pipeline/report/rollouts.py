@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import CorruptArtifactError
 from pipeline.files.names import METRICS
+from pipeline.rl.signs import STOPPED, Shown, shown_in
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -88,6 +89,11 @@ def shares_without_reward(rollouts: Sequence[Rollout]) -> dict[str, float]:
     return shares
 
 
+def signs(rollouts: Sequence[Rollout]) -> list[Shown]:
+    """Return the signs of reward hacking that showed, in order."""
+    return [shown for rollout in rollouts for shown in shown_in(rollout)]
+
+
 def summarize_rollouts(rollouts: Sequence[Rollout], *, with_gold: bool = True) -> str:
     """Return `score 0.31 -> 0.74, KL 3.2 nats, gold 0.28 -> 0.66`, as far as it was logged."""
     keys = (score_key(rollouts), GOLD, KL)
@@ -99,4 +105,7 @@ def summarize_rollouts(rollouts: Sequence[Rollout], *, with_gold: bool = True) -
         f"no reward from {name} for {share:.1%} of responses"
         for name, share in shares_without_reward(rollouts).items()
     ]
+    told = [f"{shown.sign} (rollout {shown.rollout})" for shown in signs(rollouts)]
+    parts += [f"signs of reward hacking: {' and '.join(told)}"] if told else []
+    parts += ["stopped by it"] if any(STOPPED in rollout for rollout in rollouts) else []
     return ", ".join(parts)

@@ -59,7 +59,7 @@ def check_rollouts(recipe: Recipe, name: str) -> None:
     checks.check_groups()
     checks.check_steps()
     checks.check_teacher()
-    check_signs(config, lambda place, *said: recipe.error(("stages", name, *place), *said))
+    checks.check_stopping()
 
 
 class _Checks:
@@ -75,6 +75,10 @@ class _Checks:
 
     def _error(self, place: Location, message: str, hint: str = "") -> PosttrainError:
         return self._recipe.error((*self._stage, *place), message, hint)
+
+    def check_stopping(self) -> None:
+        """Refuse a sign that is to stop training and could never show."""
+        check_signs(self._config, self._error)
 
     def check_prompts(self) -> None:
         """Refuse blocks that name a form other than prompts."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pipeline.rl.signs import SignName
     from pipeline.stages.rl.config import RolloutStage
 
-    Refuse = Callable[[Location, str, str], PosttrainError]
+    Refuse = Callable[[Location, str, str], PosttrainError]  # place, what is wrong, what to do
 
 _OF_REWARDS: tuple[SignName, ...] = ("score_jump", "over_optimised")
 

@@ -143,6 +143,21 @@ KNOWN = (
         "share whose responses score alike",
         {"groups/without_spread": "groups", "frac_reward_zero_std": "groups"},
     ),
+    Known(
+        "Repeats",
+        "share of runs of 4 tokens that stood in the response before",
+        {"guards/repetition": "responses"},
+    ),
+    Known(
+        "Answers that other prompts got too",
+        "share of responses, between prompts that no one answer is right for",
+        {"guards/equal_answers": "responses"},
+    ),
+    Known(
+        "Distinct answers",
+        "share, of those to one prompt",
+        {"guards/distinct": "groups"},
+    ),
     Known("Groups replaced", "by fresh prompts", {"groups/replaced": "groups"}),
     Known(
         "Left out of the loss",
@@ -170,11 +185,12 @@ class Series:
 
 @dataclass(frozen=True)
 class Panel:
-    """One small figure over optimizer steps."""
+    """One small figure over optimizer steps, or rollouts. marks: x where something began."""
 
     title: str
     note: str
     series: tuple[Series, ...]
+    marks: tuple[float, ...] = ()
 
 
 def panels(folder: Path, *, is_finished: bool = True) -> tuple[Panel, ...]:

@@ -80,11 +80,13 @@ def lines(
     is_share: bool = False,
     with_points: bool = False,
     with_diagonal: bool = False,
+    marks: Sequence[float] = (),
 ) -> Markup:
     """Return an SVG element of lines over x.
 
     name: unlike any other figure's of the page. described: what a screen reader says. unit: of x.
-    is_share: y goes from 0 to 1. with_points: each x is marked and has its interval.
+    is_share: y goes from 0 to 1. with_points: each x is marked and has its interval. marks: x with
+    an upright line, where something began.
     """
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(_WIDTH_PT / 72, _HEIGHT_PT / 72))
@@ -92,6 +94,8 @@ def lines(
         _frame(axes, unit)
         if with_diagonal:
             axes.plot([0, 1], [0, 1], color=_INK, linewidth=0.8, dashes=(2, 3))
+        for x in marks:
+            axes.axvline(x, color=_INK, linewidth=1.2, dashes=(3, 2))
         for line in drawn:
             _draw(axes, line, with_points=with_points)
         ticks = sorted({x for line in drawn for x in line.x})

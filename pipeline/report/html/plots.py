@@ -110,8 +110,9 @@ def _training_figure(name: str, panel: Panel, colour: int, unit: str) -> Figure:
                 for number, series in enumerate(panel.series)
             ],
             described=f"{panel.title} over {unit}s {short(first.steps[0])} to "
-            f"{short(first.steps[-1])}: {said}",
+            f"{short(first.steps[-1])}: {said}{_marked(panel, unit)}",
             unit=unit,
+            marks=panel.marks,
         ),
         legend=tuple(
             Legend(colour, series.label, short(series.values[-1]), dash=number)
@@ -120,6 +121,11 @@ def _training_figure(name: str, panel: Panel, colour: int, unit: str) -> Figure:
         head=(unit, *(series.label for series in panel.series)),
         rows=_thinned(panel.series),
     )
+
+
+def _marked(panel: Panel, unit: str) -> str:
+    """Return where a panel is marked, for who does not see it."""
+    return "".join(f"; a sign begins at {unit} {short(mark)}" for mark in panel.marks)
 
 
 def _thinned(series: Sequence[Series]) -> tuple[tuple[str, ...], ...]:

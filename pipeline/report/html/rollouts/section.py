@@ -17,7 +17,7 @@ from pipeline.report.html.plots import Figure, training_figures
 from pipeline.report.html.rollouts.best_of_n import read_best_of_n
 from pipeline.report.html.rollouts.figures import PolicyColours, against_kl
 from pipeline.report.html.rollouts.samples import PromptInTime, read_samples
-from pipeline.report.html.rollouts.verdict import Said, verdicts
+from pipeline.report.html.rollouts.verdict import SIGN, Said, verdicts
 from pipeline.report.html.training import facts, measured
 from pipeline.report.rollouts import (
     GOLD,
@@ -28,13 +28,14 @@ from pipeline.report.rollouts import (
     ends,
     read_rollouts,
     score_key,
+    signs,
     summarize_rollouts,
     values,
 )
 from pipeline.report.screening import describe_screening
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from eval.statistics.estimate import Estimate
     from pipeline.report.html.curves import Panel
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from pipeline.report.html.rollouts.best_of_n import BestOfN
     from pipeline.report.html.run_source import ReportedRun, ReportedStage
     from pipeline.report.rollouts import Rollout
+    from pipeline.rl.signs import SignName
 
 # What to look for, by the title of a panel of KNOWN; these come first, in this order.
 ADVICE = {
@@ -56,9 +58,25 @@ ADVICE = {
     "Clipped": "share of tokens whose ratio was clipped; above 0.2 or so: steps too big",
     "Groups without spread": "share whose responses score alike and teach nothing; near 1: prompts "
     "too easy or too hard",
+    "Repeats": "share of runs of 4 tokens that stood in the response before; rising: loops",
+    "Answers that other prompts got too": "share of responses, between prompts that no one answer "
+    "is right for; rising: one answer for all",
+    "Distinct answers": "share, of those to one prompt; falling where they are not right: collapse",
     "Groups replaced": "by fresh prompts, in a rollout",
     "Left out of the loss": "share of responses that were cut, of tokens whose weight is 0",
     "Importance weight": "of what another engine sampled; far from 1: it samples another policy",
+}
+# The panels that a sign of reward hacking is marked in.
+_MARKED: Mapping[SignName, tuple[str, ...]] = {
+    "length": ("Response length",),
+    "repetition": ("Repeats",),
+    "cut_off": ("Ended by itself",),
+    "score_jump": ("Reward",),
+    "over_optimised": ("Reward", "Gold score"),
+    "equal_answers": ("Answers that other prompts got too",),
+    "entropy": ("Entropy",),
+    "distinct": ("Distinct answers",),
+    "kl": ("KL to the reference",),
 }
 _TERM, _MEAN, _GOLD_OF = "rewards/", "/mean", "gold/"
 _OF_KL, _PAID = "objective/non_score_reward", "objective/rlhf_reward"
@@ -111,6 +129,11 @@ class StageRollouts:
     parts: tuple[Figure, ...]
     others: tuple[Figure, ...]
     samples: tuple[PromptInTime, ...]
+
+    @property
+    def is_marked(self) -> bool:
+        """Whether a curve is marked where a sign of reward hacking begins."""
+        return any(each.lead == SIGN for each in self.said)
 
     @property
     def shown_rollouts(self) -> tuple[int, ...]:
@@ -218,7 +241,16 @@ def _panels(rollouts: Sequence[Rollout]) -> tuple[list[Panel], list[Panel]]:
     if score_key(rollouts) == SCORE:  # else the penalty for KL is on another scale
         lines = _with_less_kl(lines)
     found = {panel.title: panel for panel in drawn(lines, KNOWN)}
-    first = [replace(found[title], note=note) for title, note in ADVICE.items() if title in found]
+    shown = signs(rollouts)
+    marks = {
+        title: tuple(float(each.began) for each in shown if title in _MARKED[each.sign])
+        for title in ADVICE
+    }
+    first = [
+        replace(found[title], note=note, marks=marks[title])
+        for title, note in ADVICE.items()
+        if title in found
+    ]
     return first, [panel for title, panel in found.items() if title not in ADVICE]
 
 

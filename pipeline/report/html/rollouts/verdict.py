@@ -24,16 +24,19 @@ from eval.statistics.intervals import student_interval
 from pipeline.commands.export import without_places
 from pipeline.report.formatting import estimate, interval, number
 from pipeline.report.html.rollouts.best_of_n import at_equal_kl
-from pipeline.report.rollouts import GOLD, KL, shares_without_reward
+from pipeline.report.rollouts import GOLD, KL, shares_without_reward, signs
+from pipeline.rl.signs import describe_sign
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from pipeline.report.html.rollouts.best_of_n import BestOfN, EqualKL
     from pipeline.report.rollouts import Rollout
 
 _FEW = 0.01  # of responses without a reward
 _NEAR = 0.75  # of a KL, and its inverse: near it
+
+SIGN = "A sign of reward hacking:"
 
 Mood = Literal["gain", "loss", ""]
 
@@ -49,7 +52,7 @@ class Said:
 
 def verdicts(rollouts: Sequence[Rollout], score: str, best: BestOfN | None) -> tuple[Said, ...]:
     """Return what is to be said of a training; score: the metric of the reward's own score."""
-    said = [_of_training(rollouts, score), _of_none(rollouts)]
+    said = [_of_training(rollouts, score), *_of_signs(rollouts), _of_none(rollouts)]
     found = at_equal_kl(best, lambda row: row.gold) if best is not None else None
     if best is not None and found is not None:
         said.append(_of_best_of_n(best, found, rollouts))
@@ -86,6 +89,14 @@ def _of_training(rollouts: Sequence[Rollout], score: str) -> Said | None:
     if is_paid:
         return Said("Paid, not better:", f"{paid}, but {better} is no change that can be told.")
     return Said("Nothing learnt that can be told:", f"{better}, first to last quarter.")
+
+
+def _of_signs(rollouts: Sequence[Rollout]) -> Iterator[Said]:
+    """Yield the signs of reward hacking that showed, and whether one stopped training."""
+    for shown in signs(rollouts):
+        rest = f"{without_places(describe_sign(shown))}; told in rollout {shown.rollout}"
+        ends = ", where training stopped." if shown.stops else "."
+        yield Said(SIGN, f"{rest}{ends}", "loss")
 
 
 def _of_none(rollouts: Sequence[Rollout]) -> Said | None:

@@ -18,6 +18,7 @@ from pipeline.report.html.rollouts.samples import read_samples
 from pipeline.report.html.rollouts.verdict import verdicts
 from pipeline.report.rollouts import SCORE, read_rollouts, summarize_rollouts
 from pipeline.report.terminal.run import print_states
+from pipeline.rl.signs import STOPPED, Shown
 from tests.hostile_texts import HOSTILE, hostile
 from tests.ppo_runs import write_ppo_run
 from tests.report_page import Page
@@ -291,6 +292,31 @@ def test_a_terminal_is_told_in_a_line(tmp_path):
     assert "rl: KL 2.0 nats" in shown
     assert "later:" not in shown
     assert "tuned: KL" not in shown
+
+
+def test_a_sign_of_reward_hacking_is_said_and_marked_where_it_begins(tmp_path, html):
+    numbers = {"rollout": 70, "began": 66, "before": 31.0, "now": 49.5, "change": 1.6, "bound": 1.5}
+    shown = Shown("length", **numbers, stops=True)
+    of_judge = Shown(
+        "over_optimised", **numbers | {"rollout": 50, "bound": 0.0}, stops=False, of="j"
+    )
+    more = {number: {"guards/repetition": number / 200} for number in range(71)}
+    more[50] |= of_judge.metrics()
+    more[70] |= shown.metrics() | {STOPPED: 1.0}
+    page = page_of(tmp_path, more=more, rollouts=71)
+    figures = figures_of(page)
+    assert figures["Response length"].endswith("; a sign begins at rollout 66")
+    assert figures["Reward"].endswith("; a sign begins at rollout 66")
+    assert "a sign begins" not in figures["Repeats"]
+    said = Page(page).text
+    assert "A sign of reward hacking: response length 31 -> 49.5 tokens, from rollout 66 on" in said
+    assert "told in rollout 70, where training stopped." in said
+    assert "the held-out `j` 31 -> 49.5 while the reward rose" in said
+    assert "A dashed upright line" in said
+    assert "a sign" not in Page(html).text
+    line = summarize_rollouts(read_rollouts(next((tmp_path / "runs" / "store").glob("ppo-*"))))
+    signs = "signs of reward hacking: over_optimised (rollout 50) and length (rollout 70)"
+    assert line.endswith(f"{signs}, stopped by it")
 
 
 def test_rewards_that_gave_none_are_said_with_their_share():
