@@ -65,10 +65,12 @@ def ask(question: Question, *texts: str, cpu_s: float = 5.0) -> Any:
         except BaseException:  # an interrupt: what it is doing is of no use to anyone
             grader.end()
             raise
-        if "failed" in reply:  # it ends itself: what was interrupted may be in any state
+        if "interrupted" in reply:  # which leaves it in any state
             grader.end()
-            raise NotGraded(str(reply["failed"]))
+            raise NotGraded(str(reply["interrupted"]))
         _give_back(grader)
+        if "failed" in reply:
+            raise NotGraded(str(reply["failed"]))
         return reply["answer"]
     raise NotGraded("the process that grades ended twice")
 

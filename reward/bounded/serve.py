@@ -63,9 +63,9 @@ def _reply(answer: Callable[..., Any], texts: list[str], cpu_s: float) -> dict[s
         finally:
             signal.setitimer(signal.ITIMER_PROF, 0)
     except _OutOfTimeError:
-        return {"failed": f"it takes more than {cpu_s:g} s"}
+        return {"interrupted": f"it takes more than {cpu_s:g} s"}
     except MemoryError:
-        return {"failed": f"it takes more than {_MEMORY_BYTES >> 30} GiB of memory"}
+        return {"interrupted": f"it takes more than {_MEMORY_BYTES >> 30} GiB of memory"}
     except RecursionError:
         return {"failed": "it is nested too deeply"}
     except Exception as error:  # noqa: BLE001  whatever a library raises: there is no answer

@@ -21,6 +21,12 @@ from tests.benchmarks.rollout_speed import rollout_speed
 from tests.benchmarks.sandbox_speed import sandbox_calls_seconds, sandbox_tests_seconds
 from tests.benchmarks.startup import help_seconds, plan_seconds, quickstart_cached_seconds
 from tests.benchmarks.tool_speed import calculator_seconds, python_tool_seconds
+from tests.benchmarks.verdict_speed import (
+    math_verdicts,
+    number_verdicts,
+    pattern_verdicts,
+    schema_verdicts,
+)
 from tests.benchmarks.verification_speed import verification_seconds
 
 BENCHMARKS: dict[str, Callable[[], Result]] = {
@@ -30,6 +36,10 @@ BENCHMARKS: dict[str, Callable[[], Result]] = {
     "verification_seconds": verification_seconds,
     "sandbox_calls_seconds": sandbox_calls_seconds,
     "sandbox_tests_seconds": sandbox_tests_seconds,
+    "number_verdicts": number_verdicts,
+    "math_verdicts": math_verdicts,
+    "pattern_verdicts": pattern_verdicts,
+    "schema_verdicts": schema_verdicts,
     "calculator_seconds": calculator_seconds,
     "python_tool_seconds": python_tool_seconds,
     "planted_items_found": planted_items_found,

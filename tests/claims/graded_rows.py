@@ -33,6 +33,48 @@ CHEATS: list[tuple[str, str, tuple[str, ...]]] = [
         ),
     ),
     (
+        "numeric",
+        "5 km",
+        ("5 m", "5 kg", "5000 km", "5 mm or so", "500000 m", "5 miles", "5000 s", "0.5 km", "km 6"),
+    ),
+    (
+        "choice",
+        "B\nA. red\nB. light blue\nC. blue",
+        ("red", "blue", "not light blue", "red, light blue", "light", "bluelight", "a light", "C"),
+    ),
+    (
+        "symbolic",
+        r"\frac{x+1}{2}",
+        (
+            *("", "x", "x+1", r"\boxed{}", r"\boxed{\frac{x+1}{3}}", "the expected expression"),
+            *(r"\boxed{\frac{x+1}{2}, \frac{x}{2}}", "$x$ or $\\frac{x+1}{2}$", r"\frac{y+1}{2}"),
+            *(r"\boxed{\frac{x+1}{2}} is wrong, it is \boxed{x^2 - 3}", "answer: 2", "0.5x + 1"),
+        ),
+    ),
+    (
+        "symbolic",
+        "42",
+        (
+            "",
+            "41 42 43",
+            r"\boxed{42 \text{ or } 43}",
+            "42+1",
+            "$x > 42$",
+            "4 2",
+            "(42, 43)",
+            "{42}x",
+        ),
+    ),
+    ("pattern", r"\A\d{4}\Z", ("", "199", "19900", "in 1990", "1990 ", r"\A\d{4}\Z", "MCMX")),
+    (
+        "json_schema",
+        '{"type": "object", "required": ["n"], "properties": {"n": {"type": "integer"}}}',
+        (
+            *("", "{}", "null", '{"n": "1"}', '{"n": 1.5}', '{"n": true}', '[{"n": 1}]', "{n: 1}"),
+            *('{"n": 1} {"n": 2}', 'yes: {"n": 1}', "```json\n```", '```json\n{"n": 1\n```', "NaN"),
+        ),
+    ),
+    (
         "text",
         "Lima",
         ("", "Lima Quito", "Lima or Quito", "not Lima", "L i m a", "Lim", "*", "\u0301" * 100_000),

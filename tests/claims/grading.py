@@ -20,8 +20,11 @@ from reward.verifiers.code import Case as Asked
 from reward.verifiers.code import passes_calls, passes_tests
 from reward.verifiers.diff import produces, same_text
 from reward.verifiers.instructions import instructions
+from reward.verifiers.json_schema import json_schema
 from reward.verifiers.numeric import numeric
+from reward.verifiers.pattern import pattern
 from reward.verifiers.sql import sql
+from reward.verifiers.symbolic import symbolic
 from reward.verifiers.text import text
 from tests.claims.claim import Case, Claim, Outcome
 from tests.claims.graded_rows import CHEATS, HONEST
@@ -49,6 +52,9 @@ _VERIFIERS: dict[str, Callable[[str, str], Verdict]] = {
     "same_text": same_text,
     "diff": lambda response, expected: produces(response, "a\n", expected),
     "instructions": instructions,
+    "symbolic": symbolic,
+    "pattern": pattern,
+    "json_schema": json_schema,
 }
 # How models write a program or a query around the answer.
 _WAYS: dict[str, Callable[[str, str], str]] = {

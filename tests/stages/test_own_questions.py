@@ -88,7 +88,9 @@ stages:
 """
 
 
-@pytest.mark.parametrize(("match", "code"), [("number", 0), ("choice", 2), ("like", 2)])
+@pytest.mark.parametrize(
+    ("match", "code"), [("number", 0), ("choice", 2), ("json_schema", 2), ("like", 2)]
+)
 def test_check_reads_ones_own_questions_and_chats(
     folder: Path,
     match: str,
@@ -105,6 +107,8 @@ def test_check_reads_ones_own_questions_and_chats(
         assert "chats.jsonl: 2 rows (chat)" in said.out
     if match == "choice":
         assert "mine.csv:2: there is no column `choices`" in said.err
+    if match == "json_schema":
+        assert "mine.csv:2: `answer` is no schema: a schema is a mapping" in said.err
     if match == "like":
         assert "own.yaml:6:" in said.err
-        assert "write one of match=exact|contains|number|choice" in said.err
+        assert "write one of match=exact|contains|number|math|choice|regex|json_schema" in said.err
