@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.commands.export import finished_artifact
 from pipeline.config.shipped_recipes import is_shipped, list_shipped_recipes
-from pipeline.data.making.rows import COMPLETION, PAIRED, SAMPLED, SCORED, THUMBS
+from pipeline.data.making.rows import COMPARED, COMPLETION, PAIRED, REVISED, SAMPLED, SCORED, THUMBS
 from pipeline.data.reading.fields import list_names
 from pipeline.data.reading.files import Row, file_rows
 from pipeline.data.reading.responses import SOURCE, refuse_columns, response_row
@@ -43,9 +43,8 @@ _FORMS = "name a stage as `recipe.yaml:stage`, its folder, or a file of response
 _PAIR = ("chosen", "rejected")
 _MAKE_RESPONSES = ("generate", "label")
 # Columns that are one response's or a judge's, not the prompt's.
-_OWN = frozenset({*COMPLETION, *SAMPLED, *SCORED, *PAIRED, *THUMBS, "margin", "probability"}) - {
-    SOURCE
-}
+_OF_STAGES = (*COMPLETION, *SAMPLED, *SCORED, *PAIRED, *THUMBS, *COMPARED)
+_OWN = frozenset({*_OF_STAGES, *REVISED, "margin"}) - {SOURCE}
 
 
 @dataclass(frozen=True)
