@@ -249,6 +249,9 @@ def clean(
     unfinished: Annotated[
         bool, typer.Option("--unfinished", help="Also remove stages that could be resumed.")
     ] = False,
+    answers: Annotated[
+        bool, typer.Option("--answers", help="Also remove what judges answered.")
+    ] = False,
     runs: Runs = RUNS,
 ) -> None:
     """Remove results that no run refers to and what killed stages left.
@@ -259,7 +262,7 @@ def clean(
     from pipeline.text.amounts import size
 
     store = store_at(runs, writes=yes)
-    leftovers = survey(store, unfinished=unfinished)
+    leftovers = survey(store, unfinished=unfinished, answers=answers)
     sizes_bytes = [unused.size_bytes for unused in leftovers.unused]
     for unused, size_bytes in zip(leftovers.unused, sizes_bytes, strict=True):
         echo(f"{size(size_bytes):>10}  {unused.path}  {unused.why}")

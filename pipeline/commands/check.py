@@ -13,6 +13,7 @@ from pipeline.checks.rows import CheckedRows, check_rows
 from pipeline.checks.trackers import check_trackers
 from pipeline.data.encoding.histogram import histogram
 from pipeline.plan.plan import Plan
+from pipeline.recipe.checks.judges import check_judges
 
 
 def check_all(plan: Plan) -> Iterator[str]:
@@ -22,6 +23,7 @@ def check_all(plan: Plan) -> Iterator[str]:
     """
     recipe = plan.recipe
     check_trackers(recipe, recipe.stages)
+    check_judges(recipe, (planned.name for planned in plan.stages if planned.artifact is None))
     yield from check_recipe_data(recipe)
     check_questions(recipe, recipe.stages)
     made = {planned.name: planned.artifact for planned in plan.stages}

@@ -24,6 +24,7 @@ from pipeline.store.fingerprint import SHORT
 from pipeline.store.locks import hold_if_free, holder_of, try_lock
 from pipeline.store.run_record import read_record
 from pipeline.store.store import VERIFIED, Store, Working, read
+from pipeline.text.amounts import size
 
 REMOVED = ".removed"  # in the store: what is on its way out
 _NAME = re.compile(rf"[a-z_]+-[0-9a-f]{{{SHORT}}}")
@@ -52,10 +53,11 @@ class Survey:
     kept: tuple[str, ...]
 
 
-def survey(store: Store, *, unfinished: bool) -> Survey:
+def survey(store: Store, *, unfinished: bool, answers: bool = False) -> Survey:
     """Look at the whole store; nothing is changed.
 
-    unfinished: take stages that could be resumed as well. Raises CorruptArtifactError for a record
+    unfinished: take stages that could be resumed as well. answers: those of judges, too, which are
+    asked anew then. Raises CorruptArtifactError for a record
     of a run, a stage or an artifact that cannot be read.
     """
     going: list[Unused] = []
@@ -83,6 +85,11 @@ def survey(store: Store, *, unfinished: bool) -> Survey:
             continue
         why = "no run refers to it" if (path / ARTIFACT).exists() else "half removed"
         going.append(Unused(path, why, "result"))
+    if store.answers.is_dir() and not answers:
+        much = size(tree_bytes(store.answers))
+        kept.append(f"{store.answers}: {much} of judges' answers (--answers removes them)")
+    elif store.answers.is_dir():
+        going.append(Unused(store.answers, "judges' answers", "leftover"))
     left = (Unused(path, "left by a killed command", "leftover") for path in _leftovers(store))
     return Survey((*going, *left), tuple(kept))
 

@@ -5,9 +5,11 @@ Not the rewards that it may be a term of (reward_terms.py), and not the asking (
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any
 
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     Field,
     NonNegativeFloat,
@@ -21,9 +23,34 @@ from pipeline.config.field_types import FileName, ModelRef, Precision
 from pipeline.config.marks import EXECUTION
 
 HELPFUL = "It does what is asked, is right, and says no more than is needed."
-_URL = r"^https?://[^/?#@\s]+(/[^?#\s]*)?$"
+_URL = re.compile(r"https?://[^/?#@\s]+(/[^?#\s]*)?")
 _MOST_STEPS = 100
-_ENVIRONMENT_VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
+_ENVIRONMENT_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+def _url(value: str) -> str:
+    """Refuse what may hold a key without repeating it, and what is no address of a server."""
+    if "@" in value or "?" in value or "#" in value:
+        raise ValueError(
+            "the address holds more than host and path; a key never stands in a recipe: write "
+            "`key: NAME` of the environment variable that holds it"
+        )
+    if _URL.fullmatch(value) is None:
+        raise ValueError(f"`{value}` is no address; write `http://host:port/v1`")
+    return value
+
+
+def _variable(value: str) -> str:
+    """Refuse what is no name of an environment variable, as a key is none, without repeating it."""
+    if _ENVIRONMENT_VARIABLE.fullmatch(value) is None:
+        raise ValueError(
+            "this is no name of an environment variable; write the name of the one that holds the "
+            "key, never the key itself"
+        )
+    return value
+
+
+_Url = Annotated[str, AfterValidator(_url)]
 
 
 class Prices(Block):
@@ -56,13 +83,13 @@ class EndpointBlock(Block):
     prices: for the cost in the metrics.
     """
 
-    url: Annotated[str, Field(pattern=_URL)]
+    url: _Url
     model: Annotated[str, Field(min_length=1)]
-    key: Annotated[str, Field(pattern=_ENVIRONMENT_VARIABLE), EXECUTION] | None = None
+    key: Annotated[str, AfterValidator(_variable), EXECUTION] | None = None
     at_once: Annotated[PositiveInt, Field(le=256), EXECUTION] = 8
     timeout_s: Annotated[PositiveFloat, EXECUTION] = 60.0
     retries: Annotated[int, Field(ge=0, le=20), EXECUTION] = 5
-    proxy: Annotated[str, Field(pattern=_URL), EXECUTION] | None = None
+    proxy: Annotated[_Url, EXECUTION] | None = None
     prices: Annotated[Prices, EXECUTION] = Prices()
 
 

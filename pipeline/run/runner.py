@@ -18,6 +18,7 @@ from pipeline.files.disk_errors import one_line
 from pipeline.plan.disk_space import disk_space
 from pipeline.plan.plan import Plan, PlannedStage, make, schedule_of
 from pipeline.plan.room import check_processes, check_room
+from pipeline.recipe.checks.judges import check_judges
 from pipeline.recipe.recipe import Recipe
 from pipeline.recipe.remarks import remarks
 from pipeline.run.course import course_of
@@ -152,6 +153,7 @@ def _check(
     if pending and (warning := disk_space(plan, pending).warning()):
         say(f"{'disk':<14} {warning}")
     check_trackers(recipe, pending)
+    check_judges(recipe, pending)
     for _ in check_recipe_data(recipe, pending):
         pass  # a bad row is found before the first stage runs; only `check` counts the good ones
     for line in check_overlaps(recipe, stages_to_compare(recipe, pending)):

@@ -105,6 +105,31 @@ def test_training_learns_from_judged_pairs_with_their_probabilities(folder: Path
     assert metrics_of(folder, "dpo")["rows"] == len(rows_of(folder, "pairs"))
 
 
+def test_a_second_round_samples_from_the_first_is_judged_and_learnt_from(folder: Path) -> None:
+    artifacts = {
+        stage: json.loads((folder / "runs/tiny" / stage / "artifact.json").read_text())
+        for stage in ("dpo", "sampled2", "pairs2", "dpo2")
+    }
+    for later, earlier in (("sampled2", "dpo"), ("pairs2", "sampled2"), ("dpo2", "pairs2")):
+        assert artifacts[later]["inputs"][earlier] == artifacts[earlier]["fingerprint"]
+    assert artifacts["dpo2"]["metrics"]["rows"] == len(rows_of(folder, "pairs2"))
+
+
+def test_a_comparison_is_judged_by_the_same_judge(folder: Path) -> None:
+    compared = json.loads((folder / "runs/tiny/compare/comparison.json").read_text())
+    assert "asked.jsonl judged by wide" in json.dumps(compared)
+
+
+def test_a_policy_learns_from_a_judges_scores(folder: Path) -> None:
+    lines = (folder / "runs/tiny/rloo/metrics.jsonl").read_text().splitlines()
+    rollouts = [row for row in map(json.loads, lines) if "rewards/wide/mean" in row]
+    assert rollouts
+    for row in rollouts:
+        assert row["rewards/wide/failed"] == 0
+        assert 1 <= row["rewards/wide/mean"] <= 10
+        assert row["objective/scores"] == pytest.approx(row["rewards/wide/mean"] / 2)
+
+
 def test_fewer_pairs_are_compared_on_request_and_they_cost_less(
     folder: Path, posttrain: Command
 ) -> None:
