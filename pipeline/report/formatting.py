@@ -15,6 +15,7 @@ _STYLES = {"chain-of-thought": "chain of thought", "none": "read, not asked"}
 _METRICS = {
     "verified_accuracy": "answers that verify",
     "choice_accuracy": "likeliest option is right",
+    "preference_accuracy": "pairs ranked as preferred",
     "bits_per_byte": "bits per byte",
     "win_rate": "win rate",
     "win_rate_equal_length": "win rate at equal length",

@@ -6,7 +6,7 @@ import re
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from eval.results import STYLES, VERIFIED
+from eval.results import PREFERENCE, STYLES, VERIFIED
 from pipeline.report import rollouts
 from pipeline.report.board import board
 from pipeline.report.comparison import stage_comparison
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _ASKED = re.compile(rf"(?P<task>.+) (?P<metric>\S+) (?:{'|'.join(STYLES)})(?: \d+)?")
 _READ = re.compile(r"(?P<text>.+) bits_per_byte window \d+")
+_RANKED = re.compile(rf"(?P<source>.+) {PREFERENCE}")
 _OF_HELD_OUT = "bits_per_byte "
 
 
@@ -99,6 +100,13 @@ def _describe_rollouts(artifact: Artifact) -> str:
 
 def _describe_answers(artifact: Artifact) -> str:
     """Return the mean over tasks of a model's best score on each, or the only one."""
+    ranked = {
+        match["source"]: value
+        for key, value in artifact.metrics.items()
+        if (match := _RANKED.fullmatch(key))
+    }
+    if ranked:
+        return _describe_pairs(ranked, artifact.metrics)
     best: dict[str, dict[str, float]] = {}  # by task and metric, over the ways of asking
     for key, value in artifact.metrics.items():
         match = _ASKED.fullmatch(key)
@@ -116,6 +124,16 @@ def _describe_answers(artifact: Artifact) -> str:
         if (match := _READ.fullmatch(key)) and value
     ]
     return f"{texts[0][1]:.3f} bits per byte of {texts[0][0]}" if texts else ""
+
+
+def _describe_pairs(ranked: Mapping[str, float], metrics: Mapping[str, Any]) -> str:
+    """Return how often a reward model prefers the better response, on each source or on most."""
+    source, accuracy = next(iter(ranked.items()))
+    if len(ranked) > 1:
+        return f"{fmean(ranked.values()):.2f} of pairs right, mean of {len(ranked)} sources"
+    low, high = metrics.get(f"{source} low"), metrics.get(f"{source} high")
+    within = "" if low is None or high is None else f" [{low:.2f}, {high:.2f}]"
+    return f"{accuracy:.2f}{within} of pairs right"
 
 
 def _describe_comparison(artifact: Artifact) -> str:

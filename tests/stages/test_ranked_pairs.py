@@ -31,6 +31,7 @@ stages:
       - {file: second.jsonl}
       - {task: arithmetic, rows: 24}
 """
+_SIDES = ("chosen", "rejected")
 SUBSETS = ("hep-go", "hep-js", "math-prm")
 
 
@@ -40,8 +41,9 @@ def bench() -> list[dict[str, Any]]:
         {
             "id": n,
             "prompt": f"Question {n}?",
-            "chosen": f"Answer {n * 7 % 5}",
-            "rejected": f"No {n * 3 % 7}!",
+            **dict(
+                zip(_SIDES if n % 5 % 2 else _SIDES[::-1], (f"Answer {n}", f"No {n}!"), strict=True)
+            ),
             "subset": SUBSETS[n % 3],
         }
         for n in range(30)
@@ -167,6 +169,22 @@ def test_a_reward_model_ranks_pairs_as_its_scores_say(folder: Path, posttrain: C
     assert {row["group"] for row in compared["groups"] if row["task"] == "bench.jsonl"} == set(
         SUBSETS
     )
+    assert "warning: bench.jsonl: 2 of 30 left out: 1 too long, 1 a response is empty" in said.out
+    assert "mean of 3 sources" in said.out
+    said = posttrain("report", "tiny.yaml")
+    assert said.code == 0, said.err
+    page = (folder / "runs/tiny/report.html").read_text()
+    section = page[page.index('id="ranked"') :]
+    section = section[: section.index("</section>")]
+    # Two models on three sources: what the comparison repeats of the evaluation stands once.
+    assert section.count("<article") == 6
+    assert section.count("<h4>Calibration</h4>") + section.count("expected calibration error") >= 6
+    for subset in SUBSETS:
+        assert f'<th scope="row">{subset}</th>' in section
+    assert "Reasoning (section), without 4 of its subsets" in section
+    assert "2 of 30 left out: 1 too long, 1 a response is empty" in section
+    assert "12 prompts (36 pairs)" in section
+
     both = json.loads((folder / "runs/tiny/versus/pairs.json").read_text())
     assert both["./one"] == report
     assert set(both) == {"./one", "./two"}

@@ -32,12 +32,13 @@ from pipeline.report.html.methods import method_figures
 from pipeline.report.html.palette import Palette, palette_of_run
 from pipeline.report.html.plots import (
     Figure,
+    calibration_figure,
     chart_figure,
-    held_out_figure,
     mark,
     training_figures,
 )
 from pipeline.report.html.provenance import Provenance, provenance
+from pipeline.report.html.ranked import RankedSource, ranked_sources
 from pipeline.report.html.rollouts.section import StageRollouts, stage_rollouts
 from pipeline.report.html.rows import StageRows, training_rows
 from pipeline.report.html.samples import Sample, few_of, read_samples, room
@@ -68,6 +69,7 @@ class Contents:
     summaries: tuple[Summary, ...]
     trainings: tuple[StageTraining, ...]
     made: tuple[MadeRows, ...]
+    ranked: tuple[RankedSource, ...]
     rollouts: tuple[StageRollouts, ...]
     samples: tuple[Sample, ...]
     few: tuple[Sample, ...]
@@ -101,6 +103,7 @@ def gather(run: ReportedRun) -> Contents:
         summaries=tuple(summarise(comparison, run) for _, comparison in compared),
         trainings=stage_trainings(run),
         made=made_rows(run),
+        ranked=ranked_sources(run),
         rollouts=stage_rollouts(run, colours),
         samples=tuple(samples),
         few=few_of([sample for sample in samples if sample.stage == first]),
@@ -130,11 +133,12 @@ def render(contents: Contents) -> str:
 
 @dataclass(frozen=True)
 class Figures:
-    """The drawn figures: by stage of training, and by place of the comparison."""
+    """The drawn figures: by stage of training, by place of the comparison or of what is ranked."""
 
     methods: tuple[tuple[Figure, ...], ...]
     training: dict[str, tuple[Figure, ...]]
     held_out: dict[str, Figure]
+    ranked: tuple[Figure, ...]
     sweeps: tuple[tuple[Figure, ...], ...]
     groups: tuple[tuple[Figure, ...], ...]
     calibration: tuple[tuple[Figure, ...], ...]
@@ -172,12 +176,26 @@ def _figures(contents: Contents) -> Figures:
             for number, training in enumerate(contents.trainings)
         },
         held_out={
-            training.stage: held_out_figure(
-                f"h{number}", training.held_out, colour=contents.colours(training.stage)
+            training.stage: calibration_figure(
+                f"h{number}",
+                training.held_out.bins,
+                training.held_out.calibration_error,
+                noun="held-out pairs",
+                colour=contents.colours(training.stage),
             )
             for number, training in enumerate(contents.trainings)
             if training.held_out is not None and training.held_out.bins
         },
+        ranked=tuple(
+            calibration_figure(
+                f"r{number}",
+                ranked.bins,
+                ranked.calibration_error,
+                noun="pairs",
+                colour=contents.colours(ranked.model),
+            )
+            for number, ranked in enumerate(contents.ranked)
+        ),
         sweeps=draw("sweeps", demonstration_charts),
         groups=draw("group_curves", group_charts),
         calibration=draw("calibration", calibration_charts),

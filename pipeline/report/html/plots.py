@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from pipeline.report.html.charts import Chart
     from pipeline.report.html.curves import Panel, Series
     from pipeline.report.html.palette import Palette
-    from pipeline.report.html.training import HeldOut
 
 MARK_WIDTH = 180.0
 _MARK_MARGIN = 6.0
@@ -195,11 +194,20 @@ def _chart_rows(chart: Chart) -> tuple[tuple[str, ...], ...]:
     )
 
 
-def held_out_figure(name: str, held_out: HeldOut, *, colour: int) -> Figure:
-    """Return how often the surer response is the preferred one, by how sure the model is."""
-    confidence, accuracy, counts = zip(*held_out.bins, strict=True)
-    error = held_out.calibration_error
-    rows = tuple((number(c), number(a), f"{n}") for c, a, n in held_out.bins)
+def calibration_figure(
+    name: str,
+    bins: Sequence[tuple[float, float, int]],
+    error: float | None,
+    *,
+    noun: str,
+    colour: int,
+) -> Figure:
+    """Return how often the surer response is the preferred one, by how sure the model is.
+
+    bins: (confidence, accuracy, n). error: expected calibration error. noun: what they are of.
+    """
+    confidence, accuracy, counts = zip(*bins, strict=True)
+    rows = tuple((number(c), number(a), f"{n}") for c, a, n in bins)
     said = ", ".join(f"{c} sure: {a} right" for c, a, _ in rows)
     return Figure(
         title="Calibration",
@@ -207,13 +215,13 @@ def held_out_figure(name: str, held_out: HeldOut, *, colour: int) -> Figure:
         svg=lines(
             name,
             [Drawn(colour, confidence, accuracy)],
-            described=f"Calibration on {sum(counts)} held-out pairs: {said}",
+            described=f"Calibration on {sum(counts)} {noun}: {said}",
             unit="confidence",
             is_share=True,
             with_points=True,
             with_diagonal=True,
         ),
-        legend=(Legend(colour, "held-out pairs"),),
+        legend=(Legend(colour, noun),),
         head=("confidence", "right", "pairs"),
         rows=rows,
     )

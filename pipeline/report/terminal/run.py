@@ -11,6 +11,7 @@ from pipeline.data.encoding.label_balance import PAIRS_SPLIT, WARNING
 from pipeline.data.encoding.lengths import SPELLED, describe_rows, is_worth_a_warning
 from pipeline.report import made_rows, rollouts
 from pipeline.report.headline import headline
+from pipeline.report.ranked import describe_left_out
 from pipeline.report.screening import summarize_screening
 from pipeline.report.terminal.tables import Column, print_table
 from pipeline.text.amounts import size
@@ -67,6 +68,11 @@ def print_losses_of_rows(outcomes: Sequence[Outcome], console: Console) -> None:
             _print_made(outcome.name, metrics, console)
         elif _has_lost_rows(metrics):
             print_account(outcome.name, metrics, console)
+        for line, is_warning in describe_left_out(metrics):
+            said = f"{outcome.name}: {'warning: ' if is_warning else ''}{line}"
+            console.print(
+                f"[{'yellow' if is_warning else 'dim'}]{escape(said)}[/]", highlight=False
+            )
         for line in summarize_screening(metrics):
             console.print(f"[yellow]{escape(f'{outcome.name}: {line}')}[/]", highlight=False)
         _print_padding(outcome.name, metrics, console)
