@@ -108,7 +108,8 @@ class Task(ABC):
 
     Class attributes: `version` rises when what the task generates changes (it is part of every
     fingerprint); `metrics` are the ways it can be asked, `further_metrics` what else is measured of
-    a written response (`further_scores`); `max_new_tokens` bounds a response;
+    a written response (`further_scores`); `source` is the release of a package that examples come
+    from, part of every fingerprint, too; `max_new_tokens` bounds a response;
     `document_stop` are strings that end an answer in document form, `worked_stop` one that is
     worked out; `tools` are the JSON schemas of the functions that its demonstrations may call.
     Settings of difficulty are keyword parameters of the constructor.
@@ -120,6 +121,7 @@ class Task(ABC):
     summary: ClassVar[str]
     metrics: tuple[Metric, ...] = ("verified_accuracy",)
     further_metrics: ClassVar[tuple[str, ...]] = ()
+    source: str = ""
     max_new_tokens: int = 64
     document_stop: ClassVar[tuple[str, ...]] = ("\n",)
     worked_stop: ClassVar[tuple[str, ...]] = ("\n\n",)

@@ -280,7 +280,7 @@ def _further(result: ItemResult, task: Task, *, is_asked: bool) -> Iterator[Item
         for metric in task.further_metrics:
             of_item = replace(result, weight=scores[metric].weight)
             score = scores[metric].score if is_asked else None
-            yield beside(of_item, metric, score, result.reason)
+            yield beside(of_item, metric, score, "" if is_asked else result.reason)
 
 
 def _chosen(result: ItemResult, example: Example, logprobs: Sequence[float]) -> ItemResult:

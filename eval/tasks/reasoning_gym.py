@@ -13,6 +13,7 @@ import typing
 from collections.abc import Collection, Iterator, Mapping
 from difflib import get_close_matches
 from functools import lru_cache
+from importlib.metadata import version as release_of
 from importlib.util import find_spec
 from itertools import count, islice
 from typing import Any, ClassVar
@@ -70,6 +71,7 @@ class ReasoningGym(Task):
         self._seed = seed
         self.max_new_tokens = max_new_tokens
         self._settings = _checked_settings(name, settings)
+        self.source = f"reasoning-gym {release_of('reasoning-gym')}"
         self._setup = make_setup(name, {**self._settings, "seed": seed, "size": _CHUNK})
         self._chunk = lru_cache(maxsize=2)(self._make_chunk)
         self._entry = lru_cache(maxsize=_KEPT)(self._make_entry)

@@ -27,6 +27,7 @@ PYTHON = (3, 11)
 TORCH_INDEX = "https://download.pytorch.org/whl"
 # What each extra of pyproject.toml is for; `dev` is for who works on posttrain itself.
 PURPOSES = {
+    "gym": "tasks of reasoning-gym (`reasoning_gym(name=...)`)",
     "harness": "tasks of lm-evaluation-harness (`harness:`)",
     "gguf": "`export --gguf`, `--verify` by llama.cpp, and GGUF files taken in by `adopt`",
     "qlora": "4-bit weights below an adapter (`load_in_4bit`), on CUDA",
@@ -181,7 +182,7 @@ def _sandbox() -> Iterator[Finding]:
     try:
         require_sandbox()
     except SandboxUnavailable as error:
-        hint = "the tasks code, sql, humaneval and mbpp, and their rewards, are refused here"
+        hint = "code, sql, humaneval, mbpp and reasoning_gym, and their rewards, are refused here"
         yield Finding("sandbox", "programs", "absent", f"cannot run: {error}", hint)
         return
     user = "another user" if os.geteuid() == 0 else "this user, without capabilities"

@@ -194,6 +194,8 @@ class Identifier:
             hint = "" if "; " in str(error) else "`posttrain list tasks` says what there is"
             raise self.recipe.error(location, str(error), hint) from error
         described: dict[str, Any] = {"task": name, "version": task.version}
+        if task.source:
+            described["source"] = task.source
         described |= self._own_code(source)
         if rows:
             described["task"] = task.name

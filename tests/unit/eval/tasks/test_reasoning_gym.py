@@ -9,8 +9,11 @@ import pytest
 
 from eval.task import Split, Task
 from eval.tasks import load
+from pipeline import load_recipe
 from pipeline.config.references import Places
 from pipeline.data.reading.tasks import load_task
+from pipeline.plan.plan import make
+from pipeline.store.store import Store
 from reward.verifiers.gym import MAX_ANSWER, stated_answer
 
 pytest.importorskip("reasoning_gym")
@@ -122,6 +125,22 @@ def test_settings_are_checked_by_the_dataset_and_named_in_one_line(
         load(f"reasoning_gym({settings})" if settings else "reasoning_gym")
     assert said in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_a_fingerprint_has_the_release_that_questions_come_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "gym.yaml"
+    stage = '{stage: tokenizer, data: {task: "reasoning_gym(name=gcd)", rows: 9}}'
+    path.write_text(f"name: gym\nstages:\n  words: {stage}\n")
+
+    def fingerprint() -> str:
+        return make(load_recipe(path), Store(tmp_path / "runs")).stages[0].fingerprint
+
+    first = fingerprint()
+    assert fingerprint() == first
+    monkeypatch.setattr("eval.tasks.reasoning_gym.release_of", lambda _: "9.9")
+    assert fingerprint() != first
 
 
 def test_lists_are_written_with_bars() -> None:
