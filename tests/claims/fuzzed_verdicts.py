@@ -155,6 +155,6 @@ CLAIM = Claim(
     "G10e",
     "no answer, reference, pattern or schema, drawn, makes a verifier raise or hang",
     _cases,
-    least=600,
+    least=400,
     shares={"0": 0.2, "1": 0.02, "not graded": 0.05},
 )
