@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 
@@ -214,7 +215,10 @@ def test_the_help_tells_the_command_from_the_stage(posttrain: Command) -> None:
     assert "The stage `label` of a recipe has rewards and judges do it" in " ".join(said.split())
 
 
-def test_the_command_serves_until_ctrl_c_and_tells_what_came_of_it(tmp_path: Path) -> None:
+@pytest.mark.enable_socket
+def test_the_command_serves_until_ctrl_c_and_tells_what_came_of_it(
+    tmp_path: Path, socket_enabled: None
+) -> None:
     rows = write_lines(tmp_path / "mine.jsonl", hard_rows())
     code = "import sys; from pipeline.cli import main; sys.argv[0] = 'posttrain'; main()"
     process = subprocess.Popen(
@@ -230,6 +234,10 @@ def test_the_command_serves_until_ctrl_c_and_tells_what_came_of_it(tmp_path: Pat
     deadline_s = time.monotonic() + 60
     while not any("Ctrl-C ends" in line for line in lines) and time.monotonic() < deadline_s:
         lines.append(process.stdout.readline())
+    address = re.search(r"http://127\.0\.0\.1:\d+/", "".join(lines))
+    assert address is not None
+    with urlopen(address[0], timeout=60) as answer:
+        assert answer.status == 200
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     said: Any = "".join(lines) + out
