@@ -18,14 +18,14 @@ stages:
   pairs:
     stage: label
     data: $sampled
-    judge: {model: ./wide, principles: [Be kind., Be brief.]}
+    judge: {model: ./wide, principles: [Be kind., Be brief.], licence: off}
     pairs: all
-  best: {stage: label, data: $sampled, judge: {model: ./wide}, pairs: best_worst}
-  scored: {stage: label, data: $sampled, judge: {model: ./wide}}
+  best: {stage: label, data: $sampled, judge: {model: ./wide, licence: off}, pairs: best_worst}
+  scored: {stage: label, data: $sampled, judge: {model: ./wide, licence: off}}
   thumbs:
     stage: label
     data: $sampled
-    reward: [{judge: {model: ./wide}, weight: 2}, {use: "mine:vowels"}]
+    reward: [{judge: {model: ./wide, licence: off}, weight: 2}, {use: "mine:vowels"}]
     thumbs: mean
   dpo: {stage: dpo, model: ./chat, data: $pairs, batch_size: 4}
   sampled2:

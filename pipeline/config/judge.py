@@ -20,7 +20,8 @@ from pydantic import (
 
 from pipeline.config.blocks import Block
 from pipeline.config.field_types import FileName, ModelRef, Precision
-from pipeline.config.marks import EXECUTION
+from pipeline.config.licence import Licence
+from pipeline.config.marks import ABSENT_BY_DEFAULT, EXECUTION
 
 HELPFUL = "It does what is asked, is right, and says no more than is needed."
 _URL = re.compile(r"https?://[^/?#@\s]+(/[^?#\s]*)?")
@@ -161,6 +162,8 @@ class JudgeBlock(AskedBlock):
     drawn for every response or pair, and stands in place of the rubric.
     scale: the lowest and the highest score, as whole numbers.
     reason: let it give its reasons before its answer; costs tokens.
+    licence: the pairs that people labelled on which it is examined before it labels or rewards; by
+    default those of the tasks among the prompts. `off` for no exam.
     """
 
     rubric: Annotated[str, Field(min_length=1)] = HELPFUL
@@ -172,6 +175,7 @@ class JudgeBlock(AskedBlock):
         ),
     ] = (1, 10)
     reason: bool = False
+    licence: Annotated[Licence | None, ABSENT_BY_DEFAULT] = None
 
     @model_validator(mode="after")
     def _makes_sense(self) -> JudgeBlock:

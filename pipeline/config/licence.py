@@ -45,3 +45,11 @@ Licence = Annotated[
     Annotated[LicenceBlock, Tag("LicenceBlock")] | Annotated[Literal["off"], Tag("off")],
     Discriminator(_kind),
 ]
+
+
+def no_pairs(name: str) -> tuple[str, str]:
+    """Return what is wrong with a judge that there are no labelled pairs for, and what to do."""
+    return (
+        f"the judge `{name}` has no licence: there are no pairs that people labelled",
+        "write `licence: {file: PAIRS}` in it (or `hub:`, `task:`), or `licence: off`",
+    )

@@ -75,6 +75,8 @@ class RewardBlock(Block):
             raise ValueError(f"a reward is exactly one of {known}; this has {stated}")
         if self.verify and self.on:
             raise ValueError("`on` has no meaning beside `verify`, which names its tasks")
+        if self.licence is not None and self.judge is not None:
+            raise ValueError("`licence` of a judge stands in its own block, below `judge`")
         if self.licence is not None and self.model is None:
             raise ValueError("`licence` is for a `model`; what is computed takes no exam")
         return self

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from pipeline.config.judge import JudgeBlock
     from pipeline.config.reward_terms import Ensemble, RewardBlock
     from pipeline.config.stage import StageContext
+    from reward.judges.judge import Judge
     from reward.judges.ledger import Ledger
 
 
@@ -66,6 +67,7 @@ class AnswerRewards:
         self._context = context
         self._tasks = tasks
         self.ledgers: dict[str, Ledger] = {}
+        self._judges: dict[str, Judge] = {}
         self._made: dict[str, Callable[[Answers], list[float | None]]] = {}
 
     def score(self, answers: Answers) -> dict[str, list[float | None]]:
@@ -85,6 +87,13 @@ class AnswerRewards:
         if len(rewards) > 1:
             scores[ALL_REWARDS] = [None if math.isnan(total) else total for total in totals]
         return scores
+
+    def judge(self, name: str, block: JudgeBlock) -> Judge:
+        """Return the judge of a term, loaded once."""
+        if name not in self._judges:
+            self._judges[name] = load_judge(block, self._context)
+            self.ledgers[name] = self._judges[name].ledger
+        return self._judges[name]
 
     def _scorer(self, reward: RewardBlock) -> Callable[[Answers], list[float | None]]:
         if reward.label not in self._made:
@@ -115,8 +124,7 @@ class AnswerRewards:
 
     def _by_judge(self, name: str, block: JudgeBlock) -> Callable[[Answers], list[float | None]]:
         """Return what has answers scored by a rubric; None where the judge gives no answer."""
-        judge = load_judge(block, self._context)
-        self.ledgers[name] = judge.ledger
+        judge = self.judge(name, block)
         where = f"{self._context.name}: judge `{name}`"
 
         def by_judge(answers: Answers) -> list[float | None]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.config.licence import OFF
 from pipeline.config.training_args import EXECUTION_KEYS
 from pipeline.config.training_stage import TrainingStage
-from pipeline.recipe.checks.licences import reward_terms
+from pipeline.recipe.checks.licences import judge_blocks, reward_terms
 from pipeline.rl.signs import FIRST_SEEN
 from pipeline.stages import stage_of
 from pipeline.stages.rl.config import RolloutStage
@@ -30,6 +30,9 @@ def remarks(config: StageConfig) -> Iterator[str]:
     for _, term in reward_terms(config):
         if term.licence == OFF:
             yield f"`{term.label}` takes no exam (`licence: off`), and the report will say so"
+    for _, judge in judge_blocks(config):
+        if judge.licence == OFF:
+            yield f"`{judge.label}` takes no exam (`licence: off`), and the report will say so"
     if not isinstance(config, TrainingStage):
         return
     arguments = {**stage_of(config.stage).defaults(config), **config.training_args}

@@ -52,12 +52,12 @@ def _judge(
     from pipeline.stages.labelling.comparing import compare_and_make
     from pipeline.stages.labelling.scoring import score_and_make
 
+    tasks = tasks_behind(config.data, context)
     if config.judge is not None and config.pairs is not None:
         is_revised = config.revise is not None  # then there is one pair of each
         pairs = config.pairs.model_copy(update={"which": "all"}) if is_revised else config.pairs
-        return *compare_and_make(config.judge, pairs, context, chunks, rows), ()
+        return *compare_and_make(config.judge, pairs, context, chunks, rows, tasks), ()
     if config.terms:
-        tasks = tasks_behind(config.data, context)
         return score_and_make(config, context, chunks, rows, tasks)
     questions = {row.question for row in rows}
     return choices.Chosen([row.fields for row in rows], num_prompts=len(questions)), {}, ()
@@ -95,6 +95,6 @@ STAGE = Stage(
     config=LabelConfig,
     run=run,
     produces="data",
-    version=2,
+    version=3,
     data_forms=("prompt_completion",),
 )

@@ -21,9 +21,11 @@ stages:
   pairs:
     stage: label
     data: {file: responses.jsonl}
-    judge: {endpoint: &server {url: "URL", model: m, at_once: 2, retries: 0, key: JUDGE_KEY}}
+    judge:
+      endpoint: &server {url: "URL", model: m, at_once: 2, retries: 0, key: JUDGE_KEY}
+      licence: off
     pairs: all
-  scored: {stage: label, data: {file: responses.jsonl}, judge: {endpoint: *server}}
+  scored: {stage: label, data: {file: responses.jsonl}, judge: {endpoint: *server, licence: off}}
   revised:
     stage: label
     data: {file: responses.jsonl}
@@ -31,7 +33,7 @@ stages:
   revised_pairs:
     stage: label
     data: {file: responses.jsonl}
-    judge: {endpoint: *server, principles: principles.yaml}
+    judge: {endpoint: *server, principles: principles.yaml, licence: off}
     revise: {endpoint: *server, principles: [Be kind.]}
     pairs: best_worst
 """

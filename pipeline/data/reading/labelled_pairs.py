@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 
 from eval.tasks.benchmark import BenchmarkTask
 from pipeline.config.blocks import DataBlock
-from pipeline.data.reading.data_blocks import read_records
+from pipeline.data.reading.contests import read_contests
 from pipeline.data.reading.holdout import row_digest
 from pipeline.data.reading.records import DroppedRow, PreferenceRow
 from pipeline.data.reading.tasks import load_task
 from pipeline.errors import PosttrainError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from eval.statistics.agreement import Side
     from pipeline.config.licence import LicenceBlock
@@ -67,7 +67,7 @@ class LabelledPairs:
 
 def read_labelled_pairs(block: LicenceBlock, places: Places) -> LabelledPairs:
     """Return the pairs of a source; PosttrainError where there are none to use."""
-    rows = read_records(block, places, ("preference",), held_out=True)
+    rows = _pairs(block, places)
     found = _draw(block.label, rows, block.pairs)
     if not found.pairs:
         message = f"none of its {found.num_read} rows is a pair to be examined on"
@@ -81,11 +81,7 @@ def read_task_pairs(names: Sequence[str], places: Places, *, at_most: int) -> La
     if not with_pairs:
         return None
     each = -(-at_most // len(with_pairs))
-    parts = [
-        _draw(name, read_records(block, places, ("preference",), held_out=True), each)
-        for name in with_pairs
-        for block in (DataBlock(task=name),)
-    ]
+    parts = [_draw(name, _pairs(DataBlock(task=name), places), each) for name in with_pairs]
     return LabelledPairs(
         ", ".join(with_pairs),
         tuple(pair for part in parts for pair in part.pairs),
@@ -103,6 +99,12 @@ def has_pairs(name: str, places: Places) -> bool:
     if isinstance(task, BenchmarkTask):
         return False
     return next(iter(task.preference_pairs("validation")), None) is not None
+
+
+def _pairs(block: DataBlock, places: Places) -> Iterator[PreferenceRow | DroppedRow]:
+    """Yield the pairs of a source; of a contest of several responses, each with another."""
+    for row in read_contests(block, places):
+        yield from (row,) if isinstance(row, DroppedRow) else row.pairs
 
 
 def _draw(source: str, rows: Iterable[object], at_most: int) -> LabelledPairs:

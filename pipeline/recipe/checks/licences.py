@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pipeline.config.licence import LicenceBlock
+from pipeline.config.licence import LicenceBlock, no_pairs
 from pipeline.config.training_stage import TrainingOnData
+from pipeline.data.reading.labelled_pairs import has_pairs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from pipeline.config.blocks import DataBlock
+    from pipeline.config.judge import JudgeBlock
     from pipeline.config.references import Location
     from pipeline.config.reward_terms import RewardBlock
     from pipeline.config.stage_config import StageConfig
@@ -28,6 +30,37 @@ def licence_blocks(config: StageConfig) -> Iterator[tuple[Location, LicenceBlock
     for location, term in reward_terms(config):
         if isinstance(term.licence, LicenceBlock):
             yield (*location, "licence"), term.licence
+    for location, block in judge_blocks(config):
+        if isinstance(block.licence, LicenceBlock):
+            yield (*location, "licence"), block.licence
+
+
+def judge_blocks(config: StageConfig) -> Iterator[tuple[Location, JudgeBlock]]:
+    """Yield the judges of a stage, with their places in it."""
+    for location, term in reward_terms(config):
+        if term.judge is not None:
+            yield (*location, "judge"), term.judge
+    judge: JudgeBlock | None = getattr(config, "judge", None)
+    if judge is not None:
+        yield ("judge",), judge
+
+
+def check_judge(
+    recipe: Recipe, location: Location, name: str, block: JudgeBlock, tasks: Sequence[str]
+) -> None:
+    """Refuse a judge that will label or reward, and that nobody labelled pairs for.
+
+    location: of its block. tasks: among the prompts whose responses it judges.
+    """
+    if block.licence is not None:
+        return
+    for task in tasks:
+        try:
+            if has_pairs(task, recipe.places):
+                return
+        except ValueError:  # whoever loads the task says what is wrong
+            return
+    raise recipe.error(location, *no_pairs(name))
 
 
 def reward_terms(config: StageConfig) -> Iterator[tuple[Location, RewardBlock]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pipeline.recipe.checks.licences import licence_blocks
+from pipeline.recipe.checks.licences import check_judge, licence_blocks
 from pipeline.recipe.checks.measuring import check_rewards
 from pipeline.recipe.model_facts import num_positions
 from pipeline.stages import stage_of
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from pipeline.config.blocks import DataBlock
     from pipeline.config.field_types import DataForm
+    from pipeline.config.judge import JudgeBlock
     from pipeline.config.reward_terms import RewardBlock
     from pipeline.config.stage_config import Makes
     from pipeline.recipe.messages import Location
@@ -110,6 +111,14 @@ def _check_label(recipe: Recipe, name: str) -> None:
     # The rows of a file may name any source.
     names = sources if is_known or verifies else None
     check_rewards(recipe, name, "reward", terms, names, tasks)
+    judge: JudgeBlock | None = getattr(config, "judge", None)
+    if judge is not None:
+        check_judge(recipe, ("stages", name, "judge"), judge.label, judge, tasks)
+    for number, term in enumerate(terms):
+        if term.judge is not None and term.weight:
+            location = ("stages", name, "reward", number, "judge")
+            of_term = [task for task in tasks if term.is_for(task, ())]
+            check_judge(recipe, location, term.label, term.judge, of_term)
 
 
 def _behind(recipe: Recipe, blocks: Sequence[DataBlock]) -> tuple[list[str], list[str], bool]:

@@ -14,6 +14,7 @@ from pipeline.config.reward_signature import check_reward_function
 from pipeline.data.reading.tasks import load_task
 from pipeline.errors import PosttrainError, closest
 from pipeline.files.names import VALUE_HEAD
+from pipeline.recipe.checks.licences import check_judge
 from pipeline.recipe.checks.reward_model import check_reward_models
 from pipeline.recipe.checks.signs import check_signs
 from pipeline.recipe.checks.training import MORE_POSITIONS
@@ -102,6 +103,11 @@ class _Checks:
         for number, source in enumerate(term.on):
             self._check_source((*place, "on", number), source)
         self._check_verified(place, term)
+        if term.judge is not None and term.weight:
+            asked = [block for block in self._config.asked if block.task is not None]
+            tasks = [block.task or "" for block in asked if term.is_for(block.label, ())]
+            location = (*self._stage, *place, "judge")
+            check_judge(self._recipe, location, term.label, term.judge, tasks)
         earlier = [one.label for one in self._config.reward[: int(place[-1])]]
         if term.label in earlier:
             message = f"two rewards are called `{term.label}`"

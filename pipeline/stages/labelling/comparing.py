@@ -35,14 +35,17 @@ def compare_and_make(
     context: StageContext,
     chunks: Chunks,
     rows: Sequence[ResponseRow],
+    tasks: Sequence[str],
 ) -> tuple[Chosen, dict[str, Any]]:
-    """Return the pairs that the judge's verdicts make, and their metrics."""
+    """Return the pairs that the judge's verdicts make, and their metrics. tasks: of the prompts."""
+    from pipeline.rewards.exams import examine_comparing
     from pipeline.rewards.judge import load_judge
 
     chosen, made = choose_comparisons(rows, at_most=pairs.compared, seed=context.seed)
     if not chosen:
         return made, count_verdicts([])
     judge = load_judge(block, context)
+    licences = examine_comparing(block, judge, tasks, context)
     where = f"{context.name}: judge `{block.label}`"
     judged = chunks.do(
         "comparison",
@@ -61,7 +64,7 @@ def compare_and_make(
     )
     for row in made.rows:
         row["judge"] = block.label
-    return made, {"pairs": len(made.rows), **count_verdicts(outcomes)}
+    return made, {"pairs": len(made.rows), **count_verdicts(outcomes), **licences}
 
 
 def _compare(

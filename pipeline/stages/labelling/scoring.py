@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pipeline.measuring.answer_rewards import AnswerRewards
     from pipeline.stages.labelling.chunks import Chunks
     from pipeline.stages.labelling.config import LabelConfig
+    from reward.judges.judge import Judge
 
 
 def score_and_make(
@@ -34,12 +35,24 @@ def score_and_make(
 ) -> tuple[Chosen, dict[str, Any], list[float | None]]:
     """Return what is made of the responses' scores, its metrics, and the scores."""
     from pipeline.measuring.answer_rewards import AnswerRewards
+    from pipeline.rewards.exams import examine_terms
 
     try:
         verified = {name: load_task(name, context.places) for name in tasks}
     except ValueError as error:
         raise PosttrainError(context.name, str(error)) from error
     rewards = AnswerRewards(config.terms, verified, context)
+
+    def judge_of(term: RewardBlock) -> Judge:
+        assert term.judge is not None
+        return rewards.judge(term.label, term.judge)
+
+    licences = examine_terms(
+        config.terms,
+        {name: name for name in tasks},
+        context,
+        judge_of,
+    )
     judged = chunks.do("response", rows, lambda some: _scores(some, rewards), rewards.ledgers)
     totals = [_total(scores, config.terms) for scores in judged]
     names = [term.label for term in config.terms]
@@ -47,6 +60,7 @@ def score_and_make(
     metrics = {
         **_result_metrics(config, made),
         **_score_metrics(names, judged, totals),
+        **licences,
     }
     return made, metrics, totals
 

@@ -23,8 +23,8 @@ from pipeline.models.chat_templates import give_known_template
 from pipeline.models.forms import form_of_model
 from pipeline.models.load import load_tokenizer
 from pipeline.rewards.ensemble import ensemble_term, scales_of
+from pipeline.rewards.exams import examine_terms
 from pipeline.rewards.judge import judge_term, load_judge
-from pipeline.rewards.licence import examine_terms, licence_metrics
 from pipeline.rewards.responses import ORIGIN
 from pipeline.rewards.terms import RewardTerm, function_term, model_term, verifier_term
 from pipeline.rl.prompts import Prompt
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from pipeline.rl.actor import Actor
     from pipeline.rl.config.base import RolloutConfig
     from pipeline.rl.trainer import RolloutTrainer
+    from reward.judges.judge import Judge
 
     LoadActor = Callable[[Any, StageContext, StageInput, Any], tuple[Actor, dict[str, Any]]]
 
@@ -88,10 +89,12 @@ def assemble(
     config: a RolloutStage. arguments_of, trainer_of: of its method. load: returns what is trained,
     and the reward models by the recipe's name. parts: what the trainer is made of beside.
     """
-    examined = examine_terms(
+    judges = {term.label: load_judge(term.judge, context) for term in config.reward if term.judge}
+    licences = examine_terms(
         config.reward,
         {block.label: block.task for block in config.asked},
         context,
+        lambda term: judges[term.label],
         is_gated=config.reward_gate == "on",
     )
     source = context.model(config.model)
@@ -128,7 +131,7 @@ def assemble(
     tasks = tasks_of((*config.asked, *config.eval_data), context.places)
     autocast = autocast_of(args)
     terms = [
-        _make_term(term, modules, tokenizer, tasks, context, autocast=autocast)
+        _make_term(term, modules, judges, tokenizer, tasks, context, autocast=autocast)
         for term in config.reward
     ]
     watch = _make_watch(config, context, tasks)
@@ -159,7 +162,7 @@ def assemble(
             **left_out.held_out_metrics(),
             **share_metrics(shares, "prompts" if "prompt" in forms else "rows"),
             **template.metrics(),
-            **licence_metrics(examined),
+            **licences,
         },
     )
 
@@ -229,6 +232,7 @@ def _term_names(block: RewardBlock) -> tuple[str, ...]:
 def _make_term(
     block: RewardBlock,
     modules: Mapping[str, Any],
+    judges: Mapping[str, Judge],
     tokenizer: PreTrainedTokenizerBase,
     tasks: Mapping[str, Task],
     context: StageContext,
@@ -256,7 +260,7 @@ def _make_term(
             scales = scales_of(block, context)
             return ensemble_term(members, scales, block.ensemble, block.label, block.weight)
         if block.judge is not None:
-            return judge_term(load_judge(block.judge, context), block.label, block.weight, on=on)
+            return judge_term(judges[block.label], block.label, block.weight, on=on)
         if block.use is not None:
             function = load_object(block.use, context.places.base)
             return function_term(function, block.label, block.weight, on=on)

@@ -79,6 +79,14 @@ def test_tasks_share_the_pairs_and_those_without_any_take_no_part(tmp_path):
     assert not has_pairs("gsm8k", places)
 
 
+def test_rewardbenchs_prompt_is_what_a_user_says(tmp_path):
+    row = {"prompt": "Hi", "chosen": "Hello.", "rejected": "No.", "subset": "chat", "id": 3}
+    rows = [row, {**row, "prompt": "Ho", "chosen": ["Ha."], "rejected": ["No.", "Never."]}]
+    found = read(write(tmp_path, rows))
+    assert [pair.row.prompt[0].role for pair in found.pairs] == ["user", "user"]
+    assert {pair.row.chosen for pair in found.pairs} == {"Hello.", "Ha."}
+
+
 def test_every_pair_of_llmbar_can_be_an_exam(real_data):
     places = Places(real_data)
     for name, num_pairs in (("natural", 100), ("manual", 46)):
