@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from tests.benchmarks.align_against_trl import align_against_trl, align_throughput_against_trl
 from tests.benchmarks.grpo_against_trl import grpo_full_length, grpo_spread_lengths
+from tests.benchmarks.guard_share import guard_share
 from tests.benchmarks.planted_items import overlap_megabytes, planted_items_found
 from tests.benchmarks.ppo_against_trl import ppo_full_length, ppo_spread_lengths
 from tests.benchmarks.precision_speed import bf16_training, head_in_chunks
@@ -46,6 +47,7 @@ BENCHMARKS: dict[str, Callable[[], Result]] = {
     "overlap_megabytes": overlap_megabytes,
     "pretrain_throughput": pretrain_throughput,
     "rollout_speed": rollout_speed,
+    "guard_share": guard_share,
     "ppo_full_length": ppo_full_length,
     "ppo_spread_lengths": ppo_spread_lengths,
     "grpo_full_length": grpo_full_length,

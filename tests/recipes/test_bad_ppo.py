@@ -137,7 +137,20 @@ REST = [
     (ARGS, "{layout: ‸shared_lora}", "`layout: shared_lora` trains adapters, and there is no `l"),
     (ARGS, "{max_completion_length: ‸1024}", "1024 is beyond the 1024 positions of `$sft`; lower"),
 ]  # fmt: skip
-EDITS = [*TERMS, *REST]
+STOP = f"{CRITIC}\n    stop_when: "
+SIGNS = [
+    (CRITIC, STOP + "{‸lenght: true}", "did you mean `length`?"),
+    (CRITIC, STOP + "{length: ‸0.5}", "`length` is 0.5; write a factor above 1"),
+    (CRITIC, STOP + "{kl: ‸true}", "`kl` has no bound that suits every training; write a number"),
+    (CRITIC, STOP + "{distinct: ‸0.3}", "`distinct` compares the responses to one prompt, and"),
+    (
+        CRITIC,
+        f"{CRITIC}\n    gold: false\n    stop_when: {{over_optimised: ‸true}}",
+        "nothing tells whether responses become worse: no prompts of a task with `gold: true`, and",
+    ),
+    (ARGS, "{‸stop_when: {length: true}}", "`stop_when`"),
+]
+EDITS = [*TERMS, *REST, *SIGNS]
 
 
 @pytest.fixture
