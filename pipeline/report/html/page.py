@@ -27,6 +27,7 @@ from pipeline.report.html.charts import (
     group_charts,
     named_groups,
 )
+from pipeline.report.html.judges import Judging, judgings
 from pipeline.report.html.made import MadeRows, made_rows
 from pipeline.report.html.methods import method_figures
 from pipeline.report.html.palette import Palette, palette_of_run
@@ -69,6 +70,7 @@ class Contents:
     summaries: tuple[Summary, ...]
     trainings: tuple[StageTraining, ...]
     made: tuple[MadeRows, ...]
+    judgings: tuple[Judging, ...]
     ranked: tuple[RankedSource, ...]
     rollouts: tuple[StageRollouts, ...]
     samples: tuple[Sample, ...]
@@ -103,6 +105,7 @@ def gather(run: ReportedRun) -> Contents:
         summaries=tuple(summarise(comparison, run) for _, comparison in compared),
         trainings=stage_trainings(run),
         made=made_rows(run),
+        judgings=judgings(run),
         ranked=ranked_sources(run),
         rollouts=stage_rollouts(run, colours),
         samples=tuple(samples),

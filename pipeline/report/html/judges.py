@@ -1,0 +1,140 @@
+"""Who judged in a run, as the report shows it: exams, agreement with people, probes, what it took.
+
+Reads metrics alone: `licences`, `probes` and `judges` of the stages that label, or learn from
+rewards (pipeline/rewards/exams.py). Not the scores that were given (made.py, rollouts/).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pipeline.report.formatting import amount, number, plural
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pipeline.report.html.run_source import ReportedRun
+
+_STATES = {
+    "admitted": "admitted",
+    "off": "no exam: waived (`licence: off`)",
+    "not examined": "not examined: there were no labelled pairs",
+}
+# Key of a figure, and what it is called beside the accuracy.
+_FIGURES = (
+    ("accuracy", "right"),
+    ("above_longer", "more than the longer one"),
+    ("kappa", "Cohen's kappa"),
+    ("first_place", "first place wins"),
+    ("disagreement", "orders disagree"),
+    ("length_bias", "longer preferred too often"),
+)
+_SIGNED = ("above_longer", "length_bias")
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What a worthless response was given, beside honest ones. above: how often it was better."""
+
+    name: str
+    given: str
+    honest: str
+    above: str
+
+
+@dataclass(frozen=True)
+class Judging:
+    """A judge or a reward model of a stage. spent: what asking it took; failures by cause."""
+
+    stage: str
+    name: str
+    kind: str
+    state: str
+    is_warning: bool
+    figures: tuple[tuple[str, str], ...]
+    probes: tuple[Probe, ...]
+    spent: str
+
+
+def judgings(run: ReportedRun) -> tuple[Judging, ...]:
+    """Return the judges and reward models of the finished stages, in order."""
+    found: list[Judging] = []
+    for stage in run.present:
+        licences: Mapping[str, Any] = stage.metrics.get("licences", {})
+        judges: Mapping[str, Any] = stage.metrics.get("judges", {})
+        probes: Mapping[str, Any] = stage.metrics.get("probes", {})
+        for name in dict.fromkeys((*licences, *judges)):
+            exam: Mapping[str, Any] = licences.get(name, {})
+            found.append(
+                Judging(
+                    stage=stage.name,
+                    name=name,
+                    kind=exam.get("kind", "judge"),
+                    state=_state(exam),
+                    is_warning=exam.get("state") != "admitted",
+                    figures=_figures(exam),
+                    probes=tuple(_probe(key, one) for key, one in probes.get(name, {}).items()),
+                    spent=_spent(judges.get(name, {}), exam.get("spent", {})),
+                )
+            )
+    return tuple(found)
+
+
+def _state(exam: Mapping[str, Any]) -> str:
+    said = _STATES.get(exam.get("state", ""), "asked without an exam, and learnt from by nobody")
+    if "n" not in exam:
+        return said
+    pairs = f"{said} on {plural(exam['n'], 'pair')}: {exam['pairs_of']}"
+    ties = f", {exam['ties']:,} ties" if exam.get("ties") else ""
+    silent = f", {exam['unanswered']:,} without an answer" if exam.get("unanswered") else ""
+    return f"{pairs}{ties}{silent}"
+
+
+def _figures(exam: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    return tuple(
+        (label, _shown(exam, key, sign=key in _SIGNED))
+        for key, label in _FIGURES
+        if exam.get(key) is not None
+    )
+
+
+def _shown(exam: Mapping[str, Any], key: str, *, sign: bool) -> str:
+    value = number(exam[key], sign=sign)
+    low, high = exam.get(f"{key}_low"), exam.get(f"{key}_high")
+    if low is None or high is None:
+        return value
+    return f"{value} [{number(low, sign=sign)}, {number(high, sign=sign)}]"
+
+
+def _probe(name: str, figure: Mapping[str, Any]) -> Probe:
+    above = figure.get("above")
+    return Probe(
+        name,
+        number(figure.get("mean")),
+        number(figure.get("honest_mean")),
+        "" if above is None else f"{above:.0%}",
+    )
+
+
+def _spent(*counts: Mapping[str, float]) -> str:
+    """Return what asking took, in words; counts: at work, and in the exam."""
+    total: dict[str, float] = {}
+    for one in counts:
+        for key, value in one.items():
+            total[key] = total.get(key, 0) + value
+    if not total.get("asked"):
+        return ""
+    parts = [f"asked {amount(total['asked'])} times"]
+    if total.get("cached"):
+        parts.append(f"{amount(total['cached'])} answers were kept from before")
+    tokens = total.get("prompt_tokens", 0) + total.get("completion_tokens", 0)
+    if tokens:
+        parts.append(f"{amount(tokens)} tokens")
+    if total.get("cost"):
+        parts.append(f"{total['cost']:.4f} dollars")
+    causes = {key[7:]: n for key, n in total.items() if key.startswith("failed/")}
+    if causes:
+        named = ", ".join(f"{amount(n)} {cause}" for cause, n in sorted(causes.items()))
+        parts.append(f"no answer: {named}")
+    return "; ".join(parts)
