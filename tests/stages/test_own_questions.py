@@ -112,3 +112,35 @@ def test_check_reads_ones_own_questions_and_chats(
     if match == "like":
         assert "own.yaml:6:" in said.err
         assert "write one of match=exact|contains|number|math|choice|regex|json_schema" in said.err
+
+
+REWARDED = """\
+name: own
+stages:
+  grpo:
+    stage: grpo
+    model: ./chat
+    prompts: {task: "qa(train=asked.jsonl, match=regex)"}
+    reward: {verify: all}
+    best_of: 0
+    batch_size: 4
+    training_args: {total_episodes: 8, max_completion_length: 4, num_generations: 2}
+"""
+
+
+def test_a_pattern_of_ones_own_rewards_a_policy_and_one_that_is_none_is_refused(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(folder)
+    (folder / "own.yaml").write_text(REWARDED)
+    lines(folder / "asked.jsonl", [{"question": f"{n}?", "pattern": "(?s).*"} for n in range(8)])
+    run = command(monkeypatch, capsys)
+    said = run("run", "own.yaml")
+    assert said.code == 0, said.err
+    (record,) = folder.glob("runs/**/artifact.json")
+    metrics = json.loads(record.read_text())["metrics"]
+    assert metrics["objective/scores"] == 1.0, metrics
+    lines(folder / "asked.jsonl", [{"question": "?", "pattern": "("}])
+    said = run("check", "own.yaml")
+    assert said.code == 2
+    assert "asked.jsonl:1: `pattern` is no pattern" in said.err
