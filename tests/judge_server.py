@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_QUOTED = re.compile(r"<(\w+)-([0-9a-f]{8})>\n(.*?)\n</\1-\2>", re.DOTALL)
+_QUOTED = re.compile(r"<(\w+)((?:-[0-9a-f]{8})?)>\n(.*?)\n</\1\2>", re.DOTALL)
 FAILING = "FAIL"  # in a response: the server has no answer to that
 
 
@@ -99,7 +99,8 @@ def _serve(asked: Path, port: Path, delay_s: float) -> None:
 
     class Server(ThreadingHTTPServer):
         def handle_error(self, request: Any, client_address: Any) -> None:
-            """Say nothing: those who ask are killed."""
+            if not isinstance(sys.exc_info()[1], ConnectionError):  # those who ask are killed
+                super().handle_error(request, client_address)
 
     server = Server(("127.0.0.1", 0), Handler)
     partial = port.with_suffix(".partial")

@@ -43,7 +43,23 @@ def describe_made(metrics: Mapping[str, Any]) -> str:
     kept_cut = _num_cut_and_kept(metrics)
     if kept_cut:
         parts.append(f"{plural(kept_cut, 'response')} kept though cut off")
+    parts += [_of_judge(name, counts) for name, counts in metrics.get("judges", {}).items()]
     return "; ".join(filter(None, parts))
+
+
+def _of_judge(name: str, counts: Mapping[str, float]) -> str:
+    """Return what a judge was asked, how often it gave no answer and why, and what it took."""
+    said = [f"`{name}` asked {counts['asked']:,} times"]
+    if counts["cached"]:
+        said.append(f"{counts['cached']:,} known already")
+    if counts["failed"]:
+        causes = {key: n for key, n in counts.items() if key.startswith("failed/") and n}
+        why = ", ".join(f"{n:,} {key.partition('/')[2]}" for key, n in causes.items())
+        said.append(f"{counts['failed']:,} without an answer ({why})")
+    said.append(f"{counts['prompt_tokens'] + counts['completion_tokens']:,} tokens")
+    if counts["cost"]:
+        said.append(f"${counts['cost']:.2f}")
+    return ", ".join(said)
 
 
 def is_loss_worth_a_warning(metrics: Mapping[str, Any]) -> bool:

@@ -136,6 +136,11 @@ def test_a_replay_asks_nothing_and_makes_the_same_without_the_server(
             if path.is_file() and b"sk-secret" in path.read_bytes()
         ]
         assert secret == []
+        answers = tmp_path / "runs/store/.answers"
+        assert f"{answers.relative_to(tmp_path)}: " in posttrain("clean").out
+        assert answers.is_dir()
+        assert posttrain("clean", "--answers", "--yes").code == 0
+        assert not answers.exists()
 
 
 def test_pairs_scores_and_revisions_are_what_the_server_says(
@@ -176,6 +181,7 @@ def test_what_gets_no_answer_is_left_out_counted_by_cause_and_warned_of(
     assert metrics["left_out"] == {"comparisons without an answer": 48}
     assert metrics["judges"]["m"]["failed/empty"] == 96
     assert "pairs: warning: left out: 48 comparisons without an answer" in said.out
+    assert "`m` asked 144 times, 96 without an answer (96 empty)" in " ".join(said.out.split())
     scored = rows_of(tmp_path / "runs", "scored")
     assert [row["score"] is None for row in scored] == [
         row["completion"].startswith(FAILING) for row in scored

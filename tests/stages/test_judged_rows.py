@@ -117,7 +117,7 @@ def test_a_second_round_samples_from_the_first_is_judged_and_learnt_from(folder:
 
 def test_a_comparison_is_judged_by_the_same_judge(folder: Path) -> None:
     compared = json.loads((folder / "runs/tiny/compare/comparison.json").read_text())
-    assert "asked.jsonl judged by wide" in json.dumps(compared)
+    assert "asked.jsonl by wide" in json.dumps(compared)
 
 
 def test_a_policy_learns_from_a_judges_scores(folder: Path) -> None:

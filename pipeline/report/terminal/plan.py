@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.plan.disk_space import disk_space
 from pipeline.plan.estimate import estimates
+from pipeline.plan.judging import judging
 from pipeline.plan.plan import Plan, training_summary
 from pipeline.recipe.remarks import remarks
 from pipeline.report.terminal.tables import Column, print_table, print_wrapped
@@ -48,6 +49,8 @@ def print_plan(plan: Plan, console: Console) -> None:
     for planned in plan.stages:
         for remark in remarks(planned.config):
             console.print(f"[yellow]{planned.name}: {escape(remark)}[/]", highlight=False)
+    for name, asked in judging(plan):
+        console.print(f"{escape(name)}: {escape(str(asked))}", highlight=False)
     if warning := disk_space(plan).warning():
         console.print(f"[yellow]{escape(warning)}[/]", highlight=False)
     for key in sorted(plan.unresolved):
