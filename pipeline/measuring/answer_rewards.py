@@ -58,6 +58,7 @@ class AnswerRewards:
     """The rewards of a stage that scores answers; models are loaded once, when first asked.
 
     tasks: those among the prompts, by source. ledgers: of the judges that were asked, by name.
+    spreads: of the answers that were scored last, by ensemble, how far its members lie apart.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class AnswerRewards:
         self._tasks = tasks
         self.ledgers: dict[str, Ledger] = {}
         self._judges: dict[str, Judge] = {}
+        self.spreads: dict[str, list[float | None]] = {}
         self._made: dict[str, Callable[[Answers], list[float | None]]] = {}
 
     def score(self, answers: Answers) -> dict[str, list[float | None]]:
@@ -104,7 +106,7 @@ class AnswerRewards:
         if reward.verify:
             return lambda answers: _verify(self._tasks[answers.source], answers, self._context)
         if reward.is_ensemble:
-            return _ByEnsemble(reward, self._context)
+            return _ByEnsemble(reward, self._context, self.spreads)
         if reward.models:
             return _ByModel(reward.models[0], self._context)
         if reward.judge is not None:
@@ -173,14 +175,19 @@ class _ByModel:
 class _ByEnsemble:
     """Several reward models that read texts; None where one of them has no say.
 
-    spreads: of every response so far, how far the members' scores lie apart.
+    noted: takes the spread of each answer under the reward's name.
     """
 
-    def __init__(self, reward: RewardBlock, context: StageContext) -> None:
+    def __init__(
+        self,
+        reward: RewardBlock,
+        context: StageContext,
+        noted: dict[str, list[float | None]],
+    ) -> None:
         self._members = [_ByModel(model, context) for model in reward.models]
         self._scales = scales_of(reward, context)
         self._how: Ensemble = reward.ensemble
-        self.spreads: list[float] = []
+        self._name, self._noted = reward.label, noted
 
     def __call__(self, answers: Answers) -> list[float | None]:
         said = [member(answers) for member in self._members]
@@ -189,10 +196,12 @@ class _ByEnsemble:
             scale.standardise([value for n in known if (value := each[n]) is not None])
             for scale, each in zip(self._scales, said, strict=True)
         ]
-        self.spreads += spreads(standardised)
         values: list[float | None] = [None] * len(answers.texts)
-        for number, value in zip(known, combine(standardised, self._how), strict=True):
-            values[number] = value
+        apart = list(values)
+        combined = combine(standardised, self._how)
+        for number, value, spread in zip(known, combined, spreads(standardised), strict=True):
+            values[number], apart[number] = value, spread
+        self._noted[self._name] = apart
         return values
 
 

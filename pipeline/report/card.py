@@ -19,6 +19,7 @@ from pipeline.config.training_args import settings_in_use
 from pipeline.data.encoding.lengths import describe_rows
 from pipeline.plan.plan import schedule_of
 from pipeline.report.card_data import card_data, eval_results, held_out_accuracy_of
+from pipeline.report.card_rewards import describe_judge, describe_reward
 from pipeline.report.formatting import digits_of
 from pipeline.report.rollouts import KINDS, read_rollouts, summarize_rollouts
 from pipeline.report.screening import test_items_found
@@ -194,7 +195,9 @@ def _settings(planned: PlannedStage) -> str:
         given |= {key: planned.artifact.metrics.get(key) for key in _RESULTS}
     said = [f"{key}: {_plain(value)}" for key, value in given.items() if value is not None]
     if identity.get("reward"):
-        said.append(f"reward: {', '.join(map(_reward, identity['reward']))}")
+        said.append(f"reward: {', '.join(map(describe_reward, identity['reward']))}")
+    asked = [key for key in ("judge", "revise") if identity.get(key)]
+    said += [f"{key}: {describe_judge(identity[key])}" for key in asked]
     if identity.get("pairs"):
         said.append(f"pairs: {identity['pairs']['which']}, margin {identity['pairs']['margin']:g}")
     lora = identity.get("lora")
@@ -202,16 +205,6 @@ def _settings(planned: PlannedStage) -> str:
         chosen = {key: value for key, value in lora.items() if value not in (None, False)}
         said.append(f"lora: {', '.join(f'{k} {_plain(v)}' for k, v in chosen.items())}")
     return "; ".join(said)
-
-
-def _reward(term: Mapping[str, Any]) -> str:
-    """Return a term of a reward: what judges, and its weight."""
-    judge = "a reward model"
-    if term.get("verify"):
-        judge = "the task's verifier"
-    elif term.get("use"):
-        judge = term["use"]["object"]
-    return judge if term.get("weight") == 1 else f"{_plain(term.get('weight'))} x {judge}"
 
 
 def _plain(value: Any) -> str:

@@ -85,6 +85,9 @@ def test_label_takes_the_mean_or_the_worst_of_scores_on_one_scale(made: Path) ->
     assert len(both) > 12
     assert scores_of(made, "by_mean") == pytest.approx([fmean(pair) for pair in both])
     assert scores_of(made, "by_worst") == pytest.approx([min(pair) for pair in both])
+    artifact = json.loads((made / "runs/tiny/by_mean/artifact.json").read_text())
+    apart = fmean(abs(x - y) / 2 for x, y in both)
+    assert artifact["metrics"]["score_spread/ensemble"] == pytest.approx(apart)
     assert any(x < y for x, y in both)
     assert any(x > y for x, y in both)
     given = [
@@ -126,6 +129,21 @@ def test_a_killed_stage_with_an_ensemble_ends_in_the_same_bytes(made: Path, tmp_
         made / "tiny.yaml", tmp_path, "grpo", "b", kills=1, seed=4, overrides=overrides
     )
     assert tally.differ == 0, tally.said
+
+
+def test_the_card_of_what_an_ensemble_labelled_names_its_members(
+    made: Path, tmp_path: Path, posttrain: Command
+) -> None:
+    runs = ("--runs", str(made / "runs"))
+    said = posttrain("export", str(made / "tiny.yaml"), "by_worst", str(tmp_path / "out"), *runs)
+    assert said.code == 0, said.err
+    card = (tmp_path / "out/README.md").read_text()
+    members = [
+        json.loads((made / f"runs/tiny/{name}/artifact.json").read_text())["fingerprint"][:16]
+        for name in ("a", "b")
+    ]
+    said_of = " the worst of the reward models of the stage "
+    assert f"{said_of}{members[0]}, of the stage {members[1]}" in card.replace("\n", " ")
 
 
 HEAD = """\

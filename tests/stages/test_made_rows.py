@@ -3,16 +3,20 @@
 import json
 import re
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import datasets
 import huggingface_hub
 import pytest
 from datasets import load_dataset
 
 from pipeline.config.blocks import DataBlock
+from pipeline.config.field_types import DataForm
 from pipeline.config.references import Places
 from pipeline.data.making.choices import AT_MEAN
+from pipeline.data.reading.data_blocks import read_records
 from pipeline.data.reading.sources import read_rows
 from tests.command import Command, Said, command
 from tests.hub import Hub
@@ -309,6 +313,59 @@ def test_rows_are_exported_as_a_data_set_that_datasets_loads(
     assert (again.code, "--force" in again.err) == (2, True)
     wrong = posttrain("export", "tiny.yaml", "pairs", str(tmp_path / "other"), "--gguf", "f16")
     assert "--gguf: is for models, and `pairs` makes rows" in wrong.err
+
+
+@pytest.mark.parametrize(
+    ("stage", "forms"),
+    [
+        ("pairs", ("preference",)),
+        ("thumbs", ("unpaired_preference",)),
+        ("best", ("prompt_completion", "chat")),
+        ("scored", ("prompt_completion", "chat")),
+        ("sampled", ("prompt",)),
+    ],
+)
+def test_exported_rows_are_read_from_the_hub_as_the_stage_made_them(
+    folder: Path,
+    tmp_path: Path,
+    posttrain: Command,
+    monkeypatch: pytest.MonkeyPatch,
+    stage: str,
+    forms: tuple[DataForm, ...],
+) -> None:
+    out = tmp_path / "out"
+    assert posttrain("export", "tiny.yaml", stage, str(out)).code == 0
+
+    def load(name: str, subset: str | None, *, split: str, revision: str | None) -> Any:
+        assert (name, subset, revision) == ("ann/rows", None, None)
+        return load_dataset(str(out), split=split, cache_dir=str(tmp_path / "cache"))
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    places = Places(folder, made={stage: folder / "runs/tiny" / stage})
+    blocks: list[dict[str, Any]] = [
+        {"stage": f"${stage}"},
+        {"hub": "ann/rows"},
+        {"file": str(out / "data/train.jsonl")},
+    ]
+    made, from_hub, from_file = (
+        [_said(row) for row in read_records(DataBlock.model_validate(block), places, forms)]
+        for block in blocks
+    )
+    assert len(made) > 8
+    assert from_hub == made
+    assert from_file == made
+
+
+def _said(row: Any) -> Any:
+    """Return a record without where it stands, and what is null in it for want of a value."""
+    fields = asdict(row)
+    for each in (fields, fields.get("answered") or {}):
+        for name in ("where", "source"):
+            each.pop(name, None)
+    columns = fields.get("columns")
+    if columns is not None:
+        fields["columns"] = {k: v for k, v in columns.items() if v is not None and k != "source"}
+    return fields
 
 
 def test_rows_are_uploaded_as_a_data_set(

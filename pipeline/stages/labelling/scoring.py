@@ -61,6 +61,7 @@ def score_and_make(
         **_result_metrics(config, made),
         **_score_metrics(names, judged, totals),
         **licences,
+        **_spread_metrics([term.label for term in config.terms if term.is_ensemble], judged),
     }
     return made, metrics, totals
 
@@ -68,6 +69,7 @@ def score_and_make(
 def _scores(rows: Sequence[ResponseRow], rewards: AnswerRewards) -> list[dict[str, Any]]:
     """Return {name: score} for each row, of every reward that is for it, and of their sum."""
     from pipeline.measuring.answer_rewards import Answers
+    from pipeline.rewards.ensemble import SPREAD
 
     scores: list[dict[str, Any]] = [{} for _ in rows]
     for source in dict.fromkeys(row.source for row in rows):
@@ -82,7 +84,10 @@ def _scores(rows: Sequence[ResponseRow], rewards: AnswerRewards) -> list[dict[st
             [NoIds() for _ in chosen],
             [row.fields.get("finish") != "length" for row in chosen],
         )
-        for name, values in rewards.score(answers).items():
+        rewards.spreads.clear()
+        found = rewards.score(answers)
+        spread = {f"{name}/{SPREAD}": values for name, values in rewards.spreads.items()}
+        for name, values in {**found, **spread}.items():
             for place, value in zip(places, values, strict=True):
                 scores[place][name] = value
     return scores
@@ -170,4 +175,20 @@ def _score_metrics(
         values = [scores[name] for scores in judged if scores.get(name) is not None]
         if values:
             metrics[f"score_mean/{name}"] = fmean(values)
+    return metrics
+
+
+def _spread_metrics(
+    ensembles: Sequence[str], judged: Sequence[Mapping[str, Any]]
+) -> dict[str, float]:
+    """Return how far the members of each ensemble lie apart on average, in deviations."""
+    from statistics import fmean
+
+    from pipeline.rewards.ensemble import SPREAD
+
+    metrics: dict[str, float] = {}
+    for name in ensembles:
+        found = [value for row in judged if (value := row.get(f"{name}/{SPREAD}")) is not None]
+        if found:
+            metrics[f"score_{SPREAD}/{name}"] = fmean(found)
     return metrics
