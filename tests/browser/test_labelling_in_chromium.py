@@ -158,7 +158,7 @@ def test_a_key_that_is_held_or_belongs_to_the_browser_decides_nothing(tmp_path, 
     with RunningLabels(rows) as page, Tab(tmp_path) as tab:
         opened(tab, page)
         time.sleep(0.16)
-        tab.run("document.onkeydown(new KeyboardEvent('keydown', {key: '1', repeat: true}))")
+        tab.run("document.onkeydown(new KeyboardEvent('keydown', {key: '2', repeat: true}))")
         tab.run("document.onkeydown(new KeyboardEvent('keydown', {key: 't', ctrlKey: true}))")
         tab.run("document.onkeydown(new KeyboardEvent('keydown', {key: 'q', code: 'KeyT'}))")
         assert tab.run("state.done") == 0
