@@ -25,7 +25,14 @@ _SFT = "{stage: sft, model: o/base, data: {task: facts}}"
 _JUDGE = "{stage: reward_model, model: o/base, data: {task: facts}}"
 _STAGES = {
     **{"tokenizer": "{stage: tokenizer, data: {task: facts}}", "base": _SFT, "sft": _SFT},
-    **{"dpo": _SFT, "ppo": _SFT, "preference": _JUDGE, "judge": _JUDGE, "an_earlier_ppo": ""},
+    **{
+        "dpo": _SFT,
+        "ppo": _SFT,
+        "preference": _JUDGE,
+        "judge": _JUDGE,
+        "another": _JUDGE,
+        "an_earlier_ppo": "",
+    },
 }
 _FILE = re.compile(r"(?:file: ?|file=|test=|train=|prompts: )(?:real:)?([\w/.-]+\.\w+)")
 _PACKAGE = re.compile(r"package:(\w+)/([\w.-]+)")

@@ -15,19 +15,14 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from pipeline.data.reading.formats import read_source
 from pipeline.data.reading.holdout import is_held_out
-from pipeline.data.reading.record_texts import form_and_texts, parts
+from pipeline.data.reading.record_texts import form_and_texts
 from pipeline.data.reading.records import REPEATS, DroppedRow, PreferenceRow, UnpairedRow
 from pipeline.data.reading.sources import no_rows
-from pipeline.data.reading.words import ngram_keys, words_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
-
-    from numpy.typing import NDArray
 
     from eval.task import Task
     from pipeline.config.blocks import DataBlock
@@ -36,15 +31,6 @@ if TYPE_CHECKING:
     from pipeline.data.reading.columns import NotUsed
     from pipeline.data.reading.files import Row
     from pipeline.data.reading.records import Record
-
-SIMILARITY = 0.8
-_SHINGLE_WORDS = 3
-_BANDS, _ROWS_A_BAND = 21, 6  # a pair at 0.8 is a candidate in 998 of 1,000 cases
-_PERMUTATIONS = _BANDS * _ROWS_A_BAND
-_SEED = 42
-_COMPARED_AS_IS = 8  # texts of fewer words must be equal: `x > 0` is not nearly `x < 0`
-
-Shingles = tuple["NDArray[np.uint64]", ...]
 
 
 def read_marked(
@@ -68,7 +54,7 @@ def read_marked(
     last: list[Row] = []
     lifted = {"dedup": None, "holdout": None} | ({} if block.task else {"rows": None})
     whole = block.model_copy(update=lifted)
-    repeats = _repeats_exactly() if block.dedup == "exact" else _Near().repeats
+    repeats = _repeats_exactly() if block.dedup == "exact" else _repeats_nearly()
     num_kept = 0
     for record in read_source(whole, places, held_out=held_out, on_row=last.append, **settings):
         row = last[-1]
@@ -111,6 +97,12 @@ def _repeats_exactly() -> Callable[[Record], bool]:
     return repeats
 
 
+def _repeats_nearly() -> Callable[[Record], bool]:
+    from pipeline.data.reading.near_repeats import NearRepeats  # numpy: a plan need not load it
+
+    return NearRepeats().repeats
+
+
 def digest(record: Record) -> bytes:
     """Return a hash of what a record says, including the strength of a preference and its label."""
     texts = form_and_texts(record)[1]
@@ -119,48 +111,3 @@ def digest(record: Record) -> bytes:
     if isinstance(record, UnpairedRow):
         texts = [*texts, str(record.is_desirable)]
     return hashlib.sha256("\0".join(texts).encode()).digest()[:16]
-
-
-class _Near:
-    """Remembers records and recognises those that are nearly the same."""
-
-    def __init__(self) -> None:
-        from rensa import RMinHashLSH  # pyright: ignore[reportAttributeAccessIssue]
-
-        # The threshold is for a measure of its own that is not used.
-        self._near = RMinHashLSH(SIMILARITY, _PERMUTATIONS, _BANDS)
-        self._kept: list[Shingles] = []
-        self._ids: dict[str, int] = {}
-
-    def repeats(self, record: Record) -> bool:
-        """Return whether a record nearly repeats an earlier one; if it does not, remember it."""
-        from rensa import RMinHash  # pyright: ignore[reportAttributeAccessIssue]
-
-        shingles = tuple(self._shingles(text) for text in parts(record))
-        sketch = RMinHash(_PERMUTATIONS, _SEED)
-        sketch.update([str(shingle) for shingle in np.concatenate(shingles).tolist()])
-        if any(_are_near(self._kept[number], shingles) for number in self._near.query(sketch)):
-            return True
-        self._near.insert(len(self._kept), sketch)
-        self._kept.append(shingles)
-        return False
-
-    def _shingles(self, text: str) -> NDArray[np.uint64]:
-        """Return the distinct shingles of a text, sorted; a short text is a single one."""
-        words = words_of(text)
-        if len(words) < _COMPARED_AS_IS:
-            plain = " ".join(text.split()).casefold()
-            return np.frombuffer(hashlib.sha256(plain.encode()).digest()[:8], dtype=np.uint64)
-        ids = [self._ids.setdefault(word, len(self._ids) + 1) for word in words]
-        return np.unique(ngram_keys(np.array(ids, dtype=np.uint64), _SHINGLE_WORDS))
-
-
-def _are_near(left: Shingles, right: Shingles) -> bool:
-    """Whether all parts of two records are nearly the same."""
-    if len(left) != len(right):
-        return False
-    for ours, theirs in zip(left, right, strict=True):
-        shared = len(np.intersect1d(ours, theirs, assume_unique=True))
-        if shared < SIMILARITY * (len(ours) + len(theirs) - shared):
-            return False
-    return True

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from pipeline.config.references import LocalModel, StageOutput, model_source
 from pipeline.config.trainer_fields import has_scalar_form
 from pipeline.config.training_stage import TrainingStage
-from pipeline.data.reading.data_blocks import holds_pairs_out
 from pipeline.files.names import HELD_OUT
 from pipeline.recipe.model_facts import architecture_behind, gives_scores
 
@@ -60,5 +59,7 @@ def _has_scale(recipe: Recipe, model: str) -> bool:
         return (source.path / HELD_OUT).is_file()
     if not isinstance(source, StageOutput):
         return False
+    from pipeline.data.reading.data_blocks import holds_pairs_out  # imports numpy
+
     config = recipe.stages[source.name]
     return not isinstance(config, TrainingStage) or holds_pairs_out(config)
