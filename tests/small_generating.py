@@ -32,7 +32,8 @@ stages:
   sft: {{stage: sft, model: ./chat, data: $best, batch_size: 4}}
   rm: {{stage: reward_model, model: ./chat, data: $pairs, batch_size: 4}}
   kto: {{stage: kto, model: ./chat, data: $thumbs, batch_size: 4}}
-  judged: {{stage: label, data: $sampled, reward: {{model: ./judge}}, pairs: all}}
+  judged:
+    {{stage: label, data: $sampled, reward: {{model: ./judge, licence: "off"}}, pairs: all}}
   dpo: {{stage: dpo, model: ./chat, data: [$pairs], batch_size: 4}}
   sampled2:
     {{stage: generate, model: $dpo, prompts: {{file: asked.jsonl}}, {SAMPLING}, seed: 6}}
