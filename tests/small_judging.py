@@ -31,14 +31,14 @@ stages:
   sampled2:
     {stage: generate, model: $dpo, prompts: {file: asked.jsonl}, num_samples: 3,
      max_new_tokens: 10, temperature: 0.7, seed: 6}
-  pairs2: {stage: label, data: $sampled2, judge: {model: ./wide}, pairs: all}
+  pairs2: {stage: label, data: $sampled2, judge: {model: ./wide, licence: off}, pairs: all}
   dpo2: {stage: dpo, model: $dpo, data: $pairs2, batch_size: 4}
   compare:
     {stage: compare, baseline: ./chat, candidates: [$dpo, $dpo2], prompts: {file: asked.jsonl},
      limit: 3, max_new_tokens: 8, rewards: {judge: {model: ./wide}}}
   rloo:
     {stage: rloo, model: ./chat, prompts: {file: asked.jsonl}, batch_size: 4,
-     reward: {judge: {model: ./wide}, weight: 0.5},
+     reward: {judge: {model: ./wide, licence: off}, weight: 0.5},
      training_args: {max_steps: 2, max_completion_length: 8, num_generations: 2}}
 """
 

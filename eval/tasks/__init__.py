@@ -60,7 +60,9 @@ def load(name: str) -> Task:
     generated = {**BUILT_IN, **BY_PACKAGE}
     if plain not in generated:
         known = [*generated, *BENCHMARKS]
-        raise ValueError(f"unknown task `{plain[:40]}`; {_guess(plain, known)}")
+        near = get_close_matches(plain, known, n=1)
+        hint = f"did you mean `{near[0]}`?" if near else "`posttrain list tasks` shows all"
+        raise ValueError(f"unknown task `{plain[:40]}`; {hint}")
     return make_task(plain, _loaded(generated[plain]), settings)
 
 

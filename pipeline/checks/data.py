@@ -155,8 +155,8 @@ def _sources(config: StageConfig) -> Iterator[_Source]:
     for field in (*config.trained_on, *config.measured_on):
         if field == PAIRS:  # contests of more than two are no rows of any form
             continue
-        forms = stage.measured_forms.get(field, stage.data_forms)
         for block in getattr(config, field, ()):
+            forms = stage.forms_for(field, block)
             yield block, forms, field in config.measured_on and block.holdout is not None
     for _, block in licence_blocks(config):
         yield block, ("preference",), block.holdout is not None

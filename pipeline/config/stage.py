@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from pipeline.config.blocks import READ_FORMS
 from pipeline.config.references import HubModel, Places, StageOutput, model_source
 from pipeline.errors import InterruptedRunError, PosttrainError
 
@@ -138,6 +139,7 @@ class Stage:
     adapter_defaults: defaults that differ where an adapter is trained.
     data_forms: the forms of rows it reads; () when it reads no rows. measured_forms: the forms of
     fields that take different ones, as where their rows are only measured.
+    reads_words: whether it takes the words of files, the hub and stages' rows in any form.
     is_seeded: whether the seed can change the result.
     is_distributed: whether several processes can share its work; the rest run in one.
     """
@@ -153,6 +155,7 @@ class Stage:
     measured_forms: Mapping[str, tuple[DataForm, ...]] = field(
         default_factory=dict[str, "tuple[DataForm, ...]"]
     )
+    reads_words: bool = False
     is_seeded: bool = True
     is_distributed: bool = False
 
@@ -160,6 +163,12 @@ class Stage:
         """Return the forms of the rows that a stage trains on."""
         has_data = bool(getattr(config, "data", ()))
         return self.measured_forms.get("data", self.data_forms) if has_data else self.data_forms
+
+    def forms_for(self, field: str, block: DataBlock) -> tuple[DataForm, ...]:
+        """Return the forms in which it reads one of its data blocks. field: that it stands in."""
+        if self.reads_words and block.task is None:
+            return READ_FORMS
+        return self.measured_forms.get(field, self.data_forms)
 
     def defaults(self, config: StageConfig) -> dict[str, Any]:
         """Return our defaults for a stage, below the user's `training_args`."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
-from pipeline.config.blocks import READ_FORMS, DataBlocks
+from pipeline.config.blocks import DataBlocks
 from pipeline.config.stage import Stage, StageContext, StageResult
 from pipeline.config.stage_config import StageConfig
 from pipeline.errors import PosttrainError
@@ -124,6 +124,7 @@ STAGE = Stage(
     run=run,
     produces="tokenizer",
     version=2,
-    data_forms=READ_FORMS,
+    data_forms=("text",),
+    reads_words=True,
     is_seeded=False,
 )

@@ -46,7 +46,7 @@ MADE_ROWS = [
     ),
     Mutation(
         "a score is the weighted sum of the rewards",
-        "pipeline/stages/label.py",
+        "pipeline/stages/labelling/scoring.py",
         "values = [weight * value for weight, value in said if value is not None]",
         "values = [value for weight, value in said if value is not None]",
         _CHAIN,

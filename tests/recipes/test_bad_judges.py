@@ -17,9 +17,12 @@ stages:
   pairs:
     stage: label
     data: {file: responses.jsonl}
-    judge: {endpoint: {url: "http://127.0.0.1:9/v1", model: m, key: MY_KEY}}
+    judge: {endpoint: {url: "http://127.0.0.1:9/v1", model: m, key: MY_KEY}, licence: off}
     pairs: best_worst
-  own: {stage: label, data: {file: responses.jsonl}, judge: {model: owner/name, scale: [1, 5]}}
+  own:
+    stage: label
+    data: {file: responses.jsonl}
+    judge: {model: owner/name, licence: off, scale: [1, 5]}
   revised:
     stage: label
     data: {file: responses.jsonl}
@@ -27,7 +30,7 @@ stages:
   tokenizer: {stage: tokenizer, data: {task: arithmetic}, vocab_size: 300}
 """
 URL, KEY = '"http://127.0.0.1:9/v1"', "key: MY_KEY"
-OWN, SCALE = "judge: {model: owner/name, scale: [1, 5]}", "scale: [1, 5]"
+OWN, SCALE = "judge: {model: owner/name, licence: off, scale: [1, 5]}", "scale: [1, 5]"
 REVISE = "revise: {model: owner/name, principles: principles.yaml}"
 SECRET = "sk-0123456789abcdef"
 CASES = [
@@ -37,9 +40,9 @@ CASES = [
     (KEY, f"key: ‸{SECRET}", "this is no name of an environment variable; write the nam"),
     (OWN, "judge: ‸{rubric: Be kind.}", "exactly one of `model` and `endpoint`; this has neither"),
     (OWN, "judge: {model: ‸$tokenizer}", "`$tokenizer` gives a tokenizer, here a model is needed"),
-    (OWN, "judge: {model: ‸./nowhere}", "there is no folder `./nowhere`; looked for"),
+    (OWN, "judge: {model: ‸./nowhere, licence: off}", "there is no folder `./nowhere`; looked for"),
     (OWN, "judge: ‸{model: owner/name, reason: true}", "in this process answers by the likel"),
-    (OWN, "judge: ‸{model: owner/name}, reward: {use: a:b}", "`judge` and `reward` are two ways"),
+    (OWN, "judge: ‸{model: owner/name}\n    reward: {use: a:b}", "`judge` and `reward` are two"),
     (SCALE, "scale: ‸[5, 1]", "`scale` [5, 1] is no range of at most 101 whole numbers"),
     (SCALE, "scale: ‸5", "`scale` is 5, not a list"),
     (SCALE, "‸scle: [1, 5]", "unknown key `scle`; did you mean `scale`?"),

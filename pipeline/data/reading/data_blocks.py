@@ -64,8 +64,12 @@ def read_marked_records(
 
 
 def read_texts(block: DataBlock, places: Places, *, at_most: int) -> Iterator[str]:
-    """Yield the training texts of a block, `at_most` so many; of other rows, all that they say."""
-    for record in islice(read_records(block, places, READ_FORMS), at_most):
+    """Yield the training texts of a block, `at_most` so many; of other rows, all that they say.
+
+    A task's are its documents.
+    """
+    forms: Sequence[DataForm] = READ_FORMS if block.task is None else ("text",)
+    for record in islice(read_records(block, places, forms), at_most):
         if text := text_of_record(record):
             yield text
 

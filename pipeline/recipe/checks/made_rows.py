@@ -58,8 +58,7 @@ def _sources(recipe: Recipe, name: str) -> Iterator[tuple[Location, DataBlock, S
     for field in (*config.trained_on, *config.measured_on):
         blocks: tuple[DataBlock, ...] = getattr(config, field, ())
         for number, block in enumerate(blocks):
-            forms = stage.measured_forms.get(field, stage.data_forms)
-            yield ("stages", name, field, number), block, forms
+            yield ("stages", name, field, number), block, stage.forms_for(field, block)
     for location, block in licence_blocks(config):
         yield ("stages", name, *location), block, ("preference",)
 

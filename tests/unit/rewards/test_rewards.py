@@ -131,6 +131,7 @@ def test_metrics_are_those_of_the_rollout() -> None:
             "objective/scores": 0,
             "objective/scores_std": math.sqrt(2 / 3),
             "objective/scores_raw": 5,
+            "objective/scores_raw_std": math.sqrt(6),
             "rewards/clipped": 2 / 3,
             "rewards/missing_eos": 0.25,
             "rewards/unscored": 1,
