@@ -8,7 +8,7 @@ on these pairs teaches nothing, or teaches length. The statistics are
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from eval.statistics.agreement import Agreement, JudgedPair, measure_agreement
@@ -30,15 +30,7 @@ class Licence:
 
     def metrics(self) -> dict[str, Any]:
         """Return whether it is admitted, and every figure with the ends of its interval."""
-        flat: dict[str, Any] = {"admitted": self.is_admitted}
-        for field in fields(self.figures):
-            value = getattr(self.figures, field.name)
-            if isinstance(value, Estimate):
-                flat[field.name] = value.value
-                flat |= {f"{field.name}_low": value.low, f"{field.name}_high": value.high}
-            elif value is not None:
-                flat[field.name] = value
-        return flat
+        return {"admitted": self.is_admitted, **self.figures.metrics()}
 
 
 def examine(pairs: Sequence[JudgedPair], *, has_orders: bool = True) -> Licence:

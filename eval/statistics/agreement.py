@@ -15,9 +15,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from statistics import NormalDist
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from eval.statistics.estimate import Estimate
 from eval.statistics.intervals import Interval, blaker, mean, mean_interval, paired_difference
@@ -102,6 +102,18 @@ class Agreement:
     longer_is_right: Estimate | None
     longer_is_preferred: Estimate | None
     length_bias: Estimate | None
+
+    def metrics(self) -> dict[str, Any]:
+        """Return every figure that there is, with the ends of its interval."""
+        flat: dict[str, Any] = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, Estimate):
+                flat[field.name] = value.value
+                flat |= {f"{field.name}_low": value.low, f"{field.name}_high": value.high}
+            elif value is not None:
+                flat[field.name] = value
+        return flat
 
 
 def measure_agreement(pairs: Sequence[JudgedPair], *, has_orders: bool = True) -> Agreement:

@@ -21,6 +21,7 @@ from pipeline.data.making.choices import EMPTY, TIED, Chosen, columns_of_prompt
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from eval.statistics.agreement import Side
     from pipeline.data.making.choices import Which
     from pipeline.data.reading.responses import ResponseRow
 
@@ -44,11 +45,13 @@ class Outcome:
     """What a judge says of a comparison. probability: that the first is better.
 
     verdict: None where it gave no answer. principle: the one that it judged by, if it drew one.
+    orders: which response it preferred when the first was shown first, and when it was shown last.
     """
 
     verdict: Literal["first", "second", "tie"] | None
     probability: float = 0.5
     principle: str | None = None
+    orders: tuple[Side | None, Side | None] = (None, None)
 
 
 def choose_comparisons(

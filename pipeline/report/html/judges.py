@@ -45,7 +45,11 @@ class Probe:
 
 @dataclass(frozen=True)
 class Judging:
-    """A judge or a reward model of a stage. spent: what asking it took; failures by cause."""
+    """A judge or a reward model of a stage.
+
+    figures: of its exam. at_work: on the pairs that it compared, by the tasks' gold scores. spent:
+    what asking it took, and failures by cause.
+    """
 
     stage: str
     name: str
@@ -53,6 +57,7 @@ class Judging:
     state: str
     is_warning: bool
     figures: tuple[tuple[str, str], ...]
+    at_work: tuple[tuple[str, str], ...]
     probes: tuple[Probe, ...]
     spent: str
 
@@ -74,6 +79,7 @@ def judgings(run: ReportedRun) -> tuple[Judging, ...]:
                     state=_state(exam),
                     is_warning=exam.get("state") != "admitted",
                     figures=_figures(exam),
+                    at_work=_at_work(stage.metrics.get("agreement", {}).get(name, {})),
                     probes=tuple(_probe(key, one) for key, one in probes.get(name, {}).items()),
                     spent=_spent(judges.get(name, {}), exam.get("spent", {})),
                 )
@@ -97,6 +103,14 @@ def _figures(exam: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
         for key, label in _FIGURES
         if exam.get(key) is not None
     )
+
+
+def _at_work(agreement: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    if not agreement:
+        return ()
+    of = f"{amount(agreement['n'])} of {amount(agreement['compared'])}"
+    ties = (("ties", amount(agreement["ties"])),) if agreement.get("ties") else ()
+    return (("pairs whose gold scores differ", of), *ties, *_figures(agreement))
 
 
 def _shown(exam: Mapping[str, Any], key: str, *, sign: bool) -> str:

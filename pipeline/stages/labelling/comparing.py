@@ -40,6 +40,7 @@ def compare_and_make(
     """Return the pairs that the judge's verdicts make, and their metrics. tasks: of the prompts."""
     from pipeline.rewards.exams import examine_comparing
     from pipeline.rewards.judge import load_judge
+    from pipeline.stages.labelling.agreeing import agree_with_gold
 
     chosen, made = choose_comparisons(rows, at_most=pairs.compared, seed=context.seed)
     if not chosen:
@@ -53,10 +54,14 @@ def compare_and_make(
         lambda some: _compare(some, rows, judge, where, context),
         {block.label: judge.ledger},
     )
-    outcomes = [Outcome(one["verdict"], one["probability"], one["principle"]) for one in judged]
+    outcomes = [
+        Outcome(one["verdict"], one["probability"], one["principle"], tuple(one["orders"]))
+        for one in judged
+    ]
+    by_pair = dict(zip(chosen, outcomes, strict=True))
     make_judged_pairs(
         rows,
-        dict(zip(chosen, outcomes, strict=True)),
+        by_pair,
         made,
         which=pairs.which,
         margin=pairs.margin,
@@ -64,7 +69,9 @@ def compare_and_make(
     )
     for row in made.rows:
         row["judge"] = block.label
-    return made, {"pairs": len(made.rows), **count_verdicts(outcomes), **licences}
+    agreement = agree_with_gold(block.label, by_pair, rows, tasks, context)
+    metrics = {"pairs": len(made.rows), **count_verdicts(outcomes), **licences, **agreement}
+    return made, metrics
 
 
 def _compare(
@@ -92,12 +99,13 @@ def _compare(
     said = event_loop.run(judge.prefer(asked), context.should_stop)
     refuse_failures(where, said)
     return [
-        {"verdict": None, "probability": 0.5, "principle": None}
+        {"verdict": None, "probability": 0.5, "principle": None, "orders": [None, None]}
         if isinstance(one, NoReply)
         else {
             "verdict": one.verdict,
             "probability": one.probability,
             "principle": one.principle,
+            "orders": [one.first_order, one.second_order],
         }
         for one in said
     ]
