@@ -110,8 +110,8 @@ class DataBlock(Block):
     columns: from our column names to the file's, as in `{prompt: instruction, completion: output}`.
     weight: share of the mix (of tokens in pre-training, of rows elsewhere), relative to the weights
     of all sources.
-    rows: at most this many rows, the first ones; skip: the first ones after so many, as where one
-    source is divided between stages.
+    rows: at most this many rows, the first ones.
+    skip: leave out so many first, as where one source is divided between stages.
     split: of a task (train | validation) or of a hub data set.
     holdout: share of a file or a stage's rows kept out of training; evaluation of the same source
     with the same share reads only that part.

@@ -55,7 +55,10 @@ _Url = Annotated[str, AfterValidator(_url)]
 
 
 class Prices(Block):
-    """US dollars per million tokens, for the cost in the metrics. Execution only."""
+    """What an endpoint costs, for the metrics. Execution only.
+
+    prompt, completion: US dollars per million tokens.
+    """
 
     prompt: NonNegativeFloat = 0.0
     completion: NonNegativeFloat = 0.0

@@ -83,7 +83,11 @@ class RewardBlock(Block):
 
     @model_validator(mode="after")
     def _is_an_ensemble(self) -> "RewardBlock":
-        given = [name for name in ("ensemble", "scale") if name in self.model_fields_set]
+        given = [
+            name
+            for name in ("ensemble", "scale")
+            if getattr(self, name) != type(self).model_fields[name].default
+        ]
         if given and not isinstance(self.model, tuple):
             raise ValueError(f"`{given[0]}` is for several reward models; write `model: [$a, $b]`")
         twice = next((name for name in self.models if self.models.count(name) > 1), None)
