@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.mutations.mutation import Mutation
 
-_PAIRS = ("tests/unit/feedback/test_labelled_pairs.py",)
+_PAIRS = ("tests/unit/feedback/test_pairs_to_label.py",)
 _RECORD = ("tests/unit/feedback/test_label_record.py",)
 _CALLS = ("tests/unit/feedback/test_label_page_calls.py",)
 _SUMMARY = ("tests/unit/feedback/test_label_summary.py",)
