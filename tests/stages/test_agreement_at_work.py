@@ -11,36 +11,42 @@ from pipeline.data.reading.responses import ResponseRow
 from pipeline.stages.labelling.agreeing import agree_with_gold
 
 
-def row(text: str, *, source: str = "arithmetic", reference: Any = "7") -> ResponseRow:
-    prompt = PromptRow("here", (), "What is 3 + 4?", {})
-    return ResponseRow("here", prompt, text, {"reference": reference}, source)
+def row(
+    text: str, *, prompt: int, source: str = "arithmetic", reference: str | None = "7"
+) -> ResponseRow:
+    asked = PromptRow("here", (), f"Question {prompt}: what is 3 + 4?", {})
+    fields = {"prompt": asked.text, "reference": reference}
+    return ResponseRow("here", asked, text, fields, source)
 
 
 RIGHT, WRONG, LONG = "The answer is 7.", "The answer is 8.", "I think that the answer is 9."
-ROWS = [row(RIGHT), row(WRONG), row(LONG), row(RIGHT, source="chats"), row(RIGHT, reference=None)]
 CONTEXT: Any = SimpleNamespace(name="label", places=Places(Path()))
+Orders = tuple[Any, Any]
 
 
-def agreement(outcomes: dict[tuple[int, int], tuple[Any, Any]]) -> dict[str, Any]:
+def agreement(compared: list[tuple[ResponseRow, ResponseRow, Orders]]) -> dict[str, Any]:
+    rows = [row for first, second, _ in compared for row in (first, second)]
     by_pair = {
-        Comparison(*pair): Outcome(
+        Comparison(2 * number, 2 * number + 1): Outcome(
             orders[0] if orders[0] == orders[1] else "tie", 0.5, None, orders
         )
-        for pair, orders in outcomes.items()
+        for number, (_, _, orders) in enumerate(compared)
     }
-    return agree_with_gold("judge", by_pair, ROWS, ["arithmetic"], CONTEXT)
+    return agree_with_gold("judge", by_pair, rows, ["arithmetic"], CONTEXT)
 
 
 def test_verdicts_are_counted_against_the_author_where_he_prefers_one() -> None:
+    for_first: Orders = ("first", "first")
+    chat, unknown = {"source": "chats"}, {"reference": None}
     found = agreement(
-        {
-            (0, 1): ("first", "first"),  # right
-            (1, 0): ("first", "first"),  # wrong
-            (0, 2): ("first", "second"),  # the orders disagree: half
-            (1, 2): ("first", "first"),  # two wrong answers: the author prefers neither
-            (0, 3): ("first", "first"),  # of another source
-            (1, 4): ("first", "first"),  # nothing says what is right
-        }
+        [
+            (row(RIGHT, prompt=1), row(WRONG, prompt=1), for_first),  # right
+            (row(WRONG, prompt=2), row(RIGHT, prompt=2), for_first),  # wrong
+            (row(RIGHT, prompt=3), row(LONG, prompt=3), ("first", "second")),  # a tie: half
+            (row(WRONG, prompt=4), row(LONG, prompt=4), for_first),  # the author prefers neither
+            (row(RIGHT, prompt=5, **chat), row(WRONG, prompt=5, **chat), for_first),
+            (row(RIGHT, prompt=6, **unknown), row(WRONG, prompt=6, **unknown), for_first),
+        ]
     )["agreement"]["judge"]
     assert (found["compared"], found["n"], found["ties"], found["orders_differ"]) == (6, 3, 1, 1)
     assert found["accuracy"] == 0.5
@@ -49,5 +55,20 @@ def test_verdicts_are_counted_against_the_author_where_he_prefers_one() -> None:
     assert found["longer_accuracy"] == (0.5 + 0.5 + 0.0) / 3
 
 
+def test_of_one_prompt_a_single_pair_counts_whatever_order_they_come_in() -> None:
+    compared = [
+        (row(RIGHT, prompt=1), row(text, prompt=1), orders)
+        for text, orders in (
+            (WRONG, ("first", "first")),
+            (LONG, ("second", "second")),
+            ("It is 1.", ("first", "second")),
+        )
+    ]
+    found = agreement(compared)["agreement"]["judge"]
+    assert (found["compared"], found["n"]) == (3, 1)
+    assert agreement(compared[::-1])["agreement"]["judge"] == found
+
+
 def test_nothing_is_said_where_no_author_prefers_one() -> None:
-    assert agreement({(1, 2): ("first", "first"), (0, 3): ("first", "second")}) == {}
+    neither = (row(WRONG, prompt=1), row(LONG, prompt=1), ("first", "first"))
+    assert agreement([neither]) == {}

@@ -110,7 +110,7 @@ def _at_work(agreement: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
         return ()
     of = f"{amount(agreement['n'])} of {amount(agreement['compared'])}"
     ties = (("ties", amount(agreement["ties"])),) if agreement.get("ties") else ()
-    return (("pairs whose gold scores differ", of), *ties, *_figures(agreement))
+    return (("pairs, one a prompt, whose gold scores differ", of), *ties, *_figures(agreement))
 
 
 def _shown(exam: Mapping[str, Any], key: str, *, sign: bool) -> str:

@@ -6,9 +6,12 @@ before it begins, is in pipeline/rewards/exams.py.
 
 from __future__ import annotations
 
+from hashlib import sha256
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from eval.statistics.agreement import JudgedPair, measure_agreement
+from pipeline.data.making.comparisons import key
 from pipeline.data.reading.responses import REFERENCE
 from pipeline.data.reading.tasks import load_task
 from pipeline.errors import InfrastructureError
@@ -32,22 +35,26 @@ def agree_with_gold(
 ) -> dict[str, Any]:
     """Return, as metrics, how often the judge prefers what the tasks' authors prefer.
 
-    Of the comparisons whose gold scores differ; {} where there are none. name: the judge's. Raises
-    InfrastructureError where programs cannot be run confined.
+    Of the comparisons whose gold scores differ, one a prompt, drawn by their texts: those of one
+    prompt share responses, and an interval takes pairs for independent. {} where there are none.
+    name: the judge's. Raises InfrastructureError where programs cannot be run confined.
     """
     known = {task: load_task(task, context.places) for task in tasks}
     try:
         gold = {place: _gold(rows[place], known) for pair in outcomes for place in _places(pair)}
     except SandboxUnavailable as error:
         raise InfrastructureError(context.name, str(error)) from error
-    pairs: list[JudgedPair] = []
+    drawn: dict[str, tuple[bytes, JudgedPair]] = {}
     for pair, outcome in outcomes.items():
         first, second = (gold[place] for place in _places(pair))
         if first is None or second is None or first == second:
             continue
         lengths = (len(rows[pair.first].text), len(rows[pair.second].text))
-        label = "first" if first > second else "second"
-        pairs.append(JudgedPair(label, *outcome.orders, lengths))
+        judged = JudgedPair("first" if first > second else "second", *outcome.orders, lengths)
+        lot = sha256(key(rows, pair).encode("utf-8", "surrogatepass")).digest()
+        question = rows[pair.first].question
+        drawn[question] = min(drawn.get(question, (lot, judged)), (lot, judged), key=itemgetter(0))
+    pairs = [judged for _, judged in drawn.values()]
     if not pairs:
         return {}
     figures = measure_agreement(pairs).metrics()
