@@ -37,15 +37,18 @@ def agreement(compared: list[tuple[ResponseRow, ResponseRow, Orders]]) -> dict[s
 
 def test_verdicts_are_counted_against_the_author_where_he_prefers_one() -> None:
     for_first: Orders = ("first", "first")
-    chat, unknown = {"source": "chats"}, {"reference": None}
     found = agreement(
         [
             (row(RIGHT, prompt=1), row(WRONG, prompt=1), for_first),  # right
             (row(WRONG, prompt=2), row(RIGHT, prompt=2), for_first),  # wrong
             (row(RIGHT, prompt=3), row(LONG, prompt=3), ("first", "second")),  # a tie: half
             (row(WRONG, prompt=4), row(LONG, prompt=4), for_first),  # the author prefers neither
-            (row(RIGHT, prompt=5, **chat), row(WRONG, prompt=5, **chat), for_first),
-            (row(RIGHT, prompt=6, **unknown), row(WRONG, prompt=6, **unknown), for_first),
+            (
+                row(RIGHT, prompt=5, source="chats"),
+                row(WRONG, prompt=5, source="chats"),
+                for_first,
+            ),
+            (row(RIGHT, prompt=6, reference=None), row(WRONG, prompt=6, reference=None), for_first),
         ]
     )["agreement"]["judge"]
     assert (found["compared"], found["n"], found["ties"], found["orders_differ"]) == (6, 3, 1, 1)
