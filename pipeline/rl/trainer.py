@@ -145,8 +145,7 @@ class RolloutTrainer(Trainer):
         )
         check_distributed(self.accelerator.distributed_type)
         check_trains(optimizers[0], actor)
-        autocast = autocast_of(args)
-        with evaluating(actor), autocast():
+        with evaluating(actor), (autocast := autocast_of(args))():
             check_head(actor.causal)
         self.rewards = compose_rewards(rewards, args, processing_class, reward_processing_classes)
         self.rl = RlState(kl_controller(*args.kl_control), self.rewards)
@@ -156,7 +155,6 @@ class RolloutTrainer(Trainer):
         self.teacher: Teacher | None = None
         if teacher_model is not None:
             sampling, self.teacher = take_teacher(teacher_model, sampling, actor, args, autocast)
-        how = args.objective.distilled
         self.collector = Collector(
             actor=actor,
             sampler=make_sampler(sampling, args, self._tools.use if self._tools else None),
@@ -168,15 +166,21 @@ class RolloutTrainer(Trainer):
             autocast=autocast,
             tools=self._tools.use if self._tools else None,
             teacher=self.teacher,
-            asks_teacher=how is not None and how.is_sampled,
+            asks_teacher=bool(how := args.objective.distilled) and how.is_sampled,
         )
         self.losses = Losses(actor, args, sampling.forbidden_ids, autocast, self.teacher)
         self.on_rollout, self.on_evaluation = on_rollout, on_evaluation
         self._step: StepRows | None = None  # the one under way
         self.step_norm: Tensor | None = None  # for training/supervisor.py
         self.training_s = 0.0
-        # What a checkpoint must have been made with to be resumed; weights as training began.
-        self.made_with = partial(
+        self.made_with = self._note_what_it_is_made_with(actor)
+        settle_steps(args, num_prompts=len(self.prompts))
+        self.add_callback(AfterStep(self.after_step))
+        self.eval_prompts = self._encode_sets(eval_dataset)
+
+    def _note_what_it_is_made_with(self, actor: Actor) -> Callable[[], Any]:
+        """Return what a checkpoint must be made with to be resumed; weights as training began."""
+        return partial(
             made_with,
             self.args,
             rewards=self.rewards,
@@ -185,9 +189,6 @@ class RolloutTrainer(Trainer):
             tools=self._tools.use if self._tools else None,
             teacher=None if self.teacher is None else self.teacher.digest(),
         )
-        settle_steps(args, num_prompts=len(self.prompts))
-        self.add_callback(AfterStep(self.after_step))
-        self.eval_prompts = self._encode_sets(eval_dataset)
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """Train, as upstream's trainer does; a second time from the weights that there are."""

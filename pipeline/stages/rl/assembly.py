@@ -89,14 +89,7 @@ def assemble(
     config: a RolloutStage. arguments_of, trainer_of: of its method. load: returns what is trained,
     and the reward models by the recipe's name. parts: what the trainer is made of beside.
     """
-    judges = {term.label: load_judge(term.judge, context) for term in config.reward if term.judge}
-    licences = examine_terms(
-        config.reward,
-        {block.label: block.task for block in config.asked},
-        context,
-        lambda term: judges[term.label],
-        is_gated=config.reward_gate == "on",
-    )
+    judges, licences = _examine(config, context)
     source = context.model(config.model)
     tokenizer = load_tokenizer(source)
     template = give_known_template(tokenizer, config, context)
@@ -149,22 +142,28 @@ def assemble(
             **({"tools": tools} if tools else {}),
             **parts,
         )
-    return Assembly(
-        trainer,
-        watch,
-        source,
-        tokenizer,
-        form,
-        [Prompt(prompt.ids, prompt.prompt, _columns(prompt)) for prompt in held_out],
-        tasks,
-        {
-            **report.metrics(),
-            **left_out.held_out_metrics(),
-            **share_metrics(shares, "prompts" if "prompt" in forms else "rows"),
-            **template.metrics(),
-            **licences,
-        },
+    apart = [Prompt(prompt.ids, prompt.prompt, _columns(prompt)) for prompt in held_out]
+    metrics = {
+        **report.metrics(),
+        **left_out.held_out_metrics(),
+        **share_metrics(shares, "prompts" if "prompt" in forms else "rows"),
+        **template.metrics(),
+        **licences,
+    }
+    return Assembly(trainer, watch, source, tokenizer, form, apart, tasks, metrics)
+
+
+def _examine(config: Any, context: StageContext) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the judges by their terms' names, and the exams of all rewards as metrics."""
+    judges = {term.label: load_judge(term.judge, context) for term in config.reward if term.judge}
+    licences = examine_terms(
+        config.reward,
+        {block.label: block.task for block in config.asked},
+        context,
+        lambda term: judges[term.label],
+        is_gated=config.reward_gate == "on",
     )
+    return judges, licences
 
 
 def _read_apart(
