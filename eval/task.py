@@ -111,7 +111,8 @@ class Task(ABC):
     a written response (`further_scores`); `source` is the release of a package that examples come
     from, part of every fingerprint, too; `max_new_tokens` bounds a response;
     `document_stop` are strings that end an answer in document form, `worked_stop` one that is
-    worked out; `tools` are the JSON schemas of the functions that its demonstrations may call.
+    worked out; `tools` are the JSON schemas of the functions that its demonstrations may call;
+    `group_unit` is what groups that are numbers count, under the axis of a curve.
     Settings of difficulty are keyword parameters of the constructor.
     """
 
@@ -125,6 +126,7 @@ class Task(ABC):
     max_new_tokens: int = 64
     document_stop: ClassVar[tuple[str, ...]] = ("\n",)
     worked_stop: ClassVar[tuple[str, ...]] = ("\n\n",)
+    group_unit: ClassVar[str] = "group"
     tools: tuple[Mapping[str, Any], ...] = ()
 
     @abstractmethod

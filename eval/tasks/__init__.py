@@ -26,6 +26,7 @@ BUILT_IN: dict[str, str] = {
     "facts": "eval.tasks.facts:Facts",
     "logic": "eval.tasks.logic:Logic",
     "physics": "eval.tasks.physics:Physics",
+    "plots": "eval.tasks.plots:Plots",
     "recall": "eval.tasks.recall:Recall",
     "space": "eval.tasks.space:Space",
     "sql": "eval.tasks.sql:Sql",
@@ -74,6 +75,12 @@ def benchmark_class(name: str) -> "type[BenchmarkTask]":
 def package_task(name: str) -> type[Task]:
     """Return the class of one of the tasks BY_PACKAGE."""
     return _loaded(BY_PACKAGE[name])
+
+
+def group_unit(name: str) -> str:
+    """Return what the groups of a task count that are numbers: known of the built-in ones."""
+    plain, _ = parse(name)
+    return _loaded(BUILT_IN[plain]).group_unit if plain in BUILT_IN else Task.group_unit
 
 
 def parse(name: str) -> tuple[str, dict[str, Setting]]:

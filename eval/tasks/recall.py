@@ -2,8 +2,9 @@
 
 A passage states a person's code word, goes on about other things and other people's code words, and
 is then asked. Accuracy against the distance between statement and question shows how far a model
-looks back. Every sentence of a passage has seven words and a full stop, eight tokens: a distance is
-a count. Not a test of knowledge: no code word can be known beforehand.
+looks back, where a model of n-grams sees nothing but the last words of the question. Every sentence
+of a passage has seven words and a full stop, eight tokens: a distance is a count. Not a test of
+knowledge: no code word can be known beforehand.
 """
 
 import random
@@ -17,11 +18,12 @@ from reward.verdict import Verdict
 from reward.verifiers.text import find_names, leading_sentence
 
 _SENTENCE_TOKENS = 8
-_DISTANCES = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256)
+_DISTANCES = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 _MAX_RIVALS = 3
+_PASSAGES = 3  # about each pair, so that a distance has a hundred test items
 _SHARE_LEAD = 0.5
 _SHARE_STATED = 0.5
-_SENTENCES_BETWEEN = (2, 8)
+_SENTENCES_BETWEEN = (2, 8)  # of a document; more of them for distances beyond
 _NAMES = (
     "Anna", "Ben", "Clara", "David", "Emma", "Frank", "Grace", "Henry", "Ida", "Jack", "Kate",
     "Leo", "Mia", "Nick", "Olga", "Paul", "Rosa", "Sam", "Tina", "Victor", "Wendy", "Zoe",
@@ -95,18 +97,21 @@ class Passage:
 class Recall(Task):
     """The code word of a person, stated up to `max_distance` tokens before the question.
 
+    max_distance: a document states its fact again after as much at most: what a model has seen no
+        nearer, it does not find farther off.
     rivals: how many other people's code words the passage states, before the fact and after it. A
         model of 1M parameters finds an only code word after 0.5M tokens of documents; after 1.1M it
         still took the nearest of two.
     """
 
     name = "recall"
-    version = 3
+    version = 4
     kind = "skill"
     summary = "a person's code word, stated some sentences before the question"
     metrics: ClassVar[tuple[Metric, ...]] = ("choice_accuracy", "verified_accuracy")
     max_new_tokens = 16
     document_stop = ("\n", ".")
+    group_unit = "tokens between statement and question"
 
     def __init__(self, max_distance: int = 64, rivals: int = 0) -> None:
         if max_distance not in _DISTANCES:
@@ -119,13 +124,16 @@ class Recall(Task):
         self.rivals = rivals
 
     def examples(self, split: Split) -> Iterator[Example]:
-        """Yield one example of each pair of name and code word; the distances take turns."""
+        """Yield each pair of name and code word at three distances; these take turns."""
         rng = random.Random(f"recall {split}")
         facts = _facts(split)
         rng.shuffle(facts)
-        for index, fact in enumerate(facts):
-            distance = self.distances[index % len(self.distances)]
-            yield _example(self._passage(fact, distance, rng), distance, rng)
+        # No pair meets a distance twice: of few, it meets each.
+        step = max(1, len(self.distances) // _PASSAGES)
+        for turn in range(min(_PASSAGES, len(self.distances))):
+            for index, fact in enumerate(facts):
+                distance = self.distances[(index + turn * step) % len(self.distances)]
+                yield _example(self._passage(fact, distance, rng), distance, rng)
 
     def documents(self, seed: int) -> Iterator[str]:
         """Yield each training fact in a text that states it, and those of others, again and again.
@@ -159,7 +167,7 @@ class Recall(Task):
         """
         num_after = distance // _SENTENCE_TOKENS
         rivals = _rivals(fact, min(self.rivals, num_after + 1), rng)
-        after = [*_shuffled(_FILLERS, rng), *_shuffled(_FILLERS, rng)][: num_after + 1]
+        after = _fillers(num_after + 1, rng)
         for place, rival in zip(rng.sample(range(num_after + 1), len(rivals)), rivals, strict=True):
             after[place] = str(rival)
         before = after.pop()
@@ -169,16 +177,34 @@ class Recall(Task):
     def _repetitive(self, fact: Fact, rng: random.Random) -> str:
         """Return a text in which a fact, its rivals and other things take turns."""
         stated = [fact, *_rivals(fact, self.rivals, rng)]
-        fillers = iter(_shuffled(_FILLERS, rng))
+        most = self.distances[-1] // _SENTENCE_TOKENS
+        if most > _SENTENCES_BETWEEN[1]:
+            return self._far_apart(stated, most, rng)
+        fillers = iter(_fillers(len(_FILLERS), rng))
         said = [
             str(rng.choice(stated)) if rng.random() < _SHARE_STATED else next(fillers)
             for _ in range(rng.randint(*_SENTENCES_BETWEEN))
         ]
         return " ".join([str(fact), *said, str(fact)])
 
+    def _far_apart(self, stated: list[Fact], most: int, rng: random.Random) -> str:
+        """Return a text that states facts and, after up to `most` sentences, states them again.
+
+        How many lie between is uniform in its logarithm: near and far are met equally often.
+        """
+        between = round((most + 1) ** rng.random()) - 1
+        said = [*map(str, stated), *_fillers(between, rng), *map(str, stated)]
+        return " ".join(said)
+
 
 def _shuffled(sentences: tuple[str, ...], rng: random.Random) -> list[str]:
     return rng.sample(sentences, len(sentences))
+
+
+def _fillers(number: int, rng: random.Random) -> list[str]:
+    """Return so many sentences about other things, each again only after all the others."""
+    rounds = -(-number // len(_FILLERS))
+    return [each for _ in range(rounds) for each in _shuffled(_FILLERS, rng)][:number]
 
 
 def _facts(split: Split) -> list[Fact]:
@@ -207,7 +233,7 @@ def _example(passage: Passage, distance: int, rng: random.Random) -> Example:
     fact = passage.fact
     wrong = _wrong_words(passage, rng)
     return Example(
-        id=f"{fact.name} {fact.word}",
+        id=f"{fact.name} {fact.word} {distance}",
         prompt=f"{passage.text} {rng.choice(_QUESTIONS).format(name=fact.name)}",
         response=str(fact),
         reference=fact.word,

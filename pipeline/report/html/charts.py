@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 from eval.comparison.score_rows import pick_best_rows
 from eval.results import CHOICE
 from eval.statistics.estimate import Estimate
+from eval.tasks import group_unit
 from pipeline.report.formatting import asking_label, number
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from eval.comparison.breakdown import GroupRow
     from eval.comparison.calibration_table import CalibrationRow
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 _NUMBER = re.compile(r"-?\d+(\.\d+)?")
 _FEWEST_POINTS = 3  # of a curve
+_TOKENS = "tokens"
 
 
 @dataclass(frozen=True)
@@ -37,12 +39,13 @@ class Line:
 
 @dataclass(frozen=True)
 class Chart:
-    """A figure of lines, one per model. note: under the title. unit: of x."""
+    """A figure of lines, one per model. note: under the title. unit: of x. marks: x of note."""
 
     title: str
     note: str
     unit: str
     lines: tuple[Line, ...]
+    marks: tuple[float, ...] = ()
 
 
 def demonstration_charts(comparison: StageComparison) -> tuple[Chart, ...]:
@@ -65,22 +68,32 @@ def demonstration_charts(comparison: StageComparison) -> tuple[Chart, ...]:
     return tuple(charts)
 
 
-def group_charts(comparison: StageComparison) -> tuple[Chart, ...]:
-    """Return score against groups that are numbers: a chart per task and metric."""
+def group_charts(
+    comparison: StageComparison, windows: Mapping[str, int] | None = None
+) -> tuple[Chart, ...]:
+    """Return score against groups that are numbers: a chart per task and metric.
+
+    windows: tokens that a model's attention is cut to, by its name; marked where x is in tokens.
+    """
     best = _best_groups(comparison)
     numeric = _numeric_tasks(best)
     rows = [row for row in best if row.task in numeric]
     charts: list[Chart] = []
     for task, metric in dict.fromkeys((row.task, row.metric) for row in rows):
         lines: list[Line] = []
+        unit = group_unit(task)
+        cut = (windows or {}) if unit.startswith(_TOKENS) else {}
         own = [row for row in rows if (row.task, row.metric) == (task, metric)]
         for model in dict.fromkeys(row.model for row in own):
             of_model = [row for row in own if row.model == model]
             points = [(float(row.group), row.estimate) for row in of_model if row.estimate]
             if points:
                 label = asking_label(of_model[0].style, of_model[0].shots)
-                lines.append(_line(model, points, note=label))
-        charts.append(Chart(task, metric, "group", tuple(lines)))
+                window = f", window of {cut[model]} tokens" if model in cut else ""
+                lines.append(_line(model, points, note=f"{label}{window}"))
+        last = max((line.x[-1] for line in lines), default=0.0)
+        marks = {float(cut[e.model]) for e in lines if cut.get(e.model, last) < last}
+        charts.append(Chart(task, metric, unit, tuple(lines), tuple(sorted(marks))))
     return tuple(charts)
 
 

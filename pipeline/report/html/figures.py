@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 _WIDTH_PT, _HEIGHT_PT = 330.0, 186.0
 _WIDE_PT, _TALL_PT = 420.0, 262.0
+_WIDE_RANGE = 16  # the largest x over the least, from which on an axis goes in doublings
 _AGES = 5  # shades that dots have by their time
 _ROOT_TICKS = (
     *(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500),
@@ -85,8 +86,9 @@ def lines(
     """Return an SVG element of lines over x.
 
     name: unlike any other figure's of the page. described: what a screen reader says. unit: of x.
-    is_share: y goes from 0 to 1. with_points: each x is marked and has its interval. marks: x with
-    an upright line, where something began.
+    is_share: y goes from 0 to 1. with_points: each x is marked and has its interval; where these
+    are far apart, the axis goes in doublings. marks: x with an upright line, where something began
+    or ends.
     """
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(_WIDTH_PT / 72, _HEIGHT_PT / 72))
@@ -99,7 +101,9 @@ def lines(
         for line in drawn:
             _draw(axes, line, with_points=with_points)
         ticks = sorted({x for line in drawn for x in line.x})
-        if with_points and not with_diagonal and _fit_side_by_side(ticks):
+        if with_points and not with_diagonal and _are_far_apart(ticks):
+            _set_doublings(axes, ticks)
+        elif with_points and not with_diagonal and _fit_side_by_side(ticks):
             axes.set_xticks(ticks, [f"{x:g}" for x in ticks])
         if is_share:
             axes.set_ylim(-0.03, 1.03)
@@ -274,6 +278,22 @@ def _frame(axes: Axes, unit: str) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.yaxis.set_major_locator(MaxNLocator(4))
     axes.margins(x=0.02, y=0.08)
+
+
+def _are_far_apart(ticks: Sequence[float]) -> bool:
+    return len(ticks) > 3 and ticks[0] > 0 and ticks[-1] >= _WIDE_RANGE * ticks[0]
+
+
+def _set_doublings(axes: Axes, ticks: Sequence[float]) -> None:
+    """Give each doubling of x the same room, and a number to each of its points that has room."""
+    axes.set_xscale("log", base=2)
+    least = 0.07 * math.log2(ticks[-1] / ticks[0])
+    shown = [ticks[0]]
+    for tick in ticks[1:]:
+        if math.log2(tick / shown[-1]) >= least:
+            shown.append(tick)
+    axes.set_xticks(shown, [f"{tick:g}" for tick in shown])
+    axes.set_xticks([], minor=True)
 
 
 def _fit_side_by_side(ticks: Sequence[float]) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from eval.comparison.score_rows import pick_best_rows
+from pipeline.files.names import CONFIG
+from pipeline.model_files.attention_window import attention_window
 from pipeline.report import formatting
 from pipeline.report.comparison import StageComparison, group_rows, stage_comparison
 from pipeline.report.html.chain import HEIGHT, WIDTH, Picture, picture
@@ -46,11 +49,12 @@ from pipeline.report.html.samples import Sample, few_of, read_samples, room
 from pipeline.report.html.summary import Summary, summarise
 from pipeline.report.html.training import StageTraining, stage_trainings
 from pipeline.stages.compare import read_comparison
+from pipeline.store.store import read_json
 from pipeline.text.amounts import size
 from pipeline.text.visible import visible
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from pipeline.report.html.run_source import ReportedRun
 
@@ -61,7 +65,8 @@ _HERE = Path(__file__).parent
 class Contents:
     """Everything that the templates show. few: items to be seen at once, of the first comparison.
 
-    figures of `rollouts` are drawn already; colours: of every model, in all sections.
+    figures of `rollouts` are drawn already; colours: of every model, in all sections. windows:
+    tokens that attention is cut to, by the model's name.
     """
 
     run: ReportedRun
@@ -77,6 +82,7 @@ class Contents:
     few: tuple[Sample, ...]
     rows: tuple[StageRows, ...]
     provenance: Provenance
+    windows: Mapping[str, int]
 
 
 def gather(run: ReportedRun) -> Contents:
@@ -112,7 +118,19 @@ def gather(run: ReportedRun) -> Contents:
         few=few_of([sample for sample in samples if sample.stage == first]),
         rows=training_rows(run),
         provenance=provenance(run),
+        windows=_windows(run),
     )
+
+
+def _windows(run: ReportedRun) -> dict[str, int]:
+    """Return the tokens that attention is cut to, by the name of each model that is cut."""
+    found: dict[str, int] = {}
+    for stage in run.present:
+        if stage.artifact is not None and CONFIG in stage.artifact.files:
+            window = attention_window(read_json(stage.artifact, CONFIG))
+            if window is not None:
+                found[stage.name] = window
+    return found
 
 
 def render(contents: Contents) -> str:
@@ -200,7 +218,7 @@ def _figures(contents: Contents) -> Figures:
             for number, ranked in enumerate(contents.ranked)
         ),
         sweeps=draw("sweeps", demonstration_charts),
-        groups=draw("group_curves", group_charts),
+        groups=draw("group_curves", partial(group_charts, windows=contents.windows)),
         calibration=draw("calibration", calibration_charts),
     )
 

@@ -174,16 +174,22 @@ def chart_figure(
                 )
                 for line in chart.lines
             ],
-            described=f"{title}, {note}, by {chart.unit}: {described}",
+            described=f"{title}, {note}, by {chart.unit}: {described}{_cut(chart)}",
             unit=chart.unit,
             is_share=all(0 <= value <= 1 for value in values),
             with_points=True,
             with_diagonal=is_calibration,
+            marks=chart.marks,
         ),
         legend=tuple(Legend(colours(line.model), line.model, line.note) for line in chart.lines),
         head=(chart.unit, *(line.model for line in chart.lines)),
         rows=_chart_rows(chart),
     )
+
+
+def _cut(chart: Chart) -> str:
+    """Return where a chart is marked, for who does not see it."""
+    return "".join(f"; a window ends at {short(mark)}" for mark in chart.marks)
 
 
 def _chart_rows(chart: Chart) -> tuple[tuple[str, ...], ...]:

@@ -14,11 +14,12 @@ def tokens(text: str) -> list[str]:
     return re.findall(r"\w+|[^\w\s]", text)
 
 
-@pytest.mark.parametrize("task", [Recall(), Recall(max_distance=256, rivals=3), Recall(8, 0)])
+@pytest.mark.parametrize("task", [Recall(), Recall(max_distance=512, rivals=3), Recall(8, 0)])
 def test_a_passage_states_the_word_so_many_tokens_before_the_question(task):
     groups = set()
     for example in task.examples("test"):
-        name, word = example.id.split()
+        name, word, distance = example.id.split()
+        assert distance == example.group
         passage = example.document.removesuffix(f"The code word of {name} is")
         fact = f"The code word of {name} is {word}."
         assert passage.count(fact) == 1
@@ -35,12 +36,24 @@ def test_a_passage_states_the_word_so_many_tokens_before_the_question(task):
 
 def test_no_training_text_states_the_word_of_a_test_item():
     task = Recall()
-    tested = {tuple(example.id.split()) for example in task.examples("test")}
+    tested = {tuple(example.id.split()[:2]) for example in task.examples("test")}
     texts = [text for seed in range(3) for text in task.documents(seed)]
     texts += [f"{each.prompt} {each.response}" for each in task.demonstrations()]
     stated = set(STATED.findall("\n".join(texts)))
     assert len(stated) > 1_500
     assert not tested & stated
+
+
+def test_documents_for_a_long_distance_state_their_fact_again_as_far_off_and_nearer():
+    task = Recall(max_distance=512)
+    gaps = []
+    for text in task.documents(0):
+        first, between, last = re.fullmatch(r"(The code.*?\.)(.*?)(The code.*?\.)", text).groups()
+        assert first == last
+        gaps.append(len(tokens(between)))
+    assert min(gaps) == 0
+    assert max(gaps) == 512
+    assert 0.3 < sum(gap < 32 for gap in gaps) / len(gaps) < 0.5
 
 
 def test_the_sentences_between_have_one_length_and_no_code_words():
