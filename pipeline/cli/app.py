@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 import typer.core
 
-from pipeline.errors import InfrastructureError, PosttrainError, closest
+from pipeline.errors import InfrastructureError, PosttrainError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -93,9 +93,7 @@ def plan_of(
 
     made = make(load_recipe(path, overrides, roots), store_at(runs))
     if stage is not None and stage not in made.recipe.stages:
-        names = made.recipe.stages
-        hint = closest(stage, names) or f"stages are {', '.join(names)}"
-        raise PosttrainError(str(path), f"there is no stage `{stage}`", hint)
+        raise made.recipe.unknown_stage(stage)
     return made
 
 

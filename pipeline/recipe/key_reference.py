@@ -91,7 +91,8 @@ def _argument_sections(stages: Mapping[str, Mapping[str, Any]]) -> dict[str, str
 
 def _section(definition: Mapping[str, Any]) -> str:
     summary = definition.get("description", "")
-    table = _table(definition["properties"], definition.get("required", ()))
+    required = definition.get("else", definition).get("required", ())  # a stage's, unless swept
+    table = _table(definition["properties"], required)
     return f"{_first_upper(summary)}\n\n{table}" if summary else table
 
 

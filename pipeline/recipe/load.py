@@ -38,6 +38,8 @@ from pipeline.recipe.checks.training import check_training
 from pipeline.recipe.launching import check_launch, check_launch_of
 from pipeline.recipe.messages import Location, first_error
 from pipeline.recipe.recipe import Recipe, RecipeFile
+from pipeline.recipe.sweeps.checks import list_problem, refuse_same_points, ways_to_name
+from pipeline.recipe.sweeps.expand import Expansion, expand
 from pipeline.recipe.yaml.document import Document, apply_overrides, read
 from pipeline.stages import kinds, stage_for, stage_of
 from pipeline.text.values import quote, shorten
@@ -66,7 +68,12 @@ def load(
     _refuse_values(document)
     top = _validate(RecipeFile, document.value, (), document)
     _refuse_taken_names(top, document)
-    stages = {name: _stage(name, fields, document) for name, fields in top.stages.items()}
+    expansion = expand(document)
+    document = expansion.document
+    stages = {
+        name: _stage(name, fields, expansion) for name, fields in document.value["stages"].items()
+    }
+    refuse_same_points(expansion, stages)
     places = _places(path, top, document, roots or {})
     recipe = Recipe(
         path,
@@ -77,6 +84,7 @@ def load(
         places,
         document,
         decontaminate=top.decontaminate,
+        sweeps=expansion.sweeps,
     )
     check_launch(recipe, top.launch, ("launch",))
     for name, config in stages.items():
@@ -147,7 +155,8 @@ def _refuse_taken_names(top: RecipeFile, document: Document) -> None:
             raise PosttrainError(document.where(("stages", name)), message, "rename the stage")
 
 
-def _stage(name: str, fields: Mapping[str, Any], document: Document) -> StageConfig:
+def _stage(name: str, fields: Mapping[str, Any], expansion: Expansion) -> StageConfig:
+    document = expansion.document
     location: Location = ("stages", name)
     kind = fields.get("stage")
     if kind is None:
@@ -167,7 +176,14 @@ def _stage(name: str, fields: Mapping[str, Any], document: Document) -> StageCon
         stage = stage_for(kind, document.path.resolve().parent)
     except ValueError as error:
         raise PosttrainError(document.where((*location, "stage")), str(error)) from error
-    return _validate(stage.config, fields, location, document, stage.trainer)
+    try:
+        return _validate(stage.config, fields, location, document, stage.trainer)
+    except PosttrainError as error:
+        cause = error.__cause__
+        problem = (
+            list_problem(expansion, location, cause) if isinstance(cause, ValidationError) else None
+        )
+        raise problem or error from cause
 
 
 def _validate(
@@ -246,8 +262,10 @@ def _sort_stages(recipe: Recipe) -> dict[str, StageConfig]:
                 raise recipe.error(
                     location, "`$` needs the name of a stage after it", "write `$NAME`"
                 )
+            if target in recipe.sweeps:
+                raise recipe.error(location, *ways_to_name(recipe.sweeps[target]))
             if target not in recipe.stages:
-                hint = closest(target, recipe.stages) or f"stages are {', '.join(recipe.stages)}"
+                hint = closest(target, recipe.stages) or f"stages are {recipe.listed_stages}"
                 raise recipe.error(location, f"there is no stage `{target}`", hint)
             produces = stage_of(recipe.stages[target].stage).produces
             if produces not in reference.kinds:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
 from pipeline.config.blocks import Block, Launch, LaunchBlock
 from pipeline.config.field_types import NAME, ROOT_NAME, Decontaminate
+from pipeline.config.point_names import split_name
 from pipeline.config.references import Places, Reference, stage_references
-from pipeline.errors import PosttrainError
+from pipeline.errors import PosttrainError, closest
+from pipeline.recipe.sweeps.selectors import name_points, named_stages
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
     from pipeline.config.stage_config import StageConfig
     from pipeline.recipe.messages import Location
+    from pipeline.recipe.sweeps.points import Sweep
     from pipeline.recipe.yaml.document import Document
 
 
@@ -47,6 +50,7 @@ class Recipe:
     """A checked recipe, whose `stages` come after those that they build on.
 
     is_of_several: whether it is one of several seeds with which the same recipe is run.
+    sweeps: by the name of the stage that is swept; their points are among the stages.
     """
 
     path: Path
@@ -58,6 +62,7 @@ class Recipe:
     document: Document
     is_of_several: bool = False
     decontaminate: Decontaminate = "warn"
+    sweeps: Mapping[str, Sweep] = field(default_factory=dict[str, "Sweep"])
 
     @property
     def run_name(self) -> str:
@@ -71,6 +76,42 @@ class Recipe:
     def references(self, name: str) -> list[Reference]:
         """Return the stages that the stage of this name builds on, and where it names them."""
         return stage_references(self.stages[name])
+
+    def stages_named(self, text: str) -> list[str]:
+        """Return the stages that a command line names: one, or those of a sweep.
+
+        Raises PosttrainError where there is none.
+        """
+        if text in self.stages:
+            return [text]
+        try:
+            found = named_stages(text, self.sweeps)
+        except ValueError as error:
+            message, _, hint = str(error).partition("; ")
+            raise PosttrainError(str(self.path), message, hint) from error
+        if found is None or not set(found) <= set(self.stages):
+            raise self.unknown_stage(text)
+        return found
+
+    def unknown_stage(self, name: str) -> PosttrainError:
+        """Return the error for a name that is no stage's."""
+        if name in self.sweeps:
+            points = self.sweeps[name].points
+            message = f"`{name}` is a sweep of {len(points)} stages"
+            return PosttrainError(str(self.path), message, f"name one: {name_points(points)}")
+        hint = closest(name, self.stages) or f"stages are {self.listed_stages}"
+        return PosttrainError(str(self.path), f"there is no stage `{name}`", hint)
+
+    @property
+    def listed_stages(self) -> str:
+        """The names of all stages in a sentence, those of a sweep as `base[...]`."""
+        parts = {name: split_name(name) for name in self.stages}
+        return ", ".join(
+            dict.fromkeys(
+                name if part is None or part.is_best else f"{part.sweep}[...]"
+                for name, part in parts.items()
+            )
+        )
 
     def error(self, location: Location, message: str, hint: str = "") -> PosttrainError:
         """Return an error that points at a place in the file."""

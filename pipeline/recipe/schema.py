@@ -26,6 +26,7 @@ from pipeline.recipe.descriptions import (
     summary_of_block,
 )
 from pipeline.recipe.recipe import RecipeFile
+from pipeline.recipe.sweeps.read import SWEEP
 from pipeline.stages import kinds, stage_of
 
 # Upstream's defaults of these do not apply: we split the batch, and save at our own cadence.
@@ -33,6 +34,28 @@ _DECIDED_HERE = frozenset(
     {"per_device_train_batch_size", "per_device_eval_batch_size", "save_strategy", "save_steps"}
 )
 _OWN_STAGE = r"^[\w.]+:\w+$"
+# A key of every stage, though of no config: recipe/sweeps/ writes it out before stages are checked.
+_SWEEP: dict[str, Any] = {
+    "description": (
+        "Values of this stage's keys, by dotted key (`model.size`): a list each, of which every "
+        "combination is a stage, or a list of mappings, each a stage. "
+        "`$name[*]` are all of them, `$name[key=value]` is one, `$name[best: METRIC]` the best."
+    ),
+    "anyOf": [
+        {
+            "type": "object",
+            "minProperties": 1,
+            "additionalProperties": {
+                "anyOf": [
+                    {"type": "array", "minItems": 1},
+                    {"type": "object", "minProperties": 1},
+                    {"type": "string", "pattern": r"^\$.+\[.+\]$"},
+                ]
+            },
+        },
+        {"type": "array", "minItems": 1, "items": {"type": "object", "minProperties": 1}},
+    ],
+}
 _INITS = {"anyOf": [{"type": "boolean"}, {"enum": ["gaussian", "orthogonal"]}]}
 
 
@@ -45,7 +68,15 @@ def schema() -> dict[str, Any]:
     for block in _blocks([RecipeFile, *(stage.config for stage in stages.values())]):
         _describe(definitions[block.__name__], block)
     for kind, stage in stages.items():
-        properties = definitions[stage.config.__name__]["properties"]
+        definition = definitions[stage.config.__name__]
+        properties = definition["properties"]
+        properties[SWEEP] = _SWEEP
+        if "required" in definition:  # a key that is swept stands in the sweep
+            definition |= {
+                "if": {"required": [SWEEP]},
+                "else": {"required": definition["required"]},
+            }
+            del definition["required"]
         properties["stage"] = {"const": kind, "description": summary_of_stage(stage)}
         if stage.trainer is not None:
             properties["training_args"] = _arguments(stage.trainer, stage.training_defaults)

@@ -156,6 +156,12 @@ def _describe_comparison(artifact: Artifact) -> str:
     return f"{', '.join(changes)}, {subject.task}" if changes else ""
 
 
+def _describe_choice(artifact: Artifact) -> str:
+    metrics = artifact.metrics
+    value, count_of = f"{metrics['value']:.4g}", len(metrics["points"])
+    return f"{metrics['chosen']}: {metrics['by']} {value}, {metrics['direction']} of {count_of}"
+
+
 def _describe_model(artifact: Artifact) -> str:
     parameters = artifact.metrics.get("parameters")
     return f"{count(int(parameters))} parameters" if parameters else ""
@@ -179,6 +185,7 @@ _BY_KIND: dict[str, Callable[[Artifact], str]] = {
     "kto": _describe_preferences,
     **dict.fromkeys(rollouts.KINDS, _describe_rollouts),
     "merge": _describe_model,
+    "best": _describe_choice,
     "evaluate": _describe_answers,
     "compare": _describe_comparison,
 }

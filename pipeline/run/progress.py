@@ -7,6 +7,8 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol, TextIO
 
+from pipeline.text.visible import escape
+
 if TYPE_CHECKING:
     from collections.abc import Generator
 
@@ -100,7 +102,7 @@ class _Bars:
             for task in self._tasks.values():
                 self._bars.update(task, visible=False)
             self._tasks[label] = self._bars.add_task(
-                _fitting(label), total=total, stage=self._name, note="", rate=""
+                _fitting(label), total=total, stage=escape(self._name), note="", rate=""
             )
         rate = self._rate.text(label, done, total)
         self._bars.update(

@@ -13,7 +13,7 @@ from pipeline.checks.questions import check_questions
 from pipeline.checks.rows import UncheckedRows, check_rows
 from pipeline.checks.trackers import check_trackers
 from pipeline.data.encoding.lengths import describe_rows
-from pipeline.errors import InterruptedRunError, PosttrainError, closest
+from pipeline.errors import InterruptedRunError, PosttrainError
 from pipeline.files.disk_errors import one_line
 from pipeline.plan.disk_space import disk_space
 from pipeline.plan.plan import Plan, PlannedStage, make, schedule_of
@@ -37,8 +37,8 @@ class Selection:
     """Which stages to run: all, unless a field says otherwise.
 
     only: this one and nothing else. start: this one and what follows from it. until: this one and
-    what it is built on. force: run the selected ones again although they are there, except those
-    whose fingerprint is in `spared`.
+    what it is built on. Each may name a sweep, which is all of its stages. force: run the selected
+    ones again although they are there, except those whose fingerprint is in `spared`.
     """
 
     only: str | None = None
@@ -54,18 +54,19 @@ class Selection:
     def stages(self, plan: Plan) -> list[str]:
         """Return the selected names, in order; PosttrainError for an unknown one."""
         names = [planned.name for planned in plan.stages]
-        for name in (self.only, self.start, self.until):
-            if name is not None and name not in names:
-                hint = closest(name, names) or f"stages are {', '.join(names)}"
-                raise PosttrainError(str(plan.recipe.path), f"there is no stage `{name}`", hint)
-        if self.only is not None:
-            return [self.only]
+        only, start, until = (
+            None if text is None else plan.recipe.stages_named(text)
+            for text in (self.only, self.start, self.until)
+        )
+        if only is not None:
+            return [name for name in names if name in only]
         closure = schedule_of(plan)
-        if self.start is not None:
-            names = [name for name in names if name == self.start or self.start in closure[name]]
-        if self.until is not None:
-            needed = closure[self.until]
-            names = [name for name in names if name == self.until or name in needed]
+        if start is not None:
+            begun = set(start)
+            names = [name for name in names if name in begun or begun & closure[name]]
+        if until is not None:
+            needed = frozenset(until).union(*(closure[name] for name in until))
+            names = [name for name in names if name in needed]
         return names
 
 

@@ -15,6 +15,8 @@ from pipeline.store.manifest import first_extra
 from pipeline.store.store import Artifact, is_finished, read, verify
 from pipeline.store.verified_files import find_change
 
+# In a model's properties: the folder beside it whose model it is, of a stage that chose one.
+TAKEN_FROM = "taken_from"
 _ANEW = "run the recipe again to rebuild it"
 
 
@@ -51,6 +53,10 @@ def parent_of(source: StageInput) -> StageInput | None:
     if source.artifact is None:
         return None
     artifact = read(Path(source.path))
+    taken_from = artifact.properties.get(TAKEN_FROM)
+    if taken_from is not None:
+        chosen = artifact.path.resolve().parent / str(taken_from)
+        return parent_of(as_input(read(chosen), source.name)) if is_finished(chosen) else None
     model = artifact.identity.get("model")
     if not isinstance(model, dict):
         return None

@@ -26,6 +26,7 @@ class Document:
         key, where the item begins.
     value_positions: where an entry's value begins, unless it is a block below its key.
     overridden: the option of `--set` that wrote a location, by location.
+    written: the document before sweeps were written out as stages; None where that is this one.
     """
 
     path: Path
@@ -33,6 +34,7 @@ class Document:
     positions: Mapping[Location, Position]
     value_positions: Mapping[Location, Position] = field(default_factory=dict[Location, Position])
     overridden: Mapping[Location, str] = field(default_factory=dict[Location, str])
+    written: "Document | None" = None
 
     def where(self, location: Sequence[str | int] = (), *, key: bool = False) -> str:
         """Return `file:line:column` of a value, of its key, or of the nearest ancestor's key.
@@ -93,7 +95,7 @@ def apply_overrides(document: Document, overrides: Sequence[str]) -> Document:
     overridden = dict(document.overridden)
     for text in overrides:
         label, keys, new = _override(text)
-        location, created = _assign(value, keys, new.value, label)
+        location, created = assign(value, keys, new.value, label)
         for table in (positions, value_positions, overridden):
             for old in [old for old in table if old[: len(location)] == location]:
                 del table[old]
@@ -129,10 +131,29 @@ def _override(text: str) -> tuple[str, list[str], Parsed]:
     return label, keys, new
 
 
-def _assign(
+def has_place(root: Any, keys: Sequence[str]) -> bool:
+    """Whether a dotted key, as `assign` reads it, has a value already."""
+    container, rest = root, list(keys)
+    while rest:
+        if not isinstance(container, dict | list):
+            return False
+        try:
+            part, rest = _next(container, rest, (), "")
+        except PosttrainError:  # no such item
+            return False
+        if not _has(container, part):
+            return False
+        container = container[part]
+    return True
+
+
+def assign(
     root: dict[str, Any], keys: list[str], new: Any, label: str
 ) -> tuple[Location, list[Location]]:
-    """Put a value into the tree; return its location and those of mappings made on the way."""
+    """Put a value into the tree; return its location and those of mappings made on the way.
+
+    keys: of mappings, or indices of lists. label: where an error says that it is.
+    """
     location: Location = ()
     created: list[Location] = []
     container: Any = root

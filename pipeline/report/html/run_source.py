@@ -150,7 +150,7 @@ def run_of_plan(plan: Plan, store: Store, *, may_be_empty: bool = False) -> Repo
         stages=stages,
         recipe=recipe.path,
         recipe_text=_text(recipe.path),
-        overrides=tuple(_overrides(recipe.document)),
+        overrides=tuple(_overrides(recipe.document.written or recipe.document)),
         plan=plan,
         pooled=_pooled(folder, stages),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from pipeline.plan.disk_space import disk_space
@@ -9,6 +10,7 @@ from pipeline.plan.estimate import estimates
 from pipeline.plan.judging import judging
 from pipeline.plan.plan import Plan, training_summary
 from pipeline.recipe.remarks import remarks
+from pipeline.report.point_rows import list_stages, name_together
 from pipeline.report.terminal.tables import Column, print_table, print_wrapped
 from pipeline.text.amounts import count, size
 from pipeline.text.visible import escape
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from pipeline.plan.estimate import Estimate
+    from pipeline.report.point_rows import Grid
 
 _STATUS_STYLE = {"cached": "dim", "run": "yellow", "resume": "cyan"}
 
@@ -35,20 +38,24 @@ def print_plan(plan: Plan, console: Console) -> None:
         Column("fingerprint", rank=1),
         Column("because", is_text=True),
     )
-    rows = [
-        (
-            escape(planned.name),
-            planned.kind,
-            f"[{_STATUS_STYLE[planned.status]}]{planned.status}[/]",
-            planned.fingerprint[:16],
-            escape(planned.because or planned.although),
+    rows: list[tuple[str, ...] | str] = []
+    for listed in list_stages([planned.name for planned in plan.stages]):
+        planned = plan.stages[listed.place]
+        if listed.begins is not None:
+            rows.append(_grid_line(plan, listed.begins))
+        rows.append(
+            (
+                escape(listed.label),
+                planned.kind,
+                f"[{_STATUS_STYLE[planned.status]}]{planned.status}[/]",
+                planned.fingerprint[:16],
+                escape(planned.because or planned.although),
+            )
         )
-        for planned in plan.stages
-    ]
     print_table(console, columns, rows, title=f"{escape(plan.recipe.name)}: plan")
     for planned in plan.stages:
         for remark in remarks(planned.config):
-            console.print(f"[yellow]{planned.name}: {escape(remark)}[/]", highlight=False)
+            console.print(f"[yellow]{escape(f'{planned.name}: {remark}')}[/]", highlight=False)
     for name, asked in judging(plan):
         console.print(f"{escape(name)}: {escape(str(asked))}", highlight=False)
     if warning := disk_space(plan).warning():
@@ -59,6 +66,13 @@ def print_plan(plan: Plan, console: Console) -> None:
     _print_sizes(estimates(plan), console)
     for line in _defaults(plan):
         print_wrapped(console, f"[dim]{line}[/]")
+
+
+def _grid_line(plan: Plan, grid: Grid) -> str:
+    """Return the line above the stages of a sweep: how many there are, and how many are there."""
+    counts = Counter(planned.status for planned in plan.stages if planned.name in grid.points)
+    said = ", ".join(f"{number} {status}" for status, number in counts.items())
+    return escape(f"{grid.title}: {len(grid.points)} stages, {said}")
 
 
 def _print_sizes(by_stage: dict[str, Estimate], console: Console) -> None:
@@ -72,16 +86,21 @@ def _print_sizes(by_stage: dict[str, Estimate], console: Console) -> None:
         Column("tokens", is_right=True),
         Column("memory", is_right=True),
     )
-    rows = [
-        (
-            escape(name),
-            _parameters(estimate),
-            _trained(estimate),
-            _bounded(estimate, None if estimate.tokens is None else count(estimate.tokens)),
-            _bounded(estimate, _memory(estimate)),
+    rows: list[tuple[str, ...] | str] = []
+    names = list(by_stage)
+    for listed in list_stages(names):
+        estimate = by_stage[names[listed.place]]
+        if listed.begins is not None:
+            rows.append(escape(listed.begins.title))
+        rows.append(
+            (
+                escape(listed.label),
+                _parameters(estimate),
+                _trained(estimate),
+                _bounded(estimate, None if estimate.tokens is None else count(estimate.tokens)),
+                _bounded(estimate, _memory(estimate)),
+            )
         )
-        for name, estimate in by_stage.items()
-    ]
     console.print()
     print_table(console, columns, rows)
     notes = ["memory: of a process at its peak, beside 0.6 GB for libraries"]
@@ -133,4 +152,4 @@ def _defaults(plan: Plan) -> Iterator[str]:
     if settings_by_stages:
         yield "our defaults, where the recipe says nothing:"
     for stages, settings in settings_by_stages.items():
-        yield escape(f"  {', '.join(settings)} ({', '.join(stages)})")
+        yield escape(f"  {', '.join(settings)} ({', '.join(name_together(stages))})")

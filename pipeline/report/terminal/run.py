@@ -11,6 +11,7 @@ from pipeline.data.encoding.label_balance import PAIRS_SPLIT, WARNING
 from pipeline.data.encoding.lengths import SPELLED, describe_rows, is_worth_a_warning
 from pipeline.report import made_rows, rollouts
 from pipeline.report.headline import headline
+from pipeline.report.point_rows import list_stages
 from pipeline.report.ranked import describe_left_out
 from pipeline.report.screening import summarize_screening
 from pipeline.report.terminal.tables import Column, print_table
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from pipeline.commands.status import StageState
+    from pipeline.report.point_rows import Grid
     from pipeline.run.outcomes import Outcome
 
 _STATUS_STYLE = {
@@ -45,16 +47,20 @@ def print_outcomes(outcomes: Sequence[Outcome], console: Console) -> None:
         Column("size", is_right=True, rank=1),
         Column("result", is_text=True),
     )
-    rows = [
-        (
-            escape(outcome.name),
-            _status(outcome.status),
-            clock(outcome.artifact.provenance["seconds"]),
-            size(outcome.artifact.size_bytes),
-            escape(headline(outcome.artifact)),
+    rows: list[tuple[str, ...] | str] = []
+    for listed in list_stages([outcome.name for outcome in outcomes]):
+        outcome = outcomes[listed.place]
+        if listed.begins is not None:
+            rows.append(escape(f"{listed.begins.title}: {len(listed.begins.points)} stages"))
+        rows.append(
+            (
+                escape(listed.label),
+                _status(outcome.status),
+                clock(outcome.artifact.provenance["seconds"]),
+                size(outcome.artifact.size_bytes),
+                escape(headline(outcome.artifact)),
+            )
         )
-        for outcome in outcomes
-    ]
     print_table(console, columns, rows)
 
 
@@ -128,16 +134,20 @@ def print_states(
         Column("size", is_right=True),
         Column("result", is_text=True),
     )
-    rows = [
-        (
-            escape(state.name),
-            escape(state.kind),
-            escape(state.state),
-            size(state.size_bytes) if state.size_bytes else "",
-            escape(results.get(state.name, "")),
+    rows: list[tuple[str, ...] | str] = []
+    for listed in list_stages([state.name for state in states]):
+        state = states[listed.place]
+        if listed.begins is not None:
+            rows.append(_grid_line(listed.begins, states, results))
+        rows.append(
+            (
+                escape(listed.label),
+                escape(state.kind),
+                escape(state.state),
+                size(state.size_bytes) if state.size_bytes else "",
+                escape(results.get(state.name, "")),
+            )
         )
-        for state in states
-    ]
     rows.append(("", "", "in all", size(sum(state.size_bytes for state in states)), ""))
     print_table(console, columns, rows)
     _print_folders(states, console, links)
@@ -145,6 +155,15 @@ def print_states(
         is_finished = state.name in results
         if state.kind in rollouts.KINDS and state.folder is not None and not is_finished:
             _print_rollouts(state.name, state.folder / "out", console)
+
+
+def _grid_line(grid: Grid, states: Sequence[StageState], results: Mapping[str, str]) -> str:
+    """Return the line above the stages of a sweep: how many are done, and their size."""
+    own = [state for state in states if state.name in grid.points]
+    done = sum(state.name in results for state in own)
+    size_bytes = sum(state.size_bytes for state in own)
+    said = f"{grid.title}: {done} of {len(own)} stages done"
+    return escape(f"{said}, {size(size_bytes)}" if size_bytes else said)
 
 
 def _print_folders(states: Sequence[StageState], console: Console, links: Path) -> None:

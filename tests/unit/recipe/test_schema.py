@@ -42,7 +42,8 @@ BOUNDS = {
     "const": lambda value, constant: value == constant,
 }
 KEYWORDS = {
-    *(*BOUNDS, "$ref", "anyOf", "oneOf", "allOf", "if", "then", "type", "items", "required"),
+    *(*BOUNDS, "$ref", "anyOf", "oneOf", "allOf", "if", "then", "else", "type", "items"),
+    "required",
     *("properties", "patternProperties", "additionalProperties", "propertyNames"),
     *("title", "description", "default", "$schema", "$defs"),
 }
@@ -60,6 +61,8 @@ def problems(value: Any, rule: dict[str, Any], whole: dict[str, Any]) -> Iterato
     for each in rule.get("allOf", ()):
         if not [*problems(value, each["if"], whole)]:
             yield from problems(value, each["then"], whole)
+    if "else" in rule and [*problems(value, rule["if"], whole)]:
+        yield from problems(value, rule["else"], whole)
     wanted = rule.get("type", [])
     wanted = [wanted] if isinstance(wanted, str) else wanted
     if wanted and not any(is_of_type(value, each) for each in wanted):

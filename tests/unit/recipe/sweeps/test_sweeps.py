@@ -1,0 +1,185 @@
+"""Sweeps written out: which stages, with which names, keys, references and fingerprints."""
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.config.point_names import short_keys, split_name, value_labels
+from pipeline.plan.plan import Plan, make
+from pipeline.recipe.load import load
+from pipeline.recipe.recipe import Recipe
+from pipeline.store.store import Store
+
+HEAD = """\
+name: swept
+stages:
+  tokenizer: {stage: tokenizer, data: {task: arithmetic}, vocab_size: 300}
+"""
+BASE = """\
+  base:
+    stage: pretrain
+    model: {architecture: llama, tokenizer: $tokenizer}
+    data: [{task: arithmetic}]
+    sequence_length: 64
+    batch_size: 8
+    sweep:
+      model.size: [1M, 5M]
+      tokens: [20k, 40k]
+"""
+SIZES_BY_HAND = """\
+  by_hand:
+    stage: pretrain
+    model: {architecture: llama, tokenizer: $tokenizer, size: 5M}
+    data: [{task: arithmetic}]
+    sequence_length: 64
+    batch_size: 8
+    tokens: 20k
+"""
+SFT = "  sft: {stage: sft, model: MODEL, data: {task: arithmetic, rows: 160}}\n"
+ALL = [
+    *("base[size=1M,tokens=20k]", "base[size=1M,tokens=40k]"),
+    *("base[size=5M,tokens=20k]", "base[size=5M,tokens=40k]"),
+]
+
+
+def loaded(folder: Path, text: str, *overrides: str) -> Recipe:
+    (folder / "swept.yaml").write_text(text)
+    return load(folder / "swept.yaml", overrides=overrides)
+
+
+def planned(folder: Path, text: str, *overrides: str) -> Plan:
+    return make(loaded(folder, text, *overrides), Store(folder / "runs"))
+
+
+def fingerprints(plan: Plan) -> dict[str, str]:
+    return {stage.name: stage.fingerprint for stage in plan.stages}
+
+
+def test_a_grid_is_a_stage_for_each_combination_in_order(tmp_path: Path) -> None:
+    recipe = loaded(tmp_path, HEAD + BASE)
+    assert list(recipe.stages) == ["tokenizer", *ALL]
+    assert [recipe.stages[name].tokens for name in ALL] == [20_000, 40_000] * 2  # pyright: ignore
+    assert [recipe.stages[name].model.size for name in ALL] == ["1M", "1M", "5M", "5M"]  # pyright: ignore
+
+
+def test_a_point_has_the_fingerprint_of_the_stage_written_by_hand(tmp_path: Path) -> None:
+    found = fingerprints(planned(tmp_path, HEAD + BASE + SIZES_BY_HAND))
+    assert found["base[size=5M,tokens=20k]"] == found["by_hand"]
+    assert len(set(found.values())) == len(ALL) + 1
+
+
+def test_another_value_leaves_the_stages_that_were_there_as_they_are(tmp_path: Path) -> None:
+    before = fingerprints(planned(tmp_path, HEAD + BASE))
+    more = BASE.replace("[20k, 40k]", "[10k, 20k, 40k]").replace("[1M, 5M]", "[1M, 30M, 5M]")
+    after = fingerprints(planned(tmp_path, HEAD + more))
+    assert len(after) == 1 + 9
+    assert after.items() >= before.items()
+
+
+def test_a_list_of_points_sets_what_each_says(tmp_path: Path) -> None:
+    points = """\
+    sweep:
+      - {model.size: 1M, tokens: 20k}
+      - {model: {size: 5M}, tokens: 40k, training_args: {learning_rate: 1e-3}}
+"""
+    recipe = loaded(tmp_path, HEAD + BASE.partition("    sweep:")[0] + points)
+    second = "base[size=5M,tokens=40k,learning_rate=0.001]"
+    assert list(recipe.stages)[1:] == ["base[size=1M,tokens=20k]", second]
+    assert recipe.stages[second].training_args == {"learning_rate": 0.001}  # pyright: ignore
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [
+        "$base[size=5M,tokens=20k]",
+        "$base[tokens=20k,size=5M]",
+        "$base[tokens=20k, size=5M]",
+        "$base[model.size=5M,tokens=20k]",
+    ],
+)
+def test_a_point_is_named_by_its_values_in_any_order(reference: str, tmp_path: Path) -> None:
+    recipe = loaded(tmp_path, HEAD + BASE + SFT.replace("MODEL", f'"{reference}"'))
+    assert recipe.stages["sft"].model == "$base[size=5M,tokens=20k]"  # pyright: ignore
+
+
+def test_a_part_that_is_enough_names_a_point_and_numbers_match_as_numbers(tmp_path: Path) -> None:
+    rates = "    sweep: {training_args.learning_rate: [1e-3, 3e-4]}\n    tokens: 20k\n"
+    text = HEAD + BASE.partition("    sweep:")[0] + rates
+    recipe = loaded(tmp_path, text + SFT.replace("MODEL", "'$base[learning_rate=1e-3]'"))
+    assert recipe.stages["sft"].model == "$base[learning_rate=0.001]"  # pyright: ignore
+
+
+def test_all_points_stand_in_a_list_alone_or_among_others(tmp_path: Path) -> None:
+    compare = "  scores: {stage: compare, baseline: $tiny, candidates: WHICH, tasks: arithmetic}\n"
+    text = HEAD + BASE + SIZES_BY_HAND.replace("by_hand", "tiny")
+    for written, expected in (
+        ('"$base[*]"', ALL),
+        ('["$base[*]", $sft]', [*ALL, "sft"]),
+        ('[$sft, "$base[size=5M,*]"]', ["sft", *ALL[2:]]),
+    ):
+        which = compare.replace("WHICH", written) + SFT.replace("MODEL", "$tiny")
+        recipe = loaded(tmp_path, text + which)
+        assert recipe.stages["scores"].candidates == tuple(f"${name}" for name in expected)  # pyright: ignore
+        assert {each.name for each in recipe.references("scores")} == {"tiny", *expected}
+
+
+def test_a_sweep_of_another_sweeps_stages_takes_their_labels_and_multiplies(tmp_path: Path) -> None:
+    answers = """\
+  answers:
+    stage: evaluate
+    tasks: arithmetic
+    sweep:
+      model: $base[size=1M,*]
+      limit: [5, 7]
+"""
+    recipe = loaded(tmp_path, HEAD + BASE + answers)
+    names = [name for name in recipe.stages if name.startswith("answers")]
+    assert names == [
+        f"answers[size=1M,tokens={tokens},limit={limit}]"
+        for tokens in ("20k", "40k")
+        for limit in (5, 7)
+    ]
+    assert recipe.stages[names[2]].model == "$base[size=1M,tokens=40k]"  # pyright: ignore
+
+
+def test_the_best_is_a_stage_that_is_built_on_all_points(tmp_path: Path) -> None:
+    text = HEAD + BASE + SFT.replace("MODEL", '"$base[best: bits_per_byte]"')
+    plan = planned(tmp_path, text)
+    best = plan.stage("base[best=bits_per_byte]")
+    assert (best.kind, best.inputs) == ("best", tuple(ALL))
+    assert plan.stage("sft").inputs == ("base[best=bits_per_byte]",)
+    names = [stage.name for stage in plan.stages]
+    assert names.index("base[best=bits_per_byte]") == names.index("sft") - 1
+    part = planned(tmp_path, text.replace("[best:", "[size=1M,best: highest"))
+    assert part.stage("base[size=1M,best=highest-bits_per_byte]").inputs == tuple(ALL[:2])
+
+
+def test_what_set_says_is_there_before_the_sweep_is_written_out(tmp_path: Path) -> None:
+    fewer = loaded(tmp_path, HEAD + BASE, "stages.base.sweep.tokens=[30k]", "seed=4")
+    assert list(fewer.stages)[1:] == ["base[size=1M,tokens=30k]", "base[size=5M,tokens=30k]"]
+    same = loaded(tmp_path, HEAD + BASE, "stages.base.batch_size=4")
+    assert {same.stages[name].batch_size for name in ALL} == {4}  # pyright: ignore
+    more = loaded(tmp_path, HEAD + BASE, "stages.base.sweep.training_args.learning_rate=[1e-3]")
+    assert list(more.stages)[1] == "base[size=1M,tokens=20k,learning_rate=0.001]"
+
+
+def test_keys_are_short_unless_two_would_be_the_same() -> None:
+    assert short_keys(["model.size", "tokens"]) == {"model.size": "size", "tokens": "tokens"}
+    assert short_keys(["a.size", "b.size"]) == {"a.size": "a.size", "b.size": "b.size"}
+    assert short_keys(["reward.0.weight", "data.0"]) == {
+        "reward.0.weight": "weight",
+        "data.0": "data.0",
+    }
+
+
+def test_values_that_no_folder_can_be_called_are_numbered() -> None:
+    assert value_labels(["1M", 0.001, True, None]) == ["1M", "0.001", "true", "null"]
+    assert value_labels(["data/a.txt", "../b"]) == ["data-a.txt", "..-b"]
+    assert value_labels(["a/b", "a:b"]) == ["1", "2"]
+    assert value_labels([{"r": 8}, {"r": 16}]) == ["r-8", "r-16"]
+    assert value_labels(["x" * 40, "y"]) == ["1", "2"]
+
+
+@pytest.mark.parametrize("name", ["base", "base[*]", "base[]", "base[size]", "[a=b]", "a[b=c]d"])
+def test_other_names_are_of_no_sweep(name: str) -> None:
+    assert split_name(name) is None
