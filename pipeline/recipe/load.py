@@ -33,6 +33,7 @@ from pipeline.recipe.checks.licences import check_licences, licence_blocks
 from pipeline.recipe.checks.made_rows import check_made_rows
 from pipeline.recipe.checks.measuring import check_measuring
 from pipeline.recipe.checks.rollouts import check_rollouts
+from pipeline.recipe.checks.scaling_law import check_scaling_law
 from pipeline.recipe.checks.tools import check_tools
 from pipeline.recipe.checks.training import check_training
 from pipeline.recipe.launching import check_launch, check_launch_of
@@ -100,6 +101,7 @@ def load(
         check_gate(recipe, name)
         check_made_rows(recipe, name)
         check_licences(recipe, name)
+        check_scaling_law(recipe, name)
     return replace(recipe, stages=ordered)
 
 

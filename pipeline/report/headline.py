@@ -13,6 +13,8 @@ from pipeline.report.comparison import stage_comparison
 from pipeline.report.formatting import digits_of
 from pipeline.report.made_rows import KIND as MADE
 from pipeline.report.made_rows import made_headline
+from pipeline.report.scaling import KIND as LAW
+from pipeline.report.scaling import law_headline
 from pipeline.stages.compare import read_comparison
 from pipeline.text.amounts import count
 
@@ -162,6 +164,10 @@ def _describe_choice(artifact: Artifact) -> str:
     return f"{metrics['chosen']}: {metrics['by']} {value}, {metrics['direction']} of {count_of}"
 
 
+def _describe_law(artifact: Artifact) -> str:
+    return law_headline(artifact.metrics)
+
+
 def _describe_model(artifact: Artifact) -> str:
     parameters = artifact.metrics.get("parameters")
     return f"{count(int(parameters))} parameters" if parameters else ""
@@ -188,4 +194,5 @@ _BY_KIND: dict[str, Callable[[Artifact], str]] = {
     "best": _describe_choice,
     "evaluate": _describe_answers,
     "compare": _describe_comparison,
+    LAW: _describe_law,
 }

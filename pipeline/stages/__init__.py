@@ -24,7 +24,7 @@ BUILT_IN = (
     *("tokenizer", "adopt", "pretrain", "sft", "reward_model", "dpo", "kto"),
     *("ppo", "grpo", "rloo", "distill", "merge", "generate", "label", "best_of_n"),
     *("judgements", "best"),
-    *("evaluate", "compare"),
+    *("evaluate", "compare", "scaling_law"),
 )
 _GROUP = "posttrain.stages"
 _own: dict[str, tuple[Path | None, Stage]] = {}  # by `module:STAGE`, with the file that it is in

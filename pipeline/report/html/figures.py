@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _WIDTH_PT, _HEIGHT_PT = 330.0, 186.0
-_WIDE_PT, _TALL_PT = 420.0, 262.0
+WIDE_PT, TALL_PT = 420.0, 262.0
 _WIDE_RANGE = 16  # the largest x over the least, from which on an axis goes in doublings
 _AGES = 5  # shades that dots have by their time
 _ROOT_TICKS = (
@@ -37,10 +37,10 @@ _ROOT_TICKS = (
     *(1000, 2000, 5000, 10_000),
 )
 _DASHES = ((4, 2.5), (1.2, 1.8), (6, 2, 1.2, 2))
-_INK, _GRID = "#010101", "#020202"
-_SERIES = tuple(f"#1{number}0000" for number in range(COLOURS))
-_CLASS = {_INK: "ink", _GRID: "grid"} | {c: f"s{number}" for number, c in enumerate(_SERIES)}
-_STYLE: dict[Any, Any] = {
+INK, _GRID = "#010101", "#020202"
+SERIES = tuple(f"#1{number}0000" for number in range(COLOURS))
+_CLASS = {INK: "ink", _GRID: "grid"} | {c: f"s{number}" for number, c in enumerate(SERIES)}
+STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "posttrain",
     "font.size": 10.5,
@@ -82,22 +82,23 @@ def lines(
     with_points: bool = False,
     with_diagonal: bool = False,
     marks: Sequence[float] = (),
+    falls: bool = False,
 ) -> Markup:
     """Return an SVG element of lines over x.
 
     name: unlike any other figure's of the page. described: what a screen reader says. unit: of x.
     is_share: y goes from 0 to 1. with_points: each x is marked and has its interval; where these
     are far apart, the axis goes in doublings. marks: x with an upright line, where something began
-    or ends.
+    or ends. falls: x falls to the right, where less is better.
     """
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(_WIDTH_PT / 72, _HEIGHT_PT / 72))
         axes = figure.add_axes((0.115, 0.19, 0.865, 0.76))
-        _frame(axes, unit)
+        frame(axes, unit)
         if with_diagonal:
-            axes.plot([0, 1], [0, 1], color=_INK, linewidth=0.8, dashes=(2, 3))
+            axes.plot([0, 1], [0, 1], color=INK, linewidth=0.8, dashes=(2, 3))
         for x in marks:
-            axes.axvline(x, color=_INK, linewidth=1.2, dashes=(3, 2))
+            axes.axvline(x, color=INK, linewidth=1.2, dashes=(3, 2))
         for line in drawn:
             _draw(axes, line, with_points=with_points)
         ticks = sorted({x for line in drawn for x in line.x})
@@ -108,7 +109,14 @@ def lines(
         if is_share:
             axes.set_ylim(-0.03, 1.03)
             axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", "", "0.5", "", "1"])
-        return _inlined(_written(figure), name, described)
+        if falls:
+            axes.invert_xaxis()
+        return inline(figure, name, described)
+
+
+def inline(figure: Figure, name: str, described: str) -> Markup:
+    """Return a figure as an element of the page, under a name that no other figure has."""
+    return _inlined(_written(figure), name, described)
 
 
 def _written(figure: Figure) -> str:
@@ -149,12 +157,12 @@ def path(
     dots: in time, paler the earlier. way: means of stretches of them, a ring at its beginning.
     compared: a dashed curve through points with numbers. final: diamonds with intervals.
     """
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(_WIDE_PT / 72, _TALL_PT / 72))
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(WIDE_PT / 72, TALL_PT / 72))
         axes = figure.add_axes((0.095, 0.145, 0.885, 0.815))
         axes.set_xscale("function", functions=(_signed_root, _signed_square))
-        _frame(axes, unit)
-        colour = _SERIES[dots.colour % COLOURS]
+        frame(axes, unit)
+        colour = SERIES[dots.colour % COLOURS]
         for age in range(_AGES):
             part = slice(len(dots.x) * age // _AGES, len(dots.x) * (age + 1) // _AGES)
             axes.plot(
@@ -170,7 +178,7 @@ def path(
         _draw_compared(axes, compared)
         _draw_final(axes, final)
         _set_root_ticks(axes)
-        return _inlined(_written(figure), name, described)
+        return inline(figure, name, described)
 
 
 @dataclass(frozen=True)
@@ -190,21 +198,21 @@ def scatter(
 
     compared: a dashed curve through points with numbers.
     """
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(_WIDE_PT / 72, _TALL_PT / 72))
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(WIDE_PT / 72, TALL_PT / 72))
         axes = figure.add_axes((0.095, 0.145, 0.885, 0.815))
         axes.set_xscale("function", functions=(_signed_root, _signed_square))
-        _frame(axes, unit)
+        frame(axes, unit)
         _draw_compared(axes, compared)
         for point in points:
             _draw_lettered(axes, point)
         axes.set_xlim(left=0)
         _set_root_ticks(axes)
-        return _inlined(_written(figure), name, described)
+        return inline(figure, name, described)
 
 
 def _draw_lettered(axes: Axes, point: Lettered) -> None:
-    colour = _SERIES[point.colour % COLOURS]
+    colour = SERIES[point.colour % COLOURS]
     (x, left, right), (y, low, high) = point.x, point.y
     at = max(x, 0.0)  # an estimate of a KL may be below 0
     if left is not None and right is not None:
@@ -256,25 +264,26 @@ def _draw_compared(axes: Axes, compared: Marked) -> None:
             textcoords="offset points",
             ha="left",
             fontsize=9,
-            color=_SERIES[compared.colour % COLOURS],
+            color=SERIES[compared.colour % COLOURS],
         )
 
 
 def _draw_final(axes: Axes, final: Marked) -> None:
-    colour = _SERIES[final.colour % COLOURS]
+    colour = SERIES[final.colour % COLOURS]
     for x, low, high in zip(final.x, final.low, final.high, strict=False):
         if low is not None and high is not None:
             axes.plot([x, x], [low, high], color=colour, linewidth=1.6, clip_on=False)
     axes.plot(final.x, final.y, "D", color=colour, markersize=7, markeredgewidth=0, clip_on=False)
 
 
-def _frame(axes: Axes, unit: str) -> None:
+def frame(axes: Axes, unit: str) -> None:
+    """Draw axes as all figures have them. unit: of x."""
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.spines["bottom"].set_color(_GRID)
     axes.grid(axis="y", color=_GRID, linewidth=0.8)
     axes.set_axisbelow(True)
-    axes.tick_params(length=0, labelcolor=_INK, pad=5)
-    axes.set_xlabel(unit, color=_INK, labelpad=4)
+    axes.tick_params(length=0, labelcolor=INK, pad=5)
+    axes.set_xlabel(unit, color=INK, labelpad=4)
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.yaxis.set_major_locator(MaxNLocator(4))
     axes.margins(x=0.02, y=0.08)
@@ -302,7 +311,7 @@ def _fit_side_by_side(ticks: Sequence[float]) -> bool:
 
 
 def _draw(axes: Axes, line: Drawn, *, with_points: bool) -> None:
-    colour = _SERIES[line.colour % COLOURS]
+    colour = SERIES[line.colour % COLOURS]
     (drawn,) = axes.plot(
         line.x, line.y, color=colour, linewidth=1.6, solid_capstyle="round", clip_on=False
     )

@@ -46,6 +46,7 @@ from pipeline.report.html.ranked import RankedSource, ranked_sources
 from pipeline.report.html.rollouts.section import StageRollouts, stage_rollouts
 from pipeline.report.html.rows import StageRows, training_rows
 from pipeline.report.html.samples import Sample, few_of, read_samples, room
+from pipeline.report.html.scaling import LawSection, law_sections
 from pipeline.report.html.summary import Summary, summarise
 from pipeline.report.html.training import StageTraining, stage_trainings
 from pipeline.stages.compare import read_comparison
@@ -74,6 +75,7 @@ class Contents:
     picture: Picture
     summaries: tuple[Summary, ...]
     trainings: tuple[StageTraining, ...]
+    laws: tuple[LawSection, ...]
     made: tuple[MadeRows, ...]
     judgings: tuple[Judging, ...]
     ranked: tuple[RankedSource, ...]
@@ -110,6 +112,7 @@ def gather(run: ReportedRun) -> Contents:
         picture=picture(run.stages),
         summaries=tuple(summarise(comparison, run) for _, comparison in compared),
         trainings=stage_trainings(run),
+        laws=law_sections(run),
         made=made_rows(run),
         judgings=judgings(run),
         ranked=ranked_sources(run),
