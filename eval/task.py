@@ -17,6 +17,8 @@ Kind = Literal["skill", "knowledge"]
 Split = Literal["train", "validation", "test"]
 Metric = Literal["choice_accuracy", "verified_accuracy"]
 
+STEP_BY_STEP = "Let's think step by step."  # Kojima et al. 2022, table 4
+
 
 @dataclass(frozen=True)
 class FlawedResponse:
@@ -50,6 +52,8 @@ class Example:
     group: what the example belongs to, for a breakdown or a curve: an operation, a distance.
     worked_document, worked_continuation: the question as the beginning of a document that works it
         out step by step, and how that goes on, the answer last; empty where nothing is reasoned.
+    siblings: examples under the same hidden rule. A prompt shows the first of them, in place of
+        demonstrations that are the same for every item: they carry what is asked.
     tool_steps: what a demonstration calls before it answers, each call in a turn of its own.
     needs_tool: whether it takes one of the task's tools to be right; None where there are none.
     """
@@ -65,6 +69,7 @@ class Example:
     group: str = ""
     worked_document: str = ""
     worked_continuation: str = ""
+    siblings: tuple["Example", ...] = ()
     tool_steps: tuple[ToolStep, ...] = ()
     needs_tool: bool | None = None
 
@@ -111,8 +116,10 @@ class Task(ABC):
     a written response (`further_scores`); `source` is the release of a package that examples come
     from, part of every fingerprint, too; `max_new_tokens` bounds a response;
     `document_stop` are strings that end an answer in document form, `worked_stop` one that is
-    worked out; `tools` are the JSON schemas of the functions that its demonstrations may call;
-    `group_unit` is what groups that are numbers count, under the axis of a curve.
+    worked out; in a prompt `document_separator` stands between the documents shown, and the first
+    of `worked_stop` between those worked out: documents should list several in the same way.
+    `tools` are the JSON schemas of the functions that its demonstrations may call; `group_unit` is
+    what groups that are numbers count, under the axis of a curve.
     Settings of difficulty are keyword parameters of the constructor.
     """
 
@@ -125,6 +132,7 @@ class Task(ABC):
     source: str = ""
     max_new_tokens: int = 64
     document_stop: ClassVar[tuple[str, ...]] = ("\n",)
+    document_separator: ClassVar[str] = "\n"
     worked_stop: ClassVar[tuple[str, ...]] = ("\n\n",)
     group_unit: ClassVar[str] = "group"
     tools: tuple[Mapping[str, Any], ...] = ()

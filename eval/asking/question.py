@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from eval.model import Form, LanguageModel, Turn
 from eval.results import ItemResult, Style, beside
-from eval.task import Example, Metric, Task
+from eval.task import STEP_BY_STEP, Example, Metric, Task
 
 if TYPE_CHECKING:
     from eval.asking.sampler import Generation
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Progress = Callable[[str, int, int], None]
 Item = tuple[str, Example]  # an id of its own, and the example
 
-STEP_BY_STEP = "Let's think step by step."  # Kojima et al. 2022, table 4
+NO_ROOM = "do not fit into"  # stands in the reason of an item whose prompt is too long
 
 _WORKED_LENGTH = 2  # a worked answer may have this many times `Task.max_new_tokens`
 _RESPONSES_FOR_RATIOS = 100  # of a question; two forward passes each
@@ -28,7 +28,10 @@ _RESPONSES_FOR_RATIOS = 100  # of a question; two forward passes each
 
 @dataclass(frozen=True)
 class Question:
-    """A task asked by one metric in one style, with demonstrations before it."""
+    """A task asked by one metric in one style, with demonstrations before it.
+
+    demonstrations: the same for every item; an item that has siblings gets as many of these.
+    """
 
     task: Task
     metric: Metric
@@ -36,9 +39,14 @@ class Question:
     demonstrations: Sequence[Example]
 
     @property
+    def shots(self) -> int:
+        """How many demonstrations a prompt shows."""
+        return len(self.demonstrations)
+
+    @property
     def label(self) -> str:
         """What is being asked, for progress."""
-        shots = f" {len(self.demonstrations)}" if self.demonstrations else ""
+        shots = f" {self.shots}" if self.shots else ""
         return f"{self.task.name}, {self.metric}, {self.style}{shots}"
 
     @property
@@ -57,22 +65,32 @@ class Question:
             return ()
         return self.task.worked_stop if self.is_worked else self.task.document_stop
 
+    def shown(self, example: Example) -> Sequence[Example]:
+        """Return the demonstrations before a question; ValueError where it has too few siblings."""
+        if not example.siblings:
+            return self.demonstrations
+        if len(example.siblings) < self.shots:
+            raise ValueError(
+                f"item `{example.id}` of task `{self.task.name}` has {len(example.siblings)} "
+                f"examples of its rule to show, not {self.shots}"
+            )
+        return example.siblings[: self.shots]
+
     def document(self, example: Example) -> str:
         """Return the question as the beginning of a document, after others that are whole."""
+        shots = self.shown(example)
         if self.is_worked:
             between = self.task.worked_stop[0]
-            shown = [
-                f"{shot.worked_document}{shot.worked_continuation}{between}"
-                for shot in self.demonstrations
-            ]
+            shown = [f"{shot.worked_document}{shot.worked_continuation}{between}" for shot in shots]
             return "".join(shown) + example.worked_document
-        shown = [f"{shot.document}{shot.continuation}\n" for shot in self.demonstrations]
+        between = self.task.document_separator
+        shown = [f"{shot.document}{shot.continuation}{between}" for shot in shots]
         return "".join(shown) + example.document
 
     def turns(self, example: Example) -> list[Turn]:
         """Return the question as a user's turn, after others that were answered."""
         turns: list[Turn] = []
-        for shot in self.demonstrations:
+        for shot in self.shown(example):
             turns.append(("user", shot.prompt))
             turns.append(("assistant", shot.response))
         asked = f"{example.prompt}\n{STEP_BY_STEP}" if self.is_worked else example.prompt
@@ -90,7 +108,7 @@ class Question:
             prompt=prompt,
             gold=gold,
             group=example.group,
-            shots=len(self.demonstrations),
+            shots=self.shots,
         )
 
 
@@ -246,7 +264,7 @@ class Asker:
         return self.model.max_length is None or num_tokens <= self.model.max_length
 
     def _no_room(self, num_tokens: int) -> str:
-        return f"not asked: {num_tokens} tokens do not fit into {self.model.max_length} positions"
+        return f"not asked: {num_tokens} tokens {NO_ROOM} {self.model.max_length} positions"
 
     def _progress(self, label: str, total: int) -> Callable[[int], None] | None:
         report = self.on_progress

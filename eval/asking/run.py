@@ -43,8 +43,9 @@ def evaluate(
     """Return the results of up to `limit` test items a task, by each of its metrics, in each style.
 
     shots: demonstrations in a few-shot prompt, which is asked with each of these numbers; they come
-        from the train split, drawn by `seed`. The first number is that of worked demonstrations in
-        a chain-of-thought prompt for a base model.
+        from the train split, drawn by `seed`, or are an item's siblings. 0 is asked zero-shot. The
+        first number above 0, if any, is that of worked demonstrations in a chain-of-thought prompt
+        for a base model.
     samples: written responses to each prompt; more than one need a temperature above 0.
     trained_from: what `log_ratio` is taken against, for models that share their tokens.
     counts_calls: also return how responses used tools (`TOOL_METRICS` of eval/results.py); of a
@@ -125,12 +126,16 @@ def make_questions(
     for style in styles:
         if style == "few-shot":
             for number in shots if can_show(task) else ():
-                yield Question(task, metric, style, choose_demonstrations(task, number, seed))
+                if number:
+                    yield Question(task, metric, style, choose_demonstrations(task, number, seed))
+                elif "zero-shot" not in styles:
+                    yield Question(task, metric, "zero-shot", ())
         elif style != "chain-of-thought":
             yield Question(task, metric, style, ())
         elif metric != CHOICE and is_worked(task):
             is_document = form == "document"
-            shown = choose_demonstrations(task, shots[0], seed, worked=True) if is_document else ()
+            number = next(filter(None, shots), 0) if is_document else 0
+            shown = choose_demonstrations(task, number, seed, worked=True) if number else ()
             yield Question(task, metric, style, shown)
 
 
@@ -148,12 +153,13 @@ def check_questions(
 
     needs_few_shot: it is no good to leave few-shot prompts out where there is nothing to show.
     """
-    task.test_items(limit)
+    items = task.test_items(limit)
     if needs_few_shot and not can_show(task):
         choose_demonstrations(task, 1, seed)  # says what is missing
     for metric in task.metrics:
-        for _ in make_questions(task, metric, styles, shots, seed, form):
-            pass
+        for question in make_questions(task, metric, styles, shots, seed, form):
+            for item in items:
+                question.shown(item)
 
 
 def choose_demonstrations(

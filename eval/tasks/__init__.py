@@ -28,6 +28,7 @@ BUILT_IN: dict[str, str] = {
     "physics": "eval.tasks.physics:Physics",
     "plots": "eval.tasks.plots:Plots",
     "recall": "eval.tasks.recall:Recall",
+    "running_sums": "eval.tasks.running_sums:RunningSums",
     "space": "eval.tasks.space:Space",
     "sql": "eval.tasks.sql:Sql",
     "stories": "eval.tasks.stories:Stories",

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from eval.task import Example, FlawedResponse, Metric, Split, split_of
+from eval.tasks.asked_for_steps import ask_for_steps
+from eval.tasks.lists import in_lists
 from eval.tasks.small_talk import SmallTalkTask, add_small_talk
 from reward.verdict import Verdict
 from reward.verifiers.numeric import numeric
@@ -132,7 +134,7 @@ class Arithmetic(SmallTalkTask):
     """Sums, differences and products in which no number has more than `max_digits` digits."""
 
     name = "arithmetic"
-    version = 2
+    version = 3
     kind = "skill"
     summary = "sums, differences and small products, worked out digit by digit"
     metrics: ClassVar[tuple[Metric, ...]] = ("choice_accuracy", "verified_accuracy")
@@ -152,6 +154,10 @@ class Arithmetic(SmallTalkTask):
         for family in families:
             yield _example(rng.choice(_forms(family)), rng)
 
+    def demonstrations(self, split: Split = "train") -> Iterator[Example]:
+        """Yield the examples, some asked for step by step, some answered after small talk."""
+        return ask_for_steps(super().demonstrations(split))
+
     def documents(self, seed: int) -> Iterator[str]:
         """Yield each training family once: stated, in a story, in all its forms or worked out.
 
@@ -159,7 +165,7 @@ class Arithmetic(SmallTalkTask):
         """
         rng = random.Random(f"arithmetic documents {seed}")
         stated: list[str] = []
-        stories: list[str] = []
+        worked: list[str] = []
         documents: list[str] = []
         for family in self._families():
             if family.split != "train":
@@ -167,14 +173,16 @@ class Arithmetic(SmallTalkTask):
             problem = rng.choice(_forms(family))
             draw = rng.random()
             if draw < _SHARE_WORKED:
-                documents.append(_worked(problem, rng))
+                told = _story(problem, rng) if rng.random() < _SHARE_STORIES else None
+                worked.append("".join(_worked(problem, told, rng)))
             elif draw < _SHARE_WORKED + _SHARE_STORIES:
-                stories.append(_told(problem, rng))
+                stated.append(_told(problem, rng))
             elif draw < _SHARE_WORKED + _SHARE_STORIES + _SHARE_FORMS:
                 documents.append(_all_forms(family, rng))
             else:
                 stated.append(_stated(problem, rng))
-        documents += _lists(stories, rng) + _lists(stated, rng) + _tables(rng)
+        documents += in_lists(stated, rng) + in_lists(worked, rng, separator=self.worked_stop[0])
+        documents += _tables(rng)
         rng.shuffle(documents)
         yield from documents
 
@@ -221,6 +229,7 @@ def _example(problem: Problem, rng: random.Random) -> Example:
         prompt = f"{told.told} {told.question}"
         document, unit = f"{told.told} {told.closing}", f" {told.things}"
     steps, _ = _steps(problem)
+    worked_document, worked_continuation = _worked(problem, told, rng)
     return Example(
         id=problem.family,
         prompt=prompt,
@@ -230,6 +239,8 @@ def _example(problem: Problem, rng: random.Random) -> Example:
         continuation=f" {problem.answer}{unit}",
         distractors=tuple(f" {wrong}{unit}" for wrong in _wrong_answers(problem, rng)),
         flawed=_flawed(problem, rng),
+        worked_document=worked_document,
+        worked_continuation=worked_continuation,
     )
 
 
@@ -337,14 +348,13 @@ def _all_forms(family: Problem, rng: random.Random) -> str:
     return "\n".join(f"{form} = {form.answer}" for form in forms)
 
 
-def _worked(problem: Problem, rng: random.Random) -> str:
-    """Return the steps, inside a story as often as an example is one, else under a title."""
+def _worked(problem: Problem, story: Story | None, rng: random.Random) -> tuple[str, str]:
+    """Return how a document with steps begins, in a story or under a title, and how it goes on."""
     steps, result = _steps(problem)
-    story = _story(problem, rng) if rng.random() < _SHARE_STORIES else None
     if story is not None:
-        return f"{story.told} {steps} {story.closing} {result} {story.things}."
+        return story.told, f" {steps} {story.closing} {result} {story.things}."
     title = rng.choice((problem.spoken, f"{problem} in columns"))
-    return f"{title}\n{steps} So {problem} = {result}."
+    return title, f"\n{steps} So {problem} = {result}."
 
 
 def _tables(rng: random.Random) -> list[str]:
@@ -360,14 +370,3 @@ def _tables(rng: random.Random) -> list[str]:
             rng.shuffle(row)
             tables.append("\n".join(f"{problem} = {problem.answer}" for problem in row))
     return tables
-
-
-def _lists(lines: list[str], rng: random.Random) -> list[str]:
-    """Return the lines, shuffled, in documents of three to six, as in few-shot prompts."""
-    lines = rng.sample(lines, len(lines))
-    lists: list[str] = []
-    while lines:
-        size = rng.randint(3, 6)
-        lists.append("\n".join(lines[:size]))
-        lines = lines[size:]
-    return lists

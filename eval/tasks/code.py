@@ -24,6 +24,7 @@ from eval.tasks.code_families import (
     Family,
     Value,
 )
+from eval.tasks.lists import in_lists
 from reward import extract
 from reward.verdict import Verdict
 from reward.verifiers.code import Case, passes_calls
@@ -34,6 +35,7 @@ _NUM_EXAMPLES = 2_400  # of all splits
 _DOCUMENTS_PER_FAMILY: dict[Lines, int] = {"one": 12, "several": 45}
 _SHARE_STATEMENTS = 0.35  # of functions that documents tell of without a `def`
 _SHARE_CALLED = 0.4  # of the others
+_SHARE_ALONE = 0.3  # of the rest
 _MAX_ARGUMENTS = 60  # that are tried as hidden cases
 _FEWEST_CASES = 3
 _MAX_RELATIVES = 24
@@ -125,12 +127,13 @@ class Code(Task):
     """Functions with bodies of one line, of several, or of both kinds, half and half."""
 
     name = "code"
-    version = 1
+    version = 2
     kind = "skill"
     summary = "bodies of small Python functions, run on hidden cases in a sandbox"
     metrics: ClassVar[tuple[Metric, ...]] = ("choice_accuracy", "verified_accuracy")
     max_new_tokens = 72
     document_stop = ("\n\n", "\ndef ", "\n#")
+    document_separator = "\n\n\n"
 
     def __init__(self, lines: str = "both") -> None:
         if lines not in (*_FAMILIES, "both"):
@@ -143,21 +146,27 @@ class Code(Task):
             yield _example(kind, function, random.Random(f"code {split} {number} {function.id}"))
 
     def documents(self, seed: int) -> Iterator[str]:
-        """Yield Python files with one or two functions, and single statements explained.
+        """Yield Python files with one to four functions, and single statements explained.
 
         Other bodies than those of the examples are told of too, but none of validation or test.
         """
         rng = random.Random(f"code documents {seed}")
         functions: list[str] = []
+        called: list[str] = []
         statements: list[str] = []
         for kind in self._kinds:
             for family in _FAMILIES[kind]:
                 for function in _drawn(family, "train", _DOCUMENTS_PER_FAMILY[kind], rng):
                     if rng.random() < _SHARE_STATEMENTS:
                         statements.append(f"# {function.says}\n{function.body}")
+                    elif rng.random() < _SHARE_CALLED:
+                        called.append(_called(function, rng))
                     else:
-                        functions.append(_definition(function, rng))
-        documents = _joined(functions, "\n\n\n", 2, rng) + _joined(statements, "\n", 3, rng)
+                        functions.append(_definition(function))
+        between = self.document_separator
+        documents = in_lists(functions, rng, separator=between, share_alone=_SHARE_ALONE)
+        documents += in_lists(called, rng, separator=between, most=2)
+        documents += in_lists(statements, rng, most=3)
         rng.shuffle(documents)
         yield from documents
 
@@ -205,24 +214,15 @@ def _drawn(family: Family, split: Split, most: int, rng: random.Random) -> list[
     return [function for function in functions if function.split == split][:most]
 
 
-def _joined(parts: list[str], between: str, most: int, rng: random.Random) -> list[str]:
-    """Return the parts, shuffled, in documents of one to `most`."""
-    parts = rng.sample(parts, len(parts))
-    documents: list[str] = []
-    while parts:
-        size = rng.randint(1, most)
-        documents.append(between.join(parts[:size]))
-        parts = parts[size:]
-    return documents
+def _definition(function: Function) -> str:
+    """Return the function as in a Python file."""
+    return f"{function.head}{_continuation(function)}"
 
 
-def _definition(function: Function, rng: random.Random) -> str:
-    """Return the function as in a Python file, often with a call of it."""
-    definition = f"{function.head}{_continuation(function)}"
-    if rng.random() > _SHARE_CALLED:
-        return definition
-    arguments = function.family.arguments(rng, function.constants)
-    return f"{definition}\n\n\nprint({function.name}({', '.join(map(repr, arguments))}))"
+def _called(function: Function, rng: random.Random) -> str:
+    """Return the function as in a Python file, with a call of it."""
+    arguments = ", ".join(map(repr, function.family.arguments(rng, function.constants)))
+    return f"{_definition(function)}\n\n\nprint({function.name}({arguments}))"
 
 
 def _example(kind: Lines, function: Function, rng: random.Random) -> Example:

@@ -13,6 +13,7 @@ from itertools import islice
 from typing import Literal
 
 from eval.task import Example, FlawedResponse, Split, Task, split_of
+from eval.tasks.lists import in_lists
 from reward.verdict import Verdict
 from reward.verifiers.diff import same_text
 
@@ -22,9 +23,10 @@ Lines = tuple[str, ...]
 
 _KINDS: tuple[Kind, ...] = ("replacement", "insertion", "deletion", "two changes")
 _NUM_EXAMPLES: dict[Split, int] = {"train": 1_600, "validation": 120, "test": 260}
-_NUM_DOCUMENTS = 1_800
+_NUM_CHANGES = 1_800  # that one pass of documents tells of
 _SHARE_EXPLAINED = 0.15
 _SHARE_NOTES = 0.1
+_SHARE_ALONE = 0.3  # of the others
 _FEWEST_LINES = 3
 _CONTEXT = 1  # lines around a change
 _QUESTIONS = (
@@ -89,11 +91,12 @@ class Diff(Task):
     """Texts of three lines to `max_lines`, changed in one place or in two."""
 
     name = "diff"
-    version = 1
+    version = 2
     kind = "skill"
     summary = "small texts after a unified diff was applied to them"
     max_new_tokens = 40
     document_stop = ("\n\n",)
+    document_separator = "\n\n"
 
     def __init__(self, max_lines: int = 4) -> None:
         if not _FEWEST_LINES <= max_lines <= 8:
@@ -110,14 +113,20 @@ class Diff(Task):
     def documents(self, seed: int) -> Iterator[str]:
         """Yield texts with their diffs and what comes of them, and single changes explained."""
         rng = random.Random(f"diff documents {seed}")
-        for change in islice(self._changes("train", rng), _NUM_DOCUMENTS):
+        documents: list[str] = []
+        applied: list[str] = []
+        for change in islice(self._changes("train", rng), _NUM_CHANGES):
             draw = rng.random()
             if draw < _SHARE_EXPLAINED:
-                yield _explained(change)
+                documents.append(_explained(change))
             elif draw < _SHARE_EXPLAINED + _SHARE_NOTES:
-                yield _notes(rng)
+                documents.append(_notes(rng))
             else:
-                yield "\n".join((_document(change), *change.after))
+                applied.append("\n".join((_document(change), *change.after)))
+        between = self.document_separator
+        documents += in_lists(applied, rng, separator=between, share_alone=_SHARE_ALONE)
+        rng.shuffle(documents)
+        yield from documents
 
     def verify(self, response: str, reference: str) -> Verdict:
         """Compare the lines, whatever blank lines are around them; in a fenced block or bare."""

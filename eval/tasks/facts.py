@@ -12,6 +12,7 @@ from functools import cache
 from typing import ClassVar, Literal
 
 from eval.task import Example, FlawedResponse, Metric, Split, split_of
+from eval.tasks.lists import in_lists
 from eval.tasks.small_talk import SmallTalkTask, add_small_talk
 from eval.tasks.word_tables import read_table
 from reward.verdict import Verdict
@@ -46,7 +47,7 @@ class Facts(SmallTalkTask):
     """Capital, continent, currency and language of the countries of the world."""
 
     name = "facts"
-    version = 2
+    version = 3
     kind = "knowledge"
     summary = "capitals, continents, currencies and languages of countries"
     metrics: ClassVar[tuple[Metric, ...]] = ("choice_accuracy", "verified_accuracy")
@@ -65,17 +66,16 @@ class Facts(SmallTalkTask):
         yield from asked
 
     def documents(self, seed: int) -> Iterator[str]:
-        """Yield every fact in each phrasing in paragraphs, then in a list, bare and under a title.
+        """Yield every fact in each phrasing in paragraphs, in two lists and under a title.
 
         Titles and repeated names teach a model to take up what a text is about, as an answer does.
         """
         rng = random.Random(f"facts documents {seed}")
         texts = [text for country in COUNTRIES for text in _paragraphs(country, rng)]
-        for relation in WORDINGS:
-            texts += _lists(relation, rng)
+        texts += [text for _ in range(_NUM_LISTS) for text in in_lists(_STATEMENTS, rng)]
         for fact in FACTS:
             title = f"{fact.relation.capitalize()} of {fact.country}"
-            texts += [f"{_statement(fact)}.", f"{title}\n{_statement(fact)}."]
+            texts.append(f"{title}\n{_statement(fact)}.")
         rng.shuffle(texts)
         yield from texts
 
@@ -112,6 +112,8 @@ _ALIKE = (
     {"Croatian", "Serbian"},
     {"Malay", "Indonesian"},
 )
+
+_NUM_LISTS = 2  # of a pass, in which each fact stands
 
 
 def _read_table() -> tuple[Fact, ...]:
@@ -223,21 +225,12 @@ def _shuffled_phrasings(fact: Fact, rng: random.Random) -> list[str]:
     return rng.sample(phrasings, len(phrasings))
 
 
-def _lists(relation: Relation, rng: random.Random) -> list[str]:
-    """Return the relation's facts in lists of four to eight lines."""
-    lines = [_statement(fact) for fact in FACTS if fact.relation == relation]
-    rng.shuffle(lines)
-    lists: list[str] = []
-    while lines:
-        size = rng.randint(4, 8)
-        lists.append("\n".join(lines[:size]))
-        lines = lines[size:]
-    return lists
-
-
 def _fill(wording: str, fact: Fact) -> str:
     return wording.replace("{c}", fact.country).replace("{v}", fact.value)
 
 
 def _capitalised(sentence: str) -> str:
     return sentence[0].upper() + sentence[1:]
+
+
+_STATEMENTS = tuple(map(_statement, FACTS))

@@ -8,12 +8,14 @@ expressions (true, false) and 1/3 of the syllogisms (yes, no, unknown).
 
 import random
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations, permutations
 from typing import Literal
 
 from eval.task import Example, FlawedResponse, Split, Task, split_of
+from eval.tasks.asked_for_steps import ask_for_steps
+from eval.tasks.lists import in_lists
 from eval.tasks.logic_expressions import TRUTH, Expression, families, truth_table
 from reward.verdict import Verdict
 from reward.verifiers.text import find_names
@@ -75,7 +77,7 @@ class Logic(Task):
     """Expressions of two to `max_operators` operators, and as many syllogisms."""
 
     name = "logic"
-    version = 1
+    version = 2
     kind = "skill"
     summary = "values of and, or and not, and what follows from two premises"
     max_new_tokens = 40
@@ -103,24 +105,28 @@ class Logic(Task):
         rng.shuffle(examples)
         yield from examples
 
+    def demonstrations(self, split: Split = "train") -> Iterator[Example]:
+        """Yield the examples, some of them asked for step by step."""
+        return ask_for_steps(super().demonstrations(split))
+
     def documents(self, seed: int) -> Iterator[str]:
-        """Yield training expressions and syllogisms, stated and worked out, and truth tables."""
+        """Yield lists of training expressions and syllogisms, stated or worked out, and tables."""
         rng = random.Random(f"logic documents {seed}")
         stated: list[str] = []
-        documents: list[str] = []
+        worked: list[str] = []
         for family in self._expressions("train", rng):
             for order in _some_orders(family, rng):
                 stated.append(f"The value of {order} is {order.value}")
-                documents.append(f"Value of {order}\n{_expression_response(order)}")
+                worked.append(f"Value of {order}\n{_expression_response(order)}")
         for syllogism in _syllogisms("train", rng):
             start, title = _syllogism_document(syllogism, rng)
             stated.append(f"{start} {syllogism.form.answer}")
-            documents.append(f"{title}\n{_syllogism_response(syllogism)}")
-        documents += _lists(stated, rng)
+            worked.append(f"{title}\n{_syllogism_response(syllogism)}")
+        documents = in_lists(stated, rng) + in_lists(worked, rng, separator=self.worked_stop[0])
         for _ in range(_NUM_TABLES):
-            documents += _lists(truth_table(), rng)
+            documents += in_lists(truth_table(), rng)
             documents += [f"{sign}\n{' '.join(rng.sample(said, 2))}" for sign, said in LAWS.items()]
-        documents += _lists(_single_premises(), rng)
+        documents += in_lists(_single_premises(), rng)
         rng.shuffle(documents)
         yield from documents
 
@@ -337,14 +343,3 @@ def _single_premises() -> list[str]:
 
 def _capitalised(clause: str) -> str:
     return clause[0].upper() + clause[1:]
-
-
-def _lists(lines: Sequence[str], rng: random.Random) -> list[str]:
-    """Return the lines, shuffled, in documents of three to six, as in few-shot prompts."""
-    left = rng.sample(lines, len(lines))
-    lists: list[str] = []
-    while left:
-        size = rng.randint(3, 6)
-        lists.append("\n".join(left[:size]))
-        left = left[size:]
-    return lists

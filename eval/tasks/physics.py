@@ -13,6 +13,8 @@ from itertools import combinations
 from typing import ClassVar
 
 from eval.task import Example, FlawedResponse, Metric, Split, Task, split_of
+from eval.tasks.asked_for_steps import ask_for_steps
+from eval.tasks.lists import in_lists
 from eval.tasks.physics_wordings import LAWS, THINGS, WORDINGS, Sign, Step, Wording
 from reward.verdict import Verdict
 from reward.verifiers.numeric import numeric
@@ -59,7 +61,7 @@ class Physics(Task):
     """Questions about three laws, with factors up to `max_number`, one of them at most 9."""
 
     name = "physics"
-    version = 1
+    version = 2
     kind = "skill"
     summary = "speed and distance, falling stones and levers in small whole numbers"
     metrics: ClassVar[tuple[Metric, ...]] = ("choice_accuracy", "verified_accuracy")
@@ -83,18 +85,23 @@ class Physics(Task):
         rng.shuffle(examples)
         yield from examples
 
+    def demonstrations(self, split: Split = "train") -> Iterator[Example]:
+        """Yield the examples, some of them asked for step by step."""
+        return ask_for_steps(super().demonstrations(split))
+
     def documents(self, seed: int) -> Iterator[str]:
-        """Yield each training problem stated and worked out, the laws in words and the tables."""
+        """Yield lists of each training problem stated and worked out, the laws and the tables."""
         rng = random.Random(f"physics documents {seed}")
         stated: list[str] = []
-        documents: list[str] = []
+        worked: list[str] = []
         for twins in self._problems("train"):
             for _ in range(_NUM_TOLD):
                 stated.append(_stated(rng.choice(twins), rng))
                 problem = rng.choice(twins)
                 title = _filled(problem.wording.title, problem, _thing(problem, rng))
-                documents.append(f"{title}\n{_response(problem)}")
-        documents += _lists(stated, rng) + self._tables(rng)
+                worked.append(f"{title}\n{_response(problem)}")
+        documents = in_lists(stated, rng) + in_lists(worked, rng, separator=self.worked_stop[0])
+        documents += self._tables(rng)
         for law, laws in LAWS.items():
             for size in (2, 2, 3, 3, 4):
                 documents.append(f"{law.capitalize()}\n{' '.join(rng.sample(laws, size))}")
@@ -137,7 +144,8 @@ class Physics(Task):
             tables.append([f"{start + gain} - {start} = {gain}" for gain in gains])
             tables.append([f"{start + gain} - {gain} = {start}" for gain in gains])
         tables.append([f"5 * {time * time} = {5 * time * time}" for time in range(2, 11)])
-        return [text for table in tables for _ in range(_NUM_TABLES) for text in _lists(table, rng)]
+        copies = [table for table in tables for _ in range(_NUM_TABLES)]
+        return [text for table in copies for text in in_lists(table, rng)]
 
 
 def _motions(pairs: Sequence[tuple[int, int]]) -> Iterator[Problem]:
@@ -279,14 +287,3 @@ def _thing(problem: Problem, rng: random.Random) -> str:
 def _filled(text: str, problem: Problem, thing: str) -> str:
     blanks = {"a thing": thing, "A thing": thing.capitalize(), **problem.known}
     return text.format(**blanks)
-
-
-def _lists(lines: Sequence[str], rng: random.Random) -> list[str]:
-    """Return the lines, shuffled, in documents of three to six, as in few-shot prompts."""
-    left = rng.sample(lines, len(lines))
-    lists: list[str] = []
-    while left:
-        size = rng.randint(3, 6)
-        lists.append("\n".join(left[:size]))
-        left = left[size:]
-    return lists

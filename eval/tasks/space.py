@@ -9,13 +9,15 @@ right.
 
 import random
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations, permutations, product
 from typing import Literal
 
 from eval.task import Example, FlawedResponse, Split, Task, split_of
+from eval.tasks.asked_for_steps import ask_for_steps
+from eval.tasks.lists import in_lists
 from reward.verdict import Verdict
 
 Side = Literal["left", "right"]
@@ -152,7 +154,7 @@ class Space(Task):
     """Walks of two to `max_steps` moves, and rows of three things."""
 
     name = "space"
-    version = 1
+    version = 2
     kind = "skill"
     summary = "where a walk on a grid ends, and what is left or right of what"
     max_new_tokens = 56
@@ -171,19 +173,24 @@ class Space(Task):
         rng.shuffle(examples)
         yield from examples
 
+    def demonstrations(self, split: Split = "train") -> Iterator[Example]:
+        """Yield the examples, some of them asked for step by step."""
+        return ask_for_steps(super().demonstrations(split))
+
     def documents(self, seed: int) -> Iterator[str]:
-        """Yield training walks and rows, stated or worked out, and every single move."""
+        """Yield lists of training walks and rows, stated or worked out, and every single move."""
         rng = random.Random(f"space documents {seed}")
-        stated = _single_moves()
-        documents: list[str] = []
+        stated: list[str] = []
+        worked: list[str] = []
         told = [(walk, *_walk_texts(walk)) for walk in self._walks("train", rng)]
         told += [(row, *_row_texts(row)) for row in _rows("train", rng)]
         for asked, statement, title in told:
             if rng.random() < _SHARE_STATED:
                 stated.append(f"{statement} {asked.answer}")
             else:
-                documents.append(f"{title}\n{_response(asked)}")
-        documents += _lists(stated, rng)
+                worked.append(f"{title}\n{_response(asked)}")
+        documents = in_lists(stated, rng) + in_lists(worked, rng, separator=self.worked_stop[0])
+        documents += in_lists(_single_moves(), rng)
         documents += [" ".join(rng.sample(LAWS, 3)) for _ in range(20)]
         rng.shuffle(documents)
         yield from documents
@@ -381,14 +388,3 @@ def _is_inside(place: Place) -> bool:
 
 def _said(place: Place) -> str:
     return f"{place[0]} {place[1]}"
-
-
-def _lists(lines: Sequence[str], rng: random.Random) -> list[str]:
-    """Return the lines, shuffled, in documents of three to six, as in few-shot prompts."""
-    left = rng.sample(lines, len(lines))
-    lists: list[str] = []
-    while left:
-        size = rng.randint(3, 6)
-        lists.append("\n".join(left[:size]))
-        left = left[size:]
-    return lists

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from eval.task import Example, FlawedResponse, Metric, Split, Task, split_of
+from eval.tasks.lists import in_lists
 from reward.verdict import Verdict
 from reward.verifiers.sql import sql
 
@@ -23,7 +24,8 @@ Row = tuple[Cell, ...]
 _ONE_CONDITION = ("select", "count", "aggregate", "order", "limit", "distinct")
 _MORE_CONDITIONS = ("two conditions", "three conditions")
 _NUM_EXAMPLES: dict[Split, int] = {"train": 1_603, "validation": 119, "test": 259}
-_NUM_DOCUMENTS = 1_300
+_NUM_QUERIES = 1_460  # that one pass of documents lists
+_NUM_EXPLAINED = 325
 _TIMEOUT_S = 1.0
 _NUM_ROWS = 9
 _MAX_DRAWS = 2  # of rows, until all mistakes show
@@ -31,8 +33,7 @@ _CONSTANTS = range(5, 41)
 _NUMBERS = range(1, 120)  # in rows
 _SHARE_WORDS = 0.15  # of conditions that compare a word
 _SHARE_LIMITED_WITH_CONDITION = 0.8
-_SHARE_EXPLAINED = 0.25
-_SHARE_OF_TWO = 0.5  # of documents have a second question
+_SHARE_ALONE = 0.3  # of the queries listed
 _NAMES = ("Abe", "Bob", "Cal", "Dot", "Eva", "Gus", "Ida", "Jim", "Kim", "Leo", "Max", "Sue")
 
 
@@ -127,12 +128,13 @@ class Sql(Task):
     """Questions about one table: conditions, counts, aggregates, order, limits."""
 
     name = "sql"
-    version = 1
+    version = 2
     kind = "skill"
     summary = "SQL queries for questions about a table, run on SQLite in a sandbox"
     metrics: ClassVar[tuple[Metric, ...]] = ("choice_accuracy", "verified_accuracy")
     max_new_tokens = 48
     document_stop = ("\n",)
+    document_separator = "\n\n"
 
     def __init__(self, max_conditions: int = 2) -> None:
         if max_conditions not in (1, 2, 3):
@@ -153,15 +155,12 @@ class Sql(Task):
     def documents(self, seed: int) -> Iterator[str]:
         """Yield tables with questions and their queries, and what parts of queries mean."""
         rng = random.Random(f"sql documents {seed}")
-        for _ in range(_NUM_DOCUMENTS):
-            query = _training_query(rng.choice(self._families), rng)
-            if rng.random() < _SHARE_EXPLAINED:
-                yield _explained(query, rng)
-                continue
-            told = [_document(query, rng)]
-            if rng.random() < _SHARE_OF_TWO:
-                told.append(_document(_training_query(rng.choice(self._families), rng), rng))
-            yield "\n\n".join(told)
+        told = [_document(self._training_query(rng), rng) for _ in range(_NUM_QUERIES)]
+        between = self.document_separator
+        documents = in_lists(told, rng, separator=between, share_alone=_SHARE_ALONE)
+        documents += [_explained(self._training_query(rng), rng) for _ in range(_NUM_EXPLAINED)]
+        rng.shuffle(documents)
+        yield from documents
 
     def verify(self, response: str, reference: str) -> Verdict:
         """Run the response's query and compare its result with the reference's."""
@@ -170,12 +169,12 @@ class Sql(Task):
         except ValueError:
             return Verdict(None, None, f"`{reference[:80]}` is no table with its query")
 
-
-def _training_query(family: str, rng: random.Random) -> Query:
-    while True:
-        query = _query(family, rng)
-        if query.split == "train":
-            return query
+    def _training_query(self, rng: random.Random) -> Query:
+        family = rng.choice(self._families)
+        while True:
+            query = _query(family, rng)
+            if query.split == "train":
+                return query
 
 
 def _query(family: str, rng: random.Random) -> Query:

@@ -12,11 +12,13 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 from eval.task import Example, FlawedResponse, Split, Task, split_of
+from eval.tasks.lists import in_lists
 from reward.verdict import Verdict
 
 _KINDNESS = 0.5  # less than a plot that holds is worth
 _SHARE_UNKIND = 0.5
 _SHARE_FOUND = 0.6
+_SHARE_ALONE = 0.4  # of the stories of documents
 _NUM_STORIES: dict[Split, int] = {"train": 2400, "validation": 240, "test": 480}
 
 _PRONOUN_BY_NAME = {
@@ -121,11 +123,12 @@ class Stories(Task):
     """Five sentences about a hero, an animal and a thing that is lost."""
 
     name = "stories"
-    version = 1
+    version = 2
     kind = "skill"
     summary = "short stories about given things, whose plot has to hold"
     max_new_tokens = 80
     document_stop = ("\n\n", "\nA story")
+    document_separator = "\n\n"
 
     def examples(self, split: Split) -> Iterator[Example]:
         """Yield stories with a kindly ending, each about another combination."""
@@ -146,13 +149,16 @@ class Stories(Task):
     def documents(self, seed: int) -> Iterator[str]:
         """Yield stories about training combinations under a title, as many as there are in train.
 
-        Half of them end kindly.
+        Half of them end kindly, and most stand with others.
         """
         rng = random.Random(f"stories documents {seed}")
+        told: list[str] = []
         for elements in rng.sample(_combinations("train"), _NUM_STORIES["train"]):
             is_found = rng.random() < _SHARE_FOUND
             plot = _plot(elements, rng, is_found=is_found, is_kind=rng.random() >= _SHARE_UNKIND)
-            yield f"{_title(elements)}\n{plot}"
+            told.append(f"{_title(elements)}\n{plot}")
+        between = self.document_separator
+        yield from in_lists(told, rng, separator=between, share_alone=_SHARE_ALONE)
 
     def verify(self, response: str, reference: str) -> Verdict:
         """Accept a story with the elements of the reference in which the plot holds.

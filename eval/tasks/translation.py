@@ -12,6 +12,7 @@ from functools import cache
 from typing import ClassVar
 
 from eval.task import Example, FlawedResponse, Metric, Split, Task, split_of
+from eval.tasks.lists import in_lists
 from eval.tasks.translation_words import ENTRIES, Entry
 from reward.verdict import Verdict
 from reward.verifiers.text import leading_sentence, normalised
@@ -33,6 +34,7 @@ _SENTENCES = (
 )
 _TITLES = ("{e} in French", "The {w} {e}", "French for {e}", "How people say {e} in France")
 _DICTIONARY_LINES = ("{e}: {f}", "{e} = {f}")
+_NUM_LISTS = 2  # of a pass, in which each pair stands
 _FEWEST_PAIRS = 60
 # After the last of these in a sentence comes the French; without one the sentence is French.
 _LEAD = re.compile(r"\bis\b|\bsay\b|[:=]")
@@ -45,7 +47,7 @@ class Translation(Task):
     """
 
     name = "translation"
-    version = 3
+    version = 4
     kind = "knowledge"
     summary = "English words and phrases in French"
     metrics: ClassVar[tuple[Metric, ...]] = ("choice_accuracy", "verified_accuracy")
@@ -77,10 +79,11 @@ class Translation(Task):
         texts: list[str] = []
         entries = self.entries
         for entry in entries:
-            texts += [_fill(_STATEMENT, entry), *_articles(entry, rng)]
+            texts += _articles(entry, rng)
         for sentence in (_STATEMENT, *_SENTENCES):
-            texts += [" ".join(group) for group in _groups(sentence, entries, rng, sizes=(3, 6))]
-        texts += ["\n".join(group) for group in _groups(_STATEMENT, entries, rng, sizes=(4, 8))]
+            texts += [" ".join(group) for group in _groups(sentence, entries, rng)]
+        lines = [_fill(_STATEMENT, entry).removesuffix(".") for entry in entries]
+        texts += [text for _ in range(_NUM_LISTS) for text in in_lists(lines, rng)]
         for line in _DICTIONARY_LINES:
             texts += ["\n".join(group) for group in _by_category(line, entries, rng)]
         rng.shuffle(texts)
@@ -192,15 +195,13 @@ def _paragraph(sentences: Sequence[str], entry: Entry) -> str:
     return " ".join(_capitalised(_fill(sentence, entry)) for sentence in sentences)
 
 
-def _groups(
-    line: str, entries: Sequence[Entry], rng: random.Random, *, sizes: tuple[int, int]
-) -> list[list[str]]:
-    """Return the line for every pair, shuffled, in groups."""
+def _groups(line: str, entries: Sequence[Entry], rng: random.Random) -> list[list[str]]:
+    """Return the line for every pair, shuffled, in groups of three to six."""
     lines = [_capitalised(_fill(line, entry)) for entry in entries]
     rng.shuffle(lines)
     groups: list[list[str]] = []
     while lines:
-        size = rng.randint(*sizes)
+        size = rng.randint(3, 6)
         groups.append(lines[:size])
         lines = lines[size:]
     return groups

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, NonNegativeFloat, PositiveInt, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveInt,
+    model_validator,
+)
 
 from eval.tasks import BENCHMARKS, parse
 from eval.tasks.benchmark import PLACES
@@ -50,7 +57,7 @@ class MeasuringStage(WithTools, StageConfig):
     limit: test items per task, rows per text, prompts per source.
     styles: chain-of-thought asks for steps before the answer, in tasks that have any.
     shots: demonstrations in a few-shot prompt; with several numbers the task is asked once with
-    each. A chain-of-thought prompt for a base model has the first number.
+    each, and 0 is zero-shot. A chain-of-thought prompt for a base model has the first above 0.
     tools: what chat models may call while they answer `tasks` and `prompts`; results then say how
     often they called, how often without an error, and whether when it was needed.
     temperature: 0 is greedy.
@@ -79,7 +86,7 @@ class MeasuringStage(WithTools, StageConfig):
         "zero-shot",
         "few-shot",
     )
-    shots: Annotated[tuple[PositiveInt, ...], Field(min_length=1), OR_ONE] = (3,)
+    shots: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1), OR_ONE] = (3,)
     temperature: NonNegativeFloat = 0.0
     samples: PositiveInt = 1
     pass_at: Annotated[tuple[PositiveInt, ...], OR_ONE] = ()
@@ -156,6 +163,12 @@ class MeasuringStage(WithTools, StageConfig):
     def asks(self) -> bool:
         """Whether there is anything to ask."""
         return bool(self.tasks or self.texts or self.prompts or self.harness or self.pairs)
+
+    @property
+    def asked_styles(self) -> tuple[Style, ...]:
+        """The styles that results have: few-shot prompts that show nothing are zero-shot."""
+        shows_nothing = "few-shot" in self.styles and 0 in self.shots
+        return (*self.styles, *(("zero-shot",) if shows_nothing else ()))
 
     @property
     def names_few_shot(self) -> bool:

@@ -36,7 +36,7 @@ def check_gate(recipe: "Recipe", name: str) -> None:
         try:
             named = resolve(key, known)
             check_bounds(key, named, bound)
-            if named.style not in (None, "none", *asking.styles):
+            if named.style not in (None, "none", *asking.asked_styles):
                 raise ValueError(f"the style `{named.style}` is not asked")  # noqa: TRY301
         except ValueError as error:
             where = recipe.document.where(("stages", name, "gate", key), key=True)

@@ -8,7 +8,7 @@ import pytest
 from test_run import SETTINGS, Additions, of
 
 from eval.asking.loglik import continuation_logprobs, split_continuation
-from eval.asking.run import choose_demonstrations, evaluate, is_worked
+from eval.asking.run import check_questions, choose_demonstrations, evaluate, is_worked
 from eval.asking.sampler import generate
 from eval.task import Example
 
@@ -163,3 +163,52 @@ def test_worked_demonstrations_come_from_training_examples_that_are_worked():
     assert isinstance(shown[0], Example)
     with pytest.raises(ValueError, match=r"takes 1 to \d+ worked demonstrations, not 99"):
         choose_demonstrations(Worked(), 99, seed=0, worked=True)
+
+
+class Lettered(Additions):
+    """Sums in which a letter stands for what is added to them; only siblings tell how much."""
+
+    def examples(self, split):
+        sums = list(super().examples(split))
+        for plain in sums:
+            others = [each for each in sums if each.id != plain.id]
+            yield replace(plain, siblings=tuple(others[:5]))
+
+
+def test_an_item_with_siblings_is_shown_the_first_of_these(tiny, tiny_chat):
+    settings = SETTINGS | {"styles": ["few-shot"], "shots": [1, 4]}
+    for model in (tiny, tiny_chat):
+        results = of(evaluate(model, [Lettered()], **settings), "verified_accuracy", "few-shot")
+        for result, item in zip(results, Lettered().test_items(12) * 2, strict=True):
+            shots = item.siblings[: result.shots]
+            if model.form == "document":
+                lines = [f"{each.document}{each.continuation}\n" for each in shots]
+                assert result.prompt == "".join(lines) + item.document
+            else:
+                assert all(f"user: {each.prompt}" in result.prompt for each in shots)
+                assert result.prompt.count("user: ") == result.shots + 1
+
+
+def test_a_prompt_that_takes_more_siblings_than_an_item_has_is_refused():
+    asking = {"limit": 12, "styles": ["few-shot"], "seed": 1, "form": "document"}
+    check_questions(Lettered(), shots=[5], needs_few_shot=True, **asking)
+    with pytest.raises(ValueError, match="has 5 examples of its rule to show, not 6"):
+        check_questions(Lettered(), shots=[6], needs_few_shot=True, **asking)
+
+
+def test_no_shots_are_asked_zero_shot_and_once(tiny):
+    settings = SETTINGS | {"styles": ["few-shot"], "shots": [0, 2]}
+    results = evaluate(tiny, [Additions()], **settings)
+    plain = evaluate(tiny, [Additions()], **SETTINGS)
+    assert of(results, "verified_accuracy") == of(plain, "verified_accuracy")
+    assert {(each.style, each.shots) for each in results} == {("zero-shot", 0), ("few-shot", 2)}
+    both = evaluate(tiny, [Additions()], **settings | {"styles": ["zero-shot", "few-shot"]})
+    assert sorted(map(repr, both)) == sorted(map(repr, results))
+
+
+def test_a_chain_of_thought_shows_the_first_number_above_0_or_nothing(tiny):
+    assert {each.shots for each in thinking(tiny, Worked(), shots=[0, 2, 5])} == {2}
+    alone = thinking(tiny, Worked(), shots=[0])
+    assert {each.shots for each in alone} == {0}
+    asked = [each for each in alone if each.score is not None]
+    assert all(each.prompt.startswith("work ") for each in asked)

@@ -5,7 +5,7 @@ from functools import cache
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
-from eval.task import Example, Split
+from eval.task import STEP_BY_STEP, Example, Split
 from eval.tasks import BUILT_IN, load
 from eval.tasks.small_talk import OPENINGS, SmallTalkTask, add_small_talk, is_direct
 
@@ -27,10 +27,10 @@ def test_demonstrations_are_the_examples_some_of_them_after_small_talk(name):
     plain = examples(name, "train")
     assert list(load(name).demonstrations()) == shown
     for demonstration, example in zip(shown, plain, strict=True):
-        assert demonstration.prompt == example.prompt
+        assert demonstration.prompt.removesuffix(f"\n{STEP_BY_STEP}") == example.prompt
         assert is_direct(example.response)
         assert demonstration.response.endswith(example.response)
-        assert is_direct(demonstration.response) == (demonstration == example)
+        assert is_direct(demonstration.response) == (demonstration.response == example.response)
     share = sum(not is_direct(each.response) for each in shown) / len(shown)
     assert 0.49 < share < 0.71
 
