@@ -13,7 +13,9 @@ VLLM := $(VENV)/vllm
 quickstart: $(READY)
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/posttrain run recipes/quickstart.yaml
 
-test: lint types unit
+# The types are checked beside the tests: one core would be idle for a minute otherwise.
+test: lint
+	$(MAKE) --no-print-directory -j 2 types unit
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -63,7 +65,7 @@ prove: $(READY)
 # tasks with three seeds, and does not where its mathematics is broken; two processes, stopped in
 # between too, against one, for every stage that trains.
 prove-long: $(READY)
-	$(BIN)/pytest -m slow --timeout=1800 tests/prove tests/unit/reward/test_gold_solutions.py
+	$(BIN)/pytest -m "slow and not network and not gpu" --timeout=1800
 
 # Of these, methods without a critic: forty kills of stages, with TRL's GRPOTrainer on the same
 # schedule beside them, and the small tasks that they learn or must not (about 20 minutes).

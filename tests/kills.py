@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.forked import Ended, run_forked
+from tests.trained import Trained
 
 _MORE = ("samples.jsonl", "best_of_n.json")  # of a ppo stage
 
@@ -34,33 +35,26 @@ def hashes(runs: Path, stage: str) -> list[str]:
 
 
 def kill_and_compare(
-    recipe: Path,
-    folder: Path,
-    stage: str,
-    before: str,
-    *,
-    kills: int,
-    seed: int,
-    overrides: list[str],
+    trained: Trained, folder: Path, stage: str, *, kills: int, seed: int, overrides: list[str]
 ) -> Tally:
-    """Kill one stage `kills` times, each in a store of its own with the stages before it done."""
-    prepared = folder / "prepared"
-    assert run_forked(recipe, prepared, overrides=overrides, until=before).code == 0
-    whole = folder / "whole"
-    shutil.copytree(prepared, whole, symlinks=True)
-    uninterrupted = run_forked(recipe, whole, overrides=overrides, until=stage)
-    assert uninterrupted.code == 0, uninterrupted.output
-    expected = hashes(whole, stage)
-    num_lines = (whole / "tiny" / stage / "metrics.jsonl").read_bytes().count(b"\n")
+    """Kill one stage `kills` times, each in a store of its own with all stages but it done.
+
+    trained: with the overrides, as far as they change what is trained.
+    Among several kills, one in three comes at a moment of the whole stage, which is timed first.
+    """
+    expected = hashes(trained.runs, stage)
+    num_lines = (trained.runs / "tiny" / stage / "metrics.jsonl").read_bytes().count(b"\n")
+    whole_s = _seconds_of(trained, folder / "whole", stage, overrides) if kills > 1 else 0.0
     moments = random.Random(seed)
     resumed = differ = 0
     said: list[str] = []
     for number in range(kills):
-        runs = folder / f"kill-{number}"
-        shutil.copytree(prepared, runs, symlinks=True)
-        said_when, is_due = _moment(runs, number, moments, uninterrupted.seconds, num_lines)
-        killed = run_forked(recipe, runs, overrides=overrides, until=stage, signal_when=is_due)
-        again = run_forked(recipe, runs, overrides=overrides, until=stage)
+        runs = trained.without(stage, folder / f"kill-{number}")
+        said_when, is_due = _moment(runs, number, moments, whole_s, num_lines)
+        killed = run_forked(
+            trained.recipe, runs, overrides=overrides, only=stage, signal_when=is_due
+        )
+        again = run_forked(trained.recipe, runs, overrides=overrides, only=stage)
         assert again.code == 0, again.output
         resumed += "resumes from" in again.output
         same = hashes(runs, stage) == expected
@@ -70,6 +64,15 @@ def kill_and_compare(
     return Tally(kills, resumed, differ, tuple(said))
 
 
+def _seconds_of(trained: Trained, folder: Path, stage: str, overrides: list[str]) -> float:
+    """Return how long a stage takes when nothing happens to it."""
+    runs = trained.without(stage, folder)
+    ended = run_forked(trained.recipe, runs, overrides=overrides, only=stage)
+    assert ended.code == 0, ended.output
+    assert hashes(runs, stage) == hashes(trained.runs, stage)
+    return ended.seconds
+
+
 def _moment(
     runs: Path, number: int, moments: random.Random, whole_s: float, num_lines: int
 ) -> tuple[str, Callable[[float], bool]]:
@@ -77,7 +80,7 @@ def _moment(
 
     Seconds reach loading, measuring and saving as well; lines are always within the training.
     """
-    if number % 3 == 0:
+    if number % 3 == 1:
         at_s = moments.uniform(0.1, 0.97) * whole_s
         return f"at {at_s:.2f} s", lambda seconds: seconds >= at_s
     at_line = moments.randint(1, num_lines - 1)

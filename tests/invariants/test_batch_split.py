@@ -1,10 +1,10 @@
 """A global batch of 8 means the same mathematics as 8 x 1, 4 x 2 and 2 x 4 per device."""
 
-import json
-
 import pytest
 
 from tests.forked import run_forked, warm
+from tests.together import metrics
+from tests.trained import Trained
 
 # The last batch of an epoch of SFT is not full; reward model and DPO leave the rest of one out
 # (upstream weighs its rows by the split: 0.18 between 8 x 1 and 2 x 4). KTO's KL term is of a whole
@@ -25,69 +25,67 @@ FIGURES = {
 }
 
 
-@pytest.fixture(scope="module")
-def losses(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, int], list[float]]:
-    """Losses of every step by stage and per-device batch."""
-    from tests.conftest import ALIGNED
+# What a stage has in the aligned recipe, and the other splits that are tried.
+WHOLE = {"base": 8, "sft": 8, "rm": 4, "dpo": 4, "kto": 4}
+OTHERS = {"base": (4, 2), "sft": (2,), "rm": (8, 2), "dpo": (2,), "kto": (8, 2)}
+SPLITS = [(stage, per_device) for stage in STAGES for per_device in OTHERS[stage]]
+Lines = list[dict[str, float]]
 
+
+@pytest.fixture(scope="module")
+def lines(
+    trained: Trained, tmp_path_factory: pytest.TempPathFactory
+) -> dict[tuple[str, int], Lines]:
+    """Metrics of every step by stage and per-device batch; all from the same earlier stages."""
     warm()
-    folder = tmp_path_factory.mktemp("split")
-    recipe = folder / "tiny.yaml"
-    recipe.write_text(ALIGNED.replace("rows: 160", "rows: 157"))
-    found: dict[tuple[str, int], list[float]] = {}
-    for per_device in (8, 4, 2):
-        key = "training_args.per_device_train_batch_size"
-        overrides = [f"stages.{stage}.{key}={per_device}" for stage in STAGES]
-        for until in ("rm", "dpo", "kto"):
-            runs = folder / f"runs-{per_device}"
-            ended = run_forked(recipe, runs, overrides=overrides, until=until)
-            assert ended.code == 0, ended.output
-        for stage in STAGES:
-            path = folder / f"runs-{per_device}" / "tiny" / stage / "metrics.jsonl"
-            lines = [json.loads(line) for line in path.read_text().splitlines()]
-            found[stage, per_device] = [line["loss"] for line in lines]
-            if stage == "sft":
-                found["accuracy", per_device] = [line["mean_token_accuracy"] for line in lines]
-            for name in FIGURES.get(stage, ()):
-                found[f"{stage} {name}", per_device] = [line[name] for line in lines]
+    found = {(stage, WHOLE[stage]): metrics(trained.runs, stage) for stage in STAGES}
+    for stage, per_device in SPLITS:
+        runs = trained.without(stage, tmp_path_factory.mktemp("split"))
+        key = f"stages.{stage}.training_args.per_device_train_batch_size"
+        ended = run_forked(trained.recipe, runs, overrides=[f"{key}={per_device}"], only=stage)
+        assert ended.code == 0, ended.output
+        found[stage, per_device] = metrics(runs, stage)
     return found
 
 
-@pytest.mark.parametrize("per_device", [4, 2])
-@pytest.mark.parametrize("stage", STAGES)
+def _both(
+    lines: dict[tuple[str, int], Lines], stage: str, per_device: int, name: str
+) -> tuple[list[float], list[float]]:
+    whole, split = lines[stage, WHOLE[stage]], lines[stage, per_device]
+    return [line[name] for line in whole], [line[name] for line in split]
+
+
+@pytest.mark.parametrize(("stage", "per_device"), SPLITS)
 def test_the_losses_do_not_depend_on_the_batch_split(
-    losses: dict[tuple[str, int], list[float]], stage: str, per_device: int
+    lines: dict[tuple[str, int], Lines], stage: str, per_device: int
 ) -> None:
-    whole, split = losses[stage, 8], losses[stage, per_device]
+    whole, split = _both(lines, stage, per_device, "loss")
     assert len(whole) == len(split) >= 14
     differences = [abs(a - b) for a, b in zip(whole, split, strict=True)]
     assert max(differences[:10]) <= 1e-5
     assert max(differences) <= 1e-4
 
 
-@pytest.mark.parametrize("per_device", [4, 2])
 def test_the_share_of_right_tokens_is_of_all_tokens_of_a_step(
-    losses: dict[tuple[str, int], list[float]], per_device: int
+    lines: dict[tuple[str, int], Lines],
 ) -> None:
     """157 rows: the last forward pass has one; 0.004 apart as upstream averages passes."""
-    whole, split = losses["accuracy", 8], losses["accuracy", per_device]
+    whole, split = _both(lines, "sft", 2, "mean_token_accuracy")
     assert split == pytest.approx(whole, abs=1e-4)
 
 
-@pytest.mark.parametrize("per_device", [4, 2])
-@pytest.mark.parametrize(
-    "figure", [f"{stage} {name}" for stage, names in FIGURES.items() for name in names]
-)
+@pytest.mark.parametrize(("stage", "per_device"), [each for each in SPLITS if each[0] in FIGURES])
 def test_what_is_logged_of_pairs_does_not_depend_on_the_batch_split(
-    losses: dict[tuple[str, int], list[float]], figure: str, per_device: int
+    lines: dict[tuple[str, int], Lines], stage: str, per_device: int
 ) -> None:
-    whole, split = losses[figure, 8], losses[figure, per_device]
-    assert split == pytest.approx(whole, rel=1e-3, abs=1e-4)
+    for name in FIGURES[stage]:
+        whole, split = _both(lines, stage, per_device, name)
+        assert split == pytest.approx(whole, rel=1e-3, abs=1e-4), name
 
 
 def test_an_epoch_of_pairs_has_as_many_steps_as_fill_whole_batches(
-    losses: dict[tuple[str, int], list[float]],
+    lines: dict[tuple[str, int], Lines],
 ) -> None:
     """125 pairs are 15 steps of 8 and 5 pairs left out; 61 pairs twice are 2 x 7 steps."""
-    assert {len(losses["rm", per_device]) for per_device in (8, 4, 2)} == {15}
-    assert {len(losses["dpo", per_device]) for per_device in (8, 4, 2)} == {14}
+    assert {len(each) for (stage, _), each in lines.items() if stage == "rm"} == {15}
+    assert {len(each) for (stage, _), each in lines.items() if stage == "dpo"} == {14}

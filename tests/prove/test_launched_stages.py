@@ -1,6 +1,5 @@
 """Every stage that trains: two processes end where one does, and go on where they were stopped."""
 
-import shutil
 import signal
 import subprocess
 import time
@@ -8,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ALIGNED
-from tests.forked import run_forked, warm
 from tests.kills import hashes
 from tests.together import command, difference, metrics, train_together
+from tests.trained import Trained
 
 pytestmark = pytest.mark.slow
 # Stage, rows of a forward pass: 2 of each process's 4 rows of a step, or all of them at once.
@@ -26,6 +24,7 @@ STAGES = [
     ("rm_lora", 2),
     ("dpo", 2),
     ("dpo", 4),
+    ("dpo_lora", 2),
     ("dpo_again", 2),
     ("kto", 2),
     ("kto", 4),
@@ -35,31 +34,12 @@ STAGES = [
 _SAME = ("step", "epoch", "learning_rate", "loss", "grad_norm", "num_tokens")
 
 
-@pytest.fixture(scope="module")
-def alone(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A recipe, and a store in which one process trained everything."""
-    warm()
-    folder = tmp_path_factory.mktemp("alone")
-    recipe = folder / "tiny.yaml"
-    recipe.write_text(ALIGNED.replace("rows: 160", "rows: 157"))
-    ended = run_forked(recipe, folder / "runs")
-    assert ended.code == 0, ended.output
-    return recipe, folder / "runs"
-
-
-def without(runs: Path, stage: str, folder: Path) -> Path:
-    """Return a copy of a store in which one stage is not trained."""
-    shutil.copytree(runs, folder, symlinks=True)
-    shutil.rmtree((folder / "tiny" / stage).resolve())
-    return folder
-
-
 @pytest.mark.parametrize(("stage", "per_device"), STAGES)
 def test_two_processes_end_where_one_does(
-    stage: str, per_device: int, alone: tuple[Path, Path], tmp_path: Path
+    stage: str, per_device: int, trained: Trained, tmp_path: Path
 ) -> None:
-    recipe, one = alone
-    two = without(one, stage, tmp_path / "two")
+    recipe, one = trained.recipe, trained.runs
+    two = trained.without(stage, tmp_path / "two")
     train_together(recipe, two, stage, per_device=per_device)
     assert difference(one, two, stage) <= 1e-5
     lines = [metrics(runs, stage) for runs in (one, two)]
@@ -70,13 +50,13 @@ def test_two_processes_end_where_one_does(
 
 @pytest.mark.parametrize(("stage", "number"), [("sft", signal.SIGKILL), ("dpo", signal.SIGTERM)])
 def test_two_processes_that_are_stopped_go_on_to_the_same_weights(
-    stage: str, number: signal.Signals, alone: tuple[Path, Path], tmp_path: Path
+    stage: str, number: signal.Signals, trained: Trained, tmp_path: Path
 ) -> None:
     """SIGKILL takes the runner; the kernel kills both processes with it."""
-    recipe, one = alone
-    whole = without(one, stage, tmp_path / "whole")
+    recipe, one = trained.recipe, trained.runs
+    whole = trained.without(stage, tmp_path / "whole")
     train_together(recipe, whole, stage)
-    stopped = without(one, stage, tmp_path / "stopped")
+    stopped = trained.without(stage, tmp_path / "stopped")
     sets = ("training_args.save_steps=4",)
     asked = command(recipe, stopped, stage, processes=2, per_device=2, sets=sets)
     with subprocess.Popen(asked, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as runner:

@@ -5,22 +5,18 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import TINY
-from tests.forked import warm
 from tests.kills import kill_and_compare
 from tests.stages.test_watching import SHORTER, WATCHED
+from tests.trained import train
 
 pytestmark = pytest.mark.slow
 EVALUATED = "[{task: arithmetic, split: validation, rows: 12}]"
 
 
 @pytest.mark.parametrize(
-    ("stage", "before", "metric"),
-    [("base", "tokenizer", "loss"), ("rm", "sft", "loss"), ("ppo", "sft", "objective/kl")],
+    ("stage", "metric"), [("base", "loss"), ("rm", "loss"), ("ppo", "objective/kl")]
 )
-def test_a_kill_changes_nothing_that_was_watched(
-    stage: str, before: str, metric: str, tmp_path: Path
-) -> None:
-    warm()
+def test_a_kill_changes_nothing_that_was_watched(stage: str, metric: str, tmp_path: Path) -> None:
     recipe = tmp_path / "tiny.yaml"
     recipe.write_text(TINY + WATCHED)
     (tmp_path / "shorter.py").write_text(SHORTER)
@@ -30,5 +26,6 @@ def test_a_kill_changes_nothing_that_was_watched(
     }
     overrides = [f"stages.{stage}.training_args.{key}={val}" for key, val in arguments.items()]
     overrides.append(f"stages.{stage}.eval_data={EVALUATED}")
-    tally = kill_and_compare(recipe, tmp_path, stage, before, kills=2, seed=1, overrides=overrides)
+    trained = train(recipe, tmp_path / "trained", until=stage, overrides=overrides)
+    tally = kill_and_compare(trained, tmp_path, stage, kills=2, seed=1, overrides=overrides)
     assert tally.differ == 0, tally.said

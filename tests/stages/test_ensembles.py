@@ -1,7 +1,6 @@
 """Several reward models as one reward: in training, with a kill, in `label` and in `compare`."""
 
 import json
-import shutil
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -12,6 +11,7 @@ from tests.command import Command, command, refuse_heavy_imports, the_line
 from tests.conftest import TINY
 from tests.forked import run_forked, warm
 from tests.kills import kill_and_compare
+from tests.trained import Trained
 
 _RM = "stage: reward_model, model: $sft_lora, lora: {r: 4}, batch_size: 8"
 _SAVED = "training_args: {learning_rate: 1e-2}"
@@ -120,14 +120,9 @@ def test_training_logs_each_member_and_how_far_they_lie_apart(made: Path) -> Non
 
 
 def test_a_killed_stage_with_an_ensemble_ends_in_the_same_bytes(made: Path, tmp_path: Path) -> None:
-    shutil.copytree(made / "runs", tmp_path / "prepared", symlinks=True)
-    runs = tmp_path / "prepared"
-    for folder in runs.glob("tiny/grpo"):
-        folder.unlink()
-    overrides = ["stages.grpo.training_args.save_steps=3", "stages.grpo.seed=9"]
-    tally = kill_and_compare(
-        made / "tiny.yaml", tmp_path, "grpo", "b", kills=1, seed=4, overrides=overrides
-    )
+    overrides = ["stages.grpo.training_args.save_steps=3"]
+    trained = Trained(made / "tiny.yaml", made / "runs")
+    tally = kill_and_compare(trained, tmp_path, "grpo", kills=1, seed=4, overrides=overrides)
     assert tally.differ == 0, tally.said
 
 

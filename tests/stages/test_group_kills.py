@@ -13,6 +13,7 @@ import pytest
 from tests.conftest import TINY
 from tests.forked import run_forked, warm
 from tests.kills import Tally, kill_and_compare
+from tests.trained import train
 
 # Rollouts have four steps, so that most of the checkpoints, of every three, lie within one.
 _SHARED = """\
@@ -78,15 +79,14 @@ class Prepared:
 
     def kill(self, stage: str, folder: Path, *, kills: int, seed: int) -> Tally:
         """Kill a stage so many times; fail unless each time it ended as it would have."""
-        shutil.copytree(self.runs, folder / "prepared", symlinks=True)
+        whole = shutil.copytree(self.runs, folder / "trained", symlinks=True)
+        trained = train(self.recipe, whole, until=stage)
         save = [f"stages.{stage}.training_args.save_steps=3"]
-        tally = kill_and_compare(
-            self.recipe, folder, stage, "sft", kills=kills, seed=seed, overrides=save
-        )
+        tally = kill_and_compare(trained, folder, stage, kills=kills, seed=seed, overrides=save)
         print(*tally.said, sep="\n")
         assert tally.differ == 0, tally.said
-        whole = folder / "whole" / "tiny" / stage / "metrics.jsonl"
-        lines = [json.loads(line) for line in whole.read_text().splitlines()]
+        written = whole / "tiny" / stage / "metrics.jsonl"
+        lines = [json.loads(line) for line in written.read_text().splitlines()]
         if stage != "distill":  # which compares no groups, and has no reward
             assert sum(line["groups/replaced"] for line in lines) > 0
             assert sum(line["rewards/kinds/mean"] for line in lines) > 0

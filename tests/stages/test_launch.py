@@ -2,7 +2,6 @@
 
 import fcntl
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -12,25 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.forked import run_forked, warm
 from tests.kills import hashes
 from tests.together import command, difference, metrics, ranks_of, train_together
-
-
-@pytest.fixture(scope="module")
-def in_process(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A recipe and a store in which its stages up to `dpo_lora` were trained in this process."""
-    from tests.conftest import ALIGNED
-
-    warm()
-    folder = tmp_path_factory.mktemp("launch")
-    recipe = folder / "tiny.yaml"
-    recipe.write_text(ALIGNED.replace("rows: 160", "rows: 157"))
-    ended = run_forked(recipe, folder / "runs", until="dpo_lora")
-    assert ended.code == 0, ended.output
-    ended = run_forked(recipe, folder / "runs", until="sft")
-    assert ended.code == 0, ended.output
-    return recipe, folder / "runs"
+from tests.trained import Trained
 
 
 def _posttrain(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -38,52 +21,39 @@ def _posttrain(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(asked, capture_output=True, text=True, check=False)
 
 
-def _without(runs: Path, stage: str, folder: Path) -> Path:
-    """Return a copy of a store in which one stage is not trained."""
-    found = folder / "runs"
-    shutil.copytree(runs, found, symlinks=True)
-    shutil.rmtree((found / "tiny" / stage).resolve())
-    return found
-
-
-def test_a_process_of_its_own_gives_the_same_weights(
-    in_process: tuple[Path, Path], tmp_path: Path
-) -> None:
-    recipe, whole = in_process
-    runs = _without(whole, "base", tmp_path)
+def test_a_process_of_its_own_gives_the_same_weights(trained: Trained, tmp_path: Path) -> None:
+    runs = trained.without("base", tmp_path)
     ended = _posttrain(
-        *("run", str(recipe), "--stage", "base", "--runs", str(runs)),
+        *("run", str(trained.recipe), "--stage", "base", "--runs", str(runs)),
         *("--set", "stages.base.launch=python"),
     )
     assert ended.returncode == 0, ended.stderr
-    assert hashes(runs, "base") == hashes(whole, "base")
+    assert hashes(runs, "base") == hashes(trained.runs, "base")
 
 
-@pytest.mark.parametrize("stage", ["sft", "dpo_lora"])
-def test_two_processes_give_the_parameters_of_one(
-    stage: str, in_process: tuple[Path, Path], tmp_path: Path
-) -> None:
+def test_two_processes_give_the_parameters_of_one(trained: Trained, tmp_path: Path) -> None:
     """157 rows of SFT: those that fill up the last step's passes are neither learnt nor counted.
 
-    The reference of DPO is computed beforehand, by both processes.
+    Of the other stages, tests/prove/test_launched_stages.py.
     """
-    recipe, one = in_process
-    two = _without(one, stage, tmp_path)
-    train_together(recipe, two, stage)
-    assert difference(one, two, stage) <= 1e-5
-    means = ("entropy", "mean_token_accuracy") if stage == "sft" else ()
-    for name in ("num_tokens", "epoch", "loss", *means):
-        alone, together = ([line[name] for line in metrics(runs, stage)] for runs in (one, two))
+    stage = "sft"
+    two = trained.without(stage, tmp_path)
+    train_together(trained.recipe, two, stage)
+    assert difference(trained.runs, two, stage) <= 1e-5
+    for name in ("num_tokens", "epoch", "loss", "entropy", "mean_token_accuracy"):
+        alone, together = (
+            [line[name] for line in metrics(runs, stage)] for runs in (trained.runs, two)
+        )
         assert together == pytest.approx(alone, abs=1e-5), name
 
 
+@pytest.mark.slow
 def test_a_process_that_fails_ends_the_others_and_says_so_in_one_line(
-    in_process: tuple[Path, Path], tmp_path: Path
+    trained: Trained, tmp_path: Path
 ) -> None:
-    recipe, whole = in_process
-    runs = _without(whole, "base", tmp_path)
+    runs = trained.without("base", tmp_path)
     asked = command(
-        *(recipe, runs, "base"),
+        *(trained.recipe, runs, "base"),
         **{"processes": 2, "per_device": 2, "sets": ("training_args.learning_rate=1e30",)},
     )
     with subprocess.Popen(asked, stderr=subprocess.PIPE, text=True) as runner:
@@ -95,13 +65,13 @@ def test_a_process_that_fails_ends_the_others_and_says_so_in_one_line(
     assert "Traceback" not in said
 
 
+@pytest.mark.slow
 def test_when_one_process_is_killed_the_others_do_not_wait_for_it(
-    in_process: tuple[Path, Path], tmp_path: Path
+    trained: Trained, tmp_path: Path
 ) -> None:
     """It is killed before they have met: the other one would wait half an hour."""
-    recipe, whole = in_process
-    runs = _without(whole, "base", tmp_path)
-    asked = command(recipe, runs, "base", processes=2, per_device=2, sets=())
+    runs = trained.without("base", tmp_path)
+    asked = command(trained.recipe, runs, "base", processes=2, per_device=2, sets=())
     with subprocess.Popen(asked, stderr=subprocess.PIPE, text=True) as runner:
         _wait_until_they_are_at_it(runs)
         (second,) = (each for each, rank in ranks_of(runner.pid).items() if rank == 1)
@@ -117,11 +87,14 @@ def test_when_one_process_is_killed_the_others_do_not_wait_for_it(
     ("name", "value", "said"),
     [
         ("WORLD_SIZE", "2", "WORLD_SIZE is 2, the recipe asks for 1; start posttrain once;"),
-        ("ACCELERATE_USE_FSDP", "true", "ACCELERATE_USE_FSDP is set, and no stage can save"),
+        pytest.param(
+            *("ACCELERATE_USE_FSDP", "true", "ACCELERATE_USE_FSDP is set, and no stage can save"),
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_what_a_launcher_left_in_the_environment_does_not_change_what_is_run(
-    in_process: tuple[Path, Path],
+    trained: Trained,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     *,
@@ -129,24 +102,23 @@ def test_what_a_launcher_left_in_the_environment_does_not_change_what_is_run(
     value: str,
     said: str,
 ) -> None:
-    recipe, whole = in_process
-    runs = _without(whole, "base", tmp_path)
+    runs = trained.without("base", tmp_path)
     monkeypatch.setenv(name, value)
-    ended = _posttrain("run", str(recipe), "--stage", "base", "--runs", str(runs))
+    ended = _posttrain("run", str(trained.recipe), "--stage", "base", "--runs", str(runs))
     assert ended.returncode == 3
     assert f"base: {said}" in ended.stderr
 
 
 def test_no_process_outlives_the_runner_and_until_then_it_holds_the_stages_lock(
-    in_process: tuple[Path, Path], tmp_path: Path
+    trained: Trained, tmp_path: Path
 ) -> None:
-    recipe, whole = in_process
-    runs = _without(whole, "base", tmp_path)
-    asked = command(recipe, runs, "base", processes=2, per_device=2, sets=())
+    runs = trained.without("base", tmp_path)
+    asked = command(trained.recipe, runs, "base", processes=2, per_device=2, sets=())
     with subprocess.Popen(asked, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as runner:
         _wait_until_they_are_at_it(runs)
         ranks = ranks_of(runner.pid)
-        (lock,) = (runs / "store" / ".locks").glob("pretrain-*.lock")
+        locks = (runs / "store" / ".locks").glob("pretrain-*.lock")
+        (lock,) = (each for each in locks if _is_held(each))  # of `base`, not of `more_lora`
         holders = [pid for pid in ranks if str(lock.resolve()) in _open_files(pid)]
         runner.kill()
     assert sorted(ranks.values()) == [0, 1]

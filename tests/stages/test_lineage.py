@@ -15,23 +15,15 @@ from pipeline.config.stage import StageInput
 from pipeline.models.load import load_policy, load_tokenizer
 from pipeline.models.reward import load_reward_model
 from reward.model import scores
-from tests.forked import run_forked, warm
+from tests.trained import Trained
 
 PROMPTS = torch.randint(0, 290, (4, 40), generator=torch.Generator().manual_seed(0))
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """All stages of the aligned recipe, run once."""
-    from tests.conftest import ALIGNED
-
-    warm()
-    folder = tmp_path_factory.mktemp("lineage")
-    recipe = folder / "tiny.yaml"
-    recipe.write_text(ALIGNED)
-    ended = run_forked(recipe, folder / "runs")
-    assert ended.code == 0, ended.output
-    return folder / "runs" / "tiny"
+def runs(trained: Trained) -> Path:
+    """The folder of the aligned recipe's stages."""
+    return trained.runs / "tiny"
 
 
 def _source(runs: Path, stage: str) -> StageInput:

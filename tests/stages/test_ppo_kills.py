@@ -10,6 +10,7 @@ from pipeline.files.names import MANIFEST
 from tests.conftest import TINY
 from tests.forked import Ended, run_forked, warm
 from tests.kills import hashes, kill_and_compare
+from tests.trained import train
 
 _PPO = """\
     stage: ppo
@@ -63,9 +64,10 @@ class Prepared:
 
     def kill(self, stage: str, folder: Path, *, kills: int, seed: int) -> None:
         """Kill a stage so many times; fail unless each time it ended as it would have."""
-        shutil.copytree(self.runs, folder / "prepared", symlinks=True)
+        whole = shutil.copytree(self.runs, folder / "trained", symlinks=True)
+        trained = train(self.recipe, whole, until=stage)
         tally = kill_and_compare(
-            self.recipe, folder, stage, "rm", kills=kills, seed=seed, overrides=save(stage)
+            trained, folder, stage, kills=kills, seed=seed, overrides=save(stage)
         )
         print(*tally.said, sep="\n")
         assert tally.differ == 0, tally.said

@@ -67,8 +67,25 @@ def _flipped(path: Path) -> None:
     path.write_bytes(content)
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.pt", "rng_state.pth"])
-@pytest.mark.parametrize("spoil", [_missing, _cut, _flipped])
+_TORN = [
+    ("model.safetensors", _missing),
+    ("optimizer.pt", _cut),
+    ("rng_state.pth", _flipped),
+    *(
+        pytest.param(*each, marks=pytest.mark.slow)
+        for each in (
+            ("model.safetensors", _cut),
+            ("model.safetensors", _flipped),
+            ("optimizer.pt", _missing),
+            ("optimizer.pt", _flipped),
+            ("rng_state.pth", _missing),
+            ("rng_state.pth", _cut),
+        )
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "spoil"), _TORN)
 def test_a_torn_newest_checkpoint_is_named_and_the_one_before_is_used(
     stopped: tuple[Path, Path, list[str]], runs: Path, name: str, spoil
 ) -> None:

@@ -9,6 +9,7 @@ import pytest
 from pipeline.data.encoding.lengths import describe_rows
 from tests.forked import Ended, run_forked, warm
 from tests.kills import kill_and_compare
+from tests.trained import train
 
 EVALUATES = "stages.sft.training_args.eval_strategy=steps"
 EVERY_4 = "stages.sft.training_args.eval_steps=4"
@@ -161,16 +162,9 @@ def test_early_stopping_stops_when_patience_is_out(prepared: tuple[Path, Path]) 
 def test_a_kill_changes_neither_the_best_checkpoint_nor_what_was_evaluated(
     tiny_recipe: Path, tmp_path: Path
 ) -> None:
-    warm()
-    tally = kill_and_compare(
-        tiny_recipe,
-        tmp_path,
-        "sft",
-        "base",
-        kills=2,
-        seed=1,
-        overrides=[EVALUATES, EVERY_4, BEST, *UPSIDE_DOWN],
-    )
+    overrides = [EVALUATES, EVERY_4, BEST, *UPSIDE_DOWN]
+    trained = train(tiny_recipe, tmp_path / "trained", until="sft", overrides=overrides)
+    tally = kill_and_compare(trained, tmp_path, "sft", kills=1, seed=1, overrides=overrides)
     assert tally.differ == 0, tally.said
 
 

@@ -11,7 +11,10 @@ from tests.ppo_tasks import BANDIT, COPY, CRITIC_ALONE, Task, learn
 from tests.unit.rl.small_trainers import are_same, weights_of
 
 
-@pytest.mark.parametrize("task", [BANDIT, COPY], ids=["bandit", "copy"])
+@pytest.mark.parametrize(
+    "task",
+    [pytest.param(BANDIT, id="bandit"), pytest.param(COPY, id="copy", marks=pytest.mark.slow)],
+)
 def test_a_policy_learns_what_is_rewarded(task: Task, tmp_path: Path) -> None:
     """B01, B03, B09, B14: the score is above 0.9 in as many rollouts as it may take."""
     outcome = learn(task, 0, tmp_path)
