@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from eval.model import Form
+from eval.task import Task
 
 Style = Literal["zero-shot", "few-shot", "chain-of-thought", "none"]
 STYLES: tuple[Style, ...] = ("zero-shot", "few-shot", "chain-of-thought", "none")
@@ -15,7 +16,8 @@ STYLES: tuple[Style, ...] = ("zero-shot", "few-shot", "chain-of-thought", "none"
 # Metrics of our own; a bridge to another harness brings others.
 CHOICE = "choice_accuracy"
 VERIFIED = "verified_accuracy"
-BITS_PER_BYTE = "bits_per_byte"
+BITS_PER = "bits_per_"  # and a unit: of a text a byte, of a task's continuations its own
+BITS_PER_BYTE = f"{BITS_PER}byte"
 REWARD = "reward"  # of an answer to a free-form prompt, by what judges it
 WRITTEN = "written"  # an answer that nothing judges
 # Of an answer by a model with tools. Beside the answer's own metric, one for each response.
@@ -53,6 +55,7 @@ class ItemResult:
     lower_is_better: of `score`.
     window: tokens of context that a text was read with, at most; 0 for what was not read.
     calls: of tools, in order, as `{name, arguments, answer, error}`; None where the model had none.
+    picture: what the response shows, rows of grey levels from 0 to 255; None where it is a text.
     """
 
     task: str
@@ -77,6 +80,15 @@ class ItemResult:
     lower_is_better: bool = False
     window: int = 0
     calls: list[dict[str, Any]] | None = None
+    picture: list[list[int]] | None = None
+
+
+def grey_levels(task: Task, response: str) -> list[list[int]] | None:
+    """Return what a task has a response show, as `picture` of a result has it."""
+    rows = task.picture(response)
+    if rows is None:
+        return None
+    return [[round(255 * min(1.0, max(0.0, level))) for level in row] for row in rows]
 
 
 def beside(result: ItemResult, metric: str, score: float | None, reason: str) -> ItemResult:
@@ -92,4 +104,5 @@ def beside(result: ItemResult, metric: str, score: float | None, reason: str) ->
         log_ratio=None,
         num_tokens=0,
         calls=None,
+        picture=None,
     )

@@ -88,12 +88,14 @@ class PreferencePair:
 class RlPrompt:
     """A prompt to sample responses for, with what `Task.verify` needs to reward them.
 
-    needs_tool: as Example has it.
+    needs_tool: as Example has it. document: what a model of documents continues, where that is not
+        the prompt.
     """
 
     prompt: str
     reference: str
     needs_tool: bool | None = None
+    document: str | None = None
 
 
 @dataclass(frozen=True)
@@ -113,8 +115,10 @@ class Task(ABC):
 
     Class attributes: `version` rises when what the task generates changes (it is part of every
     fingerprint); `metrics` are the ways it can be asked, `further_metrics` what else is measured of
-    a written response (`further_scores`); `source` is the release of a package that examples come
-    from, part of every fingerprint, too; `max_new_tokens` bounds a response;
+    a written response (`further_scores`), `set_metrics` what is measured of all responses together
+    (`set_scores`); `unit` is what a character of a continuation stands for, as `pixel`: then
+    `bits_per_pixel` is measured of the right ones; `source` is the release of a package that
+    examples come from, part of every fingerprint, too; `max_new_tokens` bounds a response;
     `document_stop` are strings that end an answer in document form, `worked_stop` one that is
     worked out; in a prompt `document_separator` stands between the documents shown, and the first
     of `worked_stop` between those worked out: documents should list several in the same way.
@@ -129,6 +133,8 @@ class Task(ABC):
     summary: ClassVar[str]
     metrics: tuple[Metric, ...] = ("verified_accuracy",)
     further_metrics: ClassVar[tuple[str, ...]] = ()
+    set_metrics: ClassVar[tuple[str, ...]] = ()
+    unit: ClassVar[str] = ""
     source: str = ""
     max_new_tokens: int = 64
     document_stop: ClassVar[tuple[str, ...]] = ("\n",)
@@ -145,6 +151,10 @@ class Task(ABC):
     def documents(self, seed: int) -> Iterator[str]:
         """Yield one pass of pre-training documents; another seed gives other samples."""
 
+    def held_out_documents(self, seed: int) -> Iterator[str]:
+        """Yield documents that no training reads; as a rule those of a pass that none makes."""
+        return self.documents(seed)
+
     @abstractmethod
     def verify(self, response: str, reference: str) -> Verdict:
         """Grade a response. Pure: no state, no clock, no randomness."""
@@ -160,6 +170,28 @@ class Task(ABC):
     def further_scores(self, response: str, reference: str) -> Mapping[str, FurtherScore]:
         """Return what `further_metrics` say of a response, each; pure, as `verify` is."""
         return {}
+
+    def set_scores(
+        self, responses: Sequence[str], references: Sequence[str]
+    ) -> Mapping[str, Sequence[float | None]]:
+        """Return each response's share in what `set_metrics` say of all of them: their mean is it.
+
+        The shares are to vary as much as the figure does: eval/statistics/spread.py has an example.
+        """
+        return {}
+
+    def picture(self, response: str) -> Sequence[Sequence[float]] | None:
+        """Return a response as a picture: rows of grey levels from 0 for black to 1 for white.
+
+        None for what is no picture. A task whose responses are pictures has them shown.
+        """
+        return None
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """All that results say of the task's items."""
+        of_units = (f"bits_per_{self.unit}",) if self.unit else ()
+        return (*self.metrics, *self.further_metrics, *self.set_metrics, *of_units)
 
     def demonstrations(self, split: Split = "train") -> Iterator[Example]:
         """Yield prompt and response for supervised fine-tuning."""

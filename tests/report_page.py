@@ -4,7 +4,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-VOID = ("meta", "link", "input")
+VOID = ("meta", "link", "input", "img")
 
 
 class Page(HTMLParser):

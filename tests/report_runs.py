@@ -15,7 +15,7 @@ from eval.comparison.comparison import Comparison
 from eval.comparison.pool import PooledComparison
 from pipeline.report.comparison import StageComparison, stage_comparison
 from pipeline.store.fingerprint import fingerprint as fingerprint_of
-from pipeline.store.manifest import write_json, write_sealed
+from pipeline.store.manifest import describe_files, read_sealed, write_json, write_sealed
 from pipeline.store.store import Store
 
 Told = Callable[[str], str]
@@ -201,6 +201,13 @@ def comparison_of(content: dict[str, Any]) -> Comparison:
     whole = {**tables, "models": [], "styles": {"columns": [], "rows": []}, "gate": None, **content}
     rows = [BLANK_ROW | row for row in whole["rows"]]
     return Comparison.from_json(whole | {"rows": rows})
+
+
+def publish_again(folder: Path) -> None:
+    """Bring a result's manifest in line with its files."""
+    record = read_sealed(folder / "artifact.json")
+    record["files"] = describe_files(folder, manifest="artifact.json")
+    write_sealed(folder / "artifact.json", record)
 
 
 def shown(content: dict[str, Any], stage: str = "compare") -> StageComparison:

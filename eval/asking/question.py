@@ -11,7 +11,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from eval.model import Form, LanguageModel, Turn
-from eval.results import ItemResult, Style, beside
+from eval.results import BITS_PER, ItemResult, Style, beside, grey_levels
 from eval.task import STEP_BY_STEP, Example, Metric, Task
 
 if TYPE_CHECKING:
@@ -166,6 +166,43 @@ class Asker:
                 results += _further(result, question.task, is_asked=not obstacle)
                 if self.counts_calls:
                     results += tool_results(result, item[1].needs_tool)
+        return [*results, *_of_all(results, question)]
+
+    def read(self, task: Task, items: Sequence[Item]) -> list[ItemResult]:
+        """Return how many bits a unit of each right continuation takes, after its document."""
+        from eval.asking.loglik import continuation_logprobs, split_continuation
+
+        metric = f"{BITS_PER}{task.unit}"
+        pairs = [
+            split_continuation(self.model, example.document, example.continuation)
+            for _, example in items
+        ]
+        lengths = [len(before) + len(ids) for before, ids in pairs]
+        fitting = [pair for pair, length in zip(pairs, lengths, strict=True) if self._fits(length)]
+        logprobs = iter(
+            continuation_logprobs(
+                self.model,
+                fitting,
+                batch_size=self.batch_size,
+                on_progress=self._progress(f"{task.name}, {metric}", len(fitting)),
+                should_stop=self.should_stop,
+            )
+        )
+        results: list[ItemResult] = []
+        for (name, example), (_, ids), length in zip(items, pairs, lengths, strict=True):
+            result = ItemResult(
+                *(task.name, name, metric, "none", "document", example.document),
+                gold=example.continuation.strip(),
+                group=example.group,
+                lower_is_better=True,
+            )
+            if self._fits(length):
+                bits, units = -next(logprobs) / math.log(2), len(result.gold)
+                reason = f"{bits:.1f} bits for {units} {task.unit}s"
+                result = replace(result, score=bits / units, weight=units, reason=reason)
+                results.append(replace(result, num_tokens=len(ids)))
+            else:
+                results.append(replace(result, reason=self._no_room(length)))
         return results
 
     def choose(self, question: Question, items: Sequence[Item]) -> list[ItemResult]:
@@ -288,6 +325,7 @@ def _verified(result: ItemResult, question: Question, generation: "Generation") 
         num_tokens=num_written(generation),
         calls=None if conversation is None else calls_as_json(conversation),
         gold_score=question.task.gold_score(generation.text, result.gold),
+        picture=grey_levels(question.task, generation.text),
     )
 
 
@@ -299,6 +337,20 @@ def _further(result: ItemResult, task: Task, *, is_asked: bool) -> Iterator[Item
             of_item = replace(result, weight=scores[metric].weight)
             score = scores[metric].score if is_asked else None
             yield beside(of_item, metric, score, "" if is_asked else result.reason)
+
+
+def _of_all(results: Sequence[ItemResult], question: Question) -> Iterator[ItemResult]:
+    """Yield each response's share in what the task says of all of them that were written."""
+    task = question.task
+    answers = [result for result in results if result.metric == question.metric]
+    written = [result for result in answers if result.score is not None or result.response]
+    shares = task.set_scores([each.response for each in written], [each.gold for each in written])
+    for metric in task.set_metrics:
+        share_of = dict(zip(map(id, written), shares[metric], strict=True))
+        for answer in answers:
+            share = share_of.get(id(answer))
+            reason = "" if share is not None else answer.reason or "it has no share in it"
+            yield beside(answer, metric, share, reason)
 
 
 def _chosen(result: ItemResult, example: Example, logprobs: Sequence[float]) -> ItemResult:

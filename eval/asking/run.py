@@ -80,6 +80,8 @@ def evaluate(
             ask = asker.choose if metric == CHOICE else asker.write
             for question in make_questions(task, metric, styles, shots, seed, model.form):
                 results += ask(question, items)
+        if task.unit:
+            results += asker.read(task, items)
     return results
 
 

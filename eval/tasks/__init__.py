@@ -23,6 +23,7 @@ BUILT_IN: dict[str, str] = {
     "arithmetic": "eval.tasks.arithmetic:Arithmetic",
     "code": "eval.tasks.code:Code",
     "diff": "eval.tasks.diff:Diff",
+    "digits": "eval.tasks.digits:Digits",
     "facts": "eval.tasks.facts:Facts",
     "logic": "eval.tasks.logic:Logic",
     "physics": "eval.tasks.physics:Physics",

@@ -104,6 +104,10 @@ class BenchmarkTask(Task):
         random.Random(f"{self.name} {seed}").shuffle(texts)
         return iter(texts)
 
+    def held_out_documents(self, seed: int) -> Iterator[str]:
+        """Yield the validation examples as text: passes over the training ones show the same."""
+        return self.texts("validation")
+
     def texts(self, split: Literal["train", "validation"]) -> Iterator[str]:
         """Yield a split's examples as text, worked out where they are."""
         for example in self.examples(split):

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
+from pipeline.chat.pictures import no_picture
+from pipeline.text.pictures import block_lines
 from pipeline.text.visible import visible
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from pipeline.chat.generation import Answer, Segment
+    from pipeline.chat.pictures import Pictures
 
 SIDE_BY_SIDE_FROM = 80  # columns
 _MARGIN = 2
@@ -30,12 +33,16 @@ _LEAD = 48  # characters of the text that is continued
 
 @dataclass
 class Column:
-    """An answer and what stands above it; is_over: nothing more will come."""
+    """An answer and what stands above it; is_over: nothing more will come.
+
+    pictures: finds those among its answers.
+    """
 
     name: str
     answer: Answer
     is_document: bool
     is_over: bool = False
+    pictures: Pictures = no_picture
 
 
 @dataclass(frozen=True)
@@ -112,6 +119,8 @@ def _column(column: Column, console: Console, width: int) -> Lines:
     above = list(Text(left_out, style="yellow").wrap(console, width)) if left_out else []
     settled = above + wrapped[:certain]
     if column.is_over:
+        levels = column.pictures(answer.reply)
+        settled += [] if levels is None else block_lines(levels)
         return Lines([*settled, *Text(_usage(answer), style="dim").wrap(console, width)], [])
     return Lines(settled, wrapped[certain:])
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.chat.child_process import nobody_gives_up
 from pipeline.chat.context_window import Exchange, encode_context
 from pipeline.chat.generation import Answer
+from pipeline.chat.pictures import no_picture
 from pipeline.errors import PosttrainError
 from pipeline.files.whole_files import write_whole
 
@@ -22,16 +23,21 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from eval.model import LanguageModel
+    from pipeline.chat.pictures import Pictures
     from pipeline.chat.settings import Settings
 
 
 @dataclass
 class Side:
-    """One model and its own history; name: as short as tells it from the other's."""
+    """One model and its own history; name: as short as tells it from the other's.
+
+    pictures: finds those among its replies.
+    """
 
     name: str
     model: LanguageModel
     exchanges: list[Exchange] = field(default_factory=list[Exchange])
+    pictures: Pictures = no_picture
 
     @property
     def size(self) -> int:
@@ -39,8 +45,11 @@ class Side:
         return sum(parameter.numel() for parameter in self.model.module.parameters())
 
 
-def sides_of(models: Sequence[LanguageModel]) -> list[Side]:
-    """Return a side for each model, named by the end of what the user called it."""
+def sides_of(models: Sequence[LanguageModel], pictures: Sequence[Pictures] = ()) -> list[Side]:
+    """Return a side for each model, named by the end of what the user called it.
+
+    pictures: of each model; none for texts only.
+    """
     texts = [model.name for model in models]
     ends = [re.split(r"\.ya?ml:", text)[-1] for text in texts]
     names = [Path(end).name or end for end in ends]
@@ -48,7 +57,11 @@ def sides_of(models: Sequence[LanguageModel]) -> list[Side]:
         names = texts
     if len(set(names)) < len(names):
         names = [f"{name} ({number})" for number, name in enumerate(names, 1)]
-    return [Side(name, model) for name, model in zip(names, models, strict=True)]
+    found = pictures or [no_picture] * len(models)
+    return [
+        Side(name, model, pictures=shown)
+        for name, model, shown in zip(names, models, found, strict=True)
+    ]
 
 
 def tools_of(side: Side) -> tuple[str, ...]:
@@ -93,10 +106,18 @@ def begin_answer(
 
 
 class Session:
-    """A chat with one or two models, which are asked the same and each keep their own replies."""
+    """A chat with one or two models, which are asked the same and each keep their own replies.
 
-    def __init__(self, models: Sequence[LanguageModel], settings: Settings) -> None:
-        self.sides = sides_of(models)
+    pictures: what finds those among the replies of each model; none for texts only.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[LanguageModel],
+        settings: Settings,
+        pictures: Sequence[Pictures] = (),
+    ) -> None:
+        self.sides = sides_of(models, pictures)
         self.settings = settings
         self._attempt = 0
         self._check_system(settings)

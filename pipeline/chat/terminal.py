@@ -129,7 +129,12 @@ def _prompt(text: str, console: Console) -> str:
 def _write(session: Session, answers: Sequence[Answer], console: Console) -> bool:
     """Let the models write their answers in turns of a token; say whether Ctrl-C stopped them."""
     columns = [
-        Column(visible(side.name), answer, is_document=side.model.form == "document")
+        Column(
+            visible(side.name),
+            answer,
+            is_document=side.model.form == "document",
+            pictures=side.pictures,
+        )
         for side, answer in zip(session.sides, answers, strict=True)
     ]
     printed, width = 0, console.width  # kept for the whole answer, whatever becomes of the window

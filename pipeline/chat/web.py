@@ -14,6 +14,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -29,6 +30,7 @@ from pipeline.chat.generation import ToolText
 from pipeline.chat.session import begin_answer, tools_of
 from pipeline.chat.settings import Settings, refuse
 from pipeline.errors import PosttrainError
+from pipeline.text.pictures import page_image
 from pipeline.web.guard import read_body, stop_when_gone
 from pipeline.web.site import Site, serve_site
 
@@ -48,6 +50,7 @@ MAX_BODY_BYTES = 1 << 20
 MAX_EXCHANGES = 1000
 MAX_ASKING = 8  # answers being written or waited for
 ANSWER_LIMIT_S = 600.0
+_PICTURE_PX = 160
 TURN_LIMIT_S = 10.0  # for a model that is still answering
 T = TypeVar("T")
 
@@ -144,7 +147,7 @@ class ChatPage:
     async def _answer(self, request: Request) -> Response:
         """Give a JSON object a line, the text of a token in each, and at last how it ended.
 
-        What tools answered is `tool` instead of `text`.
+        What tools answered is `tool` instead of `text`; what a reply shows, if it does, `picture`.
         """
         self.door.check(request)
         if request.headers.get("Content-Type", "").partition(";")[0] != "application/json":
@@ -188,6 +191,8 @@ class _Answering(Response):
                     await send_line({kind: piece})
             except PosttrainError as error:
                 await send_line({"error": str(error)})
+            if (levels := self._voice.side.pictures(answer.reply)) is not None:
+                await send_line({"picture": asdict(page_image(levels, about_px=_PICTURE_PX))})
             took = {"tokens": answer.num_tokens, "seconds": answer.seconds}
             await send_line({"ended": answer.ended or "stopped", **took})
         await send({"type": "http.response.body", "body": b"", "more_body": False})

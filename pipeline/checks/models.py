@@ -80,7 +80,8 @@ def _new_model(plan: Plan, name: str) -> PretrainedConfig:
     config = plan.recipe.stages[name]
     assert isinstance(config, PretrainConfig)
     assert isinstance(config.model, NewModelBlock)
-    fields = {"vocab_size": _VOCABULARY, **config.defaults, **config.model.fields()}
+    unread = {"vocab_size": _VOCABULARY, "bos_token_id": 0, "eos_token_id": 0}
+    fields = {**unread, **config.defaults, **config.model.fields()}
     try:
         shape = AutoConfig.for_model(config.model.architecture, **fields)
         _empty(AutoModelForCausalLM, shape)

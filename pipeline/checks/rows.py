@@ -364,7 +364,10 @@ class _Checks:
                 return artifact.properties["form"]
             if name in self.forms:
                 return self.forms[name]
-            before = getattr(self.plan.recipe.stages[name], "model", None)
+            stage = self.plan.recipe.stages[name]
+            if stage.stage == "pretrain":  # whatever template the tokenizer brings along
+                return "document"
+            before = getattr(stage, "model", None)
             is_stage = isinstance(before, str) and before.startswith("$")
             name = before.removeprefix("$") if is_stage and isinstance(before, str) else None
         return form_of_model(tokenizer)

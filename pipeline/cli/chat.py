@@ -65,7 +65,7 @@ def chat(
     From a pipe, each line is a prompt.
     """
     from pipeline.chat.settings import Settings
-    from pipeline.commands.named_model import resolve_model
+    from pipeline.commands.named_model import recipe_folder, resolve_model
 
     if not web and (port is not None or opens):
         option = "--open" if port is None else "--port"
@@ -87,9 +87,14 @@ def chat(
     if made:
         models = _give_tools(models, made, max_turns)
 
+    from pipeline.chat.pictures import pictures_of
     from pipeline.chat.session import Session
 
-    session = Session(models, settings)
+    pictures = [
+        pictures_of(source, recipe_folder(text))
+        for source, text in zip(sources, texts, strict=True)
+    ]
+    session = Session(models, settings, pictures)
     if bound is not None:
         from pipeline.chat.web import serve
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pipeline.config.references import HubModel, LocalModel, Places, model_source
-from pipeline.config.shipped_recipes import list_shipped_recipes
+from pipeline.config.shipped_recipes import list_shipped_recipes, recipe_path
 from pipeline.config.stage import StageInput
 from pipeline.errors import PosttrainError, closest
 from pipeline.plan.plan import Plan, make
@@ -32,8 +32,8 @@ def resolve_model(
     store: where stages' results are. roots: data folders by name, as `--root` gives them.
     The input is named by `text`. Raises PosttrainError that says what was looked for.
     """
-    recipe, colon, stage = text.rpartition(":")
-    if colon and (recipe.endswith(_RECIPE_FILES) or recipe in list_shipped_recipes()):
+    recipe, _, stage = text.rpartition(":")
+    if _is_recipe(recipe):
         return _stage_output(text, Path(recipe), stage, store, roots or {})
     if text.endswith(_RECIPE_FILES):
         plan = make(load(Path(text), roots=roots), store)
@@ -46,6 +46,16 @@ def resolve_model(
         return _as_policy(text, read(folder), "name the folder of another stage")
     check_finished(folder)
     return StageInput(text, "policy", str(folder))
+
+
+def recipe_folder(text: str) -> Path | None:
+    """Return the folder of the recipe that a model is named by; None where none names it."""
+    recipe = text.rpartition(":")[0]
+    return recipe_path(Path(recipe)).parent if _is_recipe(recipe) else None
+
+
+def _is_recipe(text: str) -> bool:
+    return text.endswith(_RECIPE_FILES) or text in list_shipped_recipes()
 
 
 def _folder_or_hub(text: str, places: Places) -> LocalModel | HubModel:

@@ -189,8 +189,9 @@ def write_items(results: Iterable[ItemResult], model: str, context: StageContext
     with (context.out / ITEMS).open("a", encoding="utf-8") as stream:
         for result in results:
             fields = asdict(result)
-            if result.calls is None:
-                del fields["calls"]
+            for name in ("calls", "picture"):
+                if fields[name] is None:
+                    del fields[name]
             stream.write(json.dumps({"model": model, **fields}) + "\n")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from eval.results import BITS_PER
 from pipeline.text.amounts import count
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def against(row: Row) -> str:
 
 def digits_of(metric: str) -> int:
     """Return how many digits behind the point mean something."""
-    return 3 if metric == "bits_per_byte" else 2
+    return 3 if metric.startswith(BITS_PER) else 2
 
 
 def number(value: float | None, digits: int = 2, *, sign: bool = False) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from eval.results import grey_levels
 from pipeline.files.names import SAMPLES
 from pipeline.rewards.responses import REFERENCE, source_in
 from pipeline.rl.guarding import sign_line, warn_of_sign
@@ -85,7 +86,7 @@ class Watch:
     def _keep_samples(self, rollout: Rollout, gold: Sequence[float | None]) -> None:
         kept = rollout.notes.setdefault(_NOTE, [])
         if not kept or kept[-1]["rollout"] != rollout.number:
-            kept.extend(_sample_lines(rollout, gold))
+            kept.extend(_sample_lines(rollout, gold, self._tasks))
             self.write(rollout.notes)
 
     def write(self, notes: Mapping[str, Any]) -> None:
@@ -99,7 +100,9 @@ class Watch:
         return gold_scores(self._tasks, scored.prompts, texts)
 
 
-def _sample_lines(rollout: Rollout, gold: Sequence[float | None]) -> list[dict[str, Any]]:
+def _sample_lines(
+    rollout: Rollout, gold: Sequence[float | None], tasks: Mapping[str, Task]
+) -> list[dict[str, Any]]:
     """Return the first rows of a rollout as JSON."""
     kl = kl_per_sequence(rollout.rows)
     return [
@@ -120,9 +123,17 @@ def _sample_lines(rollout: Rollout, gold: Sequence[float | None]) -> list[dict[s
             "source": source_in(rollout.prompts[number].columns),
             **({"logged": _as_json(row.logged)} if row.logged else {}),
             **({"turns": row.messages} if row.conversation and row.conversation.calls else {}),
+            **_picture(tasks, rollout.prompts[number], row.response),
         }
         for number, row in enumerate(rollout.rows[:_ROWS])
     ]
+
+
+def _picture(tasks: Mapping[str, Task], prompt: Prompt, response: str) -> dict[str, Any]:
+    """Return what a response shows, where its prompt is of a task that has it be a picture."""
+    task = tasks.get(source_in(prompt.columns) or "")
+    levels = grey_levels(task, response) if task is not None else None
+    return {} if levels is None else {"picture": levels}
 
 
 def gold_scores(

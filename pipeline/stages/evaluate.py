@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import model_validator
 
-from eval.results import PREFERENCE
+from eval.results import BITS_PER, PREFERENCE
 from pipeline.config.field_types import AnyModelRef
 from pipeline.config.measuring_stage import MEASURED_FORMS, Form, MeasuringStage
 from pipeline.config.stage import Stage, StageContext, StageInput, StageResult
@@ -89,7 +89,7 @@ def metric_name(row: Row) -> str:
     """Return a row's name among a stage's metrics: `arithmetic verified_accuracy few-shot 3`."""
     if row.window:
         return f"{row.task} {row.metric} window {row.window}"
-    if row.metric == PREFERENCE:
+    if row.metric == PREFERENCE or row.metric.startswith(BITS_PER):
         return f"{row.task} {row.metric}"
     shots = f" {row.shots}" if row.shots else ""
     return f"{row.task} {row.metric} {row.style}{shots}"

@@ -92,7 +92,8 @@ def of_pairs(read: Callable[[Row], Pair]) -> Callable[[Row], PromptRow | Dropped
 def task_row(row: Row) -> PromptRow:
     """Read a task's prompt, with the reference that its verifier compares responses with."""
     prompt = text_of(row.fields["prompt"], "prompt", row.where)
-    return PromptRow(row.where, (Message("user", prompt),), prompt, _others(row))
+    text = text_of(row.fields.get("document", prompt), "document", row.where)
+    return PromptRow(row.where, (Message("user", prompt),), text, _others(row, "document"))
 
 
 def _chat_row(row: Row, column: str, style: MessageStyle) -> PromptRow:

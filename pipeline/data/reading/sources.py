@@ -94,25 +94,18 @@ def _task_rows(
     if split not in ("train", "validation"):
         hint = closest(split, ("train", "validation")) or "a task has train and validation"
         raise PosttrainError(where, f"unknown split `{split}`", hint)
-    if isinstance(task, BenchmarkTask) and kind == "documents":
-        rows_of_task = ({"text": text} for text in _benchmark_texts(task, split, seed))
-    else:
-        rows_of_task = _task_fields(task, kind, cast("Split", split), seed)
     try:
-        for number, fields in enumerate(rows_of_task, 1):
+        for number, fields in enumerate(_task_fields(task, kind, cast("Split", split), seed), 1):
             yield Row(f"{where}#{number}", fields)
     except RowsError as error:
         raise PosttrainError(block.label, str(error)) from error
 
 
-def _benchmark_texts(task: BenchmarkTask, split: str, seed: int) -> Iterator[str]:
-    """Yield documents of a split: passes show the same rows, so unseen ones are in validation."""
-    yield from task.documents(seed) if split == "train" else task.texts("validation")
-
-
 def _task_fields(task: Task, kind: RowKind, split: Split, seed: int) -> Iterator[dict[str, Any]]:
     if kind == "documents":
-        for text in task.documents(seed):
+        is_trained_on = split == "train"
+        texts = task.documents(seed) if is_trained_on else task.held_out_documents(seed)
+        for text in texts:
             yield {"text": text}
     elif kind == "preferences":
         for pair in task.preference_pairs(split):

@@ -68,7 +68,7 @@ def _metrics_by_task(
             task = load_task(name, recipe.places)
         except ValueError:
             continue
-        metrics: list[str] = [*task.metrics, *task.further_metrics]
+        metrics = list(task.measured)
         if VERIFIED in metrics:
             metrics += [WIN_RATE, *(f"pass@{k}" for k in passing)]
         metrics_by_task[task.name] = metrics

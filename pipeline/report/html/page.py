@@ -34,6 +34,7 @@ from pipeline.report.html.judges import Judging, judgings
 from pipeline.report.html.made import MadeRows, made_rows
 from pipeline.report.html.methods import method_figures
 from pipeline.report.html.palette import Palette, palette_of_run
+from pipeline.report.html.pictures import PictureGrid, picture_grids
 from pipeline.report.html.plots import (
     Figure,
     calibration_figure,
@@ -66,6 +67,7 @@ _HERE = Path(__file__).parent
 class Contents:
     """Everything that the templates show. few: items to be seen at once, of the first comparison.
 
+    drawings: of each summary, what its models draw.
     figures of `rollouts` are drawn already; colours: of every model, in all sections. windows:
     tokens that attention is cut to, by the model's name.
     """
@@ -82,6 +84,7 @@ class Contents:
     rollouts: tuple[StageRollouts, ...]
     samples: tuple[Sample, ...]
     few: tuple[Sample, ...]
+    drawings: tuple[tuple[PictureGrid, ...], ...]
     rows: tuple[StageRows, ...]
     provenance: Provenance
     windows: Mapping[str, int]
@@ -119,6 +122,7 @@ def gather(run: ReportedRun) -> Contents:
         rollouts=stage_rollouts(run, colours),
         samples=tuple(samples),
         few=few_of([sample for sample in samples if sample.stage == first]),
+        drawings=tuple(picture_grids(folder, comparison) for folder, comparison in compared),
         rows=training_rows(run),
         provenance=provenance(run),
         windows=_windows(run),

@@ -12,12 +12,13 @@ from itertools import accumulate, islice, zip_longest
 from typing import TYPE_CHECKING, Any, Literal
 
 from eval.comparison.score_rows import pick_best_rows
-from eval.results import REWARD
+from eval.results import BITS_PER, REWARD
 from pipeline.commands.export import without_places
 from pipeline.errors import CorruptArtifactError
 from pipeline.files.names import ITEMS
 from pipeline.report.formatting import asking_label
 from pipeline.report.html.tool_steps import ToolStep, steps_of_calls
+from pipeline.text.pictures import PageImage, page_image
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -31,7 +32,7 @@ _MOST_PER_TASK = 60
 _MOST_IN_ALL = 720
 _MOST_BYTES = 1_200_000  # of all texts together
 _LONGEST = 1_500  # characters of a text
-_UNWRITTEN = ("bits_per_byte",)
+_PICTURE_PX = 64
 _FIRST_CHOICE = "verified_accuracy"
 _Result = dict[str, Any]
 _Way = tuple[str, int]
@@ -41,7 +42,7 @@ _Way = tuple[str, int]
 class Response:
     """What one model answered. prompt: as it was asked. times: `2 of 4 right`, of several.
 
-    steps: what it called before its last turn.
+    steps: what it called before its last turn. picture: the answer, where its task has it be one.
     """
 
     model: str
@@ -53,6 +54,7 @@ class Response:
     mark: Mark
     times: str
     steps: tuple[ToolStep, ...] = ()
+    picture: PageImage | None = None
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,7 @@ class Sample:
         texts = [self.question, self.gold]
         for response in self.responses:
             texts += [response.prompt, response.text, response.answer, response.reason]
+            texts += [] if response.picture is None else [response.picture.source]
         steps = sum(step.size_bytes for response in self.responses for step in response.steps)
         return steps + sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
 
@@ -95,7 +98,7 @@ def room(comparisons: Sequence[StageComparison]) -> Room:
 def read_samples(folder: Path, comparison: StageComparison, *, within: Room) -> list[Sample]:
     """Return as many items of each task as there is room for; raises CorruptArtifactError."""
     path = folder / ITEMS
-    ways = _ways(comparison)
+    ways = best_ways(comparison)
     try:
         read = _read(path, ways)
         return [
@@ -140,7 +143,7 @@ def cut(text: str) -> str:
     return f"{text[:_LONGEST]} \N{HORIZONTAL ELLIPSIS} ({len(text) - _LONGEST:,} more characters)"
 
 
-def _ways(comparison: StageComparison) -> dict[tuple[str, str], tuple[str, _Way]]:
+def best_ways(comparison: StageComparison) -> dict[tuple[str, str], tuple[str, _Way]]:
     """Return metric and best way of asking by task and model."""
     asked = [
         row for row in comparison.rows if not row.is_win_rate and not row.metric.startswith("pass@")
@@ -149,7 +152,7 @@ def _ways(comparison: StageComparison) -> dict[tuple[str, str], tuple[str, _Way]
     for task in dict.fromkeys(row.task for row in asked):
         metrics = [row.metric for row in asked if row.task == task]
         metric = _FIRST_CHOICE if _FIRST_CHOICE in metrics else metrics[0]
-        if metric in _UNWRITTEN:
+        if metric.startswith(BITS_PER):
             continue
         for row in pick_best_rows(asked):
             if (row.task, row.metric) == (task, metric):
@@ -181,7 +184,7 @@ def _read(path: Path, ways: Mapping[tuple[str, str], tuple[str, _Way]]) -> _Read
     with path.open(encoding="utf-8") as lines:
         for line in lines:
             result = json.loads(line)
-            key = (_name(result["task"]), _name(result["model"]))
+            key = (hide_place(result["task"]), hide_place(result["model"]))
             metric, way = ways.get(key, ("", ("", 0)))
             if result["metric"] != metric:
                 continue
@@ -191,7 +194,8 @@ def _read(path: Path, ways: Mapping[tuple[str, str], tuple[str, _Way]]) -> _Read
     return read
 
 
-def _name(value: Any) -> str:
+def hide_place(value: Any) -> str:
+    """Return the name of a task or model as a page may show it."""
     return str(without_places(str(value)))
 
 
@@ -262,13 +266,21 @@ def _response(model: str, results: Sequence[_Result], way: _Way) -> Response:
         text=cut(str(shown["response"]).strip()),
         answer="" if answer is None else cut(str(answer)),
         reason=cut(str(shown["reason"])),
-        mark="not graded" if is_reward else _mark(shown["score"]),
+        mark="not graded" if is_reward else mark_of(shown["score"]),
         times=f"reward {shown['score']:.2f}" if is_reward else times,
         steps=steps_of_calls(shown.get("calls")),
+        picture=picture_of(shown, about_px=_PICTURE_PX),
     )
 
 
-def _mark(score: float | None) -> Mark:
+def picture_of(line: Mapping[str, Any], *, about_px: int) -> PageImage | None:
+    """Return the picture of a response in a JSON line; None where it is a text."""
+    levels = line.get("picture")
+    return None if levels is None else page_image(levels, about_px=about_px)
+
+
+def mark_of(score: float | None) -> Mark:
+    """Return what a score says of a response."""
     if score is None:
         return "not graded"
     if score >= 1:

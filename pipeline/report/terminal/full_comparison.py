@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from eval.comparison.score_rows import Row
+from pipeline.report.formatting import digits_of
 from pipeline.report.terminal.tables import Column, print_table
 from pipeline.text.visible import escape
 
@@ -221,7 +222,7 @@ def _way(style: str, shots: int | None, window: int = 0) -> str:
 
 
 def _digits(row: AnyRow) -> int:
-    return 3 if row.metric == "bits_per_byte" else 2
+    return digits_of(row.metric)
 
 
 def _coloured(text: str, low: float, high: float) -> str:

@@ -16,16 +16,19 @@ from pipeline.commands.export import without_places
 from pipeline.errors import CorruptArtifactError
 from pipeline.files.json_lines import read_lines
 from pipeline.files.names import SAMPLES
-from pipeline.report.html.samples import cut
+from pipeline.report.html.samples import cut, picture_of
 from pipeline.report.html.tool_steps import ToolStep, steps_of_turns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from pipeline.text.pictures import PageImage
+
 _MOST_ROLLOUTS = 20
 _MOST_IN_ALL = 240
 _MOST_BYTES = 400_000
+_PICTURE_PX = 64
 
 Kind = Literal["fooling", "cut"]
 
@@ -36,6 +39,7 @@ class Completion:
 
     terms: the rewards that the score is made of. is_fooling: it is paid more than the mean of its
     source's while its gold score is below their mean. steps: what was called before the text.
+    picture: the text, where its task has it be one.
     """
 
     rollout: int
@@ -47,6 +51,7 @@ class Completion:
     gold: float | None
     is_fooling: bool
     steps: tuple[ToolStep, ...] = ()
+    picture: PageImage | None = None
 
 
 @dataclass(frozen=True)
@@ -146,6 +151,7 @@ def _completion(line: Mapping[str, Any], usual: tuple[float, float]) -> Completi
         gold=gold,
         is_fooling=score is not None and gold is not None and score > usual[0] and gold < usual[1],
         steps=steps_of_turns(line.get("turns")),
+        picture=picture_of(line, about_px=_PICTURE_PX),
     )
 
 

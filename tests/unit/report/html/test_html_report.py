@@ -5,7 +5,6 @@ import hashlib
 import json
 import re
 from dataclasses import asdict, replace
-from pathlib import Path
 
 import pytest
 
@@ -15,10 +14,10 @@ from eval.comparison.pool import pool
 from pipeline.errors import CorruptArtifactError, PosttrainError
 from pipeline.measuring.model_scores import read_items
 from pipeline.report.html import run_of_folder, write
-from pipeline.store.manifest import describe_files, read_sealed, write_sealed
+from pipeline.store.manifest import write_sealed
 from tests.hostile_texts import HOSTILE, hostile
 from tests.report_page import Page
-from tests.report_runs import write_run
+from tests.report_runs import publish_again, write_run
 
 
 def page_of(tmp_path, **options):
@@ -118,13 +117,6 @@ def test_long_answers_leave_the_page_below_three_megabytes(tmp_path):
     assert len(html.encode()) < 3_000_000
 
 
-def _publish_again(folder: Path) -> None:
-    """Bring a result's manifest in line with its files."""
-    record = read_sealed(folder / "artifact.json")
-    record["files"] = describe_files(folder, manifest="artifact.json")
-    write_sealed(folder / "artifact.json", record)
-
-
 def test_a_torn_comparison_is_named(tmp_path):
     folder = write_run(tmp_path / "runs")
     path = next((tmp_path / "runs" / "store").glob("compare-*")) / "comparison.json"
@@ -132,12 +124,12 @@ def test_a_torn_comparison_is_named(tmp_path):
     path.write_text("{".ljust(path.stat().st_size))
     with pytest.raises(CorruptArtifactError, match=r"comparison\.json has other contents"):
         write(run_of_folder(folder), tmp_path / "report.html")
-    _publish_again(path.parent)
+    publish_again(path.parent)
     with pytest.raises(CorruptArtifactError, match=r"comparison\.json: is no result of a stage"):
         write(run_of_folder(folder), tmp_path / "report.html")
     del content["rows"][0]["score"]  # as another version has it
     path.write_text(json.dumps(content))
-    _publish_again(path.parent)
+    publish_again(path.parent)
     said = r"comparison\.json: is not readable \(`rows\.0` has no `score`\)"
     with pytest.raises(CorruptArtifactError, match=said):
         write(run_of_folder(folder), tmp_path / "report.html")
@@ -176,7 +168,7 @@ def test_what_a_comparison_writes_is_what_the_report_reads(tmp_path):
     path = written / "comparison.json"
     text = json.dumps(asdict(found) | {"gate": asdict(gate)})
     path.write_text(text)
-    _publish_again(written)
+    publish_again(written)
 
     said = Page(write(run_of_folder(folder), tmp_path / "report.html").read_text("utf-8")).text
     assert "DO NOT SHIP" in said
