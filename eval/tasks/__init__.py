@@ -29,6 +29,7 @@ BUILT_IN: dict[str, str] = {
     "physics": "eval.tasks.physics:Physics",
     "plots": "eval.tasks.plots:Plots",
     "recall": "eval.tasks.recall:Recall",
+    "rules": "eval.tasks.rules:Rules",
     "running_sums": "eval.tasks.running_sums:RunningSums",
     "space": "eval.tasks.space:Space",
     "sql": "eval.tasks.sql:Sql",
