@@ -170,6 +170,12 @@ def too_few(runs: Sequence[TrainingRun]) -> str:
     )
 
 
+def are_beyond(runs: Sequence[TrainingRun], factor: float) -> list[bool]:
+    """Whether each run took more compute than that of the largest, divided by a factor."""
+    limit = max(run.compute for run in runs) / factor
+    return [run.compute > limit for run in runs]
+
+
 def _say_enough(runs: Sequence[TrainingRun]) -> bool:
     """Whether a draw of runs has a law of its own: two values of each, at the least."""
     return min(len({run.parameters for run in runs}), len({run.tokens for run in runs})) > 1

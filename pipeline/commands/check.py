@@ -7,6 +7,7 @@ Every row of local data is read, and where a tokenizer is there encoded as its s
 from collections.abc import Iterator
 
 from pipeline.checks.data import check_recipe_data
+from pipeline.checks.laws import check_laws
 from pipeline.checks.models import check_models
 from pipeline.checks.questions import check_questions
 from pipeline.checks.rows import CheckedRows, check_rows
@@ -26,6 +27,7 @@ def check_all(plan: Plan) -> Iterator[str]:
     check_judges(recipe, (planned.name for planned in plan.stages if planned.artifact is None))
     yield from check_recipe_data(recipe)
     check_questions(recipe, recipe.stages)
+    check_laws(plan, recipe.stages)
     made = {planned.name: planned.artifact for planned in plan.stages}
     check_models(plan, recipe.stages, made, fetches=False)
     for rows in check_rows(plan, recipe.stages, made, fetches=False):

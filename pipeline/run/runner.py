@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from pipeline.checks.data import check_recipe_data
+from pipeline.checks.laws import check_laws
 from pipeline.checks.models import check_models
 from pipeline.checks.overlaps import check_overlaps, stages_to_compare
 from pipeline.checks.questions import check_questions
@@ -155,6 +156,7 @@ def _check(
         say(f"{'disk':<14} {warning}")
     check_trackers(recipe, pending)
     check_judges(recipe, pending)
+    check_laws(plan, pending)
     for _ in check_recipe_data(recipe, pending):
         pass  # a bad row is found before the first stage runs; only `check` counts the good ones
     for line in check_overlaps(recipe, stages_to_compare(recipe, pending)):

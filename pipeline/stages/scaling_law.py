@@ -175,9 +175,10 @@ def _divide(
     config: ScalingLawConfig, found: Sequence[NamedRun]
 ) -> tuple[list[NamedRun], list[NamedRun]]:
     """Return the runs that are fitted and those that are left out."""
+    from eval.statistics.scaling_law import are_beyond
+
     if isinstance(config.held_out, float):
-        limit = max(each.run.compute for each in found) / config.held_out
-        is_out = [each.run.compute > limit for each in found]
+        is_out = are_beyond([each.run for each in found], config.held_out)
     else:
         is_out = [reference in config.held_out for reference in config.runs]
     pairs = list(zip(found, is_out, strict=True))

@@ -3,6 +3,7 @@
 The mark ‸ in a text is where its error must point; `...` in a sentence is anything.
 """
 
+import re
 from itertools import product
 from pathlib import Path
 
@@ -122,3 +123,13 @@ def test_a_run_that_is_unlike_the_others_is_pointed_at(
     (folder / "recipe.yaml").write_text(RECIPE.replace(LAST_RUN, LAST_RUN.replace(old, new)))
     line = the_line(posttrain("plan", "recipe.yaml"))
     assert words in line
+
+
+def test_a_held_out_that_leaves_too_few_runs_is_found_before_they_are_trained(
+    folder: Path, posttrain: Command
+) -> None:
+    (folder / "recipe.yaml").write_text(RECIPE.replace(TEXT, f"{TEXT}\n    held_out: 30"))
+    assert posttrain("plan", "recipe.yaml").code == 0
+    line = the_line(posttrain("check", "recipe.yaml"))
+    assert "recipe.yaml:" in line
+    assert re.search(r"with [678] of 9 runs left out by `held_out`, [123] different runs", line)
