@@ -20,6 +20,7 @@ def check_questions(recipe: Recipe, names: Iterable[str]) -> None:
 
     Of benchmarks whose rows are on the hub nothing is known yet.
     """
+    asked: set[tuple[object, ...]] = set()  # stages of a sweep ask the same: once is enough
     for name in names:
         config = recipe.stages[name]
         if not isinstance(config, MeasuringStage):
@@ -30,17 +31,25 @@ def check_questions(recipe: Recipe, names: Iterable[str]) -> None:
             if not all(isinstance(source, FileRows) for source in rows.values()):
                 continue
             try:
-                _ask(recipe, config, task, seed)
+                _ask(recipe, config, task, seed, asked)
             except ValueError as error:
                 message, _, hint = str(error).partition("; ")
                 raise recipe.error(("stages", name, "tasks", number), message, hint) from error
 
 
-def _ask(recipe: Recipe, config: MeasuringStage, name: str, seed: int) -> None:
+def _ask(
+    recipe: Recipe, config: MeasuringStage, name: str, seed: int, asked: set[tuple[object, ...]]
+) -> None:
+    """Have a task find the items that a stage asks, unless another has asked for the same."""
     from eval.asking.run import check_questions
 
-    task = load_task(name, recipe.places)
     form = "document" if _is_base(recipe, config) else "chat"
+    shown = (config.styles, config.shots, config.names_few_shot)
+    question = (name, config.limit, seed, form, *shown)
+    if question in asked:
+        return
+    asked.add(question)
+    task = load_task(name, recipe.places)
     check_questions(
         task,
         limit=config.limit,

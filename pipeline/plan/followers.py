@@ -20,14 +20,10 @@ _BY_NAME = ("tasks", "harness")
 
 def measuring_stages(recipe: Recipe, name: str) -> list[str]:
     """Return the stages that ask a model in whose making a stage took part."""
-    built_on: dict[str, set[str]] = {}
-    for stage in recipe.stages:  # in order: what a stage is built on comes before it
-        direct = {reference.name for reference in recipe.references(stage)}
-        built_on[stage] = direct.union(*(built_on[below] for below in direct))
     return [
         stage
         for stage, config in recipe.stages.items()
-        if name in built_on[stage] and not isinstance(config, TrainingStage) and _asks(config)
+        if name in recipe.built_on[stage] and not isinstance(config, TrainingStage) and _asks(config)
     ]
 
 

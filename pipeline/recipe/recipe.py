@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
@@ -75,7 +76,20 @@ class Recipe:
 
     def references(self, name: str) -> list[Reference]:
         """Return the stages that the stage of this name builds on, and where it names them."""
-        return stage_references(self.stages[name])
+        return self._references[name]
+
+    @cached_property
+    def built_on(self) -> Mapping[str, frozenset[str]]:
+        """All stages that each stage is built on, directly or not."""
+        below: dict[str, frozenset[str]] = {}
+        for name in self.stages:  # in order: what a stage is built on comes before it
+            direct = frozenset(reference.name for reference in self._references[name])
+            below[name] = direct.union(*(below[other] for other in direct))
+        return below
+
+    @cached_property
+    def _references(self) -> Mapping[str, list[Reference]]:
+        return {name: stage_references(config) for name, config in self.stages.items()}
 
     def stages_named(self, text: str) -> list[str]:
         """Return the stages that a command line names: one, or those of a sweep.
