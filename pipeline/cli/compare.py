@@ -3,6 +3,7 @@
 import gc
 import json
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -186,7 +187,7 @@ def _of_stage(text: str, roots: list[str] | None, runs: Path) -> "Comparison | N
     if planned.kind != "compare":
         return None
     if planned.artifact is None:
-        hint = f"`posttrain run {recipe} --until {stage}` makes it"
+        hint = f"`posttrain run {recipe} --until {quote(stage)}` makes it"
         raise PosttrainError(text, f"has no result ({planned.because})", hint)
     return read_comparison(planned.artifact)
 

@@ -10,6 +10,7 @@ import shutil
 import warnings
 from collections.abc import Callable, Mapping, Sequence, Set
 from pathlib import Path, PurePath
+from shlex import quote
 from typing import TYPE_CHECKING, Any, cast
 
 from pipeline.commands import gguf
@@ -91,7 +92,7 @@ def finished_artifact(plan: Plan, name: str) -> Artifact:
     words = "has not run yet"
     if planned.because not in ("", "first time"):
         words = f"has no result for the recipe as it is ({planned.because})"
-    hint = f"run `posttrain run {recipe} --until {name}` first"
+    hint = f"run `posttrain run {recipe} --until {quote(name)}` first"
     raise PosttrainError(str(recipe), f"`{name}` {words}", hint)
 
 

@@ -7,6 +7,7 @@ Resolves the name and loads nothing; pipeline/models/load.py does that. How reci
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from shlex import quote
 
 from pipeline.config.references import HubModel, LocalModel, Places, model_source
 from pipeline.config.shipped_recipes import list_shipped_recipes, recipe_path
@@ -106,7 +107,7 @@ def _stage_output(
         raise PosttrainError(text, message, f"name one of {_policies(plan)}")
     if planned.artifact is not None:
         return _as_policy(text, planned.artifact, "")
-    run = f"`posttrain run {path} --until {name}` makes it"
+    run = f"`posttrain run {path} --until {quote(name)}` makes it"
     earlier = store.runs / plan.recipe.run_name / name
     if planned.because == "first time" or not is_finished(earlier):
         message = f"has not run yet: there is no {planned.path}"

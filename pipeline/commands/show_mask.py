@@ -9,6 +9,7 @@ and » elsewhere. What only spells a control token stands in double brackets: [[
 from __future__ import annotations
 
 from itertools import islice
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from pipeline.config.references import LocalModel, StageOutput, model_source
@@ -105,7 +106,7 @@ def _model(plan: Plan, stage_name: str, config: TrainingStage) -> StageInput:
         artifact = plan.stage(source.name).artifact
         if artifact is None:
             message = f"`{source.name}` has not run yet, so there is no tokenizer to show rows with"
-            hint = f"first `posttrain run {plan.recipe.path} --until {source.name}`"
+            hint = f"first `posttrain run {plan.recipe.path} --until {quote(source.name)}`"
             raise plan.recipe.error(location, message, hint)
         verify_closure(artifact)
         return as_input(artifact, source.name)

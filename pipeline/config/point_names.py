@@ -50,6 +50,12 @@ def split_name(name: str) -> PointName | None:
     return PointName(match[1], {key: text for key, _, text in pairs})
 
 
+def short_name(name: str) -> str:
+    """Return a point's name where there is little room: `base[1M,4M]`; others as they are."""
+    part = split_name(name)
+    return name if part is None else f"{part.sweep}[{','.join(part.labels.values())}]"
+
+
 def short_keys(keys: Sequence[str]) -> dict[str, str]:
     """Return for each dotted key its last part, or as many last parts as tell it from the others.
 

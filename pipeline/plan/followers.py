@@ -23,7 +23,9 @@ def measuring_stages(recipe: Recipe, name: str) -> list[str]:
     return [
         stage
         for stage, config in recipe.stages.items()
-        if name in recipe.built_on[stage] and not isinstance(config, TrainingStage) and _asks(config)
+        if name in recipe.built_on[stage]
+        and not isinstance(config, TrainingStage)
+        and _asks(config)
     ]
 
 

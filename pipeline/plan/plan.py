@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from shlex import quote
 from typing import Any, Literal
 
 from pipeline.config.stage_config import StageConfig
@@ -55,7 +56,7 @@ class PlannedStage:
         """Which changed settings a finished stage does not take up; empty if there are none."""
         if not self.ignored:
             return ""
-        again = f"--stage {self.name} --force runs it anew"
+        again = f"--stage {quote(self.name)} --force runs it anew"
         return f"{'; '.join(self.ignored)}: what is stored stays as it is ({again})"
 
 
@@ -99,7 +100,7 @@ def make(recipe: Recipe, store: Store) -> Plan:
             raise recipe.error(
                 ("stages", name, "pin"),
                 f"the fingerprint is {key[:16]}, not the pinned {config.pin[:16]}",
-                f"`posttrain why {recipe.path} {name}` names what changed",
+                f"`posttrain why {recipe.path} {quote(name)}` names what changed",
             )
         inputs = tuple(dict.fromkeys(reference.name for reference in recipe.references(name)))
         artifact = store.find(config.stage, key)

@@ -14,7 +14,7 @@ from pipeline.config.trainer_fields import architecture_fields, positions_field
 from pipeline.config.training_stage import TrainingStage
 from pipeline.files.names import ADAPTER_CONFIG, CONFIG
 from pipeline.files.plain_files import other_than_a_file
-from pipeline.stages.best import BestConfig
+from pipeline.stages.best import ChoiceConfig
 from pipeline.stages.pretrain import NewModelBlock
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def adapter_below(recipe: Recipe, config: StageConfig) -> Mapping[str, Any] | No
     earlier = recipe.stages[model[1:]]
     if isinstance(earlier, TrainingStage) and earlier.lora is not None:
         return earlier.lora.fields()
-    return adapter_below(recipe, earlier) if isinstance(earlier, BestConfig) else None
+    return adapter_below(recipe, earlier) if isinstance(earlier, ChoiceConfig) else None
 
 
 def has_tied_embeddings(recipe: Recipe, model: Any) -> bool:

@@ -191,7 +191,7 @@ _BY_KIND: dict[str, Callable[[Artifact], str]] = {
     "kto": _describe_preferences,
     **dict.fromkeys(rollouts.KINDS, _describe_rollouts),
     "merge": _describe_model,
-    "best": _describe_choice,
+    **dict.fromkeys(("best", "best_reward_model"), _describe_choice),
     "evaluate": _describe_answers,
     "compare": _describe_comparison,
     LAW: _describe_law,

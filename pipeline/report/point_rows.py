@@ -78,6 +78,12 @@ def list_stages(names: Sequence[str]) -> list[ListedStage]:
     return listed
 
 
+def one_a_sweep(names: Sequence[str]) -> list[str]:
+    """Return names with the first alone of those of a sweep."""
+    others = {name for grid in grids(names) for name in list(grid.points)[1:]}
+    return [name for name in names if name not in others]
+
+
 def name_together(names: Sequence[str]) -> list[str]:
     """Return names with those of a sweep as one: `base[size,tokens] (15 stages)`."""
     by_name = {name: grid for grid in grids(names) for name in grid.points}

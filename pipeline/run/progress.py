@@ -7,6 +7,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol, TextIO
 
+from pipeline.config.point_names import short_name
 from pipeline.text.visible import escape
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ class _Rate:
 
 class _Bars:
     def __init__(self, name: str, bars: Progress, course: Course | None) -> None:
-        self._name = _name_with_number(name, course)
+        self._name = _name_with_number(short_name(name), course)
         self._bars = bars
         self._tasks: dict[str, TaskID] = {}
         self._rate = _Rate(course)

@@ -5,6 +5,7 @@ What a stage takes is stage_run.py's subject. A stage that is there already cost
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from shlex import quote
 
 from pipeline.checks.data import check_recipe_data
 from pipeline.checks.laws import check_laws
@@ -186,5 +187,5 @@ def _check_inputs(plan: Plan, planned: PlannedStage, made: Mapping[str, Artifact
             raise PosttrainError(
                 str(plan.recipe.path),
                 f"`{planned.name}` is built on `{needed}`, which has not run",
-                f"leave out --stage/--from, or run --stage {needed} first",
+                f"leave out --stage/--from, or run --stage {quote(needed)} first",
             )

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 BUILT_IN = (
     *("tokenizer", "adopt", "pretrain", "sft", "reward_model", "dpo", "kto"),
     *("ppo", "grpo", "rloo", "distill", "merge", "generate", "label", "best_of_n"),
-    *("judgements", "best"),
+    *("judgements", "best", "best_reward_model"),
     *("evaluate", "compare", "scaling_law"),
 )
 _GROUP = "posttrain.stages"

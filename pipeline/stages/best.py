@@ -31,24 +31,22 @@ if TYPE_CHECKING:
 
 Direction = Literal["lowest", "highest"]
 StageModel = Annotated[str, RefersTo(("policy",)), Field(pattern=STAGE_PATTERN)]
-# Words of a metric's name that say which values of it are good.
+# Words of a metric's name that say which values of it are good, beside losses and accuracies.
 _LOWEST = frozenset(
     {
-        *("loss", "eval_loss", "held_out_loss", "bits_per_byte", "perplexity", "kl"),
-        *("calibration_error", "train_seconds"),
+        *("bits_per_byte", "perplexity", "kl", "calibration_error", "train_seconds"),
     }
 )
 _HIGHEST = frozenset(
     {
-        *("accuracy", "eval_accuracy", "verified_accuracy", "held_out_accuracy", "win_rate"),
-        *("held_out_margin", "mean_token_accuracy", "reward", "score", "gold", "margin"),
+        *("win_rate", "reward", "score", "gold", "margin", "held_out_margin"),
     }
 )
 # What of a stage's files tells how it was trained, not what it made.
 _LEFT = frozenset({ARTIFACT, LOG, METRICS, SAMPLES, HELD_OUT, OVERLAPS, BEST_OF_N})
 
 
-class BestConfig(StageConfig):
+class ChoiceConfig(StageConfig):
     """models: what is chosen from, each a stage: `$base[*]` are all of a sweep.
 
     by: the metric of those stages that chooses; of one that was measured on several sources, as
@@ -56,13 +54,12 @@ class BestConfig(StageConfig):
     direction: which value of it is the best; known by itself of losses, accuracies and rewards.
     """
 
-    stage: Literal["best"]
-    models: Annotated[tuple[StageModel, ...], Field(min_length=1), OR_ONE]
+    models: tuple[str, ...]
     by: Annotated[str, Field(min_length=1)]
     direction: Direction | None = None
 
     @model_validator(mode="after")
-    def _is_decided(self) -> BestConfig:
+    def _is_decided(self) -> ChoiceConfig:
         if len(set(self.models)) < len(self.models):
             raise ValueError("`models` names a stage twice; name each once")
         if self.direction is None and direction_of(self.by) is None:
@@ -78,6 +75,13 @@ class BestConfig(StageConfig):
         return self.models[0]
 
 
+class BestConfig(ChoiceConfig):
+    """Of models that write."""
+
+    stage: Literal["best"]
+    models: Annotated[tuple[StageModel, ...], Field(min_length=1), OR_ONE]
+
+
 @dataclass(frozen=True)
 class _Candidate:
     name: str
@@ -87,8 +91,9 @@ class _Candidate:
 
 def direction_of(metric: str) -> Direction | None:
     """Return which value of a metric is the best one; None where its name does not say."""
-    words = set(metric.split())
-    is_low, is_high = bool(words & _LOWEST), bool(words & _HIGHEST)
+    words = metric.split()
+    is_low = any(word in _LOWEST or word.endswith("loss") for word in words)
+    is_high = any(word in _HIGHEST or word.endswith("accuracy") for word in words)
     if is_low == is_high:
         return None
     return "lowest" if is_low else "highest"
@@ -106,7 +111,7 @@ def metric_of(metrics: Mapping[str, Any], name: str) -> float | None:
     return math.fsum(found) / len(found) if found else None
 
 
-def run(config: BestConfig, context: StageContext) -> StageResult:
+def run(config: ChoiceConfig, context: StageContext) -> StageResult:
     """Choose, and link the files of the chosen model."""
     direction = config.direction or direction_of(config.by)
     candidates = [_candidate(config, context, reference) for reference in config.models]
@@ -127,7 +132,7 @@ def run(config: BestConfig, context: StageContext) -> StageResult:
     )
 
 
-def _candidate(config: BestConfig, context: StageContext, reference: str) -> _Candidate:
+def _candidate(config: ChoiceConfig, context: StageContext, reference: str) -> _Candidate:
     source = context.model(reference)
     artifact = read(Path(source.path))
     value = metric_of(artifact.metrics, config.by)

@@ -1,4 +1,9 @@
-"""Sizes and counts as a reader sees them."""
+"""Sizes and counts as a reader sees them, and as they are read back."""
+
+import re
+
+_NUMBER = re.compile(r"([-+]?[0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?)([kKMBGT]?)")
+_FACTOR = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "B": 1e9, "G": 1e9, "T": 1e12}
 
 
 def size(size_bytes: int) -> str:
@@ -19,3 +24,9 @@ def count(number: int) -> str:
             return f"{value:.3g}{unit}"
         value /= 1000
     return f"{value:.3g}T"
+
+
+def number_of(text: str) -> float | None:
+    """Return what `0.001`, `64` or `4M` says; None for what is no number."""
+    match = _NUMBER.fullmatch(text)
+    return None if match is None else float(match[1]) * _FACTOR[match[2]]

@@ -11,6 +11,7 @@ from tests.mutations.models import MODELS
 from tests.mutations.mutation import Mutation
 from tests.mutations.ppo_from_python import PPO_FROM_PYTHON
 from tests.mutations.preferences import PREFERENCES
+from tests.mutations.sweeps import SWEEPS
 from tests.mutations.tool_turns import TOOL_TURNS
 from tests.mutations.tools import TOOLS
 from tests.mutations.without_critic import WITHOUT_CRITIC
@@ -377,5 +378,6 @@ MUTATIONS: list[Mutation] = [
     *MODELS,
     *TOOLS,
     *TOOL_TURNS,
+    *SWEEPS,
     *CLAIMS,
 ]

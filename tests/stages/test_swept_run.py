@@ -1,10 +1,14 @@
 """A sweep through the real command: its stages run, one is chosen, its tables fit a terminal."""
 
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 
+from pipeline.plan.plan import make
+from pipeline.recipe.load import load
+from pipeline.report.live.state import Follower
 from pipeline.store.manifest import read_sealed
 from pipeline.store.store import Store, read, verify
 from tests.command import Command, command
@@ -146,3 +150,35 @@ def test_a_stage_is_named_by_its_brackets_on_the_command_line(posttrain: Command
     assert one.out.count("cached") == 2
     export = posttrain("export", "swept.yaml", BEST, "out")
     assert export.code == 0, export.err
+
+
+def test_the_report_has_a_table_of_the_sweep_and_one_box_for_it(
+    finished: Path, posttrain: Command
+) -> None:
+    assert posttrain("report", "runs/swept").code == 0
+    page = (finished / "runs" / "swept" / "report.html").read_text(encoding="utf-8")
+    section = page.partition('<section id="sweeps">')[2].partition("</section>")[0]
+    measured = losses(finished)
+    best = f"{min(measured.values()):.4g}"
+    assert f'<b class="gain">{best}</b>' in section
+    assert section.count('<b class="gain">') == 1
+    assert 'aria-label="loss by tokens: hidden_size 16: 1k: ' in section
+    rows = re.findall(r'<tr><th scope="row">(\w+)</th><th scope="row">(\w+)</th>', section)
+    assert rows == [(size, tokens) for size in ("16", "32") for tokens in ("1k", "4k")]
+    chain = page.partition('<section id="chain">')[2].partition("</section>")[0]
+    names = re.findall(r'<text class="name"[^>]*>(.*?)</text>', chain)
+    assert names == ["tokenizer", "base", "base[be…=loss]", "last"]
+    assert "pretrain · 4 stages" in chain
+    training = page.partition('<section id="training">')[2].partition("</section>")[0]
+    assert training.count('<details class="fold second">') == 1
+    assert "4 of 4 stages" in training
+
+
+def test_the_page_that_follows_a_run_names_the_sweep_above_its_stages(finished: Path) -> None:
+    plan = make(load(finished / "swept.yaml"), Store(finished / "runs"))
+    found = Follower(plan, Store(finished / "runs")).look()["stages"]
+    assert [each["label"] for each in found] == [
+        *("tokenizer", "16, 1k", "16, 4k", "32, 1k", "32, 4k", BEST, "last")
+    ]
+    begun = [each["begins"] for each in found]
+    assert begun == ["", "base[hidden_size,tokens]: 4 stages", *[""] * 5]

@@ -7,7 +7,7 @@ keeps its place in the file, so an error of a point's stage points at the value 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from pipeline.errors import PosttrainError
 from pipeline.recipe.sweeps.points import Point, Sweep
@@ -21,6 +21,7 @@ from pipeline.recipe.sweeps.selectors import (
 )
 from pipeline.recipe.yaml.document import Document, assign
 from pipeline.recipe.yaml.parser import Location, Position
+from pipeline.stages import stage_for
 from pipeline.stages.best import direction_of
 from pipeline.text.values import shorten
 
@@ -132,16 +133,16 @@ class _Expander:
         """Return a value with the references in it resolved, and note where it stands."""
         self._place(old, new)
         if isinstance(value, dict):
-            return {
-                key: self._copy(inner, (*old, key), (*new, key)) for key, inner in value.items()
-            }  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+            entries = cast("dict[str, Any]", value).items()
+            return {key: self._copy(inner, (*old, key), (*new, key)) for key, inner in entries}
         if isinstance(value, list):
             items: list[Any] = []
-            for number, item in enumerate(value):  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
-                names = self._names(item, (*old, number))
-                for one in [item] if names is None else [f"${name}" for name in names]:
-                    place = (*new, len(items))
-                    items.append(self._copy(one, (*old, number), place))
+            for number, item in enumerate(cast("list[Any]", value)):
+                at = (*old, number)
+                names = self._names(item, at)
+                written: list[Any] = [item] if names is None else [f"${name}" for name in names]
+                for one in written:
+                    items.append(self._copy(one, at, (*new, len(items))))
             return items
         names = self._names(value, old)
         if names is None:
@@ -192,6 +193,15 @@ class _Expander:
             message, _, hint = str(error).partition("; ")
             raise PosttrainError(self._old.where(place), message, hint) from error
 
+    def _choosing_kind(self, name: str) -> str:
+        """Return the kind of stage that chooses among what a stage makes."""
+        kind = str(self._old.value["stages"][name].get("stage", ""))
+        try:
+            produces = stage_for(kind, self._old.path.resolve().parent).produces
+        except ValueError:  # an error where stages are read
+            return "best"
+        return "best_reward_model" if produces == "reward_model" else "best"
+
     def _choose(
         self, sweep: Sweep, selector: Selector, points: list[Point], place: Location
     ) -> str:
@@ -205,7 +215,12 @@ class _Expander:
             )
         name = best_name(sweep, selector)
         models = [f"${point.name}" for point in points]
-        fields = {"stage": "best", "models": models, "by": metric, "direction": direction}
+        fields = {
+            "stage": self._choosing_kind(sweep.name),
+            "models": models,
+            "by": metric,
+            "direction": direction,
+        }
         if name not in self._chosen:
             self._chosen[name] = fields
             self._place(place, ("stages", name))

@@ -6,10 +6,12 @@ Layers, invisible stations for arrows that pass a column, and barycentres agains
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from statistics import fmean
 from typing import TYPE_CHECKING
+
+from pipeline.report.point_rows import grids
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -21,15 +23,21 @@ _GAP_X, _GAP_Y = 36.0, 18.0
 _STATION = 10.0  # height of an arrow that passes a column
 _MARGIN = 2.0
 _SWEEPS = 8
+# What is said of several stages: what is first here of what they are.
+_BY_STATUS = ("running", "failed", "stopped", "missing", "ran", "resumed", "cached")
 
 
 @dataclass(frozen=True)
 class Box:
-    """A stage at its place; x, y: its upper left corner."""
+    """A stage at its place, or all of a sweep; x, y: its upper left corner.
+
+    stage: of a sweep, its first under the sweep's name. places: of its stages among the run's.
+    """
 
     stage: ReportedStage
     x: float
     y: float
+    places: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -67,7 +75,9 @@ class _Node:
 
 
 def picture(stages: Sequence[ReportedStage]) -> Picture:
-    """Return where each stage stands and how the arrows go."""
+    """Return where each stage stands and how the arrows go; a sweep is one box."""
+    places = _places(stages)
+    stages = _as_boxes(stages, places)
     nodes = _nodes(stages)
     columns: list[list[_Node]] = [[] for _ in range(max(n.column for n in nodes.values()) + 1)]
     for node in nodes.values():
@@ -83,7 +93,13 @@ def picture(stages: Sequence[ReportedStage]) -> Picture:
         for node in column:
             node.y -= top
     boxes = tuple(
-        Box(stage, _left(nodes[stage.name]), nodes[stage.name].y - HEIGHT / 2) for stage in stages
+        Box(
+            stage,
+            _left(nodes[stage.name]),
+            nodes[stage.name].y - HEIGHT / 2,
+            tuple(places[stage.name]),
+        )
+        for stage in stages
     )
     return Picture(
         width=len(columns) * (WIDTH + _GAP_X) - _GAP_X + 2 * _MARGIN,
@@ -91,6 +107,58 @@ def picture(stages: Sequence[ReportedStage]) -> Picture:
         boxes=boxes,
         arrows=tuple(Arrow(route[0].name, route[-1].name, _path(route)) for route in routes),
     )
+
+
+def _places(stages: Sequence[ReportedStage]) -> dict[str, list[int]]:
+    """Return which stages a box stands for, by its name: one, or those of a sweep."""
+    names = _box_names(stages)
+    places: dict[str, list[int]] = {}
+    for place, stage in enumerate(stages):
+        places.setdefault(names[stage.name], []).append(place)
+    return places
+
+
+def _box_names(stages: Sequence[ReportedStage]) -> dict[str, str]:
+    """Return the name of the box that each stage is in."""
+    by_point = {name: grid for grid in grids(s.name for s in stages) for name in grid.points}
+    return {
+        stage.name: by_point[stage.name].title if stage.name in by_point else stage.name
+        for stage in stages
+    }
+
+
+def _as_boxes(
+    stages: Sequence[ReportedStage], places: Mapping[str, Sequence[int]]
+) -> list[ReportedStage]:
+    """Return a stage for each box, in an order in which each comes after what it is built on."""
+    names = _box_names(stages)
+    boxes: dict[str, ReportedStage] = {}
+    for name, own in places.items():
+        members = [stages[place] for place in own]
+        if len(members) == 1:
+            boxes[name] = replace(
+                members[0], inputs=tuple(dict.fromkeys(names[i] for i in members[0].inputs))
+            )
+            continue
+        inputs = dict.fromkeys(names[other] for each in members for other in each.inputs)
+        worst = min(members, key=lambda each: _BY_STATUS.index(each.status))
+        boxes[name] = replace(worst, name=name, inputs=tuple(inputs))
+    ordered: dict[str, ReportedStage] = {}
+    begun: set[str] = set()
+
+    def add(name: str) -> None:
+        begun.add(name)
+        for other in boxes[name].inputs:
+            if other not in begun:
+                add(other)
+        # a sweep may be built on a stage that is built on another of its own: no arrow back then
+        inputs = tuple(other for other in boxes[name].inputs if other in ordered)
+        ordered[name] = replace(boxes[name], inputs=inputs)
+
+    for name in boxes:
+        if name not in begun:
+            add(name)
+    return list(ordered.values())
 
 
 def _nodes(stages: Sequence[ReportedStage]) -> dict[str, _Node]:

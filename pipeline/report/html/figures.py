@@ -24,7 +24,7 @@ from pipeline.report.html.palette import COLOURS
 from pipeline.text.visible import visible
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from matplotlib.axes import Axes
 
@@ -83,13 +83,16 @@ def lines(
     with_diagonal: bool = False,
     marks: Sequence[float] = (),
     falls: bool = False,
+    is_geometric: bool = False,
+    say_tick: Callable[[float], str] = "{:g}".format,
 ) -> Markup:
     """Return an SVG element of lines over x.
 
     name: unlike any other figure's of the page. described: what a screen reader says. unit: of x.
     is_share: y goes from 0 to 1. with_points: each x is marked and has its interval; where these
     are far apart, the axis goes in doublings. marks: x with an upright line, where something began
-    or ends. falls: x falls to the right, where less is better.
+    or ends. falls: x falls to the right, where less is better. is_geometric: the points of x are
+    far apart in any case. say_tick: what is written below them.
     """
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(_WIDTH_PT / 72, _HEIGHT_PT / 72))
@@ -102,10 +105,10 @@ def lines(
         for line in drawn:
             _draw(axes, line, with_points=with_points)
         ticks = sorted({x for line in drawn for x in line.x})
-        if with_points and not with_diagonal and _are_far_apart(ticks):
-            _set_doublings(axes, ticks)
+        if with_points and not with_diagonal and (is_geometric or _are_far_apart(ticks)):
+            _set_doublings(axes, ticks, say_tick)
         elif with_points and not with_diagonal and _fit_side_by_side(ticks):
-            axes.set_xticks(ticks, [f"{x:g}" for x in ticks])
+            axes.set_xticks(ticks, [say_tick(x) for x in ticks])
         if is_share:
             axes.set_ylim(-0.03, 1.03)
             axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", "", "0.5", "", "1"])
@@ -293,7 +296,7 @@ def _are_far_apart(ticks: Sequence[float]) -> bool:
     return len(ticks) > 3 and ticks[0] > 0 and ticks[-1] >= _WIDE_RANGE * ticks[0]
 
 
-def _set_doublings(axes: Axes, ticks: Sequence[float]) -> None:
+def _set_doublings(axes: Axes, ticks: Sequence[float], say_tick: Callable[[float], str]) -> None:
     """Give each doubling of x the same room, and a number to each of its points that has room."""
     axes.set_xscale("log", base=2)
     least = 0.07 * math.log2(ticks[-1] / ticks[0])
@@ -301,7 +304,7 @@ def _set_doublings(axes: Axes, ticks: Sequence[float]) -> None:
     for tick in ticks[1:]:
         if math.log2(tick / shown[-1]) >= least:
             shown.append(tick)
-    axes.set_xticks(shown, [f"{tick:g}" for tick in shown])
+    axes.set_xticks(shown, [say_tick(tick) for tick in shown])
     axes.set_xticks([], minor=True)
 
 

@@ -49,7 +49,8 @@ from pipeline.report.html.rows import StageRows, training_rows
 from pipeline.report.html.samples import Sample, few_of, read_samples, room
 from pipeline.report.html.scaling import LawSection, law_sections
 from pipeline.report.html.summary import Summary, summarise
-from pipeline.report.html.training import StageTraining, stage_trainings
+from pipeline.report.html.swept import SweptStage, swept_stages
+from pipeline.report.html.training import StageTraining, TrainingGroup, training_groups
 from pipeline.stages.compare import read_comparison
 from pipeline.store.store import read_json
 from pipeline.text.amounts import size
@@ -76,7 +77,8 @@ class Contents:
     colours: Palette
     picture: Picture
     summaries: tuple[Summary, ...]
-    trainings: tuple[StageTraining, ...]
+    sweeps: tuple[SweptStage, ...]
+    training_groups: tuple[TrainingGroup, ...]
     laws: tuple[LawSection, ...]
     made: tuple[MadeRows, ...]
     judgings: tuple[Judging, ...]
@@ -88,6 +90,11 @@ class Contents:
     rows: tuple[StageRows, ...]
     provenance: Provenance
     windows: Mapping[str, int]
+
+    @property
+    def trainings(self) -> tuple[StageTraining, ...]:
+        """All stages whose curves are shown."""
+        return tuple(each for group in self.training_groups for each in group.trainings)
 
 
 def gather(run: ReportedRun) -> Contents:
@@ -114,7 +121,8 @@ def gather(run: ReportedRun) -> Contents:
         colours=colours,
         picture=picture(run.stages),
         summaries=tuple(summarise(comparison, run) for _, comparison in compared),
-        trainings=stage_trainings(run),
+        sweeps=swept_stages(run),
+        training_groups=training_groups(run),
         laws=law_sections(run),
         made=made_rows(run),
         judgings=judgings(run),

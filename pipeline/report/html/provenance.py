@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pipeline.commands.export import without_places
+from pipeline.report.point_rows import name_together
 from pipeline.store.fingerprint import SHORT
 
 if TYPE_CHECKING:
@@ -35,8 +36,8 @@ class StageRecord:
 class Provenance:
     """commands: (what for, the command). versions: (library, version or versions).
 
-    not_there: names of stages without a result. changed: stages that are there, and that the recipe
-    as it is now would make anew.
+    not_there: names of stages without a result, those of a sweep as one. changed: likewise, of
+    those that are there, and that the recipe as it is now would make anew.
     """
 
     commands: tuple[tuple[str, str], ...]
@@ -58,8 +59,10 @@ def provenance(run: ReportedRun) -> Provenance:
             for stage in run.stages
             if stage.artifact is not None
         ),
-        not_there=tuple(stage.name for stage in run.stages if stage.artifact is None),
-        changed=tuple(_changed(run)),
+        not_there=tuple(
+            name_together([stage.name for stage in run.stages if stage.artifact is None])
+        ),
+        changed=tuple(name_together(list(_changed(run)))),
     )
 
 
@@ -75,10 +78,13 @@ def _commands(run: ReportedRun) -> tuple[tuple[str, str], ...]:
     seeds = next((pooled.seeds for pooled in run.pooled.values()), ())
     several = f" --seeds {','.join(str(seed) for seed in seeds)}" if seeds else ""
     roots = "" if run.plan is None else _roots(run.plan.recipe.places.roots)
-    last = run.stages[-1].name
+    last = shlex.quote(run.stages[-1].name)
     return (
         ("make everything again", f"posttrain run {recipe}{overrides}{several}{roots}"),
-        ("why a stage would run again", f"posttrain why {recipe} {last}{overrides}{roots}"),
+        (
+            "why a stage would run again",
+            f"posttrain why {recipe} {last}{overrides}{roots}",
+        ),
         ("this report", f"posttrain report {recipe}{overrides}{roots} --open"),
     )
 

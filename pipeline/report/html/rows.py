@@ -15,6 +15,7 @@ from pipeline.config.training_stage import TrainingOnData
 from pipeline.errors import PosttrainError
 from pipeline.recipe.row_limit import row_limit
 from pipeline.report.html.samples import cut
+from pipeline.report.point_rows import one_a_sweep
 from pipeline.stages import stage_of
 
 if TYPE_CHECKING:
@@ -58,11 +59,15 @@ class StageRows:
 
 
 def training_rows(run: ReportedRun) -> tuple[StageRows, ...]:
-    """Return a few rows of each source of each finished training stage; none without a plan."""
+    """Return a few rows of each source of each finished training stage; none without a plan.
+
+    Of a sweep, the first finished stage's: the others read the same, or more of it.
+    """
     if run.plan is None:
         return ()
     plan = run.plan
-    return tuple(_of_stage(plan, stage) for stage in run.present if _is_training(stage))
+    trained = {stage.name: stage for stage in run.present if _is_training(stage)}
+    return tuple(_of_stage(plan, trained[name]) for name in one_a_sweep(list(trained)))
 
 
 def _is_training(stage: ReportedStage) -> bool:

@@ -18,6 +18,7 @@ from pipeline.report.html.curves import panels
 from pipeline.report.html.palette import palette_of_run
 from pipeline.report.html.rollouts.samples import read_samples
 from pipeline.report.html.training import read_changes
+from pipeline.report.point_rows import list_stages
 from pipeline.report.rollouts import KINDS
 from pipeline.run.course import likely_seconds
 from pipeline.store.run_record import last_run
@@ -28,7 +29,9 @@ if TYPE_CHECKING:
 
     from pipeline.plan.plan import Plan
     from pipeline.report.html.curves import Panel
+    from pipeline.report.html.palette import Palette
     from pipeline.report.html.run_source import ReportedRun, ReportedStage
+    from pipeline.report.point_rows import ListedStage
     from pipeline.store.store import Store
 
 _SAMPLES = 6
@@ -47,7 +50,10 @@ class Follower:
         last = last_run(self._store, self._plan.recipe.run_name)
         shown = _stage_to_show(run, chosen)
         colours = palette_of_run(run.stages)
-        stages = [_stage(stage, last, colours(stage.name)) for stage in run.stages]
+        stages = [
+            _stage(run.stages[listed.place], last, colours) | _in_sweep(listed)
+            for listed in list_stages([stage.name for stage in run.stages])
+        ]
         return {
             "name": visible(run.name),
             "time_s": time.time(),
@@ -73,15 +79,22 @@ class Follower:
         return self._plan
 
 
+def _in_sweep(listed: ListedStage) -> dict[str, Any]:
+    """Return what a row is called, and the sweep that is named above it."""
+    grid = listed.begins
+    begins = "" if grid is None else f"{grid.title}: {len(grid.points)} stages"
+    return {"label": visible(listed.label.strip()), "begins": visible(begins)}
+
+
 def _stage(
-    stage: ReportedStage, last: Mapping[str, Mapping[str, Any]], colour: int
+    stage: ReportedStage, last: Mapping[str, Mapping[str, Any]], colours: Palette
 ) -> dict[str, Any]:
     attempt = None if stage.attempt is None else asdict(stage.attempt)
     seconds = None if stage.artifact is None else stage.artifact.provenance.get("seconds")
     return {
         "name": visible(stage.name),
         "kind": stage.kind,
-        "colour": colour,
+        "colour": colours(stage.name),
         "status": stage.status,
         "seconds": seconds,
         "likely_s": likely_seconds(stage.name, stage.kind, last),

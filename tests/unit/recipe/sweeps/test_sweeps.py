@@ -4,10 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config.point_names import short_keys, split_name, value_labels
+from pipeline.config.point_names import short_keys, short_name, split_name, value_labels
 from pipeline.plan.plan import Plan, make
 from pipeline.recipe.load import load
 from pipeline.recipe.recipe import Recipe
+from pipeline.report.html.swept import is_geometric
+from pipeline.stages.best import direction_of, metric_of
 from pipeline.store.store import Store
 
 HEAD = """\
@@ -154,6 +156,21 @@ def test_the_best_is_a_stage_that_is_built_on_all_points(tmp_path: Path) -> None
     assert part.stage("base[size=1M,best=highest-bits_per_byte]").inputs == tuple(ALL[:2])
 
 
+def test_the_best_of_reward_models_is_a_reward_model(tmp_path: Path) -> None:
+    more = """\
+  rm:
+    stage: reward_model
+    model: $by_hand
+    data: {task: arithmetic, rows: 50}
+    sweep: {training_args.learning_rate: [1e-3, 1e-4]}
+  ranked: {stage: evaluate, model: "$rm[best: held_out_accuracy]", pairs: {task: arithmetic}}
+"""
+    recipe = loaded(tmp_path, HEAD + SIZES_BY_HAND + more)
+    best = recipe.stages["rm[best=held_out_accuracy]"]
+    assert (best.stage, best.direction) == ("best_reward_model", "highest")  # pyright: ignore
+    assert best.models == ("$rm[learning_rate=0.001]", "$rm[learning_rate=0.0001]")  # pyright: ignore
+
+
 def test_what_set_says_is_there_before_the_sweep_is_written_out(tmp_path: Path) -> None:
     fewer = loaded(tmp_path, HEAD + BASE, "stages.base.sweep.tokens=[30k]", "seed=4")
     assert list(fewer.stages)[1:] == ["base[size=1M,tokens=30k]", "base[size=5M,tokens=30k]"]
@@ -178,6 +195,41 @@ def test_values_that_no_folder_can_be_called_are_numbered() -> None:
     assert value_labels(["a/b", "a:b"]) == ["1", "2"]
     assert value_labels([{"r": 8}, {"r": 16}]) == ["r-8", "r-16"]
     assert value_labels(["x" * 40, "y"]) == ["1", "2"]
+
+
+def test_there_is_little_room_in_a_progress_bar() -> None:
+    assert short_name("base[size=1M,tokens=4M]") == "base[1M,4M]"
+    assert short_name("base") == "base"
+
+
+@pytest.mark.parametrize(
+    ("metric", "direction"),
+    [
+        *[(name, "lowest") for name in ("loss", "eval_loss", "bits_per_byte", "facts loss")],
+        *[(name, "highest") for name in ("held_out_accuracy", "sums verified_accuracy few-shot 3")],
+        ("steps", None),
+        ("loss accuracy", None),
+    ],
+)
+def test_a_metrics_name_says_which_values_are_good(metric: str, direction: str | None) -> None:
+    assert direction_of(metric) == direction
+
+
+def test_a_metric_of_several_sources_is_their_mean() -> None:
+    metrics = {"loss": 2.0, "bpb a": 1.0, "bpb b": 3, "bpb_before a": 9.0, "bpb c": None}
+    assert metric_of(metrics, "loss") == metric_of(metrics, "bpb") == 2.0
+    assert metric_of(metrics, "bpb b") == 3.0
+    assert metric_of(metrics, "los") is None
+
+
+@pytest.mark.parametrize(
+    ("values", "is_by_factors"),
+    [([100, 200, 400], True), ([1, 2, 3], False), ([1e-4, 3e-4, 1e-3], True), ([0, 1, 10], False)],
+)
+def test_values_that_grow_by_factors_get_an_axis_of_doublings(
+    values: list[float], is_by_factors: bool
+) -> None:
+    assert is_geometric(values) is is_by_factors
 
 
 @pytest.mark.parametrize("name", ["base", "base[*]", "base[]", "base[size]", "[a=b]", "a[b=c]d"])
