@@ -203,7 +203,7 @@ def _drawn(
     styles = [(number % COLOURS, number // COLOURS) for number in range(len(points))]
     return Figure(
         title=f"{label} by {across}",
-        note=f"a line for each {' and '.join(key for key in grid.keys if key != across)}"
+        note=f"a line for each value of {' and '.join(key for key in grid.keys if key != across)}"
         if len(points) > 1
         else "",
         svg=lines(

@@ -14,7 +14,7 @@ from pipeline.report.board import board
 from pipeline.report.formatting import digits_of, metric_label
 from pipeline.report.terminal.tables import Column, fits_unwrapped, has_room, print_table
 from pipeline.report.terminal.verdicts import print_unseen_losses, print_verdicts
-from pipeline.text.visible import escape
+from pipeline.text.visible import escape, visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -118,7 +118,7 @@ def _print_board(
     subtitle = f"each model asked in its best way, against {escape(shown.baseline)}"
     if comparison.seeds:
         subtitle = f"means over the seeds {', '.join(map(str, comparison.seeds))}; {subtitle}"
-    columns = [Column("task", is_text=True), *(Column(escape(m)) for m in shown.models)]
+    columns = [Column("task", is_text=True), *(Column(visible(m)) for m in shown.models)]
     rows = list(_rows(shown, tasks, has_intervals=True, has_preferences=has_preferences))
     narrow = list(_rows(shown, tasks, has_intervals=False, has_preferences=has_preferences))
     is_narrow = not fits_unwrapped(console, columns, rows) and (

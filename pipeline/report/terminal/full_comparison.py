@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from eval.comparison.score_rows import Row
 from pipeline.report.formatting import digits_of
 from pipeline.report.terminal.tables import Column, print_table
-from pipeline.text.visible import escape
+from pipeline.text.visible import escape, visible
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -119,7 +119,7 @@ def _print_rows(comparison: Comparison, console: Console) -> None:
         Column("model, asked by", is_text=True),
         Column("n", is_right=True),
         Column("score"),
-        Column(f"against the best of {escape(baseline)}"),
+        Column(f"against the best of {visible(baseline)}"),
         Column("p", is_right=True, rank=1),
         Column("right, wrong", is_right=True, rank=2),
         Column("finds", is_right=True, rank=3),

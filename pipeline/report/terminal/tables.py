@@ -27,8 +27,8 @@ _LEAST_LINE = 20  # what a terminal is taken to have at least
 class Column:
     """A column. is_text: its cells may be wrapped; others are figures.
 
-    is_right: aligned to the right. rank: 0 is always shown, others are left out where there is no
-    room, the highest first.
+    name: plain text, no markup. is_right: aligned to the right. rank: 0 is always shown, others are
+    left out where there is no room, the highest first.
     """
 
     name: str

@@ -1,5 +1,6 @@
 """The screen that a run ends with: few rows, the mean over tasks, words that agree with figures."""
 
+import json
 import math
 import re
 from io import StringIO
@@ -50,6 +51,15 @@ def test_each_task_has_one_row_and_the_mean_stands_below_with_its_interval():
     assert any(line.startswith("preferred to base's, recall 0.61 0.61") for line in lines)
     (mean,) = (line for line in lines if line.startswith("mean of 2 tasks"))
     assert mean == "mean of 2 tasks 0.65 0.74 +0.09 0.73 +0.08"
+
+
+def test_a_stage_of_a_sweep_heads_its_column_as_it_is_called():
+    raw = _comparison(plain)
+    name = raw["models"][1]
+    text = json.dumps(raw).replace(f'"{name}"', '"tuned[rate=0.001]"')
+    said = said_of(json.loads(text), width=140)
+    assert "tuned[rate=0.001]" in said
+    assert "\\" not in said
 
 
 def four_candidates_on_eight_tasks(raw):
