@@ -28,6 +28,7 @@ from pipeline.config.training_stage import TrainingStage
 from pipeline.errors import PosttrainError, closest
 from pipeline.files.names import RECORD, REPORT
 from pipeline.files.text_files import TEXT_ENDINGS, ending
+from pipeline.recipe.checks.choice import check_choice
 from pipeline.recipe.checks.gate import check_gate
 from pipeline.recipe.checks.licences import check_licences, licence_blocks
 from pipeline.recipe.checks.made_rows import check_made_rows
@@ -100,6 +101,7 @@ def load(
         check_tools(recipe, name)
         check_gate(recipe, name)
         check_made_rows(recipe, name)
+        check_choice(recipe, name)
         check_licences(recipe, name)
         check_scaling_law(recipe, name)
     return replace(recipe, stages=ordered)

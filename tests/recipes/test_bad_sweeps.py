@@ -64,6 +64,13 @@ CASES = [
     (MODEL, "‸$base[1M]", "`1M` names no stage of a sweep; write `key=value`, `*` or `best: M"),
     (MODEL, "‸$tokenizer[*]", "`tokenizer` has no sweep: it is one stage; write `$tokenizer`"),
     (MODEL, '‸"$base[best: beauty]"', "whether the lowest or the highest `beauty` is the best"),
+    (MODEL, '‸"$base[best: eval_loss]"', "`base[size=1M,tokens=20k]` will have no metric `eval_l"),
+    (MODEL, '‸"$base[best: held_out_accuracy]"', "...: pre-training measures no such thing; choos"),
+    (
+        MODEL,
+        '‸"$base[best: bits_per_byte logic]"',
+        "...: it holds out no text of `logic`; it has a",
+    ),
     (MODEL, "‸$bsae[*]", "there is no stage `bsae[*]`..."),
 ]
 
