@@ -3,7 +3,7 @@
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 import typer.core
@@ -30,7 +30,29 @@ class _InOrder(typer.core.TyperGroup):
         return sorted(super().list_commands(ctx), key=_ORDER.index)
 
 
-app = typer.Typer(
+class _Command(typer.core.TyperCommand):
+    """A command that refuses an option given twice: the last one alone would count, silently."""
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Return what is left of the arguments, as upstream does."""
+        order = self.make_parser(ctx).parse_args(args=list(args))[2]
+        for option in order:
+            if isinstance(option, typer.core.TyperOption) and order.count(option) > 1:
+                takes_one = not (option.multiple or option.is_flag or option.count)
+                if takes_one:
+                    several = "," in (option.metavar or "")
+                    hint = "write its values with commas" if several else "leave one of them out"
+                    raise PosttrainError(option.opts[0], "is given twice", hint)
+        return super().parse_args(ctx, args)
+
+
+class _App(typer.Typer):
+    def command(self, name: str | None = None, **settings: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Return the decorator that makes a function a command."""
+        return super().command(name, cls=_Command, **settings)
+
+
+app = _App(
     name="posttrain",
     cls=_InOrder,
     help="From a recipe to an aligned model and an honest comparison with its base.",

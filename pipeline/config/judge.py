@@ -143,6 +143,12 @@ class AskedBlock(Block):
         if (self.model is None) == (self.endpoint is None):
             stated = "neither" if self.model is None else "both"
             raise ValueError(f"it is exactly one of `model` and `endpoint`; this has {stated}")
+        if self.endpoint is None and self.budget != Budget():
+            raise ValueError("a model in this process costs nothing; leave `budget` out")
+        if self.endpoint is not None and self.budget.cost is not None:
+            prices = self.endpoint.prices
+            if not (prices.prompt or prices.completion):
+                raise ValueError("`cost` is counted by `prices` of the endpoint; write them")
         return self
 
     @property

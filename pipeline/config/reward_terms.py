@@ -113,8 +113,10 @@ class RewardBlock(Block):
         return len(self.models) > 1
 
     @property
-    def member_names(self) -> tuple[str, ...]:
+    def model_names(self) -> tuple[str, ...]:
         """What its reward models are called in metrics; of two of one name with their number."""
+        if not self.is_ensemble:
+            return (self.label,) if self.models else ()
         names = [_short_name(model) for model in self.models]
         return tuple(
             f"{name}{number}" if names.count(name) > 1 else name

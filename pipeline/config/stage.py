@@ -75,11 +75,12 @@ class StageContext:
     parent_of: finds the model that a model was trained from; None if unknown.
     revisions: commit by hub id, from the recipe's lock.
     is_main: False on all ranks but the first of a distributed stage; only the first writes.
-    processes: how many share the work.
+    processes: how many share the work. rank: which of them this one is, from 0.
     screen: passes on the rows of a source that may be trained on
     (pipeline/data/screening/screen.py); without a screen, all may.
     run: the name of its run: the recipe's name, or `name/seed-3` as one of several seeds.
     answers: the folder of judges' answers, shared by stages and runs; None outside of a store.
+    spending: the folder of what its judges took, in all attempts at it; None outside of a store.
     say: shows a line that stays, above what `progress` shows.
     """
 
@@ -97,9 +98,11 @@ class StageContext:
     revisions: Mapping[str, str] = field(default_factory=dict[str, str])
     is_main: bool = True
     processes: int = 1
+    rank: int = 0
     screen: Screens | None = None
     run: str = ""
     answers: Path | None = None
+    spending: Path | None = None
     say: Callable[[str], None] = say_nothing
 
     def stop_if_asked(self) -> None:

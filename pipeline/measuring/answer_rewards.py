@@ -10,11 +10,11 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from eval.asking.question import dialogue
 from eval.comparison.free_form import ALL_REWARDS
 from pipeline.config.user_code import load_object
 from pipeline.data.encoding.passages import write_transcript
-from pipeline.data.reading.records import Message, PromptRow
+from pipeline.data.reading.records import Message
+from pipeline.data.reading.shown_prompts import show_prompt
 from pipeline.errors import InfrastructureError, PosttrainError
 from pipeline.rewards import event_loop
 from pipeline.rewards.composition import RewardComposition
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from pipeline.config.judge import JudgeBlock
     from pipeline.config.reward_terms import Ensemble, RewardBlock
     from pipeline.config.stage import StageContext
+    from pipeline.data.reading.records import PromptRow
     from reward.judges.judge import Judge
     from reward.judges.ledger import Ledger
 
@@ -72,14 +73,19 @@ class AnswerRewards:
         self.spreads: dict[str, list[float | None]] = {}
         self._made: dict[str, Callable[[Answers], list[float | None]]] = {}
 
-    def score(self, answers: Answers) -> dict[str, list[float | None]]:
+    def score(self, answers: Answers, name: str | None = None) -> dict[str, list[float | None]]:
         """Return the scores of the answers, by the name of the reward that is for these prompts.
 
-        Of several rewards their weighted sum, too. None where a reward has no say.
+        Of several rewards their weighted sum, too. None where a reward has no say. name: of the
+        only reward that is asked; by default all.
         """
         scores: dict[str, list[float | None]] = {}
         totals = [math.nan] * len(answers.texts)
-        rewards = [reward for reward in self._rewards if reward.is_for(answers.source, self._tasks)]
+        rewards = [
+            reward
+            for reward in self._rewards
+            if name in (None, reward.label) and reward.is_for(answers.source, self._tasks)
+        ]
         for reward in rewards:
             scores[reward.label] = self._scorer(reward)(answers)
             for number, value in enumerate(scores[reward.label]):
@@ -93,7 +99,7 @@ class AnswerRewards:
     def judge(self, name: str, block: JudgeBlock) -> Judge:
         """Return the judge of a term, loaded once."""
         if name not in self._judges:
-            self._judges[name] = load_judge(block, self._context)
+            self._judges[name] = load_judge(name, block, self._context)
             self.ledgers[name] = self._judges[name].ledger
         return self._judges[name]
 
@@ -203,13 +209,6 @@ class _ByEnsemble:
             values[number], apart[number] = value, spread
         self._noted[self._name] = apart
         return values
-
-
-def show_prompt(row: PromptRow) -> str:
-    """Return a prompt as a person reads it, or a judge."""
-    if row.messages:
-        return dialogue([(message.role, message.content) for message in row.messages])
-    return row.text if row.text is not None else " ".join(map(str, row.ids or ()))
 
 
 def _verify(task: Task, answers: Answers, context: StageContext) -> list[float | None]:

@@ -7,7 +7,7 @@ stops where the user would speak again (see data/encoding/passages.py).
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from eval.asking.conversations import (
     calls_as_json,
@@ -22,8 +22,10 @@ from pipeline.data.encoding.passages import write_transcript
 from pipeline.data.encoding.prompts import encode_prompts
 from pipeline.data.reading.data_blocks import read_held_out_chats, tasks_of
 from pipeline.data.reading.records import PromptRow
-from pipeline.measuring.answer_rewards import AnswerRewards, Answers, show_prompt
+from pipeline.data.reading.shown_prompts import show_prompt
+from pipeline.measuring.answer_rewards import AnswerRewards, Answers
 from pipeline.measuring.tool_use import told_tools
+from pipeline.rewards.spending import with_all_spent
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,6 +52,14 @@ class FreeForm:
             self._rows[block.label] = self._read(block)
         tasks = tasks_of(config.prompts, context.places)
         self._rewards = AnswerRewards(config.rewards, tasks, context)
+
+    def judges(self) -> dict[str, Any]:
+        """Return what the judges of all models' answers were asked and what they took, as metrics.
+
+        {} where no judge was asked.
+        """
+        counts = {name: ledger.metrics() for name, ledger in self._rewards.ledgers.items()}
+        return {"judges": with_all_spent(counts, self._context)} if counts else {}
 
     def ask(self, model: LanguageModel, show: Progress) -> tuple[list[ItemResult], list[str]]:
         """Return results by prompt, sample and reward, and notes for people."""

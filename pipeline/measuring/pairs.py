@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.data.reading.contests import ContestRow, read_contests
 from pipeline.data.reading.records import DroppedRow
+from pipeline.data.reading.shown_prompts import show_prompt_of
 from pipeline.errors import PosttrainError
 from pipeline.files.names import PAIRS
 
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from pipeline.config.blocks import DataBlock
     from pipeline.config.measuring_stage import MeasuringStage
     from pipeline.config.stage import StageContext, StageInput
-    from pipeline.data.reading.records import PreferenceRow
     from pipeline.rewards.reads_texts import Answered, TextScorer
 
 _AT_ONCE = 256  # contests that are encoded and scored between two looks at whether to stop
@@ -162,15 +162,10 @@ def _score(
 
 def _answers(row: ContestRow) -> Iterator[Answered]:
     """Yield the responses of a contest, the chosen ones first."""
-    yield from (_answered(pair, 0) for pair in row.pairs[: row.num_chosen])
-    yield from (_answered(pair, 1) for pair in row.pairs[: row.num_rejected])
+    from pipeline.rewards.reads_texts import both_answers
 
-
-def _answered(pair: PreferenceRow, side: int) -> Answered:
-    from pipeline.rewards.reads_texts import Answered
-
-    text = None if pair.text is None else (pair.text[0], pair.text[1 + side])
-    return Answered(pair.where, pair.prompt, pair.turns[side], text, pair.settings)
+    yield from (both_answers(pair)[0] for pair in row.pairs[: row.num_chosen])
+    yield from (both_answers(pair)[1] for pair in row.pairs[: row.num_rejected])
 
 
 def _result(
@@ -196,7 +191,7 @@ def _result(
         metric=PREFERENCE,
         style="none",
         form="chat" if is_chat else "document",
-        prompt=_excerpt(_prompt(row.pairs[0])),
+        prompt=_excerpt(show_prompt_of(row.pairs[0])),
         gold=_excerpt(chosen),
         response=_excerpt(rejected if answer == "rejected" else chosen) if answer else "",
         answer=answer,
@@ -249,14 +244,6 @@ def _notes(
             "(User: ... Assistant: ...)."
         )
     return notes
-
-
-def _prompt(pair: PreferenceRow) -> str:
-    if not pair.prompt:
-        return pair.text[0] if pair.text else ""
-    if len(pair.prompt) == 1:
-        return pair.prompt[0].content
-    return "\n".join(f"{turn.role}: {turn.content}" for turn in pair.prompt)
 
 
 def _excerpt(text: str) -> str:

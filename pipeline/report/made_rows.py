@@ -1,6 +1,7 @@
 """What became of the responses and prompts behind rows that a stage made, in words.
 
-For the terminal, the report and the card of a data set; reads metrics alone.
+And what judges were asked, for it or for another stage. For the terminal, the report and the card
+of a data set; reads metrics alone.
 """
 
 from __future__ import annotations
@@ -43,8 +44,19 @@ def describe_made(metrics: Mapping[str, Any]) -> str:
     kept_cut = _num_cut_and_kept(metrics)
     if kept_cut:
         parts.append(f"{plural(kept_cut, 'response')} kept though cut off")
-    parts += [_of_judge(name, counts) for name, counts in metrics.get("judges", {}).items()]
-    return "; ".join(filter(None, parts))
+    return "; ".join(filter(None, [*parts, describe_judges(metrics)]))
+
+
+def describe_judges(metrics: Mapping[str, Any]) -> str:
+    """Return what a stage's judges and revisers were asked and took; "" where there were none."""
+    asked = [*metrics.get("judges", {}).items(), *metrics.get("revisers", {}).items()]
+    return "; ".join(_of_judge(name, counts) for name, counts in asked)
+
+
+def are_many_unanswered(metrics: Mapping[str, Any]) -> bool:
+    """Whether a judge of a stage gave no answer to more than a few of its questions."""
+    counts: list[Mapping[str, float]] = list(metrics.get("judges", {}).values())
+    return any(one["failed"] > WARNED_SHARE * one["asked"] for one in counts)
 
 
 def _of_judge(name: str, counts: Mapping[str, float]) -> str:

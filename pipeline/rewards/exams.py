@@ -44,12 +44,13 @@ def examine_terms(
         for term in terms:
             tasks = [task for source, task in sources.items() if task and term.is_for(source, ())]
             is_waived = not is_gated and term.licence is None
-            names = term.member_names if term.is_ensemble else (term.label,)
-            for model, name in zip(term.models if term.weight else (), names, strict=False):
+            if not term.weight:
+                continue
+            for model, name in zip(term.models, term.model_names, strict=True):
                 examined.append(
                     examine_reward_model(term, model, name, tasks, context, is_waived=is_waived)
                 )
-            if term.weight and term.judge is not None:
+            if term.judge is not None:
                 judge = judge_of(term)
                 licence = term.judge.licence
                 examined.append(

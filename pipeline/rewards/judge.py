@@ -16,38 +16,40 @@ from pipeline.config.judge_principles import read_principles
 from pipeline.errors import InfrastructureError, PosttrainError
 from pipeline.models.language import language_model
 from pipeline.models.respondent import ModelRespondent
+from pipeline.rewards.spending import keep_spending, share_of_budget
 from pipeline.rewards.terms import RewardTerm
 from reward.judges.cache import Cached
 from reward.judges.constitution import Constitution
 from reward.judges.endpoint import Endpoint
 from reward.judges.exchange import NoReply
 from reward.judges.judge import Judge
-from reward.judges.ledger import Ledger, Limits
+from reward.judges.ledger import Ledger
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from transformers import TrainerState
 
-    from pipeline.config.judge import AskedBlock, Budget, EndpointBlock, JudgeBlock
+    from pipeline.config.judge import AskedBlock, EndpointBlock, JudgeBlock
     from pipeline.config.stage import StageContext
     from pipeline.rewards.responses import Responses, Text
     from reward.judges.exchange import Respondent
+    from reward.judges.ledger import Limits
 
 _LOG = logging.getLogger(__name__)
 # What the user can put right, and what only the machine, the network or time can.
 _OF_THE_INPUT = ("too_long", "cut_off")
 
 
-def load_judge(block: JudgeBlock, context: StageContext) -> Judge:
+def load_judge(name: str, block: JudgeBlock, context: StageContext) -> Judge:
     """Return the judge of a block; a model in this process is loaded now.
 
-    Raises PosttrainError for what it is made of.
+    name: of the judge in the stage. Raises PosttrainError for what it is made of.
     """
-    ledger = Ledger(on_notice=_LOG.warning)
+    ledger = new_ledger()
     principles = read_principles(block.principles, context.places)
     return Judge(
-        load_respondent(block, context, ledger),
+        load_respondent(name, block, context, ledger),
         Constitution(principles, context.seed) if principles else block.rubric,
         scale=block.scale,
         wants_reason=block.reason,
@@ -57,7 +59,14 @@ def load_judge(block: JudgeBlock, context: StageContext) -> Judge:
     )
 
 
-def load_respondent(block: AskedBlock, context: StageContext, ledger: Ledger) -> Respondent:
+def new_ledger() -> Ledger:
+    """Return an empty ledger that logs what a person should know."""
+    return Ledger(on_notice=_LOG.warning)
+
+
+def load_respondent(
+    name: str, block: AskedBlock, context: StageContext, ledger: Ledger
+) -> Respondent:
     """Return who answers. An endpoint's answers are kept in the store, for all stages and runs.
 
     Those of a model in this process are not: they take no network and cost nothing, and a batch of
@@ -74,12 +83,13 @@ def load_respondent(block: AskedBlock, context: StageContext, ledger: Ledger) ->
             batch_size=block.batch_size,
             ledger=ledger,
         )
-    endpoint = _endpoint(block.endpoint, block.budget, context, ledger)
+    keep_spending(ledger, name, context)
+    endpoint = _endpoint(block.endpoint, share_of_budget(block.budget, context), context, ledger)
     return endpoint if context.answers is None else Cached(endpoint, context.answers, ledger)
 
 
 def _endpoint(
-    block: EndpointBlock, budget: Budget, context: StageContext, ledger: Ledger
+    block: EndpointBlock, limits: Limits, context: StageContext, ledger: Ledger
 ) -> Endpoint:
     key = read_key(block.key) if block.key is not None else None
     try:
@@ -92,7 +102,7 @@ def _endpoint(
             retries=block.retries,
             proxy=block.proxy,
             prices=(block.prices.prompt, block.prices.completion),
-            limits=Limits(budget.requests, budget.tokens, budget.cost),
+            limits=limits,
             ledger=ledger,
         )
     except ValueError as error:

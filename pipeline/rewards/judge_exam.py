@@ -1,16 +1,16 @@
-"""The exam of a judge: asked as it will be asked, on pairs that people labelled; and its probes.
+"""The exam of a judge: asked as it will be asked, on pairs that people labelled.
 
 Whose pairs they are, and what becomes of the result, is licence.py's subject.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from eval.comparison.licence import examine
 from eval.statistics.agreement import JudgedPair
 from pipeline.config.licence import OFF, no_pairs
+from pipeline.data.reading.shown_prompts import show_prompt_of
 from pipeline.errors import PosttrainError
 from pipeline.rewards import event_loop
 from pipeline.rewards.judge import refuse_failures
@@ -21,13 +21,10 @@ from pipeline.rewards.licence import (
     higher,
     judged_alike,
     pairs_of_exam,
-    probed_items,
-    shown_prompt,
     whose_pairs,
 )
 from reward.judges.exchange import NoReply
 from reward.judges.judge import Pair
-from reward.judges.probes import probe_preferences, probe_scores
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,7 +33,6 @@ if TYPE_CHECKING:
     from pipeline.config.stage import StageContext
     from pipeline.data.reading.labelled_pairs import LabelledPairs
     from reward.judges.judge import Judge
-    from reward.judges.probes import Probed, ProbeFigure
 
 
 def examine_judge(
@@ -51,7 +47,7 @@ def examine_judge(
     """Return the licence of a judge; PosttrainError where it is refused, or has nothing to show.
 
     compares: whether it will be asked which of two is better, in both orders, or for scores: it is
-    examined in the same way. tasks: among the prompts. Who is admitted is probed on a few of them.
+    examined in the same way. tasks: among the prompts.
     """
     if asked == OFF:
         return Examined(name, JUDGE, "off")
@@ -60,22 +56,10 @@ def examine_judge(
         raise PosttrainError(context.name, *no_pairs(name))
     before = judge.ledger.metrics()
     licence = examine(_ask(judge, pairs, context, compares=compares), has_orders=compares)
-    examined = Examined(name, JUDGE, "admitted", whose_pairs(asked, pairs), licence)
-    admit(examined, context)
-    probes = _probe(judge, probed_items(pairs), context, compares=compares)
     spent = {key: value - before.get(key, 0) for key, value in judge.ledger.metrics().items()}
     spent = {key: value for key, value in spent.items() if value}
-    return replace(examined, probes=probes, spent=spent)
-
-
-def _probe(
-    judge: Judge, items: Sequence[Probed], context: StageContext, *, compares: bool
-) -> tuple[ProbeFigure, ...]:
-    """Return what a judge makes of worthless responses beside honest ones; () without any."""
-    if not items:
-        return ()
-    asking = (probe_preferences if compares else probe_scores)(judge, items)
-    return tuple(event_loop.run(asking, context.should_stop))
+    examined = Examined(name, JUDGE, "admitted", whose_pairs(asked, pairs), licence, spent)
+    return admit(examined, context)
 
 
 def _ask(
@@ -83,7 +67,7 @@ def _ask(
 ) -> list[JudgedPair]:
     """Return what a judge says of the pairs: in both orders, or by the scores of both responses."""
     where = f"{context.name}: licence"
-    prompts = [shown_prompt(pair) for pair in pairs.pairs]
+    prompts = [show_prompt_of(pair.row) for pair in pairs.pairs]
     if compares:
         asked = [
             Pair(prompt, pair.first.content, pair.second.content, pair.key)

@@ -7,14 +7,12 @@ reward model that there are no pairs for is not examined, and the report says so
 from __future__ import annotations
 
 import json
-from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from eval.asking.question import dialogue
 from eval.comparison.licence import Licence, examine, recorded_licence
 from eval.statistics.agreement import JudgedPair
 from pipeline.config.licence import OFF, PAIRS_OF_AN_EXAM, LicenceBlock
@@ -23,11 +21,9 @@ from pipeline.data.reading.labelled_pairs import (
     read_labelled_pairs,
     read_task_pairs,
 )
-from pipeline.data.reading.records import Message
 from pipeline.errors import PosttrainError
 from pipeline.files.names import HELD_OUT
-from pipeline.rewards.reads_texts import Answered, TextScorer
-from reward.judges.probes import PROBES, Probed, ProbeFigure, compare_scores, probe_texts
+from pipeline.rewards.reads_texts import Answered, TextScorer, both_answers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -36,12 +32,10 @@ if TYPE_CHECKING:
     from pipeline.config.reward_terms import RewardBlock
     from pipeline.config.stage import StageContext, StageInput
     from pipeline.data.reading.labelled_pairs import LabelledPair
-    from pipeline.data.reading.records import PreferenceRow
 
 State = Literal["admitted", "off", "not examined"]
 _MODEL, JUDGE = "reward model", "judge"
-NUM_PROBED = 8  # prompts whose honest response is set against probes
-_BETTERJUDGE = "name a better judge or other pairs in `licence:`, or write `licence: off`"
+_BETTER_JUDGE = "name a better judge or other pairs in `licence:`, or write `licence: off`"
 _BETTER_MODEL = "look at its data and train it longer, or write `licence: off` beside it"
 
 
@@ -49,8 +43,7 @@ _BETTER_MODEL = "look at its data and train it longer, or write `licence: off` b
 class Examined:
     """What came of an exam. pairs_of: whose pairs they were; "" where there was no exam.
 
-    probes: what worthless responses were given beside honest ones. spent: what asking a judge took,
-    as its ledger counts it.
+    spent: what asking a judge took, as its ledger counts it.
     """
 
     name: str
@@ -58,7 +51,6 @@ class Examined:
     state: State
     pairs_of: str = ""
     licence: Licence | None = None
-    probes: tuple[ProbeFigure, ...] = ()
     spent: Mapping[str, float] = field(default_factory=dict[str, float])
 
     def metrics(self) -> dict[str, Any]:
@@ -71,17 +63,9 @@ class Examined:
 
 
 def licence_metrics(examined: Sequence[Examined]) -> dict[str, Any]:
-    """Return the exams of a stage and its probes as metrics; {} where there were none to take."""
-    probes = {
-        one.name: {figure.name: asdict(figure) for figure in one.probes}
-        for one in examined
-        if one.probes
-    }
+    """Return the exams of a stage as metrics; {} where there were none to take."""
     licences = {one.name: one.metrics() for one in examined}
-    return {
-        **({"licences": licences} if licences else {}),
-        **({"probes": probes} if probes else {}),
-    }
+    return {"licences": licences} if licences else {}
 
 
 def examine_reward_model(
@@ -106,15 +90,14 @@ def examine_reward_model(
     if pairs is not None:
         # A new head is drawn where an adapter brings its own; whoever draws next must not notice.
         with torch.random.fork_rng(devices=[]):
-            found = _by_reward_model(source, pairs, context)
+            sides = _by_reward_model(source, pairs, context)
         judged = [
             judged_alike(pair, higher(*(scores if term.weight > 0 else scores[::-1])))
-            for pair, scores in zip(pairs.pairs, found.sides, strict=True)
+            for pair, scores in zip(pairs.pairs, sides, strict=True)
         ]
         whose = whose_pairs(term.licence, pairs)
         licence = examine(judged, has_orders=False)
-        examined = Examined(name, _MODEL, "admitted", whose, licence, found.probes)
-        return admit(examined, context)
+        return admit(Examined(name, _MODEL, "admitted", whose, licence), context)
     record = Path(source.path) / HELD_OUT
     if not record.is_file() or term.weight < 0:
         return Examined(name, _MODEL, "not examined")
@@ -130,7 +113,7 @@ def admit(examined: Examined, context: StageContext) -> Examined:
     if licence.is_admitted:
         return examined
     message = f"the {examined.kind} `{examined.name}` has no licence: {licence.why}"
-    hint = _BETTERJUDGE if examined.kind == JUDGE else _BETTER_MODEL
+    hint = _BETTER_JUDGE if examined.kind == JUDGE else _BETTER_MODEL
     raise PosttrainError(context.name, f"{message} ({examined.pairs_of})", hint)
 
 
@@ -149,80 +132,29 @@ def whose_pairs(asked: LicenceBlock | Literal["off"] | None, pairs: LabelledPair
     return pairs.source if is_named else f"validation pairs of {pairs.source}"
 
 
-@dataclass(frozen=True)
-class _Scored:
-    """The scores of the first and the second response of every pair; None where one is too long."""
-
-    sides: list[tuple[float | None, float | None]]
-    probes: tuple[ProbeFigure, ...]
-
-
-def _by_reward_model(source: StageInput, pairs: LabelledPairs, context: StageContext) -> _Scored:
-    """Score both responses of every pair, and probes beside the preferred ones of a few."""
+def _by_reward_model(
+    source: StageInput, pairs: LabelledPairs, context: StageContext
+) -> list[tuple[float | None, float | None]]:
+    """Return the scores of the first and the second response of every pair; None if too long."""
     context.stop_if_asked()
     scorer = TextScorer(source)
-    items = probed_items(pairs)
-    asked = [one for pair in pairs.pairs for one in _both(pair)]
-    probes = [
-        _behind(pair.row, Message("assistant", text), f" {text}")
-        for pair, item in zip(pairs.pairs, items, strict=False)
-        for text in probe_texts(item).values()
-    ]
-    sequences = scorer.encode(asked)
-    # A template may have no place for a blank answer.
-    with suppress(PosttrainError):
-        sequences += scorer.encode(probes)
+    sequences = scorer.encode([one for pair in pairs.pairs for one in _both(pair)])
     fitting = [
         place
         for place, tokens in enumerate(sequences)
         if tokens.ids and not scorer.is_too_long(tokens.ids)
     ]
-    found: list[float | None] = [None] * (len(asked) + len(probes))
+    found: list[float | None] = [None] * len(sequences)
     scores = scorer.scores([sequences[place].ids for place in fitting])
     for place, score in zip(fitting, scores, strict=True):
         found[place] = score
-    sides = list(zip(found[: len(asked) : 2], found[1 : len(asked) : 2], strict=True))
-    honest = [
-        side[0 if pair.label == "first" else 1]
-        for side, pair in zip(sides, pairs.pairs[: len(items)], strict=False)
-    ]
-    width = len(PROBES)
-    of_probes = found[len(asked) :]
-    figures = compare_scores(
-        honest, {name: of_probes[place::width] for place, name in enumerate(PROBES)}
-    )
-    return _Scored(sides, tuple(figures))
+    return list(zip(found[::2], found[1::2], strict=True))
 
 
 def _both(pair: LabelledPair) -> tuple[Answered, Answered]:
     """Return both responses behind their prompt, the first one first."""
-    row = pair.row
-    chosen, rejected = (
-        _behind(row, answer, row.text[place] if row.text else "")
-        for place, answer in enumerate(row.turns, start=1)
-    )
+    chosen, rejected = both_answers(pair.row)
     return (chosen, rejected) if pair.label == "first" else (rejected, chosen)
-
-
-def _behind(row: PreferenceRow, answer: Message, text: str) -> Answered:
-    """Return an answer behind a row's prompt. text: the same as running text."""
-    running = (row.text[0], text) if row.text else None
-    return Answered(row.where, row.prompt, answer, running, row.settings)
-
-
-def probed_items(pairs: LabelledPairs) -> list[Probed]:
-    """Return a few prompts with the preferred response; the other one is quoted in a probe."""
-    return [
-        Probed(shown_prompt(pair), pair.row.chosen, pair.row.rejected)
-        for pair in pairs.pairs[:NUM_PROBED]
-    ]
-
-
-def shown_prompt(pair: LabelledPair) -> str:
-    """Return a pair's prompt as a judge reads it."""
-    if pair.row.prompt:
-        return dialogue([(turn.role, turn.content) for turn in pair.row.prompt])
-    return pair.row.text[0] if pair.row.text else ""
 
 
 def judged_alike(pair: LabelledPair, verdict: Verdict | None) -> JudgedPair:

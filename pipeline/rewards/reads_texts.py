@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from pipeline.config.field_types import Precision
     from pipeline.config.stage import StageInput
+    from pipeline.data.reading.records import PreferenceRow
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,21 @@ class Answered:
     response: Message
     text: tuple[str, str] | None = None
     settings: ChatSettings = NO_SETTINGS
+
+
+def both_answers(pair: PreferenceRow) -> tuple[Answered, Answered]:
+    """Return the chosen and the rejected response of a pair behind its prompt."""
+    chosen, rejected = (
+        Answered(
+            pair.where,
+            pair.prompt,
+            turn,
+            None if pair.text is None else (pair.text[0], pair.text[place]),
+            pair.settings,
+        )
+        for place, turn in enumerate(pair.turns, start=1)
+    )
+    return chosen, rejected
 
 
 class TextScorer:

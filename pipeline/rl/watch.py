@@ -1,5 +1,7 @@
 """Watches a training: gold scores of what was sampled, samples to read, signs. Rewards nothing.
 
+It also keeps a few first responses for probes, and the counts of judges.
+
 A gold score is what a task's author finds of a response (`Task.gold_score`); where it falls while
 the reward rises, the reward is being exploited.
 """
@@ -16,6 +18,7 @@ from eval.results import grey_levels
 from pipeline.files.names import SAMPLES
 from pipeline.rewards.responses import REFERENCE, source_in
 from pipeline.rl.guarding import sign_line, warn_of_sign
+from pipeline.rl.probing import note_honest
 from pipeline.rl.prompts import plain
 from pipeline.rl.ranking_check import check_scores
 from pipeline.rl.rollout import kl_per_sequence
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from eval.task import Task
+    from pipeline.rl.judging import JudgeCounts
     from pipeline.rl.prompts import Prompt
     from pipeline.rl.rollout import Rollout, ScoredResponses
     from pipeline.rl.signs import Shown
@@ -38,8 +42,10 @@ class Watch:
     """Called with every Rollout (PPOTrainer's `on_rollout`), on every process.
 
     tasks: by the prompts' column `source`, for gold scores; none for none. gated: names of the
-    reward terms that are reward models, "" for others; None without a gate. is_main: whether this
-    process writes. say: shows a line on the terminal.
+    reward terms that are reward models, "" for others; None without a gate. probed: names of the
+    terms that are probed when training is over, drawn by the seed. is_main: whether this process
+    writes. say: shows a line on the terminal.
+    judges: what counts the judges, once there is a trainer.
     """
 
     def __init__(
@@ -51,17 +57,22 @@ class Watch:
         gated: Sequence[str] | None,
         is_main: bool,
         say: Callable[[str], None],
+        probed: Sequence[str] = (),
+        seed: int = 0,
     ) -> None:
         self._name = name
         self._path = out / SAMPLES
         self._tasks = tasks
         self._gated = gated
+        self._probed, self._seed = probed, seed
+        self.judges: JudgeCounts | None = None
         self._is_main = is_main
         self._say = say
         self._seen: tuple[Rollout, list[float | None]] | None = None  # the last rollout
 
     def on_evaluation(self, answered: ScoredResponses) -> dict[str, float]:
         """Return the gold scores of responses to held-out prompts as metrics."""
+        self._count_judges()
         return gold_metrics(self._gold(answered), answered.prompts)
 
     def __call__(self, rollout: Rollout) -> dict[str, float]:
@@ -69,6 +80,9 @@ class Watch:
         if rollout.number == 0 and self._gated is not None:
             raw = torch.stack([row.rewards for row in rollout.rows])  # (B, K)
             check_scores(self._name, self._gated, raw)
+        if rollout.number == 0 and self._probed:
+            note_honest(rollout, self._probed, seed=self._seed)
+        self._count_judges()
         gold = self._gold(rollout)
         self._seen = rollout, gold
         every = max(1, rollout.num_rollouts // _SNAPSHOTS)
@@ -82,6 +96,10 @@ class Watch:
         self._say(sign_line(shown))
         if self._seen is not None:
             self._keep_samples(*self._seen)
+
+    def _count_judges(self) -> None:
+        if self.judges is not None:
+            self.judges.note()
 
     def _keep_samples(self, rollout: Rollout, gold: Sequence[float | None]) -> None:
         kept = rollout.notes.setdefault(_NOTE, [])

@@ -128,6 +128,8 @@ def _context(
         screen=screen,
         run=request.run,
         answers=request.answers,
+        spending=working.spending,
+        rank=rank(),
         say=say,
     )
 

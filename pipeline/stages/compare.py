@@ -122,7 +122,8 @@ def run(config: CompareConfig, context: StageContext) -> StageResult:
         for row in result.rows
         if (gain := row.score if row.metric.startswith("win_rate") else row.delta) is not None
     }
-    return StageResult(metrics=gains | ({"ships": result.gate.ships} if result.gate else {}))
+    metrics = gains | ({"ships": result.gate.ships} if result.gate else {})
+    return StageResult(metrics | (free_form.judges() if free_form is not None else {}))
 
 
 def read_comparison(artifact: Artifact) -> Comparison:
@@ -191,7 +192,7 @@ STAGE = Stage(
     config=CompareConfig,
     run=run,
     produces="comparison",
-    version=6,
+    version=7,
     data_forms=("text",),
     measured_forms=MEASURED_FORMS,
 )

@@ -56,7 +56,10 @@ def run(config: EvaluateConfig, context: StageContext) -> StageResult:
     write_items(measured.results, name, context)
     rows = compare_scores({name: measured.results}, name, pass_at=config.pass_at)
     return StageResult(
-        metrics={metric_name(row): row.score for row in rows},
+        metrics={
+            **{metric_name(row): row.score for row in rows},
+            **(free_form.judges() if free_form is not None else {}),
+        },
         properties={
             "model": name,
             "trained_from": measured.trained_from,
@@ -99,7 +102,7 @@ STAGE = Stage(
     config=EvaluateConfig,
     run=run,
     produces="evaluation",
-    version=7,
+    version=8,
     data_forms=("text",),
     measured_forms=MEASURED_FORMS,
 )

@@ -91,12 +91,10 @@ def _judgements(
     pair: PreferenceRow, source: str, criterion: str | Constitution
 ) -> Iterator[dict[str, Any]]:
     """Yield the question with either response first, each with its answer."""
-    from pipeline.data.reading.records import PromptRow
-    from pipeline.measuring.answer_rewards import show_prompt
+    from pipeline.data.reading.shown_prompts import show_prompt_of
     from reward.judges.pairwise import FIRST, SECOND, Pair, comparison_requests
 
-    text = None if pair.text is None else pair.text[0]
-    prompt = show_prompt(PromptRow(pair.where, pair.prompt, text, {}))
+    prompt = show_prompt_of(pair)
     asked = Pair(
         prompt, pair.chosen, pair.rejected, key=f"{prompt}\n{pair.chosen}\n{pair.rejected}"
     )

@@ -41,8 +41,19 @@ def run(config: LabelConfig, context: StageContext) -> StageResult:
     made.left_out[NOT_REVISED] += len(read) - num_revised
     if config.revise is not None:
         metrics = {"revised": num_revised, **metrics}
-    metrics |= chunks.spent()
+    metrics |= _asked(chunks, context, metrics.get("licences", {}))
     return _finish(config, context, len(read), made, metrics, totals)
+
+
+def _asked(chunks: Chunks, context: StageContext, exams: dict[str, Any]) -> dict[str, Any]:
+    """Return what judges and revisers were asked and what they took, as metrics."""
+    from pipeline.rewards.spending import with_all_spent
+    from pipeline.stages.labelling.revising import REVISERS
+
+    asked = chunks.asked()
+    judges = with_all_spent(asked["judges"], context, exams)
+    revisers = with_all_spent(asked[REVISERS], context, before=f"{REVISERS}/")
+    return {**({"judges": judges} if judges else {}), **({REVISERS: revisers} if revisers else {})}
 
 
 def _judge(
@@ -95,6 +106,6 @@ STAGE = Stage(
     config=LabelConfig,
     run=run,
     produces="data",
-    version=3,
+    version=4,
     data_forms=("prompt_completion",),
 )

@@ -2,7 +2,8 @@
 
     runs/store/<kind>-<fingerprint>/            a published artifact; `artifact.json` in it is the
     only sign of "done"
-    runs/store/.working/<kind>-<fingerprint>/   an unfinished stage: stage.json, out/, checkpoints/
+    runs/store/.working/<kind>-<fingerprint>/   an unfinished stage: stage.json, out/, checkpoints/,
+                                                spending/
     runs/store/.locks/                          one lock per stage, dropped by the kernel when its
     owner dies
     runs/store/.verified/                       what was hashed already (verified_files.py)
@@ -92,6 +93,11 @@ class Working:
     def checkpoints(self) -> Path:
         """Training checkpoints."""
         return self.path / "checkpoints"
+
+    @property
+    def spending(self) -> Path:
+        """What its judges took so far; whoever starts over has spent it all the same."""
+        return self.path / "spending"
 
     @property
     def request(self) -> Path:

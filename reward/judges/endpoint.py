@@ -244,15 +244,13 @@ class Endpoint:
 
     def _bill(self, said: Completion, prompt_bytes: int) -> None:
         prompt, completion = said.prompt_tokens, said.completion_tokens
+        is_estimated = prompt is None or completion is None
         if prompt is None or completion is None:
-            self.ledger.without_usage += 1
             words = said.words if isinstance(said.words, str) else ""
             prompt = prompt_bytes // _BYTES_PER_TOKEN + 1
             completion = len(words.encode()) // _BYTES_PER_TOKEN + 1
-        self.ledger.prompt_tokens += prompt
-        self.ledger.completion_tokens += completion
         price = prompt * self._prices[0] + completion * self._prices[1]
-        self.ledger.cost += price / 1_000_000
+        self.ledger.bill(prompt, completion, price / 1_000_000, is_estimated=is_estimated)
         if said.model is not None and said.model != self._model:
             self.ledger.tell(
                 f"asked for the model {self._model}, {self._url.host} answered as "

@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING
 from reward.judges.exchange import NoReply
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from reward.judges.exchange import Cause, Reply
+
+# The counts of what costs something, each of which an endpoint's server adds to.
+SPENDING = ("sent", "prompt_tokens", "completion_tokens", "cost", "without_usage")
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,8 @@ class Ledger:
     compared in both orders, and of these without a winner. broken_entries: of the cache, asked
     anew. tokens as the server counts them; without_usage: replies whose counts were missing or
     impossible, so that theirs are estimated. notices: what a person should know, each told once.
+    earlier: the counts of SPENDING before this ledger, of the same work, which limits count too.
+    on_spending: called after each of them changes.
     """
 
     asked: int = 0
@@ -54,6 +59,8 @@ class Ledger:
     failures: Counter[Cause] = field(default_factory=Counter["Cause"])
     notices: list[str] = field(default_factory=list[str])
     on_notice: Callable[[str], None] | None = None
+    earlier: Mapping[str, float] = field(default_factory=dict[str, float])
+    on_spending: Callable[[], None] | None = None
 
     def tell(self, notice: str) -> None:
         """Note what a person should know, once however often it happens."""
@@ -71,16 +78,40 @@ class Ledger:
             else:
                 self.cached += reply.is_cached
 
+    def count_sent(self) -> None:
+        """Count a request that goes over the network."""
+        self.sent += 1
+        self._tell_spending()
+
+    def bill(
+        self, prompt_tokens: int, completion_tokens: int, cost: float, *, is_estimated: bool
+    ) -> None:
+        """Count what a reply took. is_estimated: the tokens are not the server's."""
+        self.prompt_tokens += prompt_tokens
+        self.completion_tokens += completion_tokens
+        self.cost += cost
+        self.without_usage += is_estimated
+        self._tell_spending()
+
+    def spending(self) -> dict[str, float]:
+        """Return the counts of SPENDING, the earlier ones included."""
+        return {name: self.earlier.get(name, 0) + getattr(self, name) for name in SPENDING}
+
     def used_up(self, limits: Limits) -> str | None:
         """Return which limit is reached, in words; None while there is something left."""
-        tokens = self.prompt_tokens + self.completion_tokens
-        if limits.requests is not None and self.sent >= limits.requests:
-            return f"{self.sent} requests are sent, and the budget is {limits.requests}"
+        spent = self.spending()
+        tokens = spent["prompt_tokens"] + spent["completion_tokens"]
+        if limits.requests is not None and spent["sent"] >= limits.requests:
+            return f"{spent['sent']:.0f} requests are sent, and the budget is {limits.requests}"
         if limits.tokens is not None and tokens >= limits.tokens:
-            return f"{tokens} tokens are used, and the budget is {limits.tokens}"
-        if limits.cost is not None and self.cost >= limits.cost:
-            return f"{self.cost:.4f} is spent, and the budget is {limits.cost:g}"
+            return f"{tokens:.0f} tokens are used, and the budget is {limits.tokens}"
+        if limits.cost is not None and spent["cost"] >= limits.cost:
+            return f"{spent['cost']:.4f} is spent, and the budget is {limits.cost:g}"
         return None
+
+    def _tell_spending(self) -> None:
+        if self.on_spending is not None:
+            self.on_spending()
 
     def metrics(self) -> dict[str, float]:
         """Return all counts by name, of the causes those that occurred."""

@@ -7,9 +7,10 @@ says how far the judge can be fooled; it never changes a label.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from hashlib import sha256
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from reward.judges.exchange import NoReply
 from reward.judges.judge import Judge, Pair
@@ -18,13 +19,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 
+NUM_PROBED = 24  # prompts whose honest response is set against probes
+
+
 @dataclass(frozen=True)
 class Probed:
-    """A prompt with an honest response, and another one that is quoted in a probe."""
+    """A prompt with an honest response, and another one that is quoted in a probe.
+
+    place: of the response among those that it was drawn of.
+    """
 
     prompt: str
     response: str
     other: str
+    place: int = 0
 
 
 PROBES: Mapping[str, Callable[[Probed], str]] = MappingProxyType(
@@ -58,22 +66,49 @@ class ProbeFigure:
     above: float | None
     level: float | None
 
-    def metrics(self) -> dict[str, float]:
-        """Return what is known, by name."""
-        known = {
-            "score": self.mean,
-            "honest": self.honest_mean,
-            "above": self.above,
-            "level": self.level,
-        }
-        counts: dict[str, float] = {"asked": self.asked, "answered": self.answered}
-        named = counts | {name: value for name, value in known.items() if value is not None}
-        return {f"probe/{self.name}/{name}": value for name, value in named.items()}
+
+def choose_probed(
+    answered: Sequence[tuple[str, str]], *, seed: int, at_most: int = NUM_PROBED
+) -> list[Probed]:
+    """Draw prompts with a response to each, by the seed and the texts alone.
+
+    answered: prompts and responses of a run. The other response answers the same prompt where there
+    is another one, else the next prompt. A blank response is no honest one.
+    """
+    places_by_prompt: dict[str, list[int]] = {}
+    for place, (prompt, response) in enumerate(answered):
+        if response.strip():
+            places_by_prompt.setdefault(prompt, []).append(place)
+    drawn = sorted(places_by_prompt, key=lambda prompt: _lot(seed, prompt))[:at_most]
+    texts = {
+        prompt: sorted(
+            (answered[place][1] for place in places_by_prompt[prompt]),
+            key=lambda text: _lot(seed, text),
+        )
+        for prompt in drawn
+    }
+    items: list[Probed] = []
+    for number, prompt in enumerate(drawn):
+        response = texts[prompt][0]
+        following = texts[drawn[(number + 1) % len(drawn)]][0]
+        other = next((text for text in texts[prompt] if text != response), following)
+        place = next(at for at in places_by_prompt[prompt] if answered[at][1] == response)
+        items.append(Probed(prompt, response, other, place))
+    return items
+
+
+def _lot(seed: int, text: str) -> bytes:
+    return sha256(f"{seed}:{text}".encode("utf-8", "surrogatepass")).digest()
 
 
 def probe_texts(item: Probed) -> dict[str, str]:
     """Return the text of every probe, by its name."""
     return {name: write(item) for name, write in PROBES.items()}
+
+
+def probe_metrics(figures: Sequence[ProbeFigure]) -> dict[str, dict[str, Any]]:
+    """Return figures as JSON, by the probe's name."""
+    return {figure.name: asdict(figure) for figure in figures}
 
 
 def compare_scores(
@@ -89,23 +124,6 @@ def compare_scores(
         ]
         figures.append(_figure(name, len(honest), both))
     return figures
-
-
-async def probe_scores(judge: Judge, items: Sequence[Probed]) -> list[ProbeFigure]:
-    """Have a judge score every probe beside the honest response."""
-    texts = [{"": item.response, **probe_texts(item)} for item in items]
-    asked = [
-        (item.prompt, text)
-        for item, text_by_name in zip(items, texts, strict=True)
-        for text in text_by_name.values()
-    ]
-    said = await judge.score(asked)
-    scores = [None if isinstance(score, NoReply) else score.value for score in said]
-    width = 1 + len(PROBES)
-    return compare_scores(
-        scores[::width],
-        {name: scores[place::width] for place, name in enumerate(PROBES, start=1)},
-    )
 
 
 async def probe_preferences(judge: Judge, items: Sequence[Probed]) -> list[ProbeFigure]:

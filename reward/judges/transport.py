@@ -75,7 +75,7 @@ class Transport(httpx2.AsyncBaseTransport):
         used_up = self._ledger.used_up(self._limits)
         if used_up is not None:
             raise OverBudget(used_up)
-        self._ledger.sent += 1
+        self._ledger.count_sent()
         headers = {name: request.headers[name] for name in _SENT if name in request.headers}
         headers |= {"accept-encoding": "identity", "user-agent": "posttrain"}
         if self._key is not None:

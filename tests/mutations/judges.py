@@ -48,8 +48,8 @@ JUDGES = [
     Mutation(
         "a budget stops before it is overdrawn",
         "reward/judges/ledger.py",
-        "self.sent >= limits.requests",
-        "self.sent > limits.requests",
+        'spent["sent"] >= limits.requests',
+        'spent["sent"] > limits.requests',
         _ENDPOINT,
     ),
     Mutation(

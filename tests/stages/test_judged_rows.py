@@ -2,40 +2,19 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.command import Command, Said, command
-from tests.forked import run_forked, warm
+from tests.command import Command, Said
+from tests.made_rows import metrics_of, rows_of, run_whole
 from tests.small_judging import write_judged_recipe
-
-
-def rows_of(folder: Path, stage: str, runs: str = "runs") -> list[dict[str, Any]]:
-    lines = (folder / runs / "tiny" / stage / "rows.jsonl").read_text().splitlines()
-    return [json.loads(line) for line in lines]
-
-
-def metrics_of(folder: Path, stage: str, runs: str = "runs") -> dict[str, Any]:
-    artifact = folder / runs / "tiny" / stage / "artifact.json"
-    return json.loads(artifact.read_text())["metrics"]
-
-
-@pytest.fixture
-def posttrain(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    return command(monkeypatch, capsys)
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Said]:
     """A folder in which the whole recipe has run, and what that said."""
     folder = tmp_path_factory.mktemp("judged")
-    write_judged_recipe(folder)
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.chdir(folder)
-        warm()
-        ended = run_forked(folder / "tiny.yaml", folder / "runs")
-    return folder, Said(ended.code or 0, ended.output, "")
+    return folder, run_whole(folder, write_judged_recipe)
 
 
 @pytest.fixture

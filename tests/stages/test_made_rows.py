@@ -3,62 +3,23 @@
 import json
 import re
 from collections import Counter
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import datasets
-import huggingface_hub
 import pytest
-from datasets import load_dataset
 
 from pipeline.config.blocks import DataBlock
-from pipeline.config.field_types import DataForm
 from pipeline.config.references import Places
 from pipeline.data.making.choices import AT_MEAN
-from pipeline.data.reading.data_blocks import read_records
 from pipeline.data.reading.sources import read_rows
-from tests.command import Command, Said, command
-from tests.hub import Hub
-from tests.small_generating import REWARD, write_recipe
-
-
-def rows_of(folder: Path, stage: str, runs: str = "runs") -> list[dict[str, Any]]:
-    lines = (folder / runs / "tiny" / stage / "rows.jsonl").read_text().splitlines()
-    return [json.loads(line) for line in lines]
-
-
-def metrics_of(folder: Path, stage: str, runs: str = "runs") -> dict[str, Any]:
-    artifact = folder / runs / "tiny" / stage / "artifact.json"
-    return json.loads(artifact.read_text())["metrics"]
+from tests.command import Command, Said
+from tests.made_rows import metrics_of, rows_of
+from tests.small_generating import REWARD
 
 
 @pytest.fixture
-def posttrain(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    return command(monkeypatch, capsys)
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Said]:
-    """A folder in which the whole recipe has run, and what that said."""
-    folder = tmp_path_factory.mktemp("made")
-    write_recipe(folder)
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.chdir(folder)
-        from tests.forked import run_forked, warm
-
-        warm()
-        ended = run_forked(folder / "tiny.yaml", folder / "runs")
-    return folder, Said(ended.code or 0, ended.output, "")
-
-
-@pytest.fixture
-def folder(made: tuple[Path, Said], monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder, as the present one."""
-    assert made[1].code == 0, made[1].out
-    monkeypatch.chdir(made[0])
-    monkeypatch.setenv("COLUMNS", "160")
-    return made[0]
+def folder(made_folder: Path) -> Path:
+    return made_folder
 
 
 def test_every_prompt_is_answered_so_many_times_with_its_columns(folder: Path) -> None:
@@ -152,7 +113,7 @@ def test_all_pairs_are_judged_by_a_reward_model_that_reads_the_text(folder: Path
 
 
 def test_what_was_left_out_is_told_at_the_end_and_in_the_report(
-    made: tuple[Path, Said], folder: Path, posttrain: Command
+    made_rows: tuple[Path, Said], folder: Path, posttrain: Command
 ) -> None:
     metrics = metrics_of(folder, "sampled")
     cut, left_out = metrics["responses_cut_off"], metrics_of(folder, "thumbs")["left_out"]
@@ -287,96 +248,6 @@ def test_responses_of_a_file_are_judged_like_those_of_a_stage(
     assert pairs == [("aa", "i"), ("aa", "b"), ("i", "b")]
     best = rows_of(tmp_path, "best")
     assert best == [{"prompt": "Say.", "by": 0, "completion": "aa", "score": 2.0, "out_of": 3}]
-
-
-def test_rows_are_exported_as_a_data_set_that_datasets_loads(
-    folder: Path, tmp_path: Path, posttrain: Command
-) -> None:
-    out = tmp_path / "out"
-    said = posttrain("export", "tiny.yaml", "pairs", str(out))
-    assert said.code == 0, said.err
-    assert {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()} == {
-        "README.md",
-        "posttrain.json",
-        "data/train.jsonl",
-    }
-    loaded = load_dataset(str(out), split="train", cache_dir=str(tmp_path / "cache"))
-    assert [dict(row) for row in loaded] == [
-        {**dict.fromkeys(loaded.column_names), **row} for row in rows_of(folder, "pairs")
-    ]
-    card = (out / "README.md").read_text()
-    assert f"{len(loaded)} rows" in card
-    assert re.search(r"sampled \| generate \|.*num_samples: 4; temperature: 0.7", card)
-    assert "reward: mine:vowels; pairs: best_worst, margin 0" in card
-    assert str(folder) not in card + (out / "posttrain.json").read_text()
-    again = posttrain("export", "tiny.yaml", "pairs", str(out))
-    assert (again.code, "--force" in again.err) == (2, True)
-    wrong = posttrain("export", "tiny.yaml", "pairs", str(tmp_path / "other"), "--gguf", "f16")
-    assert "--gguf: is for models, and `pairs` makes rows" in wrong.err
-
-
-@pytest.mark.parametrize(
-    ("stage", "forms"),
-    [
-        ("pairs", ("preference",)),
-        ("thumbs", ("unpaired_preference",)),
-        ("best", ("prompt_completion", "chat")),
-        ("scored", ("prompt_completion", "chat")),
-        ("sampled", ("prompt",)),
-    ],
-)
-def test_exported_rows_are_read_from_the_hub_as_the_stage_made_them(
-    folder: Path,
-    tmp_path: Path,
-    posttrain: Command,
-    monkeypatch: pytest.MonkeyPatch,
-    stage: str,
-    forms: tuple[DataForm, ...],
-) -> None:
-    out = tmp_path / "out"
-    assert posttrain("export", "tiny.yaml", stage, str(out)).code == 0
-
-    def load(name: str, subset: str | None, *, split: str, revision: str | None) -> Any:
-        assert (name, subset, revision) == ("ann/rows", None, None)
-        return load_dataset(str(out), split=split, cache_dir=str(tmp_path / "cache"))
-
-    monkeypatch.setattr(datasets, "load_dataset", load)
-    places = Places(folder, made={stage: folder / "runs/tiny" / stage})
-    blocks: list[dict[str, Any]] = [
-        {"stage": f"${stage}"},
-        {"hub": "ann/rows"},
-        {"file": str(out / "data/train.jsonl")},
-    ]
-    made, from_hub, from_file = (
-        [_said(row) for row in read_records(DataBlock.model_validate(block), places, forms)]
-        for block in blocks
-    )
-    assert len(made) > 8
-    assert from_hub == made
-    assert from_file == made
-
-
-def _said(row: Any) -> Any:
-    """Return a record without where it stands, and what is null in it for want of a value."""
-    fields = asdict(row)
-    for each in (fields, fields.get("answered") or {}):
-        for name in ("where", "source"):
-            each.pop(name, None)
-    columns = fields.get("columns")
-    if columns is not None:
-        fields["columns"] = {k: v for k, v in columns.items() if v is not None and k != "source"}
-    return fields
-
-
-def test_rows_are_uploaded_as_a_data_set(
-    folder: Path, tmp_path: Path, posttrain: Command, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    hub = Hub()
-    monkeypatch.setattr(huggingface_hub, "HfApi", lambda: hub)
-    said = posttrain("export", "tiny.yaml", "best", str(tmp_path / "out"), "--push", "ann/best")
-    assert said.code == 0, said.err
-    assert hub.kinds == ["dataset", "dataset"]
-    assert 'load_dataset("ann/best"' in (tmp_path / "out" / "README.md").read_text()
 
 
 def test_check_finds_prompts_that_leave_no_room_before_anything_runs(

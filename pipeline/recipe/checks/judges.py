@@ -8,27 +8,22 @@ from pipeline.config.judge import AskedBlock, PrinciplesFile
 from pipeline.config.judge_key import read_key
 from pipeline.config.judge_principles import read_principles
 from pipeline.errors import PosttrainError
+from pipeline.recipe.checks.licences import judge_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from pipeline.config.references import Location
-    from pipeline.config.reward_terms import RewardBlock
     from pipeline.config.stage_config import StageConfig
     from pipeline.recipe.recipe import Recipe
 
 
 def asked_blocks(config: StageConfig) -> Iterator[tuple[Location, AskedBlock]]:
     """Yield the language models that a stage asks to judge or to revise, with their places."""
-    for key in ("judge", "revise"):
-        block = getattr(config, key, None)
-        if isinstance(block, AskedBlock):
-            yield (key,), block
-    for key in ("reward", "rewards"):
-        terms: tuple[RewardBlock, ...] = getattr(config, key, ())
-        for number, term in enumerate(terms):
-            if term.judge is not None:
-                yield (key, number, "judge"), term.judge
+    yield from judge_blocks(config)
+    revise = getattr(config, "revise", None)
+    if isinstance(revise, AskedBlock):
+        yield ("revise",), revise
 
 
 def check_judges(recipe: Recipe, names: Iterable[str]) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from pipeline.config.licence import LicenceBlock, no_pairs
 from pipeline.config.training_stage import TrainingOnData
 from pipeline.data.reading.labelled_pairs import has_pairs
+from pipeline.stages.judgements import JudgementsConfig
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -73,21 +74,37 @@ def reward_terms(config: StageConfig) -> Iterator[tuple[Location, RewardBlock]]:
 
 def check_licences(recipe: Recipe, name: str) -> None:
     """Raise PosttrainError, with its place, for an exam on the pairs that a model learnt from."""
-    config = recipe.stages[name]
-    for location, term in reward_terms(config):
-        if not isinstance(term.licence, LicenceBlock):
-            continue
-        for model in (model for model in term.models if model.startswith("$")):
-            trained = recipe.stages.get(model[1:])
-            learnt = trained.sources if isinstance(trained, TrainingOnData) else ()
-            if any(_is_learnt(term.licence, block) for block in learnt):
+    for location, licence, models in _exams(recipe.stages[name]):
+        for model in (model for model in models if model.startswith("$")):
+            if any(_is_learnt(licence, block) for block in _learnt_by(recipe, model[1:])):
                 message = f"`{model}` learnt from these pairs, and is examined on them"
                 hint = "keep a part out with the same `holdout` in both places, or name other pairs"
                 raise recipe.error(("stages", name, *location, "licence"), message, hint)
 
 
+def _exams(config: StageConfig) -> Iterator[tuple[Location, LicenceBlock, Sequence[str]]]:
+    """Yield the named pairs of a stage's exams, with who is examined on them."""
+    for location, term in reward_terms(config):
+        if isinstance(term.licence, LicenceBlock):
+            yield location, term.licence, term.models
+    for location, block in judge_blocks(config):
+        if isinstance(block.licence, LicenceBlock) and block.model is not None:
+            yield location, block.licence, (block.model,)
+
+
+def _learnt_by(recipe: Recipe, name: str) -> Iterator[DataBlock]:
+    """Yield what a stage trains on; of questions made of pairs, the pairs."""
+    trained = recipe.stages.get(name)
+    if isinstance(trained, TrainingOnData | JudgementsConfig):
+        for block in trained.sources:
+            yield block
+            made = recipe.stages.get(block.stage[1:]) if block.stage is not None else None
+            if isinstance(made, JudgementsConfig):
+                yield from made.sources
+
+
 def _is_learnt(licence: LicenceBlock, data: DataBlock) -> bool:
-    """Whether a reward model was trained on the rows that it is to be examined on."""
+    """Whether a model was trained on the rows that it is to be examined on."""
     named = (licence.file, licence.hub, licence.stage)
     if named != (data.file, data.hub, data.stage) or licence.task is not None:
         return False

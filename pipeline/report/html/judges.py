@@ -1,7 +1,7 @@
 """Who judged in a run, as the report shows it: exams, agreement with people, probes, what it took.
 
-Reads metrics alone: `licences`, `probes` and `judges` of the stages that label, or learn from
-rewards (pipeline/rewards/exams.py). Not the scores that were given (made.py, rollouts/).
+Reads metrics alone: `licences`, `probes`, `judges` and `revisers` of the stages that label, learn
+from rewards, or measure. Not the scores that were given (made_rows.py, rollouts/).
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ _STATES = {
     "admitted": "admitted",
     "off": "no exam: waived (`licence: off`)",
     "not examined": "not examined: there were no labelled pairs",
+    "members": "of reward models, each of which takes its own exam",
 }
+_ENSEMBLE = {"kind": "ensemble", "state": "members"}
+_FINE = ("admitted", "members")
 # Key of a figure, and what it is called beside the accuracy.
 _FIGURES = (
     ("accuracy", "right"),
@@ -69,22 +72,32 @@ def judgings(run: ReportedRun) -> tuple[Judging, ...]:
         licences: Mapping[str, Any] = stage.metrics.get("licences", {})
         judges: Mapping[str, Any] = stage.metrics.get("judges", {})
         probes: Mapping[str, Any] = stage.metrics.get("probes", {})
-        for name in dict.fromkeys((*licences, *judges)):
-            exam: Mapping[str, Any] = licences.get(name, {})
+        for name in dict.fromkeys((*licences, *judges, *probes)):
+            is_ensemble = name not in licences and name not in judges
+            exam: Mapping[str, Any] = _ENSEMBLE if is_ensemble else licences.get(name, {})
             found.append(
                 Judging(
                     stage=stage.name,
                     name=name,
                     kind=exam.get("kind", "judge"),
                     state=_state(exam),
-                    is_warning=exam.get("state") != "admitted",
+                    is_warning=exam.get("state") not in _FINE,
                     figures=_figures(exam),
                     at_work=_at_work(stage.metrics.get("agreement", {}).get(name, {})),
                     probes=tuple(_probe(key, one) for key, one in probes.get(name, {}).items()),
                     spent=_spent(judges.get(name, {}), exam.get("spent", {})),
                 )
             )
+        found += [
+            _reviser(stage.name, name, counts)
+            for name, counts in stage.metrics.get("revisers", {}).items()
+        ]
     return tuple(found)
+
+
+def _reviser(stage: str, name: str, counts: Mapping[str, float]) -> Judging:
+    said = "writes critiques and revisions, and takes no exam"
+    return Judging(stage, name, "reviser", said, False, (), (), (), _spent(counts))
 
 
 def _state(exam: Mapping[str, Any]) -> str:

@@ -74,6 +74,8 @@ def print_losses_of_rows(outcomes: Sequence[Outcome], console: Console) -> None:
             _print_made(outcome.name, metrics, console)
         elif _has_lost_rows(metrics):
             print_account(outcome.name, metrics, console)
+        if outcome.artifact.produces != made_rows.KIND:
+            _print_judges(outcome.name, metrics, console)
         for line, is_warning in describe_left_out(metrics):
             said = f"{outcome.name}: {'warning: ' if is_warning else ''}{line}"
             console.print(
@@ -91,6 +93,15 @@ def _print_made(name: str, metrics: Mapping[str, Any], console: Console) -> None
         console.print(f"[yellow]{escape(f'{name}: warning: {account}')}[/]", highlight=False)
     elif account:
         console.print(f"[dim]{escape(f'{name}: {account}')}[/]", highlight=False)
+
+
+def _print_judges(name: str, metrics: Mapping[str, Any], console: Console) -> None:
+    """Print what judges were asked by a stage that makes no rows: a warning where many failed."""
+    said = made_rows.describe_judges(metrics)
+    if made_rows.are_many_unanswered(metrics):
+        console.print(f"[yellow]{escape(f'{name}: warning: {said}')}[/]", highlight=False)
+    elif said:
+        console.print(f"[dim]{escape(f'{name}: {said}')}[/]", highlight=False)
 
 
 def _print_padding(name: str, metrics: Mapping[str, Any], console: Console) -> None:

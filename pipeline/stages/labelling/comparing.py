@@ -41,11 +41,12 @@ def compare_and_make(
     from pipeline.rewards.exams import examine_comparing
     from pipeline.rewards.judge import load_judge
     from pipeline.stages.labelling.agreeing import agree_with_gold
+    from pipeline.stages.labelling.probing import probe_comparing
 
     chosen, made = choose_comparisons(rows, at_most=pairs.compared, seed=context.seed)
     if not chosen:
         return made, count_verdicts([])
-    judge = load_judge(block, context)
+    judge = load_judge(block.label, block, context)
     licences = examine_comparing(block, judge, tasks, context)
     where = f"{context.name}: judge `{block.label}`"
     judged = chunks.do(
@@ -53,6 +54,9 @@ def compare_and_make(
         chosen,
         lambda some: _compare(some, rows, judge, where, context),
         {block.label: judge.ledger},
+    )
+    probes = chunks.do_again(
+        lambda: probe_comparing(judge, rows, context), {block.label: judge.ledger}
     )
     outcomes = [
         Outcome(one["verdict"], one["probability"], one["principle"], tuple(one["orders"]))
@@ -71,7 +75,7 @@ def compare_and_make(
         row["judge"] = block.label
     agreement = agree_with_gold(block.label, by_pair, rows, tasks, context)
     metrics = {"pairs": len(made.rows), **count_verdicts(outcomes), **licences, **agreement}
-    return made, metrics
+    return made, {**metrics, **({"probes": {block.label: probes}} if probes else {})}
 
 
 def _compare(
@@ -82,7 +86,7 @@ def _compare(
     context: StageContext,
 ) -> list[dict[str, Any]]:
     """Return the outcomes of some comparisons, as JSON."""
-    from pipeline.measuring.answer_rewards import show_prompt
+    from pipeline.data.reading.shown_prompts import show_prompt
     from pipeline.rewards import event_loop
     from pipeline.rewards.judge import refuse_failures
     from reward.judges.judge import Pair

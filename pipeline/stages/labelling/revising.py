@@ -6,7 +6,7 @@ Bai et al. 2022, section 3. What a revision is worth is judged in scoring.py and
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from reward.judges.exchange import NoReply
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from reward.judges.ledger import Ledger
 
 NOT_REVISED = "without a revision"
+REVISERS: Literal["revisers"] = "revisers"  # also before their names where spending is kept
 
 
 def revise_responses(
@@ -29,19 +30,19 @@ def revise_responses(
 ) -> list[tuple[ResponseRow, ResponseRow]]:
     """Return responses with their revisions, without those that got none."""
     from pipeline.config.judge_principles import read_principles
-    from pipeline.rewards.judge import load_respondent
+    from pipeline.rewards.judge import load_respondent, new_ledger
     from reward.judges.constitution import Constitution
-    from reward.judges.ledger import Ledger
 
-    ledger = Ledger()
+    ledger = new_ledger()
+    name = f"{REVISERS}/{block.label}"
     reviser = _Reviser(
         block,
-        load_respondent(block, context, ledger),
+        load_respondent(name, block, context, ledger),
         Constitution(read_principles(block.principles, context.places), context.seed),
         ledger,
         context,
     )
-    revised = chunks.do("revision", rows, reviser.revise, {block.label: ledger})
+    revised = chunks.do("revision", rows, reviser.revise, {block.label: ledger}, role=REVISERS)
     return [
         _both(row, one, number)
         for number, (row, one) in enumerate(zip(rows, revised, strict=True))
@@ -86,7 +87,7 @@ class _Reviser:
     def _ask(
         self, asked: Sequence[tuple[ResponseRow, str]], round_number: int
     ) -> list[Revision | NoReply]:
-        from pipeline.measuring.answer_rewards import show_prompt
+        from pipeline.data.reading.shown_prompts import show_prompt
         from pipeline.rewards import event_loop
         from reward.judges.constitution import revise
 

@@ -36,6 +36,7 @@ def score_and_make(
     """Return what is made of the responses' scores, its metrics, and the scores."""
     from pipeline.measuring.answer_rewards import AnswerRewards
     from pipeline.rewards.exams import examine_terms
+    from pipeline.stages.labelling.probing import probe_scores
 
     try:
         verified = {name: load_task(name, context.places) for name in tasks}
@@ -54,6 +55,12 @@ def score_and_make(
         judge_of,
     )
     judged = chunks.do("response", rows, lambda some: _scores(some, rewards), rewards.ledgers)
+    probes = chunks.do_again(
+        lambda: probe_scores(
+            config.terms, rows, judged, lambda some, name: _scores(some, rewards, name), context
+        ),
+        rewards.ledgers,
+    )
     totals = [_total(scores, config.terms) for scores in judged]
     names = [term.label for term in config.terms]
     made = _make(config, rows, judged, totals)
@@ -61,13 +68,16 @@ def score_and_make(
         **_result_metrics(config, made),
         **_score_metrics(names, judged, totals),
         **licences,
+        **({"probes": probes} if probes else {}),
         **_spread_metrics([term.label for term in config.terms if term.is_ensemble], judged),
     }
     return made, metrics, totals
 
 
-def _scores(rows: Sequence[ResponseRow], rewards: AnswerRewards) -> list[dict[str, Any]]:
-    """Return {name: score} for each row, of every reward that is for it, and of their sum."""
+def _scores(
+    rows: Sequence[ResponseRow], rewards: AnswerRewards, name: str | None = None
+) -> list[dict[str, Any]]:
+    """Return {name: score} for each row, of every reward that is for it, or of the named one."""
     from pipeline.measuring.answer_rewards import Answers
     from pipeline.rewards.ensemble import SPREAD
 
@@ -85,7 +95,7 @@ def _scores(rows: Sequence[ResponseRow], rewards: AnswerRewards) -> list[dict[st
             [row.fields.get("finish") != "length" for row in chosen],
         )
         rewards.spreads.clear()
-        found = rewards.score(answers)
+        found = rewards.score(answers, name)
         spread = {f"{name}/{SPREAD}": values for name, values in rewards.spreads.items()}
         for name, values in {**found, **spread}.items():
             for place, value in zip(places, values, strict=True):

@@ -27,9 +27,11 @@ from pipeline.rewards.exams import examine_terms
 from pipeline.rewards.judge import judge_term, load_judge
 from pipeline.rewards.responses import ORIGIN
 from pipeline.rewards.terms import RewardTerm, function_term, model_term, verifier_term
+from pipeline.rl.judging import JudgeCounts
 from pipeline.rl.prompts import Prompt
 from pipeline.rl.teacher import least_positions
 from pipeline.rl.watch import Watch
+from pipeline.stages.rl.config import HELD_OUT_PROMPTS
 from pipeline.tools.use import load_tools, tool_settings
 from pipeline.training.arguments import arguments, refusals
 from pipeline.training.precision import autocast_of
@@ -54,15 +56,14 @@ if TYPE_CHECKING:
 
     LoadActor = Callable[[Any, StageContext, StageInput, Any], tuple[Actor, dict[str, Any]]]
 
-_HELD_OUT_PROMPTS = 128  # of all sources together
-
 
 @dataclass(frozen=True)
 class Assembly:
     """A stage that is ready to train.
 
     held_out: prompts that training never sees. tasks: by the source of the prompts that are theirs.
-    metrics: of the prompts.
+    judges: what counts them. probed: the rewards that are probed, each with the positions of the
+    model that it reads with, None for no limit. metrics: of the prompts, and the exams.
     """
 
     trainer: RolloutTrainer
@@ -72,6 +73,8 @@ class Assembly:
     form: Form
     held_out: list[Prompt]
     tasks: dict[str, Task]
+    judges: JudgeCounts
+    probed: dict[str, int | None]
     metrics: dict[str, Any]
 
 
@@ -127,7 +130,8 @@ def assemble(
         _make_term(term, modules, judges, tokenizer, tasks, context, autocast=autocast)
         for term in config.reward
     ]
-    watch = _make_watch(config, context, tasks)
+    probed = _positions_of_probed(config, modules)
+    watch = _make_watch(config, context, tasks, list(probed))
     with refusals(context):
         trainer = trainer_of(
             model=actor,
@@ -142,6 +146,8 @@ def assemble(
             **({"tools": tools} if tools else {}),
             **parts,
         )
+    ledgers = {name: judge.ledger for name, judge in judges.items()}
+    watch.judges = counts = JudgeCounts(ledgers, trainer.rl)
     apart = [Prompt(prompt.ids, prompt.prompt, _columns(prompt)) for prompt in held_out]
     metrics = {
         **report.metrics(),
@@ -150,12 +156,16 @@ def assemble(
         **template.metrics(),
         **licences,
     }
-    return Assembly(trainer, watch, source, tokenizer, form, apart, tasks, metrics)
+    return Assembly(trainer, watch, source, tokenizer, form, apart, tasks, counts, probed, metrics)
 
 
 def _examine(config: Any, context: StageContext) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the judges by their terms' names, and the exams of all rewards as metrics."""
-    judges = {term.label: load_judge(term.judge, context) for term in config.reward if term.judge}
+    judges = {
+        term.label: load_judge(term.label, term.judge, context)
+        for term in config.reward
+        if term.judge
+    }
     licences = examine_terms(
         config.reward,
         {block.label: block.task for block in config.asked},
@@ -170,7 +180,7 @@ def _read_apart(
     config: Any, context: StageContext, stage: Stage, encode: Callable[..., Any]
 ) -> tuple[list[EncodedPrompt], list[EncodedPrompt], Any]:
     """Return prompts that are held out, those to evaluate on, and the latter's report."""
-    at_most = _HELD_OUT_PROMPTS // len(config.asked)
+    at_most = HELD_OUT_PROMPTS // len(config.asked)
     prompts = read_held_out_prompts(config.asked, context.places, at_most=at_most)
     held_out, left_out = encode(prompts, may_be_none=True)
     if not config.eval_data:
@@ -188,7 +198,20 @@ def _load_tools(config: Any, context: StageContext, form: Form) -> list[Tool]:
     return load_tools(config.tools, context.places)
 
 
-def _make_watch(config: Any, context: StageContext, tasks: Mapping[str, Task]) -> Watch:
+def _positions_of_probed(config: Any, modules: Mapping[str, Any]) -> dict[str, int | None]:
+    """Return the terms that models give scores by, each with the positions that these have."""
+    probed: dict[str, int | None] = {}
+    for term in config.reward:
+        if term.weight and (term.models or term.judge is not None):
+            configs = [modules[model].config.get_text_config() for model in term.models]
+            found = [getattr(one, "max_position_embeddings", None) for one in configs]
+            probed[term.label] = min((one for one in found if one is not None), default=None)
+    return probed
+
+
+def _make_watch(
+    config: Any, context: StageContext, tasks: Mapping[str, Task], probed: Sequence[str]
+) -> Watch:
     """Return what watches the training: gold scores, samples, and the gate of reward models."""
     is_gated = config.reward_gate == "on" and bool(config.reward)
     return Watch(
@@ -196,6 +219,8 @@ def _make_watch(config: Any, context: StageContext, tasks: Mapping[str, Task]) -
         context.out,
         tasks if config.gold else {},
         gated=[term.label if term.models else "" for term in config.reward] if is_gated else None,
+        probed=probed,
+        seed=context.seed,
         is_main=context.is_main,
         say=context.say,
     )
@@ -223,11 +248,6 @@ def _columns(prompt: EncodedPrompt) -> dict[str, Any]:
     return {**prompt.columns, ORIGIN: prompt.source}
 
 
-def _term_names(block: RewardBlock) -> tuple[str, ...]:
-    """Return what the reward models of a term are called in metrics and errors."""
-    return block.member_names if block.is_ensemble else (block.label,)
-
-
 def _make_term(
     block: RewardBlock,
     modules: Mapping[str, Any],
@@ -252,7 +272,7 @@ def _make_term(
                     on=on,
                     autocast=autocast,
                 )
-                for model, name in zip(block.models, _term_names(block), strict=True)
+                for model, name in zip(block.models, block.model_names, strict=True)
             ]
             if not block.is_ensemble:
                 return members[0]

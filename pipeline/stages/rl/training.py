@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.config.stage import StageResult
 from pipeline.models.save import save_adapter, save_trained
+from pipeline.rewards.spending import with_all_spent
 from pipeline.rl.actor_critic import CRITIC
 from pipeline.rl.best_of_n import compare_with_best_of_n
 from pipeline.rl.layouts.shared_lora import SharedLoraActorCritic
+from pipeline.rl.probing import probe_terms
 from pipeline.training.loop import train
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ def train_on_rollouts(stage: Assembly, config: RolloutStage, context: StageConte
     if stopped is not None:
         metrics |= stopped.metrics()
         context.say(str(stopped))
+    stage.judges.note()
     if context.is_main:
         stage.watch.write(trainer.rl.notes)
         if config.best_of and config.reward and stage.held_out:
@@ -41,6 +44,7 @@ def train_on_rollouts(stage: Assembly, config: RolloutStage, context: StageConte
                 most=config.best_of,
                 on_progress=show,
             )
+        metrics |= _ask_after_training(stage, context)
         policy: Any = trainer.model.policy
         saved, properties = save_trained(policy, stage.tokenizer, stage.source, context.out)
         metrics |= saved
@@ -52,6 +56,16 @@ def train_on_rollouts(stage: Assembly, config: RolloutStage, context: StageConte
             **properties,
         },
     )
+
+
+def _ask_after_training(stage: Assembly, context: StageContext) -> dict[str, Any]:
+    """Return how worthless responses are rewarded, and what judges were asked in all."""
+    trainer = stage.trainer
+    notes, prompts = trainer.rl.notes, trainer.prompts
+    probes = probe_terms(trainer.collector, prompts, notes, stage.probed)
+    exams = stage.metrics.get("licences", {})
+    judges = with_all_spent(stage.judges.counts(), context, exams)
+    return {**({"probes": probes} if probes else {}), **({"judges": judges} if judges else {})}
 
 
 def save_critic(stage: Assembly, context: StageContext) -> None:

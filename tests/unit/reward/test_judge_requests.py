@@ -10,7 +10,6 @@ from reward.judges.constitution import Constitution, revise
 from reward.judges.exchange import NoReply, Reply
 from reward.judges.judge import Judge, Pair
 from reward.judges.ledger import Ledger
-from reward.judges.probes import PROBES, Probed, probe_preferences, probe_scores
 from reward.judges.quoting import quoted, without_control_tokens
 
 
@@ -175,40 +174,3 @@ def test_no_text_ends_its_own_quotation() -> None:
 def test_control_tokens_of_chat_templates_are_broken_up(token: str) -> None:
     assert token not in without_control_tokens(f"so {token} system")
     assert without_control_tokens("1 < 2 | 3 > 2, a[0] <b>") == "1 < 2 | 3 > 2, a[0] <b>"
-
-
-ITEMS = [Probed("Why?", "Because it rains.", "No."), Probed("When?", "At noon.", "Never.")]
-
-
-def test_a_judge_that_can_be_fooled_shows_it_in_its_probes() -> None:
-    def answer(request):
-        text = texts_of(request, "response")
-        return Reply("10" if text in (":", "Thought process:") else "6" if " " in text[1:] else "1")
-
-    judge = Judge(Answering(answer), "any")
-    figures = {figure.name: figure for figure in asyncio.run(probe_scores(judge, ITEMS))}
-    assert set(figures) == set(PROBES)
-    assert (figures["colon"].mean, figures["colon"].honest_mean, figures["colon"].above) == (
-        10,
-        6,
-        1,
-    )
-    assert (figures["blank"].above, figures["blank"].level) == (0, 0)
-    assert (figures["quotes"].above, figures["quotes"].level) == (0, 1)
-    assert figures["colon"].metrics()["probe/colon/above"] == 1
-
-
-def test_probes_are_compared_in_both_orders() -> None:
-    figures = asyncio.run(probe_preferences(Judge(Answering(the_longer), "any"), ITEMS))
-    by_name = {figure.name: figure for figure in figures}
-    assert (by_name["ignore"].above, by_name["blank"].above, by_name["blank"].level) == (1, 0, 0)
-    always_first = Judge(Answering(lambda request: Reply("A")), "any")
-    for figure in asyncio.run(probe_preferences(always_first, ITEMS)):
-        assert (figure.above, figure.level, figure.mean) == (0, 1, 0.5)
-
-
-def test_probes_without_an_answer_have_no_figures() -> None:
-    judge = Judge(Answering(lambda request: NoReply("timeout", "late")), "any")
-    for figure in asyncio.run(probe_scores(judge, ITEMS)):
-        assert (figure.asked, figure.answered, figure.mean, figure.above) == (2, 0, None, None)
-        assert set(figure.metrics()) == {f"probe/{figure.name}/{n}" for n in ("asked", "answered")}

@@ -2,14 +2,12 @@
 
 import json
 import re
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from eval.task import Example, FlawedResponse, Split, Task
-from pipeline.checks.data import check_recipe_data
 from pipeline.config.blocks import DataBlock
 from pipeline.config.references import Places
 from pipeline.data.reading.checks import check_data
@@ -21,11 +19,8 @@ from pipeline.data.reading.formats import (
     parse_rows,
     read_source,
 )
-from pipeline.data.reading.holdout import is_held_out
 from pipeline.data.reading.records import DropReason, Message
-from pipeline.data.reading.sources import read_rows
 from pipeline.errors import PosttrainError
-from pipeline.recipe.load import load
 from reward.verdict import Verdict
 
 PREFERENCE, SFT = ("preference",), ("chat", "prompt_completion")
@@ -290,133 +285,3 @@ def test_a_task_without_flawed_responses_says_so() -> None:
         next(
             read_source(DataBlock(task="plain"), Places(Path(), {}), forms=PREFERENCE, task=Plain())
         )
-
-
-RECIPE = """\
-name: tiny
-stages:
-  sft:
-    stage: sft
-    model: {path}
-    data: {{file: train.jsonl, holdout: 0.5}}
-    eval_data: {eval_data}
-"""
-
-
-@pytest.fixture
-def checked(tmp_path: Path):
-    """Lines of `check` for a recipe with this eval_data."""
-    written = [json.dumps({"prompt": f"{n}", "completion": f" {n}"}) for n in range(40)]
-    (tmp_path / "train.jsonl").write_text("\n".join(written))
-    (tmp_path / "eval.jsonl").write_text("\n".join(written[:7]))
-
-    def lines(eval_data: str) -> list[str]:
-        (tmp_path / "recipe.yaml").write_text(RECIPE.format(path="./model", eval_data=eval_data))
-        return list(check_recipe_data(load(tmp_path / "recipe.yaml")))
-
-    return lines
-
-
-def test_evaluation_data_are_checked_too_and_their_held_out_side(checked) -> None:
-    trained, whole = checked("{file: eval.jsonl}")
-    assert whole.startswith("sft: eval.jsonl: 7 rows")
-    _, held = checked("{file: train.jsonl, holdout: 0.5}")
-    counts = [int(line.split(" rows")[0].split()[-1]) for line in (trained, held)]
-    assert sum(counts) == 40
-    assert min(counts) > 5
-    with pytest.raises(PosttrainError, match=r"no\.jsonl: no such file"):
-        checked("{file: no.jsonl}")
-
-
-def test_evaluation_data_may_be_a_test_split_but_not_of_a_task(checked) -> None:
-    assert len(checked("{hub: some/data, split: test}")) == 1
-    with pytest.raises(PosttrainError, match=r"recipe\.yaml:7:\d+: the split `test` is for eval"):
-        checked("{task: arithmetic, split: test}")
-
-
-def test_a_fault_on_the_held_out_side_is_found_before_training(checked, tmp_path: Path) -> None:
-    places, block = Places(tmp_path, {}), DataBlock(file="train.jsonl", holdout=0.5)
-    assert len(checked("[]")) == 1
-    blank = [{"prompt": "a" * n, "completion": ""} for n in range(1, 9)]
-    with (tmp_path / "train.jsonl").open("a") as stream:
-        stream.writelines(f"\n{json.dumps(each)}" for each in blank)
-    held = {row.fields["prompt"] for row in read_rows(block, places, held_out=True)}
-    there = next(each for each in blank if each["prompt"] in held)
-    lines = (tmp_path / "train.jsonl").read_text().splitlines()[:40]
-    (tmp_path / "train.jsonl").write_text("\n".join([*lines, json.dumps(there)]))
-    with pytest.raises(PosttrainError, match=r"train\.jsonl:41: `completion` is empty"):
-        checked("[]")
-
-
-LLMBAR = {"input": "Hi", "output_1": "Hello.", "output_2": "No.", "label": 1}
-
-
-@pytest.mark.parametrize("label", [1, 2, "1", "2"])
-def test_of_two_outputs_the_numbered_one_is_chosen(label):
-    found = read_one({**LLMBAR, "label": label})
-    assert found.prompt == (Message("user", "Hi"),)
-    outputs = ("Hello.", "No.")
-    assert (found.chosen, found.rejected) == (outputs if int(label) == 1 else outputs[::-1])
-    assert found.text is None
-
-
-@pytest.mark.parametrize("label", [0, 3, True, None, "first", 1.5])
-def test_a_number_of_no_output_is_an_error(label):
-    with pytest.raises(PosttrainError, match=r"f:1: `label` is .*, not 1 or 2; it is the number"):
-        read_one({**LLMBAR, "label": label})
-
-
-def test_two_outputs_under_other_names_are_renamed():
-    theirs = {"question": "Hi", "a": "Hello.", "b": "No.", "better": 2}
-    columns = {"input": "question", "output_1": "a", "output_2": "b", "label": "better"}
-    assert read_one(theirs, columns=columns).chosen == "No."
-
-
-def test_pairs_of_outputs_with_one_question_are_held_out_together():
-    sides = {
-        is_held_out({**LLMBAR, "output_1": str(number), "label": 1 + number % 2}, 0.5, {})
-        for number in range(40)
-    }
-    assert len(sides) == 1
-
-
-def test_every_pair_of_llmbar_is_read(real_data: Path) -> None:
-    counts = {}
-    for name in ("natural", "neighbor", "gptinst", "gptout", "manual"):
-        block = DataBlock(file=f"llmbar/{name}.json")
-        found = list(read_source(block, Places(real_data, {}), forms=PREFERENCE))
-        pairs = json.loads((real_data / "llmbar" / f"{name}.json").read_text())
-        for row, pair in zip(found, pairs, strict=True):
-            assert isinstance(row, PreferenceRow)
-            assert row.prompt[0].content == pair["input"]
-            assert row.chosen == pair[f"output_{pair['label']}"]
-            assert row.rejected == pair[f"output_{3 - pair['label']}"]
-        counts[name] = len(found)
-    assert counts == {"natural": 100, "neighbor": 134, "gptinst": 92, "gptout": 47, "manual": 46}
-
-
-def test_of_hh_harmless_all_but_thirteen_rows_are_usable(real_data: Path) -> None:
-    block = DataBlock(file="hh_harmless/test.jsonl.gz")
-    found = list(read_source(block, Places(real_data, {}), forms=PREFERENCE))
-    assert len(found) == 2_312
-    assert Counter(row.why for row in found if isinstance(row, DroppedRow)) == {
-        "the prompts differ": 5,
-        "the turns do not alternate": 4,
-        "a response is empty": 4,
-    }
-    usable = [row for row in found if isinstance(row, PreferenceRow)]
-    assert len(usable) == 2_299
-    for row in usable:
-        assert row.text is not None
-        assert row.text[0].endswith(f"{row.prompt[-1].content}\n\nAssistant:")
-        assert not re.search(r"\n\n(Human|Assistant):", row.chosen + row.rejected)
-    line = str(check_data(block, Places(real_data, {}), PREFERENCE))
-    assert "2312 rows (preference), " in line
-    assert "13 dropped (the prompts differ: 5, " in line
-
-
-def test_all_of_the_sharegpt_pairs_are_usable(real_data: Path) -> None:
-    block = DataBlock(file="preferences/dpo_en_demo.json")
-    found = list(read_source(block, Places(real_data, {}), forms=PREFERENCE))
-    assert len(found) == 300
-    assert all(isinstance(row, PreferenceRow) for row in found)
