@@ -27,7 +27,14 @@ stages:
     reward:
       - {model: $rm, licence: {file: pairs.jsonl, holdout: 0.2, pairs: 50}}
       - {verify: all}
+  questions: {stage: judgements, data: {file: pairs.jsonl, holdout: 0.2}}
+  judge: {stage: sft, model: $base, data: $questions}
+  ranked:
+    stage: label
+    data: $sampled
+    judge: {model: $judge, licence: {file: pairs.jsonl, holdout: 0.2}}
 """
+OF_JUDGE = "licence: {file: pairs.jsonl, holdout: 0.2}}"
 LICENCE = "licence: {file: pairs.jsonl, holdout: 0.2, pairs: 50}"
 VERIFY = "{verify: all}"
 # Part of RECIPE, what stands there instead, what must be said of it.
@@ -44,6 +51,7 @@ EDITS = [
     (LICENCE, "licence: {file: ‸none.jsonl}", "`none.jsonl` does not exist"),
     (LICENCE, "licence: ‸{file: pairs.jsonl}", "`$rm` learnt from these pairs, and is examined"),
     (LICENCE, "licence: {file: pairs.jsonl, columns: {‸bad: x}}", "`bad` is no column name of"),
+    (OF_JUDGE, "licence: ‸{file: pairs.jsonl}}", "`$judge` learnt from these pairs, and is exam"),
     (VERIFY, "{verify: all, licence: ‸off}", "`licence` is for a `model`; what is computed takes"),
 ]
 

@@ -1,6 +1,7 @@
 """Recipes that come with posttrain are named without a path, from any folder."""
 
 import re
+import shlex
 import tomllib
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 
 from pipeline import load_recipe
 from pipeline.commands.doctor import PURPOSES
+from pipeline.config.judge import JudgeBlock
 from pipeline.config.shipped_recipes import list_shipped_recipes, recipe_path
 from pipeline.errors import PosttrainError
 from pipeline.plan.plan import make
@@ -74,6 +76,31 @@ def test_a_path_is_never_taken_for_a_name(tmp_path, monkeypatch) -> None:
         assert recipe_path(Path(text)) == Path(text)
     with pytest.raises(PosttrainError, match="no recipe of this name"):
         recipe_path(Path("nothing"))
+
+
+def test_the_line_at_the_head_of_rlaif_puts_a_server_in_the_judges_place() -> None:
+    """And nothing else of the judge goes with it: not the rubric."""
+    path = REPOSITORY / "recipes/rlaif.yaml"
+    head = [line.lstrip("# ") for line in path.read_text().splitlines() if line.startswith("#")]
+    server = next(line for line in head if line.startswith("S="))[3:-1]
+    words = shlex.split(" ".join(head).replace("\\", "").replace("$S", server.replace('"', '\\"')))
+    sets = [words[n + 1] for n, word in enumerate(words) if word == "--set"]
+    assert len(sets) == 4
+    plain, edited = load_recipe(path), load_recipe(path, overrides=sets)
+    for name in ("ranked_1", "ranked_2"):
+        before, after = plain.stages[name].judge, edited.stages[name].judge
+        assert (before.endpoint, after.model) == (None, None)
+        assert after.endpoint.url.startswith("http://")
+        assert after.rubric == before.rubric != JudgeBlock(model="x").rubric
+
+
+def test_options_that_would_be_lost_are_refused(call) -> None:
+    said = call("compare", "a", "b", "--tasks", "arithmetic", "--limit", "5", "--tasks", "facts")
+    assert (said.code, said.err) == (2, "--tasks: is given twice; write its values with commas\n")
+    said = call("plan", "quickstart", "--runs", "a", "--runs", "b")
+    assert (said.code, said.err) == (2, "--runs: is given twice; leave one of them out\n")
+    twice = ("--set", "seed=1", "--set", "name=other")
+    assert call("plan", "quickstart", *twice).code == 0
 
 
 def test_the_version_is_that_of_the_package(call) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import random
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -115,7 +116,8 @@ def test_a_replay_asks_nothing_and_makes_the_same_without_the_server(
         assert running.num_asked == num_asked
         assert before == {stage: made(tmp_path / "runs", stage) for stage in before}
         spent = metrics_of(tmp_path, "pairs")["judges"]["m"]
-        assert (spent["asked"], spent["cached"], spent["sent"]) == (144, 144, 0)
+        num_asked = 144 + 24 * 5 * 2  # comparisons, and probes of 24 prompts
+        assert (spent["asked"], spent["cached"], spent["sent"]) == (num_asked, num_asked, 0)
         secret = [
             path
             for path in tmp_path.rglob("*")
@@ -146,7 +148,7 @@ def test_pairs_scores_and_revisions_are_what_the_server_says(
         assert row["completion"] == f"{row['original']} Indeed. Indeed."
         assert row["critique"] == "It lacks a word."
         assert row["revised_by"] in ("Be kind.", "Be brief.")
-    spent = metrics_of(tmp_path, "revised")["judges"]["m"]
+    spent = metrics_of(tmp_path, "revised")["revisers"]["m"]
     assert (spent["asked"], spent["prompt_tokens"]) == (72 * 4, 72 * 4 * 10)
     judged = rows_of(tmp_path, "revised_pairs")
     assert len(judged) == 72
@@ -165,13 +167,18 @@ def test_what_gets_no_answer_is_left_out_counted_by_cause_and_warned_of(
     metrics = metrics_of(tmp_path, "pairs")
     assert metrics["pairs"] == 24
     assert metrics["left_out"] == {"comparisons without an answer": 48}
-    assert metrics["judges"]["m"]["failed/empty"] == 96
+    of_probes = 24 * 5 * 2 - sum(one["answered"] for one in metrics["probes"]["m"].values()) * 2
+    assert 96 <= metrics["judges"]["m"]["failed/empty"] <= 96 + of_probes
     assert "pairs: warning: left out: 48 comparisons without an answer" in said.out
-    assert "`m` asked 144 times, 96 without an answer (96 empty)" in " ".join(said.out.split())
+    assert re.search(r"`m` asked 384 times, (\d+) without an answer \(\1 empty\)", _words(said.out))
     scored = rows_of(tmp_path, "scored")
     assert [row["score"] is None for row in scored] == [
         row["completion"].startswith(FAILING) for row in scored
     ]
+
+
+def _words(text: str) -> str:
+    return " ".join(text.split())
 
 
 def test_without_any_answer_the_run_ends_with_what_was_kept_and_goes_on_later(
@@ -186,15 +193,26 @@ def test_without_any_answer_the_run_ends_with_what_was_kept_and_goes_on_later(
     assert "unreachable" in said.err
 
 
-def test_a_spent_budget_ends_the_stage_and_a_larger_one_goes_on_where_it_was(
+def test_a_spent_budget_ends_the_stage_also_after_a_kill_and_a_larger_one_goes_on_where_it_was(
     tmp_path: Path, server: JudgeServer, posttrain: Command
 ) -> None:
-    small = ("--set", "stages.pairs.judge.budget={requests: 100}")
-    said = posttrain("run", "tiny.yaml", "--until", "pairs", *small)
-    assert said.code == 3
-    assert "the budget is spent" in said.err
-    num_asked = server.num_asked
-    assert num_asked <= 100
-    assert posttrain("run", "tiny.yaml", "--until", "pairs").code == 0
-    assert server.num_asked == 144
-    assert set(server.counts().values()) == {1}
+    """Killed before its first checkpoint, which is when nothing else of an attempt is kept."""
+    warm()
+    small = "stages.pairs.judge.budget={requests: 100}"
+    killed = run_forked(
+        *(tmp_path / "tiny.yaml", tmp_path / "runs"),
+        **{"until": "pairs", "overrides": [small]},
+        signal_when=lambda _: server.num_asked >= 30,
+    )
+    assert killed.code is None
+    run = ("run", "tiny.yaml", "--until", "pairs")
+    for _ in range(2):  # the second time nothing is left at all
+        said = posttrain(*run, "--set", small)
+        assert said.code == 3
+        assert "the budget is spent: 100 requests are sent" in said.err
+        assert server.num_asked <= 100
+    assert posttrain(*run).code == 0
+    num_probes = 24 * 5 * 2
+    spent = metrics_of(tmp_path, "pairs")["judges"]["m"]
+    assert spent["sent"] == server.num_asked >= 144 + num_probes
+    assert len(server.counts()) == 144 + num_probes

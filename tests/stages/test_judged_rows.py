@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from reward.judges.probes import PROBES
 from tests.command import Command, Said
 from tests.made_rows import metrics_of, rows_of, run_whole
 from tests.small_judging import write_judged_recipe
@@ -32,8 +33,11 @@ def test_every_comparison_is_a_pair_a_tie_or_without_an_answer(folder: Path) -> 
     assert metrics["pairs"] == len(rows) > 0
     assert metrics["ties"] > 0
     assert metrics["comparisons"] == len(rows) + metrics["ties"]
-    assert metrics["judges"]["wide"]["asked"] == 2 * metrics["comparisons"]
-    assert metrics["judges"]["wide"]["ties"] == metrics["ties"]
+    probes = metrics["probes"]["wide"]
+    assert {name: one["asked"] for name, one in probes.items()} == dict.fromkeys(PROBES, 24)
+    level = sum(round(one["level"] * 24) for one in probes.values())
+    assert metrics["judges"]["wide"]["asked"] == 2 * (metrics["comparisons"] + 24 * len(PROBES))
+    assert metrics["judges"]["wide"]["ties"] == metrics["ties"] + level
     assert metrics["judges"]["wide"]["prompt_tokens"] > 0
     assert metrics["left_out"] == {"judged ties": metrics["ties"]}
 
@@ -66,6 +70,35 @@ def test_a_rubric_gives_every_response_a_score_on_its_scale(folder: Path) -> Non
     assert len(rows) == len(rows_of(folder, "sampled"))
     assert all(1 <= row["score"] <= 10 for row in rows)
     assert len({row["score"] for row in rows}) > 10  # means of probabilities, not numbers chosen
+
+
+@pytest.mark.parametrize("stage", ["scored", "thumbs", "rloo"])
+def test_what_scores_is_probed_on_prompts_of_its_own_run(folder: Path, stage: str) -> None:
+    """Also where a judge takes no exam; what no model computes is not probed."""
+    metrics = metrics_of(folder, stage)
+    assert metrics["licences"]["wide"]["state"] == "off"
+    assert list(metrics["probes"]) == ["wide"]
+    for name in PROBES:
+        figure = metrics["probes"]["wide"][name]
+        assert figure["asked"] == figure["answered"] == (24 if stage != "rloo" else 4)
+        assert 1 <= figure["mean"] <= 10
+        assert 1 <= figure["honest_mean"] <= 10
+
+
+def test_what_judges_were_asked_stands_in_the_metrics_of_every_stage_that_asks(
+    folder: Path, posttrain: Command
+) -> None:
+    in_training, compared = (metrics_of(folder, stage)["judges"] for stage in ("rloo", "compare"))
+    assert in_training["wide"]["asked"] == 2 * 8 + 4 * len(PROBES)
+    assert compared["wide"]["asked"] == 3 * 3  # prompts, models
+    assert compared["wide"]["prompt_tokens"] > 0
+    assert posttrain("report", "tiny.yaml").code == 0
+    page = (folder / "runs/tiny/report.html").read_text()
+    section = page[page.index('<section id="judges">') :]
+    section = section[: section.index("</section>")]
+    assert "judge of compare" in section
+    assert f"asked {in_training['wide']['asked']} times" in section
+    assert section.count("Thought process") + section.count(">thought<") >= 5
 
 
 def test_a_judge_is_a_term_of_a_reward_with_its_weight(folder: Path) -> None:
@@ -117,7 +150,7 @@ def test_fewer_pairs_are_compared_on_request_and_they_cost_less(
     assert said.code == 0, said.err
     metrics = metrics_of(folder, "pairs", "few")
     assert metrics["comparisons"] == 24 * 2
-    assert metrics["judges"]["wide"]["asked"] == 24 * 4
+    assert metrics["judges"]["wide"]["asked"] == 24 * 4 + 24 * len(PROBES) * 2
     assert f"pairs: warning: left out: {metrics['ties']} judged ties" in said.out
     assert all("probability" not in row for row in rows_of(folder, "pairs", "few"))
 

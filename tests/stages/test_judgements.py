@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.data.screening.evaluation_items import task_of_questions
 from reward.judges.pairwise import Pair, comparison_requests
 from tests.command import Command, command
 
@@ -62,6 +63,7 @@ def test_a_pair_is_asked_in_both_orders_in_the_words_of_the_judge(
     assert metrics["judgements"] == 4
     assert metrics["left_out"] == {"chosen and rejected are equal": 1}
     assert json.loads((folder / "runs/judging/tokenizer/tokenizer.json").read_text())
+    assert task_of_questions(folder / "runs/judging/judged") is None  # anything may be among them
 
 
 def test_a_principle_is_drawn_for_each_pair(folder: Path, posttrain: Command) -> None:
@@ -73,6 +75,8 @@ def test_a_principle_is_drawn_for_each_pair(folder: Path, posttrain: Command) ->
     assert all(("Criterion: Be brief." in row["prompt"][0]["content"]) is not kind
                for row, kind in zip(rows, drawn, strict=True))  # fmt: skip
     assert {row["source"] for row in rows} == {"stories"}
+    # So that its questions are not held against test items of a task that keeps its splits apart.
+    assert task_of_questions(folder / "runs/judging/of_a_task") == "stories"
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,14 @@
 
 These are test items of tasks, texts, prompts and pairs. A built-in generated task keeps its splits
 apart itself: its documents share the wording of its test items by design, so its rows are not
-searched for them. In rows of a user's own task, a prompt that is word for word a test item is still
-reported. Imports no torch.
+searched for them, nor are questions to a judge made of its pairs. In rows of a user's own task, a
+prompt that is word for word a test item is still reported. Imports no torch.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 from eval.task import Task
 from eval.tasks import BUILT_IN, BY_PACKAGE, parse
@@ -22,8 +23,10 @@ from pipeline.data.reading.records import DroppedRow, PreferenceRow, Record
 from pipeline.data.reading.tasks import HubRows, load_task, task_rows
 from pipeline.data.screening.overlaps import Item
 from pipeline.errors import PosttrainError
+from pipeline.store.store import read as read_artifact
 
 _KEPT_APART = frozenset((*BUILT_IN.values(), *BY_PACKAGE.values()))
+_QUESTIONS = "judgements"  # the kind of stage that puts pairs as questions to a judge
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,23 @@ class Evaluated:
 def origin_of(task: Task) -> object:
     """Return what the rows and items of a generated task share; None for a benchmark."""
     return None if isinstance(task, BenchmarkTask) else type(task)
+
+
+def task_of_questions(folder: Path) -> str | None:
+    """Return a task whose own pairs the rows of a stage are, put as questions; None for others.
+
+    Of several tasks, all built in, one; None where anything else is among the rows. folder: of the
+    finished stage.
+    """
+    artifact = read_artifact(folder)
+    if artifact.kind != _QUESTIONS:
+        return None
+    sources: list[Mapping[str, Any]] = artifact.identity.get("data", [])
+    names = [str(source["task"]["task"]) for source in sources if "task" in source]
+    built_in = [name for name in names if parse(name)[0] in (*BUILT_IN, *BY_PACKAGE)]
+    if len(names) < len(sources) or (len(names) > 1 and len(built_in) < len(names)):
+        return None
+    return names[0] if names else None
 
 
 def is_built_in(origin: object) -> bool:

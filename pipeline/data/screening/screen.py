@@ -21,6 +21,7 @@ from pipeline.data.screening.evaluation_items import (
     collect_items,
     is_built_in,
     origin_of,
+    task_of_questions,
 )
 from pipeline.data.screening.overlaps import Overlap, Overlaps
 from pipeline.errors import PosttrainError
@@ -162,10 +163,13 @@ class Screen:
         return Counter(item.source for item in self._evaluated.items)
 
     def _origin(self, block: DataBlock) -> object:
-        if block.task is None:
+        name = block.task
+        if block.stage is not None and (made := self._places.made.get(block.stage[1:])):
+            name = task_of_questions(made)
+        if name is None:
             return None
         try:
-            return origin_of(load_task(block.task, self._places))
+            return origin_of(load_task(name, self._places))
         except ValueError as error:
             raise PosttrainError(block.label, str(error)) from error
 
