@@ -65,7 +65,7 @@ class Prices(Block):
 
 
 class Budget(Block):
-    """The most that a stage may spend on a judge. Execution only: a stage that is over it stops.
+    """The most that a stage may spend on a judge, in all attempts at it. Execution only.
 
     requests: sent, retries included. tokens: of prompts and completions. cost: in US dollars.
     """

@@ -27,7 +27,7 @@ from reward.judges.exchange import NoReply
 from reward.sandbox import SandboxUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from eval.task import Task
     from pipeline.config.judge import JudgeBlock
@@ -80,7 +80,6 @@ class AnswerRewards:
         only reward that is asked; by default all.
         """
         scores: dict[str, list[float | None]] = {}
-        totals = [math.nan] * len(answers.texts)
         rewards = [
             reward
             for reward in self._rewards
@@ -88,12 +87,11 @@ class AnswerRewards:
         ]
         for reward in rewards:
             scores[reward.label] = self._scorer(reward)(answers)
-            for number, value in enumerate(scores[reward.label]):
-                if value is not None and (reward.weight or len(rewards) == 1):
-                    before = 0.0 if math.isnan(totals[number]) else totals[number]
-                    totals[number] = before + reward.weight * value
         if len(rewards) > 1:
-            scores[ALL_REWARDS] = [None if math.isnan(total) else total for total in totals]
+            scores[ALL_REWARDS] = [
+                weighted_sum((reward.weight, scores[reward.label][number]) for reward in rewards)
+                for number in range(len(answers.texts))
+            ]
         return scores
 
     def judge(self, name: str, block: JudgeBlock) -> Judge:
@@ -142,6 +140,17 @@ class AnswerRewards:
             return [None if isinstance(score, NoReply) else score.value for score in said]
 
         return by_judge
+
+
+def weighted_sum(said: Iterable[tuple[float, float | None]]) -> float | None:
+    """Return the sum of what rewards say, each by its weight; None where none has a say.
+
+    A reward of weight 0 is only shown, unless all are; as `RewardComposition.weigh` has it.
+    """
+    terms = list(said)
+    counted = [term for term in terms if term[0]] or terms
+    values = [weight * value for weight, value in counted if value is not None]
+    return sum(values) if values else None
 
 
 class _ByModel:

@@ -46,9 +46,9 @@ MADE_ROWS = [
     ),
     Mutation(
         "a score is the weighted sum of the rewards",
-        "pipeline/stages/labelling/scoring.py",
-        "values = [weight * value for weight, value in said if value is not None]",
-        "values = [value for weight, value in said if value is not None]",
+        "pipeline/measuring/answer_rewards.py",
+        "values = [weight * value for weight, value in counted if value is not None]",
+        "values = [value for weight, value in counted if value is not None]",
         _CHAIN,
     ),
     Mutation(

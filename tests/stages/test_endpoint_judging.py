@@ -3,7 +3,6 @@
 import hashlib
 import json
 import random
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +14,9 @@ from tests.judge_server import FAILING, JudgeServer, judge_server
 from tests.made_rows import metrics_of, rows_of
 
 pytestmark = pytest.mark.enable_socket
+_PROMPTS = 6  # of three responses each, and as many pairs
+_OF_PAIRS = 2 * 3 * _PROMPTS  # requests: both orders
+_OF_PROBES = 2 * 5 * _PROMPTS
 RECIPE = """\
 name: tiny
 seed: 5
@@ -51,11 +53,15 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[JudgeSer
 
 
 def write(
-    folder: Path, url: str, *, responses: tuple[str, ...] = ("short", "longer", "longest!")
+    folder: Path,
+    url: str,
+    *,
+    prompts: int = _PROMPTS,
+    responses: tuple[str, ...] = ("short", "longer", "longest!"),
 ) -> None:
     rows = [
         {"prompt": f"Question {number}?", "completion": f"{text} {number % 7 * 'x'}".strip()}
-        for number in range(24)
+        for number in range(prompts)
         for text in responses
     ]
     lines = [json.dumps(row) + "\n" for row in rows]
@@ -68,10 +74,14 @@ def made(runs: Path, stage: str) -> str:
     return hashlib.sha256((runs / "tiny" / stage / "rows.jsonl").read_bytes()).hexdigest()
 
 
+@pytest.mark.parametrize(
+    ("prompts", "kills"), [(_PROMPTS, 2), pytest.param(24, 6, marks=pytest.mark.slow)]
+)
 def test_a_killed_stage_goes_on_and_what_was_answered_is_never_asked_again(
-    tmp_path: Path, server: JudgeServer
+    tmp_path: Path, server: JudgeServer, prompts: int, kills: int
 ) -> None:
     warm()
+    write(tmp_path, server.url, prompts=prompts)
     recipe, moments = tmp_path / "tiny.yaml", random.Random(1)
     whole = tmp_path / "whole"
     ended = run_forked(recipe, whole)
@@ -81,7 +91,7 @@ def test_a_killed_stage_goes_on_and_what_was_answered_is_never_asked_again(
     assert set(server.counts().values()) == {1}
     server.asked.write_text("")
     runs, num_kills = tmp_path / "runs", 0
-    for share in sorted(moments.random() for _ in range(6)):
+    for share in sorted(moments.random() for _ in range(kills)):
         due = round(share * num_whole)
 
         def is_due(_: float, due: int = due) -> bool:
@@ -90,7 +100,7 @@ def test_a_killed_stage_goes_on_and_what_was_answered_is_never_asked_again(
         num_kills += run_forked(recipe, runs, signal_when=is_due).code is None
     ended = run_forked(recipe, runs)
     assert ended.code == 0, ended.output
-    assert num_kills >= 4
+    assert num_kills > kills / 2
     # What was on its way when the process died comes in again: two requests, and two answers that
     # were not on the disk yet.
     assert num_whole <= server.num_asked <= num_whole + 4 * num_kills
@@ -115,8 +125,7 @@ def test_a_replay_asks_nothing_and_makes_the_same_without_the_server(
         assert again.code == 0, again.err
         assert running.num_asked == num_asked
         assert before == {stage: made(tmp_path / "runs", stage) for stage in before}
-        spent = metrics_of(tmp_path, "pairs")["judges"]["m"]
-        num_asked = 144 + 24 * 5 * 2  # comparisons, and probes of 24 prompts
+        spent, num_asked = metrics_of(tmp_path, "pairs")["judges"]["m"], _OF_PAIRS + _OF_PROBES
         assert (spent["asked"], spent["cached"], spent["sent"]) == (num_asked, num_asked, 0)
         secret = [
             path
@@ -137,21 +146,21 @@ def test_pairs_scores_and_revisions_are_what_the_server_says(
     said = posttrain("run", "tiny.yaml")
     assert said.code == 0, said.err
     pairs = rows_of(tmp_path, "pairs")
-    assert len(pairs) == 24 * 3
+    assert len(pairs) == 3 * _PROMPTS
     assert all(len(pair["chosen"]) > len(pair["rejected"]) for pair in pairs)
     assert all(pair["judge"] == "m" and "probability" not in pair for pair in pairs)
     for row in rows_of(tmp_path, "scored"):
         assert row["score"] == min(10, len(row["completion"]))
     revised = rows_of(tmp_path, "revised")
-    assert len(revised) == 72
+    assert len(revised) == 3 * _PROMPTS
     for row in revised:
         assert row["completion"] == f"{row['original']} Indeed. Indeed."
         assert row["critique"] == "It lacks a word."
         assert row["revised_by"] in ("Be kind.", "Be brief.")
     spent = metrics_of(tmp_path, "revised")["revisers"]["m"]
-    assert (spent["asked"], spent["prompt_tokens"]) == (72 * 4, 72 * 4 * 10)
+    assert (spent["asked"], spent["prompt_tokens"]) == (3 * _PROMPTS * 4, 3 * _PROMPTS * 4 * 10)
     judged = rows_of(tmp_path, "revised_pairs")
-    assert len(judged) == 72
+    assert len(judged) == 3 * _PROMPTS
     for pair in judged:
         assert pair["chosen"] == f"{pair['rejected']} Indeed."
         assert (pair["original"], pair["revised_by"]) == (pair["rejected"], "Be kind.")
@@ -165,20 +174,19 @@ def test_what_gets_no_answer_is_left_out_counted_by_cause_and_warned_of(
     said = posttrain("run", "tiny.yaml")
     assert said.code == 0, said.err
     metrics = metrics_of(tmp_path, "pairs")
-    assert metrics["pairs"] == 24
-    assert metrics["left_out"] == {"comparisons without an answer": 48}
-    of_probes = 24 * 5 * 2 - sum(one["answered"] for one in metrics["probes"]["m"].values()) * 2
-    assert 96 <= metrics["judges"]["m"]["failed/empty"] <= 96 + of_probes
-    assert "pairs: warning: left out: 48 comparisons without an answer" in said.out
-    assert re.search(r"`m` asked 384 times, (\d+) without an answer \(\1 empty\)", _words(said.out))
+    assert metrics["pairs"] == _PROMPTS
+    assert metrics["left_out"] == {"comparisons without an answer": 2 * _PROMPTS}
+    failed = metrics["judges"]["m"]["failed/empty"]
+    silent = sum(one["asked"] - one["answered"] for one in metrics["probes"]["m"].values())
+    assert 4 * _PROMPTS + silent <= failed <= 4 * _PROMPTS + 2 * silent
+    assert f"pairs: warning: left out: {2 * _PROMPTS} comparisons without an answer" in said.out
+    number = _OF_PAIRS + _OF_PROBES
+    asked = f"`m` asked {number} times, {failed} without an answer ({failed} empty)"
+    assert asked in " ".join(said.out.split())
     scored = rows_of(tmp_path, "scored")
     assert [row["score"] is None for row in scored] == [
         row["completion"].startswith(FAILING) for row in scored
     ]
-
-
-def _words(text: str) -> str:
-    return " ".join(text.split())
 
 
 def test_without_any_answer_the_run_ends_with_what_was_kept_and_goes_on_later(
@@ -189,7 +197,7 @@ def test_without_any_answer_the_run_ends_with_what_was_kept_and_goes_on_later(
     write(tmp_path, "http://127.0.0.1:9/v1")
     said = posttrain("run", "tiny.yaml")
     assert said.code == 3
-    assert "judge `m`: the judge answered none of 64 questions" in said.err
+    assert f"judge `m`: the judge answered none of {3 * _PROMPTS} questions" in said.err
     assert "unreachable" in said.err
 
 
@@ -198,21 +206,20 @@ def test_a_spent_budget_ends_the_stage_also_after_a_kill_and_a_larger_one_goes_o
 ) -> None:
     """Killed before its first checkpoint, which is when nothing else of an attempt is kept."""
     warm()
-    small = "stages.pairs.judge.budget={requests: 100}"
+    small = "stages.pairs.judge.budget={requests: 20}"
     killed = run_forked(
         *(tmp_path / "tiny.yaml", tmp_path / "runs"),
         **{"until": "pairs", "overrides": [small]},
-        signal_when=lambda _: server.num_asked >= 30,
+        signal_when=lambda _: server.num_asked >= 8,
     )
     assert killed.code is None
     run = ("run", "tiny.yaml", "--until", "pairs")
     for _ in range(2):  # the second time nothing is left at all
         said = posttrain(*run, "--set", small)
         assert said.code == 3
-        assert "the budget is spent: 100 requests are sent" in said.err
-        assert server.num_asked <= 100
+        assert "the budget is spent: 20 requests are sent" in said.err
+        assert server.num_asked <= 20
     assert posttrain(*run).code == 0
-    num_probes = 24 * 5 * 2
     spent = metrics_of(tmp_path, "pairs")["judges"]["m"]
-    assert spent["sent"] == server.num_asked >= 144 + num_probes
-    assert len(server.counts()) == 144 + num_probes
+    assert spent["sent"] >= server.num_asked >= _OF_PAIRS + _OF_PROBES
+    assert len(server.counts()) == _OF_PAIRS + _OF_PROBES

@@ -80,7 +80,7 @@ def test_what_scores_is_probed_on_prompts_of_its_own_run(folder: Path, stage: st
     assert list(metrics["probes"]) == ["wide"]
     for name in PROBES:
         figure = metrics["probes"]["wide"][name]
-        assert figure["asked"] == figure["answered"] == (24 if stage != "rloo" else 4)
+        assert figure["asked"] == figure["answered"] == (24 if stage != "rloo" else 2)
         assert 1 <= figure["mean"] <= 10
         assert 1 <= figure["honest_mean"] <= 10
 
@@ -89,7 +89,7 @@ def test_what_judges_were_asked_stands_in_the_metrics_of_every_stage_that_asks(
     folder: Path, posttrain: Command
 ) -> None:
     in_training, compared = (metrics_of(folder, stage)["judges"] for stage in ("rloo", "compare"))
-    assert in_training["wide"]["asked"] == 2 * 8 + 4 * len(PROBES)
+    assert in_training["wide"]["asked"] == 2 * 4 + 2 * len(PROBES)  # two rollouts of two prompts
     assert compared["wide"]["asked"] == 3 * 3  # prompts, models
     assert compared["wide"]["prompt_tokens"] > 0
     assert posttrain("report", "tiny.yaml").code == 0

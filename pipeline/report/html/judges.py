@@ -136,8 +136,10 @@ def _shown(exam: Mapping[str, Any], key: str, *, sign: bool) -> str:
 
 def _probe(name: str, figure: Mapping[str, Any]) -> Probe:
     above = figure.get("above")
+    asked, answered = figure.get("asked", 0), figure.get("answered", 0)
+    judged = f" ({answered} of {asked} judged)" if answered < asked else ""
     return Probe(
-        name,
+        f"{name}{judged}",
         number(figure.get("mean")),
         number(figure.get("honest_mean")),
         "" if above is None else f"{above:.0%}",

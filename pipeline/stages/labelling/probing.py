@@ -44,6 +44,11 @@ def probe_comparing(
     )
 
 
+def probed_terms(terms: Sequence[RewardBlock]) -> list[RewardBlock]:
+    """Return the terms that are models and count."""
+    return [term for term in terms if term.weight and (term.models or term.judge is not None)]
+
+
 def probe_scores(
     terms: Sequence[RewardBlock],
     rows: Sequence[ResponseRow],
@@ -53,11 +58,11 @@ def probe_scores(
 ) -> dict[str, dict[str, Any]]:
     """Return how each judge and reward model scores probes beside responses, as metrics.
 
-    judged: the scores of the rows. score: scores other ones by the term of a name. What rewards
-    nothing, or is no model, is not probed.
+    terms: those that `probed_terms` returns. judged: the scores of the rows. score: scores other
+    ones by the term of a name.
     """
     metrics: dict[str, dict[str, Any]] = {}
-    for name in (term.label for term in terms if term.weight and (term.models or term.judge)):
+    for name in (term.label for term in terms):
         places = [place for place, one in enumerate(judged) if one.get(name) is not None]
         items = _items([rows[place] for place in places], context)
         if not items:

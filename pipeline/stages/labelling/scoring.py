@@ -34,9 +34,9 @@ def score_and_make(
     tasks: Sequence[str],
 ) -> tuple[Chosen, dict[str, Any], list[float | None]]:
     """Return what is made of the responses' scores, its metrics, and the scores."""
-    from pipeline.measuring.answer_rewards import AnswerRewards
+    from pipeline.measuring.answer_rewards import AnswerRewards, weighted_sum
     from pipeline.rewards.exams import examine_terms
-    from pipeline.stages.labelling.probing import probe_scores
+    from pipeline.stages.labelling.probing import probe_scores, probed_terms
 
     try:
         verified = {name: load_task(name, context.places) for name in tasks}
@@ -55,13 +55,18 @@ def score_and_make(
         judge_of,
     )
     judged = chunks.do("response", rows, lambda some: _scores(some, rewards), rewards.ledgers)
-    probes = chunks.do_again(
-        lambda: probe_scores(
-            config.terms, rows, judged, lambda some, name: _scores(some, rewards, name), context
-        ),
-        rewards.ledgers,
-    )
-    totals = [_total(scores, config.terms) for scores in judged]
+    probes: dict[str, Any] = {}
+    if probed := probed_terms(config.terms):
+        probes = chunks.do_again(
+            lambda: probe_scores(
+                probed, rows, judged, lambda some, name: _scores(some, rewards, name), context
+            ),
+            rewards.ledgers,
+        )
+    totals = [
+        weighted_sum((term.weight, scores.get(term.label)) for term in config.terms)
+        for scores in judged
+    ]
     names = [term.label for term in config.terms]
     made = _make(config, rows, judged, totals)
     metrics = {
@@ -130,17 +135,6 @@ def _make(
     if config.thumbs is not None:
         return choices.make_thumbs(scored, config.thumbs)
     return _with_scores(rows, judged, totals, [term.label for term in config.terms])
-
-
-def _total(scores: Mapping[str, float | None], terms: Sequence[RewardBlock]) -> float | None:
-    """Return the weighted sum of the rewards that have a say; None where none has.
-
-    A term of weight 0 is only shown, unless all are.
-    """
-    counted = [term for term in terms if term.weight] or terms
-    said = [(term.weight, scores.get(term.label)) for term in counted]
-    values = [weight * value for weight, value in said if value is not None]
-    return sum(values) if values else None
 
 
 def _with_scores(
