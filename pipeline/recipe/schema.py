@@ -38,7 +38,8 @@ _OWN_STAGE = r"^[\w.]+:\w+$"
 _SWEEP: dict[str, Any] = {
     "description": (
         "Values of this stage's keys, by dotted key (`model.size`): a list each, of which every "
-        "combination is a stage, or a list of mappings, each a stage. "
+        "combination is a stage, or a list of mappings, each a stage. Keys with a comma between "
+        "them change together: `a, b: [[1, 2], [3, 4]]`. "
         "`$name[*]` are all of them, `$name[key=value]` is one, `$name[best: METRIC]` the best."
     ),
     "anyOf": [

@@ -164,7 +164,9 @@ class _Expander:
         """Note that a key which a sweep sets stands where the sweep has it; place: of its value."""
         if new in self._positions:
             self._value_positions.setdefault(new, self._positions[new])
-        key = place[:-1] if isinstance(place[-1], int) else place
+        key = place
+        while isinstance(key[-1], int):
+            key = key[:-1]
         if key in self._old.positions:
             self._positions[new] = self._old.positions[key]
         if key in self._old.overridden:

@@ -1,5 +1,7 @@
 """Reads what a stage's `sweep:` says: a mapping of keys to lists (a grid), or a list of points.
 
+In a grid, `a, b: [[1, 2], [3, 4]]` are keys that change together.
+
 Knows the document and nothing of what the keys mean: whether a stage takes them is checked where
 stages are. Errors point at the value that is wrong.
 """
@@ -7,8 +9,9 @@ stages are. Errors point at the value that is wrong.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any, cast
 
@@ -30,11 +33,15 @@ Resolve = Callable[[Any, Location], list[str] | None]
 
 @dataclass(frozen=True)
 class _Value:
-    """A value of a key. labels: those of the stage of another sweep that it is, else None."""
+    """A value of a key. labels: those of the stage of another sweep that it is, else None.
+
+    is_named: whether it stands in the stage's name; one that changes with another need not.
+    """
 
     value: Any
     place: Location
     labels: Mapping[str, str] | None = None
+    is_named: bool = True
 
 
 def read_sweep(document: Document, name: str, resolve: Resolve) -> Sweep:
@@ -66,12 +73,18 @@ class _Reader:
 
     def grid(self, written: dict[str, Any], place: Location) -> list[dict[str, _Value]]:
         """Return every combination of the keys' values, the last key's changing fastest."""
-        axes = {key: self._axis(key, values, at) for key, values, at in self._flat(written, place)}
-        total = 1
-        for values in axes.values():
-            total *= len(values)
-        self._check_count(total, place)
-        return [dict(zip(axes, values, strict=True)) for values in product(*axes.values())]
+        axes = [self._rows(key, values, at) for key, values, at in self._flat(written, place)]
+        self._check_count(math.prod(map(len, axes)), place)
+        combined: list[dict[str, _Value]] = []
+        for rows in product(*axes):
+            point: dict[str, _Value] = {}
+            for row in rows:
+                for key in row.keys() & point.keys():
+                    message = f"`{key}` stands twice in the sweep"
+                    raise self._error(row[key].place, message, "write it once")
+                point |= row
+            combined.append(point)
+        return combined
 
     def points(self, written: list[Any], place: Location) -> list[dict[str, _Value]]:
         """Return the points of a list."""
@@ -99,6 +112,8 @@ class _Reader:
         for row in rows:
             labels: dict[str, str] = {}
             for key, value in row.items():
+                if not value.is_named:
+                    continue
                 if key in taken:
                     own = {short[other] for other in row if other not in taken}
                     for label, text in (value.labels or {}).items():
@@ -113,7 +128,8 @@ class _Reader:
             settings = tuple(Setting(key, one.value, one.place) for key, one in row.items())
             points.append(Point(name, labels, settings))
         self._check_names(points)
-        return Sweep(self._name, tuple(points), {key: short[key] for key in names})
+        named = {key for row in rows for key, value in row.items() if value.is_named}
+        return Sweep(self._name, tuple(points), {key: short[key] for key in names if key in named})
 
     def _names(self, key: str, rows: Sequence[Mapping[str, _Value]]) -> dict[str, str]:
         """Return what each value of a key is called, by the value as text."""
@@ -140,8 +156,38 @@ class _Reader:
             else:
                 yield key, value, at
 
+    def _rows(self, key: str, values: Any, place: Location) -> list[dict[str, _Value]]:
+        """Return what a key of a grid sets in turn; several keys with commas, together."""
+        keys = [part.strip() for part in key.split(",")]
+        if len(keys) == 1:
+            return [{key: value} for value in self._axis(key, values, place)]
+        for one in keys:
+            self._check_key(one, place)
+        rows: list[dict[str, _Value]] = []
+        for value in self._axis(key, values, place):
+            items = _as_list(value.value)
+            if len(items) != len(keys):
+                message = f"`{shorten(key)}` are {len(keys)} keys, and this is {quote(value.value)}"
+                message += f" of {len(items)}" if items else ""
+                raise self._error(value.place, message, "write a list with a value for each")
+            at = value.place
+            rows.append(
+                {
+                    one: _Value(item, (*at, number))
+                    for number, (one, item) in enumerate(zip(keys, items, strict=True))
+                }
+            )
+        first = keys[0]  # by which they are told apart, if they can be
+        if len({_as_text(row[first].value) for row in rows}) < len(rows):
+            return rows
+        return [
+            {one: replace(value, is_named=one == first) for one, value in row.items()}
+            for row in rows
+        ]
+
     def _axis(self, key: str, values: Any, place: Location) -> list[_Value]:
-        self._check_key(key, place)
+        if "," not in key:
+            self._check_key(key, place)
         whole = self._taken(values, place)
         if whole is not None:
             return whole
@@ -203,6 +249,10 @@ def _is_of_one_sweep(values: Sequence[_Value]) -> bool:
     """Whether values are stages of one other sweep, whose labels they then have."""
     sweeps = {str(value.value).partition("[")[0] for value in values}
     return all(value.labels is not None for value in values) and len(sweeps) == 1
+
+
+def _as_list(value: Any) -> list[Any]:
+    return cast("list[Any]", value) if isinstance(value, list) else []
 
 
 def _as_text(value: Any) -> str:

@@ -90,6 +90,22 @@ def test_a_list_of_points_sets_what_each_says(tmp_path: Path) -> None:
     assert recipe.stages[second].training_args == {"learning_rate": 0.001}  # pyright: ignore
 
 
+def test_keys_with_a_comma_change_together_and_the_first_names_them(tmp_path: Path) -> None:
+    tied = """\
+    sweep:
+      model.hidden_size, training_args.learning_rate: [[32, 1e-2], [64, 5e-3]]
+      tokens: [20k, 40k]
+"""
+    recipe = loaded(tmp_path, HEAD + BASE.partition("    sweep:")[0] + tied)
+    names = [f"base[hidden_size={size},tokens={n}]" for size in (32, 64) for n in ("20k", "40k")]
+    assert list(recipe.stages)[1:] == names
+    rates = [recipe.stages[name].training_args["learning_rate"] for name in names]  # pyright: ignore
+    assert rates == [0.01, 0.01, 0.005, 0.005]
+    same = tied.replace("[64,", "[32,")
+    recipe = loaded(tmp_path, HEAD + BASE.partition("    sweep:")[0] + same)
+    assert list(recipe.stages)[1] == "base[hidden_size=32,learning_rate=0.01,tokens=20k]"
+
+
 @pytest.mark.parametrize(
     "reference",
     [
