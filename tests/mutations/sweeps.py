@@ -35,10 +35,10 @@ SWEEPS = [
         _BAD,
     ),
     Mutation(
-        "the best is the lowest where less is better",
+        "the best of a sweep is the lowest where less is better",
         "pipeline/stages/best.py",
         'sign = 1.0 if direction == "lowest" else -1.0',
         'sign = -1.0 if direction == "lowest" else 1.0',
-        ("tests/stages/test_swept_run.py",),
+        ("tests/unit/recipe/sweeps/test_best_stage.py",),
     ),
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pipeline.report.point_rows import grids
 from pipeline.stages import stage_of
 
 if TYPE_CHECKING:
@@ -30,9 +31,13 @@ class Palette:
 def palette_of_run(stages: Iterable[ReportedStage], others: Iterable[str] = ()) -> Palette:
     """Return the colours of the models that a run makes, in its order, and of others after them.
 
-    A stage has its colour before it has run: the page that follows a run shows the report's.
+    A stage has its colour before it has run: the page that follows a run shows the report's. But
+    where a sweep makes more models than there are colours, the others, which are seen side by side,
+    come first.
     """
-    return palette_of([*(stage.name for stage in stages if _makes_model(stage)), *others])
+    models, compared = [stage.name for stage in stages if _makes_model(stage)], list(others)
+    first = compared if len(models) > COLOURS and grids(models) else []
+    return palette_of([*first, *models, *compared])
 
 
 def _makes_model(stage: ReportedStage) -> bool:

@@ -11,6 +11,7 @@ from pipeline.report.comparison import group_rows
 from pipeline.report.formatting import amount, asked, duration, listed, number, plural
 from pipeline.report.html.chain import HEIGHT, WIDTH, picture
 from pipeline.report.html.curves import panels
+from pipeline.report.html.palette import palette_of_run
 from pipeline.report.html.run_source import ReportedStage
 from pipeline.report.html.samples import Room, read_samples
 from tests.report_runs import BLANK_ROW, shown, write_run
@@ -58,6 +59,34 @@ def test_no_box_of_a_chain_touches_another_and_every_arrow_goes_to_the_right(see
     links = {(arrow.source, arrow.target) for arrow in found.arrows}
     assert links == {(other, each.name) for each in stages for other in each.inputs}
     assert all(left[source] + WIDTH < left[target] for source, target in links)
+
+
+def test_a_sweep_is_one_box_between_what_it_is_built_on_and_what_takes_one_of_it():
+    points = [f"base[size={size}]" for size in range(15)]
+    stages = [stage("tok"), *(stage(name, "tok") for name in points), stage("sft", points[3])]
+    found = picture(stages)
+    assert [box.stage.name for box in found.boxes] == ["tok", "base[size]", "sft"]
+    assert found.boxes[1].places == tuple(range(1, 16))
+    assert {(arrow.source, arrow.target) for arrow in found.arrows} == {
+        ("tok", "base[size]"),
+        ("base[size]", "sft"),
+    }
+
+
+def test_a_sweep_that_comes_back_to_itself_by_another_stage_is_drawn_too():
+    stages = [stage("a[n=1]"), stage("b", "a[n=1]"), stage("a[n=2]", "b")]
+    found = picture(stages)
+    assert {box.stage.name for box in found.boxes} == {"a[n]", "b"}
+    assert len(found.arrows) == 1
+
+
+def test_models_that_are_compared_have_colours_of_their_own_beside_a_large_sweep():
+    points = [f"base[size={size}]" for size in range(15)]
+    compared = points[::3]
+    colours = palette_of_run([stage(name) for name in points], compared)
+    assert [colours(name) for name in compared] == [0, 1, 2, 3, 4]
+    usual = palette_of_run([stage(name) for name in ("base", "sft", "ppo")], ["ppo", "base"])
+    assert [usual(name) for name in ("base", "sft", "ppo")] == [0, 1, 2]
 
 
 def test_a_chain_without_branches_is_a_straight_line():
