@@ -28,7 +28,7 @@ def check_laws(plan: Plan, names: Iterable[str]) -> None:
 
     for name in names:
         config = plan.stage(name).config
-        if not isinstance(config, ScalingLawConfig) or not isinstance(config.held_out, float):
+        if not isinstance(config, ScalingLawConfig) or isinstance(config.held_out, tuple):
             continue
         runs = [_expected_run(plan, reference[1:], config.parameters) for reference in config.runs]
         known = [run for run in runs if run is not None]

@@ -177,10 +177,10 @@ def _divide(
     """Return the runs that are fitted and those that are left out."""
     from eval.statistics.scaling_law import are_beyond
 
-    if isinstance(config.held_out, float):
-        is_out = are_beyond([each.run for each in found], config.held_out)
-    else:
+    if isinstance(config.held_out, tuple):
         is_out = [reference in config.held_out for reference in config.runs]
+    else:
+        is_out = are_beyond([each.run for each in found], config.held_out)
     pairs = list(zip(found, is_out, strict=True))
     return [each for each, out in pairs if not out], [each for each, out in pairs if out]
 

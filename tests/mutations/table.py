@@ -11,6 +11,7 @@ from tests.mutations.models import MODELS
 from tests.mutations.mutation import Mutation
 from tests.mutations.ppo_from_python import PPO_FROM_PYTHON
 from tests.mutations.preferences import PREFERENCES
+from tests.mutations.scaling_laws import SCALING_LAWS
 from tests.mutations.sweeps import SWEEPS
 from tests.mutations.tool_turns import TOOL_TURNS
 from tests.mutations.tools import TOOLS
@@ -376,6 +377,7 @@ MUTATIONS: list[Mutation] = [
     *MADE_ROWS,
     *FEEDBACK,
     *MODELS,
+    *SCALING_LAWS,
     *TOOLS,
     *TOOL_TURNS,
     *SWEEPS,

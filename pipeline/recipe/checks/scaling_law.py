@@ -97,7 +97,7 @@ def _check_texts(
 
 
 def _check_held_out(recipe: Recipe, name: str, config: ScalingLawConfig) -> None:
-    if isinstance(config.held_out, float):
+    if not isinstance(config.held_out, tuple):
         return
     for number, reference in enumerate(config.held_out):
         if reference not in config.runs:
@@ -115,7 +115,7 @@ def _check_enough(
     """
     from eval.statistics.scaling_law import FEWEST_RUNS, FEWEST_VALUES
 
-    left_out = () if isinstance(config.held_out, float) else config.held_out
+    left_out = config.held_out if isinstance(config.held_out, tuple) else ()
     fitted = [
         run for reference, run in zip(config.runs, runs, strict=True) if reference not in left_out
     ]

@@ -14,6 +14,7 @@ from eval.statistics.scaling_law import (
     CHINCHILLA,
     CHINCHILLA_REPLICATED,
     CONSTANTS,
+    FLOPS_A_TOKEN,
     ScalingLaw,
 )
 from pipeline.report.formatting import asking_label, interval, number, plural, short
@@ -25,7 +26,7 @@ from pipeline.report.scaling import KIND, estimate_at, largest_in_words
 from pipeline.text.amounts import count
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from pipeline.report.html.run_source import ReportedRun
 
@@ -119,41 +120,18 @@ def _power(value: float) -> str:
 
 
 def _law_figure(name: str, metrics: Mapping[str, Any]) -> Figure:
-    law = ScalingLaw(**{key: metrics[key] for key in CONSTANTS})
     runs: Sequence[Mapping[str, Any]] = metrics["runs"]
     sizes = sorted({row["parameters"] for row in runs})
     colours = {size: 1 + place % (COLOURS - 1) for place, size in enumerate(sizes)}
-    tokens = [row["tokens"] for row in runs]
-    amounts = np.geomspace(min(tokens), max(tokens), _POINTS).tolist()
-    computes = np.geomspace(
-        min(row["compute"] for row in runs), max(row["compute"] for row in runs), _POINTS
-    ).tolist()
-    points = [
-        Points(
-            colours[size],
-            [row["compute"] for row in chosen],
-            [row["loss"] for row in chosen],
-            is_ring=not is_fitted,
-        )
-        for size in sizes
-        for is_fitted in (True, False)
-        if (chosen := [r for r in runs if (r["parameters"], r["is_fitted"]) == (size, is_fitted)])
-    ]
+    curves, frontier = _curves(metrics, colours)
     return Figure(
         title="Held-out loss against compute",
         note=f"{metrics['unit']}. Points: measured; rings: left out of the fit.",
         svg=log_plane(
             name,
-            [
-                Drawn(
-                    colours[size],
-                    [6 * size * amount for amount in amounts],
-                    [law.loss(size, amount) for amount in amounts],
-                )
-                for size in sizes
-            ],
-            points,
-            frontier=Drawn(0, computes, [law.loss(*law.allocate(each)) for each in computes]),
+            curves,
+            _points(runs, colours),
+            frontier=frontier,
             described="Held-out loss against compute: "
             + "; ".join(f"{_power(row['compute'])}: {row['loss']:.3f}" for row in runs),
             unit="compute, floating-point operations",
@@ -172,6 +150,39 @@ def _law_figure(name: str, metrics: Mapping[str, Any]) -> Figure:
             for row in runs
         ),
     )
+
+
+def _curves(metrics: Mapping[str, Any], colours: Mapping[float, int]) -> tuple[list[Drawn], Drawn]:
+    """Return the law's loss by compute for each size, and for the best size at each compute."""
+    law = ScalingLaw(**{key: metrics[key] for key in CONSTANTS})
+    amounts = _between(row["tokens"] for row in metrics["runs"])
+    computes = _between(row["compute"] for row in metrics["runs"])
+    curves = [
+        Drawn(
+            colour,
+            [FLOPS_A_TOKEN * size * amount for amount in amounts],
+            [law.loss(size, amount) for amount in amounts],
+        )
+        for size, colour in colours.items()
+    ]
+    return curves, Drawn(0, computes, [law.loss(*law.allocate(each)) for each in computes])
+
+
+def _between(values: Iterable[float]) -> list[float]:
+    """Return numbers from the least to the largest, in equal ratios."""
+    found = list(values)
+    return np.geomspace(min(found), max(found), _POINTS).tolist()
+
+
+def _points(runs: Sequence[Mapping[str, Any]], colours: Mapping[float, int]) -> list[Points]:
+    """Return the measured runs of each size, those that were fitted and those that were not."""
+    found: list[Points] = []
+    for size, colour in colours.items():
+        for is_fitted in (True, False):
+            chosen = [r for r in runs if (r["parameters"], r["is_fitted"]) == (size, is_fitted)]
+            computes, losses = [r["compute"] for r in chosen], [r["loss"] for r in chosen]
+            found.append(Points(colour, computes, losses, is_ring=not is_fitted))
+    return found
 
 
 def _skill_figures(name: str, metrics: Mapping[str, Any]) -> tuple[Figure, ...]:
