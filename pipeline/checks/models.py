@@ -51,11 +51,16 @@ def check_models(
     made: the results that are there, by stage. fetches: whether a model's config may be fetched
     from the hub.
     """
+    tried: set[str] = set()  # a sweep of tokens or rates has one model or adapter many times
     for name in names:
         config = plan.recipe.stages[name]
         if not isinstance(config, TrainingStage):
             continue
         model = getattr(config, "model", None)
+        shown = repr((model, config.stage, config.lora, getattr(config, "defaults", None)))
+        if shown in tried:
+            continue
+        tried.add(shown)
         # `check` alone would import torch for it, and it fails within seconds of a run.
         if isinstance(model, NewModelBlock) and fetches:
             _new_model(plan, name)

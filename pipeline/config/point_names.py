@@ -56,6 +56,17 @@ def short_name(name: str) -> str:
     return name if part is None else f"{part.sweep}[{','.join(part.labels.values())}]"
 
 
+def without_points(names: Iterable[str]) -> list[str]:
+    """Return names with those of a sweep as one, `base[...]`."""
+    parts = {name: split_name(name) for name in names}
+    return list(
+        dict.fromkeys(
+            name if part is None or part.is_best else f"{part.sweep}[...]"
+            for name, part in parts.items()
+        )
+    )
+
+
 def short_keys(keys: Sequence[str]) -> dict[str, str]:
     """Return for each dotted key its last part, or as many last parts as tell it from the others.
 

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from pipeline.config.argument_values import number_problem
 from pipeline.config.blocks import COLUMNS, DataBlock
+from pipeline.config.point_names import without_points
 from pipeline.config.references import (
     Places,
     Reference,
@@ -43,7 +44,7 @@ from pipeline.recipe.recipe import Recipe, RecipeFile
 from pipeline.recipe.sweeps.checks import list_problem, refuse_same_points, ways_to_name
 from pipeline.recipe.sweeps.expand import Expansion, expand
 from pipeline.recipe.yaml.document import Document, apply_overrides, read
-from pipeline.stages import kinds, stage_for, stage_of
+from pipeline.stages import few_kinds, stage_for, stage_of
 from pipeline.text.values import quote, shorten
 
 # What access tokens look like: Hugging Face, OpenAI and Anthropic, GitHub, AWS.
@@ -169,10 +170,10 @@ def _stage(name: str, fields: Mapping[str, Any], expansion: Expansion) -> StageC
             others = [one for one in document.value["stages"] if one != name]
             hint = closest(name, others) or f"stages are {', '.join(others)}"
             raise PosttrainError(where, f"there is no stage `{name}`", hint)
-        hint = f"write `stage: KIND`; kinds are {', '.join(kinds())}"
+        hint = f"write `stage: KIND`; kinds are {few_kinds()}"
         raise PosttrainError(where, f"`{name}` does not say which kind of stage it is", hint)
     if not isinstance(kind, str):
-        hint = f"kinds are {', '.join(kinds())}"
+        hint = f"kinds are {few_kinds()}"
         raise PosttrainError(
             document.where((*location, "stage")), "`stage` is not the name of a kind", hint
         )
@@ -298,11 +299,12 @@ def _wrong_kind(
         "data": "a set of rows",
     }
     expected = " or ".join(word_by_kind.get(kind, f"a {kind}") for kind in reference.kinds)
-    fitting = [
-        f"`${name}`"
+    named = [
+        name
         for name, config in recipe.stages.items()
         if name != asking and stage_of(config.stage).produces in reference.kinds
     ]
+    fitting = [f"`${name}`" for name in without_points(named)]
     actual = word_by_kind.get(produces, f"a {produces}")
     message = f"`${reference.name}` gives {actual}, here {expected} is needed"
     return message, f"that is {' or '.join(fitting)}" if fitting else "no stage here gives one"

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from pipeline.config.blocks import Block, Launch, LaunchBlock
 from pipeline.config.field_types import NAME, ROOT_NAME, Decontaminate
-from pipeline.config.point_names import split_name
+from pipeline.config.point_names import without_points
 from pipeline.config.references import Places, Reference, stage_references
 from pipeline.errors import PosttrainError, closest
 from pipeline.recipe.sweeps.selectors import name_points, named_stages
@@ -119,13 +119,7 @@ class Recipe:
     @property
     def listed_stages(self) -> str:
         """The names of all stages in a sentence, those of a sweep as `base[...]`."""
-        parts = {name: split_name(name) for name in self.stages}
-        return ", ".join(
-            dict.fromkeys(
-                name if part is None or part.is_best else f"{part.sweep}[...]"
-                for name, part in parts.items()
-            )
-        )
+        return ", ".join(without_points(self.stages))
 
     def error(self, location: Location, message: str, hint: str = "") -> PosttrainError:
         """Return an error that points at a place in the file."""

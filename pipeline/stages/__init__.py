@@ -27,12 +27,18 @@ BUILT_IN = (
     *("evaluate", "compare", "scaling_law"),
 )
 _GROUP = "posttrain.stages"
+_FEW = 12  # kinds that an error names
 _own: dict[str, tuple[Path | None, Stage]] = {}  # by `module:STAGE`, with the file that it is in
 
 
 def kinds() -> tuple[str, ...]:
     """Return the names of all stage kinds, built in and installed."""
     return (*BUILT_IN, *sorted(entry.name for entry in _entry_points()))
+
+
+def few_kinds() -> str:
+    """Return the first kinds in a sentence, and where the others are."""
+    return f"{', '.join(kinds()[:_FEW])} and others: `posttrain list stages`"
 
 
 def stage_of(kind: str) -> Stage:
@@ -81,7 +87,7 @@ def _stage_of(kind: str) -> Stage:
         if entry.name == kind:
             return entry.load()
     known = kinds()
-    hint = closest(kind, known) or f"there are {', '.join(known)}"
+    hint = closest(kind, known) or f"there are {few_kinds()}"
     raise ValueError(f"unknown stage kind `{kind}`; {hint}")
 
 

@@ -84,6 +84,11 @@ CASES = [
         '‸"$base[best: bits_per_byte logic]"',
         "...: it holds out no text of `logic`; it has a",
     ),
+    (
+        MODEL,
+        "‸$tokenizer",
+        "`$tokenizer` gives a tokenizer, here a model is needed; that is `$base[...]`",
+    ),
     (MODEL, "‸$bsae[*]", "there is no stage `bsae[*]`..."),
 ]
 
