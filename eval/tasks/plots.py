@@ -42,10 +42,10 @@ _WEIGHTS: dict[Deed, float] = {
     "leaves": 0.7, "returns": 1.5,
 }  # fmt: skip
 _REQUESTS = (
-    "Write a story from Monday to {day} about {people}, a {thing} and a {other}.",
-    "Tell me a story about {people}, a {thing} and a {other}, from Monday to {day}.",
+    "Write a story {days} about {people}, a {thing} and a {other}.",
+    "Tell me a story about {people}, a {thing} and a {other}, {days}.",
 )
-_TITLE = "A story about {people}, a {thing} and a {other}, from Monday to {day}"
+_TITLE = "A story about {people}, a {thing} and a {other}, {days}"
 _REFERENCE = re.compile(r"(\w+), (\w+), (\w+); (\w+), (\w+); ([1-7])")
 
 
@@ -238,4 +238,5 @@ def _fill(wording: str, cast: Cast) -> str:
     *most, last = cast.people
     thing, other = cast.things
     people = f"{', '.join(most)} and {last}"
-    return wording.format(people=people, thing=thing, other=other, day=DAYS[cast.days - 1])
+    days = f"from Monday to {DAYS[cast.days - 1]}" if cast.days > 1 else "on Monday"
+    return wording.format(people=people, thing=thing, other=other, days=days)

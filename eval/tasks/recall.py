@@ -23,6 +23,7 @@ _MAX_RIVALS = 3
 _PASSAGES = 3  # about each pair, so that a distance has a hundred test items
 _SHARE_LEAD = 0.5
 _SHARE_STATED = 0.5
+_SHARE_FAR = 0.5  # of documents: the dense ones teach what to look for, these how far
 _SENTENCES_BETWEEN = (2, 8)  # of a document; more of them for distances beyond
 _NAMES = (
     "Anna", "Ben", "Clara", "David", "Emma", "Frank", "Grace", "Henry", "Ida", "Jack", "Kate",
@@ -175,10 +176,13 @@ class Recall(Task):
         return Passage(" ".join([*lead, str(fact), *after]), fact, rivals)
 
     def _repetitive(self, fact: Fact, rng: random.Random) -> str:
-        """Return a text in which a fact, its rivals and other things take turns."""
+        """Return a text in which a fact, its rivals and other things take turns.
+
+        For distances beyond such a text, every second one states its facts once more far off.
+        """
         stated = [fact, *_rivals(fact, self.rivals, rng)]
         most = self.distances[-1] // _SENTENCE_TOKENS
-        if most > _SENTENCES_BETWEEN[1]:
+        if most > _SENTENCES_BETWEEN[1] and rng.random() < _SHARE_FAR:
             return self._far_apart(stated, most, rng)
         fillers = iter(_fillers(len(_FILLERS), rng))
         said = [

@@ -6,6 +6,7 @@ from tests.mutations.folders import FOLDERS
 from tests.mutations.groups import GROUPS
 from tests.mutations.judges import JUDGES
 from tests.mutations.launching import LAUNCHING
+from tests.mutations.long_range import LONG_RANGE
 from tests.mutations.made_rows import MADE_ROWS
 from tests.mutations.models import MODELS
 from tests.mutations.mutation import Mutation
@@ -381,5 +382,6 @@ MUTATIONS: list[Mutation] = [
     *TOOLS,
     *TOOL_TURNS,
     *SWEEPS,
+    *LONG_RANGE,
     *CLAIMS,
 ]

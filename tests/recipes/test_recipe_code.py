@@ -1,8 +1,11 @@
-"""The code beside the shipped recipes: a task, and a reward function in TRL's convention."""
+"""The code beside the shipped recipes: a task, a reward function in TRL's convention, counts."""
+
+import math
 
 import pytest
 
 from recipes.gsm8k_rewards import ends_with_the_answer
+from recipes.ngrams import Ngrams
 from recipes.sums import HurriedSums, Sums
 
 
@@ -47,3 +50,23 @@ def test_an_answer_at_the_end_is_paid_in_chats_and_in_plain_texts(text, reward) 
         reward
     ]
     assert ends_with_the_answer([text]) == [reward]
+
+
+def test_what_comes_next_is_what_most_often_followed_the_longest_known_context() -> None:
+    ngrams = Ngrams(order=3)
+    for document in ([1, 2, 3], [1, 2, 4], [1, 2, 3], [5, 2, 4]):
+        ngrams.count(document)
+    assert ngrams.next_token([1, 2]) == 3
+    assert ngrams.next_token([9, 9, 5, 2]) == 4
+    assert ngrams.next_token([7, 2]) == ngrams.next_token([2])  # nothing followed 7, 2
+    assert ngrams.next_token([1, 2, 7]) == 2  # nothing followed 7: the commonest token
+
+
+def test_a_score_backs_off_where_a_context_was_never_followed_so() -> None:
+    ngrams = Ngrams(order=3)
+    ngrams.count([1, 2, 3])
+    ngrams.count([4, 2, 5])
+    assert ngrams.log_score([1, 2], [3]) == 0.0
+    assert ngrams.log_score([1, 2], [5]) == pytest.approx(math.log(0.4 / 2))
+    assert ngrams.log_score([1], [2, 3]) == ngrams.log_score([1, 2], [3])
+    assert ngrams.log_score([1, 2], [9]) == -math.inf

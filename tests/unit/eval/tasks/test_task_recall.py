@@ -48,12 +48,13 @@ def test_documents_for_a_long_distance_state_their_fact_again_as_far_off_and_nea
     task = Recall(max_distance=512)
     gaps = []
     for text in task.documents(0):
-        first, between, last = re.fullmatch(r"(The code.*?\.)(.*?)(The code.*?\.)", text).groups()
-        assert first == last
-        gaps.append(len(tokens(between)))
-    assert min(gaps) == 0
-    assert max(gaps) == 512
-    assert 0.3 < sum(gap < 32 for gap in gaps) / len(gaps) < 0.5
+        facts = re.findall(r"The code word of \w+ is \w+\.", text)
+        assert text.startswith(facts[0])
+        assert text.endswith(facts[0])
+        if len(facts) == 2:
+            gaps.append(len(tokens(text)) - 2 * len(tokens(facts[0])))
+    assert (min(gaps), max(gaps)) == (0, 512)
+    assert 0.3 < sum(gap > 64 for gap in gaps) / len(gaps) < 0.6
 
 
 def test_the_sentences_between_have_one_length_and_no_code_words():
