@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from reward.judges.probes import PROBES
 from tests.forked import Ended, run_forked, warm
 from tests.small_model import save_model
 
@@ -100,6 +101,10 @@ def test_without_pairs_what_its_own_stage_kept_out_is_the_exam(folder):
     assert (found["accuracy"], found["n"]) == (rm["held_out_accuracy"], rm["held_out_pairs"])
     assert found["accuracy_low"] > 0.5
     assert found["above_longer_low"] > 0
+    assert {name: one["asked"] for name, one in metrics["probes"]["rm"].items()} == dict.fromkeys(
+        PROBES, 2
+    )  # a rollout has two prompts
+    assert metrics["probes"]["rm"]["colon"]["answered"] == 2
 
 
 def test_named_pairs_are_read_in_the_form_of_llmbar(folder):
