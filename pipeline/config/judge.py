@@ -148,7 +148,7 @@ class AskedBlock(Block):
         if self.endpoint is not None and self.budget.cost is not None:
             prices = self.endpoint.prices
             if not (prices.prompt or prices.completion):
-                raise ValueError("`cost` is counted by `prices` of the endpoint; write them")
+                raise ValueError("`budget` has a `cost`, and the endpoint no `prices`; write them")
         return self
 
     @property

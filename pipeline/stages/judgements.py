@@ -111,6 +111,6 @@ STAGE = Stage(
     config=JudgementsConfig,
     run=run,
     produces="data",
-    version=1,
+    version=2,
     data_forms=("preference",),
 )

@@ -82,7 +82,8 @@ def test_the_line_at_the_head_of_rlaif_puts_a_server_in_the_judges_place() -> No
     """And nothing else of the judge goes with it: not the rubric."""
     path = REPOSITORY / "recipes/rlaif.yaml"
     head = [line.lstrip("# ") for line in path.read_text().splitlines() if line.startswith("#")]
-    server = next(line for line in head if line.startswith("S="))[3:-1]
+    head = head[next(n for n, line in enumerate(head) if line.startswith("S=")) :]
+    server = head[0][3:-1]
     words = shlex.split(" ".join(head).replace("\\", "").replace("$S", server.replace('"', '\\"')))
     sets = [words[n + 1] for n, word in enumerate(words) if word == "--set"]
     assert len(sets) == 4

@@ -80,9 +80,9 @@ def score_and_make(
 
 
 def _scores(
-    rows: Sequence[ResponseRow], rewards: AnswerRewards, name: str | None = None
+    rows: Sequence[ResponseRow], rewards: AnswerRewards, only: str | None = None
 ) -> list[dict[str, Any]]:
-    """Return {name: score} for each row, of every reward that is for it, or of the named one."""
+    """Return {name: score} for each row, of every reward that is for it, or of `only` one."""
     from pipeline.measuring.answer_rewards import Answers
     from pipeline.rewards.ensemble import SPREAD
 
@@ -100,7 +100,7 @@ def _scores(
             [row.fields.get("finish") != "length" for row in chosen],
         )
         rewards.spreads.clear()
-        found = rewards.score(answers, name)
+        found = rewards.score(answers, only)
         spread = {f"{name}/{SPREAD}": values for name, values in rewards.spreads.items()}
         for name, values in {**found, **spread}.items():
             for place, value in zip(places, values, strict=True):
