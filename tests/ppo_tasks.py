@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
@@ -274,18 +274,41 @@ class Distance:
     optimal_kl: float
 
 
-def distance_to_optimum(outcome: Outcome) -> Distance:
-    """Measure a policy that was trained on KNOWN_OPTIMUM."""
+def distance_to_optimum(
+    outcome: Outcome, *, coefficient: float = BETA, of: Literal["policy", "reference"] = "policy"
+) -> Distance:
+    """Measure a policy that was trained on KNOWN_OPTIMUM.
+
+    of: whose divergence from the other the coefficient is of.
+    """
     actor, (prompt,) = outcome.trainer.model, KNOWN_OPTIMUM.prompts
     policy = first_token(actor.causal, prompt)
     with actor.reference() as reference:
         start = first_token(reference, prompt)
     rewards = torch.zeros_like(start)
     rewards[TARGET], rewards[SECOND] = 1.0, 0.5
-    optimum = start * (rewards / BETA).exp()
-    optimum /= optimum.sum()
+    if of == "policy":
+        optimum = torch.softmax(start.log() + rewards / coefficient, -1)
+    else:
+        optimum = _nearest_to_reference(start, rewards, coefficient)
     variation = float((policy - optimum).abs().sum()) / 2
     return Distance(variation, _kl(policy, start), _kl(optimum, start))
+
+
+def _nearest_to_reference(
+    start: torch.Tensor, rewards: torch.Tensor, coefficient: float
+) -> torch.Tensor:
+    """Return the policy with the most E[reward] - coefficient KL(start, policy), (V,).
+
+    Where its slope is the same for each token: coefficient start / (level - reward), with the level
+    (by bisection) at which this sums to 1.
+    """
+    low, high = float(rewards.max()), float(rewards.max()) + coefficient
+    for _ in range(100):
+        level = (low + high) / 2
+        total = float((coefficient * start / (level - rewards)).sum())
+        low, high = (level, high) if total > 1 else (low, level)
+    return coefficient * start / (high - rewards)
 
 
 def _kl(of: torch.Tensor, to: torch.Tensor) -> float:

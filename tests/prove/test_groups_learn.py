@@ -18,6 +18,7 @@ from pipeline.rl.batch import Batch
 from tests.group_tasks import CALL, GROUP, METHODS, Calling, learn_in_groups
 from tests.ppo_tasks import (
     BANDIT,
+    BETA,
     COPY,
     DELAYED_CREDIT,
     EARLY_END,
@@ -39,21 +40,21 @@ TASKS = {
     ),
 }
 KIN = tuple(name for name in METHODS if name not in ("grpo", "rloo"))
-OPTIMUM = replace(KNOWN_OPTIMUM, within=60)
-Say = Callable[[Outcome], None]
+OPTIMUM = replace(KNOWN_OPTIMUM, within=100)
+Say = Callable[..., None]
 
 
 @pytest.fixture
 def say(capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest) -> Say:
     """Print what came of a test, whatever is captured."""
 
-    def said(outcome: Outcome) -> None:
+    def said(outcome: Outcome, more: str = "") -> None:
         last = outcome.lines[-1]
         names = ("objective/scores_after", "eos_rate", "objective/kl", "groups/without_spread")
         figures = ", ".join(f"{name} {last[name]:.3f}" for name in names)
         after = outcome.learnt_after or f"not in {len(outcome.lines)}"
         with capsys.disabled():
-            print(f"\n{request.node.name}: learnt after {after}: {figures}")
+            print(f"\n{request.node.name}: learnt after {after}: {figures} {more}")
 
     return said
 
@@ -92,17 +93,41 @@ def test_a_tool_is_called_and_not_imitated(
     assert _ratios_begin_at_1(outcome)
 
 
+# Of a group's mean each response is a part itself, which makes rewards smaller by one of the group.
+# In a loss the KL has no baseline: its noise ends with the learning rate only.
+_OF_GROUP = BETA * GROUP / (GROUP - 1)
+_IN_LOSS = {"lr_scheduler_type": "linear"}
+_UNCORRECTED = {**_IN_LOSS, "use_bias_correction_kl": False}
+
+
 @pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("method", ["rloo", "dr_grpo"])
+@pytest.mark.parametrize(
+    ("method", "changes", "optimum"),
+    [
+        pytest.param("rloo", {}, {}, id="in the reward"),
+        pytest.param("dr_grpo", _IN_LOSS, {"coefficient": _OF_GROUP}, id="in the loss"),
+        pytest.param(
+            *("dr_grpo", _UNCORRECTED, {"coefficient": _OF_GROUP, "of": "reference"}),
+            id="in the loss, k3 alone",
+        ),
+    ],
+)
 def test_a_kl_penalty_leads_to_the_optimum_that_can_be_written_down(
-    method: str, seed: int, tmp_path: Path, say: Say
+    method: str,
+    changes: dict[str, Any],
+    optimum: dict[str, Any],
+    seed: int,
+    tmp_path: Path,
+    say: Say,
 ) -> None:
-    """B09: with KL in the reward and with KL in the loss; undivided, or rewards had no scale."""
-    outcome = learn_in_groups(OPTIMUM, METHODS[method], seed, tmp_path)
-    say(outcome)
-    found = distance_to_optimum(outcome)
+    """B09: undivided, or rewards had no scale. Without the ratio k3 has the other KL's gradient."""
+    outcome = learn_in_groups(OPTIMUM, METHODS[method], seed, tmp_path, **changes)
+    found = distance_to_optimum(outcome, **optimum)
+    say(outcome, f"{found}")
     assert found.total_variation < 0.05
     assert abs(found.kl - found.optimal_kl) < 0.2
+    if changes:
+        assert distance_to_optimum(outcome).total_variation > 0.05
 
 
 def test_without_its_kl_penalty_the_optimum_is_missed(tmp_path: Path, say: Say) -> None:
