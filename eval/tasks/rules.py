@@ -7,9 +7,10 @@
 
 Each thing has a colour, an animal, a metal and so on. A list is about one of these relations, but
 half of its lines stray to others, so that one example hardly tells which, and 16 do. What a thing
-has is known from all lists; the thing of a test pair stands in no list about its relation, which
-states it only where it strays. `held_out` asks in lists about relations that only ever occur as
-strays. After Xie et al. 2022: in-context learning as finding out what a text is about.
+has is known from all lists; what a list is about is not: no list of a test stands in any text.
+`held_out` asks in lists about relations that only ever occur as strays. A thing must not be kept
+out of the lists about one relation: that it stands in a list then says that this is not it.
+After Xie et al. 2022: in-context learning as finding out what a text is about.
 """
 
 import random
@@ -38,7 +39,6 @@ THINGS = (
     *("mib", "nar", "nol", "pid", "pog", "rak", "sef", "sul", "tov", "vam", "wug", "zet"),
 )
 WORDS = tuple(word for words in RELATIONS.values() for word in words)
-_NUM_TESTED = 4  # things for each relation that stand in no list about it
 _MOST_SHOWN = 16  # examples before a question
 _SHOWN_IN_CHAT = (4, 8)
 _NUM_EXAMPLES: dict[Split, int] = {"train": 2_000, "validation": 300, "test": 1_200}
@@ -59,17 +59,6 @@ class Pair:
         return _words()[self.relation][self.thing]
 
     @property
-    def split(self) -> Split:
-        """The split; that of lists about the relation with the thing among them."""
-        if self.relation in HELD_OUT:
-            return "test"
-        order = random.Random(f"rules pairs {self.relation}").sample(THINGS, len(THINGS))
-        place = order.index(self.thing)
-        if place < _NUM_TESTED:
-            return "test"
-        return "validation" if place == _NUM_TESTED else "train"
-
-    @property
     def plain(self) -> Example:
         """It as an example that others are shown before."""
         return Example(
@@ -86,7 +75,7 @@ class Rules(Task):
     """Lists of which a share `strays`; `held_out` asks in lists about two unseen relations."""
 
     name = "rules"
-    version = 1
+    version = 2
     kind = "knowledge"
     summary = "what a thing has, where only examples in the prompt tell what is asked for"
     max_new_tokens = 6
@@ -99,20 +88,16 @@ class Rules(Task):
         self.held_out = held_out
 
     def examples(self, split: Split) -> Iterator[Example]:
-        """Yield questions with 16 siblings each; every pair of the split as often as the others."""
+        """Yield questions with 16 siblings each; every pair as often as the others."""
         rng = random.Random(f"rules {split} {self.strays} {self.held_out}")
         asks_held_out = self.held_out and split == "test"
-        pairs = [
-            Pair(relation, thing)
-            for relation in RELATIONS
-            for thing in THINGS
-            if (relation in HELD_OUT) == asks_held_out and Pair(relation, thing).split == split
-        ]
+        relations = _relations(held_out=asks_held_out)
+        pairs = [Pair(relation, thing) for relation in relations for thing in THINGS]
         seen: set[str] = set()
         while len(seen) < _NUM_EXAMPLES[split]:
             rng.shuffle(pairs)
             for pair in pairs[: _NUM_EXAMPLES[split] - len(seen)]:
-                others = [thing for thing in _things(pair.relation) if thing != pair.thing]
+                others = [thing for thing in THINGS if thing != pair.thing]
                 things = rng.sample(others, _MOST_SHOWN)
                 example = _question(pair, self._stated(pair.relation, things, rng), rng)
                 if example.id not in seen:
@@ -122,12 +107,12 @@ class Rules(Task):
     def documents(self, seed: int) -> Iterator[str]:
         """Yield lists of one to 17 things, each about one relation that is not held out."""
         rng = random.Random(f"rules documents {seed}")
-        relations = [relation for relation in RELATIONS if relation not in HELD_OUT]
+        relations = _relations(held_out=False)
         for number in range(_NUM_DOCUMENTS):
             is_short = rng.random() < _SHARE_SHORT
             size = rng.randint(1, 4) if is_short else rng.randint(5, _MOST_SHOWN + 1)
             relation = relations[number % len(relations)]
-            pairs = self._stated(relation, rng.sample(_things(relation), size), rng)
+            pairs = self._stated(relation, rng.sample(THINGS, size), rng)
             yield "\n".join(f"{pair.thing}: {pair.word}" for pair in pairs)
 
     def verify(self, response: str, reference: str) -> Verdict:
@@ -152,11 +137,8 @@ class Rules(Task):
         ]
 
 
-@cache
-def _things(relation: str) -> tuple[str, ...]:
-    """Return the things that lists about a relation may show."""
-    split = "test" if relation in HELD_OUT else "train"
-    return tuple(thing for thing in THINGS if Pair(relation, thing).split == split)
+def _relations(*, held_out: bool) -> list[str]:
+    return [relation for relation in RELATIONS if (relation in HELD_OUT) == held_out]
 
 
 @cache
