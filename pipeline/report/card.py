@@ -17,12 +17,12 @@ from pipeline.config.references import HubModel
 from pipeline.config.stage_config import TRAINED_ON
 from pipeline.config.training_args import settings_in_use
 from pipeline.data.encoding.lengths import describe_rows
-from pipeline.plan.plan import schedule_of
 from pipeline.report.card_data import card_data, eval_results, held_out_accuracy_of
 from pipeline.report.card_rewards import describe_judge, describe_reward
 from pipeline.report.formatting import digits_of
 from pipeline.report.rollouts import KINDS, read_rollouts, summarize_rollouts
 from pipeline.report.screening import test_items_found
+from pipeline.stages.best import CHOOSING
 from pipeline.stages.compare import read_comparison
 from pipeline.store.fingerprint import SHORT
 from pipeline.text.visible import visible
@@ -62,6 +62,10 @@ def model_card(
     from huggingface_hub import ModelCard
 
     artifact, base = export.artifact, export.base
+    chain = stages_behind(export.plan, export.planned.name)
+    trained = artifact
+    if artifact.kind in CHOOSING and len(chain) > 1:
+        trained = chain[-2].artifact or artifact  # the chosen one, which all before it lead to
     is_policy = artifact.produces == "policy"
     environment = Environment(
         trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined, keep_trailing_newline=True
@@ -78,7 +82,7 @@ def model_card(
         fingerprint=artifact.fingerprint[:SHORT],
         inexact=[
             each.name
-            for each in stages_behind(export.plan, export.planned.name)
+            for each in chain
             if each.artifact is not None and not each.artifact.provenance["exact"]
         ],
         is_chat=asked.is_chat,
@@ -88,20 +92,20 @@ def model_card(
         base_call=_base_call(export, asked),
         embedding_rows=artifact.properties.get("embedding_rows"),
         ends_argument=_ends_argument(export, asked),
-        lineage=[lineage_row(each) for each in stages_behind(export.plan, export.planned.name)],
+        lineage=[lineage_row(each) for each in chain],
         template_sha256=artifact.properties.get("template_sha256"),
         measures=[
-            *_measures(artifact.metrics),
-            *_training(artifact),
-            *_screened(stages_behind(export.plan, export.planned.name)),
+            *_measures(trained.metrics),
+            *_training(trained),
+            *_screened(chain),
         ],
         comparisons=comparisons,
         files=[_gguf_row(each) for each in files],
         versions=versions_text(artifact.provenance),
     )
     results = eval_results(artifact, [each["own"] for each in comparisons])
-    data = card_data(export, results, chain=stages_behind(export.plan, export.planned.name),
-                     repository=repository, has_gguf=bool(files))  # fmt: skip
+    has_gguf = bool(files)
+    data = card_data(export, results, chain=chain, repository=repository, has_gguf=has_gguf)
     card = ModelCard(f"---\n{data.to_yaml()}\n---\n\n{body}")
     return re.sub(r"\n{3,}", "\n\n", str(card))
 
@@ -132,9 +136,25 @@ def _ends_argument(export: Export, asked: Prompting) -> str:
 
 
 def stages_behind(plan: Plan, name: str) -> list[PlannedStage]:
-    """Return every stage that a stage is built on, and itself, in order."""
-    built_on = schedule_of(plan)[name]
-    return [each for each in plan.stages if each.name == name or each.name in built_on]
+    """Return every stage that a stage is made of, and itself, in order.
+
+    Of what a model was chosen from, the chosen one.
+    """
+    behind = {name}
+    for planned in reversed(plan.stages):
+        if planned.name in behind:
+            chosen = _chosen_input(plan, planned)
+            behind.update(planned.inputs if chosen is None else [chosen])
+    return [each for each in plan.stages if each.name in behind]
+
+
+def _chosen_input(plan: Plan, planned: PlannedStage) -> str | None:
+    """Return the stage that a finished choice took, by the name that it has now."""
+    artifact = planned.artifact
+    if artifact is None or planned.kind not in CHOOSING:
+        return None
+    taken = artifact.inputs.get(str(artifact.metrics.get("chosen")))
+    return next((name for name in planned.inputs if plan.stage(name).fingerprint == taken), None)
 
 
 def lineage_row(planned: PlannedStage) -> dict[str, str]:
@@ -153,6 +173,8 @@ def lineage_row(planned: PlannedStage) -> dict[str, str]:
 
 def _source(planned: PlannedStage) -> str:
     """Return what a stage began with: stages by name, a hub id, a folder's name."""
+    if planned.artifact is not None and planned.kind in CHOOSING:
+        return f"{planned.artifact.metrics['chosen']}, of {len(planned.inputs)} stages"
     found = list(planned.inputs)
     if planned.identity.get("gguf"):
         found.append(f"the file {planned.identity['gguf']['name']}")
@@ -193,6 +215,8 @@ def _settings(planned: PlannedStage) -> str:
     given |= {key: arguments.get(key) for key in _SETTINGS}
     if planned.artifact is not None:
         given |= {key: planned.artifact.metrics.get(key) for key in _RESULTS}
+    if planned.kind in CHOOSING:
+        given |= {key: planned.identity.get(key) for key in ("by", "direction")}
     said = [f"{key}: {_plain(value)}" for key, value in given.items() if value is not None]
     if identity.get("reward"):
         said.append(f"reward: {', '.join(map(describe_reward, identity['reward']))}")

@@ -15,6 +15,7 @@ from pipeline.report.made_rows import KIND as MADE
 from pipeline.report.made_rows import made_headline
 from pipeline.report.scaling import KIND as LAW
 from pipeline.report.scaling import law_headline
+from pipeline.stages.best import CHOOSING
 from pipeline.stages.compare import read_comparison
 from pipeline.text.amounts import count
 
@@ -191,7 +192,7 @@ _BY_KIND: dict[str, Callable[[Artifact], str]] = {
     "kto": _describe_preferences,
     **dict.fromkeys(rollouts.KINDS, _describe_rollouts),
     "merge": _describe_model,
-    **dict.fromkeys(("best", "best_reward_model"), _describe_choice),
+    **dict.fromkeys(CHOOSING, _describe_choice),
     "evaluate": _describe_answers,
     "compare": _describe_comparison,
     LAW: _describe_law,

@@ -29,6 +29,7 @@ from pipeline.store.store import Artifact, read
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+CHOOSING = ("best", "best_reward_model")  # kinds of stages whose model is that of another
 Direction = Literal["lowest", "highest"]
 StageModel = Annotated[str, RefersTo(("policy",)), Field(pattern=STAGE_PATTERN)]
 # Words of a metric's name that say which values of it are good, beside losses and accuracies.

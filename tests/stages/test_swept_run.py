@@ -139,7 +139,9 @@ def test_a_grid_is_told_apart_at_any_width(
         assert any(line.startswith(BEST) for line in lines)
 
 
-def test_a_stage_is_named_by_its_brackets_on_the_command_line(posttrain: Command) -> None:
+def test_a_stage_is_named_by_its_brackets_on_the_command_line(
+    finished: Path, posttrain: Command
+) -> None:
     said = posttrain("logs", "swept.yaml", NAMES[0])
     assert said.code == 0, said.err
     assert posttrain("why", "swept.yaml", BEST).code == 0
@@ -150,6 +152,10 @@ def test_a_stage_is_named_by_its_brackets_on_the_command_line(posttrain: Command
     assert one.out.count("cached") == 2
     export = posttrain("export", "swept.yaml", BEST, "out")
     assert export.code == 0, export.err
+    card = (finished / "out" / "README.md").read_text(encoding="utf-8")
+    assert card.count("| pretrain |") == 1, "the chosen one, not what it was chosen from"
+    assert "of 4 stages |  | by: loss; direction: lowest |" in card
+    assert f"| last training loss | {min(losses(finished).values()):.3f} |" in card
 
 
 def test_the_report_has_a_table_of_the_sweep_and_one_box_for_it(
