@@ -48,6 +48,7 @@ class Digits(Task):
     further_metrics: ClassVar[tuple[str, ...]] = (_GOLD,)
     set_metrics: ClassVar[tuple[str, ...]] = (_DIVERSITY,)
     unit: ClassVar[str] = "pixel"
+    group_unit: ClassVar[str] = "digit"
     max_new_tokens = NUM_PIXELS + 2  # a space before it, an end behind it
 
     def __init__(self, shift: int = 1) -> None:
