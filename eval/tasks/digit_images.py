@@ -37,8 +37,10 @@ class Image:
         """The part that the image belongs to, by a hash of its number."""
         digest = hashlib.sha256(f"digits {self.number}".encode()).digest()
         place = int.from_bytes(digest[:8]) / 2**64
-        bounds = zip(_SHARES, accumulate(_SHARES.values()), strict=True)
-        return next((part for part, bound in bounds if place < bound), "gold")
+        for part, bound in zip(_SHARES, accumulate(_SHARES.values()), strict=True):
+            if place < bound:
+                return part
+        return "gold"  # where rounding leaves the sum below 1
 
 
 @cache

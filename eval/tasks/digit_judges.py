@@ -13,7 +13,7 @@ from typing import Any, Literal
 from eval.tasks.digit_images import INK, Part, Pixels, images, shift
 
 Judge = Literal["verifier", "gold"]
-_TRAINED_ON: dict[Judge, Part] = {"verifier": "validation", "gold": "gold"}
+TRAINED_ON: dict[Judge, Part] = {"verifier": "validation", "gold": "gold"}
 
 
 def read_digit(judge: Judge, pixels: Pixels) -> int:
@@ -26,7 +26,7 @@ def read_digit(judge: Judge, pixels: Pixels) -> int:
 def _fitted(judge: Judge) -> Any:
     """Return a support vector machine (verifier) or a network with a hidden layer (gold)."""
     places = tuple(product((-1, 0, 1), repeat=2))
-    known = [(image, place) for image in images(_TRAINED_ON[judge]) for place in places]
+    known = [(image, place) for image in images(TRAINED_ON[judge]) for place in places]
     rows = [[level / INK for level in shift(image.pixels, *place)] for image, place in known]
     return _unfitted(judge).fit(rows, [image.digit for image, _ in known])
 

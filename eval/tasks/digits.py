@@ -37,11 +37,12 @@ _DIVERSITY = "diversity"
 class Digits(Task):
     """A digit to draw.
 
-    shift: by how many pixels, at most, documents move their images, another way in each pass.
+    shift: by how many pixels, at most, documents move their images to a side, another way in each
+        pass; digits are as high as the images, so that up and down would cut them.
     """
 
     name = "digits"
-    version = 1
+    version = 2
     kind = "skill"
     summary = "handwritten digits, drawn pixel by pixel"
     metrics: ClassVar[tuple[Metric, ...]] = ("verified_accuracy",)
@@ -73,8 +74,7 @@ class Digits(Task):
         rng.shuffle(shown)
         moves = range(-self._shift, self._shift + 1)
         for image in shown:
-            moved = shift(image.pixels, rng.choice(moves), rng.choice(moves))
-            yield _document(image.digit, moved)
+            yield _document(image.digit, shift(image.pixels, rng.choice(moves), 0))
 
     def held_out_documents(self, seed: int) -> Iterator[str]:
         """Yield the validation images as they are."""

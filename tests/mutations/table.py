@@ -10,6 +10,7 @@ from tests.mutations.long_range import LONG_RANGE
 from tests.mutations.made_rows import MADE_ROWS
 from tests.mutations.models import MODELS
 from tests.mutations.mutation import Mutation
+from tests.mutations.pictures import PICTURES
 from tests.mutations.ppo_from_python import PPO_FROM_PYTHON
 from tests.mutations.preferences import PREFERENCES
 from tests.mutations.scaling_laws import SCALING_LAWS
@@ -376,6 +377,7 @@ MUTATIONS: list[Mutation] = [
     *PREFERENCES,
     *JUDGES,
     *MADE_ROWS,
+    *PICTURES,
     *FEEDBACK,
     *MODELS,
     *SCALING_LAWS,

@@ -88,3 +88,19 @@ def test_too_few_examples_to_show_are_found_by_check(posttrain: Command) -> None
     said = the_line(posttrain("check", "recipe.yaml", *(w for s in sets for w in ("--set", s))))
     assert said.startswith("--set stages.asked.tasks: a prompt of")
     assert "takes 1 to 3 demonstrations, not 5" in said, said
+
+
+def test_a_model_of_documents_is_asked_by_documents_whatever_template_its_tokenizer_has(
+    posttrain: Command,
+) -> None:
+    """A digit to go on with leaves room for 60 tokens of 64; the same question in chat does not."""
+    shape = "{architecture: llama, tokenizer: ./model, hidden_size: 32, num_hidden_layers: 2}"
+    drawn = f"{{stage: pretrain, model: {shape}, data: {{task: digits}}, tokens: 4k"
+    paid = "{stage: grpo, model: $drawn, prompts: {task: digits, rows: 16}, reward: {verify: all}"
+    said = posttrain(
+        *("check", "recipe.yaml"),
+        *("--set", f"stages.drawn={drawn}, sequence_length: 64, batch_size: 8}}"),
+        *("--set", f"stages.paid={paid}, training_args: {{max_completion_length: 60}}}}"),
+    )
+    assert said.code == 0, said
+    assert "paid: 16 of 16 prompts" in said.out

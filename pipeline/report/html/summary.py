@@ -7,6 +7,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from eval.comparison.score_rows import pick_best_rows
+from eval.results import BITS_PER, BITS_PER_BYTE, CHOICE, RANKING, TOOL_METRICS, VERIFIED
 from eval.statistics.estimate import Estimate
 from pipeline.report.board import board, loss_text, rests_on, unguarded_losses
 from pipeline.report.formatting import digits_of, estimate, listed, metric_label, number
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from pipeline.report.html.run_source import ReportedRun
 
 _SHOWN = 3
+_TOLD = {VERIFIED, CHOICE, RANKING, *TOOL_METRICS}  # elsewhere: by task, in the scores
 _FEW_TASKS = 3
 
 
@@ -164,9 +166,14 @@ def _is_aside(row: Row) -> bool:
     return row.lower_is_better or row.is_win_rate or row.metric.startswith("pass@")
 
 
+def _is_of_answers(row: Row) -> bool:
+    """Whether bits are of a task's right answers, in its own unit, and not of a text."""
+    return row.metric.startswith(BITS_PER) and row.metric != BITS_PER_BYTE
+
+
 def _question(comparison: StageComparison) -> str:
     """Return what was compared, in a sentence."""
-    read = [row for row in comparison.rows if row.style == "none"]
+    read = [row for row in comparison.rows if row.style == "none" and not _is_of_answers(row)]
     tasks = list(dict.fromkeys(row.task for row in comparison.rows if row.style != "none"))
     texts = list(dict.fromkeys(row.task for row in read))
     parts: list[str] = []
@@ -192,6 +199,7 @@ def _price(
         found = {row.model: row for row in best if row.task == task and row.lower_is_better}
         label = metric_label(next(iter(found.values())).metric)
         yield PriceRow(f"{label} of {task}", tuple(_change(found.get(model)) for model in models))
+    yield from _further(best, models)
     divergence = {
         row.model: f"{estimate(row.estimate, 1)} from {row.trained_from} ({row.task})"
         for row in reversed(comparison.divergence)
@@ -201,6 +209,20 @@ def _price(
     if any(told):
         yield PriceRow("KL, nats per response", tuple(PriceCell(text) for text in told))
     yield from _lengths(best, models)
+
+
+def _further(best: Sequence[Row], models: Sequence[str]) -> Iterator[PriceRow]:
+    """Yield what tasks say beside their verdicts: another judge, how much responses vary."""
+    verified = {row.task for row in best if row.metric == VERIFIED}
+    further = [
+        row
+        for row in best
+        if row.task in verified and row.metric not in _TOLD and not _is_aside(row)
+    ]
+    for task, metric in dict.fromkeys((row.task, row.metric) for row in further):
+        found = {row.model: row for row in further if (row.task, row.metric) == (task, metric)}
+        cells = tuple(_change(found.get(model)) for model in models)
+        yield PriceRow(f"{metric_label(metric)}, {task}", cells)
 
 
 def _change(row: Row | None) -> PriceCell:
