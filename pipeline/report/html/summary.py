@@ -199,7 +199,7 @@ def _price(
         found = {row.model: row for row in best if row.task == task and row.lower_is_better}
         label = metric_label(next(iter(found.values())).metric)
         yield PriceRow(f"{label} of {task}", tuple(_change(found.get(model)) for model in models))
-    yield from _further(best, models)
+    yield from further_rows(best, models)
     divergence = {
         row.model: f"{estimate(row.estimate, 1)} from {row.trained_from} ({row.task})"
         for row in reversed(comparison.divergence)
@@ -211,7 +211,7 @@ def _price(
     yield from _lengths(best, models)
 
 
-def _further(best: Sequence[Row], models: Sequence[str]) -> Iterator[PriceRow]:
+def further_rows(best: Sequence[Row], models: Sequence[str]) -> Iterator[PriceRow]:
     """Yield what tasks say beside their verdicts: another judge, how much responses vary."""
     verified = {row.task for row in best if row.metric == VERIFIED}
     further = [

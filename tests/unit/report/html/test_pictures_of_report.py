@@ -4,12 +4,14 @@ import json
 
 import pytest
 
+from eval.comparison.score_rows import Row
 from pipeline.report.html import run_of_folder, write
 from pipeline.report.html.pictures import picture_grids
 from pipeline.report.html.samples import Room, read_samples
+from pipeline.report.html.summary import further_rows
 from tests.hostile_texts import hostile
 from tests.report_page import Page
-from tests.report_runs import plain, publish_again, shown, write_run
+from tests.report_runs import BLANK_ROW, plain, publish_again, shown, write_run
 
 LEVELS = [[0, 255], [128, 7]]
 
@@ -64,3 +66,17 @@ def test_a_page_has_pictures_with_words_and_nothing_else_becomes_one(tmp_path, t
         assert image["src"].startswith("data:image/png;base64,")
         assert int(image["width"]) % 2 == 0
         assert image["alt"]
+
+
+def test_what_a_task_says_beside_its_verdicts_stands_in_the_summary():
+    told = {**BLANK_ROW, "task": "digits", "style": "zero-shot", "shots": 0, "form": "document"}
+    told |= {"n": 9, "lower_is_better": False, "score": 0.5, "low": 0.4, "high": 0.6}
+    bits = {"metric": "bits_per_pixel", "style": "none", "lower_is_better": True}
+    rows = [
+        Row(**{**told, "model": model, **given})
+        for given in ({"metric": "verified_accuracy"}, {"metric": "diversity"}, bits)
+        for model in ("base", "tuned")
+    ]
+    found = list(further_rows(rows, ("base", "tuned")))
+    assert [row.what for row in found] == ["diversity, digits"]
+    assert [cell.text for cell in found[0].cells] == ["0.50", "0.50"]
