@@ -152,7 +152,9 @@ def _of_rollouts(config: RolloutStage) -> _Work:
     steps, episodes = arguments.get("max_steps", -1), arguments.get("total_episodes")
     number = None
     if (steps > 0 or episodes) and arguments.get("eval_strategy") in (None, "no"):
-        rollouts = -(-steps // schedule.steps) if steps > 0 else -(-episodes // schedule.responses)
+        rollouts = -(-(episodes or 0) // schedule.responses)
+        if steps > 0:
+            rollouts = -(-steps // schedule.steps)
         number = rollouts * schedule.responses
         number += HELD_OUT_PROMPTS * (config.best_of + 1) if config.best_of else 0
     tokens = arguments.get("max_completion_length") or 0

@@ -53,6 +53,13 @@ JUDGES = [
         _ENDPOINT,
     ),
     Mutation(
+        "what a killed attempt spent counts towards the budget",
+        "reward/judges/ledger.py",
+        "self.earlier.get(name, 0) + getattr(self, name)",
+        "getattr(self, name)",
+        ("tests/unit/rewards/test_spending.py",),
+    ),
+    Mutation(
         "the key is in no log",
         "reward/judges/endpoint.py",
         "self._key.keep_out_of_logs()",

@@ -74,7 +74,7 @@ def judgings(run: ReportedRun) -> tuple[Judging, ...]:
         probes: Mapping[str, Any] = stage.metrics.get("probes", {})
         for name in dict.fromkeys((*licences, *judges, *probes)):
             is_ensemble = name not in licences and name not in judges
-            exam: Mapping[str, Any] = _ENSEMBLE if is_ensemble else licences.get(name, {})
+            exam: dict[str, Any] = {**(_ENSEMBLE if is_ensemble else licences.get(name, {}))}
             found.append(
                 Judging(
                     stage=stage.name,
