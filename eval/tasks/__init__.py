@@ -81,8 +81,11 @@ def package_task(name: str) -> type[Task]:
 
 
 def group_unit(name: str) -> str:
-    """Return what the groups of a task count that are numbers: known of the built-in ones."""
-    plain, _ = parse(name)
+    """Return what the groups of a task count that are numbers: known of the built-in ones.
+
+    name: any text, such as other programs' results have.
+    """
+    plain = name.partition("(")[0].strip()
     return _loaded(BUILT_IN[plain]).group_unit if plain in BUILT_IN else Task.group_unit
 
 

@@ -11,6 +11,7 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard
 
+from eval.tasks.arithmetic import Arithmetic
 from pipeline.commands.export import prepare
 from pipeline.commands.export_contents import Prompting
 from pipeline.commands.gguf import GgufFile
@@ -151,7 +152,7 @@ def test_the_lineage_names_every_stage_with_its_data_and_settings(made: Path) ->
     assert all(len(cells[name]) == 6 for name in ("sft", "dpo"))
     sft, dpo = " ; ".join(cells["sft"]), " ; ".join(cells["dpo"])
     assert "Qwen/Qwen3-0.6B-Base at unresolved" in sft
-    assert "task arithmetic, version 2, rows 500, weight 2.0" in sft
+    assert f"task arithmetic, version {Arithmetic.version}, rows 500, weight 2.0" in sft
     assert "ann/chats at 0a1b2c3d4e5f, split train" in sft
     assert "learning\\_rate: 2e-05" not in sft  # inside a word it needs no escape
     assert "learning_rate: 2e-05" in sft
