@@ -1,12 +1,12 @@
 """Lists about a question that is never put: only a prompt's examples tell it. A knowledge task.
 
-    bem: red
-    dax: iron
-    fep: blue
-    wug:
+    bem red
+    dax iron
+    fep blue
+    wug
 
 Each thing has a colour, an animal, a metal and so on. A list is about one of these relations, but
-half of its lines stray to others, so that one example hardly tells which, and 16 do. What a thing
+two lines in five stray to others, so that one example often misleads, and 16 do not. What a thing
 has is known from all lists; what a list is about is not: no list of a test stands in any text.
 `held_out` asks in lists about relations that only ever occur as strays. A thing must not be kept
 out of the lists about one relation: that it stands in a list then says that this is not it.
@@ -43,7 +43,7 @@ _MOST_SHOWN = 16  # examples before a question
 _SHOWN_IN_CHAT = (4, 8)
 _NUM_EXAMPLES: dict[Split, int] = {"train": 2_000, "validation": 300, "test": 1_200}
 _NUM_DOCUMENTS = 2_500
-_SHARE_SHORT = 0.25  # of the documents: up to four lines
+_SHARE_SHORT = 0.2  # of the documents: up to four lines, the others nine or more
 
 
 @dataclass(frozen=True)
@@ -63,10 +63,10 @@ class Pair:
         """It as an example that others are shown before."""
         return Example(
             id=f"{self.relation} of {self.thing}",
-            prompt=f"What is {self.thing}?",
+            prompt=f"What is {self.thing.capitalize()}?",
             response=self.word,
             reference=self.word,
-            document=f"{self.thing}:",
+            document=self.thing,
             continuation=f" {self.word}",
         )
 
@@ -75,13 +75,13 @@ class Rules(Task):
     """Lists of which a share `strays`; `held_out` asks in lists about two unseen relations."""
 
     name = "rules"
-    version = 2
+    version = 3
     kind = "knowledge"
     summary = "what a thing has, where only examples in the prompt tell what is asked for"
     max_new_tokens = 6
     document_stop: ClassVar[tuple[str, ...]] = ("\n",)
 
-    def __init__(self, strays: float = 0.5, held_out: bool = False) -> None:
+    def __init__(self, strays: float = 0.4, held_out: bool = False) -> None:
         if not 0 <= strays <= 0.75:
             raise ValueError(f"strays is 0 to 0.75, not {strays}")
         self.strays = strays
@@ -110,10 +110,10 @@ class Rules(Task):
         relations = _relations(held_out=False)
         for number in range(_NUM_DOCUMENTS):
             is_short = rng.random() < _SHARE_SHORT
-            size = rng.randint(1, 4) if is_short else rng.randint(5, _MOST_SHOWN + 1)
+            size = rng.randint(1, 4) if is_short else rng.randint(9, _MOST_SHOWN + 1)
             relation = relations[number % len(relations)]
             pairs = self._stated(relation, rng.sample(THINGS, size), rng)
-            yield "\n".join(f"{pair.thing}: {pair.word}" for pair in pairs)
+            yield "\n".join(f"{pair.thing} {pair.word}" for pair in pairs)
 
     def verify(self, response: str, reference: str) -> Verdict:
         """Accept a response that names the word and no other one."""
@@ -152,13 +152,16 @@ def _words() -> dict[str, dict[str, str]]:
 
 
 def _question(pair: Pair, shown: Sequence[Pair], rng: random.Random) -> Example:
-    told = ", ".join(f"{each.thing} is {each.word}" for each in shown[: rng.choice(_SHOWN_IN_CHAT)])
+    # In a chat things are names with a capital: there no question is the beginning of a document.
+    told = ", ".join(
+        f"{each.thing.capitalize()} is {each.word}" for each in shown[: rng.choice(_SHOWN_IN_CHAT)]
+    )
     plain = pair.plain
     others = [word for word in RELATIONS[pair.relation] if word != pair.word]
     elsewhere = Pair(rng.choice([each for each in RELATIONS if each != pair.relation]), pair.thing)
     return Example(
         id=f"{plain.id} after {', '.join(each.plain.id for each in shown)}",
-        prompt=f"If {told}, what is {pair.thing}?",
+        prompt=f"If {told}, what is {pair.thing.capitalize()}?",
         response=plain.response,
         reference=plain.reference,
         document=plain.document,

@@ -12,12 +12,12 @@ RELATION_OF = {word: relation for relation, words in RELATIONS.items() for word 
 
 
 def lines(text: str) -> list[tuple[str, str]]:
-    pairs = (line.partition(": ") for line in text.split("\n"))
+    pairs = (line.partition(" ") for line in text.split("\n"))
     return [(thing, word) for thing, _, word in pairs]
 
 
 def shown(example, number: int) -> list[tuple[str, str]]:
-    return [(each.document[:-1], each.reference) for each in example.siblings[:number]]
+    return [(each.document, each.reference) for each in example.siblings[:number]]
 
 
 def commonest(pairs: list[tuple[str, str]]) -> list[str]:
@@ -36,7 +36,7 @@ def test_every_line_of_a_document_states_what_the_thing_has():
         lengths.add(len(pairs))
         assert len({thing for thing, _ in pairs}) == len(pairs)
         assert all(Pair(RELATION_OF[word], thing).word == word for thing, word in pairs), text
-    assert lengths == set(range(1, 18))
+    assert lengths == {1, 2, 3, 4, *range(9, 18)}
 
 
 def test_lists_are_about_all_relations_but_those_held_out_and_show_all_things_in_each():
@@ -58,7 +58,7 @@ def test_lists_are_about_all_relations_but_those_held_out_and_show_all_things_in
 def test_no_list_of_a_test_item_stands_in_a_text():
     texts = {frozenset(lines(text)) for seed in (0, 1) for text in TASK.documents(seed)}
     for item in TASK.test_items(1_200):
-        asked = (item.document[:-1], item.reference)
+        asked = (item.document, item.reference)
         assert not any(frozenset([*shown(item, number), asked]) in texts for number in (4, 8, 16))
 
 
@@ -70,13 +70,13 @@ def test_examples_of_an_item_are_about_its_relation_and_more_of_them_tell_it_bet
     for item in items:
         relation = RELATION_OF[item.reference]
         assert (relation in HELD_OUT) == ("held_out" in name)
-        assert item.document[:-1] not in dict(shown(item, 16))
+        assert item.document not in dict(shown(item, 16))
         for number in told:
             best = commonest(shown(item, number))
             told[number] += (relation in best) / len(best) / len(items)
-    assert 0.3 < told[1] < 0.6
+    assert 0.4 < told[1] < 0.7
     assert told[1] + 0.15 < told[4] < told[8] < told[16]
-    assert told[16] > 0.9
+    assert told[16] > 0.95
 
 
 def test_test_pairs_are_asked_evenly():
