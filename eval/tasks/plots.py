@@ -8,6 +8,7 @@ the world and its rules are `plot_world`'s. Not a measure of style: the world ha
 import random
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import ClassVar
 
 from eval.task import Example, FlawedResponse, FurtherScore, Split, Task, split_of
@@ -56,7 +57,7 @@ class Plots(Task):
     """
 
     name = "plots"
-    version = 1
+    version = 2
     kind = "skill"
     summary = "stories over days: who is there, who has what, and what comes after what"
     further_metrics: ClassVar[tuple[str, ...]] = (_WHOLE, *_HOLD.values())
@@ -76,9 +77,14 @@ class Plots(Task):
             yield _example(cast, rng, rng.choice(_REQUESTS), index)
 
     def documents(self, seed: int) -> Iterator[str]:
-        """Yield stories about training casts under a title, as many as there are in train."""
+        """Yield stories about training casts under a title, as many as there are in train.
+
+        How many days they have is uniform in its logarithm: whom a title names is soonest learnt
+        from short ones.
+        """
         rng = random.Random(f"plots documents {seed} {self.days}")
-        for cast in _casts("train", _NUM_STORIES["train"], self.days, rng):
+        for each in _casts("train", _NUM_STORIES["train"], self.days, rng):
+            cast = replace(each, days=int((self.days + 1) ** rng.random()))
             events, state = _events(cast, rng)
             yield f"{_fill(_TITLE, cast)}\n{tell(events, state.holder_by_thing)}"
 

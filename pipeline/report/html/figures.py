@@ -297,12 +297,12 @@ def _are_far_apart(ticks: Sequence[float]) -> bool:
 
 
 def _set_doublings(axes: Axes, ticks: Sequence[float], say_tick: Callable[[float], str]) -> None:
-    """Give each doubling of x the same room, and a number to each of its points that has room."""
+    """Give each doubling of x the same room; number points that have some, the largest first."""
     axes.set_xscale("log", base=2)
-    least = 0.07 * math.log2(ticks[-1] / ticks[0])
-    shown = [ticks[0]]
-    for tick in ticks[1:]:
-        if math.log2(tick / shown[-1]) >= least:
+    least = 0.09 * math.log2(ticks[-1] / ticks[0])
+    shown = [ticks[-1]]
+    for tick in reversed(ticks[:-1]):
+        if math.log2(shown[-1] / tick) >= least:
             shown.append(tick)
     axes.set_xticks(shown, [say_tick(tick) for tick in shown])
     axes.set_xticks([], minor=True)
