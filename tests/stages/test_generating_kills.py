@@ -35,9 +35,10 @@ def prepare(asked: Path) -> None:
         note([f"sampled {key}" for key in settings["keys"]])
         return generate(model, prompts, **settings)
 
-    def noted_score(self, answers):
-        note([f"judged {row.where}" for row in answers.rows])
-        return score(self, answers)
+    def noted_score(self, answers, name=None):
+        if name is None:  # else probes, which a stage that goes on asks anew
+            note([f"judged {row.where}" for row in answers.rows])
+        return score(self, answers, name)
 
     sampler.generate = noted_generate
     answer_rewards.AnswerRewards.score = noted_score
