@@ -39,7 +39,9 @@ _FORMS: dict[Deed, str] = {
     "talks": "{person} talked to {other}",
 }
 _WORD = {"person": r"(?P<person>\w+)", "other": r"(?P<other>\w+)", "thing": r"(?P<thing>\w+)"}
-_PATTERNS = {deed: re.compile(form.format(**_WORD)) for deed, form in _FORMS.items()}
+_PATTERNS: dict[Deed, re.Pattern[str]] = {
+    deed: re.compile(form.format(**_WORD)) for deed, form in _FORMS.items()
+}
 _DAY = re.compile(r"On (\w+day) (.+)", re.DOTALL)
 _END = "In the end "
 _HELD, _GONE = re.compile(r"(\w+) had the (\w+)"), re.compile(r"the (\w+) was lost")

@@ -133,7 +133,8 @@ def _override(text: str) -> tuple[str, list[str], Parsed]:
 
 def has_place(root: Any, keys: Sequence[str]) -> bool:
     """Whether a dotted key, as `assign` reads it, has a value already."""
-    container, rest = root, list(keys)
+    container: Any = root
+    rest = list(keys)
     while rest:
         if not isinstance(container, dict | list):
             return False
@@ -143,7 +144,7 @@ def has_place(root: Any, keys: Sequence[str]) -> bool:
             return False
         if not _has(container, part):
             return False
-        container = container[part]
+        container = cast("Any", container)[part]
     return True
 
 
