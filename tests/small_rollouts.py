@@ -12,11 +12,12 @@ import os
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
@@ -363,6 +364,25 @@ def main(folder: Path) -> int:
         if any(states):
             return 1
     return 0
+
+
+def slow_unless_usual(names: Iterable[str], usual: Collection[str]) -> list[Any]:
+    """Return parameters of which all but the usual ones are marked slow."""
+    return [pytest.param(name, marks=() if name in usual else pytest.mark.slow) for name in names]
+
+
+def only_asked_for(
+    request: pytest.FixtureRequest, runs: dict[str, Run], always: Collection[str]
+) -> dict[str, Run]:
+    """Return the runs that the selected tests of a file have as a parameter, and some always."""
+    items: list[Any] = [item for item in request.session.items if item.path == request.path]
+    asked = [
+        value
+        for item in items
+        if hasattr(item, "callspec")
+        for value in item.callspec.params.values()
+    ]
+    return {name: run for name, run in runs.items() if name in asked or name in always}
 
 
 if __name__ == "__main__":

@@ -48,7 +48,8 @@ def piped(posttrain: Command, monkeypatch: pytest.MonkeyPatch):
 
     def call(lines: str, *arguments: str):
         monkeypatch.setattr(sys, "stdin", io.StringIO(lines))
-        return posttrain("chat", "--max-new-tokens", "20", *arguments)
+        few = () if "--max-new-tokens" in arguments else ("--max-new-tokens", "20")
+        return posttrain("chat", *few, *arguments)
 
     return call
 

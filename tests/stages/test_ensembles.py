@@ -119,6 +119,7 @@ def test_training_logs_each_member_and_how_far_they_lie_apart(made: Path) -> Non
         assert score == pytest.approx(min(members["ensemble/a"], members["ensemble/b"]), abs=1e-4)
 
 
+@pytest.mark.slow
 def test_a_killed_stage_with_an_ensemble_ends_in_the_same_bytes(made: Path, tmp_path: Path) -> None:
     overrides = ["stages.grpo.training_args.save_steps=3"]
     trained = Trained(made / "tiny.yaml", made / "runs")

@@ -109,6 +109,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
     return prepare(tmp_path_factory.mktemp("prepared"))
 
 
+@pytest.mark.slow
 def test_a_killed_stage_ends_in_the_same_weights_metrics_and_samples(
     prepared: Prepared, tmp_path: Path
 ) -> None:

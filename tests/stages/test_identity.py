@@ -96,7 +96,7 @@ def test_the_seed_of_the_recipe_reruns_only_what_is_seeded(finished: Path) -> No
 
 
 def test_data_is_known_by_its_bytes_not_by_its_path(finished: Path) -> None:
-    text = TINY.replace("data: [{task: arithmetic, rows: 160}]", "data: {file: DIR/rows.jsonl}")
+    text = TINY.replace("data: [{task: arithmetic, rows: 157}]", "data: {file: DIR/rows.jsonl}")
     row = '{"prompt": "2 + 2 =", "completion": " 4"}\n'
     fingerprints: dict[str, str] = {}
     for folder, content in (("one", row), ("two", row), ("three", row * 2)):
@@ -111,7 +111,7 @@ def test_a_users_own_task_is_known_by_its_source(finished: Path) -> None:
     source = (
         "from eval.tasks.arithmetic import Arithmetic\nclass Mine(Arithmetic):\n    name = 'mine'\n"
     )
-    text = TINY.replace("[{task: arithmetic, rows: 160}]", "[{task: 'my_tasks:Mine', rows: 160}]")
+    text = TINY.replace("[{task: arithmetic, rows: 157}]", "[{task: 'my_tasks:Mine', rows: 160}]")
     (finished / "my_tasks.py").write_text(source)
     before = _plan(finished, text).stage("sft").fingerprint
     (finished / "my_tasks.py").write_text(source + "    version = 9\n")

@@ -8,8 +8,10 @@ from tests.forked import warm
 from tests.kills import kill_and_compare
 from tests.trained import Trained
 
+_SLOW = [pytest.param(stage, marks=pytest.mark.slow) for stage in ("rm_lora", "kto_lora")]
 
-@pytest.mark.parametrize("stage", ["sft", "rm_lora", "dpo_lora", "kto_lora"])
+
+@pytest.mark.parametrize("stage", ["sft", "dpo_lora", *_SLOW])
 def test_a_killed_stage_ends_in_the_same_weights_and_metrics(
     stage: str, trained: Trained, tmp_path: Path
 ) -> None:

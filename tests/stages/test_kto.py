@@ -24,7 +24,7 @@ KTO = """\
     model: $base
     data: {{file: {file}, holdout: 0.3}}
     batch_size: 8
-    training_args: {{learning_rate: 1e-3, num_train_epochs: 3, logging_steps: 1,
+    training_args: {{learning_rate: 2e-3, num_train_epochs: 3, logging_steps: 1,
                      eval_strategy: epoch}}
 """
 
@@ -47,7 +47,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("kto")
     names = ("thumbs", "flipped")
     stages = "".join(KTO.format(name=name, file=f"{name}.jsonl") for name in names)
-    (folder / "tiny.yaml").write_text(TINY.partition("  sft:\n")[0] + stages)
+    base = TINY.partition("  sft:\n")[0].replace("20k", "40k")
+    (folder / "tiny.yaml").write_text(base + stages)
     write(folder / "thumbs.jsonl", rows())
     write(folder / "flipped.jsonl", [{**row, "label": not row["label"]} for row in rows()])
     warm()

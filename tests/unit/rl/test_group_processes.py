@@ -16,10 +16,13 @@ from tests.small_rollouts import (
     Run,
     difference,
     in_processes,
+    only_asked_for,
+    slow_unless_usual,
     trained,
 )
 
 _KINDS = (*GROUP_KINDS, *DISTILL_KINDS)
+_USUAL = ("grpo", "rloo", "distill", "one_group", "drawn_anew")  # the others are slow
 _STEPS = 2 * ROLLOUT
 _STOP = ROLLOUT + 3
 _STATE = ("weights", "moments", "kl", "rewards", "drawn", "lines", "samples")
@@ -50,8 +53,8 @@ def _run(kind: str, folder: Path, processes: int, settings: dict[str, Any]) -> R
 
 
 @pytest.fixture(scope="module")
-def ends(tmp_path_factory: pytest.TempPathFactory) -> Ends:
-    """What all processes have at the end of each run; imports are what takes its time."""
+def ends(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Ends:
+    """What all processes have at the end of each run that is asked for, and of some more."""
     folder = tmp_path_factory.mktemp("processes")
     begun = replace(_run("grpo", folder / "begun", 2, {}), stops_at=_STOP)
     alone = replace(_run("grpo", folder / "alone", 1, {}), stops_at=_STOP)
@@ -66,6 +69,9 @@ def ends(tmp_path_factory: pytest.TempPathFactory) -> Ends:
         "alone": alone,
         "more": replace(begun, goes_on_from=alone.checkpoint, stops_at=_STEPS),
     }
+    runs = only_asked_for(
+        request, runs, ("grpo", "drawn_anew", "begun", "resumed", "alone", "more")
+    )
     return dict(zip(runs, in_processes(folder / "work", list(runs.values())), strict=True))
 
 
@@ -73,7 +79,7 @@ def _gaps(one: dict[str, Any], other: dict[str, Any]) -> dict[str, float]:
     return {name: difference(one[name], other[name]) for name in _STATE}
 
 
-@pytest.mark.parametrize("name", [*_KINDS, *_UNEVEN])
+@pytest.mark.parametrize("name", slow_unless_usual([*_KINDS, *_UNEVEN], _USUAL))
 def test_processes_end_where_one_does(name: str, ends: Ends, tmp_path: Path) -> None:
     """B48, B49: rows of uneven lengths and unequal groups, some without a score."""
     kind, processes, settings = _UNEVEN.get(name, (name, 2, {}))

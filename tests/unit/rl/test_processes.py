@@ -6,7 +6,16 @@ from typing import Any
 
 import pytest
 
-from tests.small_rollouts import PPO_KINDS, ROLLOUT, Run, difference, in_processes, trained
+from tests.small_rollouts import (
+    PPO_KINDS,
+    ROLLOUT,
+    Run,
+    difference,
+    in_processes,
+    only_asked_for,
+    slow_unless_usual,
+    trained,
+)
 
 _STEPS = 2 * ROLLOUT
 _STEPS_BY_KIND = {
@@ -30,8 +39,8 @@ Ends = dict[str, list[dict[str, Any]]]
 
 
 @pytest.fixture(scope="module")
-def ends(tmp_path_factory: pytest.TempPathFactory) -> Ends:
-    """What both processes have at the end of each run; imports are what takes its time."""
+def ends(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Ends:
+    """What both processes have at the end of each run that is asked for, and of some more."""
     folder = tmp_path_factory.mktemp("processes")
 
     def run(name: str, **changes: Any) -> Run:
@@ -52,10 +61,12 @@ def ends(tmp_path_factory: pytest.TempPathFactory) -> Ends:
         "resumed": replace(begun, goes_on_from=begun.checkpoint, stops_at=_STEPS),
         "one_prompt": run("one_prompt", kind="full", stops_at=1, num_prompts=1),
     }
+    always = ("full", "parts", "unscored", "begun", "resumed", "one_prompt")
+    runs = only_asked_for(request, runs, always)
     return dict(zip(runs, in_processes(folder / "work", list(runs.values())), strict=True))
 
 
-@pytest.mark.parametrize("kind", PPO_KINDS)
+@pytest.mark.parametrize("kind", slow_unless_usual(PPO_KINDS, ("full", "lora")))
 def test_two_processes_end_where_one_does(kind: str, ends: Ends, tmp_path: Path) -> None:
     """B48, B49: rows of uneven lengths, whitened and logged over both processes."""
     run = Run(kind, str(tmp_path), stops_at=_STEPS_BY_KIND[kind], settings=_RATE)

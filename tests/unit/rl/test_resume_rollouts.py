@@ -17,6 +17,7 @@ from tests.small_rollouts import (
     difference,
     in_processes,
     parts_of,
+    slow_unless_usual,
     trained,
 )
 
@@ -34,14 +35,10 @@ def _differences(whole: dict[str, Any], last: dict[str, Any]) -> dict[str, float
 
 
 # Each of the others has one setting that none of these has: `make prove-long` tries them all.
-_USUAL = ("full", "lora", "lora_after_critic", "grpo", "gspo_on_trained_adapter", "rloo", "distill")
+_USUAL = ("full", "lora", "lora_after_critic", "grpo", "rloo", "distill")
 
 
-def _slow_unless_usual(kind: str) -> Any:
-    return pytest.param(kind, marks=() if kind in _USUAL else pytest.mark.slow)
-
-
-@pytest.fixture(scope="module", params=map(_slow_unless_usual, KINDS))
+@pytest.fixture(scope="module", params=slow_unless_usual(KINDS, _USUAL))
 def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """What a run leaves that was never stopped, its kind with it."""
     kind = request.param

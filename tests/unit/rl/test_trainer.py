@@ -264,6 +264,7 @@ def test_the_coefficient_of_the_kl_is_steered_once_a_rollout(
         assert after == pytest.approx(before * (1 + error * 8 / 40))
 
 
+@pytest.mark.slow
 def test_a_kl_in_the_reward_pulls_the_policy_back(llama: Any, make_trainer: MakeTrainer) -> None:
     """B09: nothing else is rewarded; with the wrong sign it would push it further away."""
     reference = copy.deepcopy(llama)

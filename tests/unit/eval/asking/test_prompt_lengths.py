@@ -7,7 +7,7 @@ from test_run import SETTINGS, Additions
 from eval.asking.run import evaluate
 from pipeline.measuring.prompt_lengths import note_lengths
 
-FEW_SHOT = SETTINGS | {"styles": ["zero-shot", "few-shot"], "shots": [2, 20]}
+FEW_SHOT = SETTINGS | {"styles": ["zero-shot", "few-shot"], "shots": [2, 15]}
 
 
 def notes(model, task, **settings):
@@ -15,9 +15,9 @@ def notes(model, task, **settings):
 
 
 def test_prompts_beyond_the_rows_of_pre_training_are_counted_by_way_of_asking(tiny):
-    assert notes(tiny, Additions()) == []
-    [note] = notes(replace(tiny, trained_length=30), Additions())
-    assert "`additions` by verified_accuracy, few-shot 20: 12 of 12" in note
+    assert notes(tiny, Additions(), shots=[2, 6]) == []
+    [note] = notes(replace(tiny, trained_length=30), Additions(), shots=[2, 6])
+    assert "`additions` by verified_accuracy, few-shot 6: 12 of 12" in note
     assert "rows of 30 tokens" in note
     assert "zero-shot" not in note
 
@@ -32,6 +32,6 @@ def test_prompts_that_do_not_fit_are_counted_by_way_of_asking(tiny):
 
     [note] = notes(tiny, Long())
     assert f"longer than its {tiny.max_length} positions" in note
-    assert "`additions` by verified_accuracy, few-shot 20: 12 of 12" in note
-    assert "`additions` by choice_accuracy, few-shot 20: 12 of 12" in note
+    assert "`additions` by verified_accuracy, few-shot 15: 12 of 12" in note
+    assert "`additions` by choice_accuracy, few-shot 15: 12 of 12" in note
     assert "few-shot 2:" not in note
