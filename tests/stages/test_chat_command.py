@@ -74,13 +74,21 @@ class Terminal:
             os.environ["PYTHONPATH"] = str(Path(__file__).parents[2])
             os.execv(sys.executable, [sys.executable, "-c", _START, str(folder), *arguments])
 
-    def wait_for(self, pattern: str) -> None:
-        """Read until what was written since the last wait, without colours, holds a pattern."""
+    def wait_for(self, pattern: str, again: str = "") -> None:
+        """Read until what was written since the last wait, without colours, holds a pattern.
+
+        again: as `exit_code` has it.
+        """
         deadline_s = time.monotonic() + 60
+        spoke_s = time.monotonic()
         while not re.search(pattern, ESCAPES.sub("", self.seen)):
             assert time.monotonic() < deadline_s, self.seen
             if select.select([self.descriptor], [], [], 0.1)[0]:
                 self.seen += os.read(self.descriptor, 65536).decode(errors="replace")
+                spoke_s = time.monotonic()
+            elif again and time.monotonic() > spoke_s + 5:
+                os.write(self.descriptor, again.encode())
+                spoke_s = time.monotonic()
 
     def type(self, keys: str) -> None:
         self.seen = ""
@@ -200,13 +208,15 @@ def test_on_a_terminal_an_answer_can_be_stopped_and_what_was_written_stays(made:
 
 
 def test_ctrl_c_stops_an_answer_and_a_second_one_leaves_with_130(made: Path) -> None:
-    terminal = Terminal(made, "tiny.yaml:sft", "--max-new-tokens", "900", "--temperature", "9")
+    terminal = Terminal(
+        made, "tiny.yaml:sft", "--max-new-tokens", "900", "--temperature", "9", "--seed", "11"
+    )
     terminal.wait_for("you> $")
     for _ in range(20):  # an answer of a token or two is over before it can be stopped
         terminal.type("Hello\r")
         terminal.wait_for(r"Hello\n\n.*\S")
         terminal.type("typed meanwhile\x03")
-        terminal.wait_for("stopped|once more, or Ctrl-D, to leave")
+        terminal.wait_for("stopped|once more, or Ctrl-D, to leave", again=" ")
         if "stopped" in terminal.seen:
             break
     assert "typed" not in terminal.seen
