@@ -7,7 +7,6 @@ put anything around it.
 import json
 import math
 import random
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,8 @@ from pipeline.report.comparison import StageComparison, stage_comparison
 from pipeline.store.fingerprint import fingerprint as fingerprint_of
 from pipeline.store.manifest import describe_files, read_sealed, write_json, write_sealed
 from pipeline.store.store import Store
+from tests.report_items import ITEMS, MODELS, TASKS, WAYS, Told, items_of, score_of
 
-Told = Callable[[str], str]
 STAGES = (  # name, kind, what it makes, built on, seconds
     ("tokenizer", "tokenizer", "tokenizer", (), 6.4),
     ("base", "pretrain", "policy", ("tokenizer",), 201.6),
@@ -27,10 +26,6 @@ STAGES = (  # name, kind, what it makes, built on, seconds
     ("ppo", "made_elsewhere", "policy", ("tuned", "preference"), 4211.0),
     ("compare", "compare", "comparison", ("base", "tuned", "ppo"), 61.0),
 )
-MODELS = ("base", "tuned", "ppo")
-TASKS = ("arithmetic", "recall")
-WAYS = (("zero-shot", 0), ("few-shot", 1), ("few-shot", 4), ("chain-of-thought", 0))
-_ITEMS = 90
 _UNKNOWN = (
     *("score", "low", "high", "delta", "delta_low", "delta_high", "against", "against_shots", "p"),
     *("p_adjusted", "gained", "lost", "detectable", "tokens"),
@@ -121,7 +116,7 @@ def _write_files(out: Path, kind: str, told: Told) -> None:
         write_json(out / "held_out.json", _held_out(told))
     elif kind == "compare":
         write_json(out / "comparison.json", _comparison(told))
-        _write_lines(out / "items.jsonl", _items(told))
+        _write_lines(out / "items.jsonl", items_of(told))
     (out / "log.txt").write_text(told("a log\n"), encoding="utf-8", errors="replace")
 
 
@@ -157,17 +152,8 @@ def _held_out(told: Told) -> dict[str, Any]:
     }
 
 
-def _score(task: str, model: str, style: str, shots: int) -> float:
-    """Return a score as such models have them: base needs demonstrations, ppo forgets to recall."""
-    ability = {"base": 0.05, "tuned": 0.52, "ppo": 0.68}[model]
-    if task == "recall":
-        ability = {"base": 0.85, "tuned": 0.8, "ppo": 0.62}[model]
-    helped = 0.07 * shots if model == "base" else 0.01 * shots
-    return min(0.97, ability + helped + (0.08 if style == "chain-of-thought" else 0.0))
-
-
 def _interval(score: float) -> dict[str, float]:
-    half = 1.96 * math.sqrt(score * (1 - score) / _ITEMS)
+    half = 1.96 * math.sqrt(score * (1 - score) / ITEMS)
     return {"score": score, "low": max(0.0, score - half), "high": min(1.0, score + half)}
 
 
@@ -230,10 +216,10 @@ def pooled_of(content: dict[str, Any]) -> PooledComparison:
 def _rows(told: Told) -> list[dict[str, Any]]:
     rows = []
     for task in TASKS:
-        best = max(_score(task, "base", *way) for way in WAYS)
+        best = max(score_of(task, "base", *way) for way in WAYS)
         for model in MODELS:
             for style, shots in WAYS:
-                score = _score(task, model, style, shots)
+                score = score_of(task, model, style, shots)
                 row = _row(told, task, "verified_accuracy", model, style, shots) | _interval(score)
                 if model != "base":
                     delta = score - best
@@ -269,7 +255,7 @@ def _row(told: Told, task: str, metric: str, model: str, style: str, shots: int)
         **dict.fromkeys(unknown),
         **{"task": told(task), "metric": metric, "model": told(model)},
         **{"style": style, "shots": shots, "form": "document" if model == "base" else "chat"},
-        **{"lower_is_better": False, "samples": 1, "n": _ITEMS, "ungraded": 2},
+        **{"lower_is_better": False, "samples": 1, "n": ITEMS, "ungraded": 2},
         **{"detectable": 0.11, "tokens": {"base": 4.0, "tuned": 31.4, "ppo": 44.0}[model]},
     }
 
@@ -278,17 +264,15 @@ def _styles(told: Told) -> list[dict[str, Any]]:
     rows = []
     for task in TASKS:
         for model in MODELS:
-            first = _score(task, model, *WAYS[0])
+            first = score_of(task, model, *WAYS[0])
             cells = []
             for style, shots in WAYS:
-                score = _score(task, model, style, shots)
+                score = score_of(task, model, style, shots)
                 gain = None if shots == 0 and style == "zero-shot" else score - first
                 ends = {"gain_low": None, "gain_high": None}
                 if gain is not None:
                     ends = {"gain_low": gain - 0.08, "gain_high": gain + 0.08}
-                cells.append(
-                    {"shots": shots, "n": _ITEMS, **_interval(score), "gain": gain, **ends}
-                )
+                cells.append({"shots": shots, "n": ITEMS, **_interval(score), "gain": gain, **ends})
             form = "document" if model == "base" else "chat"
             subject = {"task": told(task), "metric": "verified_accuracy", "model": told(model)}
             rows.append({**subject, "form": form, "cells": cells})
@@ -302,11 +286,11 @@ def _groups(told: Told) -> list[dict[str, Any]]:
             common = {"metric": "verified_accuracy", "model": told(model), "style": style}
             common |= {"shots": shots, "n": 30}
             for distance in (5, 10, 20, 40, 80):
-                score = max(0.05, _score("recall", model, style, shots) - distance / 150)
+                score = max(0.05, score_of("recall", model, style, shots) - distance / 150)
                 group = {"task": told("recall"), "group": str(distance)}
                 rows.append({**group, **common, **_interval(score)})
             for name, harder in (("addition", 0.0), ("subtraction", 0.04)):
-                score = max(0.01, _score("arithmetic", model, style, shots) - harder)
+                score = max(0.01, score_of("arithmetic", model, style, shots) - harder)
                 group = {"task": told("arithmetic"), "group": told(name)}
                 rows.append({**group, **common, **_interval(score)})
     return rows
@@ -328,7 +312,7 @@ def _calibration(told: Told) -> list[dict[str, Any]]:
     return [
         {
             **{"task": told("arithmetic"), "model": told(model), "style": "zero-shot", "shots": 0},
-            **{"n": _ITEMS, "error": 0.08, "confidence": 0.71, "accuracy": 0.66},
+            **{"n": ITEMS, "error": 0.08, "confidence": 0.71, "accuracy": 0.66},
             "bins": [
                 {"low": c - 0.05, "high": c + 0.05, "n": 12, "confidence": c, "accuracy": a}
                 for c, a in ((0.3, 0.25 + place / 20), (0.55, 0.4), (0.85, 0.8 - place / 10))
@@ -352,53 +336,4 @@ def _gate(told: Told) -> dict[str, Any]:
             {"model": told("tuned"), "ships": True, "conditions": [passed]},
             {"model": told("ppo"), "ships": False, "conditions": [passed, failed]},
         ],
-    }
-
-
-def _items(told: Told) -> list[dict[str, Any]]:
-    drawn = random.Random("items")
-    return [
-        _item(
-            told,
-            task,
-            number,
-            model,
-            style,
-            shots,
-            is_right=drawn.random() < _score(task, model, style, shots),
-        )
-        for model in MODELS
-        for task in TASKS
-        for style, shots in WAYS
-        for number in range(_ITEMS)
-    ]
-
-
-def _item(
-    told: Told, task: str, number: int, model: str, style: str, shots: int, *, is_right: bool
-) -> dict[str, Any]:
-    a, b = number % 10, number // 10
-    gold = str(a + b) if task == "arithmetic" else f"word{number}"
-    said = gold if is_right else f"not {gold}"
-    shown = "".join(f"{k} + {k} = {k + k}\n" for k in range(shots))
-    prompt = (
-        f"{shown}What is {a} + {b}?"
-        if task == "arithmetic"
-        else f"{shown}Which word was number {number}?"
-    )
-    return {
-        **{"model": told(model), "task": told(task), "item": told(f"{task}/{number}")},
-        **{"metric": "verified_accuracy", "style": style, "shots": shots, "sample": 0},
-        "form": "document" if model == "base" else "chat",
-        **{"prompt": told(prompt), "gold": told(gold)},
-        **{
-            "response": told(f" We add them up, step by step, and get {said}."),
-            "answer": told(said),
-        },
-        **{
-            "score": float(is_right),
-            "reason": told("as expected" if is_right else "another answer"),
-        },
-        **{"num_tokens": 12, "weight": 1.0, "gold_score": None},
-        "group": told("addition" if task == "arithmetic" else str(number)),
     }
