@@ -22,6 +22,16 @@ function visible(text) {
   });
 }
 
+// As `page_image` of pipeline/text/pictures.py has a picture; null where there is none.
+function drawing(picture, described) {
+  if (!picture?.source.startsWith("data:image/png;base64,")) return null;
+  const image = element("img", "drawing");
+  image.src = picture.source;
+  [image.width, image.height] = [picture.width_px, picture.height_px];
+  image.alt = described;
+  return image;
+}
+
 function call(path, body, signal) {
   const headers = { "Authorization": `Bearer ${token}`, "Content-Type": "application/json" };
   return fetch(path, { method: body === undefined ? "GET" : "POST", headers, body, signal });

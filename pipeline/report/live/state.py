@@ -167,7 +167,10 @@ def _panel(panel: Panel) -> dict[str, Any]:
 
 
 def _samples(stage: ReportedStage) -> list[dict[str, Any]]:
-    """Return a few prompts with what was answered: of rollouts first and last, else both ends."""
+    """Return a few prompts with what was answered: of rollouts first and last, else both ends.
+
+    An answer that is a picture has it beside its text.
+    """
     assert stage.folder is not None
     if stage.kind in KINDS:
         return [
@@ -177,6 +180,7 @@ def _samples(stage: ReportedStage) -> list[dict[str, Any]]:
                     {
                         "label": f"rollout {completion.rollout}",
                         "text": visible(completion.text),
+                        "picture": completion.picture and asdict(completion.picture),
                         "score": completion.score,
                     }
                     for completion in dict.fromkeys((sample.completions[0], sample.completions[-1]))
@@ -190,7 +194,7 @@ def _samples(stage: ReportedStage) -> list[dict[str, Any]]:
         {
             "prompt": visible(change.prompt),
             "answers": [
-                {"label": label, "text": visible(text), "score": None}
+                {"label": label, "text": visible(text), "picture": None, "score": None}
                 for label, text in (("before", change.before), ("after", change.after))
             ],
         }

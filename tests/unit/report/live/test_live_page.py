@@ -121,3 +121,30 @@ def test_a_stage_can_be_chosen_and_what_is_none_is_passed_over(run):
     follower = Follower(plan, store)
     assert follower.look("base")["shown"] == "base"
     assert follower.look("<nothing>")["shown"] == "base"
+
+
+GRPO = """\
+  grpo:
+    stage: grpo
+    model: $sft
+    prompts: {task: arithmetic}
+    reward: {verify: all}
+    batch_size: 8
+"""
+
+
+def test_an_answer_that_is_a_picture_comes_as_one_and_a_text_as_a_text(tiny_recipe, tmp_path):
+    tiny_recipe.write_text(tiny_recipe.read_text() + GRPO)
+    store = Store(tmp_path / "runs")
+    plan = make(load(tiny_recipe), store)
+    working = begin(plan, store, "grpo")
+    lines = (
+        {"rollout": 0, "prompt": "3", "completion": "no picture", "score": 0.0},
+        {"rollout": 1, "prompt": "3", "completion": "ab", "score": 1.0, "picture": [[0, 255]]},
+    )
+    (working.out / "samples.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
+    (sample,) = Follower(plan, store).look("grpo")["samples"]
+    text, drawn = sample["answers"]
+    assert (text["text"], text["picture"]) == ("no picture", None)
+    assert drawn["picture"]["source"].startswith("data:image/png;base64,")
+    assert (drawn["picture"]["width_px"], drawn["picture"]["height_px"]) == (64, 32)
