@@ -1,14 +1,14 @@
 """May a candidate ship? Bounds on a comparison's intervals, and which of them hold.
 
 A gate looks at the end of a 95% interval, never at a figure alone: `delta_low: 0` asks for a gain
-that is clear of chance, `delta_low: -0.02` for a loss that is surely less than 0.02. It knows rows,
-not recipes.
+that is clear of chance, `delta_low: -0.02` for a loss that is surely less than 0.02. A `clear_loss`
+is clear of chance, and is itself held against the bound. Rows are known here, recipes are not.
 
 A key names a row by its task, and where that is not enough its metric, style and shots:
 `arithmetic`, `arithmetic choice_accuracy`, `arithmetic verified_accuracy few-shot 3`. Without a
 metric verified accuracy is meant if there is one, else the task's first; without a style, each
-model's best. A text is named by its label, or by its file's name without ending and `_bpb`:
-`wikitext_bpb` is `data/wikitext.txt bits_per_byte`.
+model's best. `all` names each task. A text is named by its label, or by its file's name without
+ending and `_bpb`: `wikitext_bpb` is `data/wikitext.txt bits_per_byte`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,9 @@ from eval.comparison.paired_results import WIN_RATE
 from eval.comparison.score_rows import Row, pick_best_rows
 from eval.results import BITS_PER_BYTE, STYLES, VERIFIED, Style
 
+EVERY_TASK = "all"
 _BPB = "_bpb"
+_CLEAR_LOSS = "clear_loss"
 _FIGURES = {"delta": "difference", "score": "score", "win_rate": "win rate"}
 
 
@@ -31,6 +33,8 @@ class Bounds:
     delta_low, score_low, win_rate_low: the lower end must not be below it. delta_high, score_high:
     the upper end must not be above it. delta: over the baseline's best style. win_rate: over the
     baseline in the same style, whatever metric the key names.
+    clear_loss: what may be lost against the baseline's best style; more of it, with an interval
+    that is clear of 0, does not hold.
     """
 
     delta_low: float | None = None
@@ -38,6 +42,7 @@ class Bounds:
     score_low: float | None = None
     score_high: float | None = None
     win_rate_low: float | None = None
+    clear_loss: float | None = None
 
     def given(self) -> dict[str, float]:
         """Return the bounds that are set, by name."""
@@ -107,22 +112,42 @@ def judge(rows: Sequence[Row], gate: Mapping[str, Bounds], baseline: str) -> Gat
     metrics_by_task: dict[str, list[str]] = {}
     for row in rows:
         metrics_by_task.setdefault(row.task, []).append(row.metric)
-    named_by_key = {key: resolve(key, metrics_by_task) for key in gate}
-    for key, named in named_by_key.items():
-        check_bounds(key, named, gate[key])
-        for each in {named, *(_meant(named, bound) for bound in gate[key].given())}:
+    asked = [
+        (key, resolve(key, metrics_by_task), each) for key, each in spread(gate, metrics_by_task)
+    ]
+    for key, named, bounds in asked:
+        check_bounds(key, named, bounds)
+        for each in {named, *(_meant(named, bound) for bound in bounds.given())}:
             if not any(each.covers(row) and row.model != baseline for row in rows):
                 raise ValueError(f"the gate's `{key}` names {_said(each)}, which was not measured")
     verdicts: list[Verdict] = []
     for model in dict.fromkeys(row.model for row in rows if row.model != baseline):
         own = [row for row in rows if row.model == model]
         conditions = tuple(
-            _condition(key, bound, limit, _meant(named_by_key[key], bound), own)
-            for key, bounds in gate.items()
+            _condition(key, bound, limit, _meant(named, bound), own)
+            for key, named, bounds in asked
             for bound, limit in bounds.given().items()
         )
         verdicts.append(Verdict(model, all(each.holds for each in conditions), conditions))
     return GateResult(all(verdict.ships for verdict in verdicts), tuple(verdicts))
+
+
+def spread(
+    gate: Mapping[str, Bounds], metrics_by_task: Mapping[str, Sequence[str]]
+) -> list[tuple[str, Bounds]]:
+    """Return the gate's keys with their bounds, each task's own in the place of `all`.
+
+    Raises ValueError for an `all` where no task is measured: texts are none, as their bits per byte
+    have a scale of their own.
+    """
+    tasks = [task for task, metrics in metrics_by_task.items() if BITS_PER_BYTE not in metrics]
+    if EVERY_TASK in gate and not tasks:
+        raise ValueError(f"`{EVERY_TASK}` names every task, and none is measured")
+    return [
+        (each, bounds)
+        for key, bounds in gate.items()
+        for each in (tasks if key == EVERY_TASK else [key])
+    ]
 
 
 def resolve(key: str, metrics_by_task: Mapping[str, Sequence[str]]) -> Named:
@@ -158,7 +183,7 @@ def resolve(key: str, metrics_by_task: Mapping[str, Sequence[str]]) -> Named:
 def check_bounds(key: str, named: Named, bounds: Bounds) -> None:
     """Raise ValueError for a bound that the row cannot have."""
     for bound in bounds.given():
-        if bound.startswith("delta") and named.metric.startswith(WIN_RATE):
+        if bound.startswith(("delta", _CLEAR_LOSS)) and named.metric.startswith(WIN_RATE):
             raise ValueError(
                 f"`{key}` has no `{bound}`: a win rate is a difference; use `score_low`"
             )
@@ -197,12 +222,8 @@ def _condition(key: str, bound: str, limit: float, named: Named, rows: Sequence[
     """Return whether one model's best row of those that are named keeps to a bound."""
     best = pick_best_rows([row for row in rows if named.covers(row)])
     row = best[0] if best else None
-    figure, _, end = bound.rpartition("_")
-    value = None
-    if row is not None:
-        ends = (row.delta_low, row.delta_high) if figure == "delta" else (row.low, row.high)
-        value = ends[end == "high"]
-    holds = value is not None and (value >= limit if end == "low" else value <= limit)
+    found = _loss(row, limit) if bound == _CLEAR_LOSS else _end(row, bound, limit)
+    value, holds, reason = found
     asked = named if row is None else Named(row.task, row.metric, row.style, row.shots)
     return Condition(
         key=key,
@@ -213,8 +234,36 @@ def _condition(key: str, bound: str, limit: float, named: Named, rows: Sequence[
         metric=asked.metric,
         style=asked.style,
         shots=asked.shots,
-        reason=f"{_said(asked)}: {_reason(_FIGURES[figure], end, value, limit)}",
+        reason=f"{_said(asked)}: {reason}",
     )
+
+
+def _end(row: Row | None, bound: str, limit: float) -> tuple[float | None, bool, str]:
+    """Return the end of the interval that a bound is on, whether it holds, and what was found."""
+    figure, _, end = bound.rpartition("_")
+    value = None
+    if row is not None:
+        ends = (row.delta_low, row.delta_high) if figure == "delta" else (row.low, row.high)
+        value = ends[end == "high"]
+    holds = value is not None and (value >= limit if end == "low" else value <= limit)
+    return value, holds, _reason(_FIGURES[figure], end, value, limit)
+
+
+def _loss(row: Row | None, limit: float) -> tuple[float | None, bool, str]:
+    """Return the same of a loss: the end of the difference's interval that is nearer to a gain."""
+    difference = row.difference if row is not None else None
+    if row is None or difference is None:
+        return None, False, _reason(_FIGURES["delta"], "", None, limit)
+    end = difference.low if row.lower_is_better else difference.high
+    loss = difference.value if row.lower_is_better else -difference.value
+    if row.verdict != "loss":
+        return (
+            end,
+            True,
+            f"the difference, {difference.value:+.4g}, is no loss that is clear of chance",
+        )
+    relation = "more than" if loss > limit else "no more than"
+    return end, loss <= limit, f"a loss of {loss:.4g}, clear of chance, is {relation} {limit:g}"
 
 
 def _reason(figure: str, end: str, value: float | None, limit: float) -> str:

@@ -29,6 +29,7 @@ _BOUNDS = {
     "score_low": "score at least",
     "score_high": "score at most",
     "win_rate_low": "win rate at least",
+    "clear_loss": "a loss clear of chance at most",
 }
 
 

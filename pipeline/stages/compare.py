@@ -49,6 +49,7 @@ class GateBlock(Block):
 
     delta_low, delta_high: of the difference to the baseline's best style, at least and at most.
     score_low, score_high: of the score. win_rate_low: of the win rate over the baseline.
+    clear_loss: the most that may be lost to the baseline's best style with an interval clear of 0.
     """
 
     delta_low: float | None = None
@@ -56,6 +57,7 @@ class GateBlock(Block):
     score_low: float | None = None
     score_high: float | None = None
     win_rate_low: float | None = None
+    clear_loss: Annotated[float, Field(ge=0)] | None = None
 
     @model_validator(mode="after")
     def _something_to_hold(self) -> GateBlock:
@@ -71,8 +73,8 @@ class CompareConfig(MeasuringStage):
     Each is a model, which is then asked `tasks` and `texts`, a reward model, which ranks `pairs`,
     or an `evaluate` stage, whose results are taken.
     gate: what every candidate must keep to for it to ship, by task (`task metric style` where that
-    is not enough; a text by its file's name without ending and `_bpb`). Where one does not, the run
-    ends with exit code 1.
+    is not enough; `all` for each task; a text by its file's name without ending and `_bpb`). Where
+    one does not, the run ends with exit code 1.
     """
 
     stage: Literal["compare"]

@@ -24,7 +24,7 @@ def check_gate(recipe: "Recipe", name: str) -> None:
     config = recipe.stages[name]
     if config.stage != "compare":
         return
-    from eval.comparison.gate import check_bounds, resolve
+    from eval.comparison.gate import check_bounds, resolve, spread
     from pipeline.stages.compare import CompareConfig, bounds
 
     assert isinstance(config, CompareConfig)
@@ -34,10 +34,11 @@ def check_gate(recipe: "Recipe", name: str) -> None:
     known = _metrics_by_task(recipe, asking, config.pass_at)
     for key, bound in bounds(config.gate).items():
         try:
-            named = resolve(key, known)
-            check_bounds(key, named, bound)
-            if named.style not in (None, "none", *asking.asked_styles):
-                raise ValueError(f"the style `{named.style}` is not asked")  # noqa: TRY301
+            for each, _ in spread({key: bound}, known):
+                named = resolve(each, known)
+                check_bounds(each, named, bound)
+                if named.style not in (None, "none", *asking.asked_styles):
+                    raise ValueError(f"the style `{named.style}` is not asked")  # noqa: TRY301
         except ValueError as error:
             where = recipe.document.where(("stages", name, "gate", key), key=True)
             raise PosttrainError(where, str(error)) from error

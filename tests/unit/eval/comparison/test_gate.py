@@ -102,6 +102,53 @@ def test_every_candidate_has_a_verdict_and_all_must_ship():
     assert judge(rows, {"sums": Bounds(score_low=0.3)}, "base").ships
 
 
+@pytest.mark.parametrize(
+    ("candidate", "n", "limit", "ships"),
+    [
+        (0.7, 200, 0.05, True),
+        (0.46, 200, 0.05, True),  # within chance of none
+        (0.46, 10_000, 0.05, True),  # a clear loss of 0.04
+        (0.46, 10_000, 0.03, False),
+        (0.3, 200, 0.05, False),
+    ],
+)
+def test_a_clear_loss_is_one_beyond_chance_and_beyond_the_bound(candidate, n, limit, ships):
+    found = verdict({"clear_loss": limit}, candidate=candidate, n=n)
+    assert found.ships == ships
+    assert ("is more than" in found.conditions[0].reason) == (not ships)
+
+
+def test_a_clear_loss_of_a_price_is_a_rise():
+    text = {"metric": "bits_per_byte", "task": TEXT, "style": "none"}
+    base, sft = results([2.0, 2.1, 2.2], **text), results([2.4, 2.52, 2.61], **text)
+    rows = compare_scores({"base": base, "up": sft}, "base")
+    assert not judge(rows, {"wikitext_bpb": Bounds(clear_loss=0.1)}, "base").ships
+    assert judge(rows, {"wikitext_bpb": Bounds(clear_loss=0.5)}, "base").ships
+    rows = compare_scores({"base": sft, "down": base}, "base")
+    assert judge(rows, {"wikitext_bpb": Bounds(clear_loss=0.0)}, "base").ships
+
+
+def test_all_names_each_task_and_no_text():
+    text = results([2.0, 2.1, 2.2], metric="bits_per_byte", task=TEXT, style="none")
+    models = {
+        model: scored(share) + scored(0.9 - share, task="facts") + text
+        for model, share in (("base", 0.6), ("sft", 0.3))
+    }
+    (found,) = judge(
+        compare_scores(models, "base"), {"all": Bounds(clear_loss=0.05)}, "base"
+    ).verdicts
+    assert [(each.key, each.holds) for each in found.conditions] == [
+        ("sums", False),
+        ("facts", True),
+    ]
+    with pytest.raises(ValueError, match="`all` names every task, and none is measured"):
+        judge(
+            compare_scores({"base": text, "sft": text}, "base"),
+            {"all": Bounds(clear_loss=0)},
+            "base",
+        )
+
+
 def test_what_was_not_measured_does_not_hold():
     rows = compare_scores({"base": results([None, None]), "sft": results([1.0, 1.0])}, "base")
     (condition,) = judge(rows, {"sums": Bounds(delta_low=-1.0)}, "base").verdicts[0].conditions
