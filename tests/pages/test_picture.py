@@ -1,9 +1,10 @@
-"""docs/picture.py: the README's picture and table of any finished run, and the ones it shows."""
+"""docs/picture.py and docs/curves.py: pictures of any finished run, and those that pages show."""
 
 import importlib.util
 import re
 import sys
 from pathlib import Path
+from types import ModuleType
 from xml.etree import ElementTree
 
 import pytest
@@ -12,11 +13,19 @@ from tests.pages.page import DOCS, page
 from tests.report_runs import write_run
 
 SVG = "{http://www.w3.org/2000/svg}"
-_SPEC = importlib.util.spec_from_file_location("picture", DOCS / "picture.py")
-assert _SPEC is not None
-picture = importlib.util.module_from_spec(_SPEC)
-assert _SPEC.loader is not None
-_SPEC.loader.exec_module(picture)
+
+
+def _module_of(name: str) -> ModuleType:
+    """Return a script of docs/ as a module."""
+    spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    assert spec.loader is not None
+    spec.loader.exec_module(module)
+    return module
+
+
+picture, curves = _module_of("picture"), _module_of("curves")
 
 
 def _texts(path: Path) -> list[str]:
@@ -37,11 +46,31 @@ def test_the_picture_shows_the_chain_and_every_difference(tmp_path, monkeypatch,
     assert set(tasks) <= set(texts)
 
 
-def test_text_of_others_is_escaped(tmp_path, monkeypatch) -> None:
+def test_curves_stand_side_by_side_with_what_they_measure_and_their_models(
+    tmp_path, monkeypatch
+) -> None:
+    out = tmp_path / "curves.svg"
+    run = str(write_run(tmp_path / "runs"))
+    asked = ["compare", "compare:verified_accuracy"]
+    monkeypatch.setattr(sys, "argv", ["curves.py", run, str(out), *asked])
+    curves.main()
+    texts = _texts(out)
+    assert texts.count("arithmetic: answers that verify") == 2
+    assert texts.count("demonstrations in the prompt") == 2
+    assert {"base", "tuned", "ppo"} <= set(texts)
+    nodes = [dict(node.attrib) for node in ElementTree.parse(out).iter()]
+    ids = [node["id"] for node in nodes if "id" in node]
+    assert len(ids) == len(set(ids))
+    referred = {node["href"] for node in nodes if "href" in node}
+    assert referred <= {f"#{known}" for known in ids}
+
+
+@pytest.mark.parametrize(("module", "asked"), [(picture, []), (curves, ["<b>compare&"])])
+def test_text_of_others_is_escaped(tmp_path, monkeypatch, module, asked) -> None:
     out = tmp_path / "picture.svg"
     folder = write_run(tmp_path / "runs", told=lambda text: f"<b>{text}&")
-    monkeypatch.setattr(sys, "argv", ["picture.py", str(folder), str(out)])
-    picture.main()
+    monkeypatch.setattr(sys, "argv", ["picture.py", str(folder), str(out), *asked])
+    module.main()
     assert any("<b>base&" in text for text in _texts(out))
 
 

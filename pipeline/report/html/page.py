@@ -133,11 +133,11 @@ def gather(run: ReportedRun) -> Contents:
         drawings=tuple(picture_grids(folder, comparison) for folder, comparison in compared),
         rows=training_rows(run),
         provenance=provenance(run),
-        windows=_windows(run),
+        windows=attention_windows(run),
     )
 
 
-def _windows(run: ReportedRun) -> dict[str, int]:
+def attention_windows(run: ReportedRun) -> dict[str, int]:
     """Return the tokens that attention is cut to, by the name of each model that is cut."""
     found: dict[str, int] = {}
     for stage in run.present:
