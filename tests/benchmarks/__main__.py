@@ -21,6 +21,7 @@ from tests.benchmarks.rollout_memory import (
 from tests.benchmarks.rollout_speed import rollout_speed
 from tests.benchmarks.sandbox_speed import sandbox_calls_seconds, sandbox_tests_seconds
 from tests.benchmarks.startup import help_seconds, plan_seconds, quickstart_cached_seconds
+from tests.benchmarks.steps_against_trl import sft_and_dpo_steps
 from tests.benchmarks.tool_speed import calculator_seconds, python_tool_seconds
 from tests.benchmarks.verdict_speed import (
     math_verdicts,
@@ -57,6 +58,7 @@ BENCHMARKS: dict[str, Callable[[], Result]] = {
     "ppo_vocabulary_memory": ppo_vocabulary_memory,
     "head_in_chunks": head_in_chunks,
     "bf16_training": bf16_training,
+    "sft_and_dpo_steps": sft_and_dpo_steps,
     "align_against_trl": align_against_trl,
     "align_throughput_against_trl": align_throughput_against_trl,
 }
