@@ -9,9 +9,12 @@ VLLM := $(VENV)/vllm
 
 .PHONY: quickstart test lint types unit bench matrix prove prove-long prove-groups prove-judges prove-judges-vllm isa mutate oracle prove-ppo golden lock clean
 
-# One thread: for half a million parameters more of them are no faster, and sums keep their order.
+# Stages side by side on all cores, or GPUs. One thread each: for half a million parameters more of them are
+# no faster, and sums keep their order.
+JOBS := from pipeline.machine import most_jobs; print(most_jobs())
 quickstart: $(READY)
-	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/posttrain run recipes/quickstart.yaml
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/posttrain run recipes/quickstart.yaml \
+	  -j $$($(BIN)/python -c '$(JOBS)')
 
 # The types are checked beside the tests: one core would be idle for a minute otherwise.
 test: lint

@@ -31,8 +31,16 @@ def num_gpus(environment: Mapping[str, str], devices: Path = Path("/dev")) -> in
     )
 
 
+def most_jobs() -> int:
+    """Return how many stages can run side by side without sharing a GPU or a core."""
+    return num_gpus(os.environ) or num_cores()
+
+
 def threads_of(processes: int) -> int:
-    """Return the threads of each of so many processes: OMP_NUM_THREADS, else a share of cores."""
+    """Return the threads of each of so many processes that run at once.
+
+    OMP_NUM_THREADS, else an equal share of the cores.
+    """
     from_environment = int(os.environ.get("OMP_NUM_THREADS", "0") or "0")
     return from_environment or max(1, num_cores() // processes)
 

@@ -42,6 +42,7 @@ def run_forked(
     overrides: Sequence[str] = (),
     until: str | None = None,
     only: str | None = None,
+    jobs: int = 1,
     signal_when: Callable[[float], bool] | None = None,
     number: int = signal.SIGKILL,
     first: Callable[[], None] | None = None,
@@ -57,6 +58,7 @@ def run_forked(
             load_recipe(recipe, overrides=overrides),
             runs=runs,
             selection=Selection(until=until, only=only),
+            jobs=jobs,
             say=lambda line: print(line, flush=True),
         )
 

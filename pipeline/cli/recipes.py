@@ -60,6 +60,12 @@ def run(
             "the result is marked not exact.",
         ),
     ] = False,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            "--jobs", "-j", min=1, metavar="N", help="Run up to N stages side by side; else 1."
+        ),
+    ] = None,
     seeds: Annotated[
         str | None,
         typer.Option(metavar="N,N,...", help="Run once per seed, and pool the comparisons."),
@@ -101,6 +107,7 @@ def run(
             selection,
             seeds=several,
             resume_anyway=resume_anyway,
+            jobs=jobs,
             writes_report=writes_report,
         )
 
@@ -157,7 +164,7 @@ def check(
     """Check a recipe and every row of its local data; run nothing."""
     from pipeline.checks.overlaps import check_overlaps
     from pipeline.commands.check import check_all
-    from pipeline.plan.room import check_processes, check_room
+    from pipeline.plan.room import check_jobs, check_processes, check_room
     from pipeline.recipe.remarks import remarks
 
     if rows is not None and show_mask is None:
@@ -165,6 +172,7 @@ def check(
             "--rows", "has a meaning with --show-mask only", "add --show-mask STAGE"
         )
     made = plan_of(recipe, overrides, roots, runs, show_mask)
+    check_jobs(made.recipe)
     check_processes(made.recipe)
     check_room(made)
     for name, config in made.recipe.stages.items():

@@ -28,6 +28,7 @@ def run_and_tell(
     *,
     seeds: Sequence[int] | None,
     resume_anyway: bool,
+    jobs: int | None,
     writes_report: bool,
 ) -> None:
     """Run a recipe and print what came of it; raises GateError where a candidate does not ship.
@@ -42,6 +43,7 @@ def run_and_tell(
     options: dict[str, Any] = {
         "selection": selection,
         "resume_anyway": resume_anyway,
+        "jobs": jobs,
         "say": lambda line: _say(screen, line),
         "describe": headline,
     }

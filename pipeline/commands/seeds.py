@@ -8,9 +8,9 @@ seed does not change, are the same in all of them and run once.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import Any
 
 from eval.comparison.divergence_table import pool_divergence
 from eval.comparison.gate import judge
@@ -19,13 +19,11 @@ from eval.comparison.pool import PooledComparison, mean_row, pool
 from pipeline.errors import PosttrainError
 from pipeline.measuring.model_scores import read_items
 from pipeline.recipe.recipe import Recipe
-from pipeline.run.runner import Selection, run
+from pipeline.run.outcomes import Outcome
+from pipeline.run.runner import Selection, run, run_together
 from pipeline.stages.compare import CompareConfig, bounds, read_comparison
 from pipeline.store.manifest import write_sealed
 from pipeline.store.store import Artifact, Store, verify
-
-if TYPE_CHECKING:
-    from pipeline.run.outcomes import Outcome
 
 _SEEDS_BELOW = 2**32  # as of a recipe's `seed`
 _OF_SEEDS = re.compile(r"seeds|seed-\d+")
@@ -54,6 +52,7 @@ def run_seeds(
     *,
     selection: Selection | None = None,
     resume_anyway: bool = False,
+    jobs: int | None = None,
     say: Callable[[str], None] = lambda line: None,
     describe: Callable[[Artifact], str] = lambda artifact: "",
 ) -> dict[str, PooledComparison]:
@@ -62,28 +61,22 @@ def run_seeds(
     What is returned is written to runs/<recipe>/seeds/<stage>.json: `rows` are those of
     `eval.comparison.pool`, in the order of `seeds`.
 
-    Raises as `pipeline.run.runner.run` does; a seed that ended is kept, and cached the next time.
+    jobs: how many stages run side by side, of several seeds too. Raises as
+    `pipeline.run.runner.run` does; a seed that ended is kept, and cached the next time.
     """
     for name in recipe.stages:
         if _OF_SEEDS.fullmatch(name):
             raise recipe.error(
                 ("stages", name), f"with --seeds the name `{name}` is taken", "rename the stage"
             )
+    options: dict[str, Any] = {"resume_anyway": resume_anyway, "jobs": jobs, "describe": describe}
     selection = selection or Selection()
-    runs: list[dict[str, Outcome]] = []
-    for number, seed in enumerate(seeds, 1):
-        say(f"seed {seed} ({number} of {len(seeds)})")
-        outcomes = run(
-            recipe.with_seed(seed),
-            store,
-            selection=selection,
-            resume_anyway=resume_anyway,
-            say=say,
-            describe=describe,
-        )
-        runs.append({outcome.name: outcome for outcome in outcomes})
-        made = {outcome.artifact.fingerprint for outcome in outcomes}
-        selection = replace(selection, spared=selection.spared | made)
+    if (recipe.jobs if jobs is None else jobs) > 1:
+        recipes = {f"seed {seed}: ": recipe.with_seed(seed) for seed in seeds}
+        results = run_together(recipes, store, selection=selection, say=say, **options)
+    else:
+        results = _run_in_turn(recipe, store, seeds, selection, say, options)
+    runs = [{outcome.name: outcome for outcome in outcomes} for outcomes in results]
     pooled: dict[str, PooledComparison] = {}
     folder = store.runs / recipe.name / "seeds"
     for name, outcome in runs[0].items():
@@ -95,6 +88,25 @@ def run_seeds(
             folder.mkdir(exist_ok=True)
             write_sealed(folder / f"{name}.json", pooled[name].to_json())
     return pooled
+
+
+def _run_in_turn(
+    recipe: Recipe,
+    store: Store,
+    seeds: Sequence[int],
+    selection: Selection,
+    say: Callable[[str], None],
+    options: Mapping[str, Any],
+) -> list[list[Outcome]]:
+    """Run one seed after another; with --force, what they share is run again once."""
+    results: list[list[Outcome]] = []
+    for number, seed in enumerate(seeds, 1):
+        say(f"seed {seed} ({number} of {len(seeds)})")
+        outcomes = run(recipe.with_seed(seed), store, selection=selection, say=say, **options)
+        results.append(outcomes)
+        made = {outcome.artifact.fingerprint for outcome in outcomes}
+        selection = replace(selection, spared=selection.spared | made)
+    return results
 
 
 def _pool(

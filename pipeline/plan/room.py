@@ -15,6 +15,7 @@ from pipeline.config.measuring_stage import MeasuringStage
 from pipeline.config.stage_config import TRAINED_ON, StageConfig
 from pipeline.config.trainer_fields import architecture_fields
 from pipeline.config.training_stage import TrainingStage
+from pipeline.errors import PosttrainError
 from pipeline.machine import may_have_gpu, memory_bytes, num_cores, num_gpus
 from pipeline.plan.sizes import EXPERTS, begins_with, lora_parameters, shape_of, vocab_size
 from pipeline.recipe.launching import processes_of
@@ -85,6 +86,27 @@ def check_processes(recipe: Recipe, names: Iterable[str] | None = None) -> None:
         message = f"`{name}` asks for {processes.count} processes, and this machine has {has}"
         at = ("stages", name, "launch") if config.launch is not None else ("launch",)
         raise recipe.error(at, message, f"write `processes: {gpus or cores}` or less")
+
+
+def check_jobs(recipe: Recipe, asked: int | None = None) -> None:
+    """Raise PosttrainError if more stages are to run side by side than this machine has room for.
+
+    asked: on the command line; by default the recipe says it.
+    """
+    jobs = recipe.jobs if asked is None else asked
+    gpus, cores = num_gpus(os.environ), num_cores()
+    limit = gpus or _PROCESSES_PER_CORE * cores
+    if jobs <= limit:
+        return
+    message = f"{jobs} stages are to run side by side, and this machine has {cores} cores"
+    hint = f"write {cores} or less"
+    if gpus:
+        have = f"{gpus} GPU{'s' * (gpus > 1)}"
+        message = f"{jobs} stages side by side take a GPU each, and this machine has {have}"
+        hint = f"write {gpus} or less, or set CUDA_VISIBLE_DEVICES= to use the CPU"
+    if asked is not None:
+        raise PosttrainError("-j", message, hint)
+    raise recipe.error(("jobs",), message, hint)
 
 
 def _needs(plan: Plan, config: StageConfig) -> Iterator[_Need]:

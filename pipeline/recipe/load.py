@@ -88,6 +88,8 @@ def load(
         document,
         decontaminate=top.decontaminate,
         sweeps=expansion.sweeps,
+        jobs=top.jobs,
+        threads=top.threads,
     )
     check_launch(recipe, top.launch, ("launch",))
     for name, config in stages.items():

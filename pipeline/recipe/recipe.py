@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, PositiveInt
 
 from pipeline.config.blocks import Block, Launch, LaunchBlock
 from pipeline.config.field_types import NAME, ROOT_NAME, Decontaminate
@@ -29,8 +29,10 @@ class RecipeFile(Block):
     """The top of a recipe.
 
     name: of the run, under which runs/ has its results. seed: for all stages without their own.
-    launch: how the processes of stages are started. roots: data folders by name, for `name:file` in
-    the recipe; `--root name=DIR` takes precedence.
+    launch: how the processes of stages are started. jobs: how many stages run side by side at most;
+    `-j` takes precedence. threads: of each stage's process, whatever OMP_NUM_THREADS says; by
+    default that, else the cores divided among what runs side by side.
+    roots: data folders by name, for `name:file` in the recipe; `--root name=DIR` takes precedence.
     stages: by name; `$name` in a stage refers to the output of that stage.
     decontaminate: what becomes of training rows that hold items of the recipe's own evaluations:
     they are named (warn), dropped (drop) or refused (error).
@@ -39,6 +41,8 @@ class RecipeFile(Block):
     name: Annotated[str, Field(pattern=NAME, max_length=100)]
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     launch: Launch = LaunchBlock.model_validate({})
+    jobs: PositiveInt = 1
+    threads: PositiveInt | None = None
     decontaminate: Decontaminate = "warn"
     roots: dict[Annotated[str, Field(pattern=ROOT_NAME)], str] = {}  # noqa: RUF012  pydantic copies it
     stages: Annotated[
@@ -64,6 +68,8 @@ class Recipe:
     is_of_several: bool = False
     decontaminate: Decontaminate = "warn"
     sweeps: Mapping[str, Sweep] = field(default_factory=dict[str, "Sweep"])
+    jobs: int = 1
+    threads: int | None = None
 
     @property
     def run_name(self) -> str:

@@ -1,10 +1,11 @@
-"""How a stage is started: in this process, in one of its own, or in several (accelerate).
+"""How a stage is started: in this process, in a slot's, in its own, or in several (accelerate).
 
 The work is the same `pipeline.run.worker`; several of it share one stage through Accelerate.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pipeline.run import progress, worker
@@ -16,7 +17,17 @@ if TYPE_CHECKING:
     from pipeline.recipe.launching import Processes
     from pipeline.run.interrupt import StopRequest
     from pipeline.run.request import Request
+    from pipeline.run.slots import Slot
     from pipeline.store.store import Working
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a stage runs beside others. name: what it is called there."""
+
+    slot: Slot
+    board: progress.Board
+    name: str
 
 
 def launch(
@@ -27,13 +38,18 @@ def launch(
     *,
     stop: StopRequest,
     lock: int,
+    place: Place | None = None,
 ) -> None:
     """Run the stage that a request, which lies in its working folder, asks for; wait for it.
 
     lock: descriptor of the stage's lock; each child holds it too, so that a killed runner does not
-    free a stage that still runs. Raises the stage's own PosttrainError, or InfrastructureError when
-    a process died.
+    free a stage that still runs. place: of a stage beside which others run; None for one after
+    another. Raises the stage's own PosttrainError, or InfrastructureError when a process died.
     """
+    if launcher == "in_process" and place is not None:
+        with place.board.show(place.name, request.course) as show:
+            place.slot.run(request.name, working, show, lock=lock, is_stopped=stop)
+        return
     if launcher == "in_process":
         with progress.show_progress(request.name, course=request.course) as show:
             worker.execute(working, show=show, should_stop=stop)

@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol, TextIO
 
 from pipeline.config.point_names import short_name
-from pipeline.text.visible import escape
+from pipeline.text.visible import escape, visible
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
     from rich.progress import Progress, TaskID
 
@@ -47,14 +47,66 @@ def show_progress(
 
     course: where it stands in its run; None for work that is not part of a run.
     """
-    shown_on = stream or sys.stderr
-    if not shown_on.isatty():
-        yield _Lines(name, shown_on, course)
-        return
+    with Board(stream) as board, board.show(name, course) as display:
+        yield display
+
+
+class Board:
+    """Where several stages show how far they are, at once: a bar each on a terminal, else lines.
+
+    Threads may use it; it is shown while it is entered.
+    """
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream or sys.stderr
+        self._bars: Progress | None = None
+
+    def __enter__(self) -> Board:
+        if self._stream.isatty():
+            self._bars = _make_bars(self._stream)
+            self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bars is not None:
+            self._bars.stop()
+
+    @contextmanager
+    def show(self, name: str, course: Course | None) -> Generator[Display]:
+        """Yield a progress function for one stage, whose bar goes when the block is left."""
+        if self._bars is None:
+            yield _Lines(name, self._stream, course)
+            return
+        display = _Bars(name, self._bars, course)
+        try:
+            yield display
+        finally:
+            display.remove()
+
+    @contextmanager
+    def hidden(self) -> Generator[None]:
+        """Draw nothing for the duration: another process may."""
+        if self._bars is not None:
+            self._bars.stop()
+        try:
+            yield
+        finally:
+            if self._bars is not None:
+                self._bars.start()
+
+    def say(self, line: str, otherwise: Callable[[str], None]) -> None:
+        """Show a line of the run's: above the bars, or by `otherwise` where they do not stand."""
+        if self._bars is None or not sys.stdout.isatty():
+            otherwise(line)
+            return
+        self._bars.console.print(visible(line), markup=False, highlight=False, soft_wrap=True)
+
+
+def _make_bars(stream: TextIO) -> Progress:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn
 
-    console = Console(file=shown_on)
+    console = Console(file=stream)
     columns = (
         TextColumn("[bold]{task.fields[stage]}[/] {task.description}"),
         BarColumn(bar_width=24 if console.width >= _WIDE else 10),
@@ -62,8 +114,8 @@ def show_progress(
         TextColumn("[cyan]{task.fields[rate]}[/]"),
         *([TextColumn("[dim]{task.fields[note]}[/]")] if console.width >= _WIDE else []),
     )
-    with Progress(*columns, console=console, transient=True) as bars:
-        yield _Bars(name, bars, course)
+    is_shared = sys.stdout.isatty()  # what goes into a file is not to be shown here instead
+    return Progress(*columns, console=console, transient=True, redirect_stdout=is_shared)
 
 
 class _Rate:
@@ -109,6 +161,10 @@ class _Bars:
         self._bars.update(
             self._tasks[label], completed=done, total=total, note=note, rate=rate, visible=True
         )
+
+    def remove(self) -> None:
+        for task in self._tasks.values():
+            self._bars.remove_task(task)
 
     def say(self, line: str) -> None:
         self._bars.console.print(

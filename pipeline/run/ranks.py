@@ -33,7 +33,7 @@ _POLL_S = 0.05
 _GRACE_S = 5.0
 _GRACE_TO_STOP_S = 120.0
 _COUNTS = Path("/proc/vmstat")
-_GO_ON = "run again to go on from the newest checkpoint"
+GO_ON = "run again to go on from the newest checkpoint"
 
 
 def run_group(working: Working, group: Group, *, name: str, stop: StopRequest, lock: int) -> None:
@@ -45,7 +45,8 @@ def run_group(working: Working, group: Group, *, name: str, stop: StopRequest, l
         path.unlink()
     ranks: list[subprocess.Popen[bytes]] = []
     num_signals = 0
-    had_killed = _count_memory_kills()
+    had_killed = count_memory_kills()
+    told_before = stop.forward_to
 
     def forward(number: int) -> None:
         nonlocal num_signals
@@ -57,17 +58,19 @@ def run_group(working: Working, group: Group, *, name: str, stop: StopRequest, l
     try:
         with hold_back_signals():  # until they can be told; each of them until it listens
             if stop.is_requested:
-                raise InterruptedRunError(name, "stopped on request", _GO_ON)
+                raise InterruptedRunError(name, "stopped on request", GO_ON)
             _start(ranks, working, group, lock)
             stop.forward_to = forward
         killed = _wait(ranks, lambda: num_signals > 1)
     finally:
-        stop.forward_to = None
+        stop.forward_to = told_before
         _kill(ranks)
     codes = [rank.returncode for rank in ranks]
     if any(codes):
         was_stopped = num_signals > 0
-        raise _failure(name, working, codes, killed, was_stopped=was_stopped, had_killed=had_killed)
+        raise failure_of(
+            name, working, codes, killed, was_stopped=was_stopped, had_killed=had_killed
+        )
 
 
 def _start(ranks: list[subprocess.Popen[bytes]], working: Working, group: Group, lock: int) -> None:
@@ -117,7 +120,7 @@ def _kill(ranks: Sequence[subprocess.Popen[bytes]]) -> None:
         rank.wait()
 
 
-def _failure(
+def failure_of(
     name: str,
     working: Working,
     codes: Sequence[int],
@@ -126,7 +129,11 @@ def _failure(
     was_stopped: bool,
     had_killed: int | None,
 ) -> PosttrainError:
-    """Return why the group failed: what a rank says of itself before what others say of it."""
+    """Return why the group failed: what a rank says of itself before what others say of it.
+
+    codes: what the processes left with. killed: the numbers of those that were ended here.
+    had_killed: how many processes the kernel had killed for memory when they were started.
+    """
     records = {number: _record(working, number) for number in range(len(codes))}
     raised = [record for record in records.values() if record is not None and "class" in record]
     stops = [record for record in raised if record["class"] == InterruptedRunError.__name__]
@@ -137,7 +144,7 @@ def _failure(
     by_themselves = [(number, by) for number, by in died if number not in killed]
     codes_of_stop = (InterruptedRunError.exit_code, -signal.SIGINT, -signal.SIGTERM)
     if was_stopped and all(code in (0, *codes_of_stop, -signal.SIGKILL) for code in codes):
-        return InterruptedRunError(name, "stopped on request", _GO_ON)
+        return InterruptedRunError(name, "stopped on request", GO_ON)
     if by_themselves:
         number, by = by_themselves[0]
         reason = f"{_process(number, codes)} was killed by {signal.Signals(by).name}"
@@ -167,15 +174,15 @@ def _explain_kill(had_killed: int | None) -> tuple[str, str]:
     had_killed: how many processes the kernel had killed for memory when this one was started.
     """
     lower = "lower `per_device_train_batch_size`"
-    now = _count_memory_kills()
+    now = count_memory_kills()
     if had_killed is None or now is None:
         return "", f"if that was the kernel, memory ran out: {lower}"
     if now > had_killed:
         return ", as the kernel does when memory runs out", lower
-    return ", though not by the kernel for want of memory", _GO_ON
+    return ", though not by the kernel for want of memory", GO_ON
 
 
-def _count_memory_kills() -> int | None:
+def count_memory_kills() -> int | None:
     """Return how many processes the kernel has killed for memory; None where it does not say."""
     try:
         count = re.search(r"^oom_kill (\d+)$", _COUNTS.read_text(encoding="ascii"), re.MULTILINE)

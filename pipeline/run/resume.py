@@ -37,14 +37,21 @@ class Start:
 
 
 def execution_of(
-    config: StageConfig, launcher: Launcher = "in_process", processes: int = 1
+    config: StageConfig,
+    launcher: Launcher = "in_process",
+    processes: int = 1,
+    *,
+    threads: int | None = None,
 ) -> dict[str, Any]:
-    """Return how the stage will run, as far as it could change a number."""
+    """Return how the stage will run, as far as it could change a number.
+
+    threads: of each process; by default all that there are.
+    """
     arguments = getattr(config, "training_args", {})
     return {
         "training_args": {key: arguments[key] for key in sorted(EXECUTION_KEYS & set(arguments))},
         "launch": {"with": launcher, "processes": processes},
-        "threads": threads_of(processes),
+        "threads": threads or threads_of(processes),
         "versions": {name: version_of(name) for name in LIBRARIES},
         "python": platform.python_version(),
         "machine": platform.machine(),

@@ -1,191 +1,256 @@
-"""Walks a plan: checks everything first, then brings one stage after another about.
+"""Runs recipes: checks everything first, then has their stages brought about, as each can begin.
 
-What a stage takes is stage_run.py's subject. A stage that is there already costs nothing.
+One after another, or several side by side (team.py), in the order of schedule.py. What a stage
+takes is stage_run.py's subject. A stage that is there already costs nothing.
 """
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from shlex import quote
+from __future__ import annotations
 
-from pipeline.checks.data import check_recipe_data
-from pipeline.checks.laws import check_laws
-from pipeline.checks.models import check_models
-from pipeline.checks.overlaps import check_overlaps, stages_to_compare
-from pipeline.checks.questions import check_questions
-from pipeline.checks.rows import UncheckedRows, check_rows
-from pipeline.checks.trackers import check_trackers
-from pipeline.data.encoding.lengths import describe_rows
+import os
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
 from pipeline.errors import InterruptedRunError, PosttrainError
 from pipeline.files.disk_errors import one_line
-from pipeline.plan.disk_space import disk_space
-from pipeline.plan.plan import Plan, PlannedStage, make, schedule_of
-from pipeline.plan.room import check_processes, check_room
-from pipeline.recipe.checks.judges import check_judges
-from pipeline.recipe.recipe import Recipe
-from pipeline.recipe.remarks import remarks
-from pipeline.run.course import course_of
-from pipeline.run.interrupt import stop_requests
-from pipeline.run.outcomes import Outcome, record_run
-from pipeline.run.stage_run import StageRun
-from pipeline.store import hub_lock
-from pipeline.store.run_record import last_run
-from pipeline.store.store import Artifact, Store
+from pipeline.machine import num_gpus, threads_of
+from pipeline.plan.room import check_jobs
+from pipeline.run.interrupt import StopRequest, stop_requests
+from pipeline.run.recipe_run import RecipeRun, plan_run
+from pipeline.run.schedule import Graph, Schedule
+from pipeline.run.selection import Selection
+from pipeline.run.slots import visible_gpus
+from pipeline.run.team import Ended, OneByOne, SideBySide
 
-Say = Callable[[str], None]
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
 
+    from pipeline.recipe.recipe import Recipe
+    from pipeline.run.outcomes import Outcome
+    from pipeline.run.recipe_run import Say
+    from pipeline.run.team import Key, Team
+    from pipeline.store.store import Artifact, Store
 
-@dataclass(frozen=True)
-class Selection:
-    """Which stages to run: all, unless a field says otherwise.
-
-    only: this one and nothing else. start: this one and what follows from it. until: this one and
-    what it is built on. Each may name a sweep, which is all of its stages. force: run the selected
-    ones again although they are there, except those whose fingerprint is in `spared`.
-    """
-
-    only: str | None = None
-    start: str | None = None
-    until: str | None = None
-    force: bool = False
-    spared: frozenset[str] = frozenset()
-
-    def forces(self, planned: PlannedStage) -> bool:
-        """Whether a stage is run again although it is there."""
-        return self.force and planned.fingerprint not in self.spared
-
-    def stages(self, plan: Plan) -> list[str]:
-        """Return the selected names, in order; PosttrainError for an unknown one."""
-        names = [planned.name for planned in plan.stages]
-        only, start, until = (
-            None if text is None else plan.recipe.stages_named(text)
-            for text in (self.only, self.start, self.until)
-        )
-        if only is not None:
-            return [name for name in names if name in only]
-        closure = schedule_of(plan)
-        if start is not None:
-            begun = set(start)
-            names = [name for name in names if name in begun or begun & closure[name]]
-        if until is not None:
-            needed = frozenset(until).union(*(closure[name] for name in until))
-            names = [name for name in names if name in needed]
-        return names
+__all__ = ["Selection", "run", "run_together"]
 
 
-@one_line("posttrain run")
 def run(
     recipe: Recipe,
     store: Store,
     *,
     selection: Selection | None = None,
     resume_anyway: bool = False,
+    jobs: int | None = None,
     say: Say = lambda line: None,
     describe: Callable[[Artifact], str] = lambda artifact: "",
 ) -> list[Outcome]:
     """Run what the plan says is missing and return what became of every selected stage.
 
-    say: takes each line for the user; describe: says what came of a stage, for its last line.
+    jobs: how many stages run side by side at most; by default what the recipe says. say: takes each
+    line for the user; describe: says what came of a stage, for its last line.
 
     Raises PosttrainError for what the user can mend, InterruptedRunError when asked to stop,
-    InfrastructureError where a disk refuses.
+    InfrastructureError where a disk refuses. With jobs, once all others have ended that can.
     """
-    plan = _plan(recipe, store)
-    selection = selection or Selection()
-    selected = selection.stages(plan)
-    pending = [
-        name
-        for name in selected
-        if plan.stage(name).status != "cached" or selection.forces(plan.stage(name))
-    ]
-    outcomes: list[Outcome] = []
-    made = {planned.name: planned.artifact for planned in plan.stages}
-    unchecked = _check(plan, pending, made, say=say)
-    if pending and any(made.values()):
-        record_run(plan, outcomes, made, store)  # `clean` keeps what this run builds on
-    kinds = {planned.name: planned.kind for planned in plan.stages}
-    with stop_requests() as stop:
-        for name in selected:
-            planned = plan.stage(name)
-            _check_inputs(plan, planned, made)
-            stage_run = StageRun(
-                plan=plan,
-                planned=planned,
-                store=store,
-                is_forced=selection.forces(planned),
-                resume_anyway=resume_anyway,
-                course=course_of(name, pending, kinds, last_run(store, recipe.run_name)),
-                stop=stop,
-                say=say,
-                describe=describe,
-            )
-            outcome = stage_run.bring_about(made)
-            made[name] = outcome.artifact
-            outcomes.append(outcome)
-            record_run(plan, outcomes, made, store)
-            if stop.is_requested:
-                raise InterruptedRunError(name, "stopped on request", "run again to go on")
-            later = [stage for stage in unchecked if stage != name]
-            plan = plan.with_made(made)
-            unchecked = _check_rows(plan, later, made, say=say)
+    (outcomes,) = run_together(
+        {"": recipe},
+        store,
+        selection=selection,
+        resume_anyway=resume_anyway,
+        jobs=jobs,
+        say=say,
+        describe=describe,
+    )
     return outcomes
 
 
-def _plan(recipe: Recipe, store: Store) -> Plan:
-    """Return the plan, with the commit of each hub id looked up."""
-    plan = make(recipe, store)
-    if not plan.unresolved:
-        return plan
-    known = hub_lock.read_lock(recipe.path)
-    hub_lock.resolve(recipe.path, sorted(plan.unresolved), known)
-    return make(recipe, store)
+@one_line("posttrain run")
+def run_together(
+    recipes: Mapping[str, Recipe],
+    store: Store,
+    *,
+    selection: Selection | None = None,
+    resume_anyway: bool = False,
+    jobs: int | None = None,
+    say: Say = lambda line: None,
+    describe: Callable[[Artifact], str] = lambda artifact: "",
+) -> list[list[Outcome]]:
+    """Run several recipes as one; a stage that is the same in some of them runs once.
 
-
-def _check(
-    plan: Plan, pending: list[str], made: Mapping[str, Artifact | None], *, say: Say
-) -> list[str]:
-    """Check what can be known to be wrong before anything runs, as `posttrain check` does.
-
-    made: the results that are there, by stage. Returns the stages whose rows cannot be encoded yet.
+    recipes: by what stands before the names of their stages where these are shown; the rest as of
+    `run`. Returns the outcomes of each recipe.
     """
-    recipe = plan.recipe
-    check_processes(recipe, pending)
-    check_room(plan, pending)
-    for name in pending:
-        for remark in remarks(recipe.stages[name]):
-            say(f"{name:<14} {remark}")
-    if pending and (warning := disk_space(plan, pending).warning()):
-        say(f"{'disk':<14} {warning}")
-    check_trackers(recipe, pending)
-    check_judges(recipe, pending)
-    check_laws(plan, pending)
-    for _ in check_recipe_data(recipe, pending):
-        pass  # a bad row is found before the first stage runs; only `check` counts the good ones
-    for line in check_overlaps(recipe, stages_to_compare(recipe, pending)):
-        say(line)
-    check_questions(recipe, pending)
-    check_models(plan, pending, made, fetches=True)
-    return _check_rows(plan, pending, made, say=say)
+    first = next(iter(recipes.values()))
+    at_once = first.jobs if jobs is None else jobs
+    if at_once > 1:
+        check_jobs(first, jobs)
+    plans = {prefix: plan_run(recipe, store) for prefix, recipe in recipes.items()}
+    team: Team | None = None
+    runs: list[RecipeRun] = []
 
+    def tell(line: str) -> None:
+        (say if team is None else team.say)(line)
 
-def _check_rows(
-    plan: Plan, names: Iterable[str], made: Mapping[str, Artifact | None], *, say: Say
-) -> list[str]:
-    """Encode rows before their stages run, say which are lost; return what cannot be told yet."""
-    unchecked: list[str] = []
-    for rows in check_rows(plan, names, made, fetches=True):
-        if isinstance(rows, UncheckedRows):
-            unchecked.append(rows.name)
-        elif rows.is_warning:
-            say(f"{rows.name:<14} warning: {describe_rows(rows.metrics)}")
-    return unchecked
-
-
-def _check_inputs(plan: Plan, planned: PlannedStage, made: Mapping[str, Artifact | None]) -> None:
-    """Raise PosttrainError where a stage is built on one that has not run."""
-    for needed in planned.inputs:
-        if made[needed] is None:
-            raise PosttrainError(
-                str(plan.recipe.path),
-                f"`{planned.name}` is built on `{needed}`, which has not run",
-                f"leave out --stage/--from, or run --stage {quote(needed)} first",
+    for prefix, plan in plans.items():
+        runs.append(
+            RecipeRun(
+                plan=plan,
+                store=store,
+                selection=selection or Selection(),
+                resume_anyway=resume_anyway,
+                say=tell if not prefix else _with_prefix(prefix, tell),
+                describe=describe,
             )
+        )
+    num_pending = sum(len(each.pending) for each in runs)
+    if at_once > 1 and num_pending > 1:
+        team = SideBySide(at_once, visible_gpus(num_gpus(os.environ)), say)
+        say(_describe_threads(first, at_once))
+    else:
+        team = OneByOne(say)
+    with closing(team):
+        team.expect(num_pending)
+        for each in runs:
+            each.check()
+        with stop_requests() as stop, team.at_work(stop):
+            _Walk(list(recipes), runs, team, at_once, stop).go()
+    return [[each.outcomes[name] for name in each.selected] for each in runs]
+
+
+def _with_prefix(prefix: str, say: Say) -> Say:
+    return lambda line: say(f"{prefix}{line}")
+
+
+def _describe_threads(recipe: Recipe, at_once: int) -> str:
+    """Return how the cores are divided, and whether that moves last digits."""
+    threads, alone = (recipe.threads or threads_of(count) for count in (at_once, 1))
+    line = f"{'jobs':<14} {at_once} side by side, {threads} thread{'s' * (threads > 1)} each"
+    if threads == alone:
+        return line
+    return f"{line}; one after another it would be {alone} (`threads:` in the recipe fixes it)"
+
+
+@dataclass
+class _Walk:
+    """The way through the stages of all recipes.
+
+    prefixes: of each recipe. failures: of stages that failed while others ran. broken: what no
+    other stage should begin after.
+    """
+
+    prefixes: Sequence[str]
+    runs: Sequence[RecipeRun]
+    team: Team
+    at_once: int
+    stop: StopRequest
+    failures: list[PosttrainError] = field(default_factory=list[PosttrainError])
+    broken: BaseException | None = None
+
+    def __post_init__(self) -> None:
+        self._is_one_by_one = isinstance(self.team, OneByOne)
+        self._twins = twins_of(self.runs)
+        self._schedule = Schedule(
+            graph_of(self.runs, self._twins), 1 if self._is_one_by_one else self.at_once
+        )
+
+    def go(self) -> None:
+        """Run all stages; raise what went wrong, once nothing runs any more."""
+        last = ""
+        while True:
+            while not self.stop.is_requested and self.broken is None:
+                key = self._schedule.begin_next()
+                if key is None:
+                    break
+                self._begin(key)
+            if not self._schedule.running:
+                break
+            ended = self.team.wait()
+            last = ended.key[1]
+            self._settle(ended)
+            if self._is_one_by_one and self.stop.is_requested:
+                break
+        if self.stop.is_requested:
+            raise InterruptedRunError(last, "stopped on request", "run again to go on")
+        if self.broken is not None:
+            raise self.broken
+        if self.failures:
+            raise self.failures[0]
+
+    def _begin(self, key: Key) -> None:
+        each, name = self.runs[key[0]], key[1]
+        at_once = 1 if each.runs_alone(name) else self.at_once
+        twin = self._twins.get(key)
+        try:
+            stage_run = each.stage_run(name, at_once=at_once, stop=self.stop)
+        except PosttrainError as error:
+            if self._is_one_by_one:
+                raise
+            self._settle(Ended(key, None, error))
+            return
+        if twin is not None:
+            artifact = self.runs[twin[0]].made[twin[1]]
+            assert artifact is not None
+            self._settle(Ended(key, stage_run.find(artifact)))
+            return
+        self.team.begin(key, stage_run, each.made, name=f"{self.prefixes[key[0]]}{name}")
+        self.team.expect(self._schedule.num_left)
+
+    def _settle(self, ended: Ended) -> None:
+        """Note what became of a stage, and what can be known now of those that follow."""
+        each, error = self.runs[ended.key[0]], ended.error
+        if ended.outcome is not None:
+            each.take(ended.outcome)
+            self._schedule.end(ended.key)
+            if not self.stop.is_requested:
+                self._check_on(each)
+            return
+        gone = self._schedule.fail(ended.key)
+        if isinstance(error, InterruptedRunError) and self.stop.is_requested:
+            return
+        if not isinstance(error, PosttrainError):
+            self.broken = self.broken or error
+            return
+        self.failures.append(error)
+        each.say(f"{ended.key[1]:<14} failed: {error}")
+        for number, name in gone:
+            self.runs[number].say(f"{name:<14} not run, since `{ended.key[1]}` failed")
+
+    def _check_on(self, each: RecipeRun) -> None:
+        try:
+            each.check_on()
+        except PosttrainError as error:
+            if self._is_one_by_one:
+                raise
+            self.broken = self.broken or error
+
+
+def twins_of(runs: Sequence[RecipeRun]) -> dict[Key, Key]:
+    """Return for each stage that an earlier one is the same as, in this recipe or another, that."""
+    firsts: dict[tuple[str, str], Key] = {}
+    twins: dict[Key, Key] = {}
+    for number, each in enumerate(runs):
+        for name in each.pending:
+            planned = each.plan.stage(name)
+            first = firsts.setdefault((planned.kind, planned.fingerprint), (number, name))
+            if first != (number, name):
+                twins[number, name] = first
+    return twins
+
+
+def graph_of(runs: Sequence[RecipeRun], twins: Mapping[Key, Key]) -> Graph[Key]:
+    """Return the selected stages of all recipes; one with a twin needs that alone."""
+    order = [(number, name) for number, each in enumerate(runs) for name in each.selected]
+    chosen = set(order)
+    needs: dict[Key, list[Key]] = {}
+    for key in order:
+        inputs = runs[key[0]].plan.stage(key[1]).inputs
+        own = [(key[0], needed) for needed in inputs if (key[0], needed) in chosen]
+        needs[key] = [twins[key]] if key in twins else own
+    is_there = {key: runs[key[0]].is_there(key[1]) for key in order}
+    return Graph(
+        order,
+        {key: [] if is_there[key] else needed for key, needed in needs.items()},
+        {key: runs[key[0]].likely_seconds(key[1]) for key in order},
+        alone={key for key in order if not is_there[key] and runs[key[0]].runs_alone(key[1])},
+        free={key for key in order if is_there[key] or key in twins},
+    )

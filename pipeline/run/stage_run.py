@@ -23,7 +23,7 @@ from pipeline.recipe.launching import processes_of
 from pipeline.recipe.recipe import Recipe
 from pipeline.run.course import Course
 from pipeline.run.interrupt import StopRequest
-from pipeline.run.launch import launch
+from pipeline.run.launch import Place, launch
 from pipeline.run.outcomes import Outcome
 from pipeline.run.request import Request, write_request
 from pipeline.run.resume import Start, execution_of, prepare, version_of
@@ -41,8 +41,9 @@ class StageRun:
     """One stage of a run.
 
     is_forced: run it although it is there. course: where it stands in the run; None where it is
-    cached. stop: whether the user has asked to stop. say: takes a line for the user. describe: says
-    in a few words what came of a stage.
+    cached. threads: of its process; of each, where several share it. stop: whether the user has
+    asked to stop. say: takes a line for the user. describe: says in a few words what came of a
+    stage.
     """
 
     plan: Plan
@@ -51,19 +52,40 @@ class StageRun:
     is_forced: bool
     resume_anyway: bool
     course: Course | None
+    threads: int
     stop: StopRequest
     say: Callable[[str], None]
     describe: Callable[[Artifact], str]
 
-    def bring_about(self, made: Mapping[str, Artifact | None]) -> Outcome:
-        """Find the stage's result or make it; made: the results that are there, by stage."""
+    @property
+    def is_there(self) -> bool:
+        """Whether its result is there already, and wanted."""
+        return self.planned.artifact is not None and not self.is_forced
+
+    @property
+    def has_own_processes(self) -> bool:
+        """Whether it starts processes of its own."""
+        return launch_block(self.plan.recipe, self.planned).launcher != "in_process"
+
+    def find(self, artifact: Artifact) -> Outcome:
+        """Take a result that is there already."""
+        planned = self.planned
+        _sweep(self.store, planned.kind, planned.fingerprint)
+        although = f", although {planned.although}" if planned.although else ""
+        self._say_result(f"cached{although}", artifact)
+        return Outcome(planned.name, "cached", artifact, 0.0)
+
+    def bring_about(
+        self, made: Mapping[str, Artifact | None], place: Place | None = None
+    ) -> Outcome:
+        """Find the stage's result or make it; made: the results that are there, by stage.
+
+        place: where it runs beside others.
+        """
         planned, store = self.planned, self.store
         name, kind, key = planned.name, planned.kind, planned.fingerprint
         if planned.artifact is not None and not self.is_forced:
-            _sweep(store, kind, key)
-            although = f", although {planned.although}" if planned.although else ""
-            self._say_result(f"cached{although}", planned.artifact)
-            return Outcome(name, "cached", planned.artifact, 0.0)
+            return self.find(planned.artifact)
         with store.lock(kind, key, on_wait=self._tell_owner()) as lock:
             artifact = store.find(kind, key)
             if artifact is not None and not self.is_forced:
@@ -72,15 +94,17 @@ class StageRun:
             inputs = {needed: result for needed in planned.inputs if (result := made[needed])}
             for result in inputs.values():
                 verify_closure(result)
-            return self._make(inputs, lock)
+            return self._make(inputs, lock, place)
 
-    def _make(self, inputs: Mapping[str, Artifact], lock: int) -> Outcome:
+    def _make(self, inputs: Mapping[str, Artifact], lock: int, place: Place | None) -> Outcome:
         """Run the stage under its lock and publish what it made."""
         planned, store = self.planned, self.store
         working = store.working(planned.kind, planned.fingerprint)
-        block = _launch_block(self.plan.recipe, planned)
+        block = launch_block(self.plan.recipe, planned)
         processes = processes_of(self.plan.recipe, planned.config)
-        execution = execution_of(planned.config, block.launcher, processes.count)
+        execution = execution_of(
+            planned.config, block.launcher, processes.count, threads=self.threads
+        )
         start = prepare(working, planned.fingerprint, execution, resume_anyway=self.resume_anyway)
         for note in start.notes:
             self._say(note)
@@ -89,7 +113,12 @@ class StageRun:
         self._say(f"{_starting_words(planned, start)}{self.course.place if self.course else ''}")
         started_s = time.monotonic()
         with _note_ending(working):
-            launch(working, request, block.launcher, processes, stop=self.stop, lock=lock)
+            launch(
+                *(working, request, block.launcher, processes),
+                stop=self.stop,
+                lock=lock,
+                place=place,
+            )
         seconds = time.monotonic() - started_s
         artifact = _publish(planned, inputs, working, store, execution, seconds, start)
         self._say_result(f"done in {seconds:.0f} s", artifact)
@@ -186,7 +215,7 @@ def _starting_words(planned: PlannedStage, start: Start) -> str:
     return f"runs ({planned.because})" if planned.because else "runs again (--force)"
 
 
-def _launch_block(recipe: Recipe, planned: PlannedStage) -> LaunchBlock:
+def launch_block(recipe: Recipe, planned: PlannedStage) -> LaunchBlock:
     """Return how to start a stage: as it says, else as the recipe does, if it can share work."""
     block = planned.config.launch or recipe.launch
     if block.launcher == "accelerate" and not stage_of(planned.kind).is_distributed:

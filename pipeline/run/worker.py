@@ -15,6 +15,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -174,7 +175,23 @@ def error_path(working: Working, number: int) -> Path:
 def main() -> int:
     """Run the stage of the folder given on the command line; returns the exit code."""
     working = Working(Path(sys.argv[1]))
-    _end_with_parent()
+    end_with_parent()
+    try:
+        with stop_requests(is_silent=True) as should_stop:
+            return attempt(working, should_stop, _show_here)
+    except KeyboardInterrupt:
+        return InterruptedRunError.exit_code
+
+
+def attempt(
+    working: Working,
+    should_stop: Callable[[], bool],
+    shown: Callable[[Request], AbstractContextManager[progress.Display]],
+) -> int:
+    """Run the stage of a working folder; where it fails, write there why. Returns an exit code.
+
+    shown: opens what shows its progress. A crash is written down too, and raised.
+    """
 
     def record(failure: Mapping[str, Any]) -> None:
         try:
@@ -190,9 +207,9 @@ def main() -> int:
 
     sys.excepthook = record_crash  # whoever started this tells whose failure was the first
     try:
-        with one_line(str(working.path)), stop_requests(is_silent=True) as should_stop:
+        with one_line(str(working.path)):
             request = read_request(working.request)
-            with progress.show_progress(request.name, course=request.course) as show:
+            with shown(request) as show:
                 execute(working, show=show, should_stop=should_stop)
     except KeyboardInterrupt:
         return InterruptedRunError.exit_code
@@ -203,10 +220,15 @@ def main() -> int:
     return 0
 
 
-def _end_with_parent() -> None:
+def _show_here(request: Request) -> AbstractContextManager[progress.Display]:
+    return progress.show_progress(request.name, course=request.course)
+
+
+def end_with_parent() -> None:
     """Have the kernel kill this process when the runner dies, so that no orphan trains on.
 
-    Asking it to stop would not do: one that waits for another process does not hear of it.
+    Asking it to stop would not do: one that waits for another process does not hear of it. Linux
+    means the thread that started this one: it must live as long as the process is wanted.
     """
     parent = int(os.environ[PARENT])
     if sys.platform == "linux":

@@ -20,6 +20,7 @@ from tests.benchmarks.rollout_memory import (
 )
 from tests.benchmarks.rollout_speed import rollout_speed
 from tests.benchmarks.sandbox_speed import sandbox_calls_seconds, sandbox_tests_seconds
+from tests.benchmarks.side_by_side import seeds_side_by_side, side_by_side
 from tests.benchmarks.startup import help_seconds, plan_seconds, quickstart_cached_seconds
 from tests.benchmarks.steps_against_trl import sft_and_dpo_steps
 from tests.benchmarks.tool_speed import calculator_seconds, python_tool_seconds
@@ -35,6 +36,8 @@ BENCHMARKS: dict[str, Callable[[], Result]] = {
     "help_seconds": help_seconds,
     "plan_seconds": plan_seconds,
     "quickstart_cached_seconds": quickstart_cached_seconds,
+    "side_by_side": side_by_side,
+    "seeds_side_by_side": seeds_side_by_side,
     "verification_seconds": verification_seconds,
     "sandbox_calls_seconds": sandbox_calls_seconds,
     "sandbox_tests_seconds": sandbox_tests_seconds,

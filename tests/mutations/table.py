@@ -14,6 +14,7 @@ from tests.mutations.pictures import PICTURES
 from tests.mutations.ppo_from_python import PPO_FROM_PYTHON
 from tests.mutations.preferences import PREFERENCES
 from tests.mutations.scaling_laws import SCALING_LAWS
+from tests.mutations.side_by_side import SIDE_BY_SIDE
 from tests.mutations.sweeps import SWEEPS
 from tests.mutations.tool_turns import TOOL_TURNS
 from tests.mutations.tools import TOOLS
@@ -383,6 +384,7 @@ MUTATIONS: list[Mutation] = [
     *SCALING_LAWS,
     *TOOLS,
     *TOOL_TURNS,
+    *SIDE_BY_SIDE,
     *SWEEPS,
     *LONG_RANGE,
     *CLAIMS,

@@ -21,6 +21,7 @@ from pipeline.report.html.training import read_changes
 from pipeline.report.point_rows import list_stages
 from pipeline.report.rollouts import KINDS
 from pipeline.run.course import likely_seconds
+from pipeline.run.schedule import Graph, seconds_left
 from pipeline.store.run_record import last_run
 from pipeline.text.visible import visible
 
@@ -59,7 +60,7 @@ class Follower:
             "time_s": time.time(),
             "state": _state_of(run),
             "stages": stages,
-            "left_s": _left_s(stages),
+            "left_s": _left_s(stages, self._plan),
             "shown": "" if shown is None else shown.name,
             "panels": [] if shown is None else [_panel(panel) for panel in _panels(shown)],
             "samples": [] if shown is None else _samples(shown),
@@ -123,17 +124,21 @@ def _state_of(run: ReportedRun) -> str:
     return "waiting"
 
 
-def _left_s(stages: Sequence[Mapping[str, Any]]) -> float | None:
-    """Return seconds until all is done; None where a stage has not been timed, or nothing runs."""
-    total = 0.0
-    for stage in stages:
-        if stage["status"] in _OVER:
-            continue
-        left_s = stage["left_s"] if stage["status"] == "running" else stage["likely_s"]
-        if left_s is None:
-            return None
-        total += left_s
-    return total if any(stage["status"] == "running" for stage in stages) else None
+def _left_s(stages: Sequence[Mapping[str, Any]], plan: Plan) -> float | None:
+    """Return seconds until all is done; None where a stage has not been timed, or nothing runs.
+
+    As many are taken to run side by side as do now.
+    """
+    running = [stage["name"] for stage in stages if stage["status"] == "running"]
+    left_s = {
+        stage["name"]: stage["left_s" if stage["status"] == "running" else "likely_s"]
+        for stage in stages
+        if stage["status"] not in _OVER
+    }
+    order = [planned for planned in plan.stages if planned.name in left_s]
+    needs = {planned.name: [name for name in planned.inputs if name in left_s] for planned in order}
+    graph = Graph([planned.name for planned in order], needs, left_s)
+    return seconds_left(graph, len(running), running) if running else None
 
 
 def _stage_to_show(run: ReportedRun, chosen: str) -> ReportedStage | None:

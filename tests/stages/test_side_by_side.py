@@ -1,0 +1,236 @@
+"""`posttrain run -j 2`: stages in processes side by side, with the results of one after another."""
+
+import os
+import re
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pipeline import load_recipe
+from pipeline.commands.seeds import run_seeds
+from pipeline.errors import PosttrainError
+from pipeline.plan.room import check_jobs
+from pipeline.run.recipe_run import RecipeRun, plan_run
+from pipeline.run.runner import graph_of, twins_of
+from pipeline.run.selection import Selection
+from pipeline.run.slots import visible_gpus
+from pipeline.store.store import Store
+from tests.command import Command, is_like, the_line
+from tests.conftest import TINY
+from tests.forked import in_child, run_forked, warm
+from tests.kills import hashes
+from tests.together import ranks_of
+from tests.trained import Trained
+
+TWO = ("sft", "more_lora")  # neither needs the other
+
+
+def without(trained: Trained, folder: Path, *stages: str) -> Path:
+    """Return a copy of the runs in which some stages have not been trained."""
+    warm()
+    runs = trained.without(stages[0], folder)
+    for stage in stages[1:]:
+        shutil.rmtree((runs / "tiny" / stage).resolve())
+    return runs
+
+
+def test_a_stage_that_fails_lets_the_others_come_to_the_same_bytes(
+    trained: Trained, tmp_path: Path
+) -> None:
+    """And those that need it, at any distance, are told as not run."""
+    runs = without(trained, tmp_path, *TWO)
+    wrong = ["stages.sft_lora.training_args.learning_rate=1e30"]
+    ended = run_forked(trained.recipe, runs, overrides=wrong, jobs=2)
+    assert ended.code == 2, ended.output
+    said = ended.output.splitlines()
+    assert said[0] == "jobs           2 side by side, 1 thread each"
+    assert said[-1].startswith("sft_lora: the ")
+    assert f"sft_lora       failed: {said[-1]}" in said
+    for later in ("rm_lora", "dpo_lora", "dpo_again", "kto_lora", "merged"):
+        assert f"{later:<14} not run, since `sft_lora` failed" in said
+    assert "Traceback" not in ended.output
+    for stage in TWO:
+        assert hashes(runs, stage) == hashes(trained.runs, stage)
+
+
+def test_one_signal_stops_all_and_each_goes_on_from_its_checkpoint(
+    trained: Trained, tmp_path: Path
+) -> None:
+    """Also in the process of the run, one after another: a checkpoint knows no difference."""
+    runs = without(trained, tmp_path, *TWO)
+    stopped = run_forked(
+        trained.recipe, runs, jobs=2, signal_when=have_begun(runs), number=signal.SIGINT
+    )
+    assert stopped.code == 130, stopped.output
+    assert stopped.output.count("stopping after this step") == 1
+    sealed = (runs / "store/.working").glob("*/checkpoints/*/MANIFEST.json")
+    assert len({path.parents[2] for path in sealed}) == 2, stopped.output
+    again = run_forked(trained.recipe, runs)
+    assert again.code == 0, again.output
+    assert again.output.count("resumes from") == 2
+    for stage in TWO:
+        assert hashes(runs, stage) == hashes(trained.runs, stage)
+
+
+@pytest.mark.slow
+def test_no_process_outlives_a_killed_run_and_each_holds_its_stages_lock(
+    trained: Trained, tmp_path: Path
+) -> None:
+    runs = without(trained, tmp_path, *TWO)
+    slots: list[int] = []
+    held: set[str] = set()
+    have_both_begun = have_begun(runs)
+
+    def are_seen(passed_s: float) -> bool:
+        if not have_both_begun(passed_s):
+            return False
+        (runner,) = children()
+        slots.extend(ranks_of(runner))
+        held.update(name for slot in slots for name in open_files(slot) if ".locks" in name)
+        return True
+
+    run_forked(trained.recipe, runs, jobs=2, signal_when=are_seen)
+    assert len(slots) == 2
+    assert {Path(name).name.partition("-")[0] for name in held} == {"sft", "pretrain"}
+    until_s = time.monotonic() + 30
+    while any(Path(f"/proc/{slot}").exists() for slot in slots) and time.monotonic() < until_s:
+        time.sleep(0.05)
+    assert not any(Path(f"/proc/{slot}").exists() for slot in slots)
+    again = run_forked(trained.recipe, runs, jobs=2)
+    assert again.code == 0, again.output
+    for stage in TWO:
+        assert hashes(runs, stage) == hashes(trained.runs, stage)
+
+
+def have_begun(runs: Path) -> Callable[[float], bool]:
+    """Return whether two stages have logged steps."""
+    return lambda _: len(list((runs / "store/.working").glob("*/out/metrics.jsonl"))) >= 2
+
+
+def children() -> list[int]:
+    text = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text()
+    return [int(number) for number in text.split()]
+
+
+def open_files(process: int) -> set[str]:
+    return {str(each.readlink()) for each in Path(f"/proc/{process}/fd").iterdir()}
+
+
+@pytest.mark.slow
+def test_stages_of_several_seeds_run_side_by_side_and_what_they_share_once(
+    trained: Trained, tmp_path: Path
+) -> None:
+    runs = without(trained, tmp_path, "base", "sft")
+
+    def run() -> None:
+        recipe = load_recipe(trained.recipe, overrides=["stages.base.seed=3"])
+        until = Selection(until="sft")
+        say = lambda line: print(line, flush=True)  # noqa: E731
+        run_seeds(recipe, Store(runs), (3, 4), selection=until, jobs=2, say=say)
+
+    ended = in_child(run, tmp_path / "said.log")
+    assert ended.code == 0, ended.output
+    said = re.sub(" +", " ", ended.output)
+    assert "seed 4: base cached" in said
+    assert said.index("seed 4: sft runs") < said.index("seed 3: sft done in")
+    assert said.index("seed 3: sft runs") < said.index("seed 4: sft done in")
+    one, other = runs / "tiny/seed-3/sft", runs / "tiny/seed-4/sft"
+    assert one.resolve().name == (trained.runs / "tiny/sft").resolve().name
+    assert other.resolve() != one.resolve()
+    assert hashes(runs, "seed-3/sft") == hashes(trained.runs, "sft")
+
+
+def test_of_several_seeds_what_is_the_same_waits_for_the_first(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(TINY.replace("stage: pretrain", "stage: pretrain\n    seed: 9"))
+    recipe, store = load_recipe(path), Store(tmp_path / "runs")
+    runs = [
+        RecipeRun(
+            plan=plan_run(recipe.with_seed(seed), store),
+            store=store,
+            selection=Selection(),
+            resume_anyway=False,
+            say=lambda line: None,
+            describe=lambda artifact: "",
+        )
+        for seed in (1, 2)
+    ]
+    twins = twins_of(runs)
+    assert twins == {(1, "tokenizer"): (0, "tokenizer"), (1, "base"): (0, "base")}
+    graph = graph_of(runs, twins)
+    assert graph.needs[1, "base"] == [(0, "base")]
+    assert graph.needs[1, "sft"] == [(1, "base")]
+    assert graph.free == {(1, "tokenizer"), (1, "base")}
+
+
+def test_a_stage_with_processes_of_its_own_or_a_served_judge_runs_alone(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.yaml"
+    launched = TINY.replace("batch_size: 8\n    training_args: {learning_rate: 1e-3", LAUNCHED)
+    path.write_text(launched + JUDGED)
+    recipe, store = load_recipe(path), Store(tmp_path / "runs")
+    run = RecipeRun(
+        plan=plan_run(recipe, store),
+        store=store,
+        selection=Selection(),
+        resume_anyway=False,
+        say=lambda line: None,
+        describe=lambda artifact: "",
+    )
+    assert graph_of([run], {}).alone == {(0, "sft"), (0, "judged")}
+
+
+JUDGED = """\
+  judged:
+    stage: grpo
+    model: $sft
+    prompts: {task: arithmetic}
+    reward: {judge: {endpoint: {url: "http://127.0.0.1:1/v1", model: m}}}
+"""
+LAUNCHED = (
+    "batch_size: 8\n    launch: {with: accelerate, processes: 2}\n"
+    "    training_args: {learning_rate: 1e-3"
+)
+
+
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        (("-j", "0"), "posttrain run: invalid value for...-j...: ..."),
+        (("-j", "x"), "posttrain run: invalid value for...-j...: ..."),
+        (
+            ("-j", "9999"),
+            "-j: 9999 stages are to run side by side, and this machine has...cores;...",
+        ),
+        (("--set", "jobs=0"), "--set jobs: `jobs` is 0; it must be above 0"),
+        (("--set", "threads=none"), "--set threads: `threads` is `none`, not a whole number..."),
+    ],
+)
+def test_a_number_that_is_none_is_one_line(
+    posttrain: Command,
+    tiny_recipe: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    given: tuple[str, ...],
+    line: str,
+) -> None:
+    monkeypatch.chdir(tiny_recipe.parent)
+    said = the_line(posttrain("run", "tiny.yaml", *given))
+    assert is_like(said, line), said
+
+
+def test_each_needs_a_gpu_where_there_are_any(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tiny.yaml").write_text(TINY.replace("seed: 3", "seed: 3\njobs: 3"))
+    recipe = load_recipe(tmp_path / "tiny.yaml")
+    monkeypatch.setattr("pipeline.plan.room.num_gpus", lambda _: 2)
+    check_jobs(recipe, 2)
+    with pytest.raises(PosttrainError, match=r"tiny.yaml:3:.*a GPU each, and this machine has 2 G"):
+        check_jobs(recipe)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4, 6")
+    assert visible_gpus(2) == ["4", "6"]
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    assert visible_gpus(3) == ["0", "1", "2"]
