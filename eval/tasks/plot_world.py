@@ -43,6 +43,7 @@ _PATTERNS: dict[Deed, re.Pattern[str]] = {
     deed: re.compile(form.format(**_WORD)) for deed, form in _FORMS.items()
 }
 _DAY = re.compile(r"On (\w+day) (.+)", re.DOTALL)
+_DATED = re.compile(r"^On \w+day ")
 _END = "In the end "
 _HELD, _GONE = re.compile(r"(\w+) had the (\w+)"), re.compile(r"the (\w+) was lost")
 _OUTCOMES = " and "
@@ -146,6 +147,12 @@ def sentences_of(story: str) -> list[str]:
     """Return the sentences without their full stops; what is left over after the last is one."""
     *finished, rest = (" ".join(part.split()) for part in story.split("."))
     return [*finished, *([f"{rest} ..."] if rest else [])]
+
+
+def kinds_of_deeds(sentences: Sequence[str]) -> int:
+    """Return how many kinds of what may happen are told, whether it could happen or not."""
+    told = (_DATED.sub("", sentence) for sentence in sentences)
+    return len({event.deed for event in map(_event, told) if event is not None})
 
 
 def find_breaks(sentences: Sequence[str], cast: Cast) -> list[Break]:

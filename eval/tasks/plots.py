@@ -26,6 +26,7 @@ from eval.tasks.plot_world import (
     State,
     ending,
     find_breaks,
+    kinds_of_deeds,
     sentences_of,
     tell,
 )
@@ -34,7 +35,7 @@ from reward.verdict import Verdict
 _NUM_PEOPLE, _NUM_THINGS = 3, 2
 _NUM_STORIES: dict[Split, int] = {"train": 2400, "validation": 350, "test": 1050}
 _TOKENS_A_DAY = 30  # at most; and as many for the end
-_WHOLE = "whole_plots"
+_WHOLE, _DEEDS = "whole_plots", "kinds_of_deeds"
 _HOLD = {kind: f"{kind}_hold" for kind in KINDS}
 
 # How often what may happen does: things go from hand to hand more often than people come and go.
@@ -57,10 +58,10 @@ class Plots(Task):
     """
 
     name = "plots"
-    version = 2
+    version = 3
     kind = "skill"
     summary = "stories over days: who is there, who has what, and what comes after what"
-    further_metrics: ClassVar[tuple[str, ...]] = (_WHOLE, *_HOLD.values())
+    further_metrics: ClassVar[tuple[str, ...]] = (_WHOLE, _DEEDS, *_HOLD.values())
     document_stop = ("\n\n", "\nA story")
     group_unit = "sentences asked for"
 
@@ -107,7 +108,8 @@ class Plots(Task):
     def further_scores(self, response: str, reference: str) -> Mapping[str, FurtherScore]:
         """Return whether all of it holds, and the share of sentences without a break of each kind.
 
-        Shares weigh as many sentences as there are, so that their mean is of sentences.
+        And how many kinds of deeds are told: where people only talk, little can break. Shares weigh
+        as many sentences as there are, so that their mean is of sentences.
         """
         cast = _cast(reference)
         if cast is None:
@@ -115,7 +117,10 @@ class Plots(Task):
         sentences = sentences_of(response)
         found = find_breaks(sentences, cast)
         number = max(cast.num_sentences, len(sentences))
-        scores = {_WHOLE: FurtherScore(float(not found))}
+        scores = {
+            _WHOLE: FurtherScore(float(not found)),
+            _DEEDS: FurtherScore(float(kinds_of_deeds(sentences))),
+        }
         for kind, metric in _HOLD.items():
             broken = {each.sentence for each in found if each.kind == kind}
             scores[metric] = FurtherScore(1 - min(1.0, len(broken) / number), number)

@@ -17,7 +17,15 @@ STORY = (
 
 def test_a_plot_that_holds_gets_all():
     assert TASK.verify(STORY, CAST).score == 1.0
-    assert set(scored(STORY).values()) == {1.0}
+    assert set((scored(STORY) | {"kinds_of_deeds": 1.0}).values()) == {1.0}
+
+
+def test_a_story_in_which_people_only_talk_tells_few_kinds_of_deeds():
+    assert scored(STORY)["kinds_of_deeds"] == 5  # comes with, comes, gives, goes, loses
+    talk = "On Tuesday Mia talked to Leo. Leo talked to Mia. Ben talked to Mia. "
+    only_talk = re.sub(r"On Tuesday.*(?=In the end)", talk, STORY)
+    assert scored(only_talk)["kinds_of_deeds"] == 3
+    assert scored("Nothing. On Monday it rained.")["kinds_of_deeds"] == 0
 
 
 @pytest.mark.parametrize(
