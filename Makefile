@@ -7,7 +7,7 @@ TRL112 := $(VENV)/trl112
 SERVING := $(VENV)/serving
 VLLM := $(VENV)/vllm
 
-.PHONY: quickstart test lint types unit bench matrix prove prove-long prove-groups prove-judges prove-judges-vllm isa mutate oracle prove-ppo golden lock clean
+.PHONY: quickstart test lint types unit bench matrix prove prove-long prove-groups prove-judges prove-judges-vllm isa mutate oracle prove-ppo golden lock clean prove-sharded
 
 # Stages side by side on all cores, or GPUs. One thread each: for half a million parameters more of them are
 # no faster, and sums keep their order.
@@ -74,6 +74,10 @@ prove-long: $(READY)
 # schedule beside them, and the small tasks that they learn or must not (about 20 minutes).
 prove-groups: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m slow --timeout=1800 tests/prove/test_many_group_kills.py tests/prove/test_groups_learn.py
+
+# Of these, stages that two processes train with the weights split between them (FSDP2), against one.
+prove-sharded: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m slow --timeout=1800 tests/prove/test_sharded_stages.py
 
 # Labels by a tiny judge behind `transformers serve`, then the same ones from the cache without it
 # (about 4 minutes on two idle cores); and behind vLLM, whose environment takes 2 GB.

@@ -47,6 +47,7 @@ def run_forked(
     number: int = signal.SIGKILL,
     first: Callable[[], None] | None = None,
     processor_s: float | None = None,
+    resume_anyway: bool = False,
 ) -> Ended:
     """Run a recipe in a child; the rest as `in_child` has it."""
 
@@ -60,6 +61,7 @@ def run_forked(
             selection=Selection(until=until, only=only),
             jobs=jobs,
             say=lambda line: print(line, flush=True),
+            resume_anyway=resume_anyway,
         )
 
     log = runs.parent / f"{runs.name}.log"

@@ -66,6 +66,8 @@ class LaunchBlock(Block):
     processes: how many on this machine, for accelerate.
     config: an Accelerate config file, relative to the recipe, within the limits that
     recipe/launching.py checks.
+    fsdp: split weights, gradients and moments over the processes (FSDP2, Zhao et al. 2023); with
+    options of Accelerate's `fsdp_config`, or `{}`.
     """
 
     model_config = ConfigDict(populate_by_name=True)
@@ -73,11 +75,14 @@ class LaunchBlock(Block):
     launcher: Launcher = Field("in_process", alias="with")
     processes: PositiveInt | None = None
     config: str | None = None
+    fsdp: dict[str, Any] | None = None
 
     @model_validator(mode="after")
     def _processes_need_accelerate(self) -> "LaunchBlock":
-        if self.launcher != "accelerate" and ((self.processes or 1) > 1 or self.config):
-            raise ValueError("`processes` and `config` are for many; write `with: accelerate`")
+        is_for_many = (self.processes or 1) > 1 or self.config or self.fsdp is not None
+        if self.launcher != "accelerate" and is_for_many:
+            message = "`processes`, `config` and `fsdp` are for many; write `with: accelerate`"
+            raise ValueError(message)
         if self.launcher == "accelerate" and self.processes is None and self.config is None:
             raise ValueError(
                 "it is not said how many processes; write `{with: accelerate, processes: 2}`"

@@ -40,8 +40,8 @@ WITHOUT_EFFECT = frozenset(
 
 _LABELS = "is for labels, and there are none here: responses are sampled"
 _ONE_DEVICE = (
-    "is not supported: training on rollouts runs on one device, or with a process for each (DDP); "
-    "train an adapter where a model is too large"
+    "is not supported: training on rollouts runs on one device, or with a process for each; "
+    "`launch: {with: accelerate, processes: N, fsdp: {}}` splits Adam's moments, adapters have few"
 )
 _DEALT = "is for a data loader; prompts are dealt by the seed and the number of the rollout"
 _LOADER = "is for a data loader's workers; prompts are in memory"

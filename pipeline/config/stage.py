@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from pipeline.config.blocks import DataBlock
     from pipeline.config.field_types import DataForm
+    from pipeline.config.sharding import Sharding, Split
     from pipeline.config.stage_config import StageConfig
 
     Screens = Callable[[DataBlock, Iterable[Any]], Iterator[Any]]
@@ -76,6 +77,7 @@ class StageContext:
     revisions: commit by hub id, from the recipe's lock.
     is_main: False on all ranks but the first of a distributed stage; only the first writes.
     processes: how many share the work. rank: which of them this one is, from 0.
+    sharding: how the model is split over them; None where each has all of it.
     screen: passes on the rows of a source that may be trained on
     (pipeline/data/screening/screen.py); without a screen, all may.
     run: the name of its run: the recipe's name, or `name/seed-3` as one of several seeds.
@@ -99,6 +101,7 @@ class StageContext:
     is_main: bool = True
     processes: int = 1
     rank: int = 0
+    sharding: Sharding | None = None
     screen: Screens | None = None
     run: str = ""
     answers: Path | None = None
@@ -145,6 +148,7 @@ class Stage:
     reads_words: whether it takes the words of files, the hub and stages' rows in any form.
     is_seeded: whether the seed can change the result.
     is_distributed: whether several processes can share its work; the rest run in one.
+    splits: what can be split over them: weights, gradients and moments, or moments alone.
     """
 
     config: type[StageConfig]
@@ -161,6 +165,7 @@ class Stage:
     reads_words: bool = False
     is_seeded: bool = True
     is_distributed: bool = False
+    splits: Split | None = None
 
     def forms_of(self, config: StageConfig) -> tuple[DataForm, ...]:
         """Return the forms of the rows that a stage trains on."""

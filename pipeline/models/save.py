@@ -1,13 +1,22 @@
-"""Saves trained models as safetensors, whole or as one adapter on the original base."""
+"""Saves trained models as safetensors, whole or as one adapter on the original base.
+
+Whatever trained them, what lies on the disk afterwards is held against what should: an engine that
+splits weights may leave a process with none (DeepSpeed ZeRO-3: every tensor of shape (0,)), and
+saving that raises nothing.
+"""
 
 from __future__ import annotations
 
+import re
+from math import prod
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from accelerate.utils import is_peft_model
 
 from pipeline.config.references import BASE_FOLDER
+from pipeline.errors import CorruptArtifactError
+from pipeline.model_files.tensors import read_file_tensors
 from pipeline.models.load import base_of, is_local, tokens_are_new
 
 if TYPE_CHECKING:
@@ -25,6 +34,7 @@ def save_policy(
 ) -> dict[str, Any]:
     """Save weights (safetensors), config, tokenizer and template; return its size as metrics."""
     module.save_pretrained(out, safe_serialization=True)
+    check_saved(out, _num_saved(module))
     tokenizer.save_pretrained(out)
     return {"parameters": sum(parameter.numel() for parameter in module.parameters())}
 
@@ -81,6 +91,34 @@ def save_adapter(
         revision=whole.revision,
         earlier=Path(source.path) if base else None,
         name=name,
+    )
+    named = trained.named_parameters()
+    check_saved(out, sum(each.numel() for key, each in named if f".{name}." in f"{key}."))
+
+
+def check_saved(out: Path, num_weights: int) -> None:
+    """Raise CorruptArtifactError unless a folder holds so many weights, and no empty tensor."""
+    tensors = {
+        name: tensor.shape
+        for path in sorted(out.glob("*.safetensors"))
+        for name, tensor in read_file_tensors(path).items()
+    }
+    empty = [name for name, shape in tensors.items() if 0 in shape]
+    there = sum(prod(shape) for shape in tensors.values())
+    if not empty and 0 < num_weights <= there:
+        return
+    what = f"`{empty[0]}` and {len(empty) - 1} more tensors are empty" if empty else ""
+    message = f"{what or f'{there:,} weights were saved'} of a model of {num_weights:,}"
+    raise CorruptArtifactError(str(out), message, "nothing was published; save the whole model")
+
+
+def _num_saved(module: PreTrainedModel) -> int:
+    """Return how many weights a saved model has: each tied one once."""
+    left_out = [re.compile(pattern) for pattern in module._keys_to_ignore_on_save or ()]  # pyright: ignore[reportPrivateUsage]
+    return sum(
+        parameter.numel()
+        for name, parameter in module.named_parameters()
+        if not any(pattern.search(name) for pattern in left_out)
     )
 
 

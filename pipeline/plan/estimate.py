@@ -11,6 +11,7 @@ from typing import Any
 from eval.tasks import BENCHMARKS, parse
 from pipeline.config.batch import split_batch
 from pipeline.config.blocks import DataBlock
+from pipeline.config.sharding import Split
 from pipeline.config.stage import Stage
 from pipeline.config.training_stage import TrainingStage
 from pipeline.plan.plan import Plan
@@ -82,6 +83,7 @@ class _Job:
     arguments: Mapping[str, Any]
     length: int | None
     num_processes: int
+    split: Split | None = None
 
     @property
     def sequences_per_row(self) -> int:
@@ -101,7 +103,9 @@ def _job(plan: Plan, config: TrainingStage) -> _Job:
         prompt = arguments.get("max_prompt_length")
         length = prompt + arguments["max_completion_length"] if prompt else None
         length = length or num_positions(plan.recipe, config.model)
-    return _Job(config, stage, arguments, length, processes_of(plan.recipe, config).count)
+    processes = processes_of(plan.recipe, config)
+    split = processes.sharding.split if processes.sharding else None
+    return _Job(config, stage, arguments, length, processes.count, split)
 
 
 def _estimate(plan: Plan, config: TrainingStage) -> Estimate:
@@ -185,7 +189,11 @@ def _memory_bytes(job: _Job, shape: Shape, parameters: int, trained: int) -> int
         tile = min(tokens, _FUSED_HEAD_TOKENS) * min(vocab, _FUSED_HEAD_VOCAB)
         floats += _FUSED_HEAD_COPIES * tile
     weights_bytes = _weights_bytes(job, shape, parameters, trained)
-    return round(weights_bytes + _FLOAT_BYTES * (_ADAM_FLOATS * trained + floats))
+    trained_bytes = _FLOAT_BYTES * _ADAM_FLOATS * trained
+    if job.split == "weights":  # which each process reads as a whole before, one afterwards
+        share = (weights_bytes + trained_bytes) / job.num_processes
+        weights_bytes, trained_bytes = max(weights_bytes, share), 0
+    return round(weights_bytes + trained_bytes + _FLOAT_BYTES * floats)
 
 
 def _tokens_of_a_pass(job: _Job) -> int | None:
@@ -251,9 +259,10 @@ def _rollout_estimate(plan: Plan, job: _Job, config: RolloutStage, model: KnownM
             if tokens is not None:
                 training = _activation_floats(job, model.shape, tokens) + _CHUNK_FLOATS
                 floats = max(training, _cache_floats(job, config, model.shape))
-                memory_bytes = round(
-                    weights_bytes + _FLOAT_BYTES * (_ADAM_FLOATS * trained + floats)
-                )
+                of_adam: float = _ADAM_FLOATS * trained
+                if job.split == "moments":  # whole gradients; parts of moments and of weights
+                    of_adam = trained + _ADAM_FLOATS * trained / job.num_processes
+                memory_bytes = round(weights_bytes + _FLOAT_BYTES * (of_adam + floats))
     return Estimate(
         parameters=model.parameters,
         trained_parameters=trained,

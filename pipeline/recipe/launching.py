@@ -11,6 +11,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
 from pipeline.config.batch import split_batch
+from pipeline.config.sharding import (
+    Sharding,
+    Split,
+    fsdp_of,
+    fsdp_problem,
+    options_of_weights,
+)
 from pipeline.config.training_stage import TrainingStage
 from pipeline.errors import PosttrainError
 from pipeline.files.plain_files import other_than_a_file
@@ -27,17 +34,22 @@ if TYPE_CHECKING:
     from pipeline.recipe.recipe import Recipe
 
 _TOGETHER = ("NO", "MULTI_CPU", "MULTI_GPU")  # every process has the whole model
-_SHARDED = ("FSDP", "DEEPSPEED", "MEGATRON_LM")
+_FSDP = "FSDP"
+_SHARDED = ("DEEPSPEED", "MEGATRON_LM")
 _ALL_GPUS = "all"
 _GPUS = re.compile(r"all|[0-9]{1,4}(, ?[0-9]{1,4})*")
 
 
 @dataclass(frozen=True)
 class Processes:
-    """The processes that share one stage's work. environment: variables set for all of them."""
+    """The processes that share one stage's work.
+
+    environment: variables set for all of them. sharding: what is split, if anything is.
+    """
 
     count: int = 1
     environment: Mapping[str, str] = field(default_factory=dict[str, str])
+    sharding: Sharding | None = None
 
 
 def processes_of(recipe: Recipe, config: StageConfig) -> Processes:
@@ -45,9 +57,11 @@ def processes_of(recipe: Recipe, config: StageConfig) -> Processes:
     block = config.launch or recipe.launch
     if block.launcher != "accelerate" or not stage_of(config.stage).is_distributed:
         return Processes()
+    split = stage_of(config.stage).splits
     if block.config is None:
-        return Processes(block.processes or 1)
-    return _of_file(recipe, block, ("launch",))
+        sharding = None if block.fsdp is None else fsdp_of(block.fsdp, split)
+        return Processes(block.processes or 1, sharding=sharding)
+    return _of_file(recipe, block, ("launch",), split)
 
 
 def check_launch_of(recipe: Recipe, name: str) -> None:
@@ -62,10 +76,18 @@ def check_launch_of(recipe: Recipe, name: str) -> None:
             raise recipe.error(location, message, hint)
     if isinstance(config, TrainingStage):
         _check_split(recipe, name, config)
+    _check_sharding(recipe, name, config)
 
 
 def check_launch(recipe: Recipe, block: LaunchBlock, location: Location) -> None:
-    """Raise PosttrainError for an Accelerate config that is missing or cannot be used."""
+    """Raise PosttrainError for an Accelerate config or options of FSDP that cannot be used."""
+    problem = fsdp_problem(block.fsdp or {})
+    if problem is not None:
+        key, message, hint = problem
+        raise recipe.error((*location, "fsdp", key), message, hint)
+    if block.fsdp is not None and block.processes == 1:
+        message = "weights are split over processes, and there is one"
+        raise recipe.error((*location, "processes"), message, "write two or more")
     if block.config is not None:
         _of_file(recipe, block, location)
 
@@ -85,8 +107,30 @@ def _check_split(recipe: Recipe, name: str, config: TrainingStage) -> None:
         raise recipe.error(("stages", name, "batch_size"), str(error), hint) from error
 
 
-def _of_file(recipe: Recipe, block: LaunchBlock, location: Location) -> Processes:
-    """Read an Accelerate config: how many processes, and which GPUs they see."""
+def _check_sharding(recipe: Recipe, name: str, config: StageConfig) -> None:
+    """Refuse to split over processes what a stage cannot split."""
+    if processes_of(recipe, config).sharding is None:
+        return
+    splits = stage_of(config.stage).splits
+    place: Location = ("launch",) if config.launch is None else ("stages", name, "launch")
+    if splits is None:
+        message = f"`{name}` is a stage of the kind {config.stage}, which cannot split a model"
+        hint = "write a `launch` without `fsdp` on this stage; adapters take less memory too"
+        raise recipe.error(place, message, hint)
+    own = (config.launch.fsdp if config.launch else None) or {}
+    vain = options_of_weights(own) if splits == "moments" else []
+    if vain:
+        message = f"a stage of the kind {config.stage} splits Adam's moments alone"
+        raise recipe.error((*place, "fsdp", vain[0]), message, f"leave `{vain[0]}` out")
+
+
+def _of_file(
+    recipe: Recipe, block: LaunchBlock, location: Location, split: Split | None = None
+) -> Processes:
+    """Read an Accelerate config: how many processes, which GPUs they see, what is split.
+
+    split: what the stage can split.
+    """
     assert block.config is not None
     place: Location = (*location, "config")
     try:
@@ -104,6 +148,12 @@ def _of_file(recipe: Recipe, block: LaunchBlock, location: Location) -> Processe
     problem = _problem(settings)
     if problem is not None:
         raise PosttrainError(str(path), *problem)
+    options: Any = block.fsdp
+    if settings.get("distributed_type") == _FSDP:
+        if options is not None:
+            message = f"`fsdp` is here, and `fsdp_config` in {path.name}"
+            raise recipe.error((*location, "fsdp"), message, "say it in one place")
+        options = settings["fsdp_config"]
     count = settings.get("num_processes")
     if block.processes is not None and count not in (None, block.processes):
         message = f"`processes` is {block.processes}, in {path.name} it is {quote(count)}"
@@ -115,7 +165,13 @@ def _of_file(recipe: Recipe, block: LaunchBlock, location: Location) -> Processe
     environment = {} if gpus == _ALL_GPUS else {"CUDA_VISIBLE_DEVICES": gpus}
     if settings.get("use_cpu") is True or settings.get("distributed_type") == "MULTI_CPU":
         environment["CUDA_VISIBLE_DEVICES"] = ""
-    return Processes(count or block.processes or 1, environment)
+    number = count or block.processes or 1
+    if options is None:
+        return Processes(number, environment)
+    if number == 1:
+        message = "weights are split over processes, and there is one"
+        raise recipe.error((*location, "processes"), message, "write two or more")
+    return Processes(number, environment, fsdp_of(options, split))
 
 
 def _problem(settings: Mapping[str, Any]) -> tuple[str, str] | None:
@@ -125,9 +181,13 @@ def _problem(settings: Mapping[str, Any]) -> tuple[str, str] | None:
     machines, count = settings.get("num_machines", 1), settings.get("num_processes", 1)
     if kind in _SHARDED:
         message = f"`distributed_type` {kind} splits the weights, which no stage can save yet"
-        return message, "use `MULTI_GPU`, or `launch: {with: accelerate, processes: N}`"
-    if kind not in _TOGETHER:
-        return f"`distributed_type` is {quote(kind)}, not {' or '.join(_TOGETHER)}", ""
+        return message, "use `FSDP` or `MULTI_GPU`, or `launch: {with: accelerate, processes: N}`"
+    if kind not in (*_TOGETHER, _FSDP):
+        return f"`distributed_type` is {quote(kind)}, not {' or '.join((*_TOGETHER, _FSDP))}", ""
+    if kind == _FSDP:
+        problem = _problem_of_options(settings.get("fsdp_config"))
+        if problem is not None:
+            return problem
     if environment != "LOCAL_MACHINE" or machines != 1:
         what = "num_machines" if environment == "LOCAL_MACHINE" else "compute_environment"
         message = f"`{what}` is {quote(settings[what])}: a stage runs on one machine"
@@ -142,3 +202,13 @@ def _problem(settings: Mapping[str, Any]) -> tuple[str, str] | None:
     if settings.get("dynamo_config"):
         return "`dynamo_config` cannot be set here", "write `torch_compile` in `training_args`"
     return None
+
+
+def _problem_of_options(options: Any) -> tuple[str, str] | None:
+    """Return what is wrong with an `fsdp_config`, or None."""
+    if not isinstance(options, dict):
+        return "`fsdp_config` is missing", "write `fsdp_config: {fsdp_version: 2}`"
+    if "fsdp_version" not in options:  # Accelerate would take the first
+        return "`fsdp_config` does not say `fsdp_version`", "write `fsdp_version: 2`"
+    problem = fsdp_problem(cast("dict[str, Any]", options))
+    return None if problem is None else problem[1:]

@@ -15,6 +15,7 @@ from transformers.trainer import OPTIMIZER_NAME
 from pipeline.rl.actor_critic import CRITIC, ActorCritic
 from pipeline.rl.experience import Experience
 from pipeline.rl.resume_settings import check_made_with
+from pipeline.rl.split_moments import PARTS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,7 +47,7 @@ def load(folder: Path, actor: Actor, state: RlState, made_with: dict[str, Any]) 
     """
     if not (folder / STATE).is_file():
         raise ValueError(f"`{folder}` is no checkpoint of training on rollouts: it has no {STATE}")
-    if not (folder / OPTIMIZER_NAME).is_file():
+    if not any((folder / name).exists() for name in (OPTIMIZER_NAME, PARTS)):
         raise ValueError(
             f"`{folder}` cannot be resumed: it has no {OPTIMIZER_NAME}, as with `save_only_model`; "
             "begin anew with it as the model"

@@ -51,6 +51,7 @@ from pipeline.rl.rollout import Rollout
 from pipeline.rl.rollout_sampling import sample_rollout
 from pipeline.rl.sampling import make_sampler, sampling_of
 from pipeline.rl.sampling_order import group_by_length
+from pipeline.rl.split_moments import SplitsMoments
 from pipeline.rl.state import RlState
 from pipeline.rl.step_rows import StepRows
 from pipeline.rl.teacher import least_positions, take_teacher
@@ -72,7 +73,7 @@ if TYPE_CHECKING:
     from pipeline.rl.teacher import Teacher
 
 
-class RolloutTrainer(Trainer):
+class RolloutTrainer(SplitsMoments, Trainer):
     """Trains a policy on rewards; a method of its own is a subclass that makes its actor.
 
     make_actor: called with the rewards, for what is trained. reward_funcs: functions in TRL's
@@ -305,6 +306,7 @@ class RolloutTrainer(Trainer):
             cls, kwargs = own or self.get_optimizer_cls_and_kwargs(self.args, self.model.causal)
             decaying = self.get_decay_parameter_names(self.model)
             self.optimizer = cls(parameter_groups(self.model, self.args, decaying), **kwargs)
+            self.split_optimizer()
         return self.optimizer
 
     def after_step(self) -> bool:

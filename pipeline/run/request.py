@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.config.blocks import DataBlock
 from pipeline.config.references import Places
+from pipeline.config.sharding import Sharding
 from pipeline.config.stage import StageInput
 from pipeline.data.screening.evaluation_items import Evaluation
 from pipeline.run.course import Course
@@ -32,7 +33,8 @@ class Request:
 
     run: the name of its run. fingerprint, identity: "" and None where nothing goes into the store.
     inputs: what the stage is built on, by name. execution: how it runs, as far as that could change
-    a number (`resume.execution_of`). measured_by: what later stages ask the model that it makes.
+    a number (`resume.execution_of`). sharding: how weights are split over processes, if they are.
+    measured_by: what later stages ask the model that it makes.
     resume_from: a whole checkpoint. is_exact: whether nothing has changed since that was written.
     answers: the folder of judges' answers; None outside of a store. course: where it stands in its
     run; None outside of one.
@@ -48,6 +50,7 @@ class Request:
     fingerprint: str = ""
     identity: Mapping[str, Any] | None = None
     processes: int = 1
+    sharding: Sharding | None = None
     decontaminate: Decontaminate = "warn"
     measured_by: Sequence[Evaluation] = ()
     resume_from: Path | None = None
@@ -76,6 +79,7 @@ def write_request(path: Path, request: Request) -> None:
             "revisions": dict(places.revisions),
             "execution": request.execution,
             "processes": request.processes,
+            "sharding": request.sharding.as_json() if request.sharding else None,
             "decontaminate": request.decontaminate,
             "measured_by": [_evaluation_json(evaluation) for evaluation in request.measured_by],
             "resume_from": str(request.resume_from) if request.resume_from else None,
@@ -109,6 +113,7 @@ def read_request(path: Path) -> Request:
         fingerprint=record["fingerprint"],
         identity=record["identity"],
         processes=record["processes"],
+        sharding=Sharding(**record["sharding"]) if record["sharding"] else None,
         decontaminate=record["decontaminate"],
         measured_by=[_evaluation(fields) for fields in record["measured_by"]],
         resume_from=Path(resume_from) if resume_from else None,

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config.field_types import Launcher
+from pipeline.config.sharding import Sharding
 from pipeline.config.stage_config import StageConfig
 from pipeline.config.training_args import EXECUTION_KEYS, HARMLESS_ON_RESUME
 from pipeline.errors import CorruptArtifactError
@@ -40,6 +41,7 @@ def execution_of(
     config: StageConfig,
     launcher: Launcher = "in_process",
     processes: int = 1,
+    sharding: Sharding | None = None,
     *,
     threads: int | None = None,
 ) -> dict[str, Any]:
@@ -50,7 +52,11 @@ def execution_of(
     arguments = getattr(config, "training_args", {})
     return {
         "training_args": {key: arguments[key] for key in sorted(EXECUTION_KEYS & set(arguments))},
-        "launch": {"with": launcher, "processes": processes},
+        "launch": {
+            "with": launcher,
+            "processes": processes,
+            **({"split": sharding.split} if sharding else {}),
+        },
         "threads": threads or threads_of(processes),
         "versions": {name: version_of(name) for name in LIBRARIES},
         "python": platform.python_version(),
@@ -97,9 +103,11 @@ def prepare(
         working.start_over()
         return Start(None, is_exact=True, notes=())
     changed = "; ".join(_differences(newest.made.execution, execution))
-    if changed and not resume_anyway:
+    is_readable = _split(newest.made.execution) == _split(execution)
+    if changed and not (resume_anyway and is_readable):
         working.start_over()
-        note = f"starts over, since this changed: {changed} (--resume-anyway goes on regardless)"
+        advice = " (--resume-anyway goes on regardless)" if is_readable else ""
+        note = f"starts over, since this changed: {changed}{advice}"
         return Start(None, is_exact=True, notes=(*notes, note))
     if changed:
         notes.append(f"goes on although this changed: {changed}; marked not exact")
@@ -117,6 +125,11 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterable[
                     yield f"{inner}: {old.get(inner)} -> {new.get(inner)}"
         elif old != new:
             yield f"{key}: {old} -> {new}"
+
+
+def _split(execution: Mapping[str, Any]) -> str | None:
+    """Return what is split over processes: a checkpoint of parts is read as parts."""
+    return execution.get("launch", {}).get("split")
 
 
 def _back_to(working: Working, checkpoint: Path) -> None:

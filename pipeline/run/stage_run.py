@@ -19,7 +19,7 @@ from pipeline.config.references import BASE_FOLDER
 from pipeline.errors import CorruptArtifactError, InterruptedRunError, PosttrainError
 from pipeline.plan.followers import decontaminate_of
 from pipeline.plan.plan import Plan, PlannedStage
-from pipeline.recipe.launching import processes_of
+from pipeline.recipe.launching import Processes, processes_of
 from pipeline.recipe.recipe import Recipe
 from pipeline.run.course import Course
 from pipeline.run.interrupt import StopRequest
@@ -103,12 +103,16 @@ class StageRun:
         block = launch_block(self.plan.recipe, planned)
         processes = processes_of(self.plan.recipe, planned.config)
         execution = execution_of(
-            planned.config, block.launcher, processes.count, threads=self.threads
+            planned.config,
+            block.launcher,
+            processes.count,
+            processes.sharding,
+            threads=self.threads,
         )
         start = prepare(working, planned.fingerprint, execution, resume_anyway=self.resume_anyway)
         for note in start.notes:
             self._say(note)
-        request = self._request(inputs, execution, processes.count, start)
+        request = self._request(inputs, execution, processes, start)
         write_request(working.request, request)
         self._say(f"{_starting_words(planned, start)}{self.course.place if self.course else ''}")
         started_s = time.monotonic()
@@ -130,7 +134,7 @@ class StageRun:
         self,
         inputs: Mapping[str, Artifact],
         execution: Mapping[str, Any],
-        processes: int,
+        processes: Processes,
         start: Start,
     ) -> Request:
         """Return everything that the worker needs to know."""
@@ -146,7 +150,8 @@ class StageRun:
             execution=execution,
             fingerprint=planned.fingerprint,
             identity=planned.identity,
-            processes=processes,
+            processes=processes.count,
+            sharding=processes.sharding,
             decontaminate=decontaminate_of(recipe, planned.name),
             measured_by=evaluations_of(recipe, planned.name),
             resume_from=start.checkpoint,

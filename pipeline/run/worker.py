@@ -126,6 +126,7 @@ def _context(
         revisions=request.places.revisions,
         is_main=rank() == 0,
         processes=request.processes,
+        sharding=request.sharding,
         screen=screen,
         run=request.run,
         answers=request.answers,

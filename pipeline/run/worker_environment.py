@@ -73,7 +73,7 @@ def enter_environment(name: str, processes: int) -> None:
         raise InfrastructureError(name, message, hint)
     split = [name for name in _SPLITTERS if os.environ.get(name, "").lower() in ("1", "true")]
     if split:
-        message = f"{split[0]} is set, and no stage can save weights that are split"
+        message = f"{split[0]} is set, and `launch` in the recipe says what is split"
         raise InfrastructureError(name, message, "unset it")
     if processes == 1:  # left there by whatever started the runner; Accelerate would believe it
         for variable in ("RANK", "LOCAL_RANK"):

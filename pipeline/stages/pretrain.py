@@ -395,4 +395,5 @@ STAGE = Stage(
     training_defaults=TRAINING_DEFAULTS,
     data_forms=("text",),
     is_distributed=True,
+    splits="weights",
 )

@@ -138,4 +138,5 @@ STAGE = Stage(
     adapter_defaults={"learning_rate": 2e-4},  # ten times: Biderman et al. 2024
     data_forms=("chat", "prompt_completion"),
     is_distributed=True,
+    splits="weights",
 )

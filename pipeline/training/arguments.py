@@ -13,6 +13,7 @@ from torch import distributed
 from pipeline.config.batch import split_batch
 from pipeline.config.training_args import RENAMED, with_new_names
 from pipeline.errors import InfrastructureError, PosttrainError
+from pipeline.training.sharding import let_processors_shard, sharding_arguments
 from pipeline.training.trackers import run_names, write_into
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ def arguments(
                 "disable_tqdm": True,
                 "remove_unused_columns": False,
                 "push_to_hub": False,
+                **sharding_arguments(context),
                 **(forced or {}),
             }
         )
@@ -82,6 +84,7 @@ def arguments(
         first = str(error).splitlines()[0]
         raise PosttrainError(f"{context.name}: training_args", first) from error
     _check_joined(args, context)
+    let_processors_shard(context)
     _check_precision(args, config, context)
     return args
 

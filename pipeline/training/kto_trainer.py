@@ -165,10 +165,15 @@ class EncodedKtoTrainer(PairMeans, WholeGroups, KTOTrainer):
         size = self.args.per_device_eval_batch_size
         total = torch.zeros(1, device=self.accelerator.device)
         starts = range(0, len(numbers), size)
-        for start in starts[self.args.process_index :: self.args.world_size]:
+        world_size = self.args.world_size
+        # Where weights are split all processes make as many passes; the last may not count.
+        for first in range(0, len(starts), world_size):
+            mine = first + self.args.process_index
+            start = starts[min(mine, len(starts) - 1)]
             rows = numbers[start : start + size]
             batch, _ = self._mismatched(dataset, rows, [number - 1 for number in rows])
-            total += self._log_ratios(self.model, batch).sum()
+            ratios = self._log_ratios(self.model, batch)
+            total += ratios.sum() if mine < len(starts) else 0.0
         everywhere: Any = self.accelerator.gather(total)
         return everywhere.sum()[None] / len(numbers)
 

@@ -16,6 +16,7 @@ from pipeline.errors import InterruptedRunError
 from pipeline.models.training import check_adapter
 from pipeline.training.arguments import refusals
 from pipeline.training.rows import NumberedRows
+from pipeline.training.sharding import Gathering, splits_weights
 from pipeline.training.supervisor import Supervisor, find_best
 from pipeline.training.trackers import end_trackers, replay_to_trackers
 
@@ -41,6 +42,8 @@ def train(
     Unless the user sets `save_steps`: a checkpoint every tenth of the steps, at most one a minute.
     rows: the training rows' names by number (the column `row` of both datasets), for errors.
     carried: attributes of the trainer that feed its log lines and that upstream forgets on resume.
+    Where weights are split over processes, the trainer's model is a plain one afterwards on the
+    first of them, and of no use on the others.
     Raises InterruptedRunError when asked to stop (a checkpoint is then there) and PosttrainError
     when a loss or gradient is not finite.
     """
@@ -64,6 +67,7 @@ def train(
         replay_to_trackers(trainer, context)
         return {"steps": finished, **_best(trainer), **supervisor.last_logged()}
     checkpoint = str(context.resume_from) if context.resume_from else None
+    gathering = Gathering(trainer, context) if splits_weights(context) else None
     with refusals(context), end_trackers(trainer, context):
         output = trainer.train(resume_from_checkpoint=checkpoint)
     if supervisor.was_stopped:
@@ -72,6 +76,8 @@ def train(
             f"stopped at step {trainer.state.global_step} of {trainer.state.max_steps}",
             "run again to go on from there",
         )
+    if gathering is not None:
+        gathering.finish()
     return {
         "steps": trainer.state.global_step,
         **_best(trainer),

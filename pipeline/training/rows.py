@@ -17,6 +17,7 @@ from torch.utils.data import Sampler
 from pipeline.data.encoding.examples import IGNORED
 from pipeline.data.encoding.packing import OWNER
 from pipeline.errors import PosttrainError
+from pipeline.training.sharding import whole_tensor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -97,7 +98,8 @@ class KnowsRows:
             del self.accelerator.gather_for_metrics
 
     def _clip_grad_norm(self: Any, model: Any) -> Any:
-        self.step_norm = super()._clip_grad_norm(model)  # pyright: ignore[reportAttributeAccessIssue]
+        norm = super()._clip_grad_norm(model)  # pyright: ignore[reportAttributeAccessIssue]
+        self.step_norm = whole_tensor(norm) if isinstance(norm, torch.Tensor) else norm
         return self.step_norm
 
     def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:

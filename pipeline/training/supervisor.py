@@ -17,6 +17,7 @@ from transformers import TrainerCallback
 
 from pipeline.errors import PosttrainError
 from pipeline.files.names import METRICS
+from pipeline.training.sharding import check_sharded, whole_tensor
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -81,6 +82,8 @@ class Supervisor(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         """Bring back what log lines are made of, so that a resumed run writes the same ones."""
+        module: Any = self._trainer.model
+        check_sharded(module, self._context)
         if self._context.resume_from is not None:
             find_best(state, self._context)
             saved = json.loads((self._context.resume_from / _LOG_STATE_FILE).read_text())
@@ -116,9 +119,10 @@ class Supervisor(TrainerCallback):
         if isinstance(norm, torch.Tensor):
             return norm
         module: Any = self._trainer.model
-        return torch.nn.utils.get_total_norm(
+        norm = torch.nn.utils.get_total_norm(
             [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
         )
+        return whole_tensor(norm)
 
     def _step_rows(self) -> str:
         """Say which rows this process trained on in this step."""

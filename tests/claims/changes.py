@@ -114,7 +114,7 @@ def _execution(project: Path, planned: PlannedStage) -> dict[str, Any]:
     recipe = load(project / "small.yaml")
     block = planned.config.launch or recipe.launch
     processes = processes_of(recipe, planned.config)
-    return execution_of(planned.config, block.launcher, processes.count)
+    return execution_of(planned.config, block.launcher, processes.count, processes.sharding)
 
 
 def _leave_a_checkpoint(project: Path, planned: PlannedStage) -> None:

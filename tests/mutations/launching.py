@@ -22,6 +22,20 @@ LAUNCHING = [
         ("tests/unit/training/test_arguments.py",),
     ),
     Mutation(
+        "weights are split as the recipe says, or nothing is trained",
+        "pipeline/training/sharding.py",
+        "if splits_weights(context) and state.distributed_type",
+        "if False and state.distributed_type",
+        ("tests/stages/test_sharded.py",),
+    ),
+    Mutation(
+        "a save of empty tensors is not published",
+        "pipeline/models/save.py",
+        "empty = [name for name, shape in tensors.items() if 0 in shape]",
+        "empty = []",
+        ("tests/unit/models/test_saved_weights.py",),
+    ),
+    Mutation(
         "a recipe for one process is not run by several",
         "pipeline/run/worker_environment.py",
         "if started != processes:",

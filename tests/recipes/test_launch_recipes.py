@@ -30,13 +30,28 @@ CONFIGS = [
     ),
     (
         "distributed_type: FSDP\nnum_processes: 2",
-        "...acc.yaml: `distributed_type` FSDP splits the...",
+        "...acc.yaml: `fsdp_config` is missing; write `fsdp_config: {fsdp_version: 2}`",
+    ),
+    (
+        "distributed_type: FSDP\nnum_processes: 2\nfsdp_config: {fsdp_offload_params: false}",
+        "...acc.yaml: `fsdp_config` does not say `fsdp_version`; write `fsdp_version: 2`",
+    ),
+    (
+        "distributed_type: FSDP\nnum_processes: 2\nfsdp_config: {fsdp_version: 1}",
+        "...acc.yaml: `fsdp_version` is 1: only FSDP2 is supported; write 2",
+    ),
+    (
+        "distributed_type: FSDP\nnum_processes: 1\nfsdp_config: {fsdp_version: 2}",
+        "recipe.yaml:...: weights are split over processes, and there is one; write two or more",
     ),
     (
         "distributed_type: DEEPSPEED",
         "...acc.yaml: `distributed_type` DEEPSPEED splits the weights...",
     ),
-    ("distributed_type: TPU", "...`distributed_type` is `TPU`, not NO or MULTI_CPU or MULTI_GPU"),
+    (
+        "distributed_type: TPU",
+        "...`distributed_type` is `TPU`, not NO or MULTI_CPU or MULTI_GPU or FSDP",
+    ),
     ("distributed_type: MULTI_GPU", "recipe.yaml:...: acc.yaml does not say `num_processes`; ..."),
     ("num_machines: 2", "...acc.yaml: `num_machines` is 2: a stage runs on one machine;..."),
     ("compute_environment: AMAZON_SAGEMAKER", "...`compute_environment` is `AMAZON_SAGEMAKER`:..."),
@@ -89,6 +104,42 @@ def test_an_accelerate_config_says_how_many_processes_there_are(
     assert is_like(
         line, "recipe.yaml:2:39: `processes` is 4, in acc.yaml it is 2; say it in one place"
     )
+
+
+OPTIONS = [
+    ("sharding_strategy: FULL_SHARD", "`sharding_strategy` is of FSDP1; leave it out: weights..."),
+    ("state_dict_type: FULL_STATE_DICT", "`state_dict_type` is `FULL_STATE_DICT`: each process..."),
+    ("cpu_ram_efficient_loading: true", "`cpu_ram_efficient_loading` is `true`: every process..."),
+    ("reshard_after_forwards: true", "`reshard_after_forwards` is no option of FSDP2; did you..."),
+    ("reshard_after_forward: 1", "`reshard_after_forward` is 1; write true or false"),
+    ("auto_wrap_policy: NO_WRAP", "`auto_wrap_policy` is `NO_WRAP`; write TRANSFORMER_BASED_..."),
+    ("min_num_params: -1", "`min_num_params` is -1; write a whole number"),
+]
+
+
+@pytest.mark.parametrize(("option", "said"), OPTIONS)
+def test_an_option_that_splits_weights_in_no_way_of_ours_is_refused(
+    posttrain: Command, tmp_path: Path, option: str, said: str
+) -> None:
+    launch = f"launch: {{with: accelerate, processes: 2, fsdp: {{{option}}}}}"
+    write(tmp_path, launch)
+    line = the_line(posttrain("check", "recipe.yaml"))
+    column = launch.index(option) + option.index(" ") + 2  # of the value
+    assert is_like(line, f"recipe.yaml:2:{column}: {said}"), line
+
+
+def test_a_stage_that_cannot_split_weights_is_refused_where_that_is_asked_of_it(
+    posttrain: Command, tmp_path: Path
+) -> None:
+    one = "launch: {with: accelerate, processes: 1, fsdp: {}}"
+    write(tmp_path, one)
+    line = the_line(posttrain("plan", "recipe.yaml"))
+    assert is_like(line, "recipe.yaml:2:39: weights are split over processes, and there is one;...")
+    write(tmp_path, "launch: {with: python, fsdp: {}}")
+    line = the_line(posttrain("plan", "recipe.yaml"))
+    assert is_like(line, "...: `processes`, `config` and `fsdp` are for many; write `with: ...")
+    write(tmp_path, "launch: {with: accelerate, processes: 2, fsdp: {}}")
+    assert posttrain("check", "recipe.yaml").code == 0
 
 
 @pytest.mark.parametrize("verb", ["check", "run"])

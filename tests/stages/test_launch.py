@@ -88,7 +88,7 @@ def test_when_one_process_is_killed_the_others_do_not_wait_for_it(
     [
         ("WORLD_SIZE", "2", "WORLD_SIZE is 2, the recipe asks for 1; start posttrain once;"),
         pytest.param(
-            *("ACCELERATE_USE_FSDP", "true", "ACCELERATE_USE_FSDP is set, and no stage can save"),
+            *("ACCELERATE_USE_FSDP", "true", "ACCELERATE_USE_FSDP is set, and `launch` in the"),
             marks=pytest.mark.slow,
         ),
     ],

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 def train_on_rollouts(stage: Assembly, config: RolloutStage, context: StageContext) -> StageResult:
     """Train, compare with best-of-n on held-out prompts, save the policy."""
     trainer = stage.trainer
+    trainer.splits_moments = context.sharding is not None
     metrics = train(trainer, config, context, rows=())
     properties: dict[str, Any] = {}
     stopped = trainer.go_back()
