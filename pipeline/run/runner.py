@@ -84,30 +84,24 @@ def run_together(
     at_once = first.jobs if jobs is None else jobs
     if at_once > 1:
         check_jobs(first, jobs)
-    plans = {prefix: plan_run(recipe, store) for prefix, recipe in recipes.items()}
-    team: Team | None = None
-    runs: list[RecipeRun] = []
-
-    def tell(line: str) -> None:
-        (say if team is None else team.say)(line)
-
-    for prefix, plan in plans.items():
-        runs.append(
-            RecipeRun(
-                plan=plan,
-                store=store,
-                selection=selection or Selection(),
-                resume_anyway=resume_anyway,
-                say=tell if not prefix else _with_prefix(prefix, tell),
-                describe=describe,
-            )
+    runs = [
+        RecipeRun(
+            plan=plan_run(recipe, store),
+            store=store,
+            selection=selection or Selection(),
+            resume_anyway=resume_anyway,
+            say=say,
+            describe=describe,
         )
+        for recipe in recipes.values()
+    ]
     num_pending = sum(len(each.pending) for each in runs)
+    team: Team = OneByOne(say)
     if at_once > 1 and num_pending > 1:
         team = SideBySide(at_once, visible_gpus(num_gpus(os.environ)), say)
         say(_describe_threads(first, at_once))
-    else:
-        team = OneByOne(say)
+    for prefix, each in zip(recipes, runs, strict=True):
+        each.say = _with_prefix(prefix, team.say)
     with closing(team):
         team.expect(num_pending)
         for each in runs:

@@ -45,7 +45,7 @@ class Ended:
 class Team(Protocol):
     """Brings stages about."""
 
-    def at_work(self, stop: StopRequest) -> AbstractContextManager[None]:
+    def at_work(self, stop: StopRequest) -> AbstractContextManager[object]:
         """Be told when the user asks to stop, and show what goes on, for the duration."""
         ...
 
@@ -76,10 +76,10 @@ class OneByOne:
     """Brings stages about in this thread: each has ended once `begin` returns, or it raises."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
-        self.say = say
+        self._say = say
         self._ended: list[Ended] = []
 
-    def at_work(self, stop: StopRequest) -> AbstractContextManager[None]:
+    def at_work(self, stop: StopRequest) -> AbstractContextManager[object]:
         """Nothing but the stage itself need be told."""
         return nullcontext()
 
@@ -95,6 +95,10 @@ class OneByOne:
 
     def expect(self, num_left: int) -> None:
         """Nothing can be made ready."""
+
+    def say(self, line: str) -> None:
+        """Show a line."""
+        self._say(line)
 
     def close(self) -> None:
         """Nothing runs."""
@@ -120,7 +124,7 @@ class SideBySide:
         """Show a line above the bars."""
         self._board.say(line, self._say)
 
-    def at_work(self, stop: StopRequest) -> AbstractContextManager[None]:
+    def at_work(self, stop: StopRequest) -> AbstractContextManager[object]:
         """Pass signals on, and show the bars."""
         stop.forward_to = self._forward
         return self._board
