@@ -3,6 +3,7 @@
 Documents state the same question in two ways, `Sum a3 b8 c5 =` and `Add a3 b8 c5 :`, and only the
 second one goes on with steps: the words of a prompt choose. Each step rewrites a label with its
 digit and gives the total so far, so that it needs one small sum and the place of the next label.
+Documents have sums of two digits on, so that a label's digit is first found among few others.
 Sums of the same digits in any order are twins. Not a test of columns and carries: see `arithmetic`.
 """
 
@@ -20,6 +21,7 @@ from reward.verifiers.numeric import numeric
 _LABELS = "abcdefghijk"  # eleven digits: their total has no more than two
 _FEWEST = 6  # digits, so that there are sums enough of each length without twins
 _FEWEST_LENGTHS = 3
+_FEWEST_DOCUMENTED = 2  # without the short ones copying is learnt later or, in some runs, never
 _NUM_EXAMPLES: dict[Split, int] = {"train": 3_000, "validation": 300, "test": 1_500}
 _NUM_DOCUMENTED = 4_000  # sums that one pass of documents states, and as many that it works out
 _SHARE_ASKED = 0.5  # of demonstrations are asked for step by step
@@ -67,7 +69,7 @@ class RunningSums(Task):
     """Sums of `fewest` to `most` digits, at least three lengths."""
 
     name = "running_sums"
-    version = 1
+    version = 2
     kind = "skill"
     summary = "sums of many digits, at once or with a running total"
     max_new_tokens = 80
@@ -114,9 +116,9 @@ class RunningSums(Task):
         stated: list[str] = []
         worked: list[str] = []
         for _ in range(_NUM_DOCUMENTED):
-            example = _example(self._drawn("train", rng), rng)
+            example = _example(self._documented(rng), rng)
             stated.append(example.document + example.continuation)
-            example = _example(self._drawn("train", rng), rng)
+            example = _example(self._documented(rng), rng)
             worked.append(example.worked_document + example.worked_continuation)
         documents = in_lists(stated, rng) + in_lists(worked, rng)
         rng.shuffle(documents)
@@ -130,11 +132,14 @@ class RunningSums(Task):
     def _num_lengths(self) -> int:
         return self.most - self.fewest + 1
 
-    def _drawn(self, split: Split, rng: random.Random, length: int | None = None) -> Sum:
-        """Draw a sum of the split, of any length unless one is given."""
-        number = length or rng.randint(self.fewest, self.most)
+    def _documented(self, rng: random.Random) -> Sum:
+        """Draw a sum of the training split for a document, of any length up to the longest."""
+        return self._drawn("train", rng, rng.randint(_FEWEST_DOCUMENTED, self.most))
+
+    def _drawn(self, split: Split, rng: random.Random, length: int) -> Sum:
+        """Draw a sum of the split and of a length."""
         while True:
-            drawn = Sum(tuple(rng.randint(0, 9) for _ in range(number)))
+            drawn = Sum(tuple(rng.randint(0, 9) for _ in range(length)))
             if drawn.split == split:
                 return drawn
 

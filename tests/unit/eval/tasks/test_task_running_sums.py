@@ -16,6 +16,7 @@ def test_every_line_of_a_document_is_right_and_none_adds_a_twin_of_a_test_item_u
     tested = {example.id for example in TASK.examples("test")}
     assert len(tested) == 1_500
     seen: set[str] = set()
+    lengths: set[int] = set()
     for text in TASK.documents(0):
         matches = [LINE.fullmatch(line) for line in text.split("\n")]
         assert all(matches), text
@@ -29,8 +30,10 @@ def test_every_line_of_a_document_is_right_and_none_adds_a_twin_of_a_test_item_u
             expected = f" {sum(digits)}" if match[1] == "Sum" else f" {steps} = {sum(digits)}"
             assert match[3] == expected, text
             seen.add(" ".join(map(str, sorted(digits))))
+            lengths.add(len(digits))
     assert len(seen) > 3_000
     assert not seen & tested
+    assert lengths == set(range(2, 10))  # short ones, too, which are never asked
 
 
 def test_most_demonstrations_without_the_cue_say_only_the_result():
