@@ -3,18 +3,22 @@
 The seed and the order of the sources decide everything. Imports no torch.
 """
 
+import tempfile
+from array import array
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
-from typing import Any, Generic, TypeVar
+from typing import Any, BinaryIO, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.data.documents import Documents, TokenFile
 from pipeline.errors import PosttrainError
 
 Document = NDArray[np.int32]
 RowType = TypeVar("RowType")
+_TOLD_EVERY = 1 << 14  # tokens: some hundredths of a second
 
 
 @dataclass(frozen=True)
@@ -75,26 +79,54 @@ def share_metrics(shares: Sequence[RowShare], noun: str) -> dict[str, Any]:
 
 
 def mix_documents(
-    sources: Sequence[TokenSource], *, tokens: int, seed: int
-) -> tuple[list[Document], list[TokenShare]]:
+    sources: Sequence[TokenSource],
+    *,
+    tokens: int,
+    seed: int,
+    dtype: type[np.unsignedinteger[Any]] = np.uint32,
+    on_progress: Callable[[int], None] = lambda num_tokens: None,
+) -> tuple[Documents, list[TokenShare]]:
     """Return shuffled documents of exactly `tokens` tokens, from sources in shares by weight.
+
+    Their tokens lie in a file without a name. dtype: of an id there. on_progress: called again and
+    again with how many tokens there are.
+    """
+    with tempfile.TemporaryFile() as stream:
+        documents, shares = fill(
+            sources, tokens=tokens, stream=stream, dtype=dtype, on_progress=on_progress
+        )
+    return shuffle(documents, seed=seed), shares
+
+
+def fill(
+    sources: Sequence[TokenSource],
+    *,
+    tokens: int,
+    stream: BinaryIO,
+    dtype: type[np.unsignedinteger[Any]],
+    on_progress: Callable[[int], None],
+) -> tuple[Documents, list[TokenShare]]:
+    """Return documents of exactly `tokens` tokens, source after source, written to a stream.
 
     A source is read from its start, as often as needed; its last document is cut to fit.
     """
     # Budgets are differences of rounded running sums, so that they add up to `tokens` exactly.
     total = sum(source.weight for source in sources)
-    documents: list[Document] = []
+    filling = _Filling(TokenFile(stream, dtype), on_progress)
     shares: list[TokenShare] = []
     budgeted, reached = 0, 0.0
     for source in sources:
         reached += source.weight
         budget = round(tokens * reached / total) - budgeted
-        chosen, passes = _fill(source, budget)
-        documents += chosen
+        passes = filling.fill(source, budget)
         shares.append(TokenShare(source.label, budget, passes))
         budgeted += budget
-    order = np.random.default_rng(seed).permutation(len(documents))
-    return [documents[number] for number in order], shares
+    return filling.documents(), shares
+
+
+def shuffle(documents: Documents, *, seed: int) -> Documents:
+    """Return documents in an order that the seed decides."""
+    return documents.in_order(np.random.default_rng(seed).permutation(len(documents)))
 
 
 def mix_rows(
@@ -121,35 +153,76 @@ def mix_rows(
     return mixed, shares
 
 
-def _fill(source: TokenSource, budget: int) -> tuple[list[Document], float | None]:
-    """Return documents of `budget` tokens, and how many passes over the source they took."""
-    if budget == 0:
-        raise PosttrainError(source.label, "its share of the tokens is none", "raise its weight")
-    documents: list[Document] = []
-    first_pass: list[Document] = []
-    left, last_pass_tokens = budget, 0
-    for number in count():
-        is_repeat = number > 0 and not source.varies
-        taken = _take(first_pass if is_repeat else source.open_pass(number), left)
-        num_tokens = sum(len(document) for document in taken)
-        if num_tokens == 0:
-            raise PosttrainError(source.label, "no documents", "there is nothing to train on")
-        documents += taken
-        left -= num_tokens
-        if left == 0:
-            return documents, number + num_tokens / last_pass_tokens if number > 0 else None
-        if number == 0:
-            first_pass = taken
-        last_pass_tokens = num_tokens
-    raise AssertionError  # count() has no end
+@dataclass
+class _Filling:
+    """Documents as they are written.
 
+    starts, lengths: of those so far. reached: tokens in all of them; told: in those that
+    `on_progress` has been told of.
+    """
 
-def _take(documents: Iterable[Document], limit: int) -> list[Document]:
-    """Return the first documents, `limit` tokens at most; the last one is cut."""
-    taken: list[Document] = []
-    for document in documents:
-        taken.append(document[:limit])
-        limit -= len(taken[-1])
-        if limit == 0:
-            break
-    return taken
+    file: TokenFile
+    on_progress: Callable[[int], None]
+    starts: "array[int]" = field(default_factory=lambda: array("q"))
+    lengths: "array[int]" = field(default_factory=lambda: array("q"))
+    reached: int = 0
+    told: int = 0
+
+    def documents(self) -> Documents:
+        """Return all of them."""
+        starts, lengths = (np.array(each, dtype=np.int64) for each in (self.starts, self.lengths))
+        return Documents(self.file.tokens(), starts, lengths)
+
+    def fill(self, source: TokenSource, budget: int) -> float | None:
+        """Add documents of `budget` tokens; return how many passes over the source they took."""
+        if budget == 0:
+            raise PosttrainError(
+                source.label, "its share of the tokens is none", "raise its weight"
+            )
+        begun = first_end = len(self.starts)
+        left, last_pass_tokens = budget, 0
+        for number in count():
+            is_repeat = number > 0 and not source.varies
+            if is_repeat:
+                num_tokens = self._repeat(begun, first_end, left)
+            else:
+                num_tokens = self._write(source.open_pass(number), left)
+            if num_tokens == 0:
+                raise PosttrainError(source.label, "no documents", "there is nothing to train on")
+            left -= num_tokens
+            if left == 0:
+                return number + num_tokens / last_pass_tokens if number > 0 else None
+            if number == 0:
+                first_end = len(self.starts)
+            last_pass_tokens = num_tokens
+        raise AssertionError  # count() has no end
+
+    def _write(self, documents: Iterable[Document], limit: int) -> int:
+        """Write the first documents, `limit` tokens at most; return how many tokens they have."""
+        left = limit
+        for document in documents:
+            taken = document[:left]
+            self._note(self.file.num_tokens, len(taken))
+            self.file.append(taken)
+            left -= len(taken)
+            if left == 0:
+                break
+        return limit - left
+
+    def _repeat(self, begin: int, end: int, limit: int) -> int:
+        """Add documents that are written already, `limit` tokens at most, in the same way."""
+        left = limit
+        for number in range(begin, end):
+            self._note(self.starts[number], min(left, self.lengths[number]))
+            left -= self.lengths[-1]
+            if left == 0:
+                break
+        return limit - left
+
+    def _note(self, start: int, length: int) -> None:
+        self.starts.append(start)
+        self.lengths.append(length)
+        self.reached += length
+        if self.reached >= self.told + _TOLD_EVERY:
+            self.told = self.reached
+            self.on_progress(self.reached)

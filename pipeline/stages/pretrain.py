@@ -8,6 +8,7 @@ documents gets one per row, padded. Bits per byte on text that was held out is m
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, PositiveInt, model_validator
@@ -28,12 +29,9 @@ from pipeline.errors import PosttrainError, closest
 from pipeline.text.values import quote
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    import numpy as np
-    from numpy.typing import NDArray
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from pipeline.data.documents import Documents
     from pipeline.data.encoding.packing import PackedRows
     from pipeline.data.encoding.padding import PaddedRows
 
@@ -216,6 +214,7 @@ def run(config: PretrainConfig, context: StageContext) -> StageResult:
     """Pack the documents, train, measure bits per byte on held-out text, save."""
     from transformers import Trainer, TrainingArguments
 
+    from pipeline.data.documents import id_type
     from pipeline.data.mixing import mix_documents
     from pipeline.data.training_sources import token_sources
     from pipeline.models.probe import keeps_rows_apart, sees_rows
@@ -229,12 +228,17 @@ def run(config: PretrainConfig, context: StageContext) -> StageResult:
         pass
 
     tokenizer, module, source = _model(config, context)
-    context.progress("packing documents", 0, 1)
     packs = keeps_rows_apart(module, line_length=config.sequence_length)
     sources = token_sources(
         config.data, context.places, tokenizer, seed=context.seed, screen=context.screen
     )
-    documents, shares = mix_documents(sources, tokens=config.tokens, seed=context.seed)
+    documents, shares = mix_documents(
+        sources,
+        tokens=config.tokens,
+        seed=context.seed,
+        dtype=id_type(len(tokenizer)),
+        on_progress=partial(_tell_progress, context, config.tokens),
+    )
     rows = _rows(documents, config, tokenizer, packs=packs)
     args = arguments(TrainingArguments, config, context, defaults=TRAINING_DEFAULTS)
     trainer = RowTrainer(
@@ -303,7 +307,7 @@ def _model(
 
 
 def _rows(
-    documents: Sequence[NDArray[np.int32]],
+    documents: Documents,
     config: PretrainConfig,
     tokenizer: PreTrainedTokenizerBase,
     *,
@@ -321,6 +325,12 @@ def _rows(
     )
 
 
+def _tell_progress(context: StageContext, tokens: int, done: int) -> None:
+    """Show how many tokens are encoded, and stop where that is asked for."""
+    context.stop_if_asked()
+    context.progress("tokens encoded", done, tokens)
+
+
 def _eval_dataset(
     config: PretrainConfig,
     context: StageContext,
@@ -331,13 +341,14 @@ def _eval_dataset(
     """Return held-out documents, in rows like the others; None unless training evaluates."""
     if config.training_args.get("eval_strategy", "no") == "no":
         return None
+    from pipeline.data.documents import Documents
     from pipeline.data.encoding.examples import encode_documents
     from pipeline.data.reading.data_blocks import read_held_out_records
 
     records = read_held_out_records(
         config, context.places, STAGE.data_forms, at_most=_HELD_OUT_DOCUMENTS
     )
-    documents = list(encode_documents(records, tokenizer))
+    documents = Documents.of(encode_documents(records, tokenizer))
     return _rows(documents, config, tokenizer, packs=packs).dataset()
 
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
-from pipeline.data.encoding.examples import IGNORED
+from pipeline.data.documents import IGNORED, Documents
 from pipeline.data.encoding.packing import OWNER, pack
 from pipeline.data.encoding.padding import padding_share
 from pipeline.errors import PosttrainError
@@ -79,7 +80,10 @@ def pack_in_lines(
         _lines(lines),
         _lines(_pack(held_out, line_length, pad_token_id)) if held_out else None,
         lines.collate_lines,
-        [", ".join(examples[number].where for number in row) for row in lines.members],
+        [
+            ", ".join(examples[number].where for number in lines.members(line))
+            for line in range(len(lines))
+        ],
         {
             "packing": f"packed: {len(examples)} rows in {len(lines)} lines of {line_length}",
             "padding_share": round(lines.padding_share, 4),
@@ -121,20 +125,24 @@ def _lines(packed: PackedRows) -> Dataset:
     """Return packed rows as upstream takes them, in tensors; OWNER is 0, in the padding -1."""
     from datasets import Dataset
 
-    is_padding = np.arange(packed.input_ids.shape[1]) >= packed.lengths[:, None]
-    columns = {
-        "input_ids": packed.input_ids,
-        "position_ids": packed.position_ids,
-        "labels": packed.labels,
-        OWNER: -is_padding.astype(np.int32),
-        "row": np.arange(len(packed)),
-    }
-    return Dataset.from_dict(columns).with_format("torch")
+    def put_together(batch: dict[str, list[int]]) -> dict[str, list[Any]]:
+        lines: dict[str, list[Any]] = {}
+        for number in batch["row"]:
+            ids, positions, labels, length = packed.row(number)
+            owner = torch.zeros_like(ids)
+            owner[length:] = -1
+            columns = (ids, positions, labels, owner, torch.tensor(number))
+            names = ("input_ids", "position_ids", "labels", OWNER, "row")
+            for name, column in zip(names, columns, strict=True):
+                lines.setdefault(name, []).append(column)
+        return lines
+
+    return Dataset.from_dict({"row": range(len(packed))}).with_transform(put_together)
 
 
 def _pack(examples: Sequence[EncodedExample], line_length: int, pad_token_id: int) -> PackedRows:
-    ids, labels = (
-        [np.array(getattr(example, name), dtype=np.int32) for example in examples]
-        for name in ("input_ids", "labels")
+    documents = Documents.of(
+        (np.array(example.input_ids, dtype=np.int32) for example in examples),
+        (np.array(example.labels) != IGNORED for example in examples),
     )
-    return pack(ids, sequence_length=line_length, pad_token_id=pad_token_id, labels=labels)
+    return pack(documents, sequence_length=line_length, pad_token_id=pad_token_id)

@@ -59,14 +59,11 @@ class BareLoop:
         self.losses.append(loss.item())
 
     def _batch(self, number: int) -> dict[str, torch.Tensor]:
-        chosen = slice(number * self._batch_size, (number + 1) * self._batch_size)
-        arrays = {
-            "input_ids": self._rows.input_ids[chosen],
-            "position_ids": self._rows.position_ids[chosen],
-            "labels": self._rows.labels[chosen],
-        }
+        first, rows = number * self._batch_size, self._rows.dataset()
+        chosen = [rows[row] for row in range(first, min(first + self._batch_size, len(rows)))]
         device = self._module.device
-        return {name: torch.from_numpy(rows).to(device).long() for name, rows in arrays.items()}
+        names = ("input_ids", "position_ids", "labels")
+        return {name: torch.stack([row[name] for row in chosen]).to(device) for name in names}
 
 
 def learning_rate_factor(step: int, num_steps: int) -> float:

@@ -6,12 +6,14 @@ chat, what the assistant writes (chat.py). Preference pairs are in pairs.py. Imp
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby, islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pipeline.data.documents import IGNORED
 from pipeline.data.encoding.chat import ChatEncoder
 from pipeline.data.encoding.lengths import NO_LIMIT, Limit, RowCounts
 from pipeline.data.encoding.tokens import Stretch, TextEncoder, Tokens
@@ -21,7 +23,7 @@ from pipeline.data.reading.record_texts import form_and_texts
 from pipeline.errors import PosttrainError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator
 
     from numpy.typing import NDArray
     from transformers import PreTrainedTokenizerBase
@@ -30,11 +32,14 @@ if TYPE_CHECKING:
     from pipeline.config.references import Places
     from pipeline.config.training_stage import TrainingStage
 
-IGNORED = -100  # the label that a loss leaves out
-
 _ROWS_AT_ONCE = 256
 # A tokenizer takes about 100 bytes per token while it works, so a long document is split up.
 _MAX_BIT_CHARACTERS = 200_000
+_MOST_CHARACTERS = 1_000_000
+
+
+# A part of a document, and the ids before and after it.
+_Bit = tuple[Stretch, Sequence[int], Sequence[int]]
 
 
 @dataclass(frozen=True)
@@ -153,10 +158,20 @@ def encode_documents(
     """
     encoder = TextEncoder(tokenizer)
     bits = (bit for record in records for bit in _bits(record, encoder))
-    while batch := list(islice(bits, _ROWS_AT_ONCE)):
+    while batch := list(_some(bits)):
         encoded = encoder.encode([stretch for stretch, _, _ in batch])
         for (_, start, end), ids in zip(batch, encoded, strict=True):
             yield np.array([*start, *ids, *end], dtype=np.int32)
+
+
+def _some(bits: Iterator[_Bit]) -> Iterator[_Bit]:
+    """Yield the next bits, as many as are encoded at once: not more than a second's work."""
+    num_characters = 0
+    for bit in islice(bits, _ROWS_AT_ONCE):
+        yield bit
+        num_characters += len(bit[0].text)
+        if num_characters >= _MOST_CHARACTERS:
+            return
 
 
 def mask_segments(
@@ -215,9 +230,7 @@ def _check_mask(row: Record, tokens: Tokens) -> None:
         raise PosttrainError(row.where, message, "use the form text, or add a prompt")
 
 
-def _bits(
-    record: Record, encoder: TextEncoder
-) -> Iterator[tuple[Stretch, Sequence[int], Sequence[int]]]:
+def _bits(record: Record, encoder: TextEncoder) -> Iterator[_Bit]:
     """Yield parts of a document, cut behind line breaks, with the ids before and after them."""
     assert isinstance(record, TextRow)
     text, at = record.text, 0

@@ -1,29 +1,35 @@
-"""Documents packed into rows of one length (N, T), so that no document sees another.
+"""Documents packed into rows of one length (T), so that no document sees another.
 
 A transformers model that gets position ids and no attention mask makes a block-diagonal mask
 itself, with a new block wherever positions begin anew (masking_utils.find_packed_sequence_indices).
 Passing an attention mask, even one of ones, switches that off, and so does a key-value cache. Each
 architecture is tried out before it trains (pipeline/models/probe.py); those that do not keep
 documents apart get padded rows instead (padding.py).
+
+Which documents make a row is decided by their lengths alone, as TRL's `bfd_split` does (best fit
+decreasing); a row is put together when it is asked for, so that packing copies no token.
 """
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from collections import defaultdict, deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from pipeline.data.encoding.examples import IGNORED
+from pipeline.data.documents import IGNORED
 from pipeline.errors import PosttrainError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
+
+    from pipeline.data.documents import Documents
 
 OWNER = "owner"  # which of a batch's rows a token belongs to; -1 in the padding
 # How many documents are packed together: more fill rows no better, and would sort the whole mix by
@@ -33,33 +39,62 @@ _DOCUMENTS_AT_ONCE = 8_192
 
 @dataclass(frozen=True)
 class PackedRows:
-    """N packed rows of T tokens. input_ids, position_ids, labels: (N, T), int32.
+    """N packed rows of T tokens.
 
-    Positions begin at 0 with every document, and again with the padding at a row's end. Labels are
-    IGNORED in the padding and at a document's first token, which the last token of another document
-    would predict.
-    lengths: (N,), tokens per row without padding. members: the numbers of the documents in every
-    row, where they came with labels.
+    parts: (P,) documents, or parts of longer ones, row after row. owners: (P,), the number of the
+    document that each part is of. ends: (N,), how many parts there are up to a row's end.
     """
 
-    input_ids: NDArray[np.int32]
-    position_ids: NDArray[np.int32]
-    labels: NDArray[np.int32]
-    lengths: NDArray[np.int64]
-    members: Sequence[Sequence[int]]
+    parts: Documents
+    owners: NDArray[np.int64]
+    ends: NDArray[np.int64]
+    sequence_length: int
+    pad_token_id: int
 
     def __len__(self) -> int:
-        return len(self.input_ids)
+        return len(self.ends)
 
     @property
     def num_loss_tokens(self) -> int:
-        """How many tokens are predicted."""
-        return int((self.labels != IGNORED).sum())
+        """How many tokens are predicted: all that are learnt, but for the first of a part."""
+        trained = self.parts.trained
+        if trained is None:
+            return int(self.parts.lengths.sum()) - len(self.parts)
+        stretches = zip(self.parts.starts.tolist(), self.parts.lengths.tolist(), strict=True)
+        return sum(int(trained[start + 1 : start + n].sum()) for start, n in stretches)
 
     @property
     def padding_share(self) -> float:
         """The share of padding among the N x T places."""
-        return 1 - float(self.lengths.sum()) / self.input_ids.size
+        return 1 - float(self.parts.lengths.sum()) / (len(self) * self.sequence_length)
+
+    def members(self, number: int) -> list[int]:
+        """Return the numbers of the documents in a row, in order."""
+        return self.owners[self._parts_of(number)].tolist()
+
+    def row(self, number: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, int]:
+        """Return ids, position ids and labels (T,), and how many tokens are no padding.
+
+        Positions begin at 0 with every document, and again with the padding at a row's end. Labels
+        are IGNORED in the padding and at a document's first token, which the last token of another
+        document would predict.
+        """
+        ids = np.full(self.sequence_length, self.pad_token_id, dtype=np.int64)
+        labels = np.full(self.sequence_length, IGNORED, dtype=np.int64)
+        positions = np.empty(self.sequence_length, dtype=np.int64)
+        which, at = self._parts_of(number), 0
+        tokens, trained = self.parts.tokens, self.parts.trained
+        starts, lengths = self.parts.starts[which].tolist(), self.parts.lengths[which].tolist()
+        for start, length in zip(starts, lengths, strict=True):
+            end = at + length
+            ids[at:end] = tokens[start : start + length]
+            positions[at:end] = self._counted[:length]
+            labels[at + 1 : end] = ids[at + 1 : end]
+            if trained is not None:
+                labels[at:end][~trained[start : start + length]] = IGNORED
+            at = end
+        positions[at:] = self._counted[: self.sequence_length - at]
+        return torch.from_numpy(ids), torch.from_numpy(positions), torch.from_numpy(labels), at
 
     def dataset(self) -> PackedDataset:
         """Return the rows for a trainer."""
@@ -83,6 +118,13 @@ class PackedRows:
         ]
         return self.collate(numbered)
 
+    @cached_property
+    def _counted(self) -> NDArray[np.int64]:
+        return np.arange(self.sequence_length)
+
+    def _parts_of(self, number: int) -> slice:
+        return slice(int(self.ends[number - 1]) if number else 0, int(self.ends[number]))
+
 
 class PackedDataset(Dataset[dict[str, torch.Tensor]]):
     """Packed rows for a trainer, without an attention mask on purpose."""
@@ -94,121 +136,55 @@ class PackedDataset(Dataset[dict[str, torch.Tensor]]):
         return len(self._packed)
 
     def __getitem__(self, number: int) -> dict[str, torch.Tensor]:
-        rows = {
-            "input_ids": self._packed.input_ids,
-            "position_ids": self._packed.position_ids,
-            "labels": self._packed.labels,
-        }
-        tensors = {name: torch.from_numpy(row[number]).long() for name, row in rows.items()}
-        return {**tensors, "row": torch.tensor(number)}
+        ids, positions, labels, _ = self._packed.row(number)
+        columns = {"input_ids": ids, "position_ids": positions, "labels": labels}
+        return {**columns, "row": torch.tensor(number)}
 
 
-def pack(
-    documents: Sequence[NDArray[np.int32]],
-    *,
-    sequence_length: int,
-    pad_token_id: int,
-    labels: Sequence[NDArray[np.int32]] | None = None,
-) -> PackedRows:
-    """Pack documents by best fit; one longer than a row is split into parts that are kept apart.
-
-    documents: (L,) ids, of any length L. labels: (L,) per document; without them every token is its
-    own label.
-    """
-    lengths = np.array([len(document) for document in documents], dtype=np.int64)
-    if lengths.sum() == 0:
+def pack(documents: Documents, *, sequence_length: int, pad_token_id: int) -> PackedRows:
+    """Pack documents by best fit; one longer than a row is split into parts that are kept apart."""
+    if documents.lengths.sum() == 0:
         raise PosttrainError("", "there are no documents to pack")
-    columns: dict[str, Sequence[NDArray[np.int32]]] = {"input_ids": documents}
-    if labels is not None:
-        numbers = [np.full(length, n, dtype=np.int32) for n, length in enumerate(lengths.tolist())]
-        columns |= {"labels": labels, "numbers": numbers}
-    packed, row_lengths, document_lengths, per_row = _best_fit(columns, lengths, sequence_length)
-
-    # Rows come end to end without padding: (sum of row_lengths,). A mask spreads them to (N, T).
-    num_rows = len(row_lengths)
-    is_filled = np.arange(sequence_length) < row_lengths[:, None]  # (T,) < (N, 1) -> (N, T)
-    input_ids = np.full((num_rows, sequence_length), pad_token_id, dtype=np.int32)
-    input_ids[is_filled] = packed["input_ids"]
-    packed_labels = np.full_like(input_ids, IGNORED)
-    packed_labels[is_filled] = packed["input_ids" if labels is None else "labels"]
-
-    # Where documents (D of them, or parts) begin in the padded rows laid flat, (N * T,): the row's
-    # place, plus how far the document is from the row's first token.
-    row_of_document = np.repeat(np.arange(num_rows), per_row)  # (D,)
-    before = np.cumsum(document_lengths) - document_lengths  # (D,), tokens before a document
-    row_before = np.cumsum(row_lengths) - row_lengths  # (N,), tokens before a row
-    starts = row_of_document * sequence_length + before - row_before[row_of_document]  # (D,)
-    packed_labels.reshape(-1)[starts] = IGNORED
-    has_padding = row_lengths < sequence_length
-    padding_starts = (np.arange(num_rows) * sequence_length + row_lengths)[has_padding]
-
-    # A position is the distance to the nearest start before it: a running maximum of the starts.
-    places = np.arange(input_ids.size, dtype=np.int64)  # (N * T,)
-    begins = np.zeros_like(places)
-    all_starts = np.concatenate([starts, padding_starts])
-    begins[all_starts] = all_starts
-    positions = (places - np.maximum.accumulate(begins)).astype(np.int32).reshape(input_ids.shape)
-    members: Sequence[Sequence[int]] = ()
-    if labels is not None:
-        in_order = np.split(packed["numbers"][before], np.cumsum(per_row)[:-1])
-        members = [row.tolist() for row in in_order]
-    return PackedRows(input_ids, positions, packed_labels, row_lengths, members)
+    order: list[NDArray[np.int64]] = []
+    ends: list[NDArray[np.int64]] = []
+    parts, owners = documents.split(sequence_length)
+    firsts = np.searchsorted(owners, np.arange(0, len(documents), _DOCUMENTS_AT_ONCE))
+    for first, end in zip(firsts, [*firsts[1:], len(parts)], strict=True):
+        rows = _best_fit(parts.lengths[first:end], sequence_length)
+        order += [first + np.array(row, dtype=np.int64) for row in rows]
+        ends.append(np.array([len(row) for row in rows], dtype=np.int64))
+    in_rows = np.concatenate(order)
+    return PackedRows(
+        parts.in_order(in_rows),
+        owners[in_rows],
+        np.cumsum(np.concatenate(ends)),
+        sequence_length,
+        pad_token_id,
+    )
 
 
-def _best_fit(
-    columns: Mapping[str, Sequence[NDArray[np.int32]]],
-    lengths: NDArray[np.int64],
-    sequence_length: int,
-) -> tuple[dict[str, NDArray[np.int32]], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Pack by TRL's best-fit-decreasing (`bfd_split`).
+def _best_fit(lengths: NDArray[np.int64], room: int) -> list[list[int]]:
+    """Return the numbers of the parts in every row: longest first, each where least room is left.
 
-    columns: per name one array (L,) per document. Returns the columns of all rows end to end, the
-    lengths of rows (N,), the lengths of documents or their parts (D,), and how many of those are in
-    every row (N,).
+    lengths: (P,), from 1 to `room`. Of rows with as little room left, the first to have had it.
     """
-    import pyarrow
-    from datasets import Dataset as ArrowDataset
-    from trl.data_utils import pack_dataset
-
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
-    unpacked = ArrowDataset(
-        pyarrow.table(
-            {
-                name: pyarrow.LargeListArray.from_arrays(offsets, np.concatenate(column))
-                for name, column in columns.items()
-            }
-        )
-    )
-    with _quiet():
-        packed = pack_dataset(
-            unpacked,
-            sequence_length,
-            strategy="bfd_split",
-            map_kwargs={"batch_size": _DOCUMENTS_AT_ONCE, "keep_in_memory": True},
-        )
-    table = cast("pyarrow.Table", packed.with_format("arrow")[:]).combine_chunks()
-    rows, parts = table["input_ids"].chunk(0), table["seq_lengths"].chunk(0)
-    return (
-        {name: table[name].chunk(0).flatten().to_numpy() for name in columns},
-        rows.value_lengths().to_numpy().astype(np.int64),
-        parts.flatten().to_numpy().astype(np.int64),
-        parts.value_lengths().to_numpy().astype(np.int64),
-    )
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Switch off the progress bars of datasets for a block."""
-    from datasets import (
-        are_progress_bars_disabled,
-        disable_progress_bars,
-        enable_progress_bars,
-    )
-
-    was_quiet = are_progress_bars_disabled()
-    disable_progress_bars()
-    try:
-        yield
-    finally:
-        if not was_quiet:
-            enable_progress_bars()
+    rows: list[list[int]] = []
+    rows_by_space: defaultdict[int, deque[list[int]]] = defaultdict(deque)
+    spaces = 0  # bit s is set where a row has s places left
+    order = np.argsort(-lengths, kind="stable").tolist()
+    for number, length in zip(order, lengths[order].tolist(), strict=True):
+        fitting = spaces >> length
+        if fitting:
+            space = length + (fitting & -fitting).bit_length() - 1
+            waiting = rows_by_space[space]
+            row = waiting.popleft()
+            if not waiting:
+                spaces ^= 1 << space
+        else:
+            space, row = room, []
+            rows.append(row)
+        row.append(number)
+        if space > length:
+            rows_by_space[space - length].append(row)
+            spaces |= 1 << (space - length)
+    return rows

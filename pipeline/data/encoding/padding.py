@@ -12,21 +12,20 @@ from typing import TYPE_CHECKING
 import torch
 from torch.utils.data import Dataset
 
-from pipeline.data.encoding.examples import IGNORED
+from pipeline.data.documents import IGNORED
 from pipeline.errors import PosttrainError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import numpy as np
-    from numpy.typing import NDArray
+    from pipeline.data.documents import Documents
 
 
 @dataclass(frozen=True)
 class PaddedRows:
     """parts: (L,) documents, or parts of one longer than a row, of two tokens or more."""
 
-    parts: Sequence[NDArray[np.int32]]
+    parts: Documents
     pad_token_id: int
 
     def __len__(self) -> int:
@@ -35,12 +34,12 @@ class PaddedRows:
     @property
     def num_loss_tokens(self) -> int:
         """How many tokens are predicted."""
-        return sum(len(part) - 1 for part in self.parts)
+        return int(self.parts.lengths.sum()) - len(self.parts)
 
     @property
     def padding_share(self) -> float:
         """The share of padding if all rows were as long as the longest; short batches have less."""
-        return padding_share([len(part) for part in self.parts])
+        return padding_share(self.parts.lengths.tolist())
 
     def dataset(self) -> PaddedDataset:
         """Return the rows for a trainer."""
@@ -95,18 +94,12 @@ def padding_share(lengths: Sequence[int]) -> float:
     return 1 - sum(lengths) / (len(lengths) * max(lengths))
 
 
-def pad(
-    documents: Sequence[NDArray[np.int32]], *, sequence_length: int, pad_token_id: int
-) -> PaddedRows:
+def pad(documents: Documents, *, sequence_length: int, pad_token_id: int) -> PaddedRows:
     """Give every document a row of its own; one longer than a row is cut where packing cuts it.
 
     A part of one token predicts nothing and is left out.
     """
-    parts = [
-        document[start : start + sequence_length]
-        for document in documents
-        for start in range(0, len(document) - 1, sequence_length)
-    ]
-    if not parts:
+    parts, _ = documents.split(sequence_length, fewest=2)
+    if not len(parts):
         raise PosttrainError("", "there are no documents of two tokens or more")
     return PaddedRows(parts, pad_token_id)

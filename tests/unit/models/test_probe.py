@@ -5,6 +5,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
+from pipeline.data.documents import Documents
 from pipeline.data.encoding.packing import pack
 from pipeline.data.encoding.padding import pad
 from pipeline.models.probe import keeps_rows_apart
@@ -60,7 +61,7 @@ def test_models_that_see_over_the_border_are_found(architecture, scale) -> None:
 def test_a_padded_document_has_the_logits_and_the_loss_that_it_has_alone(architecture) -> None:
     module = small(architecture)
     given = documents()
-    batch = batch_of(pad(given, sequence_length=16, pad_token_id=PAD))
+    batch = batch_of(pad(Documents.of(given), sequence_length=16, pad_token_id=PAD))
     num_scored = sum(len(each) - 1 for each in given)
     with torch.no_grad():
         output = module(**batch, num_items_in_batch=num_scored)
@@ -77,8 +78,8 @@ def test_a_padded_document_has_the_logits_and_the_loss_that_it_has_alone(archite
 def test_the_loss_is_the_same_packed_padded_and_in_bins(architecture) -> None:
     module = small(architecture)
     given = [*documents(), np.arange(3, 43, dtype=np.int32)]  # longer than a row: three parts
-    padded = pad(given, sequence_length=16, pad_token_id=PAD)
-    packed = pack(given, sequence_length=16, pad_token_id=PAD)
+    padded = pad(Documents.of(given), sequence_length=16, pad_token_id=PAD)
+    packed = pack(Documents.of(given), sequence_length=16, pad_token_id=PAD)
     assert padded.num_loss_tokens == packed.num_loss_tokens
     lines = [{"input_ids": part.tolist(), "labels": part.tolist()} for part in padded.parts]
     batches = [batch_of(padded), batch_of(packed), Bins(PAD)(lines)]
@@ -144,6 +145,8 @@ def test_positions_as_few_as_a_shortest_row_are_enough_to_ask() -> None:
 
 
 def test_a_document_of_one_token_gets_no_row_of_its_own() -> None:
-    rows = pad([np.array([5]), np.arange(3, 20)], sequence_length=16, pad_token_id=PAD)
+    rows = pad(
+        Documents.of([np.array([5]), np.arange(3, 20)]), sequence_length=16, pad_token_id=PAD
+    )
     assert [len(part) for part in rows.parts] == [16]
     assert rows.padding_share == 0

@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from pipeline.data.encoding.examples import IGNORED
+from pipeline.data.documents import IGNORED, Documents
 from pipeline.data.encoding.packing import pack
 from pipeline.errors import PosttrainError
 
@@ -25,9 +25,8 @@ def documents(lengths: list[int]) -> list[np.ndarray]:
 def unpacked(packed) -> list[tuple[int, ...]]:
     """The documents in packed rows, by a loop over their positions; padding left out."""
     found: list[tuple[int, ...]] = []
-    for ids, positions, labels in zip(
-        packed.input_ids, packed.position_ids, packed.labels, strict=True
-    ):
+    for number in range(len(packed)):
+        ids, positions, labels, _ = packed.row(number)
         for place in range(len(ids)):
             if positions[place] == 0:
                 found.append(())
@@ -40,16 +39,17 @@ def unpacked(packed) -> list[tuple[int, ...]]:
 def test_every_document_is_in_one_row_whole() -> None:
     chance = random.Random(3)
     given = documents([chance.randint(1, 40) for _ in range(500)])
-    packed = pack(given, sequence_length=40, pad_token_id=PAD)
+    packed = pack(Documents.of(given), sequence_length=40, pad_token_id=PAD)
     assert sorted(unpacked(packed)) == sorted(tuple(each.tolist()) for each in given)
     assert packed.num_loss_tokens == sum(len(each) - 1 for each in given)
     assert packed.padding_share < 0.05
-    assert packed.input_ids.size - packed.lengths.sum() == (packed.input_ids == PAD).sum()
+    num_padding = sum(int((packed.row(row)[0] == PAD).sum()) for row in range(len(packed)))
+    assert num_padding == 40 * len(packed) - sum(map(len, given))
 
 
 def test_a_document_longer_than_a_row_is_split_and_none_of_it_lost() -> None:
     (long, short) = documents([95, 6])
-    packed = pack([long, short], sequence_length=20, pad_token_id=PAD)
+    packed = pack(Documents.of([long, short]), sequence_length=20, pad_token_id=PAD)
     parts = [tuple(long[at : at + 20].tolist()) for at in range(0, 95, 20)]
     assert sorted(unpacked(packed)) == sorted([*parts, tuple(short.tolist())])
 
@@ -68,7 +68,7 @@ def test_logits_of_a_packed_document_are_those_of_the_document_alone(attention: 
     )
     model = LlamaForCausalLM(config).eval()
     given = documents([9, 5, 7, 1, 1, 12, 3, 16])
-    packed = pack(given, sequence_length=16, pad_token_id=PAD)
+    packed = pack(Documents.of(given), sequence_length=16, pad_token_id=PAD)
     assert packed.padding_share > 0
     dataset = packed.dataset()
     batch = packed.collate([dataset[number] for number in range(len(dataset))])
@@ -98,7 +98,7 @@ def test_the_loss_of_packed_rows_is_that_of_the_documents_alone() -> None:
     )
     model = LlamaForCausalLM(config).eval()
     given = documents([9, 5, 7, 12, 3, 16])
-    packed = pack(given, sequence_length=16, pad_token_id=PAD)
+    packed = pack(Documents.of(given), sequence_length=16, pad_token_id=PAD)
     dataset = packed.dataset()
     with torch.no_grad():
         loss = model(**packed.collate([dataset[number] for number in range(len(dataset))])).loss
@@ -113,14 +113,38 @@ def test_packing_is_the_same_each_time_and_quick() -> None:
     chance = random.Random(3)
     given = documents([chance.randint(5, 25) for _ in range(30_000)])
     began_s = time.monotonic()
-    packed = pack(given, sequence_length=256, pad_token_id=PAD)
+    packed = pack(Documents.of(given), sequence_length=256, pad_token_id=PAD)
     took_s = time.monotonic() - began_s
-    again = pack(given, sequence_length=256, pad_token_id=PAD)
-    assert np.array_equal(packed.input_ids, again.input_ids)
+    again = pack(Documents.of(given), sequence_length=256, pad_token_id=PAD)
+    assert np.array_equal(packed.owners, again.owners)
+    assert np.array_equal(packed.ends, again.ends)
     assert packed.padding_share < 0.02
     assert took_s < 20  # measured: 0.4 s
 
 
+@pytest.mark.parametrize(("longest", "length"), [(30, 64), (300, 64), (50, 200)])
+def test_rows_are_those_of_trl_down_to_the_order(longest: int, length: int) -> None:
+    from datasets import Dataset
+    from trl.data_utils import pack_dataset
+
+    chance = random.Random(longest)
+    given = documents([chance.randint(0, longest) for _ in range(9_000)])
+    packed = pack(Documents.of(given), sequence_length=length, pad_token_id=PAD)
+    theirs = pack_dataset(
+        Dataset.from_dict({"input_ids": given}),
+        length,
+        strategy="bfd_split",
+        map_kwargs={"batch_size": 8_192, "keep_in_memory": True},
+    )
+    assert len(theirs) == len(packed)
+    for number in range(len(packed)):
+        ids, positions, _, filled = packed.row(number)
+        row = theirs[number]
+        assert ids[:filled].tolist() == row["input_ids"]
+        begins = (positions[:filled] == 0).nonzero().flatten().tolist()
+        assert np.diff([*begins, filled]).tolist() == row["seq_lengths"]
+
+
 def test_nothing_to_pack_is_an_error() -> None:
     with pytest.raises(PosttrainError, match="no documents to pack"):
-        pack([np.array([], dtype=np.int32)], sequence_length=8, pad_token_id=PAD)
+        pack(Documents.of([np.array([], dtype=np.int32)]), sequence_length=8, pad_token_id=PAD)
