@@ -86,6 +86,7 @@ def test_the_picture_of_the_readme_has_the_figures_of_its_table() -> None:
             assert difference in shown, task
 
 
+@pytest.mark.parametrize("name", ["quickstart.svg", "world.svg"])
 @pytest.mark.parametrize("scheme", ["--ink", "prefers-color-scheme: dark"])
-def test_the_picture_follows_the_readers_theme(scheme: str) -> None:
-    assert scheme in (DOCS / "quickstart.svg").read_text(encoding="utf-8")
+def test_the_pictures_follow_the_readers_theme(scheme: str, name: str) -> None:
+    assert scheme in (DOCS / name).read_text(encoding="utf-8")
