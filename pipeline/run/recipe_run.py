@@ -123,10 +123,11 @@ class RecipeRun:
         asks = any(block.endpoint is not None for _, block in asked_blocks(planned.config))
         return asks or launch_block(self.recipe, planned).launcher != "in_process"
 
-    def likely_seconds(self, name: str) -> float | None:
-        """Return how long a stage may take; None if unknown."""
-        kind = self.plan.stage(name).kind
-        return likely_seconds(name, kind, last_run(self.store, self.recipe.run_name))
+    def likely_seconds(self) -> dict[str, float | None]:
+        """Return how long each selected stage may take; None if unknown."""
+        last = last_run(self.store, self.recipe.run_name)
+        kinds = {planned.name: planned.kind for planned in self.plan.stages}
+        return {name: likely_seconds(name, kinds[name], last) for name in self.selected}
 
     def stage_run(self, name: str, *, at_once: int, stop: StopRequest) -> StageRun:
         """Return what brings a stage about.

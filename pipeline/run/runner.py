@@ -240,11 +240,12 @@ def graph_of(runs: Sequence[RecipeRun], twins: Mapping[Key, Key]) -> Graph[Key]:
         inputs = runs[key[0]].plan.stage(key[1]).inputs
         own = [(key[0], needed) for needed in inputs if (key[0], needed) in chosen]
         needs[key] = [twins[key]] if key in twins else own
+    likely = [each.likely_seconds() for each in runs]
     is_there = {key: runs[key[0]].is_there(key[1]) for key in order}
     return Graph(
         order,
         {key: [] if is_there[key] else needed for key, needed in needs.items()},
-        {key: runs[key[0]].likely_seconds(key[1]) for key in order},
+        {key: likely[key[0]][key[1]] for key in order},
         alone={key for key in order if not is_there[key] and runs[key[0]].runs_alone(key[1])},
         free={key for key in order if is_there[key] or key in twins},
     )

@@ -89,6 +89,7 @@ class Slot:
             path.unlink()
         if is_stopped():
             raise InterruptedRunError(name, "stopped on request", GO_ON)
+        show("loading libraries", 0, 1)  # as the process says once it has begun: it may still load
         had_killed = count_memory_kills()
         self.stage = name
         try:
