@@ -144,4 +144,5 @@ STAGE = Stage(
     adapter_defaults={"learning_rate": 1e-5},  # ten times: Biderman et al. 2024
     data_forms=("preference",),
     is_distributed=True,
+    splits="weights",
 )

@@ -148,4 +148,5 @@ STAGE = Stage(
     adapter_defaults={"learning_rate": 1e-5},  # as of dpo, ten times: Biderman et al. 2024
     data_forms=("unpaired_preference", "preference"),
     is_distributed=True,
+    splits="weights",
 )

@@ -156,4 +156,5 @@ STAGE = Stage(
     adapter_defaults={"learning_rate": 1e-4},  # ten times: Biderman et al. 2024
     data_forms=("preference",),
     is_distributed=True,
+    splits="weights",
 )

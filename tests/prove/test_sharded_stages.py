@@ -16,7 +16,7 @@ from tests.together import difference, metrics, world_size
 from tests.trained import Trained
 
 pytestmark = pytest.mark.slow
-STAGES = ["base", "sft"]
+STAGES = ["base", "sft", "rm", "dpo", "kto"]
 ADAPTERS = ["more_lora", "sft_lora"]
 SMALL = "training_args.learning_rate=1e-4"
 SAVE = "training_args.save_steps=4"
