@@ -34,9 +34,9 @@ _HALF_BYTES = 2
 _LAYERS_IN_FLIGHT = 2
 _SHARE_OF_16_BIT = 0.75
 _LOGIT_COPIES = 3
-_FUSED_HEAD_COPIES = 8
-_FUSED_HEAD_TOKENS = 4096
-_FUSED_HEAD_VOCAB = 32768
+# pipeline/training/loss_head.py: what is kept of it at most, and a chunk of logits.
+_HEAD_KEPT, _HEAD_CHUNK, _HEAD_CHUNK_TOKENS = 2**26, 2**19, 64
+_HEAD_COPIES, _CHUNK_COPIES = 2, 4
 _CHUNK_FLOATS = 3 * 2**24  # pipeline/rl/logprobs.py: logits, their gradient and one more
 
 
@@ -171,13 +171,13 @@ def _memory_bytes(job: _Job, shape: Shape, parameters: int, trained: int) -> int
     Kept for the backward pass: 12 x width + 4 x inner floats a token and layer (the inputs of a
     llama's norms, products and gates), and as much again as two layers have for the gradients on
     their way; with checkpointing only each layer's input, and three layers' worth. Logits: three
-    copies in transformers' loss; TRL's fused head works on tiles, on a CPU with eight copies.
+    copies in transformers' loss; the fused head keeps probabilities of trained tokens, and here all
+    tokens of a pass are counted, twice, since pieces of them leave holes.
 
     Measured as growth of the largest resident set over four steps (transformers 5.23, TRL 1.16, two
     cores; llamas of 0.9M to 26M parameters, vocabularies of 1k and 8k, 512 to 4096 tokens a pass),
-    in MB: pre-training 99, 341, 858, 719, 656 where this says 98, 348, 884, 715, 653; SFT 492,
-    1431, 311 (432, 1386, 301); DPO 261 (226); with LoRA, whose sums are kept too, 584 (423), DPO
-    281 (213); bf16 280 (277); with gradient checkpointing 206 (215); KTO 760 (766).
+    in MB: pre-training 99, 341, 858, 719, 656 where this says 98, 348, 884, 715, 653; SFT with
+    2,048 trained tokens a pass and 8k words 342 (306).
     """
     tokens, vocab = _tokens_of_a_pass(job), shape.vocab
     if tokens is None:
@@ -186,8 +186,8 @@ def _memory_bytes(job: _Job, shape: Shape, parameters: int, trained: int) -> int
     if job.stage.trainer == "TrainingArguments":
         floats += _LOGIT_COPIES * tokens * vocab
     elif job.stage.produces == "policy":
-        tile = min(tokens, _FUSED_HEAD_TOKENS) * min(vocab, _FUSED_HEAD_VOCAB)
-        floats += _FUSED_HEAD_COPIES * tile
+        floats += _HEAD_COPIES * min(tokens * vocab, _HEAD_KEPT)
+        floats += _CHUNK_COPIES * max(_HEAD_CHUNK, _HEAD_CHUNK_TOKENS * vocab)
     weights_bytes = _weights_bytes(job, shape, parameters, trained)
     trained_bytes = _FLOAT_BYTES * _ADAM_FLOATS * trained
     if job.split == "weights":  # which each process reads as a whole before, one afterwards

@@ -1,10 +1,11 @@
 """Steps of our SFT and DPO trainers against TRL's, in processor seconds of one thread, in fp32.
 
-The same model (a Llama of four layers, 128 and 256 wide, 2,048 words), the same rows in the same
+The same model (a Llama of four layers, 128 and 256 wide, 4,096 words), the same rows in the same
 order, the same settings: prompts of 8 to 48 tokens, responses of 8 to 48, eight of them or four
 pairs a step. Both in one process, in turns of eight steps. TRL's are its own as it comes: a row
-a line, padded, and its own loss head. A step is all from one step's end to the next one's: data,
-forward and backward pass, optimizer, log line. Of each step the fewest seconds of all turns count.
+a line, padded, and its own loss head; DPO's reference is computed before. A step is all from one
+step's end to the next one's: data, forward and backward pass, optimizer, log line. Of each step the
+fewest seconds of all turns count.
 
 Void unless every log line of both says the same: loss, gradient norm and all metrics to 5e-6 of
 them, or of 1 where they are less (sums of log-probabilities have six digits in fp32).
@@ -34,7 +35,7 @@ GOALS = {128: 1.8, 256: 1.3}
 _KINDS = ("sft", "dpo")
 _STEPS, _WARM_UP, _TURNS = 8, 2, 3
 _ROWS = {"sft": 8, "dpo": 4}
-_VOCABULARY = 2048
+_VOCABULARY = 4096
 _SHORTEST, _LONGEST = 8, 48
 _TOLERANCE = 5e-6
 _TIMES = ("runtime", "per_second", "epoch")
@@ -136,11 +137,11 @@ def _largest_difference(ours: list[dict[str, float]], theirs: list[dict[str, flo
     return largest
 
 
-def _model(width: int) -> LlamaForCausalLM:
-    torch.manual_seed(0)
+def _model(width: int, seed: int = 0) -> LlamaForCausalLM:
+    torch.manual_seed(seed)
     shape = {"hidden_size": width, "intermediate_size": width * 8 // 3 // 16 * 16}
     shape |= {"num_hidden_layers": 4, "num_attention_heads": width // 32}
-    ids = {"vocab_size": _VOCABULARY, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+    ids = {"vocab_size": _VOCABULARY, "pad_token_id": 0, "bos_token_id": None, "eos_token_id": 1}
     return LlamaForCausalLM(LlamaConfig(**shape, **ids, tie_word_embeddings=True))
 
 
@@ -204,8 +205,13 @@ def _dpo(model: LlamaForCausalLM, folder: str, *, is_ours: bool) -> Any:
     rows = _rows("dpo", ("prompt_ids", "chosen_ids", "rejected_ids"))
     arguments: Any = {
         "model": model,
-        "ref_model": _model(model.config.hidden_size),
-        "args": DPOConfig(output_dir=folder, per_device_train_batch_size=_ROWS["dpo"], **_SETTINGS),
+        "ref_model": _model(model.config.hidden_size, seed=1),  # of the same, rewards are ties
+        "args": DPOConfig(
+            output_dir=folder,
+            per_device_train_batch_size=_ROWS["dpo"],
+            precompute_ref_log_probs=True,
+            **_SETTINGS,
+        ),
         "train_dataset": Dataset.from_list(rows),
         "processing_class": _tokenizer(),
     }

@@ -1,10 +1,11 @@
-"""What is broken of rewards without a number, labels of pairs, vocabularies and evaluations."""
+"""What is broken of rewards without a number, labels of pairs, the loss head, evaluations."""
 
 from tests.mutations.mutation import Mutation
 
 _UNSCORED = ("tests/unit/rl/test_unscored.py",)
 _LABELS = ("tests/unit/training/test_pair_losses.py",)
 _KTO = ("tests/unit/training/test_kto_loss.py",)
+_HEAD = ("tests/unit/training/test_loss_head.py",)
 _EVALUATION = ("tests/unit/rl/test_evaluation.py",)
 
 PREFERENCES = [
@@ -42,6 +43,20 @@ PREFERENCES = [
         "z = beta * delta - margin",
         "z = beta * delta",
         _LABELS,
+    ),
+    Mutation(
+        "what the loss head keeps for its backward pass changes no bit",
+        "pipeline/training/loss_head.py",
+        ".sub_(highest[part, None]).exp_()",
+        ".sub_(highest[part, None] + 1e-3).exp_()",
+        _HEAD,
+    ),
+    Mutation(
+        "logits that are capped are left to TRL's sums",
+        "pipeline/training/loss_head.py",
+        'hidden.device.type != "cpu" or softcap is not None',
+        'hidden.device.type != "cpu"',
+        _HEAD,
     ),
     Mutation(
         "KTO pairs each prompt with another row's response",
