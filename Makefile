@@ -7,7 +7,7 @@ TRL112 := $(VENV)/trl112
 SERVING := $(VENV)/serving
 VLLM := $(VENV)/vllm
 
-.PHONY: quickstart test lint types unit bench matrix prove prove-long prove-groups prove-judges prove-judges-vllm isa mutate oracle prove-ppo golden lock clean prove-sharded
+.PHONY: quickstart test lint types unit bench matrix prove prove-long prove-groups prove-slurm prove-judges prove-judges-vllm isa mutate oracle prove-ppo golden lock clean prove-sharded
 
 # Stages side by side on all cores, or GPUs. One thread each: for half a million parameters more of them are
 # no faster, and sums keep their order.
@@ -78,6 +78,11 @@ prove-groups: $(READY)
 # Of these, stages that two processes train with the weights split between them (FSDP2), against one.
 prove-sharded: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m slow --timeout=1800 tests/prove/test_sharded_stages.py
+
+# Stages as jobs of a real Slurm of one node, which the proof starts (skipped where slurmctld is not
+# installed, or without root).
+prove-slurm: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m slow -rs --timeout=3600 tests/prove/test_slurm_cluster.py
 
 # Labels by a tiny judge behind `transformers serve`, then the same ones from the cache without it
 # (about 4 minutes on two idle cores); and behind vLLM, whose environment takes 2 GB.

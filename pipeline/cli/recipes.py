@@ -34,10 +34,12 @@ def plan(
 ) -> None:
     """Show what would run and why, and what is finished."""
     from pipeline.plan.room import check_room
+    from pipeline.recipe.slurm import is_on_slurm
     from pipeline.report.terminal.plan import print_plan
 
     made = plan_of(recipe, overrides, roots, runs)
-    check_room(made)
+    if not is_on_slurm(made.recipe):
+        check_room(made)
     print_plan(made, console())
 
 
@@ -166,6 +168,7 @@ def check(
     from pipeline.commands.check import check_all
     from pipeline.plan.room import check_jobs, check_processes, check_room
     from pipeline.recipe.remarks import remarks
+    from pipeline.recipe.slurm import is_on_slurm
 
     if rows is not None and show_mask is None:
         raise PosttrainError(
@@ -173,8 +176,9 @@ def check(
         )
     made = plan_of(recipe, overrides, roots, runs, show_mask)
     check_jobs(made.recipe)
-    check_processes(made.recipe)
-    check_room(made)
+    if not is_on_slurm(made.recipe):
+        check_processes(made.recipe)
+        check_room(made)
     for name, config in made.recipe.stages.items():
         for remark in remarks(config):
             echo(f"{name}: {remark}")

@@ -11,10 +11,12 @@ from pipeline.checks.laws import check_laws
 from pipeline.checks.models import check_models
 from pipeline.checks.questions import check_questions
 from pipeline.checks.rows import CheckedRows, check_rows
+from pipeline.checks.slurm import check_options
 from pipeline.checks.trackers import check_trackers
 from pipeline.data.encoding.histogram import histogram
 from pipeline.plan.plan import Plan
 from pipeline.recipe.checks.judges import check_judges
+from pipeline.recipe.slurm import is_on_slurm
 
 
 def check_all(plan: Plan) -> Iterator[str]:
@@ -23,8 +25,11 @@ def check_all(plan: Plan) -> Iterator[str]:
     Raises PosttrainError at the first thing that would stop a stage. Nothing is fetched.
     """
     recipe = plan.recipe
+    pending = [planned.name for planned in plan.stages if planned.artifact is None]
+    if is_on_slurm(recipe) and (line := check_options(recipe, pending)):
+        yield line
     check_trackers(recipe, recipe.stages)
-    check_judges(recipe, (planned.name for planned in plan.stages if planned.artifact is None))
+    check_judges(recipe, pending)
     yield from check_recipe_data(recipe)
     check_questions(recipe, recipe.stages)
     check_laws(plan, recipe.stages)

@@ -19,6 +19,7 @@ from eval.comparison.pool import PooledComparison, mean_row, pool
 from pipeline.errors import PosttrainError
 from pipeline.measuring.model_scores import read_items
 from pipeline.recipe.recipe import Recipe
+from pipeline.recipe.slurm import is_on_slurm
 from pipeline.run.outcomes import Outcome
 from pipeline.run.runner import Selection, run, run_together
 from pipeline.stages.compare import CompareConfig, bounds, read_comparison
@@ -71,7 +72,7 @@ def run_seeds(
             )
     options: dict[str, Any] = {"resume_anyway": resume_anyway, "jobs": jobs, "describe": describe}
     selection = selection or Selection()
-    if (recipe.jobs if jobs is None else jobs) > 1:
+    if (recipe.jobs if jobs is None else jobs) > 1 or is_on_slurm(recipe):
         recipes = {f"seed {seed}: ": recipe.with_seed(seed) for seed in seeds}
         results = run_together(recipes, store, selection=selection, say=say, **options)
     else:

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from pipeline.files.sizes import tree_bytes
 from pipeline.plan.plan import Plan, PlannedStage
+from pipeline.run.slurm.client import RUNNING, job_states
+from pipeline.run.slurm.job_folder import job_folder
 from pipeline.store import checkpoints
 from pipeline.store.attempt import attempt_at
 from pipeline.store.store import Store, Working
@@ -19,6 +21,26 @@ class StageState:
     state: str
     size_bytes: int
     folder: Path | None
+
+
+def _of_jobs(plan: Plan, store: Store) -> dict[str, str]:
+    """Return what Slurm says of the jobs that wait or run, by stage; asked only if there are any.
+
+    `base: waits as job 12 (Priority)`.
+    """
+    numbers: dict[str, str] = {}
+    for planned in plan.stages:
+        job = None if planned.artifact else job_folder(store, planned).submitted()
+        if job is not None:
+            numbers[planned.name] = job.number
+    states = job_states() or {} if numbers else {}
+    said: dict[str, str] = {}
+    for name, number in numbers.items():
+        state = states.get(number)
+        if state is not None and not state.is_over:
+            waits = "" if state.state == RUNNING else f"waits as job {number} ({state.reason})"
+            said[name] = waits or f"job {number}"
+    return said
 
 
 def _unfinished(store: Store, planned: PlannedStage, working: Working) -> str:
@@ -37,6 +59,7 @@ def _unfinished(store: Store, planned: PlannedStage, working: Working) -> str:
 def status(plan: Plan, store: Store) -> list[StageState]:
     """Return what is there of each stage, unfinished work included."""
     states: list[StageState] = []
+    jobs = _of_jobs(plan, store)
     for planned in plan.stages:
         working = store.working(planned.kind, planned.fingerprint)
         if planned.artifact is not None:
@@ -51,12 +74,15 @@ def status(plan: Plan, store: Store) -> list[StageState]:
                 )
             )
         elif working.path.exists():
-            state = _unfinished(store, planned, working)
+            state = ", ".join(
+                filter(None, (_unfinished(store, planned, working), jobs.get(planned.name)))
+            )
             states.append(
                 StageState(
                     planned.name, planned.kind, state, tree_bytes(working.path), working.path
                 )
             )
         else:
-            states.append(StageState(planned.name, planned.kind, planned.because, 0, None))
+            state = jobs.get(planned.name, planned.because)
+            states.append(StageState(planned.name, planned.kind, state, 0, None))
     return states

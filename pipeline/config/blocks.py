@@ -21,6 +21,7 @@ from pydantic import (
 )
 
 from pipeline.config.field_types import (
+    OPTION_NAME,
     OR_ONE,
     Count,
     DataForm,
@@ -61,13 +62,15 @@ class Block(BaseModel):
 class LaunchBlock(Block):
     """How a stage's process is started. Execution only.
 
-    with: `in_process` (default), `python` (a process of its own) or `accelerate` (several
-    processes that share the work).
-    processes: how many on this machine, for accelerate.
+    with: `in_process` (default), `python` (a process of its own), `accelerate` (several processes
+    that share the work) or `slurm` (at the top of a recipe: a job of its own for each stage).
+    processes: how many on this machine, for accelerate; in a job of Slurm's, on its machine.
     config: an Accelerate config file, relative to the recipe, within the limits that
     recipe/launching.py checks.
     fsdp: split weights, gradients and moments over the processes (FSDP2, Zhao et al. 2023); with
     options of Accelerate's `fsdp_config`, or `{}`.
+    sbatch: options of `sbatch` by their long names, as in `{partition: gpu, time: 2:00:00}`; `true`
+    for one without a value. Those of a stage are added to those at the top.
     """
 
     model_config = ConfigDict(populate_by_name=True)
@@ -76,13 +79,31 @@ class LaunchBlock(Block):
     processes: PositiveInt | None = None
     config: str | None = None
     fsdp: dict[str, Any] | None = None
+    sbatch: dict[Annotated[str, Field(pattern=OPTION_NAME)], str | int | float | bool] = {}
+
+    @property
+    def in_its_job(self) -> "LaunchBlock":
+        """How a stage is started where it runs: once Slurm has begun its job, if it has one."""
+        if self.launcher != "slurm":
+            return self
+        launcher = "in_process" if self.processes is None and not self.config else "accelerate"
+        return self.model_copy(update={"launcher": launcher, "sbatch": {}})
+
+    @model_validator(mode="after")
+    def _sbatch_needs_slurm(self) -> "LaunchBlock":
+        if self.sbatch and self.launcher != "slurm":
+            raise ValueError("`sbatch` has options of Slurm's; write `with: slurm`")
+        return self
 
     @model_validator(mode="after")
     def _processes_need_accelerate(self) -> "LaunchBlock":
         is_for_many = (self.processes or 1) > 1 or self.config or self.fsdp is not None
-        if self.launcher != "accelerate" and is_for_many:
+        if self.launcher not in ("accelerate", "slurm") and is_for_many:
             message = "`processes`, `config` and `fsdp` are for many; write `with: accelerate`"
             raise ValueError(message)
+        is_counted = self.processes is not None or self.config is not None
+        if self.launcher == "slurm" and self.fsdp is not None and not is_counted:
+            raise ValueError("it is not said over how many processes; write `processes: 2`")
         if self.launcher == "accelerate" and self.processes is None and self.config is None:
             raise ValueError(
                 "it is not said how many processes; write `{with: accelerate, processes: 2}`"

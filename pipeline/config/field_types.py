@@ -28,10 +28,12 @@ from pipeline.config.marks import (
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 ROOT_NAME = r"^[A-Za-z][A-Za-z0-9_-]+$"
 FINGERPRINT = r"^[0-9a-f]{8,64}$"
+OPTION_NAME = r"^[a-z][a-z0-9-]+$"
 STAGE = r"^\$"
 PATTERN_WORDS = {
     NAME: "use letters, digits, `_`, `.` and `-`, a letter or digit first",
     ROOT_NAME: "use two or more letters, digits, `_` and `-`, a letter first",
+    OPTION_NAME: "write the long name of an option, as `cpus-per-task`",
     STAGE: "write `$name` of a stage that makes rows",
     FINGERPRINT: "write the fingerprint that `posttrain plan` shows",
 }
@@ -89,7 +91,7 @@ TaskName = Annotated[str, NamesTask(), Field(min_length=1)]
 ObjectName = Annotated[str, NamesObject(), Field(min_length=1)]
 FileName = Annotated[str, NamesFile(), Field(min_length=1)]
 FolderName = Annotated[str, NamesFolder(), Field(min_length=1)]
-Launcher = Literal["in_process", "python", "accelerate"]
+Launcher = Literal["in_process", "python", "accelerate", "slurm"]
 Precision = Literal["fp32", "bf16", "fp16"]
 TooLong = Literal["drop", "truncate", "error"]
 TruncationSide = Literal["left", "right"]

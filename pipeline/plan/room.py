@@ -19,6 +19,7 @@ from pipeline.errors import PosttrainError
 from pipeline.machine import may_have_gpu, memory_bytes, num_cores, num_gpus
 from pipeline.plan.sizes import EXPERTS, begins_with, lora_parameters, shape_of, vocab_size
 from pipeline.recipe.launching import processes_of
+from pipeline.recipe.slurm import is_on_slurm
 from pipeline.stages import stage_of
 from pipeline.stages.pretrain import NewModelBlock, PretrainConfig
 from pipeline.stages.rl.config import RolloutStage
@@ -94,6 +95,9 @@ def check_jobs(recipe: Recipe, asked: int | None = None) -> None:
     asked: on the command line; by default the recipe says it.
     """
     jobs = recipe.jobs if asked is None else asked
+    if is_on_slurm(recipe) and jobs > 1:
+        message = "is for one machine; how many jobs run at once is Slurm's to say"
+        raise PosttrainError("-j", message, "leave it out")
     gpus, cores = num_gpus(os.environ), num_cores()
     limit = gpus or _PROCESSES_PER_CORE * cores
     if jobs <= limit:

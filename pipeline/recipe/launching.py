@@ -54,7 +54,7 @@ class Processes:
 
 def processes_of(recipe: Recipe, config: StageConfig) -> Processes:
     """Return the processes of a stage: one, unless it trains under `accelerate`."""
-    block = config.launch or recipe.launch
+    block = (config.launch or recipe.launch).in_its_job
     if block.launcher != "accelerate" or not stage_of(config.stage).is_distributed:
         return Processes()
     split = stage_of(config.stage).splits
@@ -70,7 +70,7 @@ def check_launch_of(recipe: Recipe, name: str) -> None:
     if config.launch is not None:
         check_launch(recipe, config.launch, location)
         is_alone = not stage_of(config.stage).is_distributed
-        if config.launch.launcher == "accelerate" and is_alone:
+        if config.launch.in_its_job.launcher == "accelerate" and is_alone:
             message = f"a stage of the kind {config.stage} runs in one process"
             hint = "leave `launch` out here; at the top of the recipe it is for what trains"
             raise recipe.error(location, message, hint)

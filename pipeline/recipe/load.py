@@ -41,6 +41,7 @@ from pipeline.recipe.checks.training import check_training
 from pipeline.recipe.launching import check_launch, check_launch_of
 from pipeline.recipe.messages import Location, first_error
 from pipeline.recipe.recipe import Recipe, RecipeFile
+from pipeline.recipe.slurm import check_slurm
 from pipeline.recipe.sweeps.checks import list_problem, refuse_same_points, ways_to_name
 from pipeline.recipe.sweeps.expand import Expansion, expand
 from pipeline.recipe.yaml.document import Document, apply_overrides, read
@@ -66,8 +67,13 @@ def load(
     overrides: `stages.sft.batch_size=8`, as `--set` gives them. roots: data folders by name, over
     the recipe's own. Raises PosttrainError with file, line and column.
     """
-    path = recipe_path(path)
-    document = apply_overrides(read(path), list(overrides))
+    document = apply_overrides(read(recipe_path(path)), list(overrides))
+    return load_document(document, roots=roots)
+
+
+def load_document(document: Document, *, roots: Mapping[str, Path] | None = None) -> Recipe:
+    """Check a recipe that was read, with what the command line overrides; as `load`."""
+    path = document.path
     _refuse_values(document)
     top = _validate(RecipeFile, document.value, (), document)
     _refuse_taken_names(top, document)
@@ -95,6 +101,7 @@ def load(
     for name, config in stages.items():
         _check_data(recipe, name, config)
         check_launch_of(recipe, name)
+    check_slurm(recipe)
     ordered = _sort_stages(recipe)
     for name, config in ordered.items():
         if isinstance(config, TrainingStage):

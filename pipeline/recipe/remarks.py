@@ -63,8 +63,9 @@ def describe_changed_execution(
             told = _name_new_trackers(*values) if key == "report_to" else ""
             changed.append(f"`{key}` is now {values[0]}, was {values[1]}{told}")
     launched = before.get("launch", {}).get("with")
-    if config.launch is not None and launched not in (None, launch.launcher):
-        changed.append(f"`launch` is now {launch.launcher}, was {launched}")
+    launcher = launch.in_its_job.launcher
+    if config.launch is not None and launched not in (None, launcher):
+        changed.append(f"`launch` is now {launcher}, was {launched}")
     return changed
 
 

@@ -16,6 +16,7 @@ from pipeline.checks.models import check_models
 from pipeline.checks.overlaps import check_overlaps, stages_to_compare
 from pipeline.checks.questions import check_questions
 from pipeline.checks.rows import UncheckedRows, check_rows
+from pipeline.checks.slurm import check_options
 from pipeline.checks.trackers import check_trackers
 from pipeline.data.encoding.lengths import describe_rows
 from pipeline.errors import PosttrainError
@@ -26,6 +27,7 @@ from pipeline.plan.room import check_processes, check_room
 from pipeline.recipe.checks.judges import asked_blocks, check_judges
 from pipeline.recipe.launching import processes_of
 from pipeline.recipe.remarks import remarks
+from pipeline.recipe.slurm import is_on_slurm
 from pipeline.run.course import Course, course_of, likely_seconds
 from pipeline.run.outcomes import Outcome, record_run
 from pipeline.run.stage_run import StageRun, launch_block
@@ -33,7 +35,7 @@ from pipeline.store import hub_lock
 from pipeline.store.run_record import last_run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from pipeline.plan.plan import Plan, PlannedStage
     from pipeline.recipe.recipe import Recipe
@@ -84,8 +86,11 @@ class RecipeRun:
     def check(self) -> None:
         """Check what can be known to be wrong before anything runs, as `posttrain check` does."""
         recipe, pending = self.recipe, self.pending
-        check_processes(recipe, pending)
-        check_room(self.plan, pending)
+        if is_on_slurm(recipe):  # which machine has room for it, Slurm knows
+            check_options(recipe, pending)
+        else:
+            check_processes(recipe, pending)
+            check_room(self.plan, pending)
         for name in pending:
             for remark in remarks(recipe.stages[name]):
                 self.say(f"{name:<14} {remark}")
@@ -119,6 +124,8 @@ class RecipeRun:
 
     def runs_alone(self, name: str) -> bool:
         """Whether nothing may run beside a stage: it has processes of its own, or asks a server."""
+        if is_on_slurm(self.recipe):  # each has a machine of its own
+            return False
         planned = self.plan.stage(name)
         asks = any(block.endpoint is not None for _, block in asked_blocks(planned.config))
         return asks or launch_block(self.recipe, planned).launcher != "in_process"
@@ -160,9 +167,18 @@ class RecipeRun:
         kinds = {planned.name: planned.kind for planned in self.plan.stages}
         return course_of(name, self.pending, kinds, last_run(self.store, self.recipe.run_name))
 
-    def _check_inputs(self, planned: PlannedStage) -> None:
+    def check_inputs(self) -> None:
+        """Raise PosttrainError where a stage is built on one that is not there and will not run."""
+        for name in self.pending:
+            self._check_inputs(self.plan.stage(name), self.pending)
+
+    def tell(self, name: str, words: str) -> None:
+        """Say something of a stage."""
+        self.say(f"{name:<14} {words}")
+
+    def _check_inputs(self, planned: PlannedStage, coming: Collection[str] = ()) -> None:
         for needed in planned.inputs:
-            if self.made[needed] is None:
+            if self.made[needed] is None and needed not in coming:
                 raise PosttrainError(
                     str(self.recipe.path),
                     f"`{planned.name}` is built on `{needed}`, which has not run",

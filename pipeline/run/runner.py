@@ -15,11 +15,13 @@ from pipeline.errors import InterruptedRunError, PosttrainError
 from pipeline.files.disk_errors import one_line
 from pipeline.machine import num_gpus, threads_of
 from pipeline.plan.room import check_jobs
+from pipeline.recipe.slurm import is_on_slurm
 from pipeline.run.interrupt import StopRequest, stop_requests
 from pipeline.run.recipe_run import RecipeRun, plan_run
 from pipeline.run.schedule import Graph, Schedule
 from pipeline.run.selection import Selection
 from pipeline.run.slots import visible_gpus
+from pipeline.run.slurm.team import OnSlurm
 from pipeline.run.team import Ended, OneByOne, SideBySide
 
 if TYPE_CHECKING:
@@ -84,6 +86,7 @@ def run_together(
     at_once = first.jobs if jobs is None else jobs
     if at_once > 1:
         check_jobs(first, jobs)
+    on_slurm = is_on_slurm(first)
     runs = [
         RecipeRun(
             plan=plan_run(recipe, store),
@@ -97,7 +100,9 @@ def run_together(
     ]
     num_pending = sum(len(each.pending) for each in runs)
     team: Team = OneByOne(say)
-    if at_once > 1 and num_pending > 1:
+    if on_slurm and num_pending:
+        team, at_once = OnSlurm(say), num_pending + 1
+    elif at_once > 1 and num_pending > 1:
         team = SideBySide(at_once, visible_gpus(num_gpus(os.environ)), say)
         say(_describe_threads(first, at_once))
     for prefix, each in zip(recipes, runs, strict=True):
@@ -106,7 +111,8 @@ def run_together(
         team.expect(num_pending)
         for each in runs:
             each.check()
-        with stop_requests() as stop, team.at_work(stop):
+        is_silent = isinstance(team, OnSlurm)  # nothing stops
+        with stop_requests(is_silent=is_silent) as stop, team.at_work(stop):
             _Walk(list(recipes), runs, team, at_once, stop).go()
     return [[each.outcomes[name] for name in each.selected] for each in runs]
 
@@ -149,6 +155,8 @@ class _Walk:
 
     def go(self) -> None:
         """Run all stages; raise what went wrong, once nothing runs any more."""
+        if isinstance(self.team, OnSlurm):
+            self.team.submit(self.runs, self._twins)
         last = ""
         while True:
             while not self.stop.is_requested and self.broken is None:
@@ -195,8 +203,8 @@ class _Walk:
         if ended.outcome is not None:
             each.take(ended.outcome)
             self._schedule.end(ended.key)
-            if not self.stop.is_requested:
-                self._check_on(each)
+            if not self.stop.is_requested and not isinstance(self.team, OnSlurm):
+                self._check_on(each)  # a job of Slurm's does so itself
             return
         gone = self._schedule.fail(ended.key)
         if isinstance(error, InterruptedRunError) and self.stop.is_requested:

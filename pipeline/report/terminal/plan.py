@@ -10,6 +10,7 @@ from pipeline.plan.estimate import estimates
 from pipeline.plan.judging import judging
 from pipeline.plan.plan import Plan, training_summary
 from pipeline.recipe.remarks import remarks
+from pipeline.recipe.slurm import is_on_slurm, option_words
 from pipeline.report.point_rows import list_stages, name_together
 from pipeline.report.terminal.tables import Column, print_table, print_wrapped
 from pipeline.text.amounts import count, size
@@ -56,6 +57,8 @@ def print_plan(plan: Plan, console: Console) -> None:
     for planned in plan.stages:
         for remark in remarks(planned.config):
             console.print(f"[yellow]{escape(f'{planned.name}: {remark}')}[/]", highlight=False)
+    for line in _jobs(plan):
+        print_wrapped(console, escape(line))
     for name, asked in judging(plan):
         console.print(f"{escape(name)}: {escape(str(asked))}", highlight=False)
     if warning := disk_space(plan).warning():
@@ -66,6 +69,20 @@ def print_plan(plan: Plan, console: Console) -> None:
     _print_sizes(estimates(plan), console)
     for line in _defaults(plan):
         print_wrapped(console, f"[dim]{line}[/]")
+
+
+def _jobs(plan: Plan) -> Iterator[str]:
+    """Yield which stages would be submitted to Slurm, and with which options."""
+    if not is_on_slurm(plan.recipe):
+        return
+    names: dict[str, list[str]] = {}
+    for planned in plan.stages:
+        if planned.status != "cached":
+            options = " ".join(option_words(plan.recipe, planned.name))
+            names.setdefault(options, []).append(planned.name)
+    for options, those in names.items():
+        number = f"{len(those)} job{'s' * (len(those) > 1)}"
+        yield f"Slurm: {number}, `{f'sbatch {options}'.strip()}`: {', '.join(name_together(those))}"
 
 
 def _grid_line(plan: Plan, grid: Grid) -> str:

@@ -132,7 +132,7 @@ def test_the_schema_takes_references_counts_and_one_without_brackets(
         (("sede",), 3),
         (("seed",), -1),
         (("seed",), "3"),
-        (("launch",), "slurm"),
+        (("launch",), "torque"),
         (("roots",), {"r": "data"}),
         (("stages", "my stage"), {"stage": "sft", "model": "$base", "data": {"task": "facts"}}),
         (("stages", "sft", "stage"), "sftt"),
