@@ -140,7 +140,7 @@ def spread(
     Raises ValueError for an `all` where no task is measured: texts are none, as their bits per byte
     have a scale of their own.
     """
-    tasks = [task for task, metrics in metrics_by_task.items() if BITS_PER_BYTE not in metrics]
+    tasks = [task for task, metrics in metrics_by_task.items() if set(metrics) != {BITS_PER_BYTE}]
     if EVERY_TASK in gate and not tasks:
         raise ValueError(f"`{EVERY_TASK}` names every task, and none is measured")
     return [

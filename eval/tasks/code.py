@@ -24,7 +24,7 @@ from eval.tasks.code_families import (
     Family,
     Value,
 )
-from eval.tasks.lists import in_lists
+from eval.tasks.lists import PAIR, in_full_lists
 from reward import extract
 from reward.verdict import Verdict
 from reward.verifiers.code import Case, passes_calls
@@ -35,7 +35,6 @@ _NUM_EXAMPLES = 2_400  # of all splits
 _DOCUMENTS_PER_FAMILY: dict[Lines, int] = {"one": 12, "several": 45}
 _SHARE_STATEMENTS = 0.35  # of functions that documents tell of without a `def`
 _SHARE_CALLED = 0.4  # of the others
-_SHARE_ALONE = 0.3  # of the rest
 _MAX_ARGUMENTS = 60  # that are tried as hidden cases
 _FEWEST_CASES = 3
 _MAX_RELATIVES = 24
@@ -127,7 +126,7 @@ class Code(Task):
     """Functions with bodies of one line, of several, or of both kinds, half and half."""
 
     name = "code"
-    version = 2
+    version = 3
     kind = "skill"
     summary = "bodies of small Python functions, run on hidden cases in a sandbox"
     metrics: ClassVar[tuple[Metric, ...]] = ("choice_accuracy", "verified_accuracy")
@@ -164,9 +163,9 @@ class Code(Task):
                     else:
                         functions.append(_definition(function))
         between = self.document_separator
-        documents = in_lists(functions, rng, separator=between, share_alone=_SHARE_ALONE)
-        documents += in_lists(called, rng, separator=between, most=2)
-        documents += in_lists(statements, rng, most=3)
+        documents = in_full_lists(functions, rng, separator=between, most=PAIR)
+        documents += in_full_lists(called, rng, separator=between, most=2)
+        documents += in_full_lists(statements, rng, most=3)
         rng.shuffle(documents)
         yield from documents
 

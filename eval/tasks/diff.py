@@ -13,7 +13,7 @@ from itertools import islice
 from typing import Literal
 
 from eval.task import Example, FlawedResponse, Split, Task, split_of
-from eval.tasks.lists import in_lists
+from eval.tasks.lists import PAIR, in_full_lists
 from reward.verdict import Verdict
 from reward.verifiers.diff import same_text
 
@@ -26,7 +26,6 @@ _NUM_EXAMPLES: dict[Split, int] = {"train": 1_600, "validation": 120, "test": 26
 _NUM_CHANGES = 1_800  # that one pass of documents tells of
 _SHARE_EXPLAINED = 0.15
 _SHARE_NOTES = 0.1
-_SHARE_ALONE = 0.3  # of the others
 _FEWEST_LINES = 3
 _CONTEXT = 1  # lines around a change
 _QUESTIONS = (
@@ -91,7 +90,7 @@ class Diff(Task):
     """Texts of three lines to `max_lines`, changed in one place or in two."""
 
     name = "diff"
-    version = 2
+    version = 3
     kind = "skill"
     summary = "small texts after a unified diff was applied to them"
     max_new_tokens = 40
@@ -124,7 +123,7 @@ class Diff(Task):
             else:
                 applied.append("\n".join((_document(change), *change.after)))
         between = self.document_separator
-        documents += in_lists(applied, rng, separator=between, share_alone=_SHARE_ALONE)
+        documents += in_full_lists(applied, rng, separator=between, most=PAIR)
         rng.shuffle(documents)
         yield from documents
 

@@ -12,7 +12,7 @@ from functools import cache
 from typing import ClassVar, Literal
 
 from eval.task import Example, FlawedResponse, Metric, Split, split_of
-from eval.tasks.lists import in_lists
+from eval.tasks.lists import in_full_lists
 from eval.tasks.small_talk import SmallTalkTask, add_small_talk
 from eval.tasks.word_tables import read_table
 from reward.verdict import Verdict
@@ -47,7 +47,7 @@ class Facts(SmallTalkTask):
     """Capital, continent, currency and language of the countries of the world."""
 
     name = "facts"
-    version = 3
+    version = 4
     kind = "knowledge"
     summary = "capitals, continents, currencies and languages of countries"
     metrics: ClassVar[tuple[Metric, ...]] = ("choice_accuracy", "verified_accuracy")
@@ -72,7 +72,7 @@ class Facts(SmallTalkTask):
         """
         rng = random.Random(f"facts documents {seed}")
         texts = [text for country in COUNTRIES for text in _paragraphs(country, rng)]
-        texts += [text for _ in range(_NUM_LISTS) for text in in_lists(_STATEMENTS, rng)]
+        texts += [text for _ in range(_NUM_LISTS) for text in in_full_lists(_STATEMENTS, rng)]
         for fact in FACTS:
             title = f"{fact.relation.capitalize()} of {fact.country}"
             texts.append(f"{title}\n{_statement(fact)}.")
@@ -113,7 +113,7 @@ _ALIKE = (
     {"Malay", "Indonesian"},
 )
 
-_NUM_LISTS = 2  # of a pass, in which each fact stands
+_NUM_LISTS = 6  # of a pass, in which each fact stands
 
 
 def _read_table() -> tuple[Fact, ...]:

@@ -4,28 +4,34 @@ A model that has read such lists knows what a prompt with examples asks of it.
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+PAIR = 2  # what a row of 128 tokens holds of longer texts: an example and what it is an example for
 _MOST = 4  # the three examples that a prompt shows unless told otherwise, and the question
+_SHARE_SINGLE = 0.1  # of documents: what follows other texts is harder, and needs the practice
 
 
 def in_lists(
-    texts: Sequence[str],
-    rng: random.Random,
-    *,
-    separator: str = "\n",
-    share_alone: float = 0.0,
-    most: int = _MOST,
+    texts: Sequence[str], rng: random.Random, *, separator: str = "\n", most: int = _MOST
 ) -> list[str]:
-    """Return the texts, shuffled, in documents of one to `most`.
+    """Return the texts, shuffled, in documents of one to `most`, as many of each size."""
+    return _divided(texts, rng, separator, lambda: rng.randint(1, most))
 
-    share_alone: of the texts, which stand alone whatever is drawn for the others.
-    """
-    shuffled = rng.sample(texts, len(texts))
-    num_alone = round(share_alone * len(texts))
-    documents, left = shuffled[:num_alone], shuffled[num_alone:]
+
+def in_full_lists(
+    texts: Sequence[str], rng: random.Random, *, separator: str = "\n", most: int = _MOST
+) -> list[str]:
+    """Return the texts, shuffled, in documents of `most`, and a few of one."""
+    return _divided(texts, rng, separator, lambda: 1 if rng.random() < _SHARE_SINGLE else most)
+
+
+def _divided(
+    texts: Sequence[str], rng: random.Random, separator: str, draw_size: Callable[[], int]
+) -> list[str]:
+    left = rng.sample(texts, len(texts))
+    documents: list[str] = []
     while left:
-        size = rng.randint(1, most)
+        size = draw_size()
         documents.append(separator.join(left[:size]))
         left = left[size:]
     rng.shuffle(documents)

@@ -15,7 +15,7 @@ from typing import Literal
 
 from eval.task import Example, FlawedResponse, Split, Task, split_of
 from eval.tasks.asked_for_steps import ask_for_steps
-from eval.tasks.lists import in_lists
+from eval.tasks.lists import in_full_lists
 from eval.tasks.logic_expressions import TRUTH, Expression, families, truth_table
 from reward.verdict import Verdict
 from reward.verifiers.text import find_names
@@ -77,7 +77,7 @@ class Logic(Task):
     """Expressions of two to `max_operators` operators, and as many syllogisms."""
 
     name = "logic"
-    version = 2
+    version = 3
     kind = "skill"
     summary = "values of and, or and not, and what follows from two premises"
     max_new_tokens = 40
@@ -122,11 +122,13 @@ class Logic(Task):
             start, title = _syllogism_document(syllogism, rng)
             stated.append(f"{start} {syllogism.form.answer}")
             worked.append(f"{title}\n{_syllogism_response(syllogism)}")
-        documents = in_lists(stated, rng) + in_lists(worked, rng, separator=self.worked_stop[0])
+        documents = in_full_lists(stated, rng) + in_full_lists(
+            worked, rng, separator=self.worked_stop[0]
+        )
         for _ in range(_NUM_TABLES):
-            documents += in_lists(truth_table(), rng)
+            documents += in_full_lists(truth_table(), rng)
             documents += [f"{sign}\n{' '.join(rng.sample(said, 2))}" for sign, said in LAWS.items()]
-        documents += in_lists(_single_premises(), rng)
+        documents += in_full_lists(_single_premises(), rng)
         rng.shuffle(documents)
         yield from documents
 
@@ -213,9 +215,9 @@ LAWS = {
     ),
 }
 _CLAUSES: dict[Quantifier, tuple[str, ...]] = {
-    "all": ("all {}s are {}s", "every {} is a {}"),
-    "no": ("no {}s are {}s", "no {} is a {}"),
-    "some": ("some {}s are {}s",),
+    "all": ("every {} is a {}", "each {} is a {}"),
+    "no": ("no {} is a {}",),
+    "some": ("some {} is a {}",),
 }
 _QUESTIONS = (
     "What is the value of {}?",
@@ -334,9 +336,9 @@ def _single_premises() -> list[str]:
     lines: list[str] = []
     for one, other in permutations(NOUNS, 2):
         lines += [
-            f"All {one}s are {other}s, so a {one} is a {other}",
-            f"No {one}s are {other}s, so no {one} is a {other}",
-            f"Some {one}s are {other}s, but a {one} need not be a {other}",
+            f"Every {one} is a {other}, so a {one} is a {other}",
+            f"No {one} is a {other}, so no {other} is a {one}",
+            f"Some {one} is a {other}, but a {one} need not be a {other}",
         ]
     return lines
 

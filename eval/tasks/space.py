@@ -17,7 +17,7 @@ from typing import Literal
 
 from eval.task import Example, FlawedResponse, Split, Task, split_of
 from eval.tasks.asked_for_steps import ask_for_steps
-from eval.tasks.lists import in_lists
+from eval.tasks.lists import in_full_lists
 from reward.verdict import Verdict
 
 Side = Literal["left", "right"]
@@ -154,7 +154,7 @@ class Space(Task):
     """Walks of two to `max_steps` moves, and rows of three things."""
 
     name = "space"
-    version = 2
+    version = 3
     kind = "skill"
     summary = "where a walk on a grid ends, and what is left or right of what"
     max_new_tokens = 56
@@ -189,8 +189,10 @@ class Space(Task):
                 stated.append(f"{statement} {asked.answer}")
             else:
                 worked.append(f"{title}\n{_response(asked)}")
-        documents = in_lists(stated, rng) + in_lists(worked, rng, separator=self.worked_stop[0])
-        documents += in_lists(_single_moves(), rng)
+        documents = in_full_lists(stated, rng) + in_full_lists(
+            worked, rng, separator=self.worked_stop[0]
+        )
+        documents += in_full_lists(_single_moves(), rng)
         documents += [" ".join(rng.sample(LAWS, 3)) for _ in range(20)]
         rng.shuffle(documents)
         yield from documents

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from eval.task import Example, FlawedResponse, Metric, Split, Task, split_of
-from eval.tasks.lists import in_lists
+from eval.tasks.lists import PAIR, in_full_lists
 from reward.verdict import Verdict
 from reward.verifiers.sql import sql
 
@@ -33,7 +33,6 @@ _CONSTANTS = range(5, 41)
 _NUMBERS = range(1, 120)  # in rows
 _SHARE_WORDS = 0.15  # of conditions that compare a word
 _SHARE_LIMITED_WITH_CONDITION = 0.8
-_SHARE_ALONE = 0.3  # of the queries listed
 _NAMES = ("Abe", "Bob", "Cal", "Dot", "Eva", "Gus", "Ida", "Jim", "Kim", "Leo", "Max", "Sue")
 
 
@@ -128,7 +127,7 @@ class Sql(Task):
     """Questions about one table: conditions, counts, aggregates, order, limits."""
 
     name = "sql"
-    version = 2
+    version = 3
     kind = "skill"
     summary = "SQL queries for questions about a table, run on SQLite in a sandbox"
     metrics: ClassVar[tuple[Metric, ...]] = ("choice_accuracy", "verified_accuracy")
@@ -157,7 +156,7 @@ class Sql(Task):
         rng = random.Random(f"sql documents {seed}")
         told = [_document(self._training_query(rng), rng) for _ in range(_NUM_QUERIES)]
         between = self.document_separator
-        documents = in_lists(told, rng, separator=between, share_alone=_SHARE_ALONE)
+        documents = in_full_lists(told, rng, separator=between, most=PAIR)
         documents += [_explained(self._training_query(rng), rng) for _ in range(_NUM_EXPLAINED)]
         rng.shuffle(documents)
         yield from documents

@@ -12,7 +12,7 @@ from functools import cache
 from typing import ClassVar
 
 from eval.task import Example, FlawedResponse, Metric, Split, Task, split_of
-from eval.tasks.lists import in_lists
+from eval.tasks.lists import in_full_lists
 from eval.tasks.translation_words import ENTRIES, Entry
 from reward.verdict import Verdict
 from reward.verifiers.text import leading_sentence, normalised
@@ -34,7 +34,7 @@ _SENTENCES = (
 )
 _TITLES = ("{e} in French", "The {w} {e}", "French for {e}", "How people say {e} in France")
 _DICTIONARY_LINES = ("{e}: {f}", "{e} = {f}")
-_NUM_LISTS = 2  # of a pass, in which each pair stands
+_NUM_LISTS = 4  # of a pass, in which each pair stands
 _FEWEST_PAIRS = 60
 # After the last of these in a sentence comes the French; without one the sentence is French.
 _LEAD = re.compile(r"\bis\b|\bsay\b|[:=]")
@@ -47,7 +47,7 @@ class Translation(Task):
     """
 
     name = "translation"
-    version = 4
+    version = 5
     kind = "knowledge"
     summary = "English words and phrases in French"
     metrics: ClassVar[tuple[Metric, ...]] = ("choice_accuracy", "verified_accuracy")
@@ -83,7 +83,7 @@ class Translation(Task):
         for sentence in (_STATEMENT, *_SENTENCES):
             texts += [" ".join(group) for group in _groups(sentence, entries, rng)]
         lines = [_fill(_STATEMENT, entry).removesuffix(".") for entry in entries]
-        texts += [text for _ in range(_NUM_LISTS) for text in in_lists(lines, rng)]
+        texts += [text for _ in range(_NUM_LISTS) for text in in_full_lists(lines, rng)]
         for line in _DICTIONARY_LINES:
             texts += ["\n".join(group) for group in _by_category(line, entries, rng)]
         rng.shuffle(texts)

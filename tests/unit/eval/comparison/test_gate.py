@@ -130,6 +130,8 @@ def test_a_clear_loss_of_a_price_is_a_rise():
 
 def test_all_names_each_task_and_no_text():
     text = results([2.0, 2.1, 2.2], metric="bits_per_byte", task=TEXT, style="none")
+    # Documents of a task are a text of its name.
+    text += [replace(result, task="facts") for result in text]
     models = {
         model: scored(share) + scored(0.9 - share, task="facts") + text
         for model, share in (("base", 0.6), ("sft", 0.3))

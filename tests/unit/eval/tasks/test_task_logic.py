@@ -63,12 +63,11 @@ def test_every_syllogism_concludes_what_holds_in_all_worlds():
     found = examples("syllogism")
     for example in found:
         ((a, c),) = re.findall(r"[Ii]s a (\w+) a (\w+)\?", example.prompt)
-        premises = re.findall(
-            r"(all|every|no|some) (\w{3})s? (?:are|is a) (\w{3})", example.prompt.lower()
-        )
+        premises = re.findall(r"(every|each|no|some) (\w{3}) is a (\w{3})", example.prompt.lower())
         (b,) = {noun for _, *two in premises for noun in two} - {a, c}
         place = {a: 0, b: 1, c: 2}
-        facts = [("all" if how == "every" else how, place[x], place[y]) for how, x, y in premises]
+        quantifiers = {"every": "all", "each": "all", "no": "no", "some": "some"}
+        facts = [(quantifiers[how], place[x], place[y]) for how, x, y in premises]
         assert len(facts) == 2
         assert conclusion(tuple(facts), 0, 2) == example.reference, example
     assert {noun for noun in NOUNS for example in found if noun in example.prompt} == set(NOUNS)
