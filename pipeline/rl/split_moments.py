@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.distributed import checkpoint as parts_on_disk
-from torch.distributed.checkpoint import FileSystemReader
+from torch.distributed.checkpoint import state_dict_loader, state_dict_saver
+from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 from torch.nn import Parameter
@@ -114,7 +114,7 @@ class MomentParts(TrainerCallback):
             for name, (_, part) in self._pairs.items()
             for key, value in self._optimizer.state.get(part, {}).items()
         }
-        parts_on_disk.save(state, checkpoint_id=folder)
+        state_dict_saver.save(state, checkpoint_id=folder)
 
     @torch.no_grad()
     def load(self, folder: Path) -> None:
@@ -126,7 +126,7 @@ class MomentParts(TrainerCallback):
             is_split = described.size == part.shape
             empty = torch.zeros(described.size, dtype=described.properties.dtype)
             state[entry] = torch.zeros_like(part) if is_split else empty.to(weight.device)
-        parts_on_disk.load(state, checkpoint_id=folder)
+        state_dict_loader.load(state, checkpoint_id=folder)
         for entry, tensor in state.items():
             name, _, key = entry.rpartition("/")
             part = self._pairs[name][1]
