@@ -45,8 +45,8 @@ TRAINING = [
     Mutation(
         "a packed document's first token is not predicted from another's last",
         "pipeline/data/encoding/packing.py",
-        "packed_labels.reshape(-1)[starts] = IGNORED",
-        "pass",
+        "labels[at + 1 : end] = ids[at + 1 : end]",
+        "labels[at:end] = ids[at:end]",
         ("tests/unit/data/encoding/test_packing.py",),
     ),
     Mutation(
@@ -184,7 +184,7 @@ STORE = [
     Mutation(
         "changed versions or batch splits start a stage over",
         "pipeline/run/resume.py",
-        "if changed and not resume_anyway:",
+        "if changed and not (resume_anyway and is_readable):",
         "if False:",
         ("tests/stages/test_resume.py",),
     ),
