@@ -11,6 +11,7 @@ from tests.together import difference, metrics
 from tests.trained import Trained
 
 
+@pytest.mark.enable_socket
 def test_two_processes_that_split_the_weights_end_where_one_does(
     trained: Trained, tmp_path: Path
 ) -> None:
