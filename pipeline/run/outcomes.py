@@ -70,14 +70,14 @@ def _record_run(
             "seconds": artifact.provenance["seconds"],
             "metrics": dict(artifact.metrics),
         }
-    names = {planned.name for planned in plan.stages}
+    in_order = [planned.name for planned in plan.stages if planned.name in stages]
     write_sealed(
         folder / RECORD,
         {
             "name": plan.recipe.name,
             "recipe": str(plan.recipe.path.resolve()),
             "seed": plan.recipe.seed,
-            "stages": {name: stage for name, stage in stages.items() if name in names},
+            "stages": {name: stages[name] for name in in_order},
         },
     )
 

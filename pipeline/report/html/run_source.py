@@ -251,7 +251,7 @@ def _artifact(store: Store, stage: Mapping[str, Any]) -> Artifact | None:
 def in_order(stages: Sequence[ReportedStage]) -> tuple[ReportedStage, ...]:
     """Return stages behind all that they are built on.
 
-    A record has them as they first ran: one that was put into the recipe later is at its end.
+    A record has them in the order of the recipe, which may name a stage before what it needs.
     """
     by_name = {stage.name: stage for stage in stages}
     ordered: dict[str, ReportedStage] = {}
