@@ -145,7 +145,10 @@ def assert_equal(make: Any, folder: Path, case: dict[str, Any]) -> None:
         {"loss_type": "dft"},
         {"label_smoothing_factor": 0.1},
     ],
-    ids=str,
+    ids=(
+        *("plain", "all_tokens", "accumulated", "tied", "mixture", "lora", "lora_whole_head"),
+        *("packed", "dft", "smoothed"),
+    ),
 )
 def test_sft_is_as_with_upstreams_head(tmp_path: Path, case: dict[str, Any]) -> None:
     assert_equal(sft, tmp_path, case)
@@ -163,7 +166,10 @@ def test_sft_is_as_with_upstreams_head(tmp_path: Path, case: dict[str, Any]) -> 
         {"ld_alpha": 0.5},
         {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2},
     ],
-    ids=str,
+    ids=(
+        *("plain", "ipo", "sigmoid_and_sft", "precomputed", "lora", "weighted", "ld_alpha"),
+        "accumulated",
+    ),
 )
 def test_dpo_is_as_with_upstreams_head(tmp_path: Path, case: dict[str, Any]) -> None:
     assert_equal(dpo, tmp_path, case)
