@@ -15,7 +15,7 @@ from tests.kills import hashes
 from tests.together import difference, metrics, world_size
 from tests.trained import Trained
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.enable_socket]
 STAGES = ["base", "sft", "rm", "dpo", "kto"]
 ADAPTERS = ["more_lora", "sft_lora"]
 SMALL = "training_args.learning_rate=1e-4"

@@ -12,6 +12,7 @@ from tests.kills import hashes
 from tests.slurm_cluster import cluster, why_not
 
 pytestmark = [
+    pytest.mark.enable_socket,
     pytest.mark.slow,
     pytest.mark.skipif(bool(why_not()), reason=why_not()),
 ]
