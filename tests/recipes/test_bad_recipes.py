@@ -89,11 +89,6 @@ KEYS = [
     ("seed: 3", "launch: ‸torque", "`launch` is `torque`, not `in_process`, `python`, ... or"),
     (
         "seed: 3",
-        "launch: ‸slurm",
-        "one stage alone cannot run on Slurm; write `launch: slurm` at ...",
-    ),
-    (
-        "seed: 3",
         "launch: {with: python, processes: ‸2}",
         "`processes`, ... are for many; write `with:",
     ),
