@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config.lora import loss_of
+from pipeline.config.new_model import NewModelBlock
 from pipeline.config.references import HubModel, LocalModel, model_source
 from pipeline.config.stage import StageInput
 from pipeline.config.training_stage import TrainingStage
 from pipeline.errors import PosttrainError
 from pipeline.model_files.layer_patterns import adapter_patterns, pattern_problem
 from pipeline.stages import stage_of
-from pipeline.stages.pretrain import NewModelBlock, PretrainConfig
+from pipeline.stages.pretrain import PretrainConfig
 from pipeline.store.hub_lock import read_lock
 from pipeline.store.lineage import as_input
 

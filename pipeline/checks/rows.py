@@ -16,6 +16,7 @@ from pipeline.checks.models import shape_of
 from pipeline.checks.overlaps import evaluations_of
 from pipeline.checks.tools import describe_tools
 from pipeline.checks.vocabularies import check_vocabularies
+from pipeline.config.new_model import NewModelBlock
 from pipeline.config.references import HubModel, LocalModel, StageOutput, model_source
 from pipeline.config.stage import StageInput
 from pipeline.config.stage_config import WithTemplate
@@ -32,7 +33,6 @@ from pipeline.recipe.row_limit import row_limit
 from pipeline.recipe.trainer_arguments import trainer_arguments
 from pipeline.stages import stage_of
 from pipeline.stages.generate import GenerateConfig
-from pipeline.stages.pretrain import NewModelBlock
 from pipeline.stages.rl.config import RolloutStage
 from pipeline.stages.sft import SftConfig
 from pipeline.store.hub_lock import model_commits, read_lock

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pipeline.config.measuring_stage import MeasuringStage
+from pipeline.config.new_model import NewModelBlock
 from pipeline.config.stage_config import TRAINED_ON, StageConfig
 from pipeline.config.trainer_fields import architecture_fields
 from pipeline.config.training_stage import TrainingStage
@@ -21,7 +22,7 @@ from pipeline.plan.sizes import EXPERTS, begins_with, lora_parameters, shape_of,
 from pipeline.recipe.launching import processes_of
 from pipeline.recipe.slurm import is_on_slurm
 from pipeline.stages import stage_of
-from pipeline.stages.pretrain import NewModelBlock, PretrainConfig
+from pipeline.stages.pretrain import PretrainConfig
 from pipeline.stages.rl.config import RolloutStage
 from pipeline.stages.tokenizer import TokenizerConfig
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config.blocks import LoraBlock
+from pipeline.config.new_model import NewModelBlock
 from pipeline.config.references import (
     HubModel,
     LocalModel,
@@ -26,7 +27,6 @@ from pipeline.config.stage_config import StageConfig
 from pipeline.config.training_stage import TrainingStage
 from pipeline.files.names import CONFIG
 from pipeline.plan.plan import Plan
-from pipeline.stages.pretrain import NewModelBlock
 from pipeline.stages.tokenizer import TokenizerConfig
 
 _EXACT = frozenset({"llama", "mistral"})

@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, cast
 
+from pipeline.config.new_model import NewModelBlock
 from pipeline.config.references import LocalModel, adapter_base, model_source
 from pipeline.config.trainer_fields import architecture_fields, positions_field
 from pipeline.config.training_stage import TrainingStage
 from pipeline.files.names import ADAPTER_CONFIG, CONFIG
 from pipeline.files.plain_files import other_than_a_file
 from pipeline.stages.best import ChoiceConfig
-from pipeline.stages.pretrain import NewModelBlock
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -107,13 +107,14 @@ def _config(folder: Path) -> PretrainConfig:
     """
     from transformers import set_seed
 
+    from pipeline.config.new_model import SIZES
     from pipeline.config.stage import StageInput
     from pipeline.models.load import load_tokenizer
     from pipeline.models.new import new_policy
     from pipeline.models.save import save_policy
     from pipeline.run import progress
     from pipeline.stages import tokenizer
-    from pipeline.stages.pretrain import SIZES, PretrainConfig
+    from pipeline.stages.pretrain import PretrainConfig
     from tests.benchmarks.bare_loop import LEARNING_RATE
 
     set_seed(_SEED)

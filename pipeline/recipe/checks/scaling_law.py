@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from pipeline.config.new_model import NewModelBlock
 from pipeline.data.reading.data_blocks import keeps_texts
 from pipeline.stages.evaluate import EvaluateConfig
-from pipeline.stages.pretrain import NewModelBlock, PretrainConfig
+from pipeline.stages.pretrain import PretrainConfig
 from pipeline.stages.scaling_law import ScalingLawConfig
 
 if TYPE_CHECKING:

@@ -5,12 +5,12 @@ from collections.abc import Iterator, Sequence
 
 from eval import tasks
 from eval.tasks.benchmark import BenchmarkTask
+from pipeline.config.new_model import SIZES
 from pipeline.config.shipped_recipes import list_shipped_recipes, summary_of
 from pipeline.config.stage import Stage
 from pipeline.errors import PosttrainError, closest
 from pipeline.report.terminal.tables import Column
 from pipeline.stages import kinds, stage_of
-from pipeline.stages.pretrain import SIZES
 
 _COLUMNS = {
     "recipes": (Column("recipe", is_text=True), Column("what it does", is_text=True)),

@@ -16,12 +16,12 @@ from transformers import (
 )
 
 from pipeline.config.blocks import LoraBlock
+from pipeline.config.new_model import SIZES, NewModelBlock
 from pipeline.plan.disk_space import disk_space
 from pipeline.plan.estimate import Estimate, estimates
 from pipeline.plan.plan import make
 from pipeline.plan.sizes import lora_parameters, parameters_in, shape_of
 from pipeline.recipe.load import load
-from pipeline.stages.pretrain import SIZES, NewModelBlock
 from pipeline.store.store import Store
 from tests.command import Command, command
 

@@ -8,11 +8,11 @@ import pytest
 from peft import LoraConfig, get_peft_model
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 
+from pipeline.config.new_model import NewModelBlock
 from pipeline.errors import PosttrainError
 from pipeline.plan.estimate import Estimate, estimates
 from pipeline.plan.plan import Plan, make
 from pipeline.recipe.load import load
-from pipeline.stages.pretrain import NewModelBlock
 from pipeline.stages.rl.ppo_config import PpoConfig
 from pipeline.store.store import Store
 

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from eval import tasks
+from pipeline.config.new_model import SIZES
 from pipeline.config.training_args import OURS, ours
 from pipeline.recipe.schema import schema
 from pipeline.recipe.yaml.document import read
 from pipeline.report.terminal.listing import listing
 from pipeline.stages import kinds, stage_of
-from pipeline.stages.pretrain import SIZES
 from tests.recipes.test_bad_recipes import RECIPE
 
 SHIPPED = sorted((Path(__file__).parents[3] / "recipes").glob("*.yaml"))
