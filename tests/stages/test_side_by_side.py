@@ -19,7 +19,6 @@ from pipeline.run.recipe_run import RecipeRun, plan_run
 from pipeline.run.runner import graph_of, twins_of
 from pipeline.run.selection import Selection
 from pipeline.run.slots import visible_gpus
-from pipeline.store.run_record import last_run
 from pipeline.store.store import Store
 from tests.command import Command, is_like, the_line
 from tests.conftest import TINY
@@ -77,9 +76,6 @@ def test_one_signal_stops_all_and_each_goes_on_from_its_checkpoint(
     assert again.output.count("resumes from") == num_sealed
     for stage in TWO:
         assert hashes(runs, stage) == hashes(trained.runs, stage)
-    # In the order of the recipe, whatever ended first: reports begin with the first comparison.
-    recorded = [list(last_run(Store(each), "tiny")) for each in (runs, trained.runs)]
-    assert recorded[0] == recorded[1]
 
 
 @pytest.mark.slow
