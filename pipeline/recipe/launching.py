@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 _TOGETHER = ("NO", "MULTI_CPU", "MULTI_GPU")  # every process has the whole model
 _FSDP = "FSDP"
 _SHARDED = ("DEEPSPEED", "MEGATRON_LM")
+_ADAM = ("adamw_torch", "adamw_torch_fused")  # of `optim`: whose moments can be split
 _ALL_GPUS = "all"
 _GPUS = re.compile(r"all|[0-9]{1,4}(, ?[0-9]{1,4})*")
 
@@ -122,6 +123,12 @@ def _check_sharding(recipe: Recipe, name: str, config: StageConfig) -> None:
     if vain:
         message = f"a stage of the kind {config.stage} splits Adam's moments alone"
         raise recipe.error((*place, "fsdp", vain[0]), message, f"leave `{vain[0]}` out")
+    arguments = config.training_args if isinstance(config, TrainingStage) else {}
+    optim = arguments.get("optim", _ADAM[0])
+    if splits == "moments" and optim not in _ADAM:
+        message = f"`fsdp` splits Adam's moments, and `optim` is {optim}"
+        hint = f"write `optim: {_ADAM[0]}`, or `launch` without `fsdp`"
+        raise recipe.error(("stages", name, "training_args", "optim"), message, hint)
 
 
 def _of_file(

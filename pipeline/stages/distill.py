@@ -61,4 +61,5 @@ STAGE = Stage(
     data_forms=("prompt",),
     measured_forms={"data": ("chat", "prompt_completion")},
     is_distributed=True,
+    splits="moments",
 )

@@ -49,4 +49,5 @@ STAGE = Stage(
     adapter_defaults={"learning_rate": ADAPTER_LEARNING_RATE},
     data_forms=("prompt",),
     is_distributed=True,
+    splits="moments",
 )

@@ -55,4 +55,5 @@ STAGE = Stage(
     adapter_defaults={"learning_rate": ADAPTER_LEARNING_RATE},
     data_forms=("prompt",),
     is_distributed=True,
+    splits="moments",
 )

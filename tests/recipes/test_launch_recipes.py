@@ -142,6 +142,49 @@ def test_a_stage_that_cannot_split_weights_is_refused_where_that_is_asked_of_it(
     assert posttrain("check", "recipe.yaml").code == 0
 
 
+SAMPLES = """\
+  learnt:
+    stage: grpo
+    model: $base
+    prompts: {task: arithmetic}
+    reward: {verify: all}
+    batch_size: 8
+    launch: {with: accelerate, processes: 2, fsdp: {OPTION}}
+    training_args: {total_episodes: 16, num_generations: 4, optim: OPTIM, max_completion_length: 8}
+"""
+
+
+@pytest.mark.parametrize(
+    ("option", "optim", "said"),
+    [
+        ("", "adamw_torch", ""),
+        (
+            "reshard_after_forward: true",
+            "adamw_torch",
+            "recipe.yaml:19:76: ... moments alone; leave `re...",
+        ),
+        (
+            "",
+            "sgd",
+            "recipe.yaml:20:68: `fsdp` splits Adam's moments, and `optim` is sgd; write ...",
+        ),
+    ],
+    ids=["moments", "an option of weights", "no moments"],
+)
+def test_a_stage_that_samples_splits_the_moments_of_adam_alone(
+    posttrain: Command, tmp_path: Path, option: str, optim: str, said: str
+) -> None:
+    write(tmp_path, "seed: 7")
+    recipe = tmp_path / "recipe.yaml"
+    stage = SAMPLES.replace("OPTION", option).replace("OPTIM", optim)
+    recipe.write_text(recipe.read_text() + stage)
+    ended = posttrain("plan", "recipe.yaml")
+    if not said:
+        assert ended.code == 0, ended
+        return
+    assert is_like(the_line(ended), said), the_line(ended)
+
+
 @pytest.mark.parametrize("verb", ["check", "run"])
 def test_more_processes_than_the_machine_has_room_for_are_refused(
     posttrain: Command, tmp_path: Path, verb: str, monkeypatch: pytest.MonkeyPatch
