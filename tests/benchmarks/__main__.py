@@ -8,6 +8,7 @@ from collections.abc import Callable
 from tests.benchmarks.align_against_trl import align_against_trl, align_throughput_against_trl
 from tests.benchmarks.grpo_against_trl import grpo_full_length, grpo_spread_lengths
 from tests.benchmarks.guard_share import guard_share
+from tests.benchmarks.nano_gpt_steps import nano_gpt_steps
 from tests.benchmarks.planted_items import overlap_megabytes, planted_items_found
 from tests.benchmarks.ppo_against_trl import ppo_full_length, ppo_spread_lengths
 from tests.benchmarks.precision_speed import bf16_training, head_in_chunks
@@ -50,6 +51,7 @@ BENCHMARKS: dict[str, Callable[[], Result]] = {
     "planted_items_found": planted_items_found,
     "overlap_megabytes": overlap_megabytes,
     "pretrain_throughput": pretrain_throughput,
+    "nano_gpt_steps": nano_gpt_steps,
     "rollout_speed": rollout_speed,
     "guard_share": guard_share,
     "ppo_full_length": ppo_full_length,

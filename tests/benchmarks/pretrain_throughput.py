@@ -28,7 +28,7 @@ from tests.benchmarks.result import Result
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from pipeline.config.stage import Progress, StageContext
+    from pipeline.config.stage import Progress, StageContext, StageInput
     from pipeline.stages.pretrain import PretrainConfig
     from tests.benchmarks.bare_loop import BareLoop
 
@@ -61,7 +61,7 @@ def pretrain_throughput() -> Result:
         bare = _bare_loop(config, Path(folder))
         with progress.show_progress("base", io.StringIO()) as show:
             turns = Turns(show, bare.step)
-            context = _context("base", Path(folder), turns, should_stop=turns.are_over)
+            context = stage_context("base", Path(folder), turns, should_stop=turns.are_over)
             with contextlib.suppress(InterruptedRunError):
                 pretrain.run(config, context)
         logged = _logged_losses(context.out / "metrics.jsonl")
@@ -118,7 +118,7 @@ def _config(folder: Path) -> PretrainConfig:
     from tests.benchmarks.bare_loop import LEARNING_RATE
 
     set_seed(_SEED)
-    context = _context("tokenizer", folder, progress.silent)
+    context = stage_context("tokenizer", folder, progress.silent)
     data = [{**block, "rows": 1000} for block in _DATA]
     asked = {"stage": "tokenizer", "data": data, "vocab_size": 1024}
     tokenizer.run(tokenizer.TokenizerConfig.model_validate(asked), context)
@@ -164,9 +164,15 @@ def _bare_loop(config: PretrainConfig, folder: Path) -> BareLoop:
     return BareLoop(module, rows, num_steps=_STEPS, batch_size=_BATCH_SIZE)
 
 
-def _context(
-    name: str, folder: Path, show: Progress, should_stop: Callable[[], bool] = lambda: False
+def stage_context(
+    name: str,
+    folder: Path,
+    show: Progress,
+    *,
+    should_stop: Callable[[], bool] = lambda: False,
+    outputs: dict[str, StageInput] | None = None,
 ) -> StageContext:
+    """Return what a stage of a benchmark is told: no run, no store, a folder for all it writes."""
     from pipeline.config.references import Places
     from pipeline.config.stage import StageContext
 
@@ -176,7 +182,7 @@ def _context(
         name=name,
         out=out,
         checkpoints=folder / f"{name}-checkpoints",
-        outputs={},
+        outputs=outputs or {},
         seed=_SEED,
         places=Places(folder),
         progress=show,

@@ -86,7 +86,9 @@ def test_two_processes_that_split_a_model_end_where_one_does(
     lines = [metrics(runs, stage) for runs in (one, two)]
     for name in (name for name in _SAME if name in lines[0][0]):
         values = [[line[name] for line in each] for each in lines]
-        assert values[1] == pytest.approx(values[0], abs=1e-5), name
+        # Norms add up to several; their last digits are further apart than a loss's.
+        relative = 1e-5 if name == "grad_norm" else 0.0
+        assert values[1] == pytest.approx(values[0], rel=relative, abs=1e-5), name
 
 
 @pytest.mark.parametrize(
