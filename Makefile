@@ -75,9 +75,11 @@ prove-long: $(READY)
 prove-groups: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m slow --timeout=1800 tests/prove/test_many_group_kills.py tests/prove/test_groups_learn.py
 
-# Of these, stages that two processes train with the weights split between them (FSDP2), against one.
+# Of these, stages that two processes train with the weights (FSDP2) or Adam's moments split between
+# them, against one.
 prove-sharded: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/pytest -m slow --timeout=1800 tests/prove/test_sharded_stages.py
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m slow --timeout=1800 tests/prove/test_sharded_stages.py \
+	  tests/prove/test_split_moments.py
 
 # Stages as jobs of a real Slurm of one node, which the proof starts (skipped where slurmctld is not
 # installed, or without root).

@@ -4,6 +4,7 @@ The learning rates of adapters are those of whole models here: at rates ten time
 of a gradient's last digit, where it is near zero, more than what is allowed between two weights.
 """
 
+import json
 import signal
 from pathlib import Path
 
@@ -108,3 +109,14 @@ def test_a_stage_that_is_stopped_goes_on_to_the_same_weights(
     assert not any(name.endswith(".bin") for name in files)  # pickled weights
     assert "resumes from checkpoint-" in run(trained, stopped, stage, SAVE).output
     assert hashes(stopped, stage) == hashes(whole, stage)
+
+
+def test_parts_of_two_processes_are_read_by_four(trained: Trained, tmp_path: Path) -> None:
+    warm()
+    stopped = trained.without("sft", tmp_path / "stopped")
+    stop(trained, stopped, "sft", signal.SIGTERM)
+    said = run(trained, stopped, "sft", SAVE, processes=4, resume_anyway=True).output
+    assert "goes on although this changed" in said
+    artifact = json.loads((stopped / "tiny" / "sft" / "artifact.json").read_text())
+    assert artifact["provenance"]["exact"] is False
+    assert difference(trained.runs, stopped, "sft") <= 1e-6
