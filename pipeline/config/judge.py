@@ -29,7 +29,7 @@ _MOST_STEPS = 100
 _ENVIRONMENT_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
-def _url(value: str) -> str:
+def address(value: str) -> str:
     """Refuse what may hold a key without repeating it, and what is no address of a server."""
     if "@" in value or "?" in value or "#" in value:
         raise ValueError(
@@ -41,7 +41,7 @@ def _url(value: str) -> str:
     return value
 
 
-def _variable(value: str) -> str:
+def variable_name(value: str) -> str:
     """Refuse what is no name of an environment variable, as a key is none, without repeating it."""
     if _ENVIRONMENT_VARIABLE.fullmatch(value) is None:
         raise ValueError(
@@ -51,7 +51,7 @@ def _variable(value: str) -> str:
     return value
 
 
-_Url = Annotated[str, AfterValidator(_url)]
+Address = Annotated[str, AfterValidator(address)]
 
 
 class Prices(Block):
@@ -87,13 +87,13 @@ class EndpointBlock(Block):
     prices: for the cost in the metrics.
     """
 
-    url: _Url
+    url: Address
     model: Annotated[str, Field(min_length=1)]
-    key: Annotated[str, AfterValidator(_variable), EXECUTION] | None = None
+    key: Annotated[str, AfterValidator(variable_name), EXECUTION] | None = None
     at_once: Annotated[PositiveInt, Field(le=256), EXECUTION] = 8
     timeout_s: Annotated[PositiveFloat, EXECUTION] = 60.0
     retries: Annotated[int, Field(ge=0, le=20), EXECUTION] = 5
-    proxy: Annotated[_Url, EXECUTION] | None = None
+    proxy: Annotated[Address, EXECUTION] | None = None
     prices: Annotated[Prices, EXECUTION] = Prices()
 
 

@@ -36,8 +36,6 @@ EXECUTION_KEYS = frozenset(
         "precompute_ref_batch_size",
         "rollout_batch_size",
         "scoring_batch_size",
-        "vllm_mode",
-        "vllm_options",
         "gradient_checkpointing",
         "gradient_checkpointing_kwargs",
         "activation_checkpointing",
@@ -186,6 +184,7 @@ _OF_ROLLOUTS: Mapping[str, str] = {
     **dict.fromkeys(("missing_eos_penalty", "eos_penalty_mode", "stop_when"), _ON_STAGE),
     "chat_template_kwargs": "write `chat_template_kwargs:` on the stage",
     "max_tool_calling_iterations": "write `max_turns:` on the stage",
+    **dict.fromkeys(("rollout_engine", "vllm_options"), "write `rollout: {engine: ...}`"),
     **{key: f"it {why}" for key, why in rollout_arguments.REFUSED.items() if key not in OURS},
 }
 

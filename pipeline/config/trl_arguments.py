@@ -25,8 +25,8 @@ class Absent:
 
 
 _SAMPLED = "what is sampled must be what is scored: the whole distribution, at `temperature`"
-_VLLM = "write it in `vllm_options`"
-_ENGINE = "write `rollout_engine` (own, generate or vllm)"
+_VLLM = "write `vllm_options`, in a recipe keys of `rollout: {engine: vllm}`"
+_ENGINE = "write `rollout_engine` (own, generate or vllm), in a recipe `rollout: {engine: ...}`"
 _REFERENCE = "the reference is the policy as it came in, exactly: it does not move"
 _ENTROPY = "entropy is not steered; write a fixed `entropy_coef`"
 _COMPLETIONS = "samples stand in samples.jsonl and the report, or take `on_rollout`"
@@ -51,14 +51,14 @@ ABSENT: Mapping[str, Absent] = {
     "repetition_penalty": Absent((1, 1.0), _SAMPLED),
     "generation_kwargs": Absent((None, {}), _SAMPLED),
     "cache_implementation": Absent((None,), _ENGINE),
-    "use_vllm": Absent((False,), "write `rollout_engine` vllm"),
+    "use_vllm": Absent((False,), _ENGINE),
     "use_transformers_continuous_batching": Absent((False,), _ENGINE),
     "transformers_continuous_batching_config": Absent((None, {}), _ENGINE),
     "use_transformers_paged": Absent((False, None), _ENGINE),
     **dict.fromkeys(
         (
             *("vllm_model_impl", "vllm_enable_sleep_mode", "vllm_structured_outputs_regex"),
-            *("vllm_server_base_url", "vllm_server_host", "vllm_server_port"),
+            *("vllm_mode", "vllm_server_base_url", "vllm_server_host", "vllm_server_port"),
             *("vllm_server_timeout", "vllm_group_port", "vllm_gpu_memory_utilization"),
             *("vllm_max_model_length", "vllm_tensor_parallel_size"),
         ),

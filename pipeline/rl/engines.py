@@ -1,16 +1,17 @@
 """Completions from other engines, behind the interface of pipeline/rl/sampler.py.
 
-Not the default: `generate` is slower than the loop there and its rows share one generator; vLLM
-needs a GPU and the weights sent to it before every rollout (pipeline/rl/vllm_engines.py).
+Not the default: `generate` is slower than the loop there, and its rows share one generator. vLLM
+is a server, with a folder of its own (pipeline/rl/vllm/).
 """
 
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from accelerate.utils import is_peft_model
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from eval.model import positions_of
@@ -21,23 +22,12 @@ from pipeline.rl.sampler import (
     check_rollout,
     generating,
 )
-from pipeline.rl.vllm_engines import (
-    ColocatedEngine,
-    ServerEngine,
-    causal_of,
-    check_options,
-    require_vllm,
-)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from torch import Tensor
     from transformers import PreTrainedModel
-
-    from pipeline.rl.vllm_engines import Engine
-
-_LARGEST_BIAS = -100.0  # vLLM takes no less: exp(-100) of the odds is left
 
 
 class GenerateSampler:
@@ -94,7 +84,8 @@ class GenerateSampler:
         ids = [[pad] * (width - len(prompt)) + list(prompt) for prompt in prompts]
         mask = [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts]
         recorder = _Recorder(self.sampling)
-        causal = causal_of(module)
+        model: Any = module
+        causal = model.get_base_model() if is_peft_model(module) else model
         with _hide_settings(causal), _fork_generator(causal.device, seed):
             written: Any = causal.generate(
                 input_ids=torch.tensor(ids, device=module.device),
@@ -138,86 +129,6 @@ def _part_by_room(
             for index in batch:
                 by_room.setdefault(rooms[index], []).append(index)
             yield from by_room.values()
-
-
-class VLLMSampler:
-    """Samples with vLLM, in this process (`colocate`) or on a server (`server`).
-
-    The policy's weights are sent before every rollout, its adapter merged into copies. Each row has
-    a seed of its own from (seed, key), so that rows draw apart; vLLM does not promise the same
-    completions in another batch.
-
-    options: passed on to TRL, to VLLMGeneration (`gpu_memory_utilization`, ...) or to VLLMClient
-    (`base_url`, ...). The server is one that TRL's VLLMClient describes, started with
-    `--logprobs-mode processed_logprobs`: log-probabilities are those at the temperature.
-    Raises ValueError for other options, PosttrainError without vLLM.
-    """
-
-    def __init__(
-        self,
-        sampling: Sampling,
-        *,
-        mode: Literal["colocate", "server"] = "colocate",
-        options: dict[str, Any] | None = None,
-        engine: Engine | None = None,
-    ) -> None:
-        check_options(mode, options or {})
-        if engine is None:
-            require_vllm()
-        self.sampling = sampling
-        self.mode = mode
-        self.options = options or {}
-        self._engine = engine
-
-    def __call__(
-        self,
-        module: PreTrainedModel,
-        prompts: Sequence[Sequence[int]],
-        *,
-        keys: Sequence[int],
-        seed: int,
-        written: Sequence[int] | None = None,
-        on_progress: Callable[[int], None] | None = None,
-    ) -> list[Completion]:
-        """Sample from the module, as Sampler says."""
-        check_rollout(module, prompts, keys, self.sampling, written)
-        if self._engine is None:
-            make = ServerEngine.connect if self.mode == "server" else ColocatedEngine.start
-            self._engine = make(module, self.options)
-        with torch.no_grad():
-            self._engine.load(module)
-        rows = zip(keys, written or [0] * len(prompts), strict=True)
-        settings = [
-            request_settings(self.sampling, row_seed(seed, key, begun), begun)
-            for key, begun in rows
-        ]
-        completed = self._engine.complete([list(prompt) for prompt in prompts], settings)
-        if on_progress is not None:
-            on_progress(len(prompts))
-        return [
-            cut_at_stop(prompt, tokens, logprobs, self.sampling)
-            for prompt, (tokens, logprobs) in zip(prompts, completed, strict=True)
-        ]
-
-
-def request_settings(sampling: Sampling, seed: int, begun: int = 0) -> dict[str, Any]:
-    """Return one row's settings by vLLM's names; begun: how many tokens it has already.
-
-    All are given: a server fills in what is left out from the model's generation_config.
-    """
-    return {
-        "temperature": sampling.temperature,
-        "top_p": 1.0,
-        "top_k": 0,
-        "min_p": 0.0,
-        "repetition_penalty": 1.0,
-        "max_tokens": sampling.max_new_tokens - begun,
-        "logprobs": 0,  # of the sampled token alone
-        "seed": seed,
-        "ignore_eos": True,  # the model's own idea of it; ours are these
-        "stop_token_ids": sorted(sampling.eos_token_ids),
-        "logit_bias": dict.fromkeys(sampling.forbidden_ids, _LARGEST_BIAS),
-    }
 
 
 def row_seed(seed: int, key: int, begun: int = 0) -> int:

@@ -36,7 +36,7 @@ _MAY_CHANGE = frozenset(
     {
         *("total_episodes", "rollout_batch_size", "scoring_batch_size", "max_prompt_length"),
         *("chat_template_kwargs", "reward_weights", "reward_normalisation", "reward_clip"),
-        *("missing_eos_penalty", "eos_penalty_mode", "vllm_mode", "vllm_options"),
+        *("missing_eos_penalty", "eos_penalty_mode", "vllm_options"),
         *("num_mini_batches", "generation_batch_size", "steps_per_generation", "stop_when"),
     }
 )

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eval.asking.sampler import StopStrings
+from pipeline.config.rollout_engine import rollout_block
 from pipeline.data.encoding.chat import ChatEncoder
 from pipeline.models.language import eos_token_ids
 from pipeline.models.vocabulary import check_vocabulary
 from pipeline.rl.sampler import LoopSampler, Sampling
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from transformers import PreTrainedTokenizerBase
 
     from eval.tools.turns import ToolUse
@@ -40,9 +45,13 @@ def sampling_of(causal: Any, tokenizer: PreTrainedTokenizerBase, args: RolloutCo
     )
 
 
-def make_sampler(how: Sampling, args: RolloutConfig, tools: ToolUse | None = None) -> Sampler:
+def make_sampler(
+    how: Sampling, args: RolloutConfig, tokenizer: Any, tools: ToolUse | None = None
+) -> Sampler:
     """Return what samples completions; tools: what the policy may call meanwhile."""
-    sampler = _make_engine(how, args)
+    if tools is not None and args.rollout_engine == "vllm":
+        raise ValueError("tools are not called with vLLM; write `rollout_engine` own")
+    sampler = _make_engine(how, args, tokenizer)
     if tools is None:
         return sampler
     from pipeline.rl.conversation import ConversationSampler
@@ -50,14 +59,35 @@ def make_sampler(how: Sampling, args: RolloutConfig, tools: ToolUse | None = Non
     return ConversationSampler(sampler, tools, how.max_new_tokens)
 
 
-def _make_engine(how: Sampling, args: RolloutConfig) -> Sampler:
+def _make_engine(how: Sampling, args: RolloutConfig, tokenizer: Any) -> Sampler:
     if args.rollout_engine == "own":
         return LoopSampler(how)
-    from pipeline.rl.engines import GenerateSampler, VLLMSampler
-
     if args.rollout_engine == "generate":
+        from pipeline.rl.engines import GenerateSampler
+
         return GenerateSampler(how)
-    return VLLMSampler(how, mode=args.vllm_mode, options=args.vllm_options)  # pyright: ignore[reportArgumentType]
+    from pipeline.rl.vllm.sampler import VLLMSampler
+
+    return VLLMSampler(
+        how,
+        rollout_block(args.vllm_options),
+        folder=Path(str(args.output_dir)) / "vllm",
+        dtype="bfloat16" if args.bf16 else "float32",
+        tokenizer=tokenizer,
+    )
+
+
+@contextmanager
+def engine_ended_after(sampler: Sampler) -> Generator[None]:
+    """End what a sampler started, and free what it holds elsewhere, when the block is over."""
+    try:
+        yield
+    finally:
+        if not isinstance(sampler, LoopSampler):
+            from pipeline.rl.vllm.sampler import VLLMSampler
+
+            if isinstance(sampler, VLLMSampler):
+                sampler.close()
 
 
 def _stop_ids(causal: Any, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:

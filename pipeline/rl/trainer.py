@@ -156,16 +156,17 @@ class RolloutTrainer(SplitsMoments, Trainer):
         self.teacher: Teacher | None = None
         if teacher_model is not None:
             sampling, self.teacher = take_teacher(teacher_model, sampling, actor, args, autocast)
+        use = self._tools.use if self._tools else None
         self.collector = Collector(
             actor=actor,
-            sampler=make_sampler(sampling, args, self._tools.use if self._tools else None),
+            sampler=make_sampler(sampling, args, processing_class, use),
             sampling=sampling,
             rewards=self.rewards,
             tokenizer=processing_class,
             args=args,
             device=args.device,
             autocast=autocast,
-            tools=self._tools.use if self._tools else None,
+            tools=use,
             teacher=self.teacher,
             asks_teacher=bool(how := args.objective.distilled) and how.is_sampled,
         )

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from eval.task import Task
+    from pipeline.rl.gaps import Gaps
     from pipeline.rl.judging import JudgeCounts
     from pipeline.rl.prompts import Prompt
     from pipeline.rl.rollout import Rollout, ScoredResponses
@@ -44,7 +45,7 @@ class Watch:
     tasks: by the prompts' column `source`, for gold scores; none for none. gated: names of the
     reward terms that are reward models, "" for others; None without a gate. probed: names of the
     terms that are probed when training is over, drawn by the seed. is_main: whether this process
-    writes. say: shows a line on the terminal.
+    writes. say: shows a line on the terminal. gaps: looks at those of another engine.
     judges: what counts the judges, once there is a trainer.
     """
 
@@ -59,6 +60,7 @@ class Watch:
         say: Callable[[str], None],
         probed: Sequence[str] = (),
         seed: int = 0,
+        gaps: Gaps | None = None,
     ) -> None:
         self._name = name
         self._path = out / SAMPLES
@@ -68,6 +70,7 @@ class Watch:
         self.judges: JudgeCounts | None = None
         self._is_main = is_main
         self._say = say
+        self._gaps = gaps
         self._seen: tuple[Rollout, list[float | None]] | None = None  # the last rollout
 
     def on_evaluation(self, answered: ScoredResponses) -> dict[str, float]:
@@ -88,7 +91,8 @@ class Watch:
         every = max(1, rollout.num_rollouts // _SNAPSHOTS)
         if rollout.number % every == 0 or rollout.number == rollout.num_rollouts - 1:
             self._keep_samples(rollout, gold)
-        return gold_metrics(gold, rollout.prompts)
+        seen = self._gaps.look(rollout.rows, rollout.number, rollout.notes) if self._gaps else {}
+        return gold_metrics(gold, rollout.prompts) | seen
 
     def on_sign(self, shown: Shown) -> None:
         """Say which sign of reward hacking shows, and keep samples of what it shows in."""

@@ -16,6 +16,7 @@ from pipeline.errors import PosttrainError, closest
 from pipeline.files.names import VALUE_HEAD
 from pipeline.recipe.checks.licences import check_judge
 from pipeline.recipe.checks.reward_model import check_reward_models
+from pipeline.recipe.checks.rollout_engine import check_rollout_engine
 from pipeline.recipe.checks.signs import check_signs
 from pipeline.recipe.checks.training import MORE_POSITIONS
 from pipeline.recipe.model_facts import num_positions
@@ -61,6 +62,7 @@ def check_rollouts(recipe: Recipe, name: str) -> None:
     checks.check_steps()
     checks.check_teacher()
     checks.check_stopping()
+    checks.check_engine()
 
 
 class _Checks:
@@ -76,6 +78,10 @@ class _Checks:
 
     def _error(self, place: Location, message: str, hint: str = "") -> PosttrainError:
         return self._recipe.error((*self._stage, *place), message, hint)
+
+    def check_engine(self) -> None:
+        """Refuse what the engine that samples does not do."""
+        check_rollout_engine(self._recipe, self._config, self._error)
 
     def check_stopping(self) -> None:
         """Refuse a sign that is to stop training and could never show."""

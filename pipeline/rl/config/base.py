@@ -14,10 +14,11 @@ from transformers import TrainingArguments
 
 from pipeline.config.ppo_defaults import ADAPTER_LEARNING_RATE, LEARNING_RATE
 from pipeline.config.rollout_arguments import REFUSED, value_problem
+from pipeline.config.rollout_engine import rollout_block
 from pipeline.rl.signs import bounds_of
 
 if TYPE_CHECKING:
-    from pipeline.rl.objective import Objective
+    from pipeline.rl.objective import Correction, Objective
 
 _OF_TEMPLATE = {"add_generation_prompt", "continue_final_message", "tokenize", "return_dict"}
 
@@ -98,19 +99,33 @@ class RolloutConfig(TrainingArguments, ABC):
     # What samples, and how much at a time: speed and memory, not mathematics.
 
     rollout_engine: Literal["own", "generate", "vllm"] = field(default="own")
-    """What samples: `own` (a loop over the model's forward), `generate` or `vllm`."""
-
-    vllm_mode: Literal["colocate", "server"] = field(default="colocate")
-    """With vLLM: an engine in this process (`colocate`), or a server's (`server`)."""
+    """What samples: `own` (a loop over the model's forward), `generate` or `vllm` (a server)."""
 
     vllm_options: dict[str, Any] | None = field(default=None)
-    """Passed on to vLLM (pipeline/rl/vllm_engines.py): `gpu_memory_utilization`, `base_url`, ..."""
+    """Of vLLM's server, what a recipe's `rollout:` may say (pipeline/config/rollout_engine.py):
+    `url`, `python`, `server_args`, ..."""
 
     rollout_batch_size: int | None = field(default=None)
     """Rows decoded together; None for all of this process."""
 
     scoring_batch_size: int = field(default=16)
     """Rows of one forward pass without gradients."""
+
+    # What another engine samples with other probabilities.
+
+    vllm_importance_sampling_correction: bool = field(default=True)
+    """Weigh what vLLM sampled by how much likelier it is under the policy that is trained."""
+
+    vllm_importance_sampling_mode: Literal[
+        "token_truncate", "token_mask", "sequence_truncate", "sequence_mask"
+    ] = field(default="sequence_mask")
+    """Of each token or a whole response; ratios out of bounds are cut to them, or weigh 0."""
+
+    vllm_importance_sampling_clip_max: float | None = field(default=3.0)
+    """The bound above; None for none."""
+
+    vllm_importance_sampling_clip_min: float | None = field(default=None)
+    """The bound below; None for none."""
 
     # From rewards to one score per response; in this order.
 
@@ -147,15 +162,39 @@ class RolloutConfig(TrainingArguments, ABC):
         self.check_above_0("max_tool_calling_iterations", or_none=True)
         if isinstance(self.stop_strings, str) or "" in (self.stop_strings or ()):
             raise ValueError(f"`stop_strings` is {self.stop_strings!r}; write a list of texts")
-        is_vllm = self.rollout_engine == "vllm"
-        if not is_vllm and (self.vllm_options or self.vllm_mode != "colocate"):
-            raise ValueError("`vllm_mode` and `vllm_options` are for `rollout_engine` vllm")
+        self._check_engine()
         bounds_of(self.stop_when)
         if taken := sorted(_OF_TEMPLATE & set(self.chat_template_kwargs or {})):
             message = f"`{taken[0]}` of `chat_template_kwargs` is decided by {self.method}"
             raise ValueError(message)
         if self.reward_clip is not None and len(self.reward_clip) != 2:
             raise ValueError(f"`reward_clip` is {self.reward_clip}; write [lowest, highest] score")
+
+    def _check_engine(self) -> None:
+        """Refuse what vLLM does not do, with ValueError."""
+        low, high = self.vllm_importance_sampling_clip_min, self.vllm_importance_sampling_clip_max
+        if low is not None and high is not None and low > high:
+            raise ValueError(
+                f"`vllm_importance_sampling_clip_min` {low} is above "
+                f"`vllm_importance_sampling_clip_max` {high}; exchange them"
+            )
+        if self.rollout_engine != "vllm":
+            if self.vllm_options:
+                raise ValueError("`vllm_options` are for `rollout_engine` vllm")
+            return
+        rollout_block(self.vllm_options)
+        if self.world_size > 1:
+            message = "with `rollout_engine` vllm training has one process"
+            raise ValueError(f"{message}; the server may use more devices")
+        if self.reuses_sampled_logprobs:
+            message = "`reuse_rollout_logprobs` takes vLLM's log-probabilities for the policy's own"
+            raise ValueError(f"{message}, and no gap between them would be seen; leave it out")
+
+    @property
+    def correction(self) -> Correction | None:
+        """How what another engine sampled is weighed; None for not."""
+        corrects = self.rollout_engine == "vllm" and self.vllm_importance_sampling_correction
+        return self.vllm_importance_sampling_mode if corrects else None
 
     def check_above_0(self, *names: str, or_none: bool = False) -> None:
         """Raise ValueError for the first of these arguments that is not above 0."""

@@ -86,6 +86,9 @@ class DistillConfig(GroupConfig):
         if is_distance and self.greater_is_better is None:
             self.greater_is_better = False
         super().__post_init__()
+        if self.rollout_engine == "vllm":
+            message = "`rollout_engine` vllm is for PPO, GRPO and RLOO"
+            raise ValueError(f"{message}; a student samples with the others")
         self.check_not_below_0("loss_top_k", "gamma", "teacher_coef", "lmbda")
         for name in ("beta", "gamma", "lmbda"):
             if getattr(self, name) > 1:

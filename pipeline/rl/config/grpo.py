@@ -104,22 +104,6 @@ class GRPOConfig(GroupConfig):
     entropy_coef: float = field(default=0.0)
     """Of an entropy bonus."""
 
-    # What another engine samples.
-
-    vllm_importance_sampling_correction: bool = field(default=True)
-    """Weigh what vLLM sampled by how much likelier it is under the policy that is trained."""
-
-    vllm_importance_sampling_mode: Literal[
-        "token_truncate", "token_mask", "sequence_truncate", "sequence_mask"
-    ] = field(default="sequence_mask")
-    """Of each token or a whole response; ratios out of bounds are cut to them, or weigh 0."""
-
-    vllm_importance_sampling_clip_max: float | None = field(default=3.0)
-    """The bound above; None for none."""
-
-    vllm_importance_sampling_clip_min: float | None = field(default=None)
-    """The bound below; None for none."""
-
     def __post_init__(self) -> None:
         """Refuse what cannot be meant, with ValueError."""
         if isinstance(self.scale_rewards, bool):  # as TRL takes it
@@ -133,12 +117,6 @@ class GRPOConfig(GroupConfig):
             raise ValueError(f"`dual_clip` is {self.dual_clip}; it must be above 1, or none")
         self.check_above_0("sapo_temperature_pos", "sapo_temperature_neg")
         self.check_not_below_0("vespo_k_pos", "vespo_k_neg", "vespo_lambda_pos", "vespo_lambda_neg")
-        low, high = self.vllm_importance_sampling_clip_min, self.vllm_importance_sampling_clip_max
-        if low is not None and high is not None and low > high:
-            raise ValueError(
-                f"`vllm_importance_sampling_clip_min` {low} is above "
-                f"`vllm_importance_sampling_clip_max` {high}; exchange them"
-            )
         self._check_loss()
         if self.advantage_estimator != "group" and self.scale_rewards != "group":
             message = "`scale_rewards` is for the advantages of GRPO"
@@ -151,7 +129,7 @@ class GRPOConfig(GroupConfig):
         if self.loss_type in ("cispo", "sapo", "vespo") and is_sequence:
             message = f"`loss_type` {self.loss_type} says itself what its ratios are of"
             raise ValueError(f"{message}; leave `importance_sampling_level` out")
-        if self.loss_type == "vespo" and self._corrects:
+        if self.loss_type == "vespo" and self.correction is not None:
             raise ValueError(
                 "`loss_type` vespo has one weight of a whole response, which vLLM's probabilities "
                 "are no part of here; write `vllm_importance_sampling_correction: false`"
@@ -205,15 +183,10 @@ class GRPOConfig(GroupConfig):
             is_kl_corrected=self.use_bias_correction_kl,
             entropy_coef=self.entropy_coef,
             masks_truncated=self.mask_truncated_completions,
-            correction=self.vllm_importance_sampling_mode if self._corrects else None,
+            correction=self.correction,
             correction_low=self.vllm_importance_sampling_clip_min,
             correction_high=self.vllm_importance_sampling_clip_max,
         )
-
-    @property
-    def _corrects(self) -> bool:
-        """Whether what another engine sampled is weighed."""
-        return self.rollout_engine == "vllm" and self.vllm_importance_sampling_correction
 
     @property
     def kl_control(self) -> tuple[float, float | None, float]:

@@ -145,6 +145,9 @@ class PPOConfig(RolloutConfig):
             aggregation=self.loss_aggregation,
             kl_loss_coef=self.kl_loss_coef,
             entropy_coef=self.entropy_coef,
+            correction=self.correction,
+            correction_low=self.vllm_importance_sampling_clip_min,
+            correction_high=self.vllm_importance_sampling_clip_max,
         )
 
     @property

@@ -66,6 +66,9 @@ class RLOOConfig(GroupConfig):
             aggregation="seq",
             counts_empty_rows=True,
             masks_truncated=self.mask_truncated_completions,
+            correction=self.correction,
+            correction_low=self.vllm_importance_sampling_clip_min,
+            correction_high=self.vllm_importance_sampling_clip_max,
         )
 
     @property

@@ -32,6 +32,7 @@ from pipeline.rl.prompts import Prompt
 from pipeline.rl.teacher import least_positions
 from pipeline.rl.watch import Watch
 from pipeline.stages.rl.config import HELD_OUT_PROMPTS
+from pipeline.stages.rl.engine import engine_fields, gaps_of
 from pipeline.tools.use import load_tools, tool_settings
 from pipeline.training.arguments import arguments, refusals
 from pipeline.training.precision import autocast_of
@@ -101,7 +102,7 @@ def assemble(
         config,
         context,
         defaults=stage.defaults(config),
-        forced=config.trainer_fields(),
+        forced={**config.trainer_fields(), **engine_fields(config, context)},
     )
     form = form_of_model(tokenizer, source.properties)
     tools = _load_tools(config, context, form)
@@ -223,6 +224,7 @@ def _make_watch(
         seed=context.seed,
         is_main=context.is_main,
         say=context.say,
+        gaps=gaps_of(config, context),
     )
 
 

@@ -19,6 +19,7 @@ from pipeline.config.blocks import DataBlock, DataBlocks
 from pipeline.config.field_types import OR_ONE, ModelRef, TooLong
 from pipeline.config.marks import ABSENT_BY_DEFAULT
 from pipeline.config.reward_terms import RewardBlock
+from pipeline.config.rollout_engine import RolloutBlock
 from pipeline.config.stage_config import WithTemplate
 from pipeline.config.tools import WithTools
 from pipeline.config.training_stage import TrainingStage
@@ -83,6 +84,7 @@ class RolloutStage(WithTools, WithTemplate, TrainingStage):
     drop it, truncate it at its beginning, or make it an error.
     best_of: after training, compare with taking the best of 2, 4, ... up to so many responses of
     the reference, by the reward, on prompts that were held out; 0 for not.
+    rollout: what samples the responses: our own loop, or a vLLM server.
     tools: what the policy may call while it answers; `max_completion_length` counts what they
     answer too.
     batch_size: responses per optimizer step over all devices.
@@ -103,6 +105,7 @@ class RolloutStage(WithTools, WithTemplate, TrainingStage):
     stop_when: Annotated[StopWhen, ABSENT_BY_DEFAULT] = {}  # noqa: RUF012  pydantic copies it
     too_long: TooLong = "drop"
     best_of: Annotated[int, Field(ge=0, le=1024)] = 16
+    rollout: Annotated[RolloutBlock, ABSENT_BY_DEFAULT] = RolloutBlock()
 
     @model_validator(mode="after")
     def _fits_together(self) -> RolloutStage:

@@ -9,8 +9,10 @@ from pipeline.models.save import save_adapter, save_trained
 from pipeline.rewards.spending import with_all_spent
 from pipeline.rl.actor_critic import CRITIC
 from pipeline.rl.best_of_n import compare_with_best_of_n
+from pipeline.rl.gaps import gap_figures
 from pipeline.rl.layouts.shared_lora import SharedLoraActorCritic
 from pipeline.rl.probing import probe_terms
+from pipeline.rl.sampling import engine_ended_after
 from pipeline.training.loop import train
 
 if TYPE_CHECKING:
@@ -21,6 +23,11 @@ if TYPE_CHECKING:
 
 def train_on_rollouts(stage: Assembly, config: RolloutStage, context: StageContext) -> StageResult:
     """Train, compare with best-of-n on held-out prompts, save the policy."""
+    with engine_ended_after(stage.trainer.collector.sampler):
+        return _train(stage, config, context)
+
+
+def _train(stage: Assembly, config: RolloutStage, context: StageContext) -> StageResult:
     trainer = stage.trainer
     trainer.splits_moments = context.sharding is not None
     metrics = train(trainer, config, context, rows=())
@@ -30,6 +37,7 @@ def train_on_rollouts(stage: Assembly, config: RolloutStage, context: StageConte
         metrics |= stopped.metrics()
         context.say(str(stopped))
     stage.judges.note()
+    metrics |= gap_figures(trainer.rl.notes)
     if context.is_main:
         stage.watch.write(trainer.rl.notes)
         if config.best_of and config.reward and stage.held_out:
