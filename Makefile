@@ -7,7 +7,7 @@ TRL112 := $(VENV)/trl112
 SERVING := $(VENV)/serving
 VLLM := $(VENV)/vllm
 
-.PHONY: quickstart test lint types unit bench matrix prove prove-long prove-groups prove-slurm prove-judges prove-judges-vllm isa mutate oracle prove-ppo golden lock clean prove-sharded
+.PHONY: quickstart test lint types unit bench matrix prove prove-long prove-groups prove-slurm prove-judges prove-judges-vllm prove-vllm isa mutate oracle prove-ppo golden lock clean prove-sharded
 
 # Stages side by side on all cores, or GPUs. One thread each: for half a million parameters more of them are
 # no faster, and sums keep their order.
@@ -93,6 +93,11 @@ prove-judges: $(READY) $(SERVING)/.ready
 
 prove-judges-vllm: $(READY) $(VLLM)/.ready
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.serving vllm $(VLLM)/bin/python
+
+# A real vLLM server on this CPU: PPO and GRPO learn by what it samples, and what is sent arrives.
+prove-vllm: $(READY) $(VLLM)/.ready
+	OMP_NUM_THREADS=1 POSTTRAIN_VLLM=$(abspath $(VLLM))/bin/python \
+	  $(BIN)/pytest -m slow -rs --timeout=3600 tests/serving/test_vllm_rollouts_at_work.py
 
 PURELIB := import sysconfig; print(sysconfig.get_path("purelib"))
 # Environments apart that see this one's packages, torch above all, beneath their own.

@@ -31,7 +31,6 @@ PURPOSES = {
     "harness": "tasks of lm-evaluation-harness (`harness:`)",
     "gguf": "`export --gguf`, `--verify` by llama.cpp, and GGUF files taken in by `adopt`",
     "qlora": "4-bit weights below an adapter (`load_in_4bit`), on CUDA",
-    "vllm": "rollouts of PPO by vLLM (`rollout_engine: vllm`), on CUDA",
     "tensorboard": "`report_to: tensorboard`",
     "trackio": "`report_to: trackio`",
     "wandb": "`report_to: wandb`",
@@ -194,17 +193,11 @@ def _optional() -> Iterator[Finding]:
     for requirement, extra in requirements():
         if extra in ("", "dev"):
             continue
-        package = _package("optional", Requirement(_plain(requirement)), "absent")
+        package = _package("optional", requirement, "absent")
         purpose = PURPOSES.get(extra, "")
         hint = f"pip install 'posttrain[{extra}]'" if package.state != "ok" else ""
         says = f"{package.says}: {purpose}" if purpose else package.says
         yield Finding("optional", extra, package.state, says, hint)
-
-
-def _plain(requirement: Requirement) -> str:
-    """Return the package that a requirement is about: vllm where it is `trl[vllm]`."""
-    package = next(iter(requirement.extras), "")
-    return package or f"{requirement.name}{requirement.specifier}"
 
 
 def _gib(size_bytes: int) -> str:

@@ -6,10 +6,12 @@ prompt      rows of a data set become token ids                       prompts.py
             which ones a rollout has: by seed and number              sampling_order.py
 rollout     groups of responses to each prompt, fresh ones if flat    rollout_sampling.py
             each process samples and scores its share                 collector.py
-            by a loop over forward passes, `generate` or vLLM         sampler.py, engines.py
+            by a loop over forward passes, or by `generate`           sampler.py, engines.py
+            or by a vLLM server, which is sent the policy             vllm/
             or takes those that the rows came with                    given.py
             a response that calls tools is a conversation             conversation.py
             log p of policy and reference, the critic's values        logprobs.py, sequences.py
+            how far another engine's are from those                   gaps.py
 score       terms weighted, normalised, clipped; missing EOS          rewards.py, pipeline/rewards/
             the rows of all processes, as a watcher is handed them    rollout.py
 advantages  by a critic's values, or against other responses          experience.py, advantages.py

@@ -59,6 +59,8 @@ def made_with(
     """
     upstream = {field.name for field in fields(TrainingArguments)}
     own = [field.name for field in fields(args) if field.name not in upstream | _MAY_CHANGE]
+    if args.rollout_engine != "vllm":
+        own = [name for name in own if not name.startswith("vllm_")]
     settings = {name: getattr(args, name) for name in (*_UPSTREAM, *own)}
     record = {
         **settings,

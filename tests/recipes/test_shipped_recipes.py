@@ -126,6 +126,6 @@ def test_every_extra_that_is_named_exists_and_doctor_says_what_each_is_for() -> 
         for path in files
         for extra in re.findall(r"posttrain\[([a-z]\w*)\]", path.read_text(encoding="utf-8"))
     }
-    assert {"harness", "qlora", "vllm"} <= named
+    assert {"harness", "qlora"} <= named
     assert named <= extras
     assert PURPOSES.keys() == extras - {"dev"}

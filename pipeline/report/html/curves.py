@@ -166,6 +166,11 @@ KNOWN = (
     ),
     Known("Importance weight", "of sampled tokens", {"importance/mean": "mean"}),
     Known(
+        "Gap of log-probabilities",
+        "nats a token, between what samples and what trains",
+        {"engine/logp_gap": "largest", "engine/logp_gap_mean": "mean"},
+    ),
+    Known(
         "Gradient norm",
         "before clipping",
         {"grad_norm": "norm", "policy/grad_norm": "policy", "value/grad_norm": "critic"},

@@ -34,6 +34,8 @@ _SHOWN = {
     "objective/entropy": "entropy",
     "completions/length_mean": "length",
     "eos_rate": "ended",
+    "engine/logp_gap": "log p gap",
+    "engine/logp_gap_mean": "in the mean",
     "tools/called": "called tools",
     "tools/failure_frequency": "calls failed",
     "loss/policy": "policy loss",
