@@ -148,7 +148,7 @@ def _server(fake: FakeVLLM, port: int) -> ThreadingHTTPServer:
             self.end_headers()
             self.wfile.write(text)
 
-        def log_message(self, *_: Any) -> None:
+        def log_message(self, format: str, *args: Any) -> None:
             pass
 
     return ThreadingHTTPServer(("127.0.0.1", port), Handler)
