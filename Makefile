@@ -7,6 +7,10 @@ TRL112 := $(VENV)/trl112
 SERVING := $(VENV)/serving
 VLLM := $(VENV)/vllm
 
+# Compiled files are kept: without them each process that a test starts would compile anew, and each worker
+# of pytest would spend half a minute on the asserts of the tests.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: quickstart test lint types unit bench matrix prove prove-long prove-groups prove-slurm prove-judges prove-judges-vllm prove-vllm isa mutate oracle prove-ppo golden lock clean prove-sharded
 
 # Stages side by side on all cores, or GPUs. One thread each: for half a million parameters more of them are
@@ -28,7 +32,7 @@ lint: $(READY)
 types: $(READY)
 	$(BIN)/pyright
 
-# In the order of the folders: the longest modules (tests/stages) come first, so that both cores end together.
+# In an order of our own (tests/conftest.py), so that no worker waits for another and both end together.
 unit: $(READY)
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not gpu and not network"
 

@@ -1,29 +1,58 @@
 """Runs recipes in forked children that have the heavy libraries imported already, to kill them.
 
-Importing takes seven seconds, a fork milliseconds; so a hundred kills fit into minutes. Always
-through the public `run_recipe`. Safe because the parent never starts a torch thread
+Importing takes seven seconds, a fork milliseconds; so a hundred kills fit into minutes. What
+upstream or we read once a process is read beforehand as well. Always through the public
+`run_recipe`. Safe because the parent never starts a torch thread
 (OMP_NUM_THREADS=1).
 """
 
 import contextlib
+import gc
+import importlib
 import os
+import pkgutil
 import signal
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
+# Whose modules stages import when they run.
+_PACKAGES = (
+    *("pipeline.data.encoding", "pipeline.data.making", "pipeline.models", "pipeline.training"),
+    *("pipeline.rewards", "pipeline.rl", "pipeline.measuring", "pipeline.stages.labelling"),
+    *("eval.asking", "eval.comparison", "eval.tasks", "reward.verifiers"),
+)
 
+
+@cache
 def warm() -> None:
-    """Import what a stage would import, once."""
+    """Import what a stage would import, and read what it would read of upstream, once."""
     import datasets  # noqa: F401
     import torch
-    from transformers import Trainer  # noqa: F401
-    from trl import DPOTrainer, RewardTrainer, SFTTrainer  # noqa: F401
+    from transformers import LlamaConfig, LlamaForCausalLM, Trainer  # noqa: F401
+    from trl import DPOTrainer, KTOTrainer, RewardTrainer, SFTTrainer  # noqa: F401
+
+    from pipeline import load_recipe
+    from tests.conftest import ALIGNED
 
     torch.set_num_threads(1)
+    for name in _PACKAGES:
+        for module in pkgutil.iter_modules(importlib.import_module(name).__path__, f"{name}."):
+            importlib.import_module(module.name)
+    with tempfile.TemporaryDirectory() as folder:
+        recipe = Path(folder) / "aligned.yaml"
+        recipe.write_text(ALIGNED)
+        load_recipe(recipe)  # the fields of trainers and of a model
+        sizes = dict.fromkeys(("hidden_size", "intermediate_size", "vocab_size"), 8)
+        config = LlamaConfig(**sizes, num_hidden_layers=1, num_attention_heads=1)
+        LlamaForCausalLM(config).save_pretrained(folder)
+        LlamaForCausalLM.from_pretrained(folder)  # how weights of older models are renamed
+    gc.freeze()  # each trainer looks for garbage; among what was imported there is none
 
 
 @dataclass(frozen=True)

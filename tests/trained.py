@@ -25,10 +25,13 @@ class Trained:
     recipe: Path
     runs: Path
 
+    def copy(self, folder: Path) -> Path:
+        """Return a copy of the runs, in a folder, for a recipe that begins like this one."""
+        return shutil.copytree(self.runs, folder / "runs", symlinks=True)
+
     def without(self, stage: str, folder: Path) -> Path:
         """Return a copy of the runs, in a folder, in which one stage is not trained."""
-        copy = folder / "runs"
-        shutil.copytree(self.runs, copy, symlinks=True)
+        copy = self.copy(folder)
         shutil.rmtree((copy / "tiny" / stage).resolve())
         return copy
 

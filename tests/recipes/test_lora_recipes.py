@@ -7,20 +7,17 @@ import pytest
 
 from eval.tasks import load
 from tests.forked import run_forked, warm
+from tests.trained import Trained
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 
 
 @pytest.fixture(scope="module")
-def local(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def local(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a tiny chat model, chats and preferences."""
-    from tests.conftest import TINY
-
     warm()
     folder = tmp_path_factory.mktemp("local")
-    recipe = folder / "tiny.yaml"
-    recipe.write_text(TINY)
-    assert run_forked(recipe, folder / "runs").code == 0
+    trained.copy(folder)
     task = load("arithmetic")
     with (folder / "chats.jsonl").open("w") as chats:
         for _, example in zip(range(40), task.demonstrations(), strict=False):

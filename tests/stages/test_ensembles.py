@@ -13,7 +13,10 @@ from tests.forked import run_forked, warm
 from tests.kills import kill_and_compare
 from tests.trained import Trained
 
-_RM = "stage: reward_model, model: $sft_lora, lora: {r: 4}, batch_size: 8"
+_RM = (
+    "stage: reward_model, model: $sft_lora, lora: {r: 4}, batch_size: 8,"
+    " eval_data: [{task: arithmetic, split: validation, rows: 40}]"
+)
 _SAVED = "training_args: {learning_rate: 1e-2}"
 _RL = """\
     model: $sft_lora
@@ -56,10 +59,11 @@ RECIPE = f"""\
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which the whole recipe has run."""
     folder = tmp_path_factory.mktemp("ensembles")
     warm()
+    trained.copy(folder)
     (folder / "tiny.yaml").write_text(RECIPE)
     ended = run_forked(folder / "tiny.yaml", folder / "runs")
     assert ended.code == 0, ended.output

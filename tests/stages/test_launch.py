@@ -4,41 +4,45 @@ import fcntl
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.forked import run_forked, warm
+from tests.forked_ranks import fork_ranks, split_over
 from tests.kills import hashes
-from tests.together import command, difference, metrics, ranks_of, train_together
+from tests.together import command, difference, metrics, ranks_of, world_size
 from tests.trained import Trained
 
 
-def _posttrain(*arguments: str) -> subprocess.CompletedProcess[str]:
-    asked = [sys.executable, "-m", "pipeline.cli", *arguments]
-    return subprocess.run(asked, capture_output=True, text=True, check=False)
-
-
 def test_a_process_of_its_own_gives_the_same_weights(trained: Trained, tmp_path: Path) -> None:
+    """Forked here; below two are started as the command starts them."""
+    warm()
     runs = trained.without("base", tmp_path)
-    ended = _posttrain(
-        *("run", str(trained.recipe), "--stage", "base", "--runs", str(runs)),
-        *("--set", "stages.base.launch=python"),
+    ended = run_forked(
+        *(trained.recipe, runs),
+        **{"only": "base", "overrides": ["stages.base.launch=python"], "first": fork_ranks},
     )
-    assert ended.returncode == 0, ended.stderr
+    assert ended.code == 0, ended.output
     assert hashes(runs, "base") == hashes(trained.runs, "base")
 
 
+@pytest.mark.enable_socket
 def test_two_processes_give_the_parameters_of_one(trained: Trained, tmp_path: Path) -> None:
     """157 rows of SFT: those that fill up the last step's passes are neither learnt nor counted.
 
-    Of the other stages, tests/prove/test_launched_stages.py.
+    They are started as the command starts them. Of the other stages,
+    tests/prove/test_launched_stages.py.
     """
+    warm()
     stage = "sft"
     two = trained.without(stage, tmp_path)
-    train_together(trained.recipe, two, stage)
+    asked = split_over(stage, "training_args.per_device_train_batch_size=2", more="")
+    ended = run_forked(trained.recipe, two, overrides=asked, only=stage)
+    assert ended.code == 0, ended.output
+    assert world_size(two, stage) == 2
     assert difference(trained.runs, two, stage) <= 1e-5
     for name in ("num_tokens", "epoch", "loss", "entropy", "mean_token_accuracy"):
         alone, together = (
@@ -102,11 +106,12 @@ def test_what_a_launcher_left_in_the_environment_does_not_change_what_is_run(
     value: str,
     said: str,
 ) -> None:
+    warm()
     runs = trained.without("base", tmp_path)
     monkeypatch.setenv(name, value)
-    ended = _posttrain("run", str(trained.recipe), "--stage", "base", "--runs", str(runs))
-    assert ended.returncode == 3
-    assert f"base: {said}" in ended.stderr
+    ended = run_forked(trained.recipe, runs, only="base")
+    assert ended.code == 3
+    assert f"base: {said}" in ended.output
 
 
 def test_no_process_outlives_the_runner_and_until_then_it_holds_the_stages_lock(

@@ -32,6 +32,7 @@ RECIPE = f"""\
     stage: reward_model
     model: $sft
     data: [{{task: arithmetic, rows: 45}}]
+    eval_data: [{{task: arithmetic, split: validation, rows: 20}}]
     batch_size: 8
     lora: {{r: 4}}
     training_args: {{learning_rate: 1e-2}}

@@ -14,7 +14,10 @@ from tests.conftest import TINY
 from tests.forked import run_forked, warm
 
 LORA = "precision: bf16, batch_size: 4, lora: {r: 4}"
-DATA = "data: [{task: arithmetic, rows: 16}]"
+DATA = (
+    "data: [{task: arithmetic, rows: 16}],"
+    " eval_data: [{task: arithmetic, split: validation, rows: 16}]"
+)
 STEPS = "max_steps: 2, logging_steps: 1, learning_rate: 1e-2"
 RECIPE = (
     TINY.replace("batch_size: 8", "batch_size: 8\n    precision: bf16").replace("20k", "4k")

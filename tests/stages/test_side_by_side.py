@@ -23,6 +23,7 @@ from pipeline.store.store import Store
 from tests.command import Command, is_like, the_line
 from tests.conftest import TINY
 from tests.forked import in_child, run_forked, warm
+from tests.forked_ranks import fork_slots
 from tests.kills import hashes
 from tests.together import ranks_of
 from tests.trained import Trained
@@ -39,13 +40,14 @@ def without(trained: Trained, folder: Path, *stages: str) -> Path:
     return runs
 
 
+@pytest.mark.enable_socket  # a slot's process takes its socket by its number
 def test_a_stage_that_fails_lets_the_others_come_to_the_same_bytes(
     trained: Trained, tmp_path: Path
 ) -> None:
     """And those that need it, at any distance, are told as not run."""
     runs = without(trained, tmp_path, *TWO)
     wrong = ["stages.sft_lora.training_args.learning_rate=1e30"]
-    ended = run_forked(trained.recipe, runs, overrides=wrong, jobs=2)
+    ended = run_forked(trained.recipe, runs, overrides=wrong, jobs=2, first=fork_slots)
     assert ended.code == 2, ended.output
     said = ended.output.splitlines()
     assert said[0] == "jobs           2 side by side, 1 thread each"

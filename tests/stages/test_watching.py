@@ -9,9 +9,10 @@ import pytest
 from pipeline.data.encoding.lengths import describe_rows
 from tests.forked import Ended, run_forked, warm
 from tests.kills import kill_and_compare
-from tests.trained import train
+from tests.trained import Trained, train
 
 EVALUATES = "stages.sft.training_args.eval_strategy=steps"
+FEW = "stages.sft.eval_data=[{task: arithmetic, split: validation, rows: 40}]"
 EVERY_4 = "stages.sft.training_args.eval_steps=4"
 BEST = "stages.sft.training_args.load_best_model_at_end=true"
 # The loss falls, so that the "best" of these is the first: the last must not be what is kept.
@@ -52,8 +53,8 @@ def shorter(completion_ids, **rest):
 
 
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """The tiny recipe and a store in which its base model is done."""
+def prepared(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The tiny recipe and a store in which its base model is done, and sft as the recipe has it."""
     from tests.conftest import TINY
 
     warm()
@@ -61,8 +62,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     recipe = folder / "tiny.yaml"
     recipe.write_text(TINY + WATCHED)
     (folder / "shorter.py").write_text(SHORTER)
-    assert run_forked(recipe, folder / "runs", until="base").code == 0
-    return recipe, folder / "runs"
+    return recipe, trained.copy(folder)
 
 
 def _sft(prepared: tuple[Path, Path], *overrides: str) -> tuple[Ended, Path]:
@@ -84,14 +84,14 @@ def test_held_out_rows_are_evaluated_and_the_best_checkpoint_is_what_is_left(
     import torch
     from safetensors.torch import load_file
 
-    ended, folder = _sft(prepared, EVALUATES, EVERY_4, BEST, *UPSIDE_DOWN)
+    ended, folder = _sft(prepared, EVALUATES, FEW, EVERY_4, BEST, *UPSIDE_DOWN)
     assert ended.code == 0, ended.output
     losses = {line["step"]: line["eval_loss"] for line in _lines(folder) if "eval_loss" in line}
     assert list(losses) == [4, 8, 12, 16, 20]
     assert losses[20] < losses[4]
     assert _metrics(folder)["best_step"] == 4
     kept = load_file(folder / "model.safetensors")
-    ended, last = _sft(prepared, EVALUATES, EVERY_4)
+    ended, last = _sft(prepared, EVALUATES, FEW, EVERY_4)
     assert ended.code == 0, ended.output
     assert any(
         not torch.equal(kept[name], tensor)
@@ -154,7 +154,7 @@ def test_ppo_stops_early_by_the_score_of_held_out_prompts(prepared: tuple[Path, 
 
 def test_early_stopping_stops_when_patience_is_out(prepared: tuple[Path, Path]) -> None:
     stopping = "stages.sft.early_stopping={patience: 1}"
-    ended, folder = _sft(prepared, EVALUATES, EVERY_4, BEST, *UPSIDE_DOWN, stopping)
+    ended, folder = _sft(prepared, EVALUATES, FEW, EVERY_4, BEST, *UPSIDE_DOWN, stopping)
     assert ended.code == 0, ended.output
     assert _metrics(folder)["steps"] == 8
 
@@ -163,7 +163,7 @@ def test_early_stopping_stops_when_patience_is_out(prepared: tuple[Path, Path]) 
 def test_a_kill_changes_neither_the_best_checkpoint_nor_what_was_evaluated(
     tiny_recipe: Path, tmp_path: Path
 ) -> None:
-    overrides = [EVALUATES, EVERY_4, BEST, *UPSIDE_DOWN]
+    overrides = [EVALUATES, FEW, EVERY_4, BEST, *UPSIDE_DOWN]
     trained = train(tiny_recipe, tmp_path / "trained", until="sft", overrides=overrides)
     tally = kill_and_compare(trained, tmp_path, "sft", kills=1, seed=1, overrides=overrides)
     assert tally.differ == 0, tally.said

@@ -1,7 +1,5 @@
 """Tiny models with a tokenizer of their own, and trainers of them."""
 
-import gc
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +12,6 @@ from pipeline.rl.config.ppo import PPOConfig
 from pipeline.rl.ppo import PPOTrainer
 from tests.ppo_tasks import EOS, PAD, plain, tiny_llama, tiny_tokenizer
 from tests.unit.rl.small_trainers import VOCABULARY, MakeTrainer, confident, count_of_sevens
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _collect_little() -> Iterator[None]:
-    """Leave out what is there already: `train()` collects garbage, a third of these tests' time."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture

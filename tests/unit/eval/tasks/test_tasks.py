@@ -81,23 +81,28 @@ def all_documents(name: str) -> str:
     return "\n\n".join(text for seed in SEEDS for text in documents(name, seed))
 
 
-def in_fours(words: list[str]) -> Iterator[tuple[str, ...]]:
-    return zip(words, words[1:], words[2:], words[3:], strict=False)
+def runs_of(words: list[str], length: int) -> Iterator[tuple[str, ...]]:
+    return zip(*(words[start:] for start in range(length)), strict=False)
 
 
 def those_in(text: str, sought: Iterable[str]) -> list[str]:
     """Return what stands in the text, not as a part of longer words or numbers.
 
-    Searching for each would take minutes: most is ruled out by four words that never follow one
-    another. Its first and last word may be joined to others there, as by a bracket.
+    Searching for each would take minutes: most is ruled out by up to four words that never follow
+    one another. Its first and last word may be joined to others there, as by a bracket.
     """
-    fours = set(in_fours(text.split()))
+    runs_by_sought: dict[str, set[tuple[str, ...]]] = {}
+    for each in sought:
+        inner = each.split()[1:-1]
+        runs_by_sought[each] = set(runs_of(inner, min(4, len(inner))))
+    all_runs, words = set[tuple[str, ...]]().union(*runs_by_sought.values()), text.split()
+    found = {
+        run for length in (1, 2, 3, 4) for run in all_runs.intersection(runs_of(words, length))
+    }
     return [
         each
-        for each in dict.fromkeys(sought)
-        if all(four in fours for four in in_fours(each.split()[1:-1]))
-        and each in text
-        and re.search(rf"(?<!\w){re.escape(each)}(?!\w)", text)
+        for each, runs in runs_by_sought.items()
+        if runs <= found and each in text and re.search(rf"(?<!\w){re.escape(each)}(?!\w)", text)
     ]
 
 
@@ -105,12 +110,14 @@ def those_in(text: str, sought: Iterable[str]) -> list[str]:
 def trained_on(name: str) -> str:
     """Everything that fine-tuning may show a model: demonstrations, preference pairs, prompts."""
     texts: list[str] = []
+    made = load(name)
+    made.examples = lambda split: iter(examples(name, split))  # not generated three times more
     for split in ("train", "validation"):
-        for example in task(name).demonstrations(split):
+        for example in made.demonstrations(split):
             texts += [example.prompt, example.response]
-        for pair in task(name).preference_pairs(split):
+        for pair in made.preference_pairs(split):
             texts += [pair.prompt, pair.chosen, pair.rejected]
-        texts += [asked.prompt for asked in task(name).rl_prompts(split)]
+        texts += [asked.prompt for asked in made.rl_prompts(split)]
     return "\n\n".join(dict.fromkeys(texts))
 
 
