@@ -103,7 +103,8 @@ def experience_of(
     if len(given := [row for row in rows if row.is_given]) < len(rows):
         own = [number for number, row in enumerate(rows) if not row.is_given]
         of_own = [rows[number] for number in own]
-        metrics |= _kl_metrics(of_own, mask[own], log_ratio[own], kl_coef)
+        price = kl_coef + objective.kl_loss_coef  # of a nat, in the reward and in the loss
+        metrics |= _kl_metrics(of_own, mask[own], log_ratio[own], price)
         if objective.advantage != "none":
             metrics |= _score_metrics(scores[own], mask[own], kl[own], kl_coef)
     if given:
@@ -197,14 +198,14 @@ def _pad(rows: Sequence[Tensor]) -> Tensor:
 
 
 def _kl_metrics(
-    rows: Sequence[ScoredRow], mask: Tensor, log_ratio: Tensor, kl_coef: float
+    rows: Sequence[ScoredRow], mask: Tensor, log_ratio: Tensor, price: float
 ) -> dict[str, float]:
-    """Return how far away responses are: means over the rows that are trained on."""
+    """Return how far away responses are, and its price: means over the rows that are trained on."""
     k3 = core.kl_estimate(log_ratio, "k3")
     return {
         "objective/kl": sum(kl_per_sequence(rows)) / len(rows),
         "objective/kl_k3": float(core.masked_sum(k3, mask)) / len(rows),
-        "objective/kl_coef": kl_coef,
+        "objective/kl_coef": price,
     }
 
 
