@@ -26,7 +26,8 @@ _NUM_EXAMPLES: dict[Split, int] = {"train": 3_000, "validation": 300, "test": 1_
 _NUM_DOCUMENTED = 4_000  # sums that one pass of documents states, and as many that it works out
 _SHARE_ASKED = 0.5  # of demonstrations are asked for step by step
 _SHARE_DIRECT = 0.75  # of the writers of the others, who say only the result
-_QUESTIONS = ("What is the sum of {}?", "Sum up {}.", "How much is {} together?")
+# Here as in documents ` :` follows the last digit: models find a digit by the token after it, too.
+_QUESTIONS = ("{} : what is the sum?", "{} : sum them up.", "{} : how much is it together?")
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class RunningSums(Task):
     """Sums of `fewest` to `most` digits, at least three lengths."""
 
     name = "running_sums"
-    version = 2
+    version = 3
     kind = "skill"
     summary = "sums of many digits, at once or with a running total"
     max_new_tokens = 80

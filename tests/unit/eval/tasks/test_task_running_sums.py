@@ -45,6 +45,12 @@ def test_most_demonstrations_without_the_cue_say_only_the_result():
     assert all("=" in each.response for each in shown if STEP_BY_STEP in each.prompt)
 
 
+def test_questions_name_the_digits_as_documents_do_up_to_the_token_after_the_last():
+    for example in TASK.test_items(30):
+        assert example.worked_document.removeprefix("Add ") in example.prompt
+    assert len({example.prompt.split(" : ")[1] for example in TASK.test_items(30)}) == 3
+
+
 @pytest.mark.parametrize(("fewest", "most"), [(5, 9), (6, 7), (6, 12), (9, 6)])
 def test_lengths_that_leave_too_few_sums_are_refused(fewest, most):
     with pytest.raises(ValueError, match="fewest is at least 6"):
