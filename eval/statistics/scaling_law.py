@@ -27,8 +27,12 @@ _HUBER = 1e-3
 _EXPONENTS = (0.1, 0.3, 0.5, 0.8, 1.2, 2.0)
 _STARTS = 12  # of the grid that are followed: those that fit best already
 _RESAMPLED_STARTS = 1  # beside the end of the whole fit
+_ITERATIONS = 2000
+_RESAMPLED_ITERATIONS = 200  # the ends of intervals move by less than another seed moves them
 _EXPONENT_BOUNDS = (1e-3, 4.0)
-_LEAST_TERM = 1e-4  # of a term, as a share of the smallest loss: the log of 0 is no start
+# As a share of the smallest loss: of a term at a start, since 0 has no log, and of E at the end,
+# where less is 0, which a fit to log E never reaches.
+_LEAST_TERM = 1e-4
 
 
 @dataclass(frozen=True)
@@ -123,6 +127,8 @@ def fit_with_intervals(
 ) -> FittedLaw:
     """Fit a law to runs, and once more to each of `resamples` draws of as many runs from them.
 
+    A draw is fitted from two starts, the law of all runs and the best one of the grid, and stops
+    after 200 iterations: most of the way in a few, then a long way along the law's flat directions.
     Raises ValueError as `fit_law` does.
     """
     law = fit_law(runs)
@@ -132,7 +138,14 @@ def fit_with_intervals(
         drawn = [runs[number] for number in generator.integers(0, len(runs), len(runs))]
         if not _say_enough(drawn):
             continue
-        resampled.append(_fit(drawn, starts=_RESAMPLED_STARTS, first=law))
+        resampled.append(
+            _fit(
+                drawn,
+                starts=_RESAMPLED_STARTS,
+                max_iterations=_RESAMPLED_ITERATIONS,
+                first=law,
+            )
+        )
         if on_progress is not None:
             on_progress(len(resampled), resamples)
     offs = [float(np.log(run.loss / law.loss(run.parameters, run.tokens))) for run in runs]
@@ -155,7 +168,7 @@ def fit_law(runs: Sequence[TrainingRun]) -> ScalingLaw:
     problem = too_few(runs)
     if problem:
         raise ValueError(problem)
-    return _fit(runs, starts=_STARTS)
+    return _fit(runs, starts=_STARTS, max_iterations=_ITERATIONS)
 
 
 def too_few(runs: Sequence[TrainingRun]) -> str:
@@ -182,7 +195,11 @@ def _say_enough(runs: Sequence[TrainingRun]) -> bool:
 
 
 def _fit(
-    runs: Sequence[TrainingRun], *, starts: int, first: ScalingLaw | None = None
+    runs: Sequence[TrainingRun],
+    *,
+    starts: int,
+    max_iterations: int,
+    first: ScalingLaw | None = None,
 ) -> ScalingLaw:
     """Follow the best starts of the grid, and `first`, to the end; return the best of the ends."""
     logs = np.log([[run.parameters, run.tokens, run.loss] for run in runs])
@@ -191,9 +208,9 @@ def _fit(
     grid = sorted(_grid(logs), key=lambda start: _objective(start, logs)[0])[:starts]
     if first is not None:
         grid.append(_start_of(first, centre))
-    found = [_minimise(start, logs) for start in grid]
+    found = [_minimise(start, logs, max_iterations) for start in grid]
     best = min(found, key=lambda end: end[1])[0]
-    return _law_of(best, centre)
+    return _law_of(best, centre, least_loss=min(run.loss for run in runs))
 
 
 def _grid(logs: Numbers) -> Iterator[Numbers]:
@@ -210,7 +227,7 @@ def _grid(logs: Numbers) -> Iterator[Numbers]:
         yield np.array([*np.log(np.maximum(sizes, least)), alpha, beta])
 
 
-def _minimise(start: Numbers, logs: Numbers) -> tuple[Numbers, float]:
+def _minimise(start: Numbers, logs: Numbers, max_iterations: int) -> tuple[Numbers, float]:
     from scipy.optimize import minimize
 
     found: Any = minimize(
@@ -220,7 +237,7 @@ def _minimise(start: Numbers, logs: Numbers) -> tuple[Numbers, float]:
         jac=True,
         method="L-BFGS-B",
         bounds=[(None, None), (None, None), (None, None), _EXPONENT_BOUNDS, _EXPONENT_BOUNDS],
-        options={"maxiter": 2000, "ftol": 1e-14, "gtol": 1e-10},
+        options={"maxiter": max_iterations, "ftol": 1e-14, "gtol": 1e-10},
     )
     return found.x, float(found.fun)
 
@@ -252,11 +269,12 @@ def _objective(constants: Numbers, logs: Numbers) -> tuple[float, Numbers]:
     return float(losses.sum()) / _HUBER**2, gradient / _HUBER**2
 
 
-def _law_of(constants: Numbers, centre: Numbers) -> ScalingLaw:
+def _law_of(constants: Numbers, centre: Numbers, *, least_loss: float) -> ScalingLaw:
     a, b, e, alpha, beta = (float(value) for value in constants)
     log_N, log_D, log_L = (float(value) for value in centre)
+    constant = float(np.exp(e + log_L))
     return ScalingLaw(
-        E=float(np.exp(e + log_L)),
+        E=constant if constant > _LEAST_TERM * least_loss else 0.0,
         A=float(np.exp(a + log_L + alpha * log_N)),
         alpha=alpha,
         B=float(np.exp(b + log_L + beta * log_D)),
@@ -270,7 +288,7 @@ def _start_of(law: ScalingLaw, centre: Numbers) -> Numbers:
         [
             np.log(law.A) - log_L - law.alpha * log_N,
             np.log(law.B) - log_L - law.beta * log_D,
-            np.log(law.E) - log_L,
+            np.log(max(law.E, _LEAST_TERM * np.exp(log_L))) - log_L,
             law.alpha,
             law.beta,
         ]

@@ -103,3 +103,11 @@ def test_intervals_hold_the_truth_and_are_the_same_for_a_seed() -> None:
 def test_runs_that_fix_no_law_are_refused(runs: list[TrainingRun], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         fit_law(runs)
+
+
+def test_a_constant_that_the_runs_do_not_have_is_0() -> None:
+    law = ScalingLaw(E=0.0, A=9.0, alpha=0.3, B=7.0, beta=0.13)
+    found = fit_with_intervals(runs_of(law, noise=0.002), resamples=10, seed=1)
+    assert found.law.E == 0.0
+    assert found.constant("E").low == 0.0
+    assert found.law.loss(1e9, 1e11) == pytest.approx(law.loss(1e9, 1e11), rel=0.02)
