@@ -1,10 +1,11 @@
-"""The code beside the shipped recipes: a task, a reward function in TRL's convention, counts."""
+"""The code beside the shipped recipes: tasks, a text, a reward in TRL's convention, counts."""
 
 import math
 
 import pytest
 
 from recipes.gsm8k_rewards import ends_with_the_answer
+from recipes.library_sources import LibrarySources
 from recipes.ngrams import Ngrams
 from recipes.sums import HurriedSums, Sums
 
@@ -70,3 +71,16 @@ def test_a_score_backs_off_where_a_context_was_never_followed_so() -> None:
     assert ngrams.log_score([1, 2], [5]) == pytest.approx(math.log(0.4 / 2))
     assert ngrams.log_score([1], [2, 3]) == ngrams.log_score([1, 2], [3])
     assert ngrams.log_score([1, 2], [9]) == -math.inf
+
+
+def test_the_library_is_cut_into_pieces_of_which_training_never_reads_those_held_out() -> None:
+    task = LibrarySources()
+    one, again, other = (list(task.documents(seed)) for seed in (1, 1, 2))
+    assert one == again != other
+    assert sorted(one) == sorted(other)
+    assert sum(map(len, one)) > 7_000_000  # scaling.yaml reads 2.4M tokens of 2.6 characters once
+    held_out = list(task.held_out_documents(1))
+    assert held_out == list(task.held_out_documents(2))
+    assert len(held_out) == 100
+    assert not {each for each in held_out if len(each) > 100} & set(one)
+    assert task.source.startswith("Python 3.")
