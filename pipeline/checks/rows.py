@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from pipeline.checks.models import shape_of
+from pipeline.checks.keeping import keeping_of
 from pipeline.checks.overlaps import evaluations_of
+from pipeline.checks.packing import check_packing_of
 from pipeline.checks.tools import describe_tools
 from pipeline.checks.vocabularies import check_vocabularies
 from pipeline.config.new_model import NewModelBlock
@@ -23,7 +25,6 @@ from pipeline.config.stage_config import WithTemplate
 from pipeline.config.training_stage import TrainingOnRows
 from pipeline.data.encoding.label_balance import label_metrics, one_label_problem
 from pipeline.data.encoding.lengths import describe_rows, is_worth_a_warning
-from pipeline.data.reading.records import needs_template
 from pipeline.data.reading.tasks import FileRows, task_rows
 from pipeline.data.screening.screen import Screen
 from pipeline.errors import PosttrainError
@@ -39,16 +40,20 @@ from pipeline.store.hub_lock import model_commits, read_lock
 from pipeline.store.lineage import as_input
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from eval.model import Form
     from pipeline.config.blocks import DataBlock
     from pipeline.config.references import Places
     from pipeline.data.encoding.lengths import RowCounts
+    from pipeline.data.encoding.row_table import RowTable
     from pipeline.data.encoding.unpaired import EncodedAnswer
+    from pipeline.data.kept_rows import Reading, RowKind
     from pipeline.data.reading.records import Record
     from pipeline.plan.plan import Plan
-    from pipeline.store.store import Artifact
+    from pipeline.store.store import Artifact, Store
+
+    Tell = Callable[[str, str, int], None]
 
 _WithRows = TrainingOnRows | RolloutStage | GenerateConfig
 _WHOLE_GROUPS = ("reward_model", "dpo", "kto")  # kinds whose epoch leaves out what fills no batch
@@ -83,14 +88,22 @@ class UncheckedRows:
 
 
 def check_rows(
-    plan: Plan, names: Iterable[str], made: Mapping[str, Artifact | None], *, fetches: bool
+    plan: Plan,
+    names: Iterable[str],
+    made: Mapping[str, Artifact | None],
+    *,
+    fetches: bool,
+    store: Store | None = None,
+    tell: Tell = lambda name, what, done: None,
 ) -> Iterator[CheckedRows | UncheckedRows]:
     """Encode the rows of each named stage whose tokenizer and data are here; yield what came of it.
 
     made: the results that are there, by stage. fetches: whether a tokenizer may be fetched from the
-    hub. Raises PosttrainError for what would stop the stage.
+    hub. store: where encoded rows are kept for the stages; None to keep none. tell: called again
+    and again with a stage's name, what is encoded and how many rows are; it may raise. Raises
+    PosttrainError for what would stop the stage.
     """
-    checks, chosen = _Checks(plan, made, fetches=fetches), set(names)
+    checks, chosen = _Checks(plan, made, fetches=fetches, store=store, tell=tell), set(names)
     for name, config in plan.recipe.stages.items():
         if name in chosen and isinstance(config, _WithRows):
             yield checks.rows(name, config)
@@ -103,6 +116,8 @@ class _Checks:
     plan: Plan
     made: Mapping[str, Artifact | None]
     fetches: bool
+    store: Store | None
+    tell: Tell
     forms: dict[str, Form] = field(default_factory=dict[str, "Form"])
     _tokenizers: dict[str, Any] = field(default_factory=dict[str, Any])
     _by_stage: dict[str, Any] = field(default_factory=dict[str, Any])
@@ -119,18 +134,18 @@ class _Checks:
             is_made = away[0].stage is not None
             until = "has run" if is_made else "is fetched from the hub"
             return UncheckedRows(name, f"{labels} {until}")
-        rows = self._read_rows(name, config)
-        tokenizer = self._with_templates(name, config, self._load(source), rows)
+        reading = self._reading(name, config)
+        tokenizer = self._with_templates(name, config, self._load(source), reading)
         self._by_stage[name] = tokenizer
         if isinstance(config, RolloutStage):
             check_vocabularies(self.plan.recipe, name, config, tokenizer, self._find_tokenizer)
-        counts, metrics = self._encode(name, config, tokenizer, rows)
+        counts, metrics = self._encode(name, config, tokenizer, reading)
         problem = counts.problem()
         if problem:
             field_name = "data" if getattr(config, "data", ()) else "prompts"
             raise self.plan.recipe.error(("stages", name, field_name), *problem)
         if isinstance(config, SftConfig) and config.packing:
-            self._check_packing(name, config, counts)
+            check_packing_of(self.plan, self.made, name, config, counts)
         if config.stage in _WHOLE_GROUPS:
             if counts.num_kept < config.batch_size:
                 message = f"`batch_size` {config.batch_size} is more than all "
@@ -140,38 +155,54 @@ class _Checks:
             metrics["rows_left_out_per_epoch"] = counts.num_kept % config.batch_size
         return CheckedRows(name, counts, metrics)
 
-    def _read_rows(self, name: str, config: _WithRows) -> list[Record]:
-        from pipeline.data.mixing import mix_rows
-        from pipeline.data.training_sources import row_sources
+    def _reading(self, name: str, config: _WithRows) -> Reading:
+        from pipeline.data.kept_rows import Reading
+        from pipeline.data.reading.data_blocks import read_held_out_records
+        from pipeline.data.training_sources import Mixture
 
         recipe = self.plan.recipe
         forms = stage_of(config.stage).forms_of(config)
         seed = recipe.seed if config.seed is None else config.seed
-        sources = row_sources(config.sources, recipe.places, forms, self._screen(name, config))
-        return mix_rows(sources, seed=seed)[0]
+        screen = self._screen(name, config)
+        mixture = Mixture(config.sources, recipe.places, forms, screen, seed=seed)
+
+        def held_out() -> list[Record]:
+            assert isinstance(config, TrainingOnRows)
+            return read_held_out_records(config, recipe.places, forms)
+
+        keeping = None
+        # What is dropped may depend on items of the hub, which are not fetched here.
+        drops = decontaminate_of(recipe, name) == "drop" and evaluations_of(recipe, name)
+        if self.store is not None and not drops:
+            keeping = keeping_of(self.plan, name, self.store)
+        return Reading(mixture, held_out, forms, keeping)
 
     def _with_templates(
         self,
         name: str,
         config: _WithRows,
         tokenizer: Any,
-        rows: Iterable[Record],
+        reading: Reading,
     ) -> Any:
         """Return a tokenizer with the chat templates of the stages before and of this one."""
         is_trained = isinstance(config, TrainingOnRows)
         before = self._before(_model(config))
-        stages = [(earlier, self.forms.get(earlier) == "chat") for earlier in before]
-        stages.append((name, is_trained and any(map(needs_template, rows))))
-        if tokenizer.chat_template and not any(self._has_template(stage) for stage, _ in stages):
+        stages = [*before, name]
+        if tokenizer.chat_template and not any(map(self._has_template, stages)):
             return tokenizer
-        from pipeline.models.chat_templates import give_template
+        from pipeline.models.chat_templates import decides_by_rows, give_template
 
         recipe, tokenizer = self.plan.recipe, deepcopy(tokenizer)
         commits = model_commits(recipe.path)
-        for stage_name, is_chat in stages:
+        for stage_name in stages:
             stage = recipe.stages[stage_name]
             if not isinstance(stage, WithTemplate):
                 continue
+            is_chat = self.forms.get(stage_name) == "chat"
+            if stage_name == name:
+                is_chat = (
+                    is_trained and decides_by_rows(tokenizer, stage) and reading.needs_template()
+                )
             try:
                 template = give_template(tokenizer, stage, recipe.places, commits, is_chat=is_chat)
             except PosttrainError as error:
@@ -226,48 +257,6 @@ class _Checks:
         found = self._tokenizer(reference)
         return None if isinstance(found, str) else self._load(found)
 
-    def _check_packing(self, name: str, config: SftConfig, counts: RowCounts) -> None:
-        """Raise PosttrainError where the model would see the other rows of a line.
-
-        That is asked of the model itself, or of one with its shape, if it is still to be made.
-        """
-        from eval.model import positions_of
-        from pipeline.models.load import load_policy
-        from pipeline.training.layouts import check_packing, line_length
-
-        source = self._there(config.model)
-        module = load_policy(source) if source else self._like(config.model)
-        if module is None:
-            return
-        max_length = config.training_args.get("max_length")
-        length = line_length(max_length, counts.longest_tokens, positions_of(module.config))
-        try:
-            check_packing(name, module, length)
-        except PosttrainError as error:
-            location = ("stages", name, "packing")
-            raise self.plan.recipe.error(location, error.message, error.hint) from error
-
-    def _there(self, reference: str) -> StageInput | None:
-        """Return a model that is there, with its weights."""
-        source = model_source(reference, self.plan.recipe.places)
-        if isinstance(source, LocalModel):
-            return StageInput(reference, "policy", str(source.path))
-        if isinstance(source, HubModel):
-            return None
-        artifact = self.made.get(source.name)
-        return None if artifact is None else as_input(artifact, source.name)
-
-    def _like(self, reference: str) -> Any:
-        """Return a random model of the shape of one that a stage will make; None of a hub model."""
-        import torch
-        from transformers import AutoModelForCausalLM
-
-        shape = shape_of(self.plan, reference, self.made, fetches=False)
-        if shape is None:
-            return None
-        with torch.random.fork_rng([]):
-            return AutoModelForCausalLM.from_config(shape.config)
-
     def _tokenizer(self, reference: str) -> StageInput | str:
         """Return where the tokenizer of a model lies, or what must be done before it is there."""
         plan = self.plan
@@ -295,14 +284,13 @@ class _Checks:
         name: str,
         config: _WithRows,
         tokenizer: Any,
-        rows: Sequence[Record],
+        reading: Reading,
     ) -> tuple[RowCounts, dict[str, Any]]:
-        from pipeline.data.encoding.examples import encode_held_out_records, encode_records
-        from pipeline.data.encoding.pairs import encode_held_out_pairs, encode_pairs
         from pipeline.data.encoding.prompts import encode_prompts
-        from pipeline.data.encoding.unpaired import encode_held_out_unpaired, encode_unpaired
+        from pipeline.data.kept_rows import encode_kept
+        from pipeline.data.row_kinds import ANSWERS, EXAMPLES, PAIRS
 
-        recipe = self.plan.recipe
+        recipe, rows = self.plan.recipe, reading.mixture
         forms, limit = stage_of(config.stage).forms_of(config), row_limit(recipe, config)
         if isinstance(config, RolloutStage) and "prompt" not in forms:
             from pipeline.data.encoding.answers import encode_answers
@@ -317,27 +305,28 @@ class _Checks:
                 told = describe_tools(recipe, name, config, tokenizer, form)
             _, report = encode_prompts(rows, tokenizer, limit=limit, form=form, told=told)
             return report, report.metrics()
-        encode: Callable[..., tuple[Any, Any]] = encode_pairs
-        encode_held_out: Callable[..., tuple[Any, Any]] = encode_held_out_pairs
-        if config.stage == "sft":
-            encode, encode_held_out = encode_records, encode_held_out_records
-        elif config.stage == "kto":
-            encode, encode_held_out = encode_unpaired, encode_held_out_unpaired
+        kinds: dict[str, RowKind[Any]] = {"sft": EXAMPLES, "kto": ANSWERS}
         settings = trainer_arguments(recipe, config)
         evaluates = settings.get("eval_strategy", "no") not in ("no", False)
-        kept, report = encode(rows, tokenizer, limit=limit)
-        self.forms[name] = form_of_rows(tokenizer, rows)
-        _, kept_out = encode_held_out(
-            config, recipe.places, forms, tokenizer, limit=limit, may_be_none=not evaluates
+        kept = encode_kept(
+            kinds.get(config.stage, PAIRS),
+            reading,
+            tokenizer,
+            limit,
+            may_be_none=not evaluates,
+            tell=partial(self.tell, name),
+            on_wait=partial(self.tell, name, "waiting", 0),
         )
-        labels = self._check_labels(name, settings, kept) if config.stage == "kto" else {}
-        return report, report.metrics() | kept_out.held_out_metrics() | labels
+        self.forms[name] = form_of_rows(tokenizer, has_conversations=kept.has_conversations)
+        labels = self._check_labels(name, settings, kept.trained) if config.stage == "kto" else {}
+        metrics = kept.report.metrics() | kept.held_out_report.held_out_metrics()
+        return kept.report, metrics | labels
 
     def _check_labels(
-        self, name: str, settings: Mapping[str, Any], rows: Sequence[EncodedAnswer]
+        self, name: str, settings: Mapping[str, Any], rows: RowTable[EncodedAnswer]
     ) -> dict[str, str]:
         """Raise PosttrainError where one label is missing; return a warning about uneven ones."""
-        num_desirable = sum(row.is_desirable for row in rows)
+        num_desirable = int(rows.column("is_desirable").sum())
         counts = num_desirable, len(rows) - num_desirable
         problem = one_label_problem(*counts, settings)
         if problem:

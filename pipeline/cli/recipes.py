@@ -264,6 +264,9 @@ def clean(
     answers: Annotated[
         bool, typer.Option("--answers", help="Also remove what judges answered.")
     ] = False,
+    encoded: Annotated[
+        bool, typer.Option("--encoded", help="Also remove rows that are kept as token ids.")
+    ] = False,
     runs: Runs = RUNS,
 ) -> None:
     """Remove results that no run refers to and what killed stages left.
@@ -274,7 +277,7 @@ def clean(
     from pipeline.text.amounts import size
 
     store = store_at(runs, writes=yes)
-    leftovers = survey(store, unfinished=unfinished, answers=answers)
+    leftovers = survey(store, unfinished=unfinished, answers=answers, encoded=encoded)
     sizes_bytes = [unused.size_bytes for unused in leftovers.unused]
     for unused, size_bytes in zip(leftovers.unused, sizes_bytes, strict=True):
         echo(f"{size(size_bytes):>10}  {unused.path}  {unused.why}")

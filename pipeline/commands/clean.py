@@ -21,6 +21,7 @@ from pipeline.files.sizes import tree_bytes
 from pipeline.files.whole_files import flush
 from pipeline.store import checkpoints
 from pipeline.store.fingerprint import SHORT
+from pipeline.store.kept import ENCODED, PARTIAL, lock_path
 from pipeline.store.locks import hold_if_free, holder_of, try_lock
 from pipeline.store.run_record import read_record
 from pipeline.store.store import VERIFIED, Store, Working, read
@@ -37,7 +38,7 @@ class Unused:
 
     path: Path
     why: str
-    kind: Literal["result", "unfinished", "leftover"]
+    kind: Literal["result", "unfinished", "leftover", "encoded"]
 
     @property
     def size_bytes(self) -> int:
@@ -53,12 +54,14 @@ class Survey:
     kept: tuple[str, ...]
 
 
-def survey(store: Store, *, unfinished: bool, answers: bool = False) -> Survey:
+def survey(
+    store: Store, *, unfinished: bool, answers: bool = False, encoded: bool = False
+) -> Survey:
     """Look at the whole store; nothing is changed.
 
     unfinished: take stages that could be resumed as well. answers: those of judges, too, which are
-    asked anew then. Raises CorruptArtifactError for a record
-    of a run, a stage or an artifact that cannot be read.
+    asked anew then. encoded: rows as token ids too, which the next run encodes anew. Raises
+    CorruptArtifactError for a record of a run, a stage or an artifact that cannot be read.
     """
     going: list[Unused] = []
     kept: list[str] = []
@@ -90,6 +93,14 @@ def survey(store: Store, *, unfinished: bool, answers: bool = False) -> Survey:
         kept.append(f"{store.answers}: {much} of judges' answers (--answers removes them)")
     elif store.answers.is_dir():
         going.append(Unused(store.answers, "judges' answers", "leftover"))
+    going += [
+        Unused(path, "encoded rows", "encoded")
+        for path in sorted((store.root / ENCODED).glob("*"))
+        if encoded or path.name.endswith(PARTIAL)
+    ]
+    if (store.root / ENCODED).is_dir() and not encoded:
+        much = size(tree_bytes(store.root / ENCODED))
+        kept.append(f"{store.root / ENCODED}: {much} of encoded rows (--encoded removes them)")
     left = (Unused(path, "left by a killed command", "leftover") for path in _leftovers(store))
     return Survey((*going, *left), tuple(kept))
 
@@ -99,13 +110,14 @@ def remove(store: Store, unused: Unused, *, unfinished: bool) -> str | None:
     path = unused.path
     if unused.kind == "leftover":
         return _remove_leftover(path)
-    with hold_if_free(store.lock_path(path.name)) as owner:
+    is_encoded = unused.kind == "encoded"
+    with hold_if_free(lock_path(path) if is_encoded else store.lock_path(path.name)) as owner:
         if owner is not None:
             return f"{path}: {owner} is at work on it"
         if unused.kind == "unfinished":
             if checkpoints.has_any(path / "checkpoints") and not unfinished:
                 return f"{path}: can be resumed by now"
-        elif path.name in _artifacts_in_use(store):
+        elif not is_encoded and path.name in _artifacts_in_use(store):
             return f"{path}: a run refers to it by now"
         going = store.root / REMOVED / f"{unused.kind}-{path.name}"
         going.parent.mkdir(exist_ok=True)

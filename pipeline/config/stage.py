@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from pipeline.config.blocks import DataBlock
     from pipeline.config.field_types import DataForm
+    from pipeline.config.keeping import Keeping
     from pipeline.config.sharding import Sharding, Split
     from pipeline.config.stage_config import StageConfig
 
@@ -80,6 +81,7 @@ class StageContext:
     sharding: how the model is split over them; None where each has all of it.
     screen: passes on the rows of a source that may be trained on
     (pipeline/data/screening/screen.py); without a screen, all may.
+    keeping: where its encoded rows are kept for other runs; None where they are not.
     run: the name of its run: the recipe's name, or `name/seed-3` as one of several seeds.
     answers: the folder of judges' answers, shared by stages and runs; None outside of a store.
     spending: the folder of what its judges took, in all attempts at it; None outside of a store.
@@ -103,6 +105,7 @@ class StageContext:
     rank: int = 0
     sharding: Sharding | None = None
     screen: Screens | None = None
+    keeping: Keeping | None = None
     run: str = ""
     answers: Path | None = None
     spending: Path | None = None

@@ -75,9 +75,9 @@ class Documents(Sequence["NDArray[np.int32]"]):
 
 
 class TokenFile:
-    """A file to which ids are appended, and which is then read in place."""
+    """A file to which ids are appended, or what is true of them, and which is read in place."""
 
-    def __init__(self, stream: BinaryIO, dtype: type[np.unsignedinteger[Any]]) -> None:
+    def __init__(self, stream: BinaryIO, dtype: type[np.unsignedinteger[Any] | np.bool_]) -> None:
         self._stream = stream
         self._dtype = np.dtype(dtype)
         self.num_tokens = 0

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING
 
-from pipeline.data.mixing import RowSource, TokenSource
+from pipeline.data.mixing import RowShare, RowSource, TokenSource, mix_rows
 from pipeline.data.reading.columns import NotUsed
 from pipeline.data.reading.data_blocks import read_marked_records
 from pipeline.data.reading.dedup import drop_repeats
+from pipeline.data.reading.records import is_conversation, needs_template
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -58,12 +60,82 @@ def row_sources(
     """
     sources: list[RowSource[Record]] = []
     for block in blocks:
-        not_used = NotUsed()
-        # What a stage writes beside the text, it writes to be looked at.
-        noted = None if block.stage is not None else not_used
-        rows = list(_screen_rows(block, places, forms, screen, not_used=noted))
-        sources.append(RowSource(block.label, rows, block.weight, not_used.names))
+        not_used = _notes_of(block)
+        rows = list(_screen_rows(block, places, forms, screen, not_used=not_used))
+        names = () if not_used is None else not_used.names
+        sources.append(RowSource(block.label, rows, block.weight, names))
     return sources
+
+
+class Mixture:
+    """The rows of one epoch, in the order that the seed gives, to be read once.
+
+    Without weights they are read as they are asked for, so that they are never all in memory; with
+    weights, a source's rows must be counted before some are chosen. What is known once all are
+    read: shares, needs_template (whether it takes a chat template to write any of them),
+    has_conversations.
+    """
+
+    def __init__(
+        self,
+        blocks: Sequence[DataBlock],
+        places: Places,
+        forms: Sequence[DataForm],
+        screen: Screens | None = None,
+        *,
+        seed: int,
+    ) -> None:
+        self._blocks, self._places, self._forms = blocks, places, forms
+        self._screen, self._seed = screen, seed
+        self.shares: list[RowShare] = []
+        self.needs_template = self.has_conversations = False
+        self._ahead: list[Record] = []  # read already, and not yet handed out
+        self._rows = self._read()
+
+    def __iter__(self) -> Iterator[Record]:
+        return chain(self._take_ahead(), self._rows)
+
+    def will_need_template(self) -> bool:
+        """Read ahead until it is known whether it takes a chat template to write a row."""
+        while not self.needs_template:
+            record = next(self._rows, None)
+            if record is None:
+                break
+            self._ahead.append(record)
+        return self.needs_template
+
+    def _take_ahead(self) -> Iterator[Record]:
+        rows, self._ahead = self._ahead, []
+        return iter(rows)
+
+    def _read(self) -> Iterator[Record]:
+        for record in self._mixed():
+            self.needs_template = self.needs_template or needs_template(record)
+            self.has_conversations = self.has_conversations or is_conversation(record)
+            yield record
+
+    def _mixed(self) -> Iterator[Record]:
+        if any(block.weight is not None for block in self._blocks):
+            sources = row_sources(self._blocks, self._places, self._forms, self._screen)
+            mixed, self.shares = mix_rows(sources, seed=self._seed)
+            yield from mixed
+            return
+        for block in self._blocks:
+            not_used, num_rows = _notes_of(block), 0
+            screened = _screen_rows(
+                block, self._places, self._forms, self._screen, not_used=not_used
+            )
+            for record in screened:
+                num_rows += 1
+                yield record
+            names = () if not_used is None else not_used.names
+            self.shares.append(RowShare(block.label, num_rows, names))
+
+
+def _notes_of(block: DataBlock) -> NotUsed | None:
+    """Return what takes note of columns that nothing reads; None where that is how it should be."""
+    # What a stage writes beside the text, it writes to be looked at.
+    return NotUsed() if block.stage is None else None
 
 
 def _screen_rows(

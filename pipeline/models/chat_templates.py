@@ -17,7 +17,6 @@ from pipeline.config.references import HubModel
 from pipeline.config.stage_config import WithTemplate
 from pipeline.data.encoding.template import TEMPLATE_ERRORS
 from pipeline.data.encoding.tokens import Stretch, TextEncoder
-from pipeline.data.reading.records import needs_template
 from pipeline.errors import PosttrainError, closest
 from pipeline.model_files.chat_templates import (
     DEFAULT,
@@ -31,14 +30,13 @@ from pipeline.models.load import base_of, load_tokenizer
 from pipeline.models.training import load_for_training
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from pipeline.config.references import Places
     from pipeline.config.stage import StageContext, StageInput
     from pipeline.config.training_stage import TrainingOnRows, TrainingStage
-    from pipeline.data.reading.records import Record
 
 _TOOL = {"type": "function", "function": {"name": "f", "description": "d", "parameters": {}}}
 _CALL = {"id": "c12345678", "type": "function", "function": {"name": "f", "arguments": {}}}
@@ -92,13 +90,16 @@ class TemplatedModel:
 def load_with_template(
     source: StageInput,
     config: TrainingOnRows,
-    rows: Iterable[Record],
+    needs_template: Callable[[], bool],
     places: Places,
     commits: Mapping[str, str],
 ) -> TemplatedModel:
-    """Load what a stage trains, with the chat template that it asks for or needs for its rows."""
+    """Load what a stage trains, with the chat template that it asks for or needs for its rows.
+
+    needs_template: whether the rows need one; asked where that decides anything.
+    """
     tokenizer = load_tokenizer(source)
-    is_chat = any(map(needs_template, rows))
+    is_chat = decides_by_rows(tokenizer, config) and needs_template()
     template = give_template(tokenizer, config, places, commits, is_chat=is_chat)
     trained: TrainingStage = config
     if template.new_tokens and config.lora is not None:
@@ -106,6 +107,11 @@ def load_with_template(
     module = load_for_training(source, trained)
     add_embedding_rows(module, tokenizer, template.new_tokens)
     return TemplatedModel(trained, tokenizer, module, template)
+
+
+def decides_by_rows(tokenizer: PreTrainedTokenizerBase, config: WithTemplate) -> bool:
+    """Whether a tokenizer is given a template only where rows are conversations."""
+    return config.chat_template is None and not tokenizer.chat_template
 
 
 def give_template(
@@ -123,7 +129,7 @@ def give_template(
     not read.
     """
     name = config.chat_template
-    if name is None and is_chat and not tokenizer.chat_template:
+    if is_chat and decides_by_rows(tokenizer, config):
         name = DEFAULT
     if name is not None:
         tokenizer.chat_template = _template_text(name, places, commits)

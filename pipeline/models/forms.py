@@ -8,15 +8,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pipeline.data.encoding.template import template_sha256
-from pipeline.data.reading.records import ChatRow, PreferenceRow, UnpairedRow
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from transformers import PreTrainedTokenizerBase
 
     from eval.model import Form
-    from pipeline.data.reading.records import Record
 
 
 def form_of_model(
@@ -30,20 +28,14 @@ def form_of_model(
     return known or ("chat" if tokenizer.chat_template else "document")
 
 
-def form_of_rows(tokenizer: PreTrainedTokenizerBase, rows: Iterable[Record]) -> Form:
-    """Return the form that a model trained on the rows expects: one conversation makes a chat."""
+def form_of_rows(tokenizer: PreTrainedTokenizerBase, *, has_conversations: bool) -> Form:
+    """Return the form that a model trained on rows expects: one conversation makes a chat."""
     if not tokenizer.chat_template:  # conversations are then trained on as running text
         return "document"
-    return "chat" if any(map(_is_conversation, rows)) else "document"
+    return "chat" if has_conversations else "document"
 
 
 def form_properties(tokenizer: PreTrainedTokenizerBase, form: Form) -> dict[str, Any]:
     """Return the form, and of a chat its template's hash, for the stages that follow."""
     is_chat = form == "chat"
     return {"form": form, "template_sha256": template_sha256(tokenizer) if is_chat else None}
-
-
-def _is_conversation(row: Record) -> bool:
-    if isinstance(row, UnpairedRow):
-        return _is_conversation(row.answered)
-    return isinstance(row, ChatRow) or (isinstance(row, PreferenceRow) and bool(row.prompt))

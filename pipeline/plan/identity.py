@@ -81,7 +81,7 @@ class Identifier:
             )
             if decontaminate_of(self.recipe, name) == "drop":
                 measured = measuring_stages(self.recipe, name)
-                described["leaves_out"] = [self._questions(later) for later in measured]
+                described["leaves_out"] = [self.questions(later) for later in measured]
         return {
             "stage": config.stage,
             "version": stage.version,
@@ -90,7 +90,7 @@ class Identifier:
             **{key: value for key, value in described.items() if key != "stage"},
         }
 
-    def _questions(self, name: str) -> dict[str, Any]:
+    def questions(self, name: str) -> dict[str, Any]:
         """Return what decides which items a measuring stage asks."""
         config = self.recipe.stages[name]
         fields = type(config).model_fields

@@ -112,7 +112,7 @@ class RecipeRun:
     def _check_rows(self, names: Iterable[str]) -> None:
         """Encode rows before their stages run, say which are lost, note what cannot be told yet."""
         self.unchecked = []
-        for rows in check_rows(self.plan, names, self.made, fetches=True):
+        for rows in check_rows(self.plan, names, self.made, fetches=True, store=self.store):
             if isinstance(rows, UncheckedRows):
                 self.unchecked.append(rows.name)
             elif rows.is_warning:

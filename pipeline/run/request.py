@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config.blocks import DataBlock
+from pipeline.config.keeping import Keeping
 from pipeline.config.references import Places
 from pipeline.config.sharding import Sharding
 from pipeline.config.stage import StageInput
@@ -36,7 +37,8 @@ class Request:
     a number (`resume.execution_of`). sharding: how weights are split over processes, if they are.
     measured_by: what later stages ask the model that it makes.
     resume_from: a whole checkpoint. is_exact: whether nothing has changed since that was written.
-    answers: the folder of judges' answers; None outside of a store. course: where it stands in its
+    answers: the folder of judges' answers; None outside of a store. keeping: where its encoded rows
+    are kept; None where they are not. course: where it stands in its
     run; None outside of one.
     """
 
@@ -56,6 +58,7 @@ class Request:
     resume_from: Path | None = None
     is_exact: bool = True
     answers: Path | None = None
+    keeping: Keeping | None = None
     course: Course | None = None
 
 
@@ -85,6 +88,7 @@ def write_request(path: Path, request: Request) -> None:
             "resume_from": str(request.resume_from) if request.resume_from else None,
             "is_exact": request.is_exact,
             "answers": str(request.answers) if request.answers else None,
+            "keeping": _keeping_json(request.keeping) if request.keeping else None,
             "course": asdict(request.course) if request.course else None,
         },
     )
@@ -119,8 +123,17 @@ def read_request(path: Path) -> Request:
         resume_from=Path(resume_from) if resume_from else None,
         is_exact=record["is_exact"],
         answers=Path(record["answers"]) if record["answers"] else None,
+        keeping=_keeping(record["keeping"]) if record["keeping"] else None,
         course=Course(**record["course"]) if record["course"] else None,
     )
+
+
+def _keeping_json(keeping: Keeping) -> dict[str, Any]:
+    return {**asdict(keeping), "folder": str(keeping.folder)}
+
+
+def _keeping(fields: Mapping[str, Any]) -> Keeping:
+    return Keeping(Path(fields["folder"]), fields["reads"], fields["screened"])
 
 
 def _evaluation_json(evaluation: Evaluation) -> dict[str, Any]:

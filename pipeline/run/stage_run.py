@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pipeline.checks.keeping import keeping_of
 from pipeline.checks.overlaps import evaluations_of
 from pipeline.config.blocks import LaunchBlock
 from pipeline.config.references import BASE_FOLDER
@@ -157,6 +158,7 @@ class StageRun:
             resume_from=start.checkpoint,
             is_exact=start.is_exact,
             answers=self.store.answers,
+            keeping=keeping_of(self.plan, planned.name, self.store),
             course=self.course,
         )
 

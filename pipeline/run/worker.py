@@ -130,6 +130,7 @@ def _context(
         screen=screen,
         run=request.run,
         answers=request.answers,
+        keeping=request.keeping,
         spending=working.spending,
         rank=rank(),
         say=say,

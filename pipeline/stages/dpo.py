@@ -19,12 +19,11 @@ from pipeline.config.training_args import FINE_TUNING_DEFAULTS, WITHOUT_ROUTER_L
 from pipeline.config.training_stage import TrainingOnRows
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from datasets import Dataset
     from transformers import PreTrainedModel
 
     from pipeline.data.encoding.pairs import EncodedPair
+    from pipeline.data.encoding.row_table import RowTable
     from pipeline.training.dpo_trainer import EncodedDpoTrainer
     from pipeline.training.on_rows import EncodedRows, RowTraining
 
@@ -52,7 +51,7 @@ def run(config: DpoConfig, context: StageContext) -> StageResult:
     """Encode the pairs, train, measure ranking and divergence, save."""
     from trl.trainer.dpo_config import DPOConfig
 
-    from pipeline.data.encoding.pairs import encode_held_out_pairs, encode_pairs
+    from pipeline.data.row_kinds import PAIRS
     from pipeline.models.forms import form_of_rows, form_properties
     from pipeline.training.arguments import refusals
     from pipeline.training.on_rows import begin, encode_rows, finish, train_on_rows
@@ -62,7 +61,7 @@ def run(config: DpoConfig, context: StageContext) -> StageResult:
 
     source = context.model(config.model)
     training = begin(config, context, STAGE, source=source, config_class=DPOConfig)
-    pairs = encode_rows(training, encode_pairs, encode_held_out_pairs)
+    pairs = encode_rows(training, PAIRS)
     _check_labels(training, pairs)
     args, tokenizer = training.args, training.tokenizer
     if "precompute_ref_log_probs" not in config.training_args:
@@ -70,10 +69,10 @@ def run(config: DpoConfig, context: StageContext) -> StageResult:
     reference = context.model(config.reference) if config.reference else None
     with refusals(context):
         trainer = _trainer(training, pairs, load_reference_of(training, reference))
-    form = form_of_rows(tokenizer, training.records)
+    form = form_of_rows(tokenizer, has_conversations=pairs.has_conversations)
     policy = TrainedPolicy(trainer, tokenizer, form, reference or source, reference is not None)
     metrics = measure_before_training(policy, pairs, context)
-    metrics |= train_on_rows(training, trainer, names=[pair.where for pair in pairs.trained])
+    metrics |= train_on_rows(training, trainer, names=pairs.trained.names)
     metrics = measure_after_training(policy, pairs, context) | metrics
     return finish(
         training,
@@ -91,10 +90,13 @@ def run(config: DpoConfig, context: StageContext) -> StageResult:
 def _check_labels(training: RowTraining, pairs: EncodedRows[EncodedPair]) -> None:
     """Raise PosttrainError for a label of a pair that the loss has no use for."""
     from pipeline.data.encoding.pair_labels import check_labels
+    from pipeline.data.encoding.pair_tables import first_labelled
 
-    for pair in (*pairs.trained, *pairs.held_out):
-        label = {"probability": pair.probability, "margin": pair.margin}
-        check_labels(vars(training.args), pair.where, **label)
+    for table in (pairs.trained, pairs.held_out):
+        for number in first_labelled(table):
+            pair = table[number]
+            label = {"probability": pair.probability, "margin": pair.margin}
+            check_labels(vars(training.args), pair.where, **label)
 
 
 def _trainer(
@@ -113,25 +115,19 @@ def _trainer(
         ref_model=reference,
         args=args,
         train_dataset=_dataset(pairs.trained),
-        eval_dataset=_dataset(pairs.evaluated) if pairs.evaluated else None,
+        eval_dataset=None if pairs.evaluated is None else _dataset(pairs.evaluated),
         processing_class=training.tokenizer,
         peft_config=peft_config(training.config, "CAUSAL_LM"),
         on_reference=lambda done: context.progress("reference", done, num_pairs),
     )
 
 
-def _dataset(pairs: Sequence[EncodedPair]) -> Dataset:
-    from datasets import Dataset
+def _dataset(pairs: RowTable[EncodedPair]) -> Dataset:
+    from pipeline.data.encoding.pair_tables import label_columns
+    from pipeline.data.encoding.row_table import dataset_of
 
-    from pipeline.data.encoding.pairs import label_columns
-
-    columns: dict[str, Any] = {
-        "prompt_ids": [pair.prompt_ids for pair in pairs],
-        "chosen_ids": [pair.chosen_ids for pair in pairs],
-        "rejected_ids": [pair.rejected_ids for pair in pairs],
-        "row": list(range(len(pairs))),
-    }
-    return Dataset.from_dict(columns | label_columns(pairs))
+    table = pairs.table.select(["prompt_ids", "chosen_ids", "rejected_ids"])
+    return dataset_of(table, label_columns(pairs))
 
 
 STAGE = Stage(

@@ -18,11 +18,10 @@ from pipeline.config.training_args import FINE_TUNING_DEFAULTS, WITHOUT_ROUTER_L
 from pipeline.config.training_stage import TrainingOnRows
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from datasets import Dataset
     from transformers import PreTrainedModel
 
+    from pipeline.data.encoding.row_table import RowTable
     from pipeline.data.encoding.unpaired import EncodedAnswer
     from pipeline.training.kto_trainer import EncodedKtoTrainer
     from pipeline.training.on_rows import EncodedRows, RowTraining
@@ -53,7 +52,7 @@ def run(config: KtoConfig, context: StageContext) -> StageResult:
     """Encode the rows, train, measure implicit rewards and divergence, save."""
     from trl.trainer.kto_config import KTOConfig
 
-    from pipeline.data.encoding.unpaired import encode_held_out_unpaired, encode_unpaired
+    from pipeline.data.row_kinds import ANSWERS
     from pipeline.models.forms import form_of_rows, form_properties
     from pipeline.training.answer_ranking import measure_after_training, measure_before_training
     from pipeline.training.arguments import refusals
@@ -63,7 +62,7 @@ def run(config: KtoConfig, context: StageContext) -> StageResult:
 
     source = context.model(config.model)
     training = begin(config, context, STAGE, source=source, config_class=KTOConfig)
-    rows = encode_rows(training, encode_unpaired, encode_held_out_unpaired)
+    rows = encode_rows(training, ANSWERS)
     labels = _check_labels(training, rows)
     args, tokenizer = training.args, training.tokenizer
     if "precompute_ref_log_probs" not in config.training_args and args.loss_type != "kto":
@@ -71,10 +70,10 @@ def run(config: KtoConfig, context: StageContext) -> StageResult:
     reference = context.model(config.reference) if config.reference else None
     with refusals(context):
         trainer = _trainer(training, rows, load_reference_of(training, reference))
-    form = form_of_rows(tokenizer, training.records)
+    form = form_of_rows(tokenizer, has_conversations=rows.has_conversations)
     policy = TrainedPolicy(trainer, tokenizer, form, reference or source, reference is not None)
     metrics = measure_before_training(policy, rows, context)
-    metrics |= train_on_rows(training, trainer, names=[row.where for row in rows.trained])
+    metrics |= train_on_rows(training, trainer, names=rows.trained.names)
     metrics = measure_after_training(policy, rows, context) | metrics
     return finish(
         training,
@@ -94,7 +93,7 @@ def _check_labels(training: RowTraining, rows: EncodedRows[EncodedAnswer]) -> di
     from pipeline.data.encoding.label_balance import label_metrics, one_label_problem
     from pipeline.errors import PosttrainError
 
-    num_desirable = sum(row.is_desirable for row in rows.trained)
+    num_desirable = int(rows.trained.column("is_desirable").sum())
     counts = num_desirable, len(rows.trained) - num_desirable
     problem = one_label_problem(*counts, vars(training.args))
     if problem:
@@ -118,24 +117,18 @@ def _trainer(
         ref_model=reference,
         args=args,
         train_dataset=_dataset(rows.trained),
-        eval_dataset=_dataset(rows.evaluated) if rows.evaluated else None,
+        eval_dataset=None if rows.evaluated is None else _dataset(rows.evaluated),
         processing_class=training.tokenizer,
         peft_config=peft_config(training.config, "CAUSAL_LM"),
         on_reference=lambda done: context.progress("reference", done, num_rows),
     )
 
 
-def _dataset(rows: Sequence[EncodedAnswer]) -> Dataset:
-    from datasets import Dataset
+def _dataset(rows: RowTable[EncodedAnswer]) -> Dataset:
+    from pipeline.data.encoding.row_table import dataset_of
 
-    return Dataset.from_dict(
-        {
-            "prompt_ids": [row.prompt_ids for row in rows],
-            "completion_ids": [row.completion_ids for row in rows],
-            "label": [row.is_desirable for row in rows],
-            "row": list(range(len(rows))),
-        }
-    )
+    table = rows.table.select(["prompt_ids", "completion_ids", "is_desirable"])
+    return dataset_of(table.rename_columns(["prompt_ids", "completion_ids", "label"]))
 
 
 STAGE = Stage(

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from eval.statistics.pairwise import ScoredPair
     from pipeline.data.encoding.pairs import EncodedPair
+    from pipeline.data.encoding.row_table import RowTable
     from pipeline.training.reward_trainer import SoftRewardTrainer
 
 TRAINING_DEFAULTS: dict[str, Any] = {**FINE_TUNING_DEFAULTS, "learning_rate": 1e-5}
@@ -40,7 +41,7 @@ def run(config: RewardModelConfig, context: StageContext) -> StageResult:
     """Encode the pairs, train, measure on held-out pairs, save network and head."""
     from trl.trainer.reward_config import RewardConfig
 
-    from pipeline.data.encoding.pairs import encode_held_out_pairs, encode_pairs
+    from pipeline.data.row_kinds import PAIRS
     from pipeline.models.dropout import turn_off_dropout
     from pipeline.models.training import peft_config
     from pipeline.training.arguments import refusals
@@ -55,7 +56,7 @@ def run(config: RewardModelConfig, context: StageContext) -> StageResult:
         config_class=RewardConfig,
         adapt=_add_head,
     )
-    pairs = encode_rows(training, encode_pairs, encode_held_out_pairs)
+    pairs = encode_rows(training, PAIRS)
     args, module, tokenizer = training.args, training.module, training.tokenizer
     if args.disable_dropout:  # upstream turns layers off, not rates that a network reads itself
         turn_off_dropout(module, saved=[module])
@@ -64,13 +65,13 @@ def run(config: RewardModelConfig, context: StageContext) -> StageResult:
             model=module,
             args=args,
             train_dataset=_dataset(pairs.trained),
-            eval_dataset=_dataset(pairs.evaluated) if pairs.evaluated else None,
+            eval_dataset=None if pairs.evaluated is None else _dataset(pairs.evaluated),
             data_collator=collator(tokenizer, args.pad_to_multiple_of),
             processing_class=tokenizer,
             peft_config=peft_config(training.config, "SEQ_CLS"),
         )
     scores_before = _score_pairs(trainer, pairs.held_out, context)
-    metrics = train_on_rows(training, trainer, names=[pair.where for pair in pairs.trained])
+    metrics = train_on_rows(training, trainer, names=pairs.trained.names)
     scores = _score_pairs(trainer, pairs.held_out, context)
     if scores:
         metrics = _report_held_out(scores_before, scores, context) | metrics
@@ -133,17 +134,11 @@ def _report_held_out(
     }
 
 
-def _dataset(pairs: Sequence[EncodedPair]) -> Dataset:
-    from datasets import Dataset
+def _dataset(pairs: RowTable[EncodedPair]) -> Dataset:
+    from pipeline.data.encoding.pair_tables import label_columns, whole_sequences
+    from pipeline.data.encoding.row_table import dataset_of
 
-    from pipeline.data.encoding.pairs import label_columns
-
-    columns: dict[str, Any] = {
-        "chosen_ids": [pair.prompt_ids + pair.chosen_ids for pair in pairs],
-        "rejected_ids": [pair.prompt_ids + pair.rejected_ids for pair in pairs],
-        "row": list(range(len(pairs))),
-    }
-    return Dataset.from_dict(columns | label_columns(pairs))
+    return dataset_of(whole_sequences(pairs), label_columns(pairs))
 
 
 STAGE = Stage(

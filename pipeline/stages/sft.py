@@ -14,9 +14,8 @@ from pipeline.config.training_args import FINE_TUNING_DEFAULTS, WITHOUT_ROUTER_L
 from pipeline.config.training_stage import TrainingOnRows
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from pipeline.data.encoding.examples import EncodedExample
+    from pipeline.data.encoding.row_table import RowTable
     from pipeline.training.layouts import Layout
     from pipeline.training.on_rows import EncodedRows, RowTraining
     from pipeline.training.sft_trainer import EncodedSftTrainer
@@ -48,7 +47,7 @@ def run(config: SftConfig, context: StageContext) -> StageResult:
     """Encode the rows with their masks, train, measure the loss on held-out rows, save."""
     from trl.trainer.sft_config import SFTConfig
 
-    from pipeline.data.encoding.examples import encode_held_out_records, encode_records
+    from pipeline.data.row_kinds import EXAMPLES
     from pipeline.models.forms import form_of_rows, form_properties
     from pipeline.models.training import peft_config
     from pipeline.training.arguments import refusals
@@ -63,7 +62,7 @@ def run(config: SftConfig, context: StageContext) -> StageResult:
         config_class=SFTConfig,
         forced={"dataset_kwargs": {"skip_prepare_dataset": True}},
     )
-    rows = encode_rows(training, encode_records, encode_held_out_records)
+    rows = encode_rows(training, EXAMPLES)
     layout = _lay_out(config, training, rows)
     with refusals(context):
         trainer = EncodedSftTrainer(
@@ -85,7 +84,7 @@ def run(config: SftConfig, context: StageContext) -> StageResult:
             "held_out_loss": loss,
             "held_out_rows": min(len(rows.held_out), _MOST_HELD_OUT),
         }
-    form = form_of_rows(training.tokenizer, training.records)
+    form = form_of_rows(training.tokenizer, has_conversations=rows.has_conversations)
     return finish(
         training,
         trainer,
@@ -97,7 +96,7 @@ def run(config: SftConfig, context: StageContext) -> StageResult:
 
 
 def _measure_loss(
-    trainer: EncodedSftTrainer, held_out: Sequence[EncodedExample], context: StageContext
+    trainer: EncodedSftTrainer, held_out: RowTable[EncodedExample], context: StageContext
 ) -> float | None:
     """Return the loss on held-out rows, on the first process; None where there are none."""
     from pipeline.training.held_out import mean_label_loss
@@ -121,7 +120,8 @@ def _lay_out(config: SftConfig, training: RowTraining, rows: EncodedRows[Encoded
     pad = pad if isinstance(pad, int) else 0
     if not config.packing:
         return lay_row_by_row(rows.trained, rows.evaluated, module, pad)
-    longest = max(len(row.input_ids) for row in (*rows.trained, *rows.evaluated))
+    tables = [rows.trained, *([] if rows.evaluated is None else [rows.evaluated])]
+    longest = max(int(table.lengths.max()) for table in tables)
     max_length = config.training_args.get("max_length")
     length = line_length(max_length, longest, positions_of(module.config))
     check_packing(training.context.name, module, length)

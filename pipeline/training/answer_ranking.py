@@ -33,7 +33,7 @@ def measure_before_training(
     if not context.is_main:
         return {}
     held_out = rows.held_out[:_ANSWERS]
-    metrics: dict[str, Any] = initial_kl(trained, [_sequence(row) for row in rows.trained])
+    metrics: dict[str, Any] = initial_kl(trained, map(_sequence, rows.trained))
     if held_out and trained.has_own_reference:
         metrics["held_out_loss_before"] = _loss(trained, held_out, context)
     elif held_out:  # every reward is 0, and so is the KL term
@@ -56,9 +56,9 @@ def measure_after_training(
     answers = rows.held_out or rows.trained
     divergence = measure_samples(
         trained,
-        [answer.prompt_ids for answer in answers],
+        (answer.prompt_ids for answer in answers),
         context,
-        longest=max(len(answer.completion_ids) for answer in answers),
+        longest=answers.longest("completion_ids"),
         are_held_out=bool(rows.held_out),
     )
     held_out = rows.held_out[:_ANSWERS]

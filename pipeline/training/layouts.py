@@ -5,27 +5,31 @@ All layouts hold the same rows and predict the same tokens, so the loss over all
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from pipeline.data.documents import IGNORED, Documents
+from pipeline.data.documents import IGNORED, Documents, TokenFile
 from pipeline.data.encoding.packing import OWNER, pack
 from pipeline.data.encoding.padding import padding_share
+from pipeline.data.encoding.row_table import LENGTH, dataset_of
 from pipeline.errors import PosttrainError
 from pipeline.models.probe import keeps_rows_apart, sees_rows
 from pipeline.training.bins import Bins, why_padded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from datasets import Dataset
     from transformers import PreTrainedModel
 
     from pipeline.data.encoding.examples import EncodedExample
     from pipeline.data.encoding.packing import PackedRows
+    from pipeline.data.encoding.row_table import RowTable
 
 _LINE = 1024  # tokens of a packed line of which the recipe says no length; TRL's default
 
@@ -46,31 +50,32 @@ class Layout:
 
 
 def lay_row_by_row(
-    examples: Sequence[EncodedExample],
-    held_out: Sequence[EncodedExample],
+    examples: RowTable[EncodedExample],
+    held_out: RowTable[EncodedExample] | None,
     module: PreTrainedModel,
     pad_token_id: int,
 ) -> Layout:
     """Lay out rows one per item; a batch is laid end to end where the model keeps rows apart."""
-    lengths = [len(row.input_ids) for row in (*examples, *held_out)]
-    padded = why_padded(module, longest=max(lengths))
+    tables = [examples, *([] if held_out is None else [held_out])]
+    lengths = np.concatenate([table.lengths for table in tables])
+    padded = why_padded(module, longest=int(lengths.max()))
     return Layout(
         _dataset(examples),
-        _dataset(held_out) if held_out else None,
+        None if held_out is None else _dataset(held_out),
         Bins(pad_token_id) if padded is None else None,
-        [row.where for row in examples],
+        examples.names,
         {"packing": "in bins"}
         if padded is None
         else {
             "packing": f"padded, {padded}",
-            "padding_share": round(padding_share(lengths), 4),
+            "padding_share": round(padding_share(lengths.tolist()), 4),
         },
     )
 
 
 def pack_in_lines(
-    examples: Sequence[EncodedExample],
-    held_out: Sequence[EncodedExample],
+    examples: RowTable[EncodedExample],
+    held_out: RowTable[EncodedExample] | None,
     pad_token_id: int,
     line_length: int,
 ) -> Layout:
@@ -78,12 +83,9 @@ def pack_in_lines(
     lines = _pack(examples, line_length, pad_token_id)
     return Layout(
         _lines(lines),
-        _lines(_pack(held_out, line_length, pad_token_id)) if held_out else None,
+        None if held_out is None else _lines(_pack(held_out, line_length, pad_token_id)),
         lines.collate_lines,
-        [
-            ", ".join(examples[number].where for number in lines.members(line))
-            for line in range(len(lines))
-        ],
+        _LineNames(examples.names, lines),
         {
             "packing": f"packed: {len(examples)} rows in {len(lines)} lines of {line_length}",
             "padding_share": round(lines.padding_share, 4),
@@ -108,17 +110,21 @@ def check_packing(name: str, module: Any, line_length: int) -> None:
         raise PosttrainError(f"{name}: packing", sees_rows(module), hint)
 
 
-def _dataset(examples: Sequence[EncodedExample]) -> Dataset:
-    from datasets import Dataset
+class _LineNames(Sequence[str]):
+    """The places of the rows of each line, read one by one."""
 
-    return Dataset.from_dict(
-        {
-            "input_ids": [example.input_ids for example in examples],
-            # Nothing predicts a row's first token, which upstream would count for some models.
-            "labels": [[IGNORED, *example.labels[1:]] for example in examples],
-            "row": list(range(len(examples))),
-        }
-    )
+    def __init__(self, names: Sequence[str], lines: PackedRows) -> None:
+        self._names, self._lines = names, lines
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    def __getitem__(self, line: Any) -> Any:
+        return ", ".join(self._names[number] for number in self._lines.members(line))
+
+
+def _dataset(examples: RowTable[EncodedExample]) -> Dataset:
+    return dataset_of(examples.table.select(["input_ids", "labels", LENGTH]))
 
 
 def _lines(packed: PackedRows) -> Dataset:
@@ -140,9 +146,18 @@ def _lines(packed: PackedRows) -> Dataset:
     return Dataset.from_dict({"row": range(len(packed))}).with_transform(put_together)
 
 
-def _pack(examples: Sequence[EncodedExample], line_length: int, pad_token_id: int) -> PackedRows:
-    documents = Documents.of(
-        (np.array(example.input_ids, dtype=np.int32) for example in examples),
-        (np.array(example.labels) != IGNORED for example in examples),
-    )
+def _pack(examples: RowTable[EncodedExample], line_length: int, pad_token_id: int) -> PackedRows:
+    documents = _documents(examples)
     return pack(documents, sequence_length=line_length, pad_token_id=pad_token_id)
+
+
+def _documents(examples: RowTable[EncodedExample]) -> Documents:
+    """Lay rows end to end, in files without a name."""
+    with TemporaryFile() as of_ids, TemporaryFile() as of_trained:
+        ids, trained = TokenFile(of_ids, np.uint32), TokenFile(of_trained, np.bool_)
+        for batch in examples.table.select(["input_ids", "labels"]).to_batches():
+            ids.append(batch.column("input_ids").flatten().to_numpy())
+            trained.append(batch.column("labels").flatten().to_numpy() != IGNORED)
+        lengths = examples.lengths
+        starts = np.cumsum(lengths) - lengths
+        return Documents(ids.tokens(), starts, lengths, trained.tokens())

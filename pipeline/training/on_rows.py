@@ -13,8 +13,12 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from eval.model import positions_of
 from pipeline.config.stage import StageResult
 from pipeline.data.encoding.lengths import limit_of
-from pipeline.data.mixing import mix_rows, share_metrics
-from pipeline.data.training_sources import row_sources
+from pipeline.data.encoding.row_table import EncodedRow
+from pipeline.data.kept_rows import Reading, encode_kept
+from pipeline.data.mixing import share_metrics
+from pipeline.data.reading.data_blocks import read_held_out_records
+from pipeline.data.screening.screen import Screen
+from pipeline.data.training_sources import Mixture
 from pipeline.models.chat_templates import load_with_template
 from pipeline.models.save import save_trained
 from pipeline.models.training import check_length, within_positions
@@ -29,8 +33,9 @@ if TYPE_CHECKING:
     from pipeline.config.stage import Stage, StageContext, StageInput
     from pipeline.config.training_stage import TrainingOnRows, TrainingStage
     from pipeline.data.encoding.lengths import Limit
+    from pipeline.data.encoding.row_table import RowTable
+    from pipeline.data.kept_rows import RowKind
     from pipeline.data.mixing import RowShare
-    from pipeline.data.reading.records import Record
     from pipeline.models.chat_templates import TemplatedModel
 
     Adapt = Callable[[PreTrainedModel, PreTrainedTokenizerBase], PreTrainedModel]
@@ -38,7 +43,7 @@ if TYPE_CHECKING:
 # What feeds the log lines of TRL's trainers, and what upstream forgets when it resumes.
 _CARRIED = ("_metrics", "_total_train_tokens")
 
-Row = TypeVar("Row")
+Row = TypeVar("Row", bound=EncodedRow)
 
 
 @dataclass(frozen=True)
@@ -48,8 +53,7 @@ class RowTraining:
     config: the stage's; its `lora` also trains the embeddings where tokens are new to the model.
     source: the model that training begins with. start: the same, loaded, with its chat template.
     module: what is trained: that model, or its network with a head.
-    args: upstream's arguments. records: the mixture, in the order that the seed gives.
-    limit: what becomes of rows that are too long.
+    args: upstream's arguments. reading: its rows. limit: what becomes of rows that are too long.
     """
 
     config: TrainingStage
@@ -59,8 +63,7 @@ class RowTraining:
     start: TemplatedModel
     module: PreTrainedModel
     args: Any
-    records: Sequence[Record]
-    shares: Sequence[RowShare]
+    reading: Reading
     limit: Limit
 
     @property
@@ -79,14 +82,18 @@ class EncodedRows(Generic[Row]):
     """Rows as token ids.
 
     noun: rows or pairs. trained: what the trainer learns from. held_out: never trained on.
-    evaluated: those of them that training evaluates on. metrics: what became of the rows.
+    evaluated: those of them that training evaluates on; None where it does not. metrics: what
+    became of the rows. shares: how many each source gave. has_conversations: whether one was a
+    conversation.
     """
 
     noun: str
-    trained: Sequence[Row]
-    held_out: Sequence[Row]
-    evaluated: Sequence[Row]
+    trained: RowTable[Row]
+    held_out: RowTable[Row]
+    evaluated: RowTable[Row] | None
     metrics: dict[str, Any]
+    shares: Sequence[RowShare]
+    has_conversations: bool
 
 
 def begin(
@@ -99,51 +106,59 @@ def begin(
     adapt: Adapt | None = None,
     forced: dict[str, Any] | None = None,
 ) -> RowTraining:
-    """Mix the rows, load the model with the template that they need, derive the arguments.
+    """Load the model with the template that its rows need, derive the arguments.
 
     source: the model to train. config_class: upstream's, for `training_args`. adapt: makes of the
     loaded model what is trained. forced: arguments that are ours to set. Raises PosttrainError for
     a `max_length` beyond the model's positions, and for arguments that upstream refuses.
     """
-    sources = row_sources(config.data, context.places, stage.data_forms, context.screen)
-    records, shares = mix_rows(sources, seed=context.seed)
-    start = load_with_template(source, config, records, context.places, context.revisions)
+    places, forms = context.places, stage.data_forms
+    reading = Reading(
+        Mixture(config.data, places, forms, context.screen, seed=context.seed),
+        lambda: read_held_out_records(config, places, forms),
+        forms,
+        context.keeping,
+    )
+    start = load_with_template(source, config, reading.needs_template, places, context.revisions)
     module = start.module if adapt is None else adapt(start.module, start.tokenizer)
     defaults = within_positions(stage.defaults(config), module)
     args = arguments(config_class, config, context, defaults=defaults, forced=forced)
     check_length(args.max_length, module, source, context)
     limit = limit_of(config, args.max_length, positions_of(module.config))
-    return RowTraining(
-        start.config, context, stage, source, start, module, args, records, shares, limit
-    )
+    return RowTraining(start.config, context, stage, source, start, module, args, reading, limit)
 
 
-def encode_rows(
-    training: RowTraining,
-    encode: Callable[..., tuple[Sequence[Row], Any]],
-    encode_held_out: Callable[..., tuple[Sequence[Row], Any]],
-) -> EncodedRows[Row]:
+def encode_rows(training: RowTraining, kind: RowKind[Row]) -> EncodedRows[Row]:
     """Encode the rows to train on and the held-out ones, both within the stage's length limit.
 
     Raises PosttrainError where the limit leaves too few rows.
     """
-    context, tokenizer, limit = training.context, training.tokenizer, training.limit
-    trained, report = encode(training.records, tokenizer, limit=limit)
-    report.refuse(context.name)
-    held_out, held_out_report = encode_held_out(
-        training.config,
-        context.places,
-        training.stage.data_forms,
-        tokenizer,
-        limit=limit,
+    context, reading = training.context, training.reading
+
+    def tell(what: str, done: int) -> None:
+        context.stop_if_asked()
+        context.progress(what, done, done)
+
+    kept = encode_kept(
+        kind,
+        reading,
+        training.tokenizer,
+        training.limit,
         may_be_none=not training.evaluates,
+        tell=tell,
+        on_wait=context.stop_if_asked,
     )
+    kept.report.refuse(context.name)
+    if context.is_main and isinstance(context.screen, Screen):
+        reading.screen(context.screen, on_row=context.stop_if_asked)
     return EncodedRows(
-        report.noun,
-        trained,
-        held_out,
-        held_out if training.evaluates else [],
-        {**report.metrics(), **held_out_report.held_out_metrics()},
+        kept.report.noun,
+        kept.trained,
+        kept.held_out,
+        kept.held_out if training.evaluates and len(kept.held_out) else None,
+        {**kept.report.metrics(), **kept.held_out_report.held_out_metrics()},
+        kept.shares,
+        kept.has_conversations,
     )
 
 
@@ -180,7 +195,7 @@ def finish(
             **saved,
             **rows.metrics,
             **batch_metrics,
-            **share_metrics(training.shares, rows.noun),
+            **share_metrics(rows.shares, rows.noun),
             **training.start.template.metrics(),
         },
         properties={**(properties or {}), **saved_properties},

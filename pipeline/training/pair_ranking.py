@@ -32,7 +32,7 @@ def measure_before_training(
     if not context.is_main:
         return {}
     return {
-        **initial_kl(trained, [(pair.prompt_ids, pair.chosen_ids) for pair in pairs.trained]),
+        **initial_kl(trained, ((pair.prompt_ids, pair.chosen_ids) for pair in pairs.trained)),
         **_loss_before(trained, pairs.held_out[:_PAIRS], context),
     }
 
@@ -50,9 +50,9 @@ def measure_after_training(
     rows = pairs.held_out or pairs.trained
     divergence = measure_samples(
         trained,
-        [pair.prompt_ids for pair in rows],
+        (pair.prompt_ids for pair in rows),
         context,
-        longest=max(max(len(pair.chosen_ids), len(pair.rejected_ids)) for pair in rows),
+        longest=max(rows.longest("chosen_ids"), rows.longest("rejected_ids")),
         are_held_out=bool(pairs.held_out),
     )
     ranking = _rank_pairs(trained, pairs.held_out[:_PAIRS], context) if pairs.held_out else {}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from pipeline.models.language import wrap
 from pipeline.models.load import load_policy, on_device
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Generator, Iterable, Sequence
 
     from transformers import PreTrainedTokenizerBase
 
@@ -69,7 +70,7 @@ class TrainedPolicy:
 
 def measure_samples(
     trained: TrainedPolicy,
-    prompts: Sequence[list[int]],
+    prompts: Iterable[list[int]],
     context: StageContext,
     *,
     longest: int,
@@ -81,7 +82,7 @@ def measure_samples(
     Prompts that leave no room for a response lose their beginning, and are counted.
     """
     policy = trained.language_model()
-    distinct = list({tuple(prompt): prompt for prompt in prompts}.values())[:_PROMPTS]
+    distinct = _first_distinct(prompts)
     max_new_tokens = min(longest, _MAX_NEW_TOKENS)
     kept, num_cut = _leave_room(
         distinct, policy.max_length, max_new_tokens, trained.tokenizer.bos_token_id
@@ -112,12 +113,22 @@ def log_ratios(
     return [a - b for a, b in zip(ours, theirs, strict=True)]
 
 
-def initial_kl(trained: TrainedPolicy, sequences: Sequence[Pair]) -> dict[str, float]:
+def initial_kl(trained: TrainedPolicy, sequences: Iterable[Pair]) -> dict[str, float]:
     """Return the mean of log p / q over a few responses before the first step, as a metric.
 
     0 where the reference is the policy as it came in; anything else shows that it is not.
     """
-    return {"initial_kl": fmean(log_ratios(trained, sequences[:_FEW]))}
+    return {"initial_kl": fmean(log_ratios(trained, list(islice(sequences, _FEW))))}
+
+
+def _first_distinct(prompts: Iterable[list[int]]) -> list[list[int]]:
+    """Return the first prompts, each once."""
+    distinct: dict[tuple[int, ...], list[int]] = {}
+    for prompt in prompts:
+        distinct.setdefault(tuple(prompt), prompt)
+        if len(distinct) == _PROMPTS:
+            break
+    return list(distinct.values())
 
 
 def _leave_room(

@@ -10,6 +10,7 @@ import torch
 
 from pipeline.config.stage import StageInput
 from pipeline.data.encoding.examples import IGNORED, EncodedExample
+from pipeline.data.encoding.row_table import RowTable
 from pipeline.models.load import load_policy
 from pipeline.training.layouts import line_length, pack_in_lines
 from tests.command import command, the_line
@@ -88,7 +89,7 @@ def test_the_loss_of_lines_is_that_of_their_rows(tmp_path: Path) -> None:
         ids = generator.integers(4, 200, length).tolist()
         labels = [IGNORED] * (length // 2) + ids[length // 2 :]
         examples.append(EncodedExample(ids, labels, f"f:{number}"))
-    layout = pack_in_lines(examples, [], 0, 32)
+    layout = pack_in_lines(RowTable.of(EncodedExample, examples), None, 0, 32)
     assert sorted(", ".join(layout.names).split(", ")) == [f"f:{n}" for n in range(5)]
     assert layout.collate is not None
     assert len(layout.train) < len(examples)

@@ -16,8 +16,17 @@ import numpy as np
 from pipeline.data.documents import IGNORED
 from pipeline.data.encoding.chat import ChatEncoder
 from pipeline.data.encoding.lengths import NO_LIMIT, Limit, RowCounts
+from pipeline.data.encoding.parts import (
+    CUT,
+    ROWS_AT_ONCE,
+    SPELLED,
+    TOKENS,
+    TOO_LONG,
+    Part,
+    Totals,
+    encode_all,
+)
 from pipeline.data.encoding.tokens import Stretch, TextEncoder, Tokens
-from pipeline.data.reading.data_blocks import read_held_out_records
 from pipeline.data.reading.formats import ChatRow, PromptCompletionRow, Record, TextRow
 from pipeline.data.reading.record_texts import form_and_texts
 from pipeline.errors import PosttrainError
@@ -28,11 +37,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from transformers import PreTrainedTokenizerBase
 
-    from pipeline.config.field_types import DataForm
-    from pipeline.config.references import Places
-    from pipeline.config.training_stage import TrainingStage
-
-_ROWS_AT_ONCE = 256
+_SOURCE_ROWS, _TRAINED = "rows of the data", "trained tokens"
 # A tokenizer takes about 100 bytes per token while it works, so a long document is split up.
 _MAX_BIT_CHARACTERS = 200_000
 _MOST_CHARACTERS = 1_000_000
@@ -49,6 +54,11 @@ class EncodedExample:
     input_ids: list[int]
     labels: list[int]
     where: str
+
+    @property
+    def length(self) -> int:
+        """Its tokens."""
+        return len(self.input_ids)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +84,82 @@ class EncodingReport(RowCounts):
         }
 
 
+class ExampleEncoder:
+    """Encodes rows for supervised training; see `encode_records`.
+
+    ignores_first: leave out the label of a row's first token, which nothing predicts; upstream
+    would count it for some models.
+    """
+
+    kind = EncodedExample
+
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, limit: Limit, *, ignores_first: bool = False
+    ) -> None:
+        self._bos_token_id = tokenizer.bos_token_id
+        self._limit = limit
+        self._ignores_first = ignores_first
+        self._rows = _RowEncoder(tokenizer)
+        self._spells = TextEncoder(tokenizer).spells_control_tokens
+
+    def part(self, records: Sequence[Record]) -> Part[EncodedExample]:
+        """Encode some rows."""
+        part = Part[EncodedExample]()
+        for row, whole, is_first in self._rows.encode(records):
+            part.where = row.where
+            part.counts[_SOURCE_ROWS] += is_first
+            part.counts[SPELLED] += is_first and self._spells(form_and_texts(row)[1])
+            _check_mask(row, whole)
+            part.lengths.append(len(whole.ids))
+            tokens = self._within(whole, row.where)
+            if tokens is None:
+                part.counts[TOO_LONG] += 1
+                continue
+            pairs = zip(tokens.ids, tokens.trained, strict=True)
+            labels = [number if trained else IGNORED for number, trained in pairs]
+            part.counts[CUT] += tokens is not whole
+            part.counts[TOKENS] += len(labels)
+            part.counts[_TRAINED] += sum(tokens.trained)
+            if self._ignores_first:
+                labels[0] = IGNORED
+            part.rows.append(EncodedExample(tokens.ids, labels, row.where))
+        return part
+
+    def report(self, totals: Totals, *, name: str, may_be_none: bool) -> EncodingReport:
+        """Return what became of the rows."""
+        lengths, counts = totals.lengths, totals.counts
+        if not totals.num_kept and not may_be_none:
+            all_of_them = f"all {len(lengths)} {name}"
+            raise PosttrainError(totals.where, *self._limit.explain_loss(all_of_them, lengths))
+        return EncodingReport(
+            noun="rows",
+            limit=self._limit,
+            num_rows=len(lengths),
+            num_dropped_too_long=counts[TOO_LONG],
+            num_cut=counts[CUT],
+            num_tokens=counts[TOKENS],
+            longest_tokens=totals.longest,
+            lengths=lengths,
+            num_trained_tokens=counts[_TRAINED],
+            num_source_rows=counts[_SOURCE_ROWS],
+            num_spelled=counts[SPELLED],
+        )
+
+    def _within(self, tokens: Tokens, where: str) -> Tokens | None:
+        """Return a row cut to the limit; None where it is dropped."""
+        limit = self._limit
+        if not limit.is_exceeded(len(tokens.ids)):
+            return tokens
+        limit.refuse(len(tokens.ids), where)
+        has_bos = tokens.ids[0] == self._bos_token_id
+        ids = limit.fit(tokens.ids, has_bos=has_bos)
+        trained = limit.fit(tokens.trained, has_bos=has_bos)
+        # The first token does not count: nothing predicts it.
+        if ids is None or trained is None or not any(trained[1:]):
+            return None
+        return Tokens(ids, trained)
+
+
 def encode_records(
     records: Iterable[Record],
     tokenizer: PreTrainedTokenizerBase,
@@ -82,71 +168,16 @@ def encode_records(
     name: str = "rows",
     may_be_none: bool = False,
 ) -> tuple[list[EncodedExample], EncodingReport]:
-    """Encode a source's rows for supervised training.
+    """Encode a source's rows for supervised training, in memory.
 
     A chat is encoded as its `text` where it has one and the tokenizer has no chat template.
     `limit` decides about rows that are too long. Cut on the right, a row has no end to learn; a row
     without any trained token left is dropped. A source (called `name` in the error) of which no row
     is left is an error, unless it `may_be_none`.
     """
-    kept: list[EncodedExample] = []
-    lengths: list[int] = []
-    num_cut, num_source_rows, num_spelled = 0, 0, 0
-    spells = TextEncoder(tokenizer).spells_control_tokens
-    where = ""
-    for row, whole, is_first in _encode_rows(records, tokenizer):
-        where, tokens = row.where, whole
-        num_source_rows += is_first
-        num_spelled += is_first and spells(form_and_texts(row)[1])
-        _check_mask(row, tokens)
-        lengths.append(len(tokens.ids))
-        if limit.is_exceeded(len(tokens.ids)):
-            limit.refuse(len(tokens.ids), row.where)
-            has_bos = tokens.ids[0] == tokenizer.bos_token_id
-            ids = limit.fit(tokens.ids, has_bos=has_bos)
-            trained = limit.fit(tokens.trained, has_bos=has_bos)
-            # The first token does not count: nothing predicts it.
-            if ids is None or trained is None or not any(trained[1:]):
-                continue
-            tokens, num_cut = Tokens(ids, trained), num_cut + 1
-        pairs = zip(tokens.ids, tokens.trained, strict=True)
-        labels = [number if trained else IGNORED for number, trained in pairs]
-        kept.append(EncodedExample(tokens.ids, labels, row.where))
-    if not kept and not may_be_none:
-        raise PosttrainError(where, *limit.explain_loss(f"all {len(lengths)} {name}", lengths))
-    kept_lengths = [len(example.input_ids) for example in kept]
-    return kept, EncodingReport(
-        noun="rows",
-        limit=limit,
-        num_rows=len(lengths),
-        num_dropped_too_long=len(lengths) - len(kept),
-        num_cut=num_cut,
-        num_tokens=sum(kept_lengths),
-        longest_tokens=max(kept_lengths, default=0),
-        lengths=lengths,
-        num_trained_tokens=sum(label != IGNORED for example in kept for label in example.labels),
-        num_source_rows=num_source_rows,
-        num_spelled=num_spelled,
-    )
-
-
-def encode_held_out_records(
-    config: TrainingStage,
-    places: Places,
-    forms: Sequence[DataForm],
-    tokenizer: PreTrainedTokenizerBase,
-    *,
-    limit: Limit,
-    may_be_none: bool,
-) -> tuple[list[EncodedExample], EncodingReport]:
-    """Encode the rows that a stage never trains on; return them and what became of them.
-
-    None left is an error, unless there `may_be_none`.
-    """
-    unseen = read_held_out_records(config, places, forms)
-    return encode_records(
-        unseen, tokenizer, limit=limit, name="held-out rows", may_be_none=may_be_none
-    )
+    encoder, kept = ExampleEncoder(tokenizer, limit), list[EncodedExample]()
+    totals = encode_all(records, encoder, kept.extend)
+    return kept, encoder.report(totals, name=name, may_be_none=may_be_none)
 
 
 def encode_documents(
@@ -167,7 +198,7 @@ def encode_documents(
 def _some(bits: Iterator[_Bit]) -> Iterator[_Bit]:
     """Yield the next bits, as many as are encoded at once: not more than a second's work."""
     num_characters = 0
-    for bit in islice(bits, _ROWS_AT_ONCE):
+    for bit in islice(bits, ROWS_AT_ONCE):
         yield bit
         num_characters += len(bit[0].text)
         if num_characters >= _MOST_CHARACTERS:
@@ -187,26 +218,22 @@ def mask_segments(
     return [(shown([number for number, _ in run]), trained) for trained, run in runs]
 
 
-def _encode_rows(
-    records: Iterable[Record], tokenizer: PreTrainedTokenizerBase
-) -> Iterator[tuple[Record, Tokens, bool]]:
-    """Yield a row, an example of it, and whether it is the row's first example."""
-    text = TextEncoder(tokenizer)
-    chat: ChatEncoder | None = None
-    has_template = bool(tokenizer.chat_template)
+class _RowEncoder:
+    """Encodes rows as chats if row and tokenizer allow it, otherwise as running text."""
 
-    def as_text(row: ChatRow) -> tuple[str, str] | None:
-        return None if has_template else row.text
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        self._text = TextEncoder(tokenizer)
+        self._has_template = bool(tokenizer.chat_template)
+        self._chat: ChatEncoder | None = None
 
-    rows = iter(records)
-    while batch := list(islice(rows, _ROWS_AT_ONCE)):
-        chats = [row for row in batch if isinstance(row, ChatRow) and not as_text(row)]
-        if chats and chat is None:
-            chat = ChatEncoder(tokenizer)
-        encoded_chats = iter(chat.encode(chats) if chat is not None else ())
+    def encode(self, batch: Sequence[Record]) -> Iterator[tuple[Record, Tokens, bool]]:
+        """Yield a row, an example of it, and whether it is the row's first example."""
+        text = self._text
+        chats = [row for row in batch if isinstance(row, ChatRow) and not self._as_text(row)]
+        encoded_chats = iter(self._chats(chats))
         for row in batch:
             if isinstance(row, ChatRow):
-                plain = as_text(row)
+                plain = self._as_text(row)
                 if plain:
                     yield row, text.prompt_completion(*plain, row.where), True
                     continue
@@ -218,6 +245,16 @@ def _encode_rows(
                 assert isinstance(row, TextRow)
                 ids = [*text.documents([row.text], [row.where])[0], text.eos_token_id]
                 yield row, Tokens(ids, [True] * len(ids)), True
+
+    def _as_text(self, row: ChatRow) -> tuple[str, str] | None:
+        return None if self._has_template else row.text
+
+    def _chats(self, chats: Sequence[ChatRow]) -> list[list[Tokens]]:
+        if not chats:
+            return []
+        if self._chat is None:
+            self._chat = ChatEncoder(self._text.tokenizer)
+        return self._chat.encode(chats)
 
 
 def _check_mask(row: Record, tokens: Tokens) -> None:

@@ -167,6 +167,10 @@ class RowCounts:
         dropped = self.num_dropped_too_long, self.num_dropped_equal, self.num_dropped_unusable
         return self.num_rows - sum(dropped)
 
+    def metrics(self) -> dict[str, Any]:
+        """Return the report as a stage's metrics."""
+        return self.length_metrics()
+
     def length_metrics(self) -> dict[str, Any]:
         """Return how many rows there are, and what became of those that are too long."""
         key = "prompts" if self.noun == "prompts" else "rows"

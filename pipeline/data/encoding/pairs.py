@@ -7,32 +7,34 @@ no torch.
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, replace
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from eval.statistics.pairwise import ScoredPair
 from pipeline.data.encoding.chat import ChatEncoder
 from pipeline.data.encoding.lengths import NO_LIMIT, Limit, RowCounts
-from pipeline.data.encoding.pair_labels import MARGIN, PROBABILITY
+from pipeline.data.encoding.parts import (
+    CUT,
+    SPELLED,
+    TOKENS,
+    TOO_LONG,
+    Part,
+    Totals,
+    encode_all,
+)
 from pipeline.data.encoding.tokens import TextEncoder, Tokens
-from pipeline.data.reading.data_blocks import read_held_out_records
 from pipeline.data.reading.record_texts import form_and_texts
 from pipeline.data.reading.records import EQUAL, ChatRow, DroppedRow, PreferenceRow
 from pipeline.errors import PosttrainError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
 
     from transformers import PreTrainedTokenizerBase
 
-    from pipeline.config.field_types import DataForm
-    from pipeline.config.references import Places
-    from pipeline.config.training_stage import TrainingStage
     from pipeline.data.reading.records import Record
 
-_ROWS_AT_ONCE = 256
+EQUAL_ROWS, UNUSABLE = "equal", "unusable"
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,11 @@ class EncodedPair:
     margin: float | None = None
     probability: float | None = None
     flaw: str = ""
+
+    @property
+    def length(self) -> int:
+        """Tokens of its longer sequence."""
+        return max(_lengths(self))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,16 +105,64 @@ def attach_scores(pairs: Sequence[EncodedPair], scores: Sequence[float]) -> list
     ]
 
 
-def label_columns(pairs: Sequence[EncodedPair]) -> dict[str, list[float]]:
-    """Return `margin` and `probability` of the pairs as columns, if any pair has one."""
-    columns: dict[str, list[float]] = {}
-    if any(pair.margin is not None for pair in pairs):
-        columns[MARGIN] = [pair.margin or 0.0 for pair in pairs]
-    if any(pair.probability is not None for pair in pairs):
-        columns[PROBABILITY] = [
-            1.0 if pair.probability is None else pair.probability for pair in pairs
-        ]
-    return columns
+class PairEncoder:
+    """Encodes rows of the form preference; see `encode_pairs`."""
+
+    kind = EncodedPair
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, limit: Limit) -> None:
+        self._bos_token_id = tokenizer.bos_token_id
+        self._limit = limit
+        self._rows = _RowEncoder(tokenizer)
+        self._spells = TextEncoder(tokenizer).spells_control_tokens
+
+    def part(self, records: Sequence[Record]) -> Part[EncodedPair]:
+        """Encode some rows."""
+        part = Part[EncodedPair]()
+        pairs = iter(self._rows.encode([r for r in records if isinstance(r, PreferenceRow)]))
+        for row in records:
+            part.where = row.where
+            if isinstance(row, DroppedRow):
+                part.counts[EQUAL_ROWS if row.why == EQUAL else UNUSABLE] += 1
+                continue
+            whole = next(pairs)
+            part.counts[SPELLED] += self._spells(form_and_texts(row)[1])
+            part.lengths.append(whole.length)
+            pair = _within(self._limit, whole, self._bos_token_id)
+            if pair is None:
+                part.counts[TOO_LONG] += 1
+            elif pair.chosen_ids == pair.rejected_ids:
+                part.counts[EQUAL_ROWS] += 1
+            else:
+                part.counts[CUT] += pair is not whole
+                part.counts[TOKENS] += sum(_lengths(pair))
+                part.rows.append(pair)
+        return part
+
+    def report(self, totals: Totals, *, name: str, may_be_none: bool) -> PairsReport:
+        """Return what became of the rows."""
+        counts = totals.counts
+        reasons = (EQUAL_ROWS, UNUSABLE, TOO_LONG)
+        num_rows = totals.num_kept + sum(counts[why] for why in reasons)
+        if not totals.num_kept and not may_be_none:
+            dropped = ", ".join(f"{counts[why]} {why}" for why in counts if why in reasons)
+            limit = self._limit
+            message = f"none of {num_rows} {name} is left for max_length {limit.max_length}"
+            hint = limit.room_hint("rows") if counts[TOO_LONG] else ""
+            raise PosttrainError(totals.where, f"{message}: {dropped}", hint)
+        return PairsReport(
+            noun="pairs",
+            limit=self._limit,
+            num_rows=num_rows,
+            num_dropped_too_long=counts[TOO_LONG],
+            num_cut=counts[CUT],
+            num_tokens=counts[TOKENS],
+            longest_tokens=totals.longest,
+            lengths=totals.lengths,
+            num_spelled=counts[SPELLED],
+            num_dropped_equal=counts[EQUAL_ROWS],
+            num_dropped_unusable=counts[UNUSABLE],
+        )
 
 
 def encode_pairs(
@@ -118,78 +173,15 @@ def encode_pairs(
     name: str = "pairs",
     may_be_none: bool = False,
 ) -> tuple[list[EncodedPair], PairsReport]:
-    """Encode the rows of a source of the form preference.
+    """Encode the rows of a source of the form preference, in memory.
 
     `limit` decides about pairs with a sequence that is too long. Pairs whose responses have the
     same token ids, also after being cut, are dropped and counted. A source (called `name` in the
     error) of which no pair is left is an error, unless it `may_be_none`.
     """
-    kept: list[EncodedPair] = []
-    lengths: list[int] = []
-    dropped: Counter[str] = Counter()
-    num_cut = 0
-    where = ""
-    num_spelled = 0
-    for encoded, is_spelled in _encode_rows(records, tokenizer):
-        where = encoded.where
-        num_spelled += is_spelled
-        if isinstance(encoded, DroppedRow):
-            dropped["equal" if encoded.why == EQUAL else "unusable"] += 1
-            continue
-        longest = max(_lengths(encoded))
-        lengths.append(longest)
-        pair = _within(limit, encoded, longest, tokenizer.bos_token_id)
-        if pair is None:
-            dropped["too long"] += 1
-        elif pair.chosen_ids == pair.rejected_ids:
-            dropped["equal"] += 1
-        else:
-            kept.append(pair)
-            num_cut += pair is not encoded
-    num_rows = len(kept) + dropped.total()
-    if not kept and not may_be_none:
-        counts = ", ".join(f"{count} {why}" for why, count in dropped.items())
-        message = f"none of {num_rows} {name} is left for max_length {limit.max_length}: {counts}"
-        hint = limit.room_hint("rows") if dropped["too long"] else ""
-        raise PosttrainError(where, message, hint)
-    kept_lengths = [length for pair in kept for length in _lengths(pair)]
-    report = PairsReport(
-        noun="pairs",
-        limit=limit,
-        num_rows=num_rows,
-        num_dropped_too_long=dropped["too long"],
-        num_cut=num_cut,
-        num_tokens=sum(kept_lengths),
-        longest_tokens=max(kept_lengths, default=0),
-        lengths=lengths,
-        num_spelled=num_spelled,
-        num_dropped_equal=dropped["equal"],
-        num_dropped_unusable=dropped["unusable"],
-    )
-    return kept, report
-
-
-def encode_held_out_pairs(
-    config: TrainingStage,
-    places: Places,
-    forms: Sequence[DataForm],
-    tokenizer: PreTrainedTokenizerBase,
-    *,
-    limit: Limit,
-    may_be_none: bool,
-) -> tuple[list[EncodedPair], PairsReport]:
-    """Return the pairs that a stage never trains on, and what became of their rows.
-
-    That none is left is an error, unless it `may_be_none` or the recipe holds nothing out.
-    """
-    unseen = read_held_out_records(config, places, forms)
-    return encode_pairs(
-        unseen,
-        tokenizer,
-        limit=limit,
-        name="held-out pairs",
-        may_be_none=may_be_none or not unseen,
-    )
+    encoder, kept = PairEncoder(tokenizer, limit), list[EncodedPair]()
+    totals = encode_all(records, encoder, kept.extend)
+    return kept, encoder.report(totals, name=name, may_be_none=may_be_none)
 
 
 def split_last_stretch(tokens: Tokens, where: str) -> tuple[list[int], list[int]]:
@@ -209,11 +201,11 @@ def split_last_stretch(tokens: Tokens, where: str) -> tuple[list[int], list[int]
     return tokens.ids[:start], tokens.ids[start:end]
 
 
-def _within(limit: Limit, pair: EncodedPair, longest: int, bos: Any) -> EncodedPair | None:
-    """Return a pair cut to the limit; None where it is dropped. longest: of its two sequences."""
-    if not limit.is_exceeded(longest):
+def _within(limit: Limit, pair: EncodedPair, bos: Any) -> EncodedPair | None:
+    """Return a pair cut to the limit; None where it is dropped."""
+    if not limit.is_exceeded(pair.length):
         return pair
-    limit.refuse(longest, pair.where)
+    limit.refuse(pair.length, pair.where)
     parts = pair.prompt_ids, pair.chosen_ids, pair.rejected_ids
     kept = limit.fit_pair(*parts, has_bos=pair.prompt_ids[0] == bos)
     if kept is None:
@@ -221,25 +213,7 @@ def _within(limit: Limit, pair: EncodedPair, longest: int, bos: Any) -> EncodedP
     return replace(pair, prompt_ids=kept[0], chosen_ids=kept[1], rejected_ids=kept[2])
 
 
-def _encode_rows(
-    records: Iterable[Record], tokenizer: PreTrainedTokenizerBase
-) -> Iterator[tuple[EncodedPair | DroppedRow, bool]]:
-    """Yield pairs and dropped rows, and whether their text spells a control token."""
-    encoder = _PairEncoder(tokenizer)
-    spells = TextEncoder(tokenizer).spells_control_tokens
-    remaining = iter(records)
-    while batch := list(islice(remaining, _ROWS_AT_ONCE)):
-        rows = [row for row in batch if isinstance(row, PreferenceRow)]
-        pairs = iter(encoder.encode(rows))
-        for row in batch:
-            if isinstance(row, DroppedRow):
-                yield row, False
-                continue
-            assert isinstance(row, PreferenceRow)
-            yield next(pairs), spells(form_and_texts(row)[1])
-
-
-class _PairEncoder:
+class _RowEncoder:
     """Encodes preference rows as chats if row and tokenizer allow it, otherwise as running text."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:

@@ -6,17 +6,23 @@ token. A pair is two such rows. Knows no loss (training/kto_trainer.py). Imports
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, replace
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from pipeline.data.encoding.chat import ChatEncoder
 from pipeline.data.encoding.label_balance import DESIRABLE, PAIRS_SPLIT, UNDESIRABLE, check_pair
 from pipeline.data.encoding.lengths import NO_LIMIT, Limit, RowCounts
-from pipeline.data.encoding.pairs import split_last_stretch
+from pipeline.data.encoding.pairs import EQUAL_ROWS, UNUSABLE, split_last_stretch
+from pipeline.data.encoding.parts import (
+    CUT,
+    SPELLED,
+    TOKENS,
+    TOO_LONG,
+    Part,
+    Totals,
+    encode_all,
+)
 from pipeline.data.encoding.tokens import TextEncoder, Tokens
-from pipeline.data.reading.data_blocks import read_held_out_records
 from pipeline.data.reading.record_texts import form_and_texts
 from pipeline.data.reading.records import (
     EQUAL,
@@ -29,16 +35,13 @@ from pipeline.data.reading.records import (
 from pipeline.errors import PosttrainError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
 
     from transformers import PreTrainedTokenizerBase
 
-    from pipeline.config.field_types import DataForm
-    from pipeline.config.references import Places
-    from pipeline.config.training_stage import TrainingStage
     from pipeline.data.reading.records import Record
 
-_ROWS_AT_ONCE = 256
+_PAIRS, _WANTED = "pairs", "wanted"
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,11 @@ class EncodedAnswer:
     completion_ids: list[int]
     is_desirable: bool
     where: str
+
+    @property
+    def length(self) -> int:
+        """Its tokens."""
+        return len(self.prompt_ids) + len(self.completion_ids)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +96,75 @@ class AnswersReport(RowCounts):
         }
 
 
+class AnswerEncoder:
+    """Encodes rows of the form unpaired_preference, and pairs; see `encode_unpaired`."""
+
+    kind = EncodedAnswer
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, limit: Limit) -> None:
+        self._bos_token_id = tokenizer.bos_token_id
+        self._limit = limit
+        self._rows = _RowEncoder(tokenizer)
+        self._spells = TextEncoder(tokenizer).spells_control_tokens
+
+    def part(self, records: Sequence[Record]) -> Part[EncodedAnswer]:
+        """Encode some rows."""
+        part = Part[EncodedAnswer]()
+        rows: list[UnpairedRow | DroppedRow] = []
+        for record in records:
+            if isinstance(record, PreferenceRow):
+                check_pair(record)
+                part.counts[_PAIRS] += 1
+                rows += unpair(record)
+            else:
+                assert isinstance(record, UnpairedRow | DroppedRow)
+                rows.append(record)
+        answers = iter(self._rows.encode([row for row in rows if isinstance(row, UnpairedRow)]))
+        for row in rows:
+            part.where = row.where
+            if isinstance(row, DroppedRow):
+                part.counts[EQUAL_ROWS if row.why == EQUAL else UNUSABLE] += 1
+                continue
+            whole = next(answers)
+            part.counts[SPELLED] += self._spells(form_and_texts(row)[1])
+            part.lengths.append(whole.length)
+            answer = _within(self._limit, whole, self._bos_token_id)
+            if answer is None:
+                part.counts[TOO_LONG] += 1
+                continue
+            part.counts[CUT] += answer is not whole
+            part.counts[TOKENS] += answer.length
+            part.counts[_WANTED] += answer.is_desirable
+            part.rows.append(answer)
+        return part
+
+    def report(self, totals: Totals, *, name: str, may_be_none: bool) -> AnswersReport:
+        """Return what became of the rows."""
+        counts, limit = totals.counts, self._limit
+        reasons = (EQUAL_ROWS, UNUSABLE, TOO_LONG)
+        num_rows = totals.num_kept + sum(counts[why] for why in reasons)
+        if not totals.num_kept and not may_be_none:
+            dropped = ", ".join(f"{counts[why]} {why}" for why in reasons if counts[why])
+            message = f"none of {num_rows} {name} is left for max_length {limit.max_length}"
+            hint = limit.room_hint("rows") if counts[TOO_LONG] else ""
+            raise PosttrainError(totals.where, f"{message}: {dropped}", hint)
+        return AnswersReport(
+            noun="rows",
+            limit=limit,
+            num_rows=num_rows,
+            num_dropped_too_long=counts[TOO_LONG],
+            num_cut=counts[CUT],
+            num_tokens=counts[TOKENS],
+            longest_tokens=totals.longest,
+            lengths=totals.lengths,
+            num_spelled=counts[SPELLED],
+            num_desirable=counts[_WANTED],
+            num_pairs=counts[_PAIRS],
+            num_dropped_equal=counts[EQUAL_ROWS],
+            num_dropped_unusable=counts[UNUSABLE],
+        )
+
+
 def encode_unpaired(
     records: Iterable[Record],
     tokenizer: PreTrainedTokenizerBase,
@@ -98,73 +175,12 @@ def encode_unpaired(
 ) -> tuple[list[EncodedAnswer], AnswersReport]:
     """Encode the rows of a source of the form unpaired_preference, or of pairs, two rows each.
 
-    `limit` decides about rows that are too long. A source (called `name` in the error) of which no
-    row is left is an error, unless it `may_be_none`.
+    In memory. `limit` decides about rows that are too long. A source (called `name` in the error)
+    of which no row is left is an error, unless it `may_be_none`.
     """
-    kept: list[EncodedAnswer] = []
-    lengths: list[int] = []
-    counts: Counter[str] = Counter()
-    where = ""
-    for encoded, is_spelled in _encode_rows(records, tokenizer, counts):
-        where = encoded.where
-        counts["spelled"] += is_spelled
-        if isinstance(encoded, DroppedRow):
-            counts["equal" if encoded.why == EQUAL else "unusable"] += 1
-            continue
-        length = len(encoded.prompt_ids) + len(encoded.completion_ids)
-        lengths.append(length)
-        answer = _within(limit, encoded, length, tokenizer.bos_token_id)
-        if answer is None:
-            counts["too long"] += 1
-        else:
-            kept.append(answer)
-            counts["cut"] += answer is not encoded
-    dropped = {why: counts[why] for why in ("equal", "unusable", "too long") if counts[why]}
-    num_rows = len(kept) + sum(dropped.values())
-    if not kept and not may_be_none:
-        reasons = ", ".join(f"{count} {why}" for why, count in dropped.items())
-        message = f"none of {num_rows} {name} is left for max_length {limit.max_length}: {reasons}"
-        raise PosttrainError(where, message, limit.room_hint("rows") if counts["too long"] else "")
-    kept_lengths = [len(each.prompt_ids) + len(each.completion_ids) for each in kept]
-    report = AnswersReport(
-        noun="rows",
-        limit=limit,
-        num_rows=num_rows,
-        num_dropped_too_long=counts["too long"],
-        num_cut=counts["cut"],
-        num_tokens=sum(kept_lengths),
-        longest_tokens=max(kept_lengths, default=0),
-        lengths=lengths,
-        num_spelled=counts["spelled"],
-        num_desirable=sum(answer.is_desirable for answer in kept),
-        num_pairs=counts["pairs"],
-        num_dropped_equal=counts["equal"],
-        num_dropped_unusable=counts["unusable"],
-    )
-    return kept, report
-
-
-def encode_held_out_unpaired(
-    config: TrainingStage,
-    places: Places,
-    forms: Sequence[DataForm],
-    tokenizer: PreTrainedTokenizerBase,
-    *,
-    limit: Limit,
-    may_be_none: bool,
-) -> tuple[list[EncodedAnswer], AnswersReport]:
-    """Return the rows that a stage never trains on, and what became of them.
-
-    That none is left is an error, unless it `may_be_none` or the recipe holds nothing out.
-    """
-    unseen = read_held_out_records(config, places, forms)
-    return encode_unpaired(
-        unseen,
-        tokenizer,
-        limit=limit,
-        name="held-out rows",
-        may_be_none=may_be_none or not unseen,
-    )
+    encoder, kept = AnswerEncoder(tokenizer, limit), list[EncodedAnswer]()
+    totals = encode_all(records, encoder, kept.extend)
+    return kept, encoder.report(totals, name=name, may_be_none=may_be_none)
 
 
 def unpair(pair: PreferenceRow) -> tuple[UnpairedRow, UnpairedRow]:
@@ -181,45 +197,17 @@ def unpair(pair: PreferenceRow) -> tuple[UnpairedRow, UnpairedRow]:
     return UnpairedRow(answered[0], True), UnpairedRow(answered[1], False)
 
 
-def _within(limit: Limit, answer: EncodedAnswer, length: int, bos: Any) -> EncodedAnswer | None:
-    """Return a row cut to the limit; None where it is dropped. length: its tokens."""
-    if not limit.is_exceeded(length):
+def _within(limit: Limit, answer: EncodedAnswer, bos: Any) -> EncodedAnswer | None:
+    """Return a row cut to the limit; None where it is dropped."""
+    if not limit.is_exceeded(answer.length):
         return answer
-    limit.refuse(length, answer.where)
+    limit.refuse(answer.length, answer.where)
     prompt, completion = answer.prompt_ids, answer.completion_ids
     kept = limit.fit_pair(prompt, completion, [], has_bos=prompt[0] == bos)
     return None if kept is None else replace(answer, prompt_ids=kept[0], completion_ids=kept[1])
 
 
-def _encode_rows(
-    records: Iterable[Record], tokenizer: PreTrainedTokenizerBase, counts: Counter[str]
-) -> Iterator[tuple[EncodedAnswer | DroppedRow, bool]]:
-    """Yield rows and dropped rows, and whether their text spells a control token.
-
-    counts: takes note of the `pairs` among them.
-    """
-    encoder = _AnswerEncoder(tokenizer)
-    spells = TextEncoder(tokenizer).spells_control_tokens
-    remaining = iter(records)
-    while batch := list(islice(remaining, _ROWS_AT_ONCE)):
-        rows: list[UnpairedRow | DroppedRow] = []
-        for record in batch:
-            if isinstance(record, PreferenceRow):
-                check_pair(record)
-                counts["pairs"] += 1
-                rows += unpair(record)
-            else:
-                assert isinstance(record, UnpairedRow | DroppedRow)
-                rows.append(record)
-        answers = iter(encoder.encode([row for row in rows if isinstance(row, UnpairedRow)]))
-        for row in rows:
-            if isinstance(row, DroppedRow):
-                yield row, False
-            else:
-                yield next(answers), spells(form_and_texts(row)[1])
-
-
-class _AnswerEncoder:
+class _RowEncoder:
     """Encodes rows as chats if row and tokenizer allow it, otherwise as running text."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:

@@ -207,6 +207,15 @@ def needs_template(record: Record) -> bool:
     return isinstance(record, PromptRow) and bool(record.messages) and record.text is None
 
 
+def is_conversation(record: Record) -> bool:
+    """Whether a row is a conversation, as a template writes it."""
+    if isinstance(record, UnpairedRow):
+        return is_conversation(record.answered)
+    return isinstance(record, ChatRow) or (
+        isinstance(record, PreferenceRow) and bool(record.prompt)
+    )
+
+
 def text_of_record(record: Record) -> str:
     """Return all the words of a row, turn after turn; nothing of one that is dropped."""
     match record:

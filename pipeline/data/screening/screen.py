@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -28,7 +28,7 @@ from pipeline.errors import PosttrainError
 from pipeline.files.names import OVERLAPS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from pipeline.config.blocks import DataBlock
@@ -106,6 +106,21 @@ class Screen:
             counts["test_items_compared"] = len(self._evaluated.items)
             counts["overlaps"] = list(self.lines())
         return counts
+
+    def found(self) -> dict[str, Any]:
+        """Return what it found so far, as JSON has it."""
+        by_label = {label: asdict(source) for label, source in self._found.items()}
+        for source in by_label.values():
+            source["items"] = sorted(source["items"])
+        return {"found": by_label, "listed": self._listed}
+
+    def recall(self, notes: Mapping[str, Any]) -> None:
+        """Have found what `found` returned of the same rows and items."""
+        self._found = {
+            label: _Found(**{**source, "items": set(source["items"]), "first": (*source["first"],)})
+            for label, source in notes["found"].items()
+        }
+        self._listed = [*notes["listed"]]
 
     def lines(self, *, says_none: bool = False) -> Iterator[str]:
         """Yield a sentence per source that holds test items, and per thing that was not compared.

@@ -10,6 +10,7 @@ from peft import LoraConfig
 from trl.trainer.kto_config import KTOConfig
 from trl.trainer.kto_trainer import KTOTrainer
 
+from pipeline.data.encoding.row_table import RowTable
 from pipeline.data.encoding.unpaired import EncodedAnswer, encode_unpaired
 from pipeline.data.reading.records import PromptCompletionRow, UnpairedRow
 from pipeline.stages.kto import _dataset
@@ -70,8 +71,8 @@ def ours(folder: Path, *, lora: Any = None, rows: Any = ROWS, **settings: Any) -
         model=confident(0),
         ref_model=None if lora else confident(1),
         args=settings_of(folder, **settings),
-        train_dataset=_dataset(encoded(rows)),
-        eval_dataset=_dataset(encoded(rows)),
+        train_dataset=_dataset(RowTable.of(EncodedAnswer, encoded(rows))),
+        eval_dataset=_dataset(RowTable.of(EncodedAnswer, encoded(rows))),
         processing_class=tiny_tokenizer(32),
         peft_config=lora,
         on_reference=lambda done: None,

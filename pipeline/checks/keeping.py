@@ -1,0 +1,82 @@
+"""What decides the rows that a training stage reads, so that they are encoded once for all runs.
+
+Hashed already are files, tasks and commits of the hub: they stand in a stage's identity. Imports no
+torch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pipeline.checks.overlaps import evaluations_of
+from pipeline.config.keeping import Keeping
+from pipeline.config.training_stage import TrainingOnData
+from pipeline.plan.followers import decontaminate_of, measuring_stages
+from pipeline.plan.identity import Identifier
+from pipeline.store.fingerprint import canonical
+from pipeline.store.hub_lock import UNRESOLVED, read_lock
+from pipeline.store.kept import ENCODED
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pipeline.config.blocks import DataBlock
+    from pipeline.data.screening.evaluation_items import Evaluation
+    from pipeline.plan.plan import Plan
+    from pipeline.store.store import Store
+
+_OF_ROWS = ("data", "eval_data", "leaves_out")
+
+
+def keeping_of(plan: Plan, name: str, store: Store) -> Keeping | None:
+    """Return where the encoded rows of a stage are kept; None where that is not for it, or unknown.
+
+    Rows with weights are drawn by the seed.
+    """
+    planned = plan.stage(name)
+    config = planned.config
+    if not isinstance(config, TrainingOnData):
+        return None
+    blocks = (*config.sources, *config.eval_data)
+    reads: dict[str, Any] = {
+        **{key: planned.identity[key] for key in _OF_ROWS if key in planned.identity},
+        "called": [block.label for block in blocks],
+        "seed": planned.identity["seed"] if any(block.weight for block in blocks) else None,
+    }
+    screened = _screened(plan, name, config, reads)
+    if f'"{UNRESOLVED}"' in canonical([reads, screened]):
+        return None
+    return Keeping(store.root / ENCODED, reads, screened)
+
+
+def _screened(
+    plan: Plan, name: str, config: TrainingOnData, reads: Mapping[str, Any]
+) -> dict[str, Any] | None:
+    """Return what rows are compared with, and the rows; None where nothing is noted of them."""
+    recipe = plan.recipe
+    evaluations = evaluations_of(recipe, name)
+    if not evaluations and not any(block.dedup for block in config.sources):
+        return None
+    fingerprints = {planned.name: planned.fingerprint for planned in plan.stages}
+    identifier = Identifier(recipe, fingerprints, read_lock(recipe.path))
+    return {
+        "reads": reads,
+        "policy": decontaminate_of(recipe, name),
+        "asked": [identifier.questions(later) for later in measuring_stages(recipe, name)],
+        "evaluations": [_as_json(evaluation) for evaluation in evaluations],
+    }
+
+
+def _as_json(evaluation: Evaluation) -> dict[str, Any]:
+    def dumped(blocks: Sequence[DataBlock]) -> list[Any]:
+        return [block.model_dump(mode="json", exclude_none=True) for block in blocks]
+
+    return {
+        "stage": evaluation.stage,
+        "tasks": list(evaluation.tasks),
+        "texts": dumped(evaluation.texts),
+        "prompts": dumped(evaluation.prompts),
+        "pairs": dumped(evaluation.pairs),
+        "limit": evaluation.limit,
+        "harness": list(evaluation.harness),
+    }
