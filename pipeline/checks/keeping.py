@@ -14,8 +14,10 @@ from pipeline.config.training_stage import TrainingOnData
 from pipeline.plan.followers import decontaminate_of, measuring_stages
 from pipeline.plan.identity import Identifier
 from pipeline.store.fingerprint import canonical
+from pipeline.store.hashed_files import HashedFiles
 from pipeline.store.hub_lock import UNRESOLVED, read_lock
 from pipeline.store.kept import ENCODED
+from pipeline.store.store import VERIFIED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -43,14 +45,15 @@ def keeping_of(plan: Plan, name: str, store: Store) -> Keeping | None:
         "called": [block.label for block in blocks],
         "seed": planned.identity["seed"] if any(block.weight for block in blocks) else None,
     }
-    screened = _screened(plan, name, config, reads)
+    files = HashedFiles(store.root / VERIFIED)
+    screened = _screened(plan, name, config, reads, files)
     if f'"{UNRESOLVED}"' in canonical([reads, screened]):
         return None
     return Keeping(store.root / ENCODED, reads, screened)
 
 
 def _screened(
-    plan: Plan, name: str, config: TrainingOnData, reads: Mapping[str, Any]
+    plan: Plan, name: str, config: TrainingOnData, reads: Mapping[str, Any], files: HashedFiles
 ) -> dict[str, Any] | None:
     """Return what rows are compared with, and the rows; None where nothing is noted of them."""
     recipe = plan.recipe
@@ -58,7 +61,7 @@ def _screened(
     if not evaluations and not any(block.dedup for block in config.sources):
         return None
     fingerprints = {planned.name: planned.fingerprint for planned in plan.stages}
-    identifier = Identifier(recipe, fingerprints, read_lock(recipe.path))
+    identifier = Identifier(recipe, fingerprints, read_lock(recipe.path), files)
     return {
         "reads": reads,
         "policy": decontaminate_of(recipe, name),

@@ -28,6 +28,7 @@ from pipeline.data.encoding.lengths import describe_rows, is_worth_a_warning
 from pipeline.data.reading.tasks import FileRows, task_rows
 from pipeline.data.screening.screen import Screen
 from pipeline.errors import PosttrainError
+from pipeline.machine import threads_of
 from pipeline.models.forms import form_of_model, form_of_rows
 from pipeline.plan.followers import decontaminate_of
 from pipeline.recipe.row_limit import row_limit
@@ -53,7 +54,7 @@ if TYPE_CHECKING:
     from pipeline.plan.plan import Plan
     from pipeline.store.store import Artifact, Store
 
-    Tell = Callable[[str, str, int], None]
+    Tell = Callable[[str, str, int, int], None]
 
 _WithRows = TrainingOnRows | RolloutStage | GenerateConfig
 _WHOLE_GROUPS = ("reward_model", "dpo", "kto")  # kinds whose epoch leaves out what fills no batch
@@ -94,14 +95,14 @@ def check_rows(
     *,
     fetches: bool,
     store: Store | None = None,
-    tell: Tell = lambda name, what, done: None,
+    tell: Tell = lambda name, what, done, of_about: None,
 ) -> Iterator[CheckedRows | UncheckedRows]:
     """Encode the rows of each named stage whose tokenizer and data are here; yield what came of it.
 
     made: the results that are there, by stage. fetches: whether a tokenizer may be fetched from the
     hub. store: where encoded rows are kept for the stages; None to keep none. tell: called again
-    and again with a stage's name, what is encoded and how many rows are; it may raise. Raises
-    PosttrainError for what would stop the stage.
+    and again with a stage's name, what is encoded, how many rows are and of about how many; it may
+    raise. Raises PosttrainError for what would stop the stage.
     """
     checks, chosen = _Checks(plan, made, fetches=fetches, store=store, tell=tell), set(names)
     for name, config in plan.recipe.stages.items():
@@ -314,8 +315,9 @@ class _Checks:
             tokenizer,
             limit,
             may_be_none=not evaluates,
+            processes=recipe.threads or threads_of(1),
             tell=partial(self.tell, name),
-            on_wait=partial(self.tell, name, "waiting", 0),
+            on_wait=partial(self.tell, name, "waiting", 0, 1),
         )
         self.forms[name] = form_of_rows(tokenizer, has_conversations=kept.has_conversations)
         labels = self._check_labels(name, settings, kept.trained) if config.stage == "kto" else {}

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import numpy as np
 
 from pipeline.data.encoding.made_with import made_with, tokenizer_identity
-from pipeline.data.encoding.parts import Totals, encode_all
+from pipeline.data.encoding.parts import Totals, encode_into
 from pipeline.data.encoding.row_table import EncodedRow, RowTable, RowWriter
 from pipeline.data.mixing import RowShare
 from pipeline.store.kept import find, find_or_make
@@ -131,16 +131,17 @@ def encode_kept(
     limit: Limit,
     *,
     may_be_none: bool,
-    tell: Callable[[str, int], None],
+    processes: int = 1,
+    tell: Callable[[str, int, int], None],
     on_wait: Callable[[], None] = lambda: None,
 ) -> KeptRows[Row]:
     """Return a stage's rows encoded, from files that are there or are made now.
 
-    may_be_none: whether no row need be held out. tell: called again and again with what is encoded
-    and how many rows are; it may raise. Raises PosttrainError for rows that cannot be encoded, and
-    where none is left.
+    may_be_none: whether no row need be held out. processes: how many may share the work. tell:
+    called again and again with what is encoded, how many rows are, and of about how many; it may
+    raise. Raises PosttrainError for rows that cannot be encoded, and where none is left.
     """
-    making = _Making(kind, kind.encoder(tokenizer, limit), reading, may_be_none, tell)
+    making = _Making(kind, kind.encoder(tokenizer, limit), reading, may_be_none, processes, tell)
     key = reading.key(kind, tokenizer, limit)
     if key is None or reading.keeping is None:
         with TemporaryDirectory() as folder:  # what is mapped stays when its name goes
@@ -155,7 +156,8 @@ class _Making(Generic[Row]):
     encoder: Encoder[Row]
     reading: Reading
     may_be_none: bool
-    tell: Callable[[str, int], None]
+    processes: int
+    tell: Callable[[str, int, int], None]
 
     def make(self, folder: Path) -> dict[str, Any]:
         """Write the files; return what is noted beside them."""
@@ -191,15 +193,17 @@ class _Making(Generic[Row]):
         )
 
     def _write(self, folder: Path, part: str, records: Iterable[Record]) -> Totals:
-        label = "rows encoded" if part == _TRAINED else "held-out rows encoded"
-        totals = Totals()
-
-        def take(rows: list[Row]) -> None:
-            writer.append(rows)
-            self.tell(label, len(totals.lengths))
-
+        is_trained = part == _TRAINED
+        label = "rows encoded" if is_trained else "held-out rows encoded"
+        likely = self.reading.mixture.likely_rows() if is_trained else 0
         with RowWriter(self.encoder.kind, folder / f"{part}.arrow") as writer:
-            encode_all(records, self.encoder, take, totals)
+            totals = encode_into(
+                writer,
+                records,
+                self.encoder,
+                processes=self.processes,
+                on_part=lambda done: self.tell(label, done, max(done, likely)),
+            )
         np.save(folder / f"{part}.npy", np.asarray(totals.lengths, dtype=np.int32))
         return totals
 

@@ -6,6 +6,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from pipeline.data.mixing import RowShare, RowSource, TokenSource, mix_rows
+from pipeline.data.reading.amount import likely_rows
 from pipeline.data.reading.columns import NotUsed
 from pipeline.data.reading.data_blocks import read_marked_records
 from pipeline.data.reading.dedup import drop_repeats
@@ -94,6 +95,10 @@ class Mixture:
 
     def __iter__(self) -> Iterator[Record]:
         return chain(self._take_ahead(), self._rows)
+
+    def likely_rows(self) -> int:
+        """Return about how many rows there are; 0 where that takes reading them."""
+        return likely_rows(self._blocks, self._places) or 0
 
     def will_need_template(self) -> bool:
         """Read ahead until it is known whether it takes a chat template to write a row."""

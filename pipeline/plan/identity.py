@@ -46,9 +46,9 @@ from pipeline.recipe.load import Location
 from pipeline.recipe.recipe import Recipe
 from pipeline.recipe.trainer_arguments import default_arguments
 from pipeline.stages import stage_of
+from pipeline.store.hashed_files import HashedFiles
 from pipeline.store.hub_lock import UNRESOLVED
 from pipeline.store.lineage import verify_closure
-from pipeline.store.manifest import sha256_file
 from pipeline.store.store import check_finished, is_finished, read
 
 _NOT_IDENTITY = frozenset({"seed"})  # the effective seed stands beside the config
@@ -58,13 +58,14 @@ _NOT_IDENTITY = frozenset({"seed"})  # the effective seed stands beside the conf
 class Identifier:
     """Computes the payloads of a recipe's stages, in order, remembering what it hashed.
 
-    fingerprints: of the stages before, by name. commits: of hub ids. unresolved: hub ids met
-    without a commit.
+    fingerprints: of the stages before, by name. commits: of hub ids. files: hashes them.
+    unresolved: hub ids met without a commit.
     """
 
     recipe: Recipe
     fingerprints: Mapping[str, str]
     commits: Mapping[str, str]
+    files: HashedFiles = field(default_factory=lambda: HashedFiles(None))
     unresolved: set[str] = field(default_factory=set[str])
     _hashes: dict[Path, str] = field(default_factory=dict[Path, str])
 
@@ -295,7 +296,7 @@ class Identifier:
             if kind is not None:
                 raise PosttrainError(str(path), f"is {kind}, not a file", COPY_IT)
             try:
-                self._hashes[path] = sha256_file(path)
+                self._hashes[path] = self.files.sha256(path)
             except OSError as error:
                 raise PosttrainError(str(path), f"cannot be read ({error.strerror})") from error
         return self._hashes[path]

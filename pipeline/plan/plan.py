@@ -18,9 +18,10 @@ from pipeline.stages import stage_of
 from pipeline.stages.pretrain import PretrainConfig
 from pipeline.store import checkpoints
 from pipeline.store.fingerprint import explain, fingerprint
+from pipeline.store.hashed_files import HashedFiles
 from pipeline.store.hub_lock import read_lock
 from pipeline.store.run_record import last_run
-from pipeline.store.store import Artifact, Store
+from pipeline.store.store import VERIFIED, Artifact, Store
 
 Status = Literal["cached", "resume", "run"]
 
@@ -89,7 +90,8 @@ def make(recipe: Recipe, store: Store) -> Plan:
     Raises PosttrainError where a file, a model or a task is not there, or a pin does not hold.
     """
     fingerprints: dict[str, str] = {}
-    identifier = Identifier(recipe, fingerprints, read_lock(recipe.path))
+    files = HashedFiles(store.root / VERIFIED)
+    identifier = Identifier(recipe, fingerprints, read_lock(recipe.path), files)
     last = last_run(store, recipe.run_name)
     planned: dict[str, PlannedStage] = {}
     for name, config in recipe.stages.items():

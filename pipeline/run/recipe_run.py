@@ -19,7 +19,7 @@ from pipeline.checks.rows import UncheckedRows, check_rows
 from pipeline.checks.slurm import check_options
 from pipeline.checks.trackers import check_trackers
 from pipeline.data.encoding.lengths import describe_rows
-from pipeline.errors import PosttrainError
+from pipeline.errors import InterruptedRunError, PosttrainError
 from pipeline.machine import threads_of
 from pipeline.plan.disk_space import disk_space
 from pipeline.plan.plan import make
@@ -30,6 +30,7 @@ from pipeline.recipe.remarks import remarks
 from pipeline.recipe.slurm import is_on_slurm
 from pipeline.run.course import Course, course_of, likely_seconds
 from pipeline.run.outcomes import Outcome, record_run
+from pipeline.run.progress import show_progress
 from pipeline.run.stage_run import StageRun, launch_block
 from pipeline.store import hub_lock
 from pipeline.store.run_record import last_run
@@ -37,6 +38,7 @@ from pipeline.store.run_record import last_run
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
+    from pipeline.checks.rows import Tell
     from pipeline.plan.plan import Plan, PlannedStage
     from pipeline.recipe.recipe import Recipe
     from pipeline.run.interrupt import StopRequest
@@ -105,14 +107,16 @@ class RecipeRun:
             self.say(line)
         check_questions(recipe, pending)
         check_models(self.plan, pending, self.made, fetches=True)
-        self._check_rows(pending)
+        with show_progress("check") as show:
+            self._check_rows(pending, lambda _, *progress: show(*progress))
         if pending and any(self.made.values()):
             self._record()  # `clean` keeps what this run builds on
 
-    def _check_rows(self, names: Iterable[str]) -> None:
+    def _check_rows(self, names: Iterable[str], tell: Tell) -> None:
         """Encode rows before their stages run, say which are lost, note what cannot be told yet."""
         self.unchecked = []
-        for rows in check_rows(self.plan, names, self.made, fetches=True, store=self.store):
+        checked = check_rows(self.plan, names, self.made, fetches=True, store=self.store, tell=tell)
+        for rows in checked:
             if isinstance(rows, UncheckedRows):
                 self.unchecked.append(rows.name)
             elif rows.is_warning:
@@ -191,11 +195,16 @@ class RecipeRun:
         self.outcomes[outcome.name] = outcome
         self._record()
 
-    def check_on(self) -> None:
+    def check_on(self, should_stop: Callable[[], bool]) -> None:
         """Check the rows that can be encoded now."""
+
+        def tell(name: str, *_: object) -> None:
+            if should_stop():
+                raise InterruptedRunError(name, "stopped on request", "run again to go on")
+
         unchecked = [name for name in self.unchecked if name not in self.outcomes]
         self.plan = self.plan.with_made(self.made)
-        self._check_rows(unchecked)
+        self._check_rows(unchecked, tell)
 
     def _record(self) -> None:
         record_run(self.plan, list(self.outcomes.values()), self.made, self.store)

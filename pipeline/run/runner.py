@@ -219,7 +219,7 @@ class _Walk:
 
     def _check_on(self, each: RecipeRun) -> None:
         try:
-            each.check_on()
+            each.check_on(self.stop)
         except PosttrainError as error:
             if self._is_one_by_one:
                 raise

@@ -18,7 +18,7 @@ from pipeline.store.manifest import OTHER_CONTENTS, sha256_file
 
 # A file that changes again within the resolution of its times (FAT's are the coarsest, 2 s) would
 # look unchanged, so younger ones are not recorded.
-_SETTLED_NS = 2_000_000_000
+SETTLED_NS = 2_000_000_000
 
 
 def find_change(
@@ -50,7 +50,7 @@ def find_change(
                 return f"{name} {OTHER_CONTENTS}"
         except OSError as error:
             return f"{name} cannot be read ({error.strerror})"
-        if is_known or now_ns - max(times) > _SETTLED_NS:
+        if is_known or now_ns - max(times) > SETTLED_NS:
             seen_now[name] = seen
     if record is not None and seen_now != known:
         _write(record, seen_now)

@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+import torch
+
 from eval.model import positions_of
 from pipeline.config.stage import StageResult
 from pipeline.data.encoding.lengths import limit_of
@@ -135,9 +137,9 @@ def encode_rows(training: RowTraining, kind: RowKind[Row]) -> EncodedRows[Row]:
     """
     context, reading = training.context, training.reading
 
-    def tell(what: str, done: int) -> None:
+    def tell(what: str, done: int, of_about: int) -> None:
         context.stop_if_asked()
-        context.progress(what, done, done)
+        context.progress(what, done, of_about)
 
     kept = encode_kept(
         kind,
@@ -145,6 +147,7 @@ def encode_rows(training: RowTraining, kind: RowKind[Row]) -> EncodedRows[Row]:
         training.tokenizer,
         training.limit,
         may_be_none=not training.evaluates,
+        processes=torch.get_num_threads(),
         tell=tell,
         on_wait=context.stop_if_asked,
     )

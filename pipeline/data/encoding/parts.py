@@ -9,18 +9,21 @@ from __future__ import annotations
 from array import array
 from collections import Counter
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
-from pipeline.data.encoding.row_table import EncodedRow
+from pipeline.data.encoding.forks import CAN_FORK, in_order
+from pipeline.data.encoding.row_table import EncodedRow, batch_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from pipeline.data.encoding.lengths import RowCounts
+    from pipeline.data.encoding.row_table import RowWriter
     from pipeline.data.reading.records import Record
 
 ROWS_AT_ONCE = 256
+_BATCHES_ALONE = 8
 TOO_LONG, CUT, SPELLED, TOKENS = "too long", "cut", "spelled", "tokens"
 
 Row = TypeVar("Row", bound=EncodedRow)
@@ -40,10 +43,15 @@ class Part(Generic[Row]):
     counts: Counter[str] = field(default_factory=Counter[str])
     where: str = ""
 
+    def totals(self) -> Totals:
+        """Return what became of these rows."""
+        longest = max((row.length for row in self.rows), default=0)
+        return Totals(len(self.rows), longest, array("i", self.lengths), self.counts, self.where)
+
 
 @dataclass
 class Totals:
-    """What became of all rows. num_kept, longest: of those that are kept; the rest as of a Part."""
+    """What became of rows. num_kept, longest: of those that are kept; the rest as of a Part."""
 
     num_kept: int = 0
     longest: int = 0
@@ -51,13 +59,13 @@ class Totals:
     counts: Counter[str] = field(default_factory=Counter[str])
     where: str = ""
 
-    def add(self, part: Part[Any]) -> None:
-        """Count a part in."""
-        self.num_kept += len(part.rows)
-        self.longest = max(self.longest, *(row.length for row in part.rows), 0)
-        self.lengths.extend(part.lengths)
-        self.counts.update(part.counts)
-        self.where = part.where or self.where
+    def add(self, more: Totals) -> None:
+        """Count more rows in."""
+        self.num_kept += more.num_kept
+        self.longest = max(self.longest, more.longest)
+        self.lengths.extend(more.lengths)
+        self.counts.update(more.counts)
+        self.where = more.where or self.where
 
     def notes(self) -> dict[str, Any]:
         """Return all but the lengths as JSON has it."""
@@ -97,24 +105,50 @@ class Encoder(Protocol[_RowOut]):
 
 
 def encode_all(
-    records: Iterable[Record],
-    encoder: Encoder[Row],
-    take: Callable[[list[Row]], None],
-    totals: Totals | None = None,
+    records: Iterable[Record], encoder: Encoder[Row], take: Callable[[list[Row]], None]
 ) -> Totals:
     """Encode rows, in order; return what became of them.
 
-    take: gets those that are kept, part by part, once they are counted in `totals`.
+    take: gets those that are kept, part by part.
     """
-    totals = totals or Totals()
-    for part in parts_of(records, encoder):
-        totals.add(part)
+    totals = Totals()
+    for batch in _batches(records):
+        part = encoder.part(batch)
+        totals.add(part.totals())
         take(part.rows)
     return totals
 
 
-def parts_of(records: Iterable[Record], encoder: Encoder[Row]) -> Iterator[Part[Row]]:
-    """Yield rows encoded, part by part."""
+def encode_into(
+    writer: RowWriter,
+    records: Iterable[Record],
+    encoder: Encoder[Any],
+    *,
+    processes: int,
+    on_part: Callable[[int], None],
+) -> Totals:
+    """Encode rows into a file, in order; return what became of them.
+
+    processes: how many share the work, once there is enough of it. The file is the same, whatever
+    their number. on_part: called again and again with how many rows are encoded; it may raise.
+    """
+    totals, batches = Totals(), _batches(records)
+
+    def work(batch: Sequence[Record]) -> tuple[Totals, Any]:
+        part = encoder.part(batch)
+        return part.totals(), batch_of(encoder.kind, part.rows).serialize()
+
+    # The first ones here: most data has no more, and processes begin with what templates wrote.
+    parts = map(work, islice(batches, _BATCHES_ALONE))
+    more = in_order(batches, work, processes) if processes > 1 and CAN_FORK else map(work, batches)
+    for of_part, content in chain(parts, more):
+        totals.add(of_part)
+        writer.append(content)
+        on_part(len(totals.lengths))
+    return totals
+
+
+def _batches(records: Iterable[Record]) -> Iterator[list[Record]]:
     remaining = iter(records)
     while batch := list(islice(remaining, ROWS_AT_ONCE)):
-        yield encoder.part(batch)
+        yield batch

@@ -151,10 +151,11 @@ class RowWriter:
         self._stream.close()
         self._sink.close()
 
-    def append(self, rows: Sequence[EncodedRow]) -> None:
-        """Append rows."""
-        if rows:
-            self._stream.write_batch(batch_of(self._kind, rows))
+    def append(self, content: Any) -> None:
+        """Append rows, as `batch_of(...).serialize()` has them."""
+        batch = pa.ipc.read_record_batch(pa.py_buffer(content), schema_of(self._kind))
+        if len(batch):
+            self._stream.write_batch(batch)
 
 
 @cache

@@ -67,7 +67,8 @@ def _keep(
     mixture = Mixture(blocks, Places(folder), forms, seed=3)
     reading = Reading(mixture, lambda: [], forms, keeping)
 
-    def tell(_: str, done: int) -> None:
+    def tell(_: str, done: int, of_about: int) -> None:
+        assert of_about >= done
         if told is not None:
             told.append(done)
 

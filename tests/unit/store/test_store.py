@@ -93,7 +93,7 @@ def test_what_a_file_browser_leaves_is_not_an_artifacts_fault(tmp_path: Path) ->
 def test_a_second_look_reads_nothing_and_a_change_of_any_kind_is_seen(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(verified, "_SETTLED_NS", 0)  # files count as old at once
+    monkeypatch.setattr(verified, "SETTLED_NS", 0)  # files count as old at once
     hashed: list[str] = []
     real = verified.sha256_file
     monkeypatch.setattr(
