@@ -6,7 +6,7 @@ Made by pipeline/models.py; this package loads nothing.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -28,6 +28,27 @@ class StopRequested(Exception):
     """`should_stop` returned True; what was under way is thrown away."""
 
 
+class Writer(Protocol):
+    """Another engine that holds the same model, and writes responses in its place."""
+
+    def __call__(
+        self,
+        prompts: Sequence[Sequence[int]],
+        *,
+        keys: Sequence[int],
+        seed: int,
+        max_new_tokens: int,
+        temperature: float,
+        stop: Sequence[str],
+        on_progress: Callable[[int], None],
+    ) -> list[list[int]]:
+        """Return the token ids after each prompt, the end token included where there is one.
+
+        keys: numbers that rows are drawn by, with the seed. stop: texts after which it may end.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class LanguageModel:
     """A model in evaluation mode, its tokenizer and how text becomes token ids.
@@ -39,6 +60,7 @@ class LanguageModel:
     eos_token_ids: any of these ends a response.
     trained_length: tokens of a row that it was pre-trained on, where that is known.
     tools: what it may call while it answers, if anything; `encode_chat` then tells it of them.
+    writer: what writes its responses, where the module does not; likelihoods are the module's.
     """
 
     name: str
@@ -50,6 +72,7 @@ class LanguageModel:
     eos_token_ids: frozenset[int]
     trained_length: int | None = None
     tools: ToolUse | None = None
+    writer: Writer | None = None
 
     @property
     def max_length(self) -> int | None:

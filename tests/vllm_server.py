@@ -96,6 +96,8 @@ class FakeVLLM:
         if forced:
             told = -3.0 if self.raw else 0.0
             return _choice(forced[:1], [told])
+        if body["temperature"] == 0:
+            return _choice(*_greedy(module, body))
         how = Sampling(
             body["max_tokens"],
             body["temperature"],
@@ -107,6 +109,20 @@ class FakeVLLM:
             (one,) = LoopSampler(how)(module, [body["prompt"]], keys=[0], seed=body["seed"])
         assert one.logprobs is not None
         return _choice(one.token_ids, [number - self.gap for number in one.logprobs])
+
+
+@torch.no_grad()
+def _greedy(module: Any, body: dict[str, Any]) -> tuple[list[int], list[float]]:
+    """Return the likeliest tokens; of stop strings it knows nothing, and writes on."""
+    written: list[int] = []
+    logprobs: list[float] = []
+    while len(written) < body["max_tokens"]:
+        logits = module(torch.tensor([[*body["prompt"], *written]])).logits[0, -1]
+        written.append(int(logits.argmax()))
+        logprobs.append(float(logits.log_softmax(-1).max()))
+        if written[-1] in body["stop_token_ids"]:
+            break
+    return written, logprobs
 
 
 def _choice(token_ids: list[int], logprobs: list[float]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ response depends on `batch_size` or on its neighbours, up to the rounding of the
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedTokenizerBase
 
-    from eval.model import LanguageModel
+    from eval.model import LanguageModel, Writer
     from eval.tools.turns import Conversation
 
 Ending = Literal["eos", "stop", "length"]
@@ -84,10 +84,13 @@ def generate(
         )
     if written is None:
         check_prompts(prompts, max_new_tokens, model.max_length)
+    how = {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed, "stop": stop}
     begun = written or [0] * len(prompts)
     # Longest first: if a batch does not fit into memory, it is the first one.
     order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]), reverse=True)
     reader = _Reader(model, stop)
+    if model.writer is not None:
+        return _read_written(model.writer, reader, prompts, how, keys, on_progress, should_stop)
     generations: dict[int, Generation] = {}
     for start in range(0, len(order), batch_size):
         chosen = order[start : start + batch_size]
@@ -102,6 +105,41 @@ def generate(
             if on_progress is not None:
                 on_progress(len(generations))
     return [generations[index] for index in range(len(prompts))]
+
+
+def _read_written(
+    writer: Writer,
+    reader: _Reader,
+    prompts: Sequence[list[int]],
+    how: dict[str, Any],
+    keys: Sequence[int] | None,
+    on_progress: Callable[[int], None] | None,
+    should_stop: Callable[[], bool] | None,
+) -> list[Generation]:
+    """Return what another engine wrote, cut where it ended. how: arguments of the writer."""
+
+    def show(done: int) -> None:
+        _heed(should_stop)
+        if on_progress is not None:
+            on_progress(done)
+
+    numbers = list(range(len(prompts)) if keys is None else keys)
+    found = writer(prompts, keys=numbers, on_progress=show, **how)
+    responses = [reader.cut(prompt, tokens) for prompt, tokens in zip(prompts, found, strict=True)]
+    # It may see a stop string where we do not: it decodes responses alone.
+    room = how["max_new_tokens"]
+    early = [
+        place
+        for place, one in enumerate(responses)
+        if one.ended == "length" and len(one.token_ids) < room
+    ]
+    if early:
+        asked = [prompts[place] for place in early]
+        whole = {**how, "stop": ()}
+        again = writer(asked, keys=[numbers[place] for place in early], on_progress=show, **whole)
+        for place, tokens in zip(early, again, strict=True):
+            responses[place] = reader.cut(prompts[place], tokens)
+    return responses
 
 
 def response_text(
@@ -246,6 +284,15 @@ class _Reader:
         self.tokenizer = model.tokenizer
         self.eos_token_ids = model.eos_token_ids
         self.stop = StopStrings(model.tokenizer, stop)
+
+    def cut(self, prompt: Sequence[int], tokens: Sequence[int]) -> Generation:
+        """Return the response at the beginning of what was written."""
+        for length in range(1, len(tokens) + 1):
+            is_last = length == len(tokens)
+            found = self.finished(prompt, list(tokens[:length]), is_last=is_last)
+            if found is not None:
+                return found
+        raise ValueError("a response has no token")
 
     def finished(
         self, prompt: Sequence[int], response: list[int], *, is_last: bool

@@ -19,6 +19,7 @@ from pipeline.config.blocks import READ_FORMS, Source
 from pipeline.config.field_types import OR_ONE, DataForm, FolderName, ModelRef, Precision, TaskName
 from pipeline.config.marks import ABSENT_BY_DEFAULT, EXECUTION
 from pipeline.config.reward_terms import RewardBlock
+from pipeline.config.rollout_engine import AnswersBlock
 from pipeline.config.stage_config import StageConfig
 from pipeline.config.task_names import task_name, task_names
 from pipeline.config.tools import WithTools
@@ -67,6 +68,7 @@ class MeasuringStage(WithTools, StageConfig):
     that models are told apart that were trained in several steps from one.
     window: tokens of context that texts are read with; by default as many as the model was
     pre-trained on, in a comparison the fewest of these, at most 2,048.
+    answers: what writes the answers: our own loop, or a vLLM server.
     precision: of the arithmetic. batch_size: memory and speed only.
     """
 
@@ -94,6 +96,7 @@ class MeasuringStage(WithTools, StageConfig):
     kl_to: Annotated[ModelRef | None, ABSENT_BY_DEFAULT] = None
     precision: Precision = "fp32"
     window: Annotated[int, Field(ge=2)] | None = None
+    answers: Annotated[AnswersBlock, ABSENT_BY_DEFAULT] = AnswersBlock()
     batch_size: Annotated[PositiveInt, EXECUTION] = 64
 
     @model_validator(mode="after")
@@ -117,6 +120,13 @@ class MeasuringStage(WithTools, StageConfig):
             raise ValueError(
                 "`kl_to` is measured on sampled answers to `tasks`: write some, `temperature: 1` "
                 "and `kl: true`, or leave it out"
+            )
+        if self.answers.engine == "vllm" and self.tools:
+            raise ValueError("tools are not called with `answers: {engine: vllm}`; leave one out")
+        if self.answers.engine == "vllm" and not (self.tasks or self.prompts):
+            raise ValueError(
+                "`answers` of vLLM are to `tasks` and `prompts`; name some, or leave it out: "
+                "likelihoods are not measured with it"
             )
         if self.rewards and not self.prompts:
             raise ValueError("`rewards` judges answers to `prompts`; name some")

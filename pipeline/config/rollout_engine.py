@@ -1,7 +1,7 @@
-"""What samples the responses of a stage that learns from rewards: the `rollout:` block of a recipe.
+"""What writes responses: `rollout:` of stages that learn from them, `answers:` of measuring ones.
 
 Not how they are sampled (temperature and lengths are `training_args`), and not the engines
-themselves (pipeline/rl/engines.py, pipeline/rl/vllm/).
+themselves (pipeline/rl/engines.py, pipeline/vllm/).
 """
 
 from __future__ import annotations
@@ -45,6 +45,40 @@ _OURS = {
     "api-key": "a key never stands in a recipe; the server hears this machine only",
 }
 _OF_A_START = ("python", "server_args", "start_timeout_s")
+_ServerArgs = dict[Annotated[str, Field(pattern=OPTION_NAME)], Value]
+
+
+def _check_server_args(options: Mapping[str, Value]) -> None:
+    for option in options:
+        if option in _OURS:
+            raise ValueError(f"`{option}` cannot be set in `server_args`: {_OURS[option]}")
+
+
+class AnswersBlock(Block):
+    """What writes the answers of a stage that measures.
+
+    engine: `own` (a loop over the model's forward passes) or `vllm`: a vLLM server that posttrain
+    starts on the model. Likelihoods are our own in any case: of texts, of choices, of the harness.
+    python: of the environment that vLLM is installed in (`vllm/bin/python`); by default the one
+    that posttrain runs in.
+    server_args: options of vLLM's server by their long names, as in
+    `{gpu-memory-utilization: 0.4}`; `true` for one without a value.
+    at_once: requests under way at a time. timeout_s: for each. start_timeout_s: until the server
+    answers.
+    """
+
+    engine: Literal["own", "vllm"] = "own"
+    python: Annotated[str, Field(min_length=1), EXECUTION] | None = None
+    server_args: Annotated[_ServerArgs, EXECUTION] = {}  # noqa: RUF012  pydantic copies it
+    at_once: Annotated[PositiveInt, Field(le=1024), EXECUTION] = 64
+    timeout_s: Annotated[PositiveFloat, EXECUTION] = 600.0
+    start_timeout_s: Annotated[PositiveFloat, EXECUTION] = 900.0
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> AnswersBlock:
+        _refuse_without_vllm(self)
+        _check_server_args(self.server_args)
+        return self
 
 
 class RolloutBlock(Block):
@@ -85,12 +119,8 @@ class RolloutBlock(Block):
 
     @model_validator(mode="after")
     def _fits_together(self) -> RolloutBlock:
-        stated = sorted(self.model_fields_set - {"engine"})
-        if self.engine != "vllm" and stated and self != type(self)(engine=self.engine):
-            raise ValueError(f"`{stated[0]}` is for `engine: vllm`; write that, or leave it out")
-        of_start = [
-            name for name in _OF_A_START if getattr(self, name) != _default(type(self), name)
-        ]
+        _refuse_without_vllm(self)
+        of_start = [name for name in _OF_A_START if name in _stated(self)]
         if self.url is not None and of_start:
             raise ValueError(
                 f"`{of_start[0]}` is for a server that posttrain starts, and `url` is of one that "
@@ -99,18 +129,12 @@ class RolloutBlock(Block):
         if self.url is None and (self.key is not None or self.folder is not None):
             name = "key" if self.key is not None else "folder"
             raise ValueError(f"`{name}` is for a server that runs; write its `url`")
-        for option in self.server_args:
-            if option in _OURS:
-                raise ValueError(f"`{option}` cannot be set in `server_args`: {_OURS[option]}")
+        _check_server_args(self.server_args)
         return self
 
     def options(self) -> dict[str, Any]:
         """Return what is said beside the engine, by its keys."""
-        return {
-            name: getattr(self, name)
-            for name in type(self).model_fields
-            if name != "engine" and getattr(self, name) != _default(type(self), name)
-        }
+        return {name: getattr(self, name) for name in _stated(self)}
 
     def gap_bound(self, *, is_bf16: bool) -> float:
         """Return the gap of log-probabilities above which a warning is said."""
@@ -127,5 +151,17 @@ def rollout_block(options: Mapping[str, Any] | None) -> RolloutBlock:
         raise ValueError(f"`{key}`: {first['msg'].removeprefix('Value error, ')}") from error
 
 
-def _default(block: type[Block], name: str) -> Any:
-    return block.model_fields[name].default
+def _refuse_without_vllm(block: AnswersBlock | RolloutBlock) -> None:
+    stated = _stated(block)
+    if block.engine != "vllm" and stated:
+        raise ValueError(f"`{stated[0]}` is for `engine: vllm`; write that, or leave it out")
+
+
+def _stated(block: AnswersBlock | RolloutBlock) -> list[str]:
+    """Return the keys beside `engine` that are not at their defaults: a worker reads all as set."""
+    fields = type(block).model_fields
+    return [
+        name
+        for name, field in fields.items()
+        if name != "engine" and getattr(block, name) != field.default
+    ]

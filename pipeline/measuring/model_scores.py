@@ -60,6 +60,7 @@ def measure(
     """
     from pipeline.data.reading.data_blocks import read_held_out_rows
     from pipeline.data.reading.tasks import load_task
+    from pipeline.measuring.engine import answering
     from pipeline.measuring.prompt_lengths import note_lengths
     from pipeline.measuring.tool_use import give_tools
     from pipeline.models.chat_templates import give_known_template
@@ -84,12 +85,13 @@ def measure(
     def show(label: str, done: int, total: int) -> None:
         context.progress(f"{source.name}: {label}", done, total)
 
-    results = _ask_tasks(config, context, model, tasks, parent, show)
-    notes += note_lengths(results, model)
-    if free_form is not None:
-        answered, more_notes = free_form.ask(model, show)
-        results += answered
-        notes += more_notes
+    with answering(config, context, model) as respondent:
+        results = _ask_tasks(config, context, respondent, tasks, parent, show)
+        notes += note_lengths(results, model)
+        if free_form is not None:
+            answered, more_notes = free_form.ask(respondent, show)
+            results += answered
+            notes += more_notes
     for name, rows in texts.items():
         read, more_notes = _read(model, name, rows, config, window, show, context)
         results += read

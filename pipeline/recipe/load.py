@@ -34,6 +34,7 @@ from pipeline.recipe.checks.gate import check_gate
 from pipeline.recipe.checks.licences import check_licences, licence_blocks
 from pipeline.recipe.checks.made_rows import check_made_rows
 from pipeline.recipe.checks.measuring import check_measuring
+from pipeline.recipe.checks.rollout_engine import check_answers_engine
 from pipeline.recipe.checks.rollouts import check_rollouts
 from pipeline.recipe.checks.scaling_law import check_scaling_law
 from pipeline.recipe.checks.tools import check_tools
@@ -108,6 +109,7 @@ def load_document(document: Document, *, roots: Mapping[str, Path] | None = None
             check_training(recipe, name, config)
         check_rollouts(recipe, name)
         check_measuring(recipe, name)
+        check_answers_engine(recipe, name)
         check_tools(recipe, name)
         check_gate(recipe, name)
         check_made_rows(recipe, name)

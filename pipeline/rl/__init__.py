@@ -7,7 +7,7 @@ prompt      rows of a data set become token ids                       prompts.py
 rollout     groups of responses to each prompt, fresh ones if flat    rollout_sampling.py
             each process samples and scores its share                 collector.py
             by a loop over forward passes, or by `generate`           sampler.py, engines.py
-            or by a vLLM server, which is sent the policy             vllm/
+            or by a vLLM server, which is sent the policy             vllm_sampler.py
             or takes those that the rows came with                    given.py
             a response that calls tools is a conversation             conversation.py
             log p of policy and reference, the critic's values        logprobs.py, sequences.py

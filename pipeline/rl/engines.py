@@ -1,7 +1,7 @@
 """Completions from other engines, behind the interface of pipeline/rl/sampler.py.
 
 Not the default: `generate` is slower than the loop there, and its rows share one generator. vLLM
-is a server, with a folder of its own (pipeline/rl/vllm/).
+is a server, with a folder of its own (pipeline/vllm/).
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from accelerate.utils import is_peft_model
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
@@ -22,6 +21,7 @@ from pipeline.rl.sampler import (
     check_rollout,
     generating,
 )
+from pipeline.vllm.requests import row_seed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -129,12 +129,6 @@ def _part_by_room(
             for index in batch:
                 by_room.setdefault(rooms[index], []).append(index)
             yield from by_room.values()
-
-
-def row_seed(seed: int, key: int, begun: int = 0) -> int:
-    """Return a seed, in 63 bits, for what one key draws; begun: tokens that it has already."""
-    entropy = (seed, key, begun) if begun else (seed, key)
-    return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 def cut_at_stop(

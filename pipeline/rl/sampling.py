@@ -66,7 +66,7 @@ def _make_engine(how: Sampling, args: RolloutConfig, tokenizer: Any) -> Sampler:
         from pipeline.rl.engines import GenerateSampler
 
         return GenerateSampler(how)
-    from pipeline.rl.vllm.sampler import VLLMSampler
+    from pipeline.rl.vllm_sampler import VLLMSampler
 
     return VLLMSampler(
         how,
@@ -84,7 +84,7 @@ def engine_ended_after(sampler: Sampler) -> Generator[None]:
         yield
     finally:
         if not isinstance(sampler, LoopSampler):
-            from pipeline.rl.vllm.sampler import VLLMSampler
+            from pipeline.rl.vllm_sampler import VLLMSampler
 
             if isinstance(sampler, VLLMSampler):
                 sampler.close()

@@ -38,7 +38,13 @@ stages:
     reward: {verify: all}
     rollout: {engine: vllm, python: ./vllm-python, server_args: {max-num-seqs: 8}}
     training_args: {max_completion_length: 8, num_mini_batches: 2}
+  asked:
+    stage: evaluate
+    model: $base
+    tasks: arithmetic
+    answers: {engine: vllm, python: ./vllm-python}
 """
+ANSWERS = "answers: {engine: vllm, python: ./vllm-python}"
 URL = 'rollout: {engine: vllm, url: "http://127.0.0.1:8000"}'
 START = "rollout: {engine: vllm, python: ./vllm-python, server_args: {max-num-seqs: 8}}"
 LORA = "lora: {r: 4}"
@@ -68,6 +74,11 @@ EDITS = [
      "vLLM's log-probabilities are not the policy's own"),
     (GROUPS, "training_args: {loss_type: ‸vespo, max_completion_length: 8}",
      "`loss_type` vespo has a weight of its own for whole responses; write `vllm_importance_sa"),
+    (ANSWERS, "answers: {engine: ‸generate}", "`engine` is `generate`, not `own` or `vllm`"),
+    (ANSWERS, "answers: {engine: ‸vllm}", "vLLM is not installed beside posttrain; write `pyt"),
+    (ANSWERS, "answers: {engine: vllm, python: ‸nowhere}", "`nowhere` is no program; name the"),
+    (ANSWERS, "answers: {python: ‸./vllm-python}", "`python` is for `engine: vllm`; write that"),
+    (ANSWERS, f"{ANSWERS}\n    tools: [calculator]", "tools are not called with `answers: {en"),
     (PPO_ARGS, "training_args: {‸rollout_engine: vllm}", "cannot be set in `training_args`; write"),
     (PPO_ARGS, "training_args: {‸vllm_mode: server}", "PPOConfig has no field `vllm_mode`"),
 ]  # fmt: skip

@@ -21,8 +21,8 @@ from pipeline.rl.grpo import GRPOTrainer
 from pipeline.rl.ppo import PPOTrainer
 from pipeline.rl.sampler import Sampling
 from pipeline.rl.sampling import engine_ended_after
-from pipeline.rl.vllm import child
-from pipeline.rl.vllm.sampler import VLLMSampler
+from pipeline.rl.vllm_sampler import VLLMSampler
+from pipeline.vllm import child
 from tests.forked import run_forked, warm
 from tests.ppo_tasks import (
     EOS,

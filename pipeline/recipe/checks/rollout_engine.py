@@ -9,6 +9,7 @@ import os
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from pipeline.config.rollout_engine import AnswersBlock
 from pipeline.recipe.launching import processes_of
 
 if TYPE_CHECKING:
@@ -82,14 +83,25 @@ def _problems_of_sending(config: RolloutStage) -> Iterator[Problem]:
         yield place, "vLLM takes no DoRA as an adapter", "leave `sends` out: weights are merged"
 
 
-def _problems_of_starting(recipe: Recipe, block: RolloutBlock) -> Iterator[Problem]:
-    """Yield what keeps a server from being started."""
+def check_answers_engine(recipe: Recipe, name: str) -> None:
+    """Raise PosttrainError, with its place, where no server could answer for a measuring stage."""
+    block = getattr(recipe.stages[name], "answers", None)
+    if isinstance(block, AnswersBlock) and block.engine == "vllm":
+        for place, message, hint in _problems_of_starting(recipe, block, "answers"):
+            raise recipe.error(("stages", name, *place), message, hint)
+
+
+def _problems_of_starting(
+    recipe: Recipe, block: RolloutBlock | AnswersBlock, key: str = "rollout"
+) -> Iterator[Problem]:
+    """Yield what keeps a server from being started. key: of the block."""
     if block.python is None:
         if find_spec("vllm") is None:
-            hint = "write `python:` of the environment that has it, or the `url:` of a server"
-            yield ("rollout", "engine"), "vLLM is not installed beside posttrain", hint
+            hint = "write `python:` of the environment that has it"
+            hint += ", or the `url:` of a server" if key == "rollout" else ""
+            yield (key, "engine"), "vLLM is not installed beside posttrain", hint
         return
-    place = ("rollout", "python")
+    place = (key, "python")
     try:
         path = recipe.places.file(block.python)
     except ValueError as error:

@@ -18,8 +18,8 @@ from pipeline.rl.config.ppo import PPOConfig
 from pipeline.rl.config.rloo import RLOOConfig
 from pipeline.rl.sampler import Sampling
 from pipeline.rl.sampling import engine_ended_after, make_sampler
-from pipeline.rl.vllm.sampler import VLLMSampler, request_settings
-from pipeline.rl.vllm.weights import adapter_of, merge_parameters, save_whole
+from pipeline.rl.vllm_sampler import VLLMSampler, request_settings
+from pipeline.vllm.weights import adapter_of, merge_parameters, save_whole
 from tests.ppo_tasks import plain, tiny_tokenizer
 from tests.unit.rl.test_engines import adapted, largest_gap, llama
 from tests.vllm_server import FakeVLLM, fake_python, serving

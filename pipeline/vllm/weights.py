@@ -111,7 +111,7 @@ def save_whole(
 ) -> None:
     """Write all weights as a model's folder. merges: adapters into them; else they are left out."""
     causal = causal_of(module)
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     weights = merge_parameters(module, merges=merges)
     tensors = {name: tensor.contiguous().cpu() for name, tensor in weights}
     save_file(_apart(tensors), folder / "model.safetensors", metadata={"format": "pt"})

@@ -11,17 +11,17 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eval.model import positions_of
 from pipeline.errors import PosttrainError
-from pipeline.rl.engines import cut_at_stop, row_seed
+from pipeline.rl.engines import cut_at_stop
 from pipeline.rl.sampler import check_rollout
-from pipeline.rl.vllm import child
-from pipeline.rl.vllm.client import Client
-from pipeline.rl.vllm.weights import adapter_of, can_send_adapter, causal_of, save_whole
+from pipeline.vllm import child
+from pipeline.vllm.client import Client
+from pipeline.vllm.requests import ask_all, row_seed, settings_of
+from pipeline.vllm.weights import adapter_of, can_send_adapter, causal_of, save_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,11 +30,10 @@ if TYPE_CHECKING:
 
     from pipeline.config.rollout_engine import RolloutBlock
     from pipeline.rl.sampler import Completion, Sampling
-    from pipeline.rl.vllm.client import Written
-    from pipeline.rl.vllm.weights import SentAdapter
+    from pipeline.vllm.client import Written
+    from pipeline.vllm.weights import SentAdapter
 
 _WHERE = "rollout"
-_LARGEST_BIAS = -100.0  # vLLM takes no less: exp(-100) of the odds is left
 _LEAST_ROOM = 4096  # tokens of a row that a server is started for, where the model has as many
 _TIMES_THE_FIRST = 2  # of the longest row of the first rollout, since later ones may be longer
 
@@ -99,7 +98,8 @@ class VLLMSampler:
             (prompt, request_settings(self.sampling, row_seed(seed, key, done), done))
             for prompt, key, done in rows
         ]
-        found = self._ask_all(client, model, asked, on_progress)
+        at_once = self.block.at_once
+        found = ask_all(client, model, asked, at_once=at_once, on_progress=on_progress)
         return [
             self._completion(prompt, one, done)
             for prompt, one, done in zip(prompts, found, begun, strict=True)
@@ -205,29 +205,6 @@ class VLLMSampler:
         above = Path(self.block.folder) if self.block.folder is not None else self._folder
         return above / f"sent-{self._nonce}-{number}"
 
-    def _ask_all(
-        self,
-        client: Client,
-        model: str,
-        asked: Sequence[tuple[Sequence[int], dict[str, Any]]],
-        on_progress: Callable[[int], None] | None,
-    ) -> list[Written]:
-        """Return what the server wrote to each, in their order; the first error ends all."""
-        with ThreadPoolExecutor(self.block.at_once) as requests:
-            under_way = [
-                requests.submit(client.complete, prompt, settings, model=model)
-                for prompt, settings in asked
-            ]
-            try:
-                for number, done in enumerate(as_completed(under_way), start=1):
-                    done.result()
-                    if on_progress is not None:
-                        on_progress(number)
-            except BaseException:
-                requests.shutdown(wait=False, cancel_futures=True)
-                raise
-            return [one.result() for one in under_way]
-
     def _completion(self, prompt: Sequence[int], written: Written, begun: int) -> Completion:
         """Return a row as it is trained on; raises where the server went by other rules."""
         found = cut_at_stop(prompt, written.token_ids, written.logprobs, self.sampling)
@@ -241,25 +218,14 @@ class VLLMSampler:
 
 
 def request_settings(sampling: Sampling, seed: int, begun: int = 0) -> dict[str, Any]:
-    """Return one row's settings by vLLM's names; begun: how many tokens it has already.
-
-    All are given: a server fills in what is left out from the model's generation_config.
-    """
-    return {
-        "temperature": sampling.temperature,
-        "top_p": 1.0,
-        "top_k": 0,
-        "min_p": 0.0,
-        "repetition_penalty": 1.0,
-        "presence_penalty": 0.0,
-        "frequency_penalty": 0.0,
-        "min_tokens": 0,
-        "max_tokens": sampling.max_new_tokens - begun,
-        "seed": seed,
-        "ignore_eos": True,  # the model's own idea of it; ours are these
-        "stop_token_ids": sorted(sampling.eos_token_ids),
-        "logit_bias": {str(token): _LARGEST_BIAS for token in sampling.forbidden_ids},
-    }
+    """Return one row's settings by vLLM's names; begun: how many tokens it has already."""
+    return settings_of(
+        temperature=sampling.temperature,
+        max_tokens=sampling.max_new_tokens - begun,
+        seed=seed,
+        ends=sampling.eos_token_ids,
+        forbidden=sampling.forbidden_ids,
+    )
 
 
 def _digest(adapter: SentAdapter) -> str:
