@@ -18,6 +18,7 @@ from tests.mutations.side_by_side import SIDE_BY_SIDE
 from tests.mutations.sweeps import SWEEPS
 from tests.mutations.tool_turns import TOOL_TURNS
 from tests.mutations.tools import TOOLS
+from tests.mutations.vllm import VLLM
 from tests.mutations.without_critic import WITHOUT_CRITIC
 
 TRAINING = [
@@ -387,5 +388,6 @@ MUTATIONS: list[Mutation] = [
     *SIDE_BY_SIDE,
     *SWEEPS,
     *LONG_RANGE,
+    *VLLM,
     *CLAIMS,
 ]
