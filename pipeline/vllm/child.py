@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 _WHERE = "rollout"
 _MODULE = "vllm.entrypoints.openai.api_server"
 _TO_END_S = 20.0
-_LAST_CHARACTERS = 300
+_LAST_CHARACTERS = 200
+_EXCEPTION = re.compile(r"^(\([^)]*\) )?(\w+\.)*\w*(Error|Exception): ")  # as Python prints one
 # Asks the kernel for SIGTERM where the parent dies (prctl, 1), then becomes the server. A server
 # that is killed would leave its engine's processes behind.
 _SHIM = (
@@ -64,8 +66,8 @@ class Child:
         code = self._process.poll()
         if code is None:
             return
-        by = f"by signal {-code}" if code < 0 else f"with code {code}"
-        message = f"the vLLM server has ended {by}: {_last_words(self.log)}"
+        by = f"by signal {-code}" if code < 0 else f"with code {code}: {_last_words(self.log)}"
+        message = f"the vLLM server has ended {by}"
         hint = f"{self.log} has what it said; run again to go on from the last checkpoint"
         raise InfrastructureError(_WHERE, message, hint)
 
@@ -149,9 +151,9 @@ def _free_port() -> int:
 
 
 def _last_words(log: Path) -> str:
-    """Return the last line of a log that is an error's, or its last one, shortened."""
+    """Return the last line of a log that is an exception's, or its last one, shortened."""
     lines = [line.strip() for line in log.read_text("utf-8", "replace").splitlines()]
-    errors = [line for line in lines if "Error" in line]
+    errors = [line for line in lines if _EXCEPTION.search(line)]
     said = [*lines, *errors[-1:]]
     return said[-1][-_LAST_CHARACTERS:] if said else "it said nothing"
 

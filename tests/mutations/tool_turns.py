@@ -52,7 +52,7 @@ TOOL_TURNS: list[Mutation] = [
     ),
     Mutation(
         "another turn has another seed in engines of others",
-        "pipeline/rl/engines.py",
+        "pipeline/vllm/requests.py",
         "entropy = (seed, key, begun) if begun else (seed, key)",
         "entropy = (seed, key)",
         _CONVERSATION,
