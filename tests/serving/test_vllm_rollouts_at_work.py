@@ -81,7 +81,7 @@ def server(base: Path, small_machine: None) -> Iterator[child.Child]:
     started = child.start(
         PYTHON,
         base,
-        base / "server.log",
+        base.parent / "server.log",  # in its folder it would be a part of the model
         dtype="float32",
         rank=RANK,
         room=ROOM,
