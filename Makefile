@@ -6,12 +6,13 @@ READY := $(VENV)/.ready
 TRL112 := $(VENV)/trl112
 SERVING := $(VENV)/serving
 VLLM := $(VENV)/vllm
+QLORA := $(VENV)/qlora
 
 # Compiled files are kept: without them each process that a test starts would compile anew, and each worker
 # of pytest would spend half a minute on the asserts of the tests.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: quickstart test lint types unit bench matrix prove prove-long prove-groups prove-slurm prove-judges prove-judges-vllm prove-vllm isa mutate oracle prove-ppo golden lock clean prove-sharded
+.PHONY: quickstart test lint types unit bench matrix prove prove-long prove-groups prove-slurm prove-judges prove-judges-vllm prove-vllm prove-qlora isa mutate oracle prove-ppo golden lock clean prove-sharded
 
 # Stages side by side on all cores, or GPUs. One thread each: for half a million parameters more of them are
 # no faster, and sums keep their order.
@@ -103,6 +104,10 @@ prove-vllm: $(READY) $(VLLM)/.ready
 	OMP_NUM_THREADS=1 POSTTRAIN_VLLM=$(abspath $(VLLM))/bin/python \
 	  $(BIN)/pytest -m slow -rs --timeout=3600 tests/serving/test_vllm_rollouts_at_work.py
 
+# Adapters on weights of 4 bits. bitsandbytes is no part of `.venv`: every process that trains would import it.
+prove-qlora: $(READY) $(QLORA)/.ready
+	OMP_NUM_THREADS=1 $(QLORA)/bin/python -m pytest --timeout=1800 tests/stages/test_qlora.py
+
 PURELIB := import sysconfig; print(sysconfig.get_path("purelib"))
 # Environments apart that see this one's packages, torch above all, beneath their own.
 define apart
@@ -114,6 +119,11 @@ endef
 $(SERVING)/.ready: | $(READY)
 	$(call apart,$(SERVING))
 	$(SERVING)/bin/pip install --quiet --disable-pip-version-check fastapi
+	touch $@
+
+$(QLORA)/.ready: | $(READY)
+	$(call apart,$(QLORA))
+	$(QLORA)/bin/pip install --quiet --disable-pip-version-check --no-deps bitsandbytes==0.50.2
 	touch $@
 
 # torchvision, torchaudio and torchcodec are built for another torch than the one beneath, and texts need none of them.

@@ -3,6 +3,7 @@
 Only defaults: what the user has set stays. No library is imported here.
 """
 
+import logging
 import os
 import warnings
 from collections.abc import Mapping
@@ -18,6 +19,8 @@ DEFAULTS: Mapping[str, str] = {
 }
 # PEFT and TRL still read this name of transformers'.
 _BETWEEN_LIBRARIES = ("`is_gradient_checkpointing` is deprecated",)
+# It misses the package `kernels`, whether weights are in 4 bits or not.
+_TALKATIVE = ("bitsandbytes.backends.cpu.ops",)
 
 
 def set_environment() -> None:
@@ -30,3 +33,5 @@ def ignore_talk_between_libraries() -> None:
     """Pass over warnings by which one library tells another one what nobody else can mend."""
     for message in _BETWEEN_LIBRARIES:
         warnings.filterwarnings("ignore", message=message, category=FutureWarning)
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(logging.ERROR)

@@ -142,10 +142,10 @@ def _try_adapter(shape: Shape, kind: str, block: LoraBlock) -> None:
     from peft import get_peft_model
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
-    from pipeline.models import adapter_checks, adapters
+    from pipeline.models import adapter_checks, adapters, quantised
 
     if block.load_in_4bit:
-        adapters.quantization("fp32")
+        quantised.quantization("fp32")
     is_scored = stage_of(kind).produces == "reward_model"
     config = shape.config
     if is_scored:

@@ -219,8 +219,8 @@ class LoraBlock(Block):
     Any field of PEFT's LoraConfig may be set (`use_dora`, `use_rslora`, `modules_to_save`, ...);
     those below have defaults of ours.
     r: rank. lora_alpha: scale times rank; by default twice the rank. target_modules: which layers.
-    load_in_4bit: keep the frozen weights in 4 bits (QLoRA, Dettmers et al. 2023), on CUDA with
-    bitsandbytes only.
+    load_in_4bit: keep the frozen weights in 4 bits (QLoRA, Dettmers et al. 2023), with
+    bitsandbytes; it saves memory and costs time, most of it on a CPU.
     """
 
     model_config = ConfigDict(extra="allow")

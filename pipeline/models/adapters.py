@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from pipeline.config.blocks import LoraBlock
-    from pipeline.config.field_types import Precision
 
 _UPS = (".lora_B.weight", ".lora_embedding_B")
 _SHAPE = (
@@ -61,26 +60,6 @@ def lora_config(block: LoraBlock, *, task: TaskType) -> LoraConfig:
         return LoraConfig(task_type=task, **fields)
     except (TypeError, ValueError) as error:
         raise PosttrainError("lora", str(error).splitlines()[0]) from error
-
-
-def quantization(precision: Precision) -> Any:
-    """Return the 4-bit config of QLoRA (Dettmers et al. 2023: nf4, double quantisation)."""
-    from importlib.util import find_spec
-
-    from transformers import BitsAndBytesConfig
-
-    missing = [] if torch.cuda.is_available() else ["a CUDA device"]
-    missing += [] if find_spec("bitsandbytes") else ["bitsandbytes"]
-    if missing:
-        message = f"`load_in_4bit` needs {' and '.join(missing)}"
-        raise PosttrainError("lora", message, "pip install 'posttrain[qlora]', or leave it out")
-    compute = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
-    return BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=compute,
-    )
 
 
 def attach(module: PreTrainedModel, folder: Path) -> PeftModel:

@@ -27,6 +27,7 @@ from pipeline.files.foreign_files import is_there, read_object
 from pipeline.files.names import ADAPTER_CONFIG, CONFIG
 from pipeline.model_files.folder import check_adapter, check_model, check_tokenizer, vocabulary_size
 from pipeline.models.foreign import Loading
+from pipeline.models.quantised import keep_packed_as_it_is
 from pipeline.models.vocabulary import count_stored_rows, fit_vocabulary
 
 if TYPE_CHECKING:
@@ -128,6 +129,8 @@ def load_whole(
             output_loading_info=True,
             **options,
         )
+    if quantization is not None:
+        keep_packed_as_it_is(module)
     if getattr(module, "_hf_peft_config_loaded", False):  # upstream puts a hub adapter on its base
         hint = "download it to a folder and name that"
         raise PosttrainError(source.name, "is an adapter on the hub, not a whole model", hint)

@@ -11,6 +11,7 @@ from pipeline.errors import PosttrainError
 from pipeline.model_files.layer_patterns import adapter_patterns, pattern_problem
 from pipeline.models.frozen import keep_frozen
 from pipeline.models.load import DTYPES, base_of, load_policy
+from pipeline.models.quantised import quantization
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,13 +45,10 @@ def load_for_training(source: StageInput, config: TrainingStage) -> PreTrainedMo
 
 def _load_in_4_bits(source: StageInput, precision: Precision) -> PreTrainedModel:
     """Load a whole model with its weights in 4 bits, multiplied in the precision."""
-    from pipeline.models import adapters
-
     if base_of(source) is not None:
         message = "is an adapter, which cannot be merged into 4-bit weights to go on from it"
         raise PosttrainError(source.name, message, "put a `stage: merge` before this stage")
-    quantization = adapters.quantization(precision)
-    return load_policy(source, precision=precision, quantization=quantization)
+    return load_policy(source, precision=precision, quantization=quantization(precision))
 
 
 def load_reference(source: StageInput, config: TrainingStage) -> PreTrainedModel:

@@ -5,11 +5,13 @@ Known without torch, data or a model. What is impossible is refused elsewhere (r
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config.licence import OFF
 from pipeline.config.training_args import EXECUTION_KEYS
 from pipeline.config.training_stage import TrainingStage
+from pipeline.machine import num_gpus
 from pipeline.recipe.checks.licences import judge_blocks, reward_terms
 from pipeline.rl.signs import FIRST_SEEN
 from pipeline.stages import stage_of
@@ -40,6 +42,8 @@ def remarks(config: StageConfig) -> Iterator[str]:
     every, steps = config.training_args.get("logging_steps"), arguments.get("max_steps", -1)
     if isinstance(every, int) and isinstance(steps, int) and 0 < steps < every:
         yield f"`logging_steps` {every} is beyond `max_steps` {steps}: only the last step is logged"
+    if config.lora is not None and config.lora.load_in_4bit and not num_gpus(os.environ):
+        yield "`load_in_4bit` saves memory and costs time, most of it on a CPU, as here"
     if isinstance(config, RolloutStage):
         yield from _of_rollouts(config, arguments)
 

@@ -20,7 +20,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.environment import set_environment
+from pipeline.environment import ignore_talk_between_libraries, set_environment
 from pipeline.errors import InterruptedRunError
 from pipeline.run.interrupt import stop_requests
 from pipeline.run.worker import attempt, end_with_parent
@@ -85,6 +85,7 @@ def main() -> int:
 def _import_ahead() -> None:
     """Import what most stages need, while there is nothing to do yet."""
     set_environment()
+    ignore_talk_between_libraries()
     import datasets  # noqa: F401
     import peft  # noqa: F401
     import torch  # noqa: F401

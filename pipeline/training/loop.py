@@ -13,6 +13,7 @@ from transformers import (
 )
 
 from pipeline.errors import InterruptedRunError
+from pipeline.models.quantised import train_in_fp32
 from pipeline.models.training import check_adapter
 from pipeline.training.arguments import refusals
 from pipeline.training.rows import NumberedRows
@@ -47,7 +48,10 @@ def train(
     Raises InterruptedRunError when asked to stop (a checkpoint is then there) and PosttrainError
     when a loss or gradient is not finite.
     """
-    check_adapter(getattr(trainer.model, "policy", trainer.model), config, context)
+    module = getattr(trainer.model, "policy", trainer.model)
+    check_adapter(module, config, context)
+    if config.lora is not None and config.lora.load_in_4bit:
+        train_in_fp32(module)
     supervisor = Supervisor(
         context,
         trainer,

@@ -69,6 +69,17 @@ def test_what_is_not_quite_as_asked_is_said_beforehand(
     assert said in ended.out.replace("\n", " ")
 
 
+def test_weights_of_4_bits_are_said_to_cost_time_where_there_is_no_gpu(
+    posttrain: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tiny.yaml").write_text(TINY)
+    quantised = ("--set", "stages.sft.lora={load_in_4bit: true}")
+    said = "sft: `load_in_4bit` saves memory and costs time"
+    for gpus in (0, 1):
+        monkeypatch.setattr("pipeline.recipe.remarks.num_gpus", lambda _, gpus=gpus: gpus)
+        assert (said in posttrain("plan", "tiny.yaml", *quantised).out) == (gpus == 0)
+
+
 def test_the_loss_of_routers_is_said_of_mixtures_alone(posttrain: Command, tmp_path: Path) -> None:
     (tmp_path / "tiny.yaml").write_text(TINY)
     assert "router_aux_loss_coef" not in posttrain("plan", "tiny.yaml").out

@@ -1,6 +1,7 @@
 """Evaluation during training, the best checkpoint, early stopping, stops that name their rows."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -191,12 +192,13 @@ def test_what_upstream_refuses_while_training_is_an_error_of_one_line(
     assert ended.output.splitlines()[-1].startswith("sft: lr_end (0.3) must be smaller")
 
 
-def test_four_bit_weights_without_cuda_are_refused_in_one_line(
-    prepared: tuple[Path, Path],
+def test_four_bit_weights_without_bitsandbytes_are_refused_in_one_line(
+    prepared: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
     ended, _ = _sft(prepared, "stages.sft.lora={r: 4, load_in_4bit: true}")
     assert ended.code == 2
-    assert ": `load_in_4bit` needs " in ended.output.splitlines()[-1]
+    assert ": `load_in_4bit` needs bitsandbytes" in ended.output.splitlines()[-1]
 
 
 def test_a_tracker_that_is_not_installed_is_an_error_of_one_line(
