@@ -48,7 +48,7 @@ def train(
     Raises InterruptedRunError when asked to stop (a checkpoint is then there) and PosttrainError
     when a loss or gradient is not finite.
     """
-    module = getattr(trainer.model, "policy", trainer.model)
+    module: Any = getattr(trainer.model, "policy", trainer.model)
     check_adapter(module, config, context)
     if config.lora is not None and config.lora.load_in_4bit:
         train_in_fp32(module)
