@@ -41,4 +41,18 @@ SCALING_LAWS = [
         "if False:",
         ("tests/recipes/test_bad_scaling_law.py",),
     ),
+    Mutation(
+        "a constant that the runs do not have is 0",
+        "eval/statistics/scaling_law.py",
+        "E=constant if constant > _LEAST_TERM * least_loss else 0.0,",
+        "E=constant,",
+        _STATISTICS,
+    ),
+    Mutation(
+        "pieces of the library that are held out are of files that no training reads",
+        "recipes/library_sources.py",
+        'pieces = _pieces("validation")',
+        'pieces = _pieces("train")',
+        ("tests/recipes/test_recipe_code.py",),
+    ),
 ]
