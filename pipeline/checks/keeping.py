@@ -11,22 +11,25 @@ from typing import TYPE_CHECKING, Any
 from pipeline.checks.overlaps import evaluations_of
 from pipeline.config.keeping import Keeping
 from pipeline.config.training_stage import TrainingOnData
+from pipeline.data.encoding.made_with import made_with
 from pipeline.plan.followers import decontaminate_of, measuring_stages
 from pipeline.plan.identity import Identifier
 from pipeline.store.fingerprint import canonical
-from pipeline.store.hashed_files import HashedFiles
+from pipeline.store.hashed_files import BIG_BYTES, HashedFiles
 from pipeline.store.hub_lock import UNRESOLVED, read_lock
-from pipeline.store.kept import ENCODED
+from pipeline.store.kept import ENCODED, find, find_or_make
 from pipeline.store.store import VERIFIED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from pipeline.config.blocks import DataBlock
+    from pipeline.config.references import Places
     from pipeline.data.screening.evaluation_items import Evaluation
     from pipeline.plan.plan import Plan
     from pipeline.store.store import Store
 
+_CHECKED_WITH = ("dpo", "kto")  # kinds whose rows are checked against `training_args`
 _OF_ROWS = ("data", "eval_data", "leaves_out")
 
 
@@ -50,6 +53,43 @@ def keeping_of(plan: Plan, name: str, store: Store) -> Keeping | None:
     if f'"{UNRESOLVED}"' in canonical([reads, screened]):
         return None
     return Keeping(store.root / ENCODED, reads, screened)
+
+
+def was_checked(plan: Plan, name: str, store: Store) -> bool:
+    """Whether every row that a stage reads has been read and found good, by the same rules."""
+    payload = _check_of(plan, name, store)
+    return payload is not None and find(store.root / ENCODED, payload) is not None
+
+
+def note_checked(plan: Plan, name: str, store: Store) -> None:
+    """Note that every row that a stage reads is good, where it takes seconds to find out."""
+    payload = _check_of(plan, name, store)
+    if payload is not None:
+        find_or_make(store.root / ENCODED, payload, lambda _: {})
+
+
+def _check_of(plan: Plan, name: str, store: Store) -> dict[str, Any] | None:
+    """Return what decides whether rows are good; None where that is not known, or soon seen."""
+    planned = plan.stage(name)
+    config = planned.config
+    if not isinstance(config, TrainingOnData) or not _is_big(config, plan.recipe.places):
+        return None
+    keeping = keeping_of(plan, name, store)
+    if keeping is None:
+        return None
+    args = planned.identity["training_args"] if planned.kind in _CHECKED_WITH else None
+    return {
+        "what": "checked",
+        "stage": planned.kind,
+        "reads": keeping.reads,
+        "training_args": args,
+        "made_with": made_with(),
+    }
+
+
+def _is_big(config: TrainingOnData, places: Places) -> bool:
+    paths = [places.file(block.file) for block in config.sources if block.file is not None]
+    return sum(path.stat().st_size for path in paths if path.is_file()) >= BIG_BYTES
 
 
 def _screened(

@@ -11,6 +11,7 @@ from shlex import quote
 from typing import TYPE_CHECKING
 
 from pipeline.checks.data import check_recipe_data
+from pipeline.checks.keeping import note_checked, was_checked
 from pipeline.checks.laws import check_laws
 from pipeline.checks.models import check_models
 from pipeline.checks.overlaps import check_overlaps, stages_to_compare
@@ -101,8 +102,11 @@ class RecipeRun:
         check_trackers(recipe, pending)
         check_judges(recipe, pending)
         check_laws(self.plan, pending)
-        for _ in check_recipe_data(recipe, pending):
+        unread = [name for name in pending if not was_checked(self.plan, name, self.store)]
+        for _ in check_recipe_data(recipe, unread):
             pass  # a bad row is found before the first stage runs; only `check` counts good ones
+        for name in unread:
+            note_checked(self.plan, name, self.store)
         for line in check_overlaps(recipe, stages_to_compare(recipe, pending)):
             self.say(line)
         check_questions(recipe, pending)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _NAME = "sources.json"
-_BIG_BYTES = 1 << 24  # smaller ones are hashed in hundredths of a second
+BIG_BYTES = 1 << 24  # smaller ones are hashed in hundredths of a second
 _MOST = 1_000  # files; beyond that the oldest notes go
 
 
@@ -35,7 +35,7 @@ class HashedFiles:
     def sha256(self, path: Path) -> str:
         """Return the sha256 of a file, read unless it is as it was; OSError if it cannot be."""
         before_ns, state = time.time_ns(), path.stat()
-        if self._record is None or state.st_size < _BIG_BYTES:
+        if self._record is None or state.st_size < BIG_BYTES:
             return sha256_file(path)
         times = (state.st_mtime_ns, state.st_ctime_ns)
         seen = [state.st_size, *times, state.st_ino]

@@ -15,6 +15,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
 from pipeline.data.encoding.frames import MOST_KEPT, Frames
+from pipeline.data.encoding.template import TakesTooMuchError
 from pipeline.data.encoding.tokens import Stretch, TextEncoder, Tokens
 from pipeline.data.reading.records import NO_SETTINGS, Message
 
@@ -62,15 +63,22 @@ class ChatEncoder:
 
         Much faster for many at once.
         """
-        examples = [
+        try:
+            with self._frames.limited():
+                examples = self._examples(chats)
+        except TakesTooMuchError:
+            examples = self._examples(chats)
+        encoded = iter(self._encode_sequences([one for sequences in examples for one in sequences]))
+        return [[next(encoded) for _ in sequences] for sequences in examples]
+
+    def _examples(self, chats: Sequence[ChatRow]) -> list[list[_Sequence]]:
+        return [
             [
                 self._sequence(filled, chat.where)
                 for filled in self._frames.examples(chat.messages, chat.settings, chat.where)
             ]
             for chat in chats
         ]
-        encoded = iter(self._encode_sequences([one for sequences in examples for one in sequences]))
-        return [[next(encoded) for _ in sequences] for sequences in examples]
 
     def answers(self, chats: Sequence[ChatRow]) -> list[Tokens]:
         """Encode conversations of which only the last turn is trained."""

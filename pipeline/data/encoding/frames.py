@@ -27,6 +27,7 @@ from pipeline.errors import PosttrainError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from contextlib import AbstractContextManager
 
     from transformers import PreTrainedTokenizerBase
 
@@ -78,6 +79,10 @@ class Frames:
         self._added, self._control = _either(added), _either(controls)
         self._kept: dict[str, str] = {}
         self._learnt: dict[str, list[Frame]] = {}
+
+    def limited(self) -> AbstractContextManager[None]:
+        """Put the template's limits on a block; see `ChatTemplate.limited`."""
+        return self._template.limited()
 
     def examples(
         self, messages: Sequence[Message], settings: ChatSettings, where: str

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _PIPELINE = Path(__file__).parents[2]
-_CODE = ("data", "model_files")  # all that reads, screens, mixes and encodes rows
+_CODE = ("checks", "data", "model_files")  # all that reads, checks, screens and encodes rows
 _LIBRARIES = ("tokenizers", "transformers", "jinja2", "pyarrow")
 _FLAGS = ("content", "special", "lstrip", "rstrip", "normalized", "single_word")
 

@@ -15,7 +15,7 @@ from pipeline.store.verified_files import SETTLED_NS
 @pytest.fixture
 def big(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A file that counts as big, written a while ago as far as the clock says."""
-    monkeypatch.setattr(hashed_files, "_BIG_BYTES", 10)
+    monkeypatch.setattr(hashed_files, "BIG_BYTES", 10)
     later_ns = time.time_ns() + 10 * SETTLED_NS
     monkeypatch.setattr("time.time_ns", lambda: later_ns)
     path = tmp_path / "rows.jsonl"
