@@ -93,7 +93,8 @@ def run(config: PretrainConfig, context: StageContext) -> StageResult:
     from transformers import Trainer, TrainingArguments
 
     from pipeline.data.documents import id_type
-    from pipeline.data.mixing import mix_documents
+    from pipeline.data.kept_documents import mix_kept
+    from pipeline.data.screening.screen import Screen
     from pipeline.data.training_sources import token_sources
     from pipeline.models.probe import keeps_rows_apart, sees_rows
     from pipeline.models.save import TRAINED_LENGTH, save_trained
@@ -110,11 +111,15 @@ def run(config: PretrainConfig, context: StageContext) -> StageResult:
     sources = token_sources(
         config.data, context.places, tokenizer, seed=context.seed, screen=context.screen
     )
-    documents, shares = mix_documents(
+    documents, shares = mix_kept(
         sources,
+        tokenizer,
         tokens=config.tokens,
         seed=context.seed,
         dtype=id_type(len(tokenizer)),
+        keeping=context.keeping,
+        screen=context.screen if isinstance(context.screen, Screen) else None,
+        on_wait=context.stop_if_asked,
         on_progress=partial(_tell_progress, context, config.tokens),
     )
     rows = _rows(documents, config, tokenizer, packs=packs)
