@@ -89,7 +89,7 @@ def test_the_users_own_code_and_prompts_are_part_of_what_is_computed(recipe: Pat
         "stages.ppo.kl={coef: 0.2}",
         "stages.ppo.reward_clip=[-1, 1]",
         "stages.ppo.best_of=4",
-        "stages.ppo.training_args.rollout_engine=generate",
+        "stages.ppo.rollout={engine: generate}",
         "stages.ppo.training_args.num_mini_batches=2",
         "stages.preference.seed=9",
     ],
