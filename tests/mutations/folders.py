@@ -19,8 +19,8 @@ FOLDERS = [
     Mutation(
         "a chat template gets little memory",
         "pipeline/data/encoding/template.py",
-        "with time_limit(RENDER_LIMIT_S), memory_limit():",
-        "with time_limit(RENDER_LIMIT_S):",
+        "with time_limit(RENDER_LIMIT_S), memory_limit():\n            yield",
+        "with time_limit(RENDER_LIMIT_S):\n            yield",
         _TEMPLATES,
     ),
     Mutation(

@@ -81,7 +81,7 @@ TRAINING = [
     Mutation(
         "rows that are too long are counted",
         "pipeline/data/encoding/examples.py",
-        "num_dropped_too_long=len(lengths) - len(kept),",
+        "num_dropped_too_long=counts[TOO_LONG],",
         "num_dropped_too_long=0,",
         ("tests/unit/data/encoding/test_examples.py",),
     ),

@@ -12,8 +12,9 @@ from eval.tools.tool import make_tool
 from eval.tools.toolbox import Toolbox
 from eval.tools.turns import ToolUse
 from pipeline.rl.conversation import ConversationSampler
-from pipeline.rl.engines import GenerateSampler, VLLMSampler
+from pipeline.rl.engines import GenerateSampler, row_seed
 from pipeline.rl.sampler import LoopSampler
+from pipeline.rl.vllm_sampler import request_settings
 from tests.unit.rl.test_rollout import MODELS, PROMPTS, VOCAB, sampling
 
 KEYS = [100 + number for number in range(len(PROMPTS))]
@@ -136,31 +137,13 @@ def test_generate_writes_no_row_beyond_the_positions_of_the_model() -> None:
     assert [len(row.token_ids) for row in rows] == [3, 40]
 
 
-class RecordingEngine:
-    """Stands for vLLM: writes as many tokens as it may."""
-
-    def __init__(self) -> None:
-        self.settings: list[dict[str, Any]] = []
-
-    def load(self, module: Any) -> None:
-        del module
-
-    def complete(
-        self, prompts: list[list[int]], settings: list[dict[str, Any]]
-    ) -> list[tuple[list[int], list[float]]]:
-        self.settings += settings
-        return [
-            ([1, *[9] * (one["max_tokens"] - 1)], [0.0] * one["max_tokens"]) for one in settings
-        ]
-
-
 def test_vllm_gets_a_seed_for_each_turn_and_what_is_left_of_the_budget() -> None:
-    engine = RecordingEngine()
-    sampler = VLLMSampler(sampling(max_new_tokens=20), engine=engine)  # pyright: ignore[reportArgumentType]
-    (row,) = talking(sampler, 20, max_turns=3)(MODELS["llama"](), [[5]], keys=[1], seed=0)
-    assert row.token_ids[::5] == [1, 1, 1]
-    assert [one["max_tokens"] for one in engine.settings] == [20, 15, 10]
-    assert len({one["seed"] for one in engine.settings}) == 3
+    asked = [
+        request_settings(sampling(max_new_tokens=20), row_seed(0, 1, written), written)
+        for written in (0, 5, 10)
+    ]
+    assert [one["max_tokens"] for one in asked] == [20, 15, 10]
+    assert len({one["seed"] for one in asked}) == 3
 
 
 def test_beginnings_that_make_no_sense_are_refused() -> None:

@@ -88,7 +88,8 @@ def test_processes_end_where_one_does(name: str, ends: Ends, tmp_path: Path) -> 
     gaps = _gaps(alone, together)
     assert gaps["samples"] == gaps["drawn"] == 0
     assert gaps["weights"] <= 1e-6
-    assert max(gaps[part] for part in ("moments", "kl", "rewards", "lines")) <= 1e-5
+    assert max(gaps[part] for part in ("moments", "kl", "rewards")) <= 1e-5
+    assert gaps["lines"] <= 1e-4  # norms of several
 
 
 def test_single_groups_are_drawn_anew_where_one_process_has_no_response(ends: Ends) -> None:
@@ -116,4 +117,4 @@ def test_two_processes_go_on_where_one_was_stopped(ends: Ends) -> None:
     """How rows are split over processes may change: the end is the same up to rounding."""
     whole, resumed = ends["grpo"][0], ends["more"][0]
     assert difference(whole["weights"], resumed["weights"]) <= 1e-6
-    assert difference(whole["lines"], resumed["lines"]) <= 1e-5
+    assert difference(whole["lines"], resumed["lines"]) <= 1e-4

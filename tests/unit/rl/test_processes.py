@@ -76,7 +76,8 @@ def test_two_processes_end_where_one_does(kind: str, ends: Ends, tmp_path: Path)
     assert (alone["world_size"], together["world_size"]) == (1, 2)
     assert together["samples"] == alone["samples"]
     assert gaps["weights"] <= 1e-6
-    assert max(gaps[name] for name in ("moments", "kl", "rewards", "lines")) <= 1e-5
+    assert max(gaps[name] for name in ("moments", "kl", "rewards")) <= 1e-5
+    assert gaps["lines"] <= 1e-4  # norms of several
 
 
 def test_a_split_into_processes_and_passes_changes_nothing(ends: Ends, tmp_path: Path) -> None:
@@ -93,7 +94,7 @@ def test_a_process_may_have_nothing_to_train_on_in_a_step(ends: Ends, tmp_path: 
     assert 0 < alone["lines"][0]["rewards/unscored"] < 8
     assert together["samples"] == alone["samples"]
     assert difference(together["weights"], alone["weights"]) <= 1e-6
-    assert difference(together["lines"], alone["lines"]) <= 1e-5
+    assert difference(together["lines"], alone["lines"]) <= 1e-4
 
 
 def test_both_processes_have_the_same_to_the_bit(ends: Ends) -> None:

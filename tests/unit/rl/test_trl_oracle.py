@@ -237,12 +237,12 @@ def distance(ours: Tensor, theirs: Tensor) -> float:
 
 
 def compare(heard: Heard, given: Sequence[Row], settings: dict[str, Any]) -> list[Ours]:
-    """Assert that each step's loss and gradient are TRL's, to 1e-6, and return ours."""
+    """Assert that each step's loss is TRL's to 1e-5, its gradient to 1e-6, and return ours."""
     step_of = rloo_step if settings["method"] == "rloo" else grpo_step
     found = []
     for passes in heard.steps:
         ours = step_of(passes, heard, given, settings)
-        assert distance(ours.loss, loss_of(passes)) <= 1e-6
+        assert distance(ours.loss, loss_of(passes)) <= 1e-5
         assert distance(ours.gradient, stack(passes, "gradient")) <= 1e-6
         assert float(ours.gradient.abs().max()) > 1e-3
         found.append(ours)
