@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from tests.benchmarks.clocks import Clocks
@@ -21,10 +21,11 @@ def run(
     environment: Mapping[str, str] | None = None,
     cwd: Path = REPOSITORY,
     output: Path | None = None,
+    codes: Collection[int] = (0,),
 ) -> Clocks:
     """Run a command; RuntimeError with what it said when it fails.
 
-    output: where its standard output goes as it is written.
+    output: where its standard output goes as it is written. codes: that it may leave with.
     """
     with contextlib.ExitStack() as stack:
         stdout = subprocess.PIPE if output is None else stack.enter_context(output.open("wb"))
@@ -40,7 +41,7 @@ def run(
             text=True,
         )
         taken = Clocks.now().since(began)
-    if ended.returncode != 0:
+    if ended.returncode not in codes:
         said = ended.stderr.strip() or (ended.stdout or "").strip()
         raise RuntimeError(f"`{' '.join(command)}` left with {ended.returncode}: {said}")
     return taken
