@@ -207,6 +207,20 @@ class RowCounts:
             raise PosttrainError(name, *problem)
 
 
+class PreferenceCounts(RowCounts):
+    """What became of a source's preferences, which may be dropped for more than their length."""
+
+    def held_out_metrics(self) -> dict[str, Any]:
+        """Return what was left out as metrics, where the rows are held out; {} without any rows."""
+        if not self.num_rows:
+            return {}
+        return {
+            **super().held_out_metrics(),
+            "held_out_dropped_equal": self.num_dropped_equal,
+            "held_out_dropped_unusable": self.num_dropped_unusable,
+        }
+
+
 def describe_rows(metrics: Mapping[str, Any]) -> str:
     """Return in one line what became of a stage's rows, from its metrics; "" without any rows.
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from eval.statistics.pairwise import ScoredPair
 from pipeline.data.encoding.chat import ChatEncoder
-from pipeline.data.encoding.lengths import NO_LIMIT, Limit, RowCounts
+from pipeline.data.encoding.lengths import NO_LIMIT, Limit, PreferenceCounts
 from pipeline.data.encoding.parts import (
     CUT,
     SPELLED,
@@ -59,7 +59,7 @@ class EncodedPair:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PairsReport(RowCounts):
+class PairsReport(PreferenceCounts):
     """What became of a source's rows; tokens are counted in those that were kept.
 
     num_tokens: in both sequences of a pair, so that a prompt counts twice. longest_tokens: in one.
@@ -73,16 +73,6 @@ class PairsReport(RowCounts):
             "rows_dropped_unusable": self.num_dropped_unusable,
             "tokens": self.num_tokens,
             "longest_tokens": self.longest_tokens,
-        }
-
-    def held_out_metrics(self) -> dict[str, Any]:
-        """Return what was left out as metrics, where the rows are held out; {} without any rows."""
-        if not self.num_rows:
-            return {}
-        return {
-            **super().held_out_metrics(),
-            "held_out_dropped_equal": self.num_dropped_equal,
-            "held_out_dropped_unusable": self.num_dropped_unusable,
         }
 
 

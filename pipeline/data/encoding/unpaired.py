@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.data.encoding.chat import ChatEncoder
 from pipeline.data.encoding.label_balance import DESIRABLE, PAIRS_SPLIT, UNDESIRABLE, check_pair
-from pipeline.data.encoding.lengths import NO_LIMIT, Limit, RowCounts
+from pipeline.data.encoding.lengths import NO_LIMIT, Limit, PreferenceCounts
 from pipeline.data.encoding.pairs import EQUAL_ROWS, UNUSABLE, split_last_stretch
 from pipeline.data.encoding.parts import (
     CUT,
@@ -63,7 +63,7 @@ class EncodedAnswer:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AnswersReport(RowCounts):
+class AnswersReport(PreferenceCounts):
     """What became of a source's rows; tokens are counted in those that were kept.
 
     num_desirable: of the rows that were kept. num_pairs: pairs of the data, two rows each.
@@ -83,16 +83,6 @@ class AnswersReport(RowCounts):
             **({PAIRS_SPLIT: self.num_pairs} if self.num_pairs else {}),
             "tokens": self.num_tokens,
             "longest_tokens": self.longest_tokens,
-        }
-
-    def held_out_metrics(self) -> dict[str, Any]:
-        """Return what was left out as metrics, where the rows are held out; {} without any rows."""
-        if not self.num_rows:
-            return {}
-        return {
-            **super().held_out_metrics(),
-            "held_out_dropped_equal": self.num_dropped_equal,
-            "held_out_dropped_unusable": self.num_dropped_unusable,
         }
 
 
