@@ -121,6 +121,20 @@ def test_other_rows_limits_and_templates_are_encoded_anew(tmp_path: Path):
     assert len(_keep(tmp_path, kind, forms, blocks).trained) == len(first.trained)
 
 
+def test_other_code_and_other_libraries_encode_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    kind, _, forms, sources = KINDS["examples"]
+    blocks = _write(tmp_path, sources)
+    told: list[int] = []
+    for made_with, times in (("this", 1), ("this", 1), ("another", 2)):
+        monkeypatch.setattr(
+            "pipeline.data.kept_rows.made_with", lambda made_with=made_with: {"code": made_with}
+        )
+        kept = _keep(tmp_path, kind, forms, blocks, told=told)
+        assert len(told) == times * -(-len(kept.trained) // 256)
+
+
 def test_columns_of_pairs_are_what_their_rows_say(tmp_path: Path):
     kind, _, forms, sources = KINDS["pairs"]
     pairs = _keep(tmp_path, kind, forms, _write(tmp_path, sources)).trained
