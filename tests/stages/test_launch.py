@@ -6,6 +6,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -140,7 +141,11 @@ def test_no_process_outlives_the_runner_and_until_then_it_holds_the_stages_lock(
 
 
 def _open_files(pid: int) -> set[str]:
-    return {str(each.readlink()) for each in Path(f"/proc/{pid}/fd").iterdir()}
+    found = set()
+    for each in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed since
+            found.add(str(each.readlink()))
+    return found
 
 
 def _wait_until_they_are_at_it(runs: Path) -> None:

@@ -237,13 +237,13 @@ def distance(ours: Tensor, theirs: Tensor) -> float:
 
 
 def compare(heard: Heard, given: Sequence[Row], settings: dict[str, Any]) -> list[Ours]:
-    """Assert that each step's loss is TRL's to 1e-5, its gradient to 1e-6, and return ours."""
+    """Assert that each step's loss and gradient are TRL's to 1e-5, and return ours."""
     step_of = rloo_step if settings["method"] == "rloo" else grpo_step
     found = []
     for passes in heard.steps:
         ours = step_of(passes, heard, given, settings)
         assert distance(ours.loss, loss_of(passes)) <= 1e-5
-        assert distance(ours.gradient, stack(passes, "gradient")) <= 1e-6
+        assert distance(ours.gradient, stack(passes, "gradient")) <= 1e-5
         assert float(ours.gradient.abs().max()) > 1e-3
         found.append(ours)
     return found
@@ -257,7 +257,7 @@ def settings_of(method: str, more: dict[str, Any]) -> dict[str, Any]:
 def test_advantages_loss_and_gradient_are_those_of_trls_grpo(name: str, tmp_path: Path) -> None:
     given, settings = live.rows(), settings_of("grpo", GRPO[name])
     heard = live.ask("grpo", given, tmp_path, **{"beta": 0.0, **GRPO[name], **TWICE})
-    assert distance(advantages_of(given, settings), heard.advantages) <= 1e-6
+    assert distance(advantages_of(given, settings), heard.advantages) <= 1e-5
     first, second = compare(heard, given, settings)
     assert first.num_clipped == 0
     num_all = num_tokens(given, settings)
@@ -269,7 +269,7 @@ def test_advantages_loss_and_gradient_are_those_of_trls_rloo(name: str, tmp_path
     given, settings = live.rows(), settings_of("rloo", RLOO[name])
     heard = live.ask("rloo", given, tmp_path, **RLOO[name], **TWICE)
     kl = kl_of(heard, given, settings)
-    assert distance(advantages_of(given, settings, kl), heard.advantages) <= 1e-6
+    assert distance(advantages_of(given, settings, kl), heard.advantages) <= 1e-5
     first, second = compare(heard, given, settings)
     assert first.num_clipped == 0 < second.num_clipped
 
