@@ -78,11 +78,11 @@
   // A link to a folded section opens it; so does printing, for all but the long lists.
   function open(id) {
     const section = document.getElementById(id);
-    const fold = section?.querySelector(":scope > details");
+    const fold = section?.matches("details") ? section : section?.querySelector(":scope > details");
     if (fold) fold.open = true;
     section?.scrollIntoView();
   }
-  for (const link of document.querySelectorAll("nav a")) {
+  for (const link of document.querySelectorAll("a[href^='#']")) {
     link.addEventListener("click", () => open(link.hash.slice(1)));
   }
   if (location.hash) open(location.hash.slice(1));

@@ -14,6 +14,8 @@ from eval.comparison.pool import pool
 from pipeline.errors import CorruptArtifactError, PosttrainError
 from pipeline.measuring.model_scores import read_items
 from pipeline.report.html import run_of_folder, write
+from pipeline.report.html.page import gather, render
+from pipeline.report.html.summary import summarise
 from pipeline.store.manifest import write_sealed
 from tests.hostile_texts import HOSTILE, hostile
 from tests.report_page import Page
@@ -48,6 +50,21 @@ def test_the_summary_names_verdict_gains_losses_and_the_price(html):
     assert "-0.27 [-0.36, -0.18] ppo recall: answers that verify: 0.97 → 0.70" in said
     assert "1.360 (+0.150 [+0.130, +0.170])" in said
     assert "1.9 [1.2, 2.6] from tuned (arithmetic)" in said
+
+
+def test_the_verdict_of_a_later_comparison_stands_before_the_first(tmp_path):
+    run = run_of_folder(write_run(tmp_path / "runs"))
+    contents = gather(run)
+    (gated,) = contents.summaries
+    free = summarise(replace(gated.comparison, stage="free", gate=None), run)
+    page = render(replace(contents, summaries=(free, gated), drawings=contents.drawings * 2))
+    said = Page(page).text.replace("\N{MINUS SIGN}", "-")
+    result = "DO NOT SHIP says compare: tuned ships; ppo does not ship: fails recall -0.320."
+    assert said.count(result) == 1
+    assert said.index(result) < said.index("are compared with")
+    assert '<a href="#compared-compare">' in page
+    assert '<details class="fold second" id="compared-compare">' in page
+    assert "says compare" not in Page(render(contents)).text  # it is the first: its heading says it
 
 
 def test_every_known_kind_of_curve_is_drawn(html):
