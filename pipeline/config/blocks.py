@@ -69,6 +69,8 @@ class LaunchBlock(Block):
     recipe/launching.py checks.
     fsdp: split weights, gradients and moments over the processes (FSDP2, Zhao et al. 2023); with
     options of Accelerate's `fsdp_config`, or `{}`.
+    deepspeed: split them by DeepSpeed instead (ZeRO, Rajbhandari et al. 2020); its config, as in
+    `{zero_optimization: {stage: 2}}`, or a JSON file of one, relative to the recipe.
     sbatch: options of `sbatch` by their long names, as in `{partition: gpu, time: 2:00:00}`; `true`
     for one without a value. Those of a stage are added to those at the top.
     """
@@ -79,6 +81,7 @@ class LaunchBlock(Block):
     processes: PositiveInt | None = None
     config: str | None = None
     fsdp: dict[str, Any] | None = None
+    deepspeed: dict[str, Any] | str | None = None
     sbatch: dict[Annotated[str, Field(pattern=OPTION_NAME)], str | int | float | bool] = {}
 
     @property
@@ -97,12 +100,15 @@ class LaunchBlock(Block):
 
     @model_validator(mode="after")
     def _processes_need_accelerate(self) -> "LaunchBlock":
-        is_for_many = (self.processes or 1) > 1 or self.config or self.fsdp is not None
+        is_split = self.fsdp is not None or self.deepspeed is not None
+        is_for_many = (self.processes or 1) > 1 or self.config or is_split
         if self.launcher not in ("accelerate", "slurm") and is_for_many:
-            message = "`processes`, `config` and `fsdp` are for many; write `with: accelerate`"
-            raise ValueError(message)
+            keys = "`processes`, `config`, `fsdp` and `deepspeed`"
+            raise ValueError(f"{keys} are for many; write `with: accelerate`")
+        if self.fsdp is not None and self.deepspeed is not None:
+            raise ValueError("weights are split by `fsdp` or by `deepspeed`; leave one out")
         is_counted = self.processes is not None or self.config is not None
-        if self.launcher == "slurm" and self.fsdp is not None and not is_counted:
+        if self.launcher == "slurm" and is_split and not is_counted:
             raise ValueError("it is not said over how many processes; write `processes: 2`")
         if self.launcher == "accelerate" and self.processes is None and self.config is None:
             raise ValueError(

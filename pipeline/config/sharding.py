@@ -1,4 +1,4 @@
-"""How a stage's weights are split over its processes (FSDP2), and what is wrong with that.
+"""How a stage's weights are split over its processes, and what is wrong with options of FSDP2.
 
 Without torch. The options are those of Accelerate's `fsdp_config`, with or without their prefix
 `fsdp_`. Those that only FSDP1 has are refused, as is what would write pickles into checkpoints or
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 Split = Literal["weights", "moments"]
+Engine = Literal["fsdp", "deepspeed"]
 _PREFIX = "fsdp_"
 _WRAPPING = ("TRANSFORMER_BASED_WRAP", "SIZE_BASED_WRAP")
 _FLAGS = ("reshard_after_forward", "offload_params", "activation_checkpointing")
@@ -40,12 +41,13 @@ _KNOWN = (
 class Sharding:
     """What is split so that each process keeps one part of each tensor.
 
-    split: `weights` with their gradients and moments, or Adam's `moments` alone. options: of
-    transformers' `fsdp_config`, without prefix.
+    split: `weights` with their gradients and moments, or Adam's `moments` and no weights. options:
+    of transformers' `fsdp_config`, without prefix; of a DeepSpeed config. engine: whose they are.
     """
 
     split: Split = "weights"
     options: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    engine: Engine = "fsdp"
 
     def as_json(self) -> dict[str, Any]:
         """Return it as its fields."""

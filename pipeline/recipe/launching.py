@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, cast
 
 from pipeline.config.batch import split_batch
+from pipeline.config.deepspeed import ZERO, deepspeed_of, deepspeed_problem
 from pipeline.config.sharding import (
     Sharding,
     Split,
@@ -27,6 +29,7 @@ from pipeline.text.values import quote
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from pipeline.config.blocks import LaunchBlock
     from pipeline.config.stage_config import StageConfig
@@ -34,8 +37,10 @@ if TYPE_CHECKING:
     from pipeline.recipe.recipe import Recipe
 
 _TOGETHER = ("NO", "MULTI_CPU", "MULTI_GPU")  # every process has the whole model
-_FSDP = "FSDP"
-_SHARDED = ("DEEPSPEED", "MEGATRON_LM")
+_FSDP, _DEEPSPEED = "FSDP", "DEEPSPEED"
+_DEEPSPEED_KEYS = ("deepspeed_config_file", "zero_stage")  # of Accelerate's `deepspeed_config`
+# Of the same, what `accelerate config` asks for and the recipe decides, or saves in its own way.
+_OF_THE_RECIPE = ("deepspeed_multinode_launcher", "zero3_save_16bit_model")
 _ADAM = ("adamw_torch", "adamw_torch_fused")  # of `optim`: whose moments can be split
 _ALL_GPUS = "all"
 _GPUS = re.compile(r"all|[0-9]{1,4}(, ?[0-9]{1,4})*")
@@ -60,8 +65,7 @@ def processes_of(recipe: Recipe, config: StageConfig) -> Processes:
         return Processes()
     split = stage_of(config.stage).splits
     if block.config is None:
-        sharding = None if block.fsdp is None else fsdp_of(block.fsdp, split)
-        return Processes(block.processes or 1, sharding=sharding)
+        return Processes(block.processes or 1, sharding=_split_by(recipe, block, split))
     return _of_file(recipe, block, ("launch",), split)
 
 
@@ -86,11 +90,51 @@ def check_launch(recipe: Recipe, block: LaunchBlock, location: Location) -> None
     if problem is not None:
         key, message, hint = problem
         raise recipe.error((*location, "fsdp", key), message, hint)
-    if block.fsdp is not None and block.processes == 1:
+    if block.deepspeed is not None:
+        _read_deepspeed(recipe, block.deepspeed, (*location, "deepspeed"))
+    is_split = block.fsdp is not None or block.deepspeed is not None
+    if is_split and block.processes == 1:
         message = "weights are split over processes, and there is one"
         raise recipe.error((*location, "processes"), message, "write two or more")
     if block.config is not None:
         _of_file(recipe, block, location)
+
+
+def _split_by(recipe: Recipe, block: LaunchBlock, split: Split | None) -> Sharding | None:
+    """Return what a block splits, None for nothing. split: what the stage can split."""
+    if block.deepspeed is not None:
+        place = ("launch", "deepspeed")
+        return deepspeed_of(_read_deepspeed(recipe, block.deepspeed, place))
+    return None if block.fsdp is None else fsdp_of(block.fsdp, split)
+
+
+def _read_deepspeed(
+    recipe: Recipe, given: Mapping[str, Any] | str, place: Location
+) -> Mapping[str, Any]:
+    """Return a DeepSpeed config, of a file if one is named; raises PosttrainError for a bad one."""
+    if not isinstance(given, str):
+        problem = deepspeed_problem(given)
+        if problem is not None:
+            where, *said = problem
+            raise recipe.error((*place, *where), *said)
+        return given
+    path, settings = _read_config(recipe, given, place, "DeepSpeed reads its config from one")
+    problem = deepspeed_problem(settings)
+    if problem is not None:
+        raise PosttrainError(str(path), *problem[1:])
+    return cast("dict[str, Any]", settings)
+
+
+def _read_config(recipe: Recipe, name: str, place: Location, hint: str) -> tuple[Path, Any]:
+    """Return the path of a config that a recipe names, and what is in it."""
+    try:
+        path = recipe.places.file(name)
+    except ValueError as error:
+        raise recipe.error(place, str(error)) from error
+    if not path.is_file():
+        message = f"there is no file `{name}`"
+        raise recipe.error(place, message, f"looked for {path}; {hint}")
+    return path, None if other_than_a_file(path) else read_plain(path)
 
 
 def _check_split(recipe: Recipe, name: str, config: TrainingStage) -> None:
@@ -110,14 +154,24 @@ def _check_split(recipe: Recipe, name: str, config: TrainingStage) -> None:
 
 def _check_sharding(recipe: Recipe, name: str, config: StageConfig) -> None:
     """Refuse to split over processes what a stage cannot split."""
-    if processes_of(recipe, config).sharding is None:
+    sharding = processes_of(recipe, config).sharding
+    if sharding is None:
         return
     splits = stage_of(config.stage).splits
     place: Location = ("launch",) if config.launch is None else ("stages", name, "launch")
+    engine = sharding.engine
     if splits is None:
         message = f"`{name}` is a stage of the kind {config.stage}, which cannot split a model"
-        hint = "write a `launch` without `fsdp` on this stage; adapters take less memory too"
+        hint = f"write a `launch` without `{engine}` on this stage; adapters take less memory too"
         raise recipe.error(place, message, hint)
+    if engine == "deepspeed":
+        if splits == "moments":
+            message = f"a stage of the kind {config.stage} splits Adam's moments by itself"
+            raise recipe.error(place, message, "write `fsdp: {}` on this stage for `deepspeed`")
+        if find_spec("deepspeed") is None:
+            hint = "`pip install 'posttrain[deepspeed]'`, or split weights by `fsdp: {}`"
+            raise recipe.error(place, "`launch` needs DeepSpeed, which is not installed", hint)
+        return
     own = (config.launch.fsdp if config.launch else None) or {}
     vain = options_of_weights(own) if splits == "moments" else []
     if vain:
@@ -140,14 +194,7 @@ def _of_file(
     """
     assert block.config is not None
     place: Location = (*location, "config")
-    try:
-        path = recipe.places.file(block.config)
-    except ValueError as error:
-        raise recipe.error(place, str(error)) from error
-    if not path.is_file():
-        hint = f"looked for {path}; `accelerate config` writes one"
-        raise recipe.error(place, f"there is no file `{block.config}`", hint)
-    settings = None if other_than_a_file(path) else read_plain(path)
+    path, settings = _read_config(recipe, block.config, place, "`accelerate config` writes one")
     if not isinstance(settings, dict):
         hint = "`accelerate config` writes one"
         raise recipe.error(place, f"`{block.config}` is no config of Accelerate", hint)
@@ -155,12 +202,16 @@ def _of_file(
     problem = _problem(settings)
     if problem is not None:
         raise PosttrainError(str(path), *problem)
-    options: Any = block.fsdp
-    if settings.get("distributed_type") == _FSDP:
-        if options is not None:
-            message = f"`fsdp` is here, and `fsdp_config` in {path.name}"
-            raise recipe.error((*location, "fsdp"), message, "say it in one place")
-        options = settings["fsdp_config"]
+    sharding = _split_by(recipe, block, split)
+    kind = settings.get("distributed_type")
+    if kind in (_FSDP, _DEEPSPEED):
+        if sharding is not None:
+            message = f"`{sharding.engine}` is here, and `distributed_type` {kind} in {path.name}"
+            raise recipe.error((*location, sharding.engine), message, "say it in one place")
+        if kind == _FSDP:
+            sharding = fsdp_of(settings["fsdp_config"], split)
+        else:
+            sharding = deepspeed_of(_deepspeed_of_accelerate(recipe, settings, place))
     count = settings.get("num_processes")
     if block.processes is not None and count not in (None, block.processes):
         message = f"`processes` is {block.processes}, in {path.name} it is {quote(count)}"
@@ -173,12 +224,20 @@ def _of_file(
     if settings.get("use_cpu") is True or settings.get("distributed_type") == "MULTI_CPU":
         environment["CUDA_VISIBLE_DEVICES"] = ""
     number = count or block.processes or 1
-    if options is None:
-        return Processes(number, environment)
-    if number == 1:
+    if sharding is not None and number == 1:
         message = "weights are split over processes, and there is one"
         raise recipe.error((*location, "processes"), message, "write two or more")
-    return Processes(number, environment, fsdp_of(options, split))
+    return Processes(number, environment, sharding)
+
+
+def _deepspeed_of_accelerate(
+    recipe: Recipe, settings: Mapping[str, Any], place: Location
+) -> Mapping[str, Any]:
+    """Return the DeepSpeed config that an Accelerate config names, or means by `zero_stage`."""
+    options: Any = settings["deepspeed_config"]
+    file = options.get("deepspeed_config_file")
+    given: Any = file or {ZERO: {"stage": options["zero_stage"]}}
+    return _read_deepspeed(recipe, given, place)
 
 
 def _problem(settings: Mapping[str, Any]) -> tuple[str, str] | None:
@@ -186,15 +245,16 @@ def _problem(settings: Mapping[str, Any]) -> tuple[str, str] | None:
     kind = settings.get("distributed_type", "NO")
     environment = settings.get("compute_environment", "LOCAL_MACHINE")
     machines, count = settings.get("num_machines", 1), settings.get("num_processes", 1)
-    if kind in _SHARDED:
-        message = f"`distributed_type` {kind} splits the weights, which no stage can save yet"
-        return message, "use `FSDP` or `MULTI_GPU`, or `launch: {with: accelerate, processes: N}`"
-    if kind not in (*_TOGETHER, _FSDP):
-        return f"`distributed_type` is {quote(kind)}, not {' or '.join((*_TOGETHER, _FSDP))}", ""
+    known = (*_TOGETHER, _FSDP, _DEEPSPEED)
+    if kind not in known:
+        return f"`distributed_type` is {quote(kind)}, not {' or '.join(known)}", ""
+    problem = None
     if kind == _FSDP:
         problem = _problem_of_options(settings.get("fsdp_config"))
-        if problem is not None:
-            return problem
+    elif kind == _DEEPSPEED:
+        problem = _problem_of_deepspeed(settings.get("deepspeed_config"))
+    if problem is not None:
+        return problem
     if environment != "LOCAL_MACHINE" or machines != 1:
         what = "num_machines" if environment == "LOCAL_MACHINE" else "compute_environment"
         message = f"`{what}` is {quote(settings[what])}: a stage runs on one machine"
@@ -219,3 +279,29 @@ def _problem_of_options(options: Any) -> tuple[str, str] | None:
         return "`fsdp_config` does not say `fsdp_version`", "write `fsdp_version: 2`"
     problem = fsdp_problem(cast("dict[str, Any]", options))
     return None if problem is None else problem[1:]
+
+
+def _problem_of_deepspeed(options: Any) -> tuple[str, str] | None:
+    """Return what is wrong with Accelerate's `deepspeed_config`, or None.
+
+    Accelerate has names of its own for some of DeepSpeed's options; the stage of ZeRO is read of
+    these, and what else is wanted from DeepSpeed's own file.
+    """
+    hint = "write `deepspeed_config: {deepspeed_config_file: ds.json}`"
+    if not isinstance(options, dict):
+        return "`deepspeed_config` is missing", hint
+    named = [key for key in _DEEPSPEED_KEYS if cast("dict[str, Any]", options).get(key) is not None]
+    if not named:
+        return f"`deepspeed_config` has neither {' nor '.join(_DEEPSPEED_KEYS)}", hint
+    idle = (None, False, "none")  # `accelerate config` writes all of them
+    unread = [
+        key
+        for key, value in cast("dict[str, Any]", options).items()
+        if key not in _DEEPSPEED_KEYS and value not in idle
+    ]
+    unread = [key for key in unread if key not in _OF_THE_RECIPE]
+    if len(named) == 1 and not unread:
+        return None
+    if unread:
+        return f"`{unread[0]}` of `deepspeed_config` is not read", hint
+    return "`zero_stage` is here, and another may be in the file", "leave one of them out"

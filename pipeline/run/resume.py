@@ -50,12 +50,14 @@ def execution_of(
     threads: of each process; by default all that there are.
     """
     arguments = getattr(config, "training_args", {})
+    by_deepspeed = sharding is not None and sharding.engine == "deepspeed"
     return {
         "training_args": {key: arguments[key] for key in sorted(EXECUTION_KEYS & set(arguments))},
         "launch": {
             "with": launcher,
             "processes": processes,
             **({"split": sharding.split} if sharding else {}),
+            **({"deepspeed": sharding.options} if sharding and by_deepspeed else {}),
         },
         "threads": threads or threads_of(processes),
         "versions": {name: version_of(name) for name in LIBRARIES},

@@ -17,6 +17,13 @@ from torch.distributed.tensor import DTensor
 from torch.nn import Parameter
 
 from pipeline.errors import InfrastructureError
+from pipeline.training.zero import (
+    check_split_by_deepspeed,
+    deepspeed_arguments,
+    deepspeed_weights,
+    let_deepspeed_split,
+    uses_deepspeed,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,6 +41,8 @@ def splits_weights(context: StageContext) -> bool:
 
 def sharding_arguments(context: StageContext) -> dict[str, Any]:
     """Return what upstream's arguments need to be told, {} where each process has the model."""
+    if uses_deepspeed(context):
+        return deepspeed_arguments(context)
     if not splits_weights(context):
         return {}
     assert context.sharding is not None
@@ -46,16 +55,23 @@ def let_processors_shard(context: StageContext) -> None:
     Accelerate 1.15 looks for FSDP where it sees several GPUs only; elsewhere every process trains
     the whole model, without a word. To be called once the processes have met.
     """
+    if uses_deepspeed(context):
+        let_deepspeed_split(context)
+        return
     state = PartialState()
     if splits_weights(context) and state.distributed_type == DistributedType.MULTI_CPU:
         state.distributed_type = DistributedType.MULTI_GPU
 
 
-def check_sharded(module: nn.Module, context: StageContext) -> None:
+def check_sharded(trainer: Trainer, context: StageContext) -> None:
     """Raise InfrastructureError unless weights are split as `launch` says, or whole if it does not.
 
-    module: what the optimizer is about to train.
+    trainer: about to train.
     """
+    if uses_deepspeed(context):
+        check_split_by_deepspeed(trainer, context)
+        return
+    module: Any = trainer.model
     wanted = context.processes if splits_weights(context) else 1
     for name, parameter in module.named_parameters():
         found = parameter.device_mesh.size() if isinstance(parameter, DTensor) else 1
@@ -86,16 +102,19 @@ class Gathering:
 
     def __init__(self, trainer: Trainer, context: StageContext) -> None:
         self._trainer = trainer
-        self._is_main = context.is_main
+        self._is_by_deepspeed = uses_deepspeed(context)
         self._frame = _frame_of(trainer.model) if context.is_main else None  # pyright: ignore[reportArgumentType]
 
     def finish(self) -> None:
         """Give the trainer on the first process a plain model with the weights of all processes."""
         module: Any = self._trainer.model
-        if not is_split(module):  # a finished checkpoint was read, and nothing trained
+        if self._is_by_deepspeed:
+            weights: Any = deepspeed_weights(self._trainer)
+        elif is_split(module):
+            options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+            weights = get_model_state_dict(module, options=options)  # {} but on the first
+        else:  # a finished checkpoint was read, and nothing trained
             return
-        options = StateDictOptions(full_state_dict=True, cpu_offload=True)
-        weights: Any = get_model_state_dict(module, options=options)  # {} but on the first
         if self._frame is not None:
             _fill(self._frame, weights)
             self._frame.train(module.training)

@@ -18,6 +18,7 @@ from transformers import TrainerCallback
 from pipeline.errors import PosttrainError
 from pipeline.files.names import METRICS
 from pipeline.training.sharding import check_sharded, whole_tensor
+from pipeline.training.zero import uses_deepspeed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -82,8 +83,7 @@ class Supervisor(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         """Bring back what log lines are made of, so that a resumed run writes the same ones."""
-        module: Any = self._trainer.model
-        check_sharded(module, self._context)
+        check_sharded(self._trainer, self._context)
         if self._context.resume_from is not None:
             find_best(state, self._context)
             saved = json.loads((self._context.resume_from / _LOG_STATE_FILE).read_text())
@@ -118,6 +118,9 @@ class Supervisor(TrainerCallback):
         norm = getattr(self._trainer, "step_norm", None) if args.max_grad_norm else None
         if isinstance(norm, torch.Tensor):
             return norm
+        if uses_deepspeed(self._context):  # which has stepped by now; nothing is saved yet
+            engine: Any = self._trainer.deepspeed
+            return torch.as_tensor(engine.get_global_grad_norm())
         module: Any = self._trainer.model
         norm = torch.nn.utils.get_total_norm(
             [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
