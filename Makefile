@@ -7,12 +7,13 @@ TRL112 := $(VENV)/trl112
 SERVING := $(VENV)/serving
 VLLM := $(VENV)/vllm
 QLORA := $(VENV)/qlora
+DEEPSPEED := $(VENV)/deepspeed
 
 # Compiled files are kept: without them each process that a test starts would compile anew, and each worker
 # of pytest would spend half a minute on the asserts of the tests.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: quickstart test lint types unit bench matrix prove prove-long prove-groups prove-slurm prove-judges prove-judges-vllm prove-vllm prove-qlora isa mutate oracle prove-ppo golden lock clean prove-sharded
+.PHONY: quickstart test lint types unit bench matrix prove prove-long prove-groups prove-slurm prove-judges prove-judges-vllm prove-vllm prove-qlora prove-deepspeed isa mutate oracle prove-ppo golden lock clean prove-sharded
 
 # Stages side by side on all cores, or GPUs. One thread each: for half a million parameters more of them are
 # no faster, and sums keep their order.
@@ -108,6 +109,10 @@ prove-vllm: $(READY) $(VLLM)/.ready
 prove-qlora: $(READY) $(QLORA)/.ready
 	OMP_NUM_THREADS=1 $(QLORA)/bin/python -m pytest --timeout=1800 tests/stages/test_qlora.py
 
+# Stages whose model two processes split by DeepSpeed, which compiles one of its parts when it begins.
+prove-deepspeed: $(READY) $(DEEPSPEED)/.ready
+	OMP_NUM_THREADS=1 $(DEEPSPEED)/bin/python -m pytest -m slow --timeout=1800 tests/prove/test_deepspeed_stages.py
+
 PURELIB := import sysconfig; print(sysconfig.get_path("purelib"))
 # Environments apart that see this one's packages, torch above all, beneath their own.
 define apart
@@ -124,6 +129,11 @@ $(SERVING)/.ready: | $(READY)
 $(QLORA)/.ready: | $(READY)
 	$(call apart,$(QLORA))
 	$(QLORA)/bin/pip install --quiet --disable-pip-version-check --no-deps bitsandbytes==0.50.2
+	touch $@
+
+$(DEEPSPEED)/.ready: | $(READY)
+	$(call apart,$(DEEPSPEED))
+	DS_BUILD_OPS=0 $(DEEPSPEED)/bin/pip install --quiet --disable-pip-version-check deepspeed==0.19.8
 	touch $@
 
 # torchvision, torchaudio and torchcodec are built for another torch than the one beneath, and texts need none of them.
