@@ -297,9 +297,8 @@ def _problem_of_deepspeed(options: Any) -> tuple[str, str] | None:
     unread = [
         key
         for key, value in cast("dict[str, Any]", options).items()
-        if key not in _DEEPSPEED_KEYS and value not in idle
+        if key not in (*_DEEPSPEED_KEYS, *_OF_THE_RECIPE) and value not in idle
     ]
-    unread = [key for key in unread if key not in _OF_THE_RECIPE]
     if len(named) == 1 and not unread:
         return None
     if unread:

@@ -13,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from pipeline.config.deepspeed import ZERO
 from pipeline.config.field_types import Launcher
 from pipeline.config.sharding import Sharding
 from pipeline.config.stage_config import StageConfig
@@ -105,7 +106,7 @@ def prepare(
         working.start_over()
         return Start(None, is_exact=True, notes=())
     changed = "; ".join(_differences(newest.made.execution, execution))
-    is_readable = _split(newest.made.execution) == _split(execution)
+    is_readable = _parts(newest.made.execution) == _parts(execution)
     if changed and not (resume_anyway and is_readable):
         working.start_over()
         advice = " (--resume-anyway goes on regardless)" if is_readable else ""
@@ -129,9 +130,11 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterable[
             yield f"{key}: {old} -> {new}"
 
 
-def _split(execution: Mapping[str, Any]) -> str | None:
-    """Return what is split over processes: a checkpoint of parts is read as parts."""
-    return execution.get("launch", {}).get("split")
+def _parts(execution: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return how a checkpoint is divided: one of parts is read as parts, DeepSpeed's as many."""
+    launched = execution.get("launch", {})
+    zero = launched.get("deepspeed", {}).get(ZERO)
+    return launched.get("split"), zero, launched["processes"] if zero else None
 
 
 def _back_to(working: Working, checkpoint: Path) -> None:

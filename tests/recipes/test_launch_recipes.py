@@ -46,11 +46,11 @@ CONFIGS = [
     ),
     (
         "distributed_type: DEEPSPEED",
-        "...acc.yaml: `distributed_type` DEEPSPEED splits the weights...",
+        "...acc.yaml: `deepspeed_config` is missing; write `deepspeed_config: {deepspeed_conf...",
     ),
     (
         "distributed_type: TPU",
-        "...`distributed_type` is `TPU`, not NO or MULTI_CPU or MULTI_GPU or FSDP",
+        "...`distributed_type` is `TPU`, not NO or MULTI_CPU or MULTI_GPU or FSDP or DEEPSPEED",
     ),
     ("distributed_type: MULTI_GPU", "recipe.yaml:...: acc.yaml does not say `num_processes`; ..."),
     ("num_machines: 2", "...acc.yaml: `num_machines` is 2: a stage runs on one machine;..."),
@@ -137,7 +137,7 @@ def test_a_stage_that_cannot_split_weights_is_refused_where_that_is_asked_of_it(
     assert is_like(line, "recipe.yaml:2:39: weights are split over processes, and there is one;...")
     write(tmp_path, "launch: {with: python, fsdp: {}}")
     line = the_line(posttrain("plan", "recipe.yaml"))
-    assert is_like(line, "...: `processes`, `config` and `fsdp` are for many; write `with: ...")
+    assert is_like(line, "...: `processes`, `config`, `fsdp` and `deepspeed` are for many;...")
     write(tmp_path, "launch: {with: accelerate, processes: 2, fsdp: {}}")
     assert posttrain("check", "recipe.yaml").code == 0
 

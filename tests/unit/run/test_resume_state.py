@@ -1,7 +1,7 @@
 """What a run goes by when it takes up a killed one is in the checkpoint; the rest may be gone."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -24,7 +24,13 @@ def working(tmp_path: Path) -> Working:
     return made(tmp_path / "killed")
 
 
-def made(folder: Path, *, best: str | None = None, key: str = KEY) -> Working:
+def made(
+    folder: Path,
+    *,
+    best: str | None = None,
+    key: str = KEY,
+    execution: Mapping[str, object] = EXECUTION,
+) -> Working:
     working = Working(folder)
     working.out.mkdir(parents=True)
     working.request.write_text("{}")
@@ -39,7 +45,7 @@ def made(folder: Path, *, best: str | None = None, key: str = KEY) -> Working:
             checkpoint,
             step,
             6,
-            made=Made(key, EXECUTION, is_exact=True),
+            made=Made(key, execution, is_exact=True),
             metrics=working.out / METRICS,
             best=checkpoint.with_name(best) if best else None,
         )
@@ -219,3 +225,28 @@ def test_what_ran_otherwise_starts_over_and_an_inexact_run_stays_one(working: Wo
     start = prepare(working, KEY, now, resume_anyway=False)
     assert start.checkpoint is None
     assert "threads: 1 -> 2" in start.notes[-1]
+
+
+def _launched(processes: int, zero: int | None = None, split: str = "moments") -> dict[str, object]:
+    by = {"deepspeed": {"zero_optimization": {"stage": zero}}} if zero else {}
+    return {**EXECUTION, "launch": {"processes": processes, "split": split, **by}}
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "goes_on"),
+    [
+        (_launched(2), _launched(4), True),  # torch's parts are read by any number
+        (_launched(2), _launched(2, split="weights"), False),
+        (_launched(2, zero=2), _launched(4, zero=2), False),
+        (_launched(2, zero=2), _launched(2, zero=1), False),
+        (_launched(2, zero=2), _launched(2), False),
+    ],
+)
+def test_what_is_asked_to_go_on_anyway_does_if_its_parts_can_be_read(
+    tmp_path: Path, before: dict[str, object], now: dict[str, object], *, goes_on: bool
+) -> None:
+    working = made(tmp_path / "killed", execution=before)
+    found = prepare(working, KEY, now, resume_anyway=True)
+    assert (found.checkpoint is not None) is goes_on
+    assert found.is_exact is not goes_on  # over again is exact
+    assert ("starts over" in found.notes[0]) is not goes_on
