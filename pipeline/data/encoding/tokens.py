@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+from pipeline.data.encoding.pieces import pieces_of
 from pipeline.errors import PosttrainError
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ class TextEncoder:
         # An unknown character may become the unknown token, which is no control token in disguise.
         self._forbidden = set(self.control_ids.values()) - {_one_id(tokenizer.unk_token_id)}
         self._control = re.compile(_either(_with_blanks(added.values(), special)))
+        self._pieces = pieces_of(tokenizer)
         self._adds_prefix = self._plain(["x"])[0] != self._after_text("x")
         self._prefix_after_control = self._adds_prefix and self._sees_prefix_after_control()
         self.start = self._bos()
@@ -152,6 +154,14 @@ class TextEncoder:
         return stretch.follows == "control" and self._prefix_after_control
 
     def _plain(self, texts: list[str]) -> list[list[int]]:
+        if self._pieces is None:
+            return self._by_library(texts)
+        known = [self._pieces.ids(text) for text in texts]
+        others = [text for text, ids in zip(texts, known, strict=True) if ids is None]
+        rest = iter(self._by_library(others))
+        return [next(rest) if ids is None else ids for ids in known]
+
+    def _by_library(self, texts: list[str]) -> list[list[int]]:
         if not texts:
             return []
         return self.tokenizer(
