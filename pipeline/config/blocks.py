@@ -150,6 +150,8 @@ class DataBlock(Block):
     separator: what divides a text file into documents; without it the file is one document.
     dedup: drop rows that repeat an earlier one, `exact` or `near` (pipeline/data/reading/dedup.py).
     subset, revision: of a hub data set.
+    streaming: read a hub data set as it comes, without a copy of it on this disk; encoded rows are
+    kept (docs/data.md).
     """
 
     task: TaskName | None = None
@@ -167,6 +169,7 @@ class DataBlock(Block):
     dedup: Dedup | None = None
     subset: str | None = None
     revision: str | None = None
+    streaming: Annotated[bool, EXECUTION] = False
 
     @model_validator(mode="before")
     @classmethod
@@ -184,10 +187,10 @@ class DataBlock(Block):
             known = ", ".join(f"`{name}`" for name in _SOURCES)
             raise ValueError(f"a source is exactly one of {known}; this has {stated}")
         foreign = {
-            "task": ("columns", "holdout", "separator", "subset", "revision"),
-            "file": ("subset", "revision", "split"),
+            "task": ("columns", "holdout", "separator", "subset", "revision", "streaming"),
+            "file": ("subset", "revision", "split", "streaming"),
             "hub": ("holdout", "separator"),
-            "stage": ("subset", "revision", "split", "separator"),
+            "stage": ("subset", "revision", "split", "separator", "streaming"),
         }[sources[0]]
         if self.skip is not None and self.dedup is not None:
             raise ValueError("`skip` counts rows before `dedup` drops any; leave one of them out")
@@ -198,6 +201,9 @@ class DataBlock(Block):
                 raise ValueError(
                     f"`{name}` has no meaning for a `{sources[0]}` source; leave it out"
                 )
+        if self.streaming and any(sign in (self.split or "") for sign in "[+"):
+            message = f"`streaming` reads one split from its start, and `{self.split}` is another"
+            raise ValueError(f"{message} part; name one split, and how much of it by `rows`")
         return self
 
     @property

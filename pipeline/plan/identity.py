@@ -232,7 +232,7 @@ class Identifier:
         return {**named, "revision": commit}
 
     def _data(self, block: DataBlock, location: Location) -> dict[str, Any]:
-        described = block.model_dump(mode="json", exclude_none=True)
+        described = block.model_dump(mode="json", exclude_none=True, exclude={"streaming"})
         if block.task is not None:
             described["task"] = self._task(block.task, (*location, "task"))
         elif block.file is not None:

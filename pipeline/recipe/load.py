@@ -223,6 +223,11 @@ def _check_data(recipe: Recipe, name: str, config: StageConfig) -> None:
         for number, block in enumerate(blocks):
             location: Location = ("stages", name, field, number)
             _check_block(recipe, location, block, is_trained=field in config.trained_on)
+            is_counted = config.stage != "pretrain" and any(each.weight for each in blocks)
+            if block.streaming and is_counted:
+                message = "`weight` takes the number of all rows, which nobody knows of a stream"
+                hint = "say with `rows` how many of each source are read, or leave one of them out"
+                raise recipe.error((*location, "streaming"), message, hint)
     for location, block in licence_blocks(config):
         _check_block(recipe, ("stages", name, *location), block, is_trained=False)
 

@@ -62,6 +62,18 @@ def test_formatting_names_and_comments_change_nothing(finished: Path) -> None:
     assert _to_run(_plan(finished, renamed)) == []
 
 
+def test_a_stream_has_the_rows_of_its_data_set(tmp_path: Path) -> None:
+    found: list[str] = []
+    for source in ("", ", streaming: true", ", rows: 9"):
+        text = TINY.replace(
+            "data: [{task: arithmetic, rows",
+            f"data: [{{hub: a/b, revision: {'a' * 40}{source}}}, {{task: arithmetic, rows",
+        )
+        assert text != TINY
+        found.append(_plan(tmp_path, text).stage("sft").fingerprint)
+    assert found[0] == found[1] != found[2]
+
+
 @pytest.mark.parametrize(
     "override",
     [

@@ -20,15 +20,36 @@ def hub_rows(name: str, subset: str | None, split: str, revision: str | None) ->
     """
     from datasets import Dataset, load_dataset
 
-    if Path(name).exists():
-        # load_dataset would read the folder instead of the hub.
-        raise PosttrainError(name, "there is a folder of this name here", "write `file:` for it")
+    _refuse_folder(name)
     with hub_errors(name):
         loaded = load_dataset(name, subset, split=split, revision=revision)
     assert isinstance(loaded, Dataset)
     _check_revision(name, revision, [cached["filename"] for cached in loaded.cache_files])
     for number, fields in enumerate(loaded, 1):
         yield Row(f"{name}#{number}", cast("dict[str, Any]", fields))
+
+
+def streamed_rows(name: str, subset: str | None, split: str, revision: str | None) -> Iterator[Row]:
+    """Yield the rows of a split as they come, in its order, without a local copy."""
+    _refuse_folder(name)
+    return stream(name, subset, split, revision)
+
+
+def stream(name: str, subset: str | None, split: str, revision: str | None) -> Iterator[Row]:
+    """Yield the rows of a split of a hub data set, or of a folder of files, as they come."""
+    from datasets import IterableDataset, load_dataset
+
+    with hub_errors(name):  # a file that breaks off on its way is met between two rows
+        loaded = load_dataset(name, subset, split=split, revision=revision, streaming=True)
+        assert isinstance(loaded, IterableDataset)
+        for number, fields in enumerate(loaded, 1):
+            yield Row(f"{name}#{number}", cast("dict[str, Any]", fields))
+
+
+def _refuse_folder(name: str) -> None:
+    """Raise PosttrainError for a name that load_dataset would read as a folder of this machine."""
+    if Path(name).exists():
+        raise PosttrainError(name, "there is a folder of this name here", "write `file:` for it")
 
 
 @contextmanager

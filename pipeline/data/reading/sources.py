@@ -16,7 +16,7 @@ from pipeline.config.blocks import DataBlock
 from pipeline.config.references import Places
 from pipeline.data.reading.files import Row, file_rows, sha256
 from pipeline.data.reading.holdout import is_held_out
-from pipeline.data.reading.hub import hub_rows
+from pipeline.data.reading.hub import hub_rows, streamed_rows
 from pipeline.errors import PosttrainError, closest
 from pipeline.files.names import ROWS
 from pipeline.files.text_files import TEXT_ENDINGS, ending, file_documents, file_text
@@ -214,4 +214,5 @@ def _hub_source(block: DataBlock, places: Places, *, held_out: bool) -> Iterator
     if block.reads_test_split and not held_out:
         hint = "a stage that trains reads another split"
         raise PosttrainError(name, f"split `{split}` is for evaluation only", hint)
-    return hub_rows(name, block.subset, split, block.revision or places.revisions.get(name))
+    read = streamed_rows if block.streaming else hub_rows
+    return read(name, block.subset, split, block.revision or places.revisions.get(name))

@@ -23,6 +23,7 @@ from pipeline.data.row_kinds import ANSWERS, EXAMPLES, PAIRS
 from pipeline.data.screening.evaluation_items import Evaluation
 from pipeline.data.screening.screen import Screen
 from pipeline.data.training_sources import Mixture, row_sources
+from pipeline.errors import PosttrainError
 from tests.small_folders import small_tokenizer
 
 LIMIT = Limit(60, "truncate")
@@ -165,3 +166,33 @@ def test_what_a_screen_found_is_known_without_the_rows(tmp_path: Path):
         (tmp_path / "0.jsonl").write_text("{}")
     assert found[0][0]["rows_overlapping"] == 2
     assert found[0] == found[1]
+
+
+def test_what_streams_is_read_once_as_far_as_it_is_asked_for_and_then_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    import datasets
+
+    folder = tmp_path / "hub"
+    folder.mkdir()
+    _write(folder, [TEXTS[:200]])
+    (folder / "1.jsonl").write_text("this is no JSON\n")
+    asked: list[Any] = []
+    load = datasets.load_dataset
+
+    def from_folder(name: str, *_: Any, split: str, streaming: bool, **__: Any) -> Any:
+        asked.append((name, split, streaming))
+        return load(str(folder), split=split, streaming=streaming, cache_dir=str(tmp_path / "c"))
+
+    monkeypatch.setattr(datasets, "load_dataset", from_folder)
+    block = DataBlock(hub="me/data", streaming=True, rows=150, revision="a" * 40)
+    kind, _, forms, _ = KINDS["examples"]
+    for _ in range(2):
+        kept = _keep(tmp_path, kind, forms, [block])
+        assert len(kept.trained) == 150
+        assert kept.trained[149].where == "me/data#150"
+    assert asked == [("me/data", "train", True)]
+    assert not [*(tmp_path / "c").rglob("*.arrow")]  # no copy on the disk
+    with pytest.raises(PosttrainError, match="me/data: ") as raised:
+        _keep(tmp_path, kind, forms, [block.model_copy(update={"rows": 201})], reads="more")
+    assert "\n" not in str(raised.value)

@@ -16,6 +16,7 @@ import pytest
 from eval.task import Example, Split, Task
 from pipeline.config.blocks import DataBlock
 from pipeline.config.references import Places
+from pipeline.data.reading.hub import stream, streamed_rows
 from pipeline.data.reading.sources import ROWS_PER_TASK, read_rows, sha256
 from pipeline.errors import PosttrainError
 from reward.verdict import Verdict
@@ -241,3 +242,21 @@ def test_without_a_network_the_hub_is_read_from_its_local_copy_of_that_revision(
         "3 me/data: the hub cannot be reached, and the local copy is of revision 0123456789ab"
     )
     assert unknown.startswith("3 me/other: the hub cannot be reached")
+
+
+@pytest.mark.parametrize("written", ["parquet", "jsonl"])
+def test_a_stream_has_the_rows_of_its_files_in_their_order(tmp_path: Path, written: str) -> None:
+    rows = [{"text": f"document {number}", "number": number} for number in range(700)]
+    for number in range(2):
+        part, path = rows[number * 350 : number * 350 + 350], tmp_path / f"{number}.{written}"
+        if written == "parquet":
+            pq.write_table(pa.Table.from_pylist(part), path)
+        else:
+            path.write_text("".join(f"{json.dumps(row)}\n" for row in part))
+    streamed = list(stream(str(tmp_path), None, "train", None))
+    assert [row.fields for row in streamed] == rows
+    assert streamed[-1].where == f"{tmp_path}#700"
+    with pytest.raises(PosttrainError, match="Bad split"):
+        next(stream(str(tmp_path), None, "valid", None))
+    with pytest.raises(PosttrainError, match="there is a folder of this name here"):
+        streamed_rows(str(tmp_path), None, "train", None)
