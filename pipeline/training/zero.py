@@ -12,19 +12,22 @@ from typing import TYPE_CHECKING, Any
 
 from accelerate import PartialState
 from accelerate.utils import DistributedType
-from transformers.integrations.deepspeed import unset_hf_deepspeed_config
+from transformers import modeling_utils
+from trl.trainer import utils as upstream
 
 from pipeline.config.deepspeed import ZERO
 from pipeline.errors import InfrastructureError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from contextlib import AbstractContextManager
 
     from torch import Tensor
     from transformers import Trainer
 
     from pipeline.config.stage import StageContext
 
+_gather_all = upstream.maybe_gather_lm_head_ctx  # pyright: ignore[reportPrivateImportUsage]
 # Else stage 3 keeps a published model's weights to itself.
 _GATHERS = "stage3_gather_16bit_weights_on_model_save"
 
@@ -46,8 +49,8 @@ def let_deepspeed_split(context: StageContext) -> None:
     """Have Accelerate hand models to DeepSpeed; to be called once the processes have met.
 
     Accelerate 1.15 forgets the number of processes where they meet over gloo under DeepSpeed, so
-    there they have met without it. Models loaded from here on are loaded whole: upstream would
-    split them, those too that are measured on one process alone.
+    there they have met without it. Models that are loaded from here on are whole: transformers
+    would split them under stage 3, those too that one process alone loads, to measure.
     """
     if not uses_deepspeed(context):
         return
@@ -58,7 +61,20 @@ def let_deepspeed_split(context: StageContext) -> None:
 
         comm.init_distributed(dist_backend="gloo", auto_mpi_discovery=False)  # pyright: ignore[reportUnknownMemberType]
         state.distributed_type = DistributedType.DEEPSPEED
-    unset_hf_deepspeed_config()
+    modeling_utils.is_deepspeed_zero3_enabled = _is_never_split  # pyright: ignore[reportPrivateImportUsage]
+    upstream.maybe_gather_lm_head_ctx = _gather_what_is_split
+
+
+def _is_never_split() -> bool:
+    return False
+
+
+def _gather_what_is_split(*parameters: Any) -> AbstractContextManager[Any]:
+    """Gather, as TRL does under stage 3, of a head's weights those that are split.
+
+    TRL 1.16 takes every model for split: a reference's log-probabilities are computed before that.
+    """
+    return _gather_all(*(each for each in parameters if hasattr(each, "ds_status")))
 
 
 def check_split_by_deepspeed(trainer: Trainer, context: StageContext) -> None:
