@@ -15,8 +15,12 @@ os.environ.setdefault("POSTTRAIN_REPORT", "0")  # seconds a run; tests of the re
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.trained import Trained, train_once
+
+settings.register_profile("of shared machines", deadline=None)  # no test asserts seconds
+settings.load_profile("of shared machines")
 
 TINY = """\
 name: tiny

@@ -1,6 +1,7 @@
 """Ids looked up piece by piece are those that the library gives for the whole text."""
 
 import random
+import re
 
 import pytest
 from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers
@@ -54,7 +55,7 @@ def known_tokenizers() -> dict[str, PreTrainedTokenizerFast]:
 
 def texts(seed: int) -> list[str]:
     """Return texts of the characters that are looked up, of those that meet badly, of words."""
-    known = [chr(code) for code in range(0x2200) if not pieces._UNKNOWN.match(chr(code))]
+    known = pieces._known_characters()
     draw = random.Random(seed)
     mixed = ["".join(draw.choices(pool, k=12)) for pool in (known, SOME) for _ in range(1_500)]
     return [*mixed, *CORPUS, *SPECIAL, "", " ", "x" * 500]
@@ -121,6 +122,15 @@ def test_a_tokenizer_that_changes_or_draws_is_left_to_the_library() -> None:
     many = TOKENIZERS["byte_level"]()
     many.add_tokens([AddedToken(f"<extra{number}>") for number in range(40)])
     assert pieces_of(many) is None
+
+
+@pytest.mark.parametrize("pattern", [r" ?\w+", r"[^\s]+(?=\s)|\s+"])
+def test_where_the_library_cuts_otherwise_all_is_left_to_it(
+    monkeypatch: pytest.MonkeyPatch, pattern: str
+) -> None:
+    assert pieces_of(TOKENIZERS["byte_level"]()) is not None
+    monkeypatch.setattr(pieces, "_compiled", lambda _: re.compile(f"({pattern})"))
+    assert pieces_of(TOKENIZERS["byte_level"]()) is None
 
 
 def test_pieces_that_are_kept_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
