@@ -2,7 +2,7 @@
 
 A training stage writes its result, 4 bytes for each parameter it trains, and meanwhile checkpoints
 with the two moments of Adam as well: the newest two, one that is being written, and the best one
-where that is asked for. Checkpoints go when their stage ends; results stay.
+where that is asked for. Checkpoints go when their stage ends; results and encoded rows stay.
 """
 
 import shutil
@@ -10,8 +10,9 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.config.training_stage import TrainingStage
+from pipeline.config.training_stage import TrainingOnData, TrainingStage
 from pipeline.files.sizes import tree_bytes
+from pipeline.plan.encoded_size import encoded_bytes
 from pipeline.plan.estimate import estimates
 from pipeline.plan.plan import Plan, PlannedStage
 from pipeline.plan.sizes import begins_with
@@ -47,7 +48,7 @@ class DiskSpace:
 
 def disk_space(plan: Plan, names: Collection[str] | None = None) -> DiskSpace:
     """Return what stages that are not there yet will take; names: those that run, else all."""
-    sizes = estimates(plan)
+    sizes, encoded = estimates(plan), set[str]()
     needed_bytes = results_bytes = 0
     is_all = True
     for planned in plan.stages:
@@ -55,6 +56,11 @@ def disk_space(plan: Plan, names: Collection[str] | None = None) -> DiskSpace:
             continue
         if names is not None and planned.name not in names:
             continue
+        if isinstance(planned.config, TrainingOnData):
+            read = str([planned.kind, planned.config.sources, planned.config.eval_data])
+            if read not in encoded:  # once for all stages that read the same
+                encoded.add(read)
+                results_bytes += encoded_bytes(planned.config, plan.recipe.places)
         if isinstance(planned.config, TrainingStage):
             trained = sizes[planned.name].trained_parameters
             is_all &= trained is not None

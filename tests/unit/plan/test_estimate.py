@@ -1,5 +1,6 @@
 """What `plan` says of a stage's size, against models that transformers and PEFT build."""
 
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -263,6 +264,22 @@ def test_a_model_on_the_hub_is_known_later(call: Command, tmp_path: Path) -> Non
     assert "?: known once model and data are there" in said.out
 
 
+def test_encoded_rows_are_part_of_what_the_disk_must_hold(tmp_path: Path) -> None:
+    row = json.dumps({"prompt": "one two", "completion": " three" * 40}) + "\n"
+    (tmp_path / "rows.jsonl").write_text(row * 1_000)
+    (tmp_path / "recipe.yaml").write_text(CHAIN.read_text())
+
+    def needed(*written: str) -> int:
+        data = [f"stages.sft.data=[{{{each}}}]" for each in written]
+        plan = make(load(tmp_path / "recipe.yaml", overrides=data), Store(tmp_path))
+        return disk_space(plan, ["sft"]).needed_bytes
+
+    nothing = needed("task: facts")
+    assert needed("file: rows.jsonl") == nothing + 2 * 1_000 * len(row)
+    assert needed("file: rows.jsonl, rows: 250") == nothing + 2 * 250 * len(row)
+    assert needed("file: rows.jsonl, rows: 5000") == nothing + 2 * 1_000 * len(row)
+
+
 def test_the_disk_is_said_to_be_too_small_before_anything_runs(tmp_path: Path) -> None:
     one = disk_space(make(load(CHAIN), Store(tmp_path)))
     assert one.warning() is None
@@ -270,7 +287,7 @@ def test_the_disk_is_said_to_be_too_small_before_anything_runs(tmp_path: Path) -
     parameters = _estimates(CHAIN, tmp_path)["base"].parameters
     assert parameters is not None
     trainings = len(_estimates(CHAIN, tmp_path))
-    expected = 4 * parameters * trainings + 3 * 12 * parameters
+    expected = 4 * parameters * trainings + 3 * 12 * parameters + 4 * 1_200_000  # ids of the base
     assert one.needed_bytes == pytest.approx(expected, rel=0.02)
     huge = "stages.base.model={architecture: llama, tokenizer: $tokenizer, hidden_size: 16384, "
     huge += "num_hidden_layers: 120, num_attention_heads: 128, max_position_embeddings: 1024}"
