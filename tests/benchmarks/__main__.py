@@ -9,6 +9,7 @@ from tests.benchmarks.align_against_trl import align_against_trl, align_throughp
 from tests.benchmarks.grpo_against_trl import grpo_full_length, grpo_spread_lengths
 from tests.benchmarks.guard_share import guard_share
 from tests.benchmarks.large_data import large_data
+from tests.benchmarks.large_text import large_text
 from tests.benchmarks.nano_gpt_steps import nano_gpt_steps
 from tests.benchmarks.planted_items import overlap_megabytes, planted_items_found
 from tests.benchmarks.ppo_against_trl import ppo_full_length, ppo_spread_lengths
@@ -52,6 +53,7 @@ BENCHMARKS: dict[str, Callable[[], Result]] = {
     "planted_items_found": planted_items_found,
     "overlap_megabytes": overlap_megabytes,
     "large_data": large_data,
+    "large_text": large_text,
     "pretrain_throughput": pretrain_throughput,
     "nano_gpt_steps": nano_gpt_steps,
     "rollout_speed": rollout_speed,

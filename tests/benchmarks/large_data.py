@@ -52,7 +52,7 @@ stages:
 
 
 @dataclass(frozen=True)
-class _Taken:
+class Taken:
     """Until the first step: seconds; of all processes: their memory, processor seconds."""
 
     seconds: float
@@ -66,7 +66,7 @@ def large_data() -> Result:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "recipe.yaml").write_text(_RECIPE)
-        _save_model(folder / "model")
+        save_model(folder / "model")
         few_first, few_cached = _measure(folder, _FEW)
         found = {number: _measure(folder, number) for number in numbers}
     largest = max(numbers)
@@ -96,19 +96,19 @@ def large_data() -> Result:
     )
 
 
-def _measure(folder: Path, number: int) -> tuple[_Taken, _Taken]:
+def _measure(folder: Path, number: int) -> tuple[Taken, Taken]:
     """Run on so many chats for the first time, and again."""
     shutil.rmtree(folder / "runs", ignore_errors=True)
     _write_chats(folder / "chats.jsonl", number)
     time.sleep(2.5)  # a younger file is hashed again
-    return _run(folder), _run(folder)
+    return run_once(folder, "sft"), run_once(folder, "sft")
 
 
-def _run(folder: Path) -> _Taken:
+def run_once(folder: Path, stage: str) -> Taken:
     """Run the stage, and time it up to its first step."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     began_s, first_step_s, peak = time.monotonic(), None, 0.0
-    command = [POSTTRAIN, "run", "recipe.yaml", "--stage", "sft", "--force"]
+    command = [POSTTRAIN, "run", "recipe.yaml", "--stage", stage, "--force"]
     with subprocess.Popen(
         command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
@@ -128,11 +128,11 @@ def _run(folder: Path) -> _Taken:
         first_step_s = time.monotonic()
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return _Taken(round(first_step_s - began_s, 1), round(peak), round(cpu_s, 1))
+    return Taken(round(first_step_s - began_s, 1), round(peak), round(cpu_s, 1))
 
 
 def _is_training(folder: Path) -> bool:
-    for path in (folder / "runs").glob("store/.working/sft-*/attempt.json"):
+    for path in (folder / "runs").glob("store/.working/*/attempt.json"):
         try:
             return json.loads(path.read_text(encoding="utf-8"))["label"] == "step"
         except (OSError, ValueError, KeyError):
@@ -163,25 +163,24 @@ def _tree(pid: int) -> Iterator[int]:
 
 
 def _write_chats(path: Path, number: int) -> None:
-    words, draw = _words(), random.Random(number)
+    known, draw = words(), random.Random(number)
     with path.open("w", encoding="utf-8") as stream:
         for _ in range(number):
             turns = [
-                {"role": role, "content": f"{' '.join(draw.choices(words, k=_WORDS_A_TURN))}."}
+                {"role": role, "content": f"{' '.join(draw.choices(known, k=_WORDS_A_TURN))}."}
                 for role in ("user", "assistant")
             ]
             stream.write(json.dumps({"messages": turns}) + "\n")
 
 
-def _words() -> list[str]:
+def words() -> list[str]:
     """Return words of one to four syllables, which a tokenizer of 8,192 tokens cuts in parts."""
     draw = random.Random(1)
     syllables = [c + v for c in "bcdfghklmnprstvwz" for v in "aeiou"]
-    words = {"".join(draw.choices(syllables, k=draw.randint(1, 4))) for _ in range(8_000)}
-    return sorted(words)
+    return sorted({"".join(draw.choices(syllables, k=draw.randint(1, 4))) for _ in range(8_000)})
 
 
-def _save_model(folder: Path) -> None:
+def save_model(folder: Path) -> None:
     """Save a tiny Llama with a tokenizer of its own, trained on such words."""
     code = f"from tests.benchmarks.large_data import save_here; save_here({str(folder)!r})"
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
@@ -192,7 +191,7 @@ def save_here(folder: str) -> None:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-    words, draw = _words(), random.Random(2)
+    known, draw = words(), random.Random(2)
     core = Tokenizer(models.BPE())
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # pyright: ignore[reportAttributeAccessIssue]
     core.decoder = decoders.ByteLevel()  # pyright: ignore[reportAttributeAccessIssue]
@@ -202,7 +201,7 @@ def save_here(folder: str) -> None:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    core.train_from_iterator((" ".join(draw.choices(words, k=100)) for _ in range(2_000)), trainer)
+    core.train_from_iterator((" ".join(draw.choices(known, k=100)) for _ in range(2_000)), trainer)
     end = "<|endoftext|>"
     PreTrainedTokenizerFast(tokenizer_object=core, eos_token=end, pad_token=end).save_pretrained(
         folder
