@@ -113,6 +113,8 @@ class ChatTemplate:
             raise PosttrainError(where, message, "give another template") from error
         except TEMPLATE_ERRORS as error:
             raise _refusal(error, where) from error
+        if len(rendered) <= _MOST_WRITTEN:
+            return rendered
         num_given = sum(len(str(message)) for message in messages) + len(settings.tools)
         if len(rendered) - 10 * num_given > _MOST_WRITTEN:
             message = f"the chat template writes {len(rendered)} characters"
