@@ -135,6 +135,7 @@ def status(
     recipe: RecipePath, overrides: Overrides = None, roots: Roots = None, runs: Runs = RUNS
 ) -> None:
     """Show how far each stage is, its size and its result."""
+    from pipeline.commands.status import encoded
     from pipeline.commands.status import status as states
     from pipeline.report.headline import headline
     from pipeline.report.terminal.run import print_states
@@ -144,6 +145,8 @@ def status(
     results = {p.name: headline(p.artifact) for p in made.stages if p.artifact is not None}
     links = store.runs / made.recipe.run_name
     print_states(states(made, store), console(), results=results, links=links)
+    if kept := encoded(store):
+        echo(kept)
 
 
 @app.command()

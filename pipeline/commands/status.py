@@ -9,7 +9,9 @@ from pipeline.run.slurm.client import RUNNING, job_states
 from pipeline.run.slurm.job_folder import job_folder
 from pipeline.store import checkpoints
 from pipeline.store.attempt import attempt_at
+from pipeline.store.kept import ENCODED
 from pipeline.store.store import Store, Working
+from pipeline.text.amounts import size
 
 
 @dataclass(frozen=True)
@@ -86,3 +88,11 @@ def status(plan: Plan, store: Store) -> list[StageState]:
             state = jobs.get(planned.name, planned.because)
             states.append(StageState(planned.name, planned.kind, state, 0, None))
     return states
+
+
+def encoded(store: Store) -> str | None:
+    """Return what encoded rows take, of all recipes of a store; None without any."""
+    folder = store.root / ENCODED
+    if not folder.is_dir():
+        return None
+    return f"encoded rows of all recipes: {size(tree_bytes(folder))} in {folder}"

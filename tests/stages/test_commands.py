@@ -127,6 +127,7 @@ def test_run_json_and_a_link_name_every_stage(finished: Path) -> None:
 def test_status_shows_sizes_and_unfinished_work(call) -> None:
     said = call("status", "tiny.yaml")
     assert re.search(r"base\s+pretrain\s+done\s+[\d.]+ kB", said.out)
+    assert re.search(r"^encoded rows of all recipes: [\d.]+ kB in .*\.encoded$", said.out, re.M)
     said = call("status", "tiny.yaml", "--set", "stages.sft.batch_size=4")
     assert re.search(r"sft\s+sft\s+batch_size: 8 -> 4", said.out)
 
