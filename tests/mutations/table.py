@@ -5,6 +5,7 @@ from tests.mutations.feedback import FEEDBACK
 from tests.mutations.folders import FOLDERS
 from tests.mutations.groups import GROUPS
 from tests.mutations.judges import JUDGES
+from tests.mutations.kept_data import KEPT_DATA
 from tests.mutations.launching import LAUNCHING
 from tests.mutations.long_range import LONG_RANGE
 from tests.mutations.made_rows import MADE_ROWS
@@ -368,6 +369,7 @@ EVALUATION = [
 MUTATIONS: list[Mutation] = [
     *TRAINING,
     *FOLDERS,
+    *KEPT_DATA,
     *LAUNCHING,
     *LORA,
     *STORE,
