@@ -86,23 +86,30 @@ class _IdsByPiece(dict[str, tuple[int, ...]]):
 
 def pieces_of(tokenizer: PreTrainedTokenizerBase) -> Pieces | None:
     """Return the pieces of a tokenizer; None for one of another kind."""
+    from tokenizers.models import BPE
     from transformers import PreTrainedTokenizerFast
 
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         return None
     backend = tokenizer.backend_tokenizer
-    rules: dict[str, Any] = json.loads(backend.to_str())
+    model = backend.model
+    if not isinstance(model, BPE) or model.dropout:
+        return None
     added = [
         token.content for token in tokenizer.added_tokens_decoder.values() if not token.special
     ]
-    cuts = _cuts_of(rules["pre_tokenizer"])
-    of_bytes = rules["model"]["type"] == "BPE" and not rules["model"].get("dropout")
-    # Known characters are composed, which is all that these normalizers would do.
-    is_as_written = rules["normalizer"] in (None, {"type": "NFC"})
-    if cuts is None or not of_bytes or not is_as_written or len(added) > _MOST_ADDED:
+    cuts = _cuts_of(_described(backend.pre_tokenizer))
+    # Known characters are composed, which is all that this normalizer would do.
+    is_as_written = _described(backend.normalizer) in (None, {"type": "NFC"})
+    if cuts is None or not is_as_written or len(added) > _MOST_ADDED:
         return None
-    pieces = Pieces(backend.model, cuts, added)
+    pieces = Pieces(model, cuts, added)
     return pieces if _agrees(pieces, tokenizer) else None
+
+
+def _described(part: Any) -> dict[str, Any] | None:
+    """Return a part of a tokenizer as tokenizer.json has it; the whole, with its words, is big."""
+    return None if part is None else json.loads(part.__getstate__())
 
 
 def _agrees(pieces: Pieces, tokenizer: PreTrainedTokenizerBase) -> bool:
