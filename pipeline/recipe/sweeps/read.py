@@ -177,11 +177,13 @@ class _Reader:
                     for number, (one, item) in enumerate(zip(keys, items, strict=True))
                 }
             )
-        first = keys[0]  # by which they are told apart, if they can be
-        if len({_as_text(row[first].value) for row in rows}) < len(rows):
-            return rows
+        texts = [[_as_text(value.value) for value in row.values()] for row in rows]
+        fewest = next(  # of the keys, from the first on, by which the rows are told apart
+            (n for n in range(1, len(keys)) if len({tuple(row[:n]) for row in texts}) == len(rows)),
+            len(keys),
+        )
         return [
-            {one: replace(value, is_named=one == first) for one, value in row.items()}
+            {one: replace(row[one], is_named=n < fewest) for n, one in enumerate(keys)}
             for row in rows
         ]
 

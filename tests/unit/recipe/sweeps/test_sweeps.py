@@ -106,6 +106,25 @@ def test_keys_with_a_comma_change_together_and_the_first_names_them(tmp_path: Pa
     assert list(recipe.stages)[1] == "base[hidden_size=32,learning_rate=0.01,tokens=20k]"
 
 
+def test_keys_that_change_together_give_no_more_names_than_tell_them_apart(tmp_path: Path) -> None:
+    tied = """\
+    sweep:
+      seed: [1, 2]
+      model.hidden_size, tokens, training_args.learning_rate:
+        [[32, 20k, 1e-2], [32, 40k, 1e-2], [64, 20k, 5e-3]]
+"""
+    text = HEAD + BASE.partition("    sweep:")[0] + tied
+    recipe = loaded(tmp_path, text)
+    points = ["hidden_size=32,tokens=20k", "hidden_size=32,tokens=40k", "hidden_size=64,tokens=20k"]
+    assert list(recipe.stages)[1:] == [
+        f"base[seed={n},{point}]" for n in (1, 2) for point in points
+    ]
+    last = recipe.stages["base[seed=2,hidden_size=64,tokens=20k]"]
+    assert last.training_args["learning_rate"] == 0.005  # pyright: ignore
+    twice = loaded(tmp_path, text.replace("[32, 40k, 1e-2]", "[32, 20k, 5e-3]"))
+    assert "base[seed=1,hidden_size=32,tokens=20k,learning_rate=0.005]" in twice.stages
+
+
 @pytest.mark.parametrize(
     "reference",
     [
