@@ -14,7 +14,7 @@ from pipeline.config.references import Places
 from pipeline.config.stage import StageContext, StageInput, StageResult
 from pipeline.errors import InterruptedRunError, PosttrainError
 from pipeline.report.html import run_of_folder, write
-from pipeline.report.scaling import law_headline
+from pipeline.report.scaling import largest_in_words, law_headline
 from pipeline.stages.scaling_law import STAGE, ScalingLawConfig
 from pipeline.store.fingerprint import fingerprint as fingerprint_of
 from pipeline.store.manifest import write_sealed
@@ -127,6 +127,26 @@ def test_the_runs_of_more_than_a_quarter_of_the_compute_are_left_out_and_predict
     largest = next(row for row in metrics["runs"] if row["compute"] == limit * 24)
     assert largest["predicted"] == pytest.approx(LAW.loss(SIZES[-1], AMOUNTS[-1]), rel=1e-3)
     assert law_headline(metrics).endswith("4.0x the fit's compute")
+
+
+def test_seeds_of_the_largest_run_are_told_side_by_side(
+    runs: dict[str, Artifact], publish: Publish
+) -> None:
+    *_, largest = runs.values()
+    again = {**largest.metrics, "trained_tokens": AMOUNTS[-1] - 100}
+    again["bits_per_byte text"] *= 1.01
+    runs["seed=2"] = publish("seed=2", "pretrain", {"tokenizer.json": "{}"}, metrics=again)
+    metrics = run(runs).metrics
+    most = SIZES[-1] * (AMOUNTS[-1] - 101)
+    one, other = (row for row in metrics["runs"] if row["parameters"] * row["tokens"] > most)
+    assert not one["is_fitted"]
+    assert not other["is_fitted"]
+    headline = law_headline(metrics)
+    assert headline.startswith("2 largest runs predicted ")
+    assert headline.endswith("\N{MINUS SIGN}0.99%, 4.0x the fit's compute")
+    said = largest_in_words(metrics)
+    assert f"measured {one['loss']:.3f}, {other['loss']:.3f}, off by" in said
+    assert "% and outside the interval (" in said
 
 
 def test_runs_to_leave_out_may_be_named(runs: dict[str, Artifact]) -> None:
