@@ -10,6 +10,10 @@ from pipeline.data.reading.files import Row
 from pipeline.errors import InfrastructureError, PosttrainError
 
 _COMMIT = re.compile("[0-9a-f]{40}")
+_HINT = "check the network, or load it once where there is one: the local copy is used then"
+_STREAM_HINT = (
+    "check the network; a stream leaves no local copy, as reading without `streaming` does"
+)
 
 
 def hub_rows(name: str, subset: str | None, split: str, revision: str | None) -> Iterator[Row]:
@@ -39,7 +43,9 @@ def stream(name: str, subset: str | None, split: str, revision: str | None) -> I
     """Yield the rows of a split of a hub data set, or of a folder of files, as they come."""
     from datasets import IterableDataset, load_dataset
 
-    with hub_errors(name):  # a file that breaks off on its way is met between two rows
+    with hub_errors(
+        name, _STREAM_HINT
+    ):  # a file that breaks off on its way is met between two rows
         loaded = load_dataset(name, subset, split=split, revision=revision, streaming=True)
         assert isinstance(loaded, IterableDataset)
         for number, fields in enumerate(loaded, 1):
@@ -53,8 +59,11 @@ def _refuse_folder(name: str) -> None:
 
 
 @contextmanager
-def hub_errors(name: str) -> Generator[None]:
-    """Turn whatever loading a data set raises into one line for a user; name: of the data set."""
+def hub_errors(name: str, hint: str = _HINT) -> Generator[None]:
+    """Turn whatever loading a data set raises into one line for a user.
+
+    name: of the data set. hint: where the hub cannot be reached.
+    """
     from datasets.exceptions import DatasetsError
     from huggingface_hub.errors import HfHubHTTPError
     from huggingface_hub.utils import httpx
@@ -62,7 +71,6 @@ def hub_errors(name: str) -> Generator[None]:
     try:
         yield
     except (ConnectionError, TimeoutError, httpx.HTTPError, HfHubHTTPError) as error:
-        hint = "check the network, or load it once where there is one: the local copy is used then"
         raise InfrastructureError(name, f"the hub cannot be reached ({error})", hint) from error
     except (DatasetsError, FileNotFoundError, ValueError, RuntimeError) as error:
         raise PosttrainError(name, str(error).partition("\n")[0]) from error

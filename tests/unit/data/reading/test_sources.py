@@ -18,7 +18,7 @@ from pipeline.config.blocks import DataBlock
 from pipeline.config.references import Places
 from pipeline.data.reading.hub import stream, streamed_rows
 from pipeline.data.reading.sources import ROWS_PER_TASK, read_rows, sha256
-from pipeline.errors import PosttrainError
+from pipeline.errors import InfrastructureError, PosttrainError
 from reward.verdict import Verdict
 
 
@@ -260,3 +260,10 @@ def test_a_stream_has_the_rows_of_its_files_in_their_order(tmp_path: Path, writt
         next(stream(str(tmp_path), None, "valid", None))
     with pytest.raises(PosttrainError, match="there is a folder of this name here"):
         streamed_rows(str(tmp_path), None, "train", None)
+
+
+def test_a_stream_that_cannot_be_reached_is_told_apart_from_a_local_copy() -> None:
+    with pytest.raises(
+        InfrastructureError, match=r"cannot be reached.*a stream leaves no local copy"
+    ):
+        next(streamed_rows("me/data", None, "train", "a" * 40))
