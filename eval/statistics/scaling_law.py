@@ -1,20 +1,19 @@
 """How the loss falls with a model's size and its data: L(N, D) = E + A / N^alpha + B / D^beta.
 
 Fitted as in the third approach of Hoffmann et al. 2022 ("Training Compute-Optimal Large Language
-Models", section 3.3): Huber loss on the difference of log L, BFGS from a grid of starts
-(theirs with limited memory, which five constants do not need; bfgs.py). Intervals by a bootstrap
-over runs, as Besiroglu et al. 2024 ("Chinchilla Scaling: A replication attempt") did. Not which
-runs are fitted (pipeline/stages/scaling_law.py).
+Models", section 3.3): Huber loss on the difference of log L, L-BFGS from a grid of starts.
+Intervals by a bootstrap over runs, as Besiroglu et al. 2024 ("Chinchilla Scaling: A replication
+attempt") did. Not which runs are fitted (pipeline/stages/scaling_law.py).
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.statistics.bfgs import minimise
 from eval.statistics.estimate import Estimate
 
 Numbers = NDArray[np.float64]
@@ -27,15 +26,13 @@ _HUBER = 1e-3
 # Exponents of the grid of starts; the other constants of a start follow by least squares.
 _EXPONENTS = (0.1, 0.3, 0.5, 0.8, 1.2, 2.0)
 _STARTS = 12  # of the grid that are followed: those that fit best already
-_RESAMPLED_STARTS = 4  # beside the end of the whole fit
+_RESAMPLED_STARTS = 1  # beside the end of the whole fit
 _ITERATIONS = 2000
-_RESAMPLED_ITERATIONS = 400  # the ends of intervals move by less than another seed moves them
-_DRAWS_AT_ONCE = 50
+_RESAMPLED_ITERATIONS = 200  # the ends of intervals move by less than another seed moves them
 _EXPONENT_BOUNDS = (1e-3, 4.0)
-# As shares of the smallest loss: a term at a start, since 0 has no log; and E at the end, where
-# less is 0: a fit to log E never reaches that, and hardly leaves such a start.
+# As a share of the smallest loss: of a term at a start, since 0 has no log, and of E at the end,
+# where less is 0, which a fit to log E never reaches.
 _LEAST_TERM = 1e-4
-_LEAST_CONSTANT = 1e-3
 
 
 @dataclass(frozen=True)
@@ -130,22 +127,24 @@ def fit_with_intervals(
 ) -> FittedLaw:
     """Fit a law to runs, and once more to each of `resamples` draws of as many runs from them.
 
-    A draw is fitted from five starts, the law of all runs and the best ones of the grid, and stops
-    after 400 iterations: most of the way in a few, then a long way along the law's flat directions.
+    A draw is fitted from two starts, the law of all runs and the best one of the grid, and stops
+    after 200 iterations: most of the way in a few, then a long way along the law's flat directions.
     Raises ValueError as `fit_law` does.
     """
     law = fit_law(runs)
     generator = np.random.default_rng(seed)
     resampled: list[ScalingLaw] = []
     while len(resampled) < resamples:
-        fewer = min(_DRAWS_AT_ONCE, resamples - len(resampled))
-        drawn = np.stack([_draw(runs, generator) for _ in range(fewer)])
-        resampled += _fit(
-            runs,
-            drawn,
-            starts=_RESAMPLED_STARTS,
-            max_iterations=_RESAMPLED_ITERATIONS,
-            first=law,
+        drawn = [runs[number] for number in generator.integers(0, len(runs), len(runs))]
+        if not _say_enough(drawn):
+            continue
+        resampled.append(
+            _fit(
+                drawn,
+                starts=_RESAMPLED_STARTS,
+                max_iterations=_RESAMPLED_ITERATIONS,
+                first=law,
+            )
         )
         if on_progress is not None:
             on_progress(len(resampled), resamples)
@@ -169,8 +168,7 @@ def fit_law(runs: Sequence[TrainingRun]) -> ScalingLaw:
     problem = too_few(runs)
     if problem:
         raise ValueError(problem)
-    (law,) = _fit(runs, np.ones((1, len(runs))), starts=_STARTS, max_iterations=_ITERATIONS)
-    return law
+    return _fit(runs, starts=_STARTS, max_iterations=_ITERATIONS)
 
 
 def too_few(runs: Sequence[TrainingRun]) -> str:
@@ -191,60 +189,28 @@ def are_beyond(runs: Sequence[TrainingRun], factor: float) -> list[bool]:
     return [run.compute > limit for run in runs]
 
 
-def _draw(runs: Sequence[TrainingRun], generator: np.random.Generator) -> Numbers:
-    """Draw as many runs as there are, with a law of their own; return how often each, (R,)."""
-    while True:
-        drawn = generator.integers(0, len(runs), len(runs))
-        sizes, amounts = {runs[n].parameters for n in drawn}, {runs[n].tokens for n in drawn}
-        if min(len(sizes), len(amounts)) > 1:
-            return np.bincount(drawn, minlength=len(runs)).astype(np.float64)
+def _say_enough(runs: Sequence[TrainingRun]) -> bool:
+    """Whether a draw of runs has a law of its own: two values of each, at the least."""
+    return min(len({run.parameters for run in runs}), len({run.tokens for run in runs})) > 1
 
 
 def _fit(
     runs: Sequence[TrainingRun],
-    weights: Numbers,
     *,
     starts: int,
     max_iterations: int,
     first: ScalingLaw | None = None,
-) -> list[ScalingLaw]:
-    """Return a law for each of K weightings of the runs, the best end of its best `starts`.
-
-    weights: (K, R), how often each has each run. first: a start beside those of the grid.
-    """
-    logs, centre = _centred_logs(runs)
-    grid = np.stack(list(_grid(logs)))
-    values = np.stack(
-        [_objective(np.tile(start, (len(weights), 1)), logs, weights)[0] for start in grid]
-    )  # (those of the grid, K)
-    followed = grid[np.argsort(values, axis=0, kind="stable")[:starts]]  # (S, K, 5)
-    if first is not None:
-        of_first = np.tile(_start_of(first, centre), (1, len(weights), 1))
-        followed = np.concatenate([followed, of_first])
-    least, most = _EXPONENT_BOUNDS
-    ends, values = minimise(
-        lambda points, which: _objective(points, logs, weights[which % len(weights)]),
-        followed.reshape(-1, followed.shape[-1]),
-        lowest=np.array([-np.inf, -np.inf, -np.inf, least, least]),
-        highest=np.array([np.inf, np.inf, np.inf, most, most]),
-        max_iterations=max_iterations,
-    )
-    best = values.reshape(len(followed), -1).argmin(axis=0)
-    least_loss = min(run.loss for run in runs)
-    return [
-        _law_of(end, centre, least_loss=least_loss)
-        for end in ends.reshape(followed.shape)[best, np.arange(len(weights))]
-    ]
-
-
-def _centred_logs(runs: Sequence[TrainingRun]) -> tuple[Numbers, Numbers]:
-    """Return log N, log D and log L (R, 3) about their means, and these (3,).
-
-    The terms' sizes and exponents are then hardly correlated.
-    """
+) -> ScalingLaw:
+    """Follow the best starts of the grid, and `first`, to the end; return the best of the ends."""
     logs = np.log([[run.parameters, run.tokens, run.loss] for run in runs])
     centre = logs.mean(axis=0)
-    return logs - centre, centre
+    logs = logs - centre  # the terms' sizes and exponents are then hardly correlated
+    grid = sorted(_grid(logs), key=lambda start: _objective(start, logs)[0])[:starts]
+    if first is not None:
+        grid.append(_start_of(first, centre))
+    found = [_minimise(start, logs, max_iterations) for start in grid]
+    best = min(found, key=lambda end: end[1])[0]
+    return _law_of(best, centre, least_loss=min(run.loss for run in runs))
 
 
 def _grid(logs: Numbers) -> Iterator[Numbers]:
@@ -261,32 +227,46 @@ def _grid(logs: Numbers) -> Iterator[Numbers]:
         yield np.array([*np.log(np.maximum(sizes, least)), alpha, beta])
 
 
-def _objective(constants: Numbers, logs: Numbers, weights: Numbers) -> tuple[Numbers, Numbers]:
-    """Return for each of K laws the summed Huber loss of log L (K,), and its gradient (K, 5).
+def _minimise(start: Numbers, logs: Numbers, max_iterations: int) -> tuple[Numbers, float]:
+    from scipy.optimize import minimize
 
-    constants: (K, 5), of log A, log B, log E, alpha, beta. logs: (R, 3), of N, D and L. weights:
-    (K, R), how often each law's runs have each run.
+    found: Any = minimize(
+        _objective,
+        start,
+        args=(logs,),
+        jac=True,
+        method="L-BFGS-B",
+        bounds=[(None, None), (None, None), (None, None), _EXPONENT_BOUNDS, _EXPONENT_BOUNDS],
+        options={"maxiter": max_iterations, "ftol": 1e-14, "gtol": 1e-10},
+    )
+    return found.x, float(found.fun)
+
+
+def _objective(constants: Numbers, logs: Numbers) -> tuple[float, Numbers]:
+    """Return the summed Huber loss of log L and its gradient.
+
+    constants: (log A, log B, log E, alpha, beta). logs: (R, 3), of N, D and L.
     """
-    a, b, e, alpha, beta = (column[:, None] for column in constants.T)
-    log_N, log_D, log_L = logs.T
-    terms = (a - alpha * log_N, b - beta * log_D, e)  # the last (K, 1), the others (K, R)
-    highest = np.maximum(np.maximum(terms[0], terms[1]), terms[2])
-    shares = [np.exp(term - highest) for term in terms]  # of the predicted loss, once divided
-    total = shares[0] + shares[1] + shares[2]
-    off = highest + np.log(total) - log_L
+    a, b, e, alpha, beta = constants
+    terms = np.stack([a - alpha * logs[:, 0], b - beta * logs[:, 1], np.full(len(logs), e)])
+    highest = terms.max(axis=0)
+    shares = np.exp(terms - highest)  # (3, R), of the predicted loss once divided
+    total = shares.sum(axis=0)
+    shares /= total
+    off = highest + np.log(total) - logs[:, 2]  # (R,)
     is_near = np.abs(off) <= _HUBER
     losses = np.where(is_near, 0.5 * off**2, _HUBER * (np.abs(off) - 0.5 * _HUBER))
-    slope = np.clip(off, -_HUBER, _HUBER)
-    of_A, of_B, of_E = (weights * slope / total * share for share in shares)
-    gradient = np.stack(
+    slope = np.clip(off, -_HUBER, _HUBER)  # (R,)
+    of_terms = shares @ slope  # (3,)
+    gradient = np.array(
         [
-            *(of_term.sum(axis=1) for of_term in (of_A, of_B, of_E)),
-            -(of_A * log_N).sum(axis=1),
-            -(of_B * log_D).sum(axis=1),
-        ],
-        axis=1,
+            *of_terms,
+            -float(shares[0] * slope @ logs[:, 0]),
+            -float(shares[1] * slope @ logs[:, 1]),
+        ]
     )
-    return (weights * losses).sum(axis=1) / _HUBER**2, gradient / _HUBER**2
+    # In units of the threshold: L-BFGS stops by absolute steps of the objective.
+    return float(losses.sum()) / _HUBER**2, gradient / _HUBER**2
 
 
 def _law_of(constants: Numbers, centre: Numbers, *, least_loss: float) -> ScalingLaw:
@@ -294,7 +274,7 @@ def _law_of(constants: Numbers, centre: Numbers, *, least_loss: float) -> Scalin
     log_N, log_D, log_L = (float(value) for value in centre)
     constant = float(np.exp(e + log_L))
     return ScalingLaw(
-        E=constant if constant > _LEAST_CONSTANT * least_loss else 0.0,
+        E=constant if constant > _LEAST_TERM * least_loss else 0.0,
         A=float(np.exp(a + log_L + alpha * log_N)),
         alpha=alpha,
         B=float(np.exp(b + log_L + beta * log_D)),
