@@ -33,6 +33,7 @@ _EXPONENT_BOUNDS = (1e-3, 4.0)
 # As a share of the smallest loss: of a term at a start, since 0 has no log, and of E at the end,
 # where less is 0, which a fit to log E never reaches.
 _LEAST_TERM = 1e-4
+_LEAST_CONSTANT = 1e-3
 
 
 @dataclass(frozen=True)
@@ -274,7 +275,7 @@ def _law_of(constants: Numbers, centre: Numbers, *, least_loss: float) -> Scalin
     log_N, log_D, log_L = (float(value) for value in centre)
     constant = float(np.exp(e + log_L))
     return ScalingLaw(
-        E=constant if constant > _LEAST_TERM * least_loss else 0.0,
+        E=constant if constant > _LEAST_CONSTANT * least_loss else 0.0,
         A=float(np.exp(a + log_L + alpha * log_N)),
         alpha=alpha,
         B=float(np.exp(b + log_L + beta * log_D)),

@@ -287,4 +287,4 @@ def _skill_row(model: NamedRun, score: SkillScore) -> dict[str, Any]:
     }
 
 
-STAGE = Stage(config=ScalingLawConfig, run=run, produces="files", version=2)
+STAGE = Stage(config=ScalingLawConfig, run=run, produces="files", version=3)

@@ -44,7 +44,7 @@ SCALING_LAWS = [
     Mutation(
         "a constant that the runs do not have is 0",
         "eval/statistics/scaling_law.py",
-        "E=constant if constant > _LEAST_TERM * least_loss else 0.0,",
+        "E=constant if constant > _LEAST_CONSTANT * least_loss else 0.0,",
         "E=constant,",
         _STATISTICS,
     ),
