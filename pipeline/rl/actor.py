@@ -16,6 +16,8 @@ import torch
 from accelerate.utils import is_peft_model
 from torch import nn
 
+from pipeline.rl.end_to_end import lays_end_to_end, run_end_to_end
+
 if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
@@ -77,6 +79,12 @@ class Actor(nn.Module, ABC):
         """Return every network that is trained, for gradient checkpointing."""
         return [self.causal]
 
+    def try_end_to_end(self) -> None:
+        """Find out in which networks rows can be laid end to end, before passes are counted."""
+        with self.reference() as reference:
+            for network in (*self.networks(), reference):
+                lays_end_to_end(network.base_model)
+
     def forward(self, sequences: Sequences) -> Tensor:
         """Return the policy's hidden states; the trainer asks for each part by name instead."""
         return self.policy_hidden(sequences)
@@ -104,7 +112,9 @@ def predicting_hidden(network: Any, sequences: Sequences) -> Tensor:
 
 
 def last_hidden(network: Any, sequences: Sequences) -> Tensor:
-    """Return the network's last hidden states, (B, S, d)."""
+    """Return the network's last hidden states, (B, S, d); those of padding mean nothing."""
+    if lays_end_to_end(network):
+        return run_end_to_end(network, sequences.ids, (sequences.last + 1).tolist())
     return network(input_ids=sequences.ids, use_cache=False).last_hidden_state
 
 

@@ -13,7 +13,6 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_ROWS_ON_CPU = 4
 _PROMPTS, _ROWS = 1, 2  # so that no two orders are drawn from the same numbers
 
 
@@ -67,13 +66,3 @@ def deal_rows(
     ends = [len(order) * part // parts for part in range(parts + 1)]
     passes = [order[begin:end] for begin, end in pairwise(ends)]
     return [[each[rank::ranks] for rank in range(ranks)] for each in passes]
-
-
-def group_by_length(rows: list[int], device_type: str) -> list[list[int]]:
-    """Return rows, which come by length, in groups that are padded to their own longest.
-
-    On a CPU few rows are as efficient as many, and padding is what costs (a third of the time where
-    lengths spread evenly); on an accelerator one larger pass is faster.
-    """
-    size = _ROWS_ON_CPU if device_type == "cpu" else max(len(rows), 1)
-    return [rows[begin : begin + size] for begin in range(0, len(rows), size)]

@@ -1,10 +1,9 @@
 """RolloutTrainer: the loop of every method that learns from rewards on what the policy samples.
 
 In transformers' own training loop: checkpoints, schedules, callbacks and several processes (DDP)
-are its. The loop's data are the numbers of the forward passes to make; everything else about a pass
-(which prompts were sampled, which rows it trains on) is a pure function of its number and the seed,
-or is in the checkpoint, so that a run that is killed anywhere resumes exactly. What a method is,
-its config's Objective says (objective.py); the trainers of methods are ppo.py, grpo.py, rloo.py.
+are its. Its data are the numbers of forward passes; all else about a pass is a pure function of its
+number and the seed, or is in the checkpoint, so that a run that is killed anywhere resumes exactly.
+What a method is, its config's Objective says (objective.py); trainers: ppo.py, grpo.py, rloo.py.
 """
 
 from __future__ import annotations
@@ -34,6 +33,7 @@ from pipeline.rl.arguments import (
 from pipeline.rl.batch import Batch
 from pipeline.rl.collector import Collector
 from pipeline.rl.core import kl_controller
+from pipeline.rl.end_to_end import rows_of_passes
 from pipeline.rl.evaluation import evaluate_sets
 from pipeline.rl.experience import experience_of
 from pipeline.rl.gradients import clip_norm, sum_over_processes
@@ -50,7 +50,6 @@ from pipeline.rl.rewards import compose_rewards, load_rewards
 from pipeline.rl.rollout import Rollout
 from pipeline.rl.rollout_sampling import sample_rollout
 from pipeline.rl.sampling import make_sampler, sampling_of
-from pipeline.rl.sampling_order import group_by_length
 from pipeline.rl.split_moments import SplitsMoments
 from pipeline.rl.state import RlState
 from pipeline.rl.step_rows import StepRows
@@ -148,6 +147,7 @@ class RolloutTrainer(SplitsMoments, Trainer):
         check_trains(optimizers[0], actor)
         with evaluating(actor), (autocast := autocast_of(args))():
             check_head(actor.causal)
+        actor.try_end_to_end()
         self.rewards = compose_rewards(rewards, args, processing_class, reward_processing_classes)
         self.rl = RlState(kl_controller(*args.kl_control), self.rewards)
         self._guarding = Guarding(args, self.rewards, on_sign)
@@ -232,7 +232,7 @@ class RolloutTrainer(SplitsMoments, Trainer):
         if not self.rl.is_cut_short:  # else gradients stay None, and the optimizer moves nothing
             self.model.train()
             rows = self._step.rows[part][self.args.process_index]
-            for alike in group_by_length(rows, self.args.device.type):  # padded apart
+            for alike in rows_of_passes(rows, self.model.networks()):
                 pad = self.collector.sampling.pad_token_id
                 batch = Batch.of(experience, self._step, alike, pad=pad, device=self.args.device)
                 loss = loss + self.losses.send_back(

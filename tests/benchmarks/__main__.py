@@ -22,6 +22,7 @@ from tests.benchmarks.rollout_memory import (
     ppo_vocabulary_memory,
 )
 from tests.benchmarks.rollout_speed import rollout_speed
+from tests.benchmarks.rows_end_to_end import rows_end_to_end
 from tests.benchmarks.sandbox_speed import sandbox_calls_seconds, sandbox_tests_seconds
 from tests.benchmarks.side_by_side import seeds_side_by_side, side_by_side
 from tests.benchmarks.startup import help_seconds, plan_seconds, quickstart_cached_seconds
@@ -57,6 +58,7 @@ BENCHMARKS: dict[str, Callable[[], Result]] = {
     "pretrain_throughput": pretrain_throughput,
     "nano_gpt_steps": nano_gpt_steps,
     "rollout_speed": rollout_speed,
+    "rows_end_to_end": rows_end_to_end,
     "guard_share": guard_share,
     "ppo_full_length": ppo_full_length,
     "ppo_spread_lengths": ppo_spread_lengths,

@@ -285,6 +285,13 @@ PPO = [
         ("tests/unit/rl/test_trainer_steps.py", "tests/unit/rl/test_trainer.py"),
     ),
     Mutation(
+        "rows laid end to end do not see each other",
+        "pipeline/rl/end_to_end.py",
+        "parts = (each.split(list(lengths), dim=2) for each in (query, key, value))",
+        "parts = ([each] for each in (query, key, value))",
+        ("tests/unit/rl/test_end_to_end.py",),
+    ),
+    Mutation(
         "every prompt is asked once in each pass",
         "pipeline/rl/sampling_order.py",
         "number, begin = divmod(first + len(numbers), num_prompts)",
