@@ -3,6 +3,7 @@
 from tests.mutations.mutation import Mutation
 
 _LAUNCH = "tests/stages/test_launch.py"
+_DEEPSPEED = "tests/recipes/test_deepspeed_recipes.py"
 _RECIPES = "tests/recipes/test_launch_recipes.py"
 _REMARKS = "tests/recipes/test_remarks.py"
 
@@ -117,11 +118,32 @@ LAUNCHING = [
         (_RECIPES,),
     ),
     Mutation(
-        "FSDP and DeepSpeed are refused",
+        "an Accelerate config that splits in a way nobody knows is refused",
         "pipeline/recipe/launching.py",
-        "if kind in _SHARDED:",
+        "if kind not in known:",
         "if False:",
         (_RECIPES,),
+    ),
+    Mutation(
+        "what the recipe says is refused in a DeepSpeed config",
+        "pipeline/config/deepspeed.py",
+        "if key in _SAID_ELSEWHERE and value not in (None, _AUTO):",
+        "if False:",
+        (_DEEPSPEED,),
+    ),
+    Mutation(
+        "a name that DeepSpeed would read over is refused",
+        "pipeline/config/deepspeed.py",
+        "if key not in _KNOWN:",
+        "if False:",
+        (_DEEPSPEED,),
+    ),
+    Mutation(
+        "a checkpoint of DeepSpeed's parts is read by as many processes only",
+        "pipeline/run/resume.py",
+        'launched["processes"] if zero else None',
+        "None",
+        ("tests/unit/run/test_resume_state.py",),
     ),
     Mutation(
         "PPO that would train no whole rollout is refused",
