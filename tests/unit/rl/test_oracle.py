@@ -249,7 +249,7 @@ def test_trl_still_computes_what_is_kept(trl: Oracle, tmp_path: Path) -> None:
         assert set(derived) == {*trl, "settings"}
         for name, kept in trl.items():
             is_later = name.startswith(("step/1", "step/2", "logged/"))  # rounding, through Adam
-            assert distance(torch.from_numpy(derived[name]), kept) <= (1e-3 if is_later else 1e-6)
+            assert distance(torch.from_numpy(derived[name]), kept) <= (1e-3 if is_later else 1e-5)
 
 
 def _head(causal: PreTrainedModel) -> Head:
