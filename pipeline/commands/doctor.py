@@ -30,6 +30,7 @@ PURPOSES = {
     "gym": "tasks of reasoning-gym (`reasoning_gym(name=...)`)",
     "harness": "tasks of lm-evaluation-harness (`harness:`)",
     "gguf": "`export --gguf`, `--verify` by llama.cpp, and GGUF files taken in by `adopt`",
+    "deepspeed": "models split over processes by DeepSpeed (`launch: {deepspeed: ...}`)",
     "qlora": "4-bit weights below an adapter (`load_in_4bit`)",
     "tensorboard": "`report_to: tensorboard`",
     "trackio": "`report_to: trackio`",
