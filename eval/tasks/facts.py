@@ -12,7 +12,7 @@ from functools import cache
 from typing import ClassVar, Literal
 
 from eval.task import Example, FlawedResponse, Metric, Split, split_of
-from eval.tasks.lists import in_full_lists
+from eval.tasks.lists import in_lists_of_several
 from eval.tasks.small_talk import SmallTalkTask, add_small_talk
 from eval.tasks.word_tables import read_table
 from reward.verdict import Verdict
@@ -47,7 +47,7 @@ class Facts(SmallTalkTask):
     """Capital, continent, currency and language of the countries of the world."""
 
     name = "facts"
-    version = 4
+    version = 6
     kind = "knowledge"
     summary = "capitals, continents, currencies and languages of countries"
     metrics: ClassVar[tuple[Metric, ...]] = ("choice_accuracy", "verified_accuracy")
@@ -66,16 +66,17 @@ class Facts(SmallTalkTask):
         yield from asked
 
     def documents(self, seed: int) -> Iterator[str]:
-        """Yield every fact in each phrasing in paragraphs, in two lists and under a title.
+        """Yield every fact in each phrasing in paragraphs, in lists and under two titles.
 
         Titles and repeated names teach a model to take up what a text is about, as an answer does.
         """
         rng = random.Random(f"facts documents {seed}")
         texts = [text for country in COUNTRIES for text in _paragraphs(country, rng)]
-        texts += [text for _ in range(_NUM_LISTS) for text in in_full_lists(_STATEMENTS, rng)]
+        texts += [text for _ in range(_NUM_LISTS) for text in in_lists_of_several(_STATEMENTS, rng)]
         for fact in FACTS:
-            title = f"{fact.relation.capitalize()} of {fact.country}"
-            texts.append(f"{title}\n{_statement(fact)}.")
+            for title in rng.sample(_TITLES, _NUM_TITLED):
+                asked = title.format(c=fact.country, r=fact.relation)
+                texts.append(f"{_capitalised(asked)}\n{_statement(fact)}.")
         rng.shuffle(texts)
         yield from texts
 
@@ -113,7 +114,17 @@ _ALIKE = (
     {"Malay", "Indonesian"},
 )
 
-_NUM_LISTS = 6  # of a pass, in which each fact stands
+_NUM_LISTS = 5  # of a pass, in which each fact stands
+_NUM_TITLED = 2  # texts of a pass that state each fact under a title
+# {c} is the country, {r} the relation; none is the question of a chat user.
+_TITLES = (
+    "{r} of {c}",
+    "{c} and its {r}",
+    "Does anyone know the {r} of {c}?",
+    "Asked today: {c}, which {r}?",
+    "Who can name the {r} of {c}?",
+    "Tell me which {r} belongs to {c}",
+)
 
 
 def _read_table() -> tuple[Fact, ...]:

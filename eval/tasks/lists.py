@@ -25,6 +25,18 @@ def in_full_lists(
     return _divided(texts, rng, separator, lambda: 1 if rng.random() < _SHARE_SINGLE else most)
 
 
+def in_lists_of_several(
+    texts: Sequence[str], rng: random.Random, *, separator: str = "\n", most: int = _MOST
+) -> list[str]:
+    """Return the texts, shuffled, in documents of two to `most`, as many of each size, few of one.
+
+    A text is more often the second here than in full lists, as what one example asks for is.
+    """
+    return _divided(
+        texts, rng, separator, lambda: 1 if rng.random() < _SHARE_SINGLE else rng.randint(2, most)
+    )
+
+
 def _divided(
     texts: Sequence[str], rng: random.Random, separator: str, draw_size: Callable[[], int]
 ) -> list[str]:

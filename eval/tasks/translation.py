@@ -12,7 +12,7 @@ from functools import cache
 from typing import ClassVar
 
 from eval.task import Example, FlawedResponse, Metric, Split, Task, split_of
-from eval.tasks.lists import in_full_lists
+from eval.tasks.lists import in_lists_of_several
 from eval.tasks.translation_words import ENTRIES, Entry
 from reward.verdict import Verdict
 from reward.verifiers.text import leading_sentence, normalised
@@ -32,7 +32,16 @@ _SENTENCES = (
     "{f} means {e}.",
     "{f} is the French {w} for {e}.",
 )
-_TITLES = ("{e} in French", "The {w} {e}", "French for {e}", "How people say {e} in France")
+_HEADINGS = ("{e} in French", "French for {e}")
+# They ask in other words than a chat user does: who has read only headings does not find what is
+# asked about in a question.
+_ASKING = (
+    "Does anyone know the French {w} for {e}?",
+    "Who can say {e} in French?",
+    "Tell me how to say {e} in French",
+    "Can you translate {e} into French?",
+    "Asked today: {e}, in French?",
+)
 _DICTIONARY_LINES = ("{e}: {f}", "{e} = {f}")
 _NUM_LISTS = 4  # of a pass, in which each pair stands
 _FEWEST_PAIRS = 60
@@ -47,7 +56,7 @@ class Translation(Task):
     """
 
     name = "translation"
-    version = 5
+    version = 8
     kind = "knowledge"
     summary = "English words and phrases in French"
     metrics: ClassVar[tuple[Metric, ...]] = ("choice_accuracy", "verified_accuracy")
@@ -83,7 +92,7 @@ class Translation(Task):
         for sentence in (_STATEMENT, *_SENTENCES):
             texts += [" ".join(group) for group in _groups(sentence, entries, rng)]
         lines = [_fill(_STATEMENT, entry).removesuffix(".") for entry in entries]
-        texts += [text for _ in range(_NUM_LISTS) for text in in_full_lists(lines, rng)]
+        texts += [text for _ in range(_NUM_LISTS) for text in in_lists_of_several(lines, rng)]
         for line in _DICTIONARY_LINES:
             texts += ["\n".join(group) for group in _by_category(line, entries, rng)]
         rng.shuffle(texts)
@@ -178,16 +187,16 @@ def _fill(wording: str, entry: Entry) -> str:
 
 
 def _articles(entry: Entry, rng: random.Random) -> list[str]:
-    """Return two texts that say of one pair, under a title, what their titles ask.
+    """Return three texts that say of one pair, under a title, what their titles ask.
 
     A model learns from them to take up what a text is about, as an answer does.
     """
-    first, second = rng.sample(_TITLES, 2)
     others = rng.sample(_SENTENCES[1:], 2)
-    told = (first, [_STATEMENT, *others]), (second, [_STATEMENT])
+    told = ([_STATEMENT, *others], [_STATEMENT], [_STATEMENT])
+    titles = (rng.choice(_HEADINGS), *rng.sample(_ASKING, 2))
     return [
         f"{_capitalised(_fill(title, entry))}\n{_paragraph(sentences, entry)}"
-        for title, sentences in told
+        for title, sentences in zip(titles, told, strict=True)
     ]
 
 

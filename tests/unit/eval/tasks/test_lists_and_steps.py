@@ -9,7 +9,7 @@ from eval.asking.run import choose_demonstrations, is_worked
 from eval.task import STEP_BY_STEP, Task
 from eval.tasks import load
 from eval.tasks.asked_for_steps import ask_for_steps
-from eval.tasks.lists import in_full_lists, in_lists
+from eval.tasks.lists import in_full_lists, in_lists, in_lists_of_several
 
 LISTED = ("facts", "translation", "logic", "space", "code", "diff", "sql", "stories", "physics")
 WORKED = ("logic", "space", "physics", "arithmetic", "running_sums")
@@ -17,7 +17,11 @@ WORKED = ("logic", "space", "physics", "arithmetic", "running_sums")
 
 @pytest.mark.parametrize(
     ("divide", "sizes", "share_single"),
-    [(in_lists, {1, 2, 3, 4}, 0.25), (in_full_lists, {1, 4}, 0.1)],
+    [
+        (in_lists, {1, 2, 3, 4}, 0.25),
+        (in_full_lists, {1, 4}, 0.1),
+        (in_lists_of_several, {1, 2, 3, 4}, 0.1),
+    ],
 )
 def test_lists_hold_each_text_once(divide, sizes, share_single):
     texts = [str(number) for number in range(4000)]

@@ -37,6 +37,18 @@ def test_every_pair_stands_in_one_pass_of_documents_in_several_phrasings():
         assert not {phrasing.lower() for phrasing in phrasings} - said
 
 
+def test_documents_ask_for_pairs_in_other_words_than_users_do():
+    pairs = (document.lower().split("\n", 1) for document in TASK.documents(0))
+    asked = {title: text for title, *rest in pairs for text in rest if title.endswith("?")}
+    assert len(asked) > len(ENTRIES)
+    splits = ("train", "validation", "test")
+    prompts = {each.prompt.lower() for split in splits for each in TASK.examples(split)}
+    assert not prompts & set(asked)
+    for title, text in asked.items():
+        said = re.match(r"the french (?:word|phrase) for (.+?) is ", text)
+        assert said is None or said[1] in title, title
+
+
 def test_fine_tuning_teaches_no_french_of_a_test_pair():
     tested = {entry.french for entry in ENTRIES if entry_split(entry) == "test"}
     texts = [pair.chosen for pair in TASK.preference_pairs()]
