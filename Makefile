@@ -156,7 +156,7 @@ oracle: $(READY) $(TRL112)
 	POSTTRAIN_TRL112=$(abspath $(TRL112)) $(BIN)/pytest -m slow --timeout=1800 tests/unit/rl/test_oracle.py
 
 # PPO against SFT in the quickstart, three seeds pooled, four samples an item (about 25 minutes).
-EIGHT := [facts,"translation(pairs=330)",logic,"space(max_steps=2)",code,diff,sql,stories]
+EIGHT := [facts,"translation(pairs=240)",logic,"space(max_steps=2)",code,"diff(max_lines=3)",sql,stories]
 prove-ppo: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/posttrain run recipes/quickstart.yaml --seeds 7,1,2 --until preferred \
 	  --set 'stages.preferred.candidates=[$$ppo_samples]' \
