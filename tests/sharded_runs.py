@@ -5,9 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 from tests.forked import Ended, run_forked
 from tests.forked_ranks import fork_ranks, split_over
-from tests.together import world_size
+from tests.together import difference, metrics, world_size
 from tests.trained import Trained
 
 ADAPTERS = ("more_lora", "sft_lora")
@@ -73,6 +75,17 @@ class Split:
         assert ended.code == (None if number == signal.SIGKILL else 130), ended.output
         [folder] = runs.glob("store/.working/*/checkpoints/checkpoint-4")
         return [str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()]
+
+
+def assert_same_training(one: Path, two: Path, stage: str) -> None:
+    """Assert that two runs trained a stage to the same weights, with the same logged steps."""
+    assert difference(one, two, stage) <= 1e-6
+    lines = [metrics(runs, stage) for runs in (one, two)]
+    for name in (name for name in SAME if name in lines[0][0]):
+        values = [[line[name] for line in each] for each in lines]
+        # Norms add up to several; their last digits are further apart than a loss's.
+        relative = 1e-5 if name == "grad_norm" else 0.0
+        assert values[1] == pytest.approx(values[0], rel=relative, abs=1e-5), name
 
 
 def of_one_process(trained: Trained, folder: Path, stage: str, changes: Sequence[str]) -> Path:

@@ -7,8 +7,14 @@ import pytest
 
 from tests.forked import warm
 from tests.kills import hashes
-from tests.sharded_runs import ADAPTERS, SAME, SAVE, Split, changes_of, of_one_process
-from tests.together import difference, metrics
+from tests.sharded_runs import (
+    ADAPTERS,
+    SAVE,
+    Split,
+    assert_same_training,
+    changes_of,
+    of_one_process,
+)
 from tests.trained import Trained
 
 pytest.importorskip("deepspeed", reason="DeepSpeed is not installed: make prove-deepspeed")
@@ -31,12 +37,7 @@ def test_two_processes_under_deepspeed_end_where_one_does(
     one = of_one_process(trained, tmp_path / "one", stage, changes)
     two = trained.without(stage, tmp_path / "two")
     SPLITS[zero].run(trained, two, stage, *changes)
-    assert difference(one, two, stage) <= 1e-6
-    lines = [metrics(runs, stage) for runs in (one, two)]
-    for name in (name for name in SAME if name in lines[0][0]):
-        values = [[line[name] for line in each] for each in lines]
-        relative = 1e-5 if name == "grad_norm" else 0.0
-        assert values[1] == pytest.approx(values[0], rel=relative, abs=1e-5), name
+    assert_same_training(one, two, stage)
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,15 @@ import pytest
 
 from tests.forked import warm
 from tests.kills import hashes
-from tests.sharded_runs import ADAPTERS, SAME, SAVE, Split, changes_of, of_one_process
-from tests.together import difference, metrics
+from tests.sharded_runs import (
+    ADAPTERS,
+    SAVE,
+    Split,
+    assert_same_training,
+    changes_of,
+    of_one_process,
+)
+from tests.together import difference
 from tests.trained import Trained
 
 pytestmark = [pytest.mark.slow, pytest.mark.enable_socket]
@@ -25,13 +32,7 @@ def test_two_processes_that_split_a_model_end_where_one_does(
     one = of_one_process(trained, tmp_path / "one", stage, changes)
     two = trained.without(stage, tmp_path / "two")
     SPLIT.run(trained, two, stage, *changes)
-    assert difference(one, two, stage) <= 1e-6
-    lines = [metrics(runs, stage) for runs in (one, two)]
-    for name in (name for name in SAME if name in lines[0][0]):
-        values = [[line[name] for line in each] for each in lines]
-        # Norms add up to several; their last digits are further apart than a loss's.
-        relative = 1e-5 if name == "grad_norm" else 0.0
-        assert values[1] == pytest.approx(values[0], rel=relative, abs=1e-5), name
+    assert_same_training(one, two, stage)
 
 
 @pytest.mark.parametrize(

@@ -8,20 +8,8 @@ import pytest
 from pipeline.config.deepspeed import deepspeed_of
 from pipeline.recipe import launching
 from tests.command import Command, is_like, the_line
+from tests.recipes.launched import write
 
-RECIPE = """\
-name: several
-LAUNCH
-stages:
-  tokenizer: {stage: tokenizer, data: {task: arithmetic}, vocab_size: 300}
-  base:
-    stage: pretrain
-    model: {architecture: llama, tokenizer: $tokenizer, hidden_size: 32, num_hidden_layers: 2}
-    data: [{task: arithmetic}]
-    tokens: 200k
-    sequence_length: 64
-    batch_size: 64
-"""
 SAMPLES = """\
   learnt:
     stage: grpo
@@ -52,10 +40,6 @@ CONFIGS = [
 @pytest.fixture(autouse=True)
 def _installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launching, "find_spec", lambda name: name)
-
-
-def write(folder: Path, launch: str, more: str = "") -> None:
-    (folder / "recipe.yaml").write_text(RECIPE.replace("LAUNCH", launch) + more)
 
 
 def launch_of(options: str) -> str:

@@ -6,21 +6,8 @@ import pytest
 
 from pipeline.machine import num_cores, num_gpus, threads_of
 from tests.command import Command, is_like, the_line
+from tests.recipes.launched import write
 
-RECIPE = """\
-name: several
-LAUNCH
-stages:
-  tokenizer: {stage: tokenizer, data: {task: arithmetic}, vocab_size: 300}
-  base:
-    stage: pretrain
-    model: {architecture: llama, tokenizer: $tokenizer, hidden_size: 32, num_hidden_layers: 2}
-    data: [{task: arithmetic}]
-    tokens: 200k
-    sequence_length: 64
-    batch_size: 64
-  answers: {stage: evaluate, model: $base, tasks: arithmetic}
-"""
 TWO = "launch: {with: accelerate, processes: 2}"
 OF_A_FILE = "launch: {with: accelerate, config: acc.yaml}"
 CONFIGS = [
@@ -66,10 +53,6 @@ CONFIGS = [
     ),
     ("a: [", "...acc.yaml:1:..."),
 ]
-
-
-def write(folder: Path, launch: str) -> None:
-    (folder / "recipe.yaml").write_text(RECIPE.replace("LAUNCH", launch))
 
 
 @pytest.mark.parametrize("verb", ["plan", "check", "run"])
