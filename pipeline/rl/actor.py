@@ -17,9 +17,10 @@ from accelerate.utils import is_peft_model
 from torch import nn
 
 from pipeline.rl.end_to_end import lays_end_to_end, run_end_to_end
+from pipeline.rl.logprobs import check_head
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
     from pathlib import Path
 
     from torch import Tensor
@@ -79,8 +80,13 @@ class Actor(nn.Module, ABC):
         """Return every network that is trained, for gradient checkpointing."""
         return [self.causal]
 
-    def try_end_to_end(self) -> None:
-        """Find out in which networks rows can be laid end to end, before passes are counted."""
+    def try_out(self, autocast: Callable[[], AbstractContextManager[Any]]) -> None:
+        """Check that the policy's head is one that is known, before anything is trained.
+
+        Which networks take rows end to end is found out as well, before passes are counted.
+        """
+        with evaluating(self), autocast():
+            check_head(self.causal)
         with self.reference() as reference:
             for network in (*self.networks(), reference):
                 lays_end_to_end(network.base_model)

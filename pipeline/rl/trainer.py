@@ -22,7 +22,6 @@ from transformers import Trainer
 from pipeline.models.dropout import turn_off_dropout
 from pipeline.rewards.responses import source_in
 from pipeline.rl import checkpoint
-from pipeline.rl.actor import evaluating
 from pipeline.rl.actor_critic import ActorCritic
 from pipeline.rl.arguments import (
     check_distributed,
@@ -39,7 +38,6 @@ from pipeline.rl.experience import experience_of
 from pipeline.rl.gradients import clip_norm, sum_over_processes
 from pipeline.rl.guarding import Guarding, Stopped
 from pipeline.rl.log_lines import AfterStep, line_of
-from pipeline.rl.logprobs import check_head
 from pipeline.rl.losses import Losses
 from pipeline.rl.optimizer import check_trains, parameter_groups
 from pipeline.rl.policy_tools import give_policy_tools, tool_metrics
@@ -145,9 +143,7 @@ class RolloutTrainer(SplitsMoments, Trainer):
         )
         check_distributed(self.accelerator.distributed_type)
         check_trains(optimizers[0], actor)
-        with evaluating(actor), (autocast := autocast_of(args))():
-            check_head(actor.causal)
-        actor.try_end_to_end()
+        actor.try_out(autocast := autocast_of(args))
         self.rewards = compose_rewards(rewards, args, processing_class, reward_processing_classes)
         self.rl = RlState(kl_controller(*args.kl_control), self.rewards)
         self._guarding = Guarding(args, self.rewards, on_sign)
