@@ -171,6 +171,11 @@ def _check_sharding(recipe: Recipe, name: str, config: StageConfig) -> None:
         if find_spec("deepspeed") is None:
             hint = "`pip install 'posttrain[deepspeed]'`, or split weights by `fsdp: {}`"
             raise recipe.error(place, "`launch` needs DeepSpeed, which is not installed", hint)
+        lora = config.lora if isinstance(config, TrainingStage) else None
+        if sharding.split == "weights" and lora is not None and lora.load_in_4bit:
+            message = "`load_in_4bit` packs weights, which stage 3 of ZeRO cannot split"
+            hint = f"write `{ZERO}: {{stage: 2}}`, which leaves them whole"
+            raise recipe.error(("stages", name, "lora", "load_in_4bit"), message, hint)
         return
     own = (config.launch.fsdp if config.launch else None) or {}
     vain = options_of_weights(own) if splits == "moments" else []

@@ -18,6 +18,14 @@ SAMPLES = """\
     reward: {verify: all}
     batch_size: 8
 """
+PACKED = """\
+  learnt:
+    stage: sft
+    model: $base
+    data: {task: arithmetic}
+    batch_size: 8
+    lora: {load_in_4bit: true}
+"""
 ZERO_2 = "zero_optimization: {stage: 2}"
 OPTIONS = [
     ("train_batch_size: 8", "`train_batch_size` is 8: the recipe says it; write the global..."),
@@ -110,6 +118,11 @@ def test_what_deepspeed_cannot_split_is_refused(
     write(tmp_path, launch_of(f"{{{ZERO_2}}}"), SAMPLES)
     line = the_line(posttrain("plan", "recipe.yaml"))
     assert is_like(line, "...: a stage of the kind grpo splits Adam's moments by itself; write ...")
+    write(tmp_path, launch_of("{zero_optimization: {stage: 3}}"), PACKED)
+    line = the_line(posttrain("plan", "recipe.yaml"))
+    assert is_like(
+        line, "...: `load_in_4bit` packs weights, which stage 3 of ZeRO cannot split;..."
+    )
     monkeypatch.setattr(launching, "find_spec", lambda name: None)
     write(tmp_path, launch_of(f"{{{ZERO_2}}}"))
     line = the_line(posttrain("plan", "recipe.yaml"))
