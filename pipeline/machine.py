@@ -1,12 +1,15 @@
 """What can be known of the machine without torch: its cores, its GPUs and its memory."""
 
 import os
+import re
+import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 # NVIDIA; Windows' own GPU in WSL; AMD.
 _DEVICE_FILES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
+_MIG = Path("/proc/driver/nvidia/capabilities")
 _CONTROL_GROUP = Path("/sys/fs/cgroup")
 
 
@@ -22,13 +25,62 @@ def num_cores() -> int:
 
 def num_gpus(environment: Mapping[str, str], devices: Path = Path("/dev")) -> int:
     """Return how many NVIDIA GPUs a process with this environment sees."""
-    visible = environment.get("CUDA_VISIBLE_DEVICES")
+    return len(visible_gpus(environment, devices))
+
+
+def visible_gpus(environment: Mapping[str, str], devices: Path = Path("/dev")) -> list[str]:
+    """Return what names each NVIDIA GPU that a process sees: its number, or a UUID.
+
+    As CUDA reads CUDA_VISIBLE_DEVICES: up to the first entry that names no GPU, each once. A part
+    of a GPU (MIG) counts as one. Without the variable, all there are.
+    """
     present = len([path for path in devices.glob("nvidia*") if path.name[6:].isdigit()])
-    if visible is None:
-        return present
-    return min(
-        present, len([number for number in visible.split(",") if number.strip() not in ("", "-1")])
-    )
+    given = environment.get("CUDA_VISIBLE_DEVICES")
+    if given is None or not present:
+        return (mig_names(_listed_gpus()) if present and _has_parts() else None) or [
+            str(number) for number in range(present)
+        ]
+    names: list[str] = []
+    for name in (entry.strip() for entry in given.split(",")):
+        is_there = int(name) < present if name.isdigit() else name.startswith(("GPU-", "MIG-"))
+        if not is_there:
+            break
+        names.append(name)
+    unique = list(dict.fromkeys(names))
+    return unique if any(map(is_part, unique)) else unique[:present]
+
+
+def is_part(gpu: str) -> bool:
+    """Whether a GPU is a part of one (MIG), which a single process can use."""
+    return gpu.startswith("MIG-")
+
+
+def mig_names(listed: str) -> list[str]:
+    """Return the names of all GPUs, of those in parts the parts'. listed: by `nvidia-smi -L`."""
+    names: list[str] = []
+    whole = ""
+    for found in re.finditer(r"UUID: ((GPU|MIG)-[^)\s]+)\)", listed):
+        name = found[1]
+        if is_part(name) and names and names[-1] == whole:
+            names.pop()
+        whole = whole if is_part(name) else name
+        names.append(name)
+    return names
+
+
+def _has_parts() -> bool:
+    return any(_MIG.glob("gpu*/mig/gi*"))
+
+
+def _listed_gpus() -> str:
+    """Return what nvidia-smi says of the GPUs; nothing where it says nothing."""
+    try:
+        asked = subprocess.run(
+            ["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return asked.stdout
 
 
 def most_jobs() -> int:

@@ -152,6 +152,7 @@ class Stage:
     is_seeded: whether the seed can change the result.
     is_distributed: whether several processes can share its work; the rest run in one.
     splits: what can be split over them: weights, gradients and moments, or moments alone.
+    uses_device: whether it computes on a GPU, where there is one.
     """
 
     config: type[StageConfig]
@@ -169,6 +170,7 @@ class Stage:
     is_seeded: bool = True
     is_distributed: bool = False
     splits: Split | None = None
+    uses_device: bool = True
 
     def forms_of(self, config: StageConfig) -> tuple[DataForm, ...]:
         """Return the forms of the rows that a stage trains on."""

@@ -17,7 +17,14 @@ from pipeline.config.stage_config import TRAINED_ON, StageConfig
 from pipeline.config.trainer_fields import architecture_fields
 from pipeline.config.training_stage import TrainingStage
 from pipeline.errors import PosttrainError
-from pipeline.machine import may_have_gpu, memory_bytes, num_cores, num_gpus
+from pipeline.machine import (
+    is_part,
+    may_have_gpu,
+    memory_bytes,
+    num_cores,
+    num_gpus,
+    visible_gpus,
+)
 from pipeline.plan.sizes import EXPERTS, begins_with, lora_parameters, shape_of, vocab_size
 from pipeline.recipe.launching import processes_of
 from pipeline.recipe.slurm import is_on_slurm
@@ -79,15 +86,20 @@ def check_processes(recipe: Recipe, names: Iterable[str] | None = None) -> None:
     for name in recipe.stages if names is None else names:
         config = recipe.stages[name]
         processes = processes_of(recipe, config)
-        gpus = num_gpus({**os.environ, **processes.environment})
-        cores = num_cores()
+        seen = visible_gpus({**os.environ, **processes.environment})
+        cores, gpus = num_cores(), len(seen)
+        at = ("stages", name, "launch") if config.launch is not None else ("launch",)
+        asks = f"`{name}` asks for {processes.count} processes"
+        if processes.count > 1 and any(map(is_part, seen)):
+            hint = "name whole GPUs in CUDA_VISIBLE_DEVICES, or leave `launch` out"
+            raise recipe.error(at, f"{asks}, and a part of a GPU (MIG) is for one", hint)
         limit = gpus or _PROCESSES_PER_CORE * cores
         if processes.count <= limit:
             continue
         has = f"{gpus} GPU{'s' * (gpus > 1)}" if gpus else f"no GPU and {cores} cores"
-        message = f"`{name}` asks for {processes.count} processes, and this machine has {has}"
-        at = ("stages", name, "launch") if config.launch is not None else ("launch",)
-        raise recipe.error(at, message, f"write `processes: {gpus or cores}` or less")
+        raise recipe.error(
+            at, f"{asks}, and this machine has {has}", f"write `processes: {gpus or cores}` or less"
+        )
 
 
 def check_jobs(recipe: Recipe, asked: int | None = None) -> None:
@@ -100,15 +112,10 @@ def check_jobs(recipe: Recipe, asked: int | None = None) -> None:
         message = "is for one machine; how many jobs run at once is Slurm's to say"
         raise PosttrainError("-j", message, "leave it out")
     gpus, cores = num_gpus(os.environ), num_cores()
-    limit = gpus or _PROCESSES_PER_CORE * cores
-    if jobs <= limit:
+    if jobs <= max(gpus, _PROCESSES_PER_CORE * cores):
         return
     message = f"{jobs} stages are to run side by side, and this machine has {cores} cores"
-    hint = f"write {cores} or less"
-    if gpus:
-        have = f"{gpus} GPU{'s' * (gpus > 1)}"
-        message = f"{jobs} stages side by side take a GPU each, and this machine has {have}"
-        hint = f"write {gpus} or less, or set CUDA_VISIBLE_DEVICES= to use the CPU"
+    hint = f"write {max(gpus, cores)} or less"
     if asked is not None:
         raise PosttrainError("-j", message, hint)
     raise recipe.error(("jobs",), message, hint)

@@ -26,10 +26,27 @@ class StopRequest:
         self._is_silent = is_silent
         self.is_requested = False
         self.forward_to: Callable[[int], None] | None = None
+        self._passing = threading.Lock()
 
     def __call__(self) -> bool:
         """Say whether the user asked to stop."""
         return self.is_requested
+
+    def pass_on(self, number: int) -> None:
+        """Ask to stop whoever waits in another thread, which hears no signal itself."""
+        with self._passing:
+            self.is_requested = True
+            forward_to = self.forward_to
+        if forward_to is not None:
+            forward_to(number)
+
+    def hear(self, forward_to: Callable[[int], None]) -> None:
+        """Have all be passed on from now on, what was passed on before included."""
+        with self._passing:
+            self.forward_to = forward_to
+            is_late = self.is_requested
+        if is_late:
+            forward_to(signal.SIGTERM)
 
     def _receive(self, number: int, _frame: FrameType | None) -> None:
         if self.forward_to is not None:

@@ -10,24 +10,33 @@ from typing import TYPE_CHECKING
 
 from pipeline.run import progress, worker
 from pipeline.run.ranks import run_group
+from pipeline.run.slots import seeing
 from pipeline.run.worker_environment import Group
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pipeline.config.field_types import Launcher
     from pipeline.recipe.launching import Processes
     from pipeline.run.interrupt import StopRequest
     from pipeline.run.request import Request
-    from pipeline.run.slots import Slot
+    from pipeline.run.slots import Devices, Slot
     from pipeline.store.store import Working
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a stage runs beside others. name: what it is called there."""
+    """Where a stage runs beside others. name: what it is called there.
 
-    slot: Slot
+    slot: None where it has processes of its own. devices: the GPUs that it sees; None for all. say:
+    takes a line that its own processes print.
+    """
+
+    slot: Slot | None
     board: progress.Board
     name: str
+    devices: Devices
+    say: Callable[[str], None]
 
 
 def launch(
@@ -46,7 +55,7 @@ def launch(
     free a stage that still runs. place: of a stage beside which others run; None for one after
     another. Raises the stage's own PosttrainError, or InfrastructureError when a process died.
     """
-    if launcher == "in_process" and place is not None:
+    if place is not None and place.slot is not None:
         with place.board.show(place.name, request.course) as show:
             place.slot.run(request.name, working, show, lock=lock, is_stopped=stop)
         return
@@ -54,5 +63,7 @@ def launch(
         with progress.show_progress(request.name, course=request.course) as show:
             worker.execute(working, show=show, should_stop=stop)
         return
-    group = Group(processes.count, request.execution["threads"], processes.environment)
-    run_group(working, group, name=request.name, stop=stop, lock=lock)
+    told = {**processes.environment, **seeing(place.devices if place else None)}
+    group = Group(processes.count, request.execution["threads"], told)
+    say = place.say if place else None
+    run_group(working, group, name=request.name, stop=stop, lock=lock, say=say)

@@ -8,13 +8,16 @@ When one fails the others are ended too, since they would wait for it.
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
 import sys
+import threading
 import time
+from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from pipeline import errors
 from pipeline.errors import InfrastructureError, InterruptedRunError, PosttrainError
@@ -23,7 +26,7 @@ from pipeline.run.interrupt import hold_back_signals
 from pipeline.run.worker_environment import Group, environments
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from pipeline.run.interrupt import StopRequest
     from pipeline.store.store import Working
@@ -32,14 +35,24 @@ _POLL_S = 0.05
 # How long the others have to end by themselves and to say why: after a failure, after a stop.
 _GRACE_S = 5.0
 _GRACE_TO_STOP_S = 120.0
+_OUTPUT_S = 1.0  # for the first one's last words
 _COUNTS = Path("/proc/vmstat")
 GO_ON = "run again to go on from the newest checkpoint"
 
 
-def run_group(working: Working, group: Group, *, name: str, stop: StopRequest, lock: int) -> None:
+def run_group(
+    working: Working,
+    group: Group,
+    *,
+    name: str,
+    stop: StopRequest,
+    lock: int,
+    say: Callable[[str], None] | None = None,
+) -> None:
     """Run the worker in all processes of the group and wait for them.
 
-    Raises the stage's own PosttrainError, or InfrastructureError where a process died.
+    say: takes each line that the first of them shows; None where it shows them itself. Raises the
+    stage's own PosttrainError, or InfrastructureError where a process died.
     """
     for path in working.path.glob(worker.ERRORS):
         path.unlink()
@@ -59,12 +72,14 @@ def run_group(working: Working, group: Group, *, name: str, stop: StopRequest, l
         with hold_back_signals():  # until they can be told; each of them until it listens
             if stop.is_requested:
                 raise InterruptedRunError(name, "stopped on request", GO_ON)
-            _start(ranks, working, group, lock)
-            stop.forward_to = forward
+            reader = _start(ranks, working, group, lock, say)
+            stop.hear(forward)
         killed = _wait(ranks, lambda: num_signals > 1)
     finally:
         stop.forward_to = told_before
         _kill(ranks)
+    if reader is not None:
+        reader.join(_OUTPUT_S)
     codes = [rank.returncode for rank in ranks]
     if any(codes):
         was_stopped = num_signals > 0
@@ -73,27 +88,55 @@ def run_group(working: Working, group: Group, *, name: str, stop: StopRequest, l
         )
 
 
-def _start(ranks: list[subprocess.Popen[bytes]], working: Working, group: Group, lock: int) -> None:
+def _start(
+    ranks: list[subprocess.Popen[bytes]],
+    working: Working,
+    group: Group,
+    lock: int,
+    say: Callable[[str], None] | None,
+) -> threading.Thread | None:
     """Start all processes; the first one shows its progress here, the others write to a file.
 
-    `-P` keeps the current folder off sys.path.
+    Where `say` takes its lines, returns the thread that passes them on. `-P` keeps the current
+    folder off sys.path.
     """
+    reader = None
     command = [sys.executable, "-P", "-m", "pipeline.run.worker", str(working.path)]
     try:
         for number, environment in enumerate(environments(group)):
             with (working.path / f"rank-{number}.txt").open("wb") as output:
-                rank = subprocess.Popen(
-                    command,
-                    env=environment,
-                    pass_fds=(lock,),
-                    start_new_session=True,
-                    stdout=output if number else None,
-                    stderr=output if number else None,
-                )
+                shown: IO[bytes] | None = output if number else None
+                if say is not None and number == 0:
+                    shown, reader = passed_on(say)
+                with shown or nullcontext():
+                    rank = subprocess.Popen(
+                        command,
+                        env=environment,
+                        pass_fds=(lock,),
+                        start_new_session=True,
+                        stdout=shown,
+                        stderr=shown,
+                    )
             ranks.append(rank)
     except OSError as error:
         message = f"process {len(ranks) + 1} of {group.count} cannot be started ({error})"
         raise InfrastructureError(working.path.name, message) from error
+    return reader
+
+
+def passed_on(say: Callable[[str], None]) -> tuple[IO[bytes], threading.Thread]:
+    """Return what a process may write to, and the thread that passes its lines on."""
+    reading, writing = os.pipe()
+
+    def read() -> None:
+        with os.fdopen(reading, "rb") as output:
+            for line in output:
+                if text := line.decode(errors="replace").rstrip():
+                    say(text)
+
+    thread = threading.Thread(target=read, daemon=True)
+    thread.start()
+    return os.fdopen(writing, "wb"), thread
 
 
 def _wait(ranks: Sequence[subprocess.Popen[bytes]], is_urgent: Any) -> set[int]:

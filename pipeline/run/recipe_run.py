@@ -130,13 +130,17 @@ class RecipeRun:
         """Whether a stage need not run."""
         return name not in self.pending
 
-    def runs_alone(self, name: str) -> bool:
-        """Whether nothing may run beside a stage: it has processes of its own, or asks a server."""
+    def runs_alone(self, name: str, num_devices: int = 0) -> bool:
+        """Whether nothing may run beside a stage: it asks a server, or shares all cores out itself.
+
+        num_devices: how many GPUs it has for itself; its processes leave the others alone then.
+        """
         if is_on_slurm(self.recipe):  # each has a machine of its own
             return False
         planned = self.plan.stage(name)
         asks = any(block.endpoint is not None for _, block in asked_blocks(planned.config))
-        return asks or launch_block(self.recipe, planned).launcher != "in_process"
+        has_own = launch_block(self.recipe, planned).launcher != "in_process"
+        return asks or (has_own and not num_devices)
 
     def likely_seconds(self) -> dict[str, float | None]:
         """Return how long each selected stage may take; None if unknown."""

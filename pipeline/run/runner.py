@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 
 from pipeline.errors import InterruptedRunError, PosttrainError
 from pipeline.files.disk_errors import one_line
-from pipeline.machine import num_gpus, threads_of
+from pipeline.machine import threads_of, visible_gpus
 from pipeline.plan.room import check_jobs
+from pipeline.recipe.devices import num_devices
 from pipeline.recipe.slurm import is_on_slurm
 from pipeline.run.interrupt import StopRequest, stop_requests
 from pipeline.run.recipe_run import RecipeRun, plan_run
 from pipeline.run.schedule import Graph, Schedule
 from pipeline.run.selection import Selection
-from pipeline.run.slots import visible_gpus
 from pipeline.run.slurm.team import OnSlurm
 from pipeline.run.team import Ended, OneByOne, SideBySide
 
@@ -100,20 +100,27 @@ def run_together(
     ]
     num_pending = sum(len(each.pending) for each in runs)
     team: Team = OneByOne(say)
+    gpus: list[str] = []
     if on_slurm and num_pending:
         team, at_once = OnSlurm(say), num_pending + 1
     elif at_once > 1 and num_pending > 1:
-        team = SideBySide(at_once, visible_gpus(num_gpus(os.environ)), say)
-        say(_describe_threads(first, at_once))
+        team, gpus = SideBySide(at_once, say), visible_gpus(os.environ)
+        say(f"{_describe_threads(first, at_once)}{_describe_gpus(gpus)}")
     for prefix, each in zip(recipes, runs, strict=True):
         each.say = _with_prefix(prefix, team.say)
+    twins = twins_of(runs)
+    schedule = Schedule(
+        graph_of(runs, twins, has_gpus=bool(gpus)),
+        1 if isinstance(team, OneByOne) else at_once,
+        gpus,
+    )
     with closing(team):
-        team.expect(num_pending)
+        expect_next(team, schedule, num_pending)
         for each in runs:
             each.check()
         is_silent = isinstance(team, OnSlurm)  # nothing stops
         with stop_requests(is_silent=is_silent) as stop, team.at_work(stop):
-            _Walk(list(recipes), runs, team, at_once, stop).go()
+            _Walk(list(recipes), runs, team, at_once, stop, twins, schedule).go()
     return [[each.outcomes[name] for name in each.selected] for each in runs]
 
 
@@ -130,6 +137,12 @@ def _describe_threads(recipe: Recipe, at_once: int) -> str:
     return f"{line}; one after another it would be {alone} (`threads:` in the recipe fixes it)"
 
 
+def _describe_gpus(gpus: Sequence[str]) -> str:
+    if not gpus:
+        return ""
+    return f"; {len(gpus)} GPU{'s' * (len(gpus) > 1)}: what uses one waits until one is free"
+
+
 @dataclass
 class _Walk:
     """The way through the stages of all recipes.
@@ -143,28 +156,28 @@ class _Walk:
     team: Team
     at_once: int
     stop: StopRequest
+    twins: Mapping[Key, Key]
+    schedule: Schedule[Key]
     failures: list[PosttrainError] = field(default_factory=list[PosttrainError])
     broken: BaseException | None = None
 
     def __post_init__(self) -> None:
         self._is_one_by_one = isinstance(self.team, OneByOne)
-        self._twins = twins_of(self.runs)
-        self._schedule = Schedule(
-            graph_of(self.runs, self._twins), 1 if self._is_one_by_one else self.at_once
-        )
+        self._told_to_wait: set[Key] = set()
 
     def go(self) -> None:
         """Run all stages; raise what went wrong, once nothing runs any more."""
         if isinstance(self.team, OnSlurm):
-            self.team.submit(self.runs, self._twins)
+            self.team.submit(self.runs, self.twins)
         last = ""
         while True:
             while not self.stop.is_requested and self.broken is None:
-                key = self._schedule.begin_next()
+                key = self.schedule.begin_next()
                 if key is None:
                     break
                 self._begin(key)
-            if not self._schedule.running:
+            self._tell_who_waits()
+            if not self.schedule.running:
                 break
             ended = self.team.wait()
             last = ended.key[1]
@@ -180,8 +193,8 @@ class _Walk:
 
     def _begin(self, key: Key) -> None:
         each, name = self.runs[key[0]], key[1]
-        at_once = 1 if each.runs_alone(name) else self.at_once
-        twin = self._twins.get(key)
+        at_once = 1 if key in self.schedule.graph.alone else self.at_once
+        twin = self.twins.get(key)
         try:
             stage_run = each.stage_run(name, at_once=at_once, stop=self.stop)
         except PosttrainError as error:
@@ -194,19 +207,30 @@ class _Walk:
             assert artifact is not None
             self._settle(Ended(key, stage_run.find(artifact)))
             return
-        self.team.begin(key, stage_run, each.made, name=f"{self.prefixes[key[0]]}{name}")
-        self.team.expect(self._schedule.num_left)
+        devices = self.schedule.taken[key] if self.schedule.devices else None
+        self.team.begin(
+            key, stage_run, each.made, name=f"{self.prefixes[key[0]]}{name}", devices=devices
+        )
+        expect_next(self.team, self.schedule, self.schedule.num_left)
+
+    def _tell_who_waits(self) -> None:
+        for key in self.schedule.kept_waiting():
+            if key not in self._told_to_wait:
+                self._told_to_wait.add(key)
+                count = self.schedule.graph.devices[key]
+                what = "a GPU" if count == 1 else f"{count} GPUs"
+                self.runs[key[0]].tell(key[1], f"waits for {what}")
 
     def _settle(self, ended: Ended) -> None:
         """Note what became of a stage, and what can be known now of those that follow."""
         each, error = self.runs[ended.key[0]], ended.error
         if ended.outcome is not None:
             each.take(ended.outcome)
-            self._schedule.end(ended.key)
+            self.schedule.end(ended.key)
             if not self.stop.is_requested and not isinstance(self.team, OnSlurm):
                 self._check_on(each)  # a job of Slurm's does so itself
             return
-        gone = self._schedule.fail(ended.key)
+        gone = self.schedule.fail(ended.key)
         if isinstance(error, InterruptedRunError) and self.stop.is_requested:
             return
         if not isinstance(error, PosttrainError):
@@ -239,8 +263,21 @@ def twins_of(runs: Sequence[RecipeRun]) -> dict[Key, Key]:
     return twins
 
 
-def graph_of(runs: Sequence[RecipeRun], twins: Mapping[Key, Key]) -> Graph[Key]:
-    """Return the selected stages of all recipes; one with a twin needs that alone."""
+def expect_next(team: Team, schedule: Schedule[Key], num_left: int) -> None:
+    """Have a process made ready for the next stage, if it is known which GPUs that will see."""
+    if not schedule.devices:
+        team.expect(num_left)
+    elif (devices := schedule.likely_devices()) is not None:
+        team.expect(num_left, devices)
+
+
+def graph_of(
+    runs: Sequence[RecipeRun], twins: Mapping[Key, Key], *, has_gpus: bool = False
+) -> Graph[Key]:
+    """Return the selected stages of all recipes; one with a twin needs that alone.
+
+    has_gpus: whether there are any that stages take.
+    """
     order = [(number, name) for number, each in enumerate(runs) for name in each.selected]
     chosen = set(order)
     needs: dict[Key, list[Key]] = {}
@@ -250,10 +287,21 @@ def graph_of(runs: Sequence[RecipeRun], twins: Mapping[Key, Key]) -> Graph[Key]:
         needs[key] = [twins[key]] if key in twins else own
     likely = [each.likely_seconds() for each in runs]
     is_there = {key: runs[key[0]].is_there(key[1]) for key in order}
+    free = {key for key in order if is_there[key] or key in twins}
+    devices = {
+        key: num_devices(runs[key[0]].recipe, key[1])
+        for key in order
+        if has_gpus and key not in free
+    }
     return Graph(
         order,
         {key: [] if is_there[key] else needed for key, needed in needs.items()},
         {key: likely[key[0]][key[1]] for key in order},
-        alone={key for key in order if not is_there[key] and runs[key[0]].runs_alone(key[1])},
-        free={key for key in order if is_there[key] or key in twins},
+        alone={
+            key
+            for key in order
+            if not is_there[key] and runs[key[0]].runs_alone(key[1], devices.get(key, 0))
+        },
+        free=free,
+        devices=devices,
     )

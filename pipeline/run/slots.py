@@ -2,12 +2,12 @@
 
 What they do is slot_worker.py's subject. They are started by the main thread only: the kernel kills
 each of them when the thread that started it ends. Whoever waits for a stage may be another thread.
+Which GPUs a process sees is fixed when it begins: a stage on others takes another process.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -17,13 +17,14 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, TextIO
 
 from pipeline.errors import InfrastructureError, InterruptedRunError
+from pipeline.recipe.devices import VISIBLE
 from pipeline.run import worker
 from pipeline.run.interrupt import hold_back_signals
 from pipeline.run.ranks import GO_ON, count_memory_kills, failure_of
 from pipeline.run.worker_environment import Group, environments
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from pipeline.run.progress import Display
     from pipeline.store.store import Working
@@ -31,23 +32,25 @@ if TYPE_CHECKING:
 
 _GRACE_S = 5.0  # for an idle process to end
 _OUTPUT_S = 1.0  # for its last words: one that it has started may hold the pipe open
-_VISIBLE = "CUDA_VISIBLE_DEVICES"
+_SHORT = 12  # of a UUID: which kind it is, and its first eight digits
+Devices = tuple[str, ...] | None
 
 
 class Slot:
     """One process, and what it is asked for.
 
-    gpu: the one that it sees; None for whatever there is. say: takes what it or a library prints.
+    devices: the GPUs that it sees; None for whatever there is. say: takes what it or a library
+    prints.
     """
 
-    def __init__(self, gpu: str | None, say: Callable[[str], None]) -> None:
-        self.gpu = gpu
+    def __init__(self, devices: Devices, say: Callable[[str], None]) -> None:
+        self.devices = devices
         self.stage = ""
         self._has_ended_one = False
         self._say = say
         own, its = socket.socketpair()
         self._socket = own
-        environment = environments(Group(1, 1, {} if gpu is None else {_VISIBLE: gpu}))[0]
+        environment = environments(Group(1, 1, seeing(devices)))[0]
         command = [sys.executable, "-P", "-m", "pipeline.run.slot_worker", str(its.fileno())]
         try:
             with its, hold_back_signals():  # until it listens
@@ -159,18 +162,21 @@ def _read_line(lines: TextIO) -> str | None:
 
 
 class Slots:
-    """All slots of a run. gpus: one for each slot, or none at all."""
+    """All slots of a run: no more than so many work at once."""
 
-    def __init__(self, count: int, gpus: Sequence[str], say: Callable[[str], None]) -> None:
+    def __init__(self, count: int, say: Callable[[str], None]) -> None:
         self._count, self._say = count, say
-        self._gpus: list[str | None] = list(gpus[:count]) or [None] * count
         self._idle: list[Slot] = []
         self._busy: list[Slot] = []
 
-    def take(self) -> Slot:
-        """Return an idle slot, started if need be."""
+    def take(self, devices: Devices = None) -> Slot:
+        """Return an idle slot that sees these GPUs, started if need be."""
         self._drop_ended()
-        slot = self._idle.pop(0) if self._idle else self._start()
+        slot = self._find_idle(devices)
+        if slot is None:
+            slot = self._start(devices)
+        else:
+            self._idle.remove(slot)
         self._busy.append(slot)
         return slot
 
@@ -180,11 +186,24 @@ class Slots:
         self._idle.append(slot)
         self._drop_ended()
 
-    def start_ahead(self, num_left: int) -> None:
+    def start_ahead(self, num_left: int, devices: Devices = None) -> None:
         """Start one more process while others work, where there will be work for it."""
         self._drop_ended()
-        if not self._idle and len(self._busy) < min(self._count, num_left):
-            self._idle.append(self._start())
+        is_room = len(self._busy) < min(self._count, num_left)
+        if is_room and self._find_idle(devices) is None:
+            self._idle.append(self._start(devices))
+
+    def _find_idle(self, devices: Devices) -> Slot | None:
+        return next((slot for slot in self._idle if slot.devices == devices), None)
+
+    def _start(self, devices: Devices) -> Slot:
+        """Start a process, in place of idle ones that hold memory on its GPUs or are too many."""
+        for slot in list(self._idle):
+            is_full = len(self._idle) + len(self._busy) >= self._count
+            if is_full or set(slot.devices or ()) & set(devices or ()):
+                self._idle.remove(slot)
+                slot.close()
+        return Slot(devices, self._say)
 
     def signal(self, number: int) -> None:
         """Tell all of them to stop."""
@@ -201,18 +220,20 @@ class Slots:
         """Kill all of them, and leave it to whoever waits for their stages to note it."""
         self.signal(signal.SIGKILL)
 
-    def _start(self) -> Slot:
-        return Slot(self._gpus.pop(0), self._say)
-
     def _drop_ended(self) -> None:
         for slot in [slot for slot in self._idle if not slot.is_alive]:
             self._idle.remove(slot)
             slot.close()
-            self._gpus.append(slot.gpu)
 
 
-def visible_gpus(num_gpus: int) -> list[str]:
-    """Return what names each GPU that this process sees."""
-    visible = os.environ.get(_VISIBLE)
-    names = range(num_gpus) if visible is None else visible.split(",")
-    return [str(name).strip() for name in names][:num_gpus]
+def seeing(devices: Devices) -> dict[str, str]:
+    """Return what a process is told of the GPUs that it sees; nothing where it sees all."""
+    return {} if devices is None else {VISIBLE: ",".join(devices)}
+
+
+def on_gpus(devices: Devices) -> str:
+    """Return ` on GPU 1`, for lines about a stage; nothing where it has none of its own."""
+    if not devices:
+        return ""
+    names = ", ".join(name if name.isdigit() else name[:_SHORT] for name in devices)
+    return f" on GPU{'s' * (len(devices) > 1)} {names}"

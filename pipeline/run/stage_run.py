@@ -28,6 +28,7 @@ from pipeline.run.launch import Place, launch
 from pipeline.run.outcomes import Outcome
 from pipeline.run.request import Request, write_request
 from pipeline.run.resume import Start, execution_of, prepare, version_of
+from pipeline.run.slots import on_gpus
 from pipeline.stages import stage_of
 from pipeline.store.attempt import end_attempt, forget_attempt
 from pipeline.store.hub_lock import read_lock
@@ -115,7 +116,9 @@ class StageRun:
             self._say(note)
         request = self._request(inputs, execution, processes, start)
         write_request(working.request, request)
-        self._say(f"{_starting_words(planned, start)}{self.course.place if self.course else ''}")
+        words = _starting_words(planned, start)
+        where = on_gpus(place.devices) if place else ""
+        self._say(f"{words}{where}{self.course.place if self.course else ''}")
         started_s = time.monotonic()
         with _note_ending(working):
             launch(

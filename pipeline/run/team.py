@@ -7,24 +7,25 @@ subject.
 from __future__ import annotations
 
 import queue
+import signal
 import threading
 import time
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from pipeline.files.disk_errors import one_line
+from pipeline.run.interrupt import StopRequest
 from pipeline.run.launch import Place
 from pipeline.run.progress import Board
-from pipeline.run.slots import Slots
+from pipeline.run.slots import Slots, on_gpus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
     from contextlib import AbstractContextManager
 
-    from pipeline.run.interrupt import StopRequest
     from pipeline.run.outcomes import Outcome
-    from pipeline.run.slots import Slot
+    from pipeline.run.slots import Devices, Slot
     from pipeline.run.stage_run import StageRun
     from pipeline.store.store import Artifact
 
@@ -50,17 +51,26 @@ class Team(Protocol):
         ...
 
     def begin(
-        self, key: Key, stage_run: StageRun, made: Mapping[str, Artifact | None], *, name: str
+        self,
+        key: Key,
+        stage_run: StageRun,
+        made: Mapping[str, Artifact | None],
+        *,
+        name: str,
+        devices: Devices = None,
     ) -> None:
-        """Have a stage brought about. name: what it is called where its progress is shown."""
+        """Have a stage brought about. name: what it is called where its progress is shown.
+
+        devices: the GPUs that it is to see; None for all that this process sees.
+        """
         ...
 
     def wait(self) -> Ended:
         """Wait for one of those that have begun."""
         ...
 
-    def expect(self, num_left: int) -> None:
-        """Make ready for more: so many stages have not ended."""
+    def expect(self, num_left: int, devices: Devices = None) -> None:
+        """Make ready for more: so many stages have not ended; the next will see these GPUs."""
         ...
 
     def say(self, line: str) -> None:
@@ -84,7 +94,13 @@ class OneByOne:
         return nullcontext()
 
     def begin(
-        self, key: Key, stage_run: StageRun, made: Mapping[str, Artifact | None], *, name: str
+        self,
+        key: Key,
+        stage_run: StageRun,
+        made: Mapping[str, Artifact | None],
+        *,
+        name: str,
+        devices: Devices = None,
     ) -> None:
         """Bring a stage about."""
         self._ended.append(Ended(key, stage_run.bring_about(made)))
@@ -93,7 +109,7 @@ class OneByOne:
         """Return the one that has ended."""
         return self._ended.pop()
 
-    def expect(self, num_left: int) -> None:
+    def expect(self, num_left: int, devices: Devices = None) -> None:
         """Nothing can be made ready."""
 
     def say(self, line: str) -> None:
@@ -105,16 +121,14 @@ class OneByOne:
 
 
 class SideBySide:
-    """Brings stages about in the processes of slots; a thread here waits for each.
+    """Brings stages about in the processes of slots; a thread here waits for each."""
 
-    gpus: one for each slot, or none.
-    """
-
-    def __init__(self, count: int, gpus: Sequence[str], say: Callable[[str], None]) -> None:
+    def __init__(self, count: int, say: Callable[[str], None]) -> None:
         self._say = say
         self._board = Board()
-        self._slots = Slots(count, gpus, self.say)
-        self._busy: dict[Key, tuple[threading.Thread, Slot]] = {}
+        self._slots = Slots(count, self.say)
+        self._busy: dict[Key, tuple[threading.Thread, Slot | None]] = {}
+        self._told: dict[Key, StopRequest] = {}
         self._ended: queue.SimpleQueue[Ended] = queue.SimpleQueue()
         self._num_signals = 0
         self._is_here = False
@@ -132,23 +146,42 @@ class SideBySide:
     def _forward(self, number: int) -> None:
         self._num_signals += 1
         self._slots.signal(number)
+        for stop in list(self._told.values()):
+            stop.pass_on(number)
         if self._is_here and self._num_signals > 1:
             raise KeyboardInterrupt
 
-    def expect(self, num_left: int) -> None:
+    def expect(self, num_left: int, devices: Devices = None) -> None:
         """Start one more process ahead of need."""
-        self._slots.start_ahead(num_left)
+        self._slots.start_ahead(num_left, devices)
 
     def begin(
-        self, key: Key, stage_run: StageRun, made: Mapping[str, Artifact | None], *, name: str
+        self,
+        key: Key,
+        stage_run: StageRun,
+        made: Mapping[str, Artifact | None],
+        *,
+        name: str,
+        devices: Devices = None,
     ) -> None:
-        """Bring a stage about in a slot; here, if it is there or starts processes itself."""
-        if stage_run.is_there or stage_run.has_own_processes:
+        """Bring a stage about in a slot; without one, if it is there or starts processes itself.
+
+        Those of several run here while nothing else does; on GPUs of their own, beside others.
+        """
+        if stage_run.is_there or (stage_run.has_own_processes and not devices):
             self._begin_here(key, stage_run, made)
             return
-        slot = self._slots.take()
+        slot = None
+        if stage_run.has_own_processes:
+            self._told[key] = stop = StopRequest(is_silent=True)
+            stage_run = replace(stage_run, stop=stop)
+        else:
+            slot = self._slots.take(devices)
+        shown = f"{name}{on_gpus(devices)}"
+        say = lambda line: self.say(f"{name:<14} {line}")  # noqa: E731
+        place = Place(slot, self._board, shown, devices, say)
         thread = threading.Thread(
-            target=self._bring_about, args=(key, stage_run, dict(made), slot, name), daemon=True
+            target=self._bring_about, args=(key, stage_run, dict(made), place), daemon=True
         )
         self._busy[key] = thread, slot
         thread.start()
@@ -168,10 +201,9 @@ class SideBySide:
         key: Key,
         stage_run: StageRun,
         made: Mapping[str, Artifact | None],
-        slot: Slot,
-        name: str,
+        place: Place,
     ) -> None:
-        self._ended.put(self._try(key, stage_run, made, Place(slot, self._board, name)))
+        self._ended.put(self._try(key, stage_run, made, place))
 
     def _try(
         self,
@@ -197,7 +229,9 @@ class SideBySide:
             if ended.key in self._busy:
                 thread, slot = self._busy.pop(ended.key)
                 thread.join()
-                self._slots.give_back(slot)
+                self._told.pop(ended.key, None)
+                if slot is not None:
+                    self._slots.give_back(slot)
             return ended
 
     def _hurry(self) -> None:
@@ -214,6 +248,9 @@ class SideBySide:
 
     def close(self) -> None:
         """Kill what still runs, and let those who wait for it note that."""
+        for stop in list(self._told.values()):
+            for _ in range(2):  # a second one does not wait
+                stop.pass_on(signal.SIGTERM)
         self._slots.close()
         for thread, _ in self._busy.values():
-            thread.join(_GRACE_S)
+            thread.join(2 * _GRACE_S)

@@ -123,4 +123,11 @@ def copy_model(folder: Path, out: Path, *, needs_weights: bool = True) -> None:
             shutil.copyfile(path, out / path.name)
 
 
-STAGE = Stage(config=AdoptConfig, run=run, produces="policy", version=1, is_seeded=False)
+STAGE = Stage(
+    config=AdoptConfig,
+    run=run,
+    produces="policy",
+    version=1,
+    is_seeded=False,
+    uses_device=False,
+)

@@ -172,4 +172,11 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-STAGE = Stage(config=BestConfig, run=run, produces="policy", version=1, is_seeded=False)
+STAGE = Stage(
+    config=BestConfig,
+    run=run,
+    produces="policy",
+    version=1,
+    is_seeded=False,
+    uses_device=False,
+)

@@ -98,4 +98,5 @@ STAGE = Stage(
     version=1,
     data_forms=("prompt_completion",),
     is_seeded=False,
+    uses_device=False,
 )

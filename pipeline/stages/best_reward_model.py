@@ -23,5 +23,10 @@ class BestRewardModelConfig(ChoiceConfig):
 
 
 STAGE = Stage(
-    config=BestRewardModelConfig, run=run, produces="reward_model", version=1, is_seeded=False
+    config=BestRewardModelConfig,
+    run=run,
+    produces="reward_model",
+    version=1,
+    is_seeded=False,
+    uses_device=False,
 )

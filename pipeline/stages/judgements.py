@@ -113,4 +113,5 @@ STAGE = Stage(
     produces="data",
     version=2,
     data_forms=("preference",),
+    uses_device=False,
 )

@@ -46,4 +46,11 @@ def run(config: MergeConfig, context: StageContext) -> StageResult:
 
 _INHERITED = ("form", "template_sha256", "trained_length")
 
-STAGE = Stage(config=MergeConfig, run=run, produces="policy", version=1, is_seeded=False)
+STAGE = Stage(
+    config=MergeConfig,
+    run=run,
+    produces="policy",
+    version=1,
+    is_seeded=False,
+    uses_device=False,
+)

@@ -287,4 +287,10 @@ def _skill_row(model: NamedRun, score: SkillScore) -> dict[str, Any]:
     }
 
 
-STAGE = Stage(config=ScalingLawConfig, run=run, produces="files", version=3)
+STAGE = Stage(
+    config=ScalingLawConfig,
+    run=run,
+    produces="files",
+    version=3,
+    uses_device=False,
+)

@@ -127,4 +127,5 @@ STAGE = Stage(
     data_forms=("text",),
     reads_words=True,
     is_seeded=False,
+    uses_device=False,
 )

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.machine import num_cores, num_gpus, threads_of
+from pipeline.machine import num_cores, threads_of
 from tests.command import Command, is_like, the_line
 from tests.recipes.launched import write
 
@@ -190,14 +190,6 @@ def test_a_stage_that_runs_in_one_process_is_not_asked_to_share(
     override = f"stages.answers.{TWO.replace(': ', '=', 1)}"
     line = the_line(posttrain("check", "recipe.yaml", "--set", override))
     assert is_like(line, "...: a stage of the kind evaluate runs in one process; leave `launch`...")
-
-
-def test_gpus_are_counted_as_a_process_would_see_them(tmp_path: Path) -> None:
-    for name in ("nvidia0", "nvidia1", "nvidiactl", "nvidia-uvm"):
-        (tmp_path / name).touch()
-    seen = {"0": 1, "0,1": 2, "": 0, "-1": 0, "GPU-0a,GPU-1b": 2, "0,1,2": 2}
-    assert num_gpus({}, tmp_path) == 2
-    assert {text: num_gpus({"CUDA_VISIBLE_DEVICES": text}, tmp_path) for text in seen} == seen
 
 
 def test_processes_share_the_cores_unless_threads_are_asked_for(

@@ -14,16 +14,18 @@ import pytest
 from pipeline import load_recipe
 from pipeline.commands.seeds import run_seeds
 from pipeline.errors import PosttrainError
+from pipeline.plan import room
 from pipeline.plan.room import check_jobs
+from pipeline.run import runner
 from pipeline.run.recipe_run import RecipeRun, plan_run
 from pipeline.run.runner import graph_of, twins_of
 from pipeline.run.selection import Selection
-from pipeline.run.slots import visible_gpus
+from pipeline.run.slots import Slots
 from pipeline.store.store import Store
 from tests.command import Command, is_like, the_line
 from tests.conftest import TINY
 from tests.forked import in_child, run_forked, warm
-from tests.forked_ranks import fork_slots
+from tests.forked_ranks import fork_ranks, fork_slots
 from tests.kills import hashes
 from tests.together import ranks_of
 from tests.trained import Trained
@@ -58,6 +60,66 @@ def test_a_stage_that_fails_lets_the_others_come_to_the_same_bytes(
     assert "Traceback" not in ended.output
     for stage in TWO:
         assert hashes(runs, stage) == hashes(trained.runs, stage)
+
+
+def one_gpu() -> None:
+    """Have this process fork its slots, and believe that there is a GPU."""
+    fork_slots()
+    runner.visible_gpus = lambda _: ["7"]  # type: ignore[attr-defined]
+
+
+@pytest.mark.enable_socket
+def test_on_one_gpu_a_stage_waits_for_the_other_and_both_come_to_the_same_bytes(
+    trained: Trained, tmp_path: Path
+) -> None:
+    runs = without(trained, tmp_path, *TWO)
+    ended = run_forked(trained.recipe, runs, jobs=2, first=one_gpu)
+    assert ended.code == 0, ended.output
+    said = re.sub(" +", " ", ended.output)
+    assert "1 GPU: what uses one waits until one is free" in said.splitlines()[0]
+    first, second = re.findall(r"^(\w+) runs \(.*\) on GPU 7", said, re.MULTILINE)
+    assert said.count(f"\n{second} waits for a GPU\n") == 1
+    assert said.index(f"\n{first} done in") < said.index(f"\n{second} runs")
+    for stage in TWO:
+        assert hashes(runs, stage) == hashes(trained.runs, stage)
+
+
+def three_gpus() -> None:
+    """Have this process fork the processes of its stages, and believe that there are GPUs."""
+    fork_ranks()
+    fork_slots()
+    runner.visible_gpus = lambda _: ["0", "1", "2"]  # type: ignore[attr-defined]
+    room.visible_gpus = lambda _: ["0", "1", "2"]  # type: ignore[attr-defined]
+
+
+@pytest.mark.slow
+@pytest.mark.enable_socket
+def test_on_gpus_of_their_own_several_processes_run_beside_other_stages_and_stop_with_them(
+    trained: Trained, tmp_path: Path
+) -> None:
+    runs = without(trained, tmp_path, *TWO)
+    launched = ["stages.sft.launch={with: accelerate, processes: 2}"]
+
+    def stopped_when_both_train(_: float) -> bool:
+        logs = (runs / "store/.working").glob("*/out/metrics.jsonl")
+        return len({path.parents[1].name.partition("-")[0] for path in logs}) == 2
+
+    stopped = run_forked(
+        trained.recipe,
+        runs,
+        overrides=launched,
+        jobs=2,
+        first=three_gpus,
+        signal_when=stopped_when_both_train,
+        number=signal.SIGINT,
+    )
+    assert stopped.code == 130, stopped.output
+    again = run_forked(trained.recipe, runs, overrides=launched, jobs=2, first=three_gpus)
+    assert again.code == 0, again.output
+    said = re.sub(" +", " ", again.output)
+    assert re.search(r"^sft resumes from .* on GPUs [01], [12]", said, re.MULTILINE), said
+    assert re.search(r"^more_lora resumes from .* on GPU [02]", said, re.MULTILINE), said
+    assert hashes(runs, "more_lora") == hashes(trained.runs, "more_lora")
 
 
 def test_one_signal_stops_all_and_each_goes_on_from_its_checkpoint(
@@ -227,16 +289,50 @@ def test_a_number_that_is_none_is_one_line(
     assert is_like(said, line), said
 
 
-def test_each_needs_a_gpu_where_there_are_any(
+def test_more_may_run_side_by_side_than_there_are_gpus(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "tiny.yaml").write_text(TINY.replace("seed: 3", "seed: 3\njobs: 3"))
+    """Those that use one wait; as many as the cores allow still is the most."""
+    (tmp_path / "tiny.yaml").write_text(TINY.replace("seed: 3", "seed: 3\njobs: 9"))
     recipe = load_recipe(tmp_path / "tiny.yaml")
-    monkeypatch.setattr("pipeline.plan.room.num_gpus", lambda _: 2)
-    check_jobs(recipe, 2)
-    with pytest.raises(PosttrainError, match=r"tiny.yaml:3:.*a GPU each, and this machine has 2 G"):
+    monkeypatch.setattr("pipeline.plan.room.num_gpus", lambda _: 1)
+    monkeypatch.setattr("pipeline.plan.room.num_cores", lambda: 2)
+    check_jobs(recipe, 8)
+    with pytest.raises(PosttrainError, match=r"tiny.yaml:3:.*and this machine has 2 cores"):
         check_jobs(recipe)
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4, 6")
-    assert visible_gpus(2) == ["4", "6"]
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
-    assert visible_gpus(3) == ["0", "1", "2"]
+
+
+def test_the_process_of_a_slot_sees_its_gpus_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its environment, as it is given to what starts it."""
+    seen: list[str] = []
+
+    class Started:
+        """A process that ends when its slot is closed."""
+
+        def __init__(self, command: object, *, env: dict[str, str], **_: object) -> None:
+            seen.append(env.get("CUDA_VISIBLE_DEVICES", "all"))
+            self.stdout: list[bytes] = []
+
+        def poll(self) -> int | None:
+            return None
+
+        def kill(self) -> None:
+            seen.append("ended")
+
+        def wait(self, timeout: float | None = None) -> int:
+            return 0
+
+    monkeypatch.setattr("pipeline.run.slots.subprocess.Popen", Started)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6")
+    slots = Slots(2, print)
+    first, second = slots.take(("4",)), slots.take(())
+    assert seen == ["4", ""]
+    slots.give_back(first)
+    assert slots.take(("4",)) is first, "its process has the libraries already"
+    slots.give_back(first)
+    both = slots.take(("4", "6"))
+    assert seen == ["4", "", "ended", "4,6"], "it held memory on GPU 4"
+    slots.give_back(both)
+    slots.give_back(second)
+    slots.take(("6",))
+    assert seen[4:] == ["ended", "ended", "6"], "no more processes than slots"

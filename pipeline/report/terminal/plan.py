@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from pipeline.machine import visible_gpus
 from pipeline.plan.disk_space import disk_space
 from pipeline.plan.estimate import estimates
 from pipeline.plan.judging import judging
 from pipeline.plan.plan import Plan, training_summary
+from pipeline.recipe.devices import num_devices
 from pipeline.recipe.remarks import remarks
 from pipeline.recipe.slurm import is_on_slurm, option_words
 from pipeline.report.point_rows import list_stages, name_together
@@ -57,7 +60,7 @@ def print_plan(plan: Plan, console: Console) -> None:
     for planned in plan.stages:
         for remark in remarks(planned.config):
             console.print(f"[yellow]{escape(f'{planned.name}: {remark}')}[/]", highlight=False)
-    for line in _jobs(plan):
+    for line in (*_jobs(plan), *_gpus(plan)):
         print_wrapped(console, escape(line))
     for name, asked in judging(plan):
         console.print(f"{escape(name)}: {escape(str(asked))}", highlight=False)
@@ -83,6 +86,24 @@ def _jobs(plan: Plan) -> Iterator[str]:
     for options, those in names.items():
         number = f"{len(those)} job{'s' * (len(those) > 1)}"
         yield f"Slurm: {number}, `{f'sbatch {options}'.strip()}`: {', '.join(name_together(those))}"
+
+
+def _gpus(plan: Plan) -> Iterator[str]:
+    """Yield how many GPUs each stage would take of this machine's, where some run side by side."""
+    recipe, gpus = plan.recipe, visible_gpus(os.environ)
+    if is_on_slurm(recipe) or recipe.jobs == 1 or not gpus:
+        return
+    names: dict[int, list[str]] = {}
+    for planned in plan.stages:
+        if planned.status != "cached":
+            names.setdefault(num_devices(recipe, planned.name), []).append(planned.name)
+    told = [
+        f"{count or 'none'} for {', '.join(name_together(those))}"
+        for count, those in sorted(names.items(), reverse=True)
+    ]
+    if told:
+        have = f"{len(gpus)} GPU{'s' * (len(gpus) > 1)}"
+        yield f"jobs: {recipe.jobs} side by side, {have}: {'; '.join(told)}"
 
 
 def _grid_line(plan: Plan, grid: Grid) -> str:

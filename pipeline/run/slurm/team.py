@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pipeline.run.interrupt import StopRequest
     from pipeline.run.progress import Display
     from pipeline.run.recipe_run import RecipeRun
+    from pipeline.run.slots import Devices
     from pipeline.run.slurm.job_folder import Ending, JobFolder, Submitted
     from pipeline.run.stage_run import StageRun
     from pipeline.run.team import Key
@@ -94,7 +95,13 @@ class OnSlurm:
         return f"scancel {' '.join(dots)}"
 
     def begin(
-        self, key: Key, stage_run: StageRun, made: Mapping[str, Artifact | None], *, name: str
+        self,
+        key: Key,
+        stage_run: StageRun,
+        made: Mapping[str, Artifact | None],
+        *,
+        name: str,
+        devices: Devices = None,
     ) -> None:
         """Follow a stage's job, or take a result that is there."""
         if stage_run.is_there:
@@ -195,7 +202,7 @@ class OnSlurm:
             hint = f"see {followed.folder.errors}"
         return InfrastructureError(name, message, hint)
 
-    def expect(self, num_left: int) -> None:
+    def expect(self, num_left: int, devices: Devices = None) -> None:
         """Nothing can be made ready."""
 
     def close(self) -> None:

@@ -35,8 +35,10 @@ def schedule_of(
     seconds: Mapping[str, float | None] = SECONDS,
     alone: Collection[str] = (),
     free: Collection[str] = (),
+    takes: Mapping[str, int] | None = None,
+    devices: Sequence[str] = (),
 ) -> Schedule[str]:
-    return Schedule(Graph(list(needs), needs, seconds, alone, free), slots)
+    return Schedule(Graph(list(needs), needs, seconds, alone, free, takes or {}), slots, devices)
 
 
 def begun(schedule: Schedule[str]) -> list[str]:
@@ -123,6 +125,89 @@ def test_the_time_left_is_that_of_the_longest_way_or_of_the_cores() -> None:
     assert left_s(2, "base") == 75 + 50 + 15 + 80 + 10
     assert left_s(2, "base", base=5.0) == 5 + 50 + 15 + 80 + 10
     assert left_s(2, "base", dpo=None) is None
+
+
+ONE_EACH = dict.fromkeys(SECONDS, 1)
+
+
+def test_a_stage_waits_until_a_device_is_free_and_what_takes_none_goes_on() -> None:
+    takes = {**ONE_EACH, "base_answers": 0}
+    schedule = schedule_of(takes=takes, devices=["5"], slots=3)
+    assert begun(schedule) == ["base"]
+    schedule.end("base")
+    assert begun(schedule) == ["sft", "base_answers"]
+    schedule.end("sft")
+    assert begun(schedule) == ["preference"]
+    assert schedule.taken == {"base_answers": (), "preference": ("5",)}
+    assert schedule.kept_waiting() == ["dpo"]
+    schedule.fail("preference")
+    assert begun(schedule) == ["dpo"], "a failure gives its device back"
+
+
+def test_side_by_side_each_has_devices_of_its_own_and_those_that_come_free_are_taken_again() -> (
+    None
+):
+    schedule = schedule_of(dict.fromkeys("abcd", ()), seconds=ALIKE, takes=ALIKE_DEVICES, slots=4)
+    schedule.devices = ["0", "1", "GPU-7"]
+    assert begun(schedule) == ["a", "b", "c"]
+    assert schedule.taken == {"a": ("0",), "b": ("1",), "c": ("GPU-7",)}
+    assert schedule.likely_devices() is None
+    schedule.end("b")
+    assert schedule.likely_devices() == ("1",)
+    assert begun(schedule) == ["d"]
+    assert schedule.taken["d"] == ("1",)
+
+
+ALIKE_DEVICES = dict.fromkeys("abcd", 1)
+
+
+def test_what_comes_free_is_kept_for_the_one_that_needs_two() -> None:
+    """Else smaller ones would pass it for ever."""
+    seconds = {"a": 9.0, "b": 5.0, "c": 3.0, "d": 1.0}
+    takes = {"a": 1, "b": 2, "c": 1, "d": 0}
+    needs = dict.fromkeys("abcd", ())
+    schedule = schedule_of(needs, seconds=seconds, takes=takes, devices=["0", "1"], slots=4)
+    assert begun(schedule) == ["a", "d"]
+    assert schedule.kept_waiting() == ["b"]
+    schedule.end("a")
+    assert begun(schedule) == ["b"]
+    assert schedule.taken["b"] == ("0", "1")
+    schedule.end("b")
+    assert begun(schedule) == ["c"]
+
+
+def test_one_that_asks_for_more_than_there_are_has_them_all() -> None:
+    needs = dict.fromkeys("ab", ())
+    schedule = schedule_of(needs, seconds=ALIKE, takes={"a": 8, "b": 1}, devices=["0", "1"])
+    assert begun(schedule) == ["a"]
+    assert schedule.taken["a"] == ("0", "1")
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_no_device_is_two_stages_and_each_has_as_many_as_it_takes(seed: int) -> None:
+    draw = random.Random(seed)
+    names = [f"s{number}" for number in range(draw.randint(1, 12))]
+    needs = {
+        name: draw.sample(names[:n], draw.randint(0, min(n, 2))) for n, name in enumerate(names)
+    }
+    devices = [str(number) for number in range(draw.randint(1, 4))]
+    takes = {name: draw.randint(0, len(devices)) for name in names}
+    seconds = {name: draw.random() for name in names}
+    alone = [name for name in names if draw.random() < 0.1]
+    slots = draw.randint(2, 5)
+    schedule = schedule_of(
+        needs, slots=slots, seconds=seconds, alone=alone, takes=takes, devices=devices
+    )
+    num_ended = 0
+    while begun(schedule) or schedule.running:
+        taken = [device for each in schedule.taken.values() for device in each]
+        assert len(taken) == len(set(taken))
+        assert set(taken) <= set(devices)
+        assert all(len(schedule.taken[name]) == takes[name] for name in schedule.running)
+        assert not set(schedule.kept_waiting()) & set(schedule.running)
+        schedule.end(draw.choice(schedule.running))
+        num_ended += 1
+    assert num_ended == len(names), "none waits for ever"
 
 
 @pytest.mark.parametrize("seed", range(30))
