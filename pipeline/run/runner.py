@@ -22,7 +22,7 @@ from pipeline.run.recipe_run import RecipeRun, plan_run
 from pipeline.run.schedule import Graph, Schedule
 from pipeline.run.selection import Selection
 from pipeline.run.slurm.team import OnSlurm
-from pipeline.run.team import Ended, OneByOne, SideBySide
+from pipeline.run.team import Ended, OneByOne, Seat, SideBySide
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -208,9 +208,8 @@ class _Walk:
             self._settle(Ended(key, stage_run.find(artifact)))
             return
         devices = self.schedule.taken[key] if self.schedule.devices else None
-        self.team.begin(
-            key, stage_run, each.made, name=f"{self.prefixes[key[0]]}{name}", devices=devices
-        )
+        seat = Seat(f"{self.prefixes[key[0]]}{name}", devices)
+        self.team.begin(key, stage_run, each.made, seat)
         expect_next(self.team, self.schedule, self.schedule.num_left)
 
     def _tell_who_waits(self) -> None:

@@ -43,6 +43,17 @@ class Ended:
     error: BaseException | None = None
 
 
+@dataclass(frozen=True)
+class Seat:
+    """What a stage is called where its progress is shown, and the GPUs that it is to see.
+
+    devices: None for all that this process sees.
+    """
+
+    name: str
+    devices: Devices = None
+
+
 class Team(Protocol):
     """Brings stages about."""
 
@@ -51,18 +62,9 @@ class Team(Protocol):
         ...
 
     def begin(
-        self,
-        key: Key,
-        stage_run: StageRun,
-        made: Mapping[str, Artifact | None],
-        *,
-        name: str,
-        devices: Devices = None,
+        self, key: Key, stage_run: StageRun, made: Mapping[str, Artifact | None], seat: Seat
     ) -> None:
-        """Have a stage brought about. name: what it is called where its progress is shown.
-
-        devices: the GPUs that it is to see; None for all that this process sees.
-        """
+        """Have a stage brought about."""
         ...
 
     def wait(self) -> Ended:
@@ -94,13 +96,7 @@ class OneByOne:
         return nullcontext()
 
     def begin(
-        self,
-        key: Key,
-        stage_run: StageRun,
-        made: Mapping[str, Artifact | None],
-        *,
-        name: str,
-        devices: Devices = None,
+        self, key: Key, stage_run: StageRun, made: Mapping[str, Artifact | None], seat: Seat
     ) -> None:
         """Bring a stage about."""
         self._ended.append(Ended(key, stage_run.bring_about(made)))
@@ -156,19 +152,13 @@ class SideBySide:
         self._slots.start_ahead(num_left, devices)
 
     def begin(
-        self,
-        key: Key,
-        stage_run: StageRun,
-        made: Mapping[str, Artifact | None],
-        *,
-        name: str,
-        devices: Devices = None,
+        self, key: Key, stage_run: StageRun, made: Mapping[str, Artifact | None], seat: Seat
     ) -> None:
         """Bring a stage about in a slot; without one, if it is there or starts processes itself.
 
         Those of several run here while nothing else does; on GPUs of their own, beside others.
         """
-        if stage_run.is_there or (stage_run.has_own_processes and not devices):
+        if stage_run.is_there or (stage_run.has_own_processes and not seat.devices):
             self._begin_here(key, stage_run, made)
             return
         slot = None
@@ -176,10 +166,10 @@ class SideBySide:
             self._told[key] = stop = StopRequest(is_silent=True)
             stage_run = replace(stage_run, stop=stop)
         else:
-            slot = self._slots.take(devices)
-        shown = f"{name}{on_gpus(devices)}"
-        say = lambda line: self.say(f"{name:<14} {line}")  # noqa: E731
-        place = Place(slot, self._board, shown, devices, say)
+            slot = self._slots.take(seat.devices)
+        shown = f"{seat.name}{on_gpus(seat.devices)}"
+        say = lambda line: self.say(f"{seat.name:<14} {line}")  # noqa: E731
+        place = Place(slot, self._board, shown, seat.devices, say)
         thread = threading.Thread(
             target=self._bring_about, args=(key, stage_run, dict(made), place), daemon=True
         )

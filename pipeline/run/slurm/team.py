@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pipeline.run.slots import Devices
     from pipeline.run.slurm.job_folder import Ending, JobFolder, Submitted
     from pipeline.run.stage_run import StageRun
-    from pipeline.run.team import Key
+    from pipeline.run.team import Key, Seat
     from pipeline.store.store import Artifact
 
 _LOOK_S = 0.5  # between looks at the shared disk
@@ -95,20 +95,14 @@ class OnSlurm:
         return f"scancel {' '.join(dots)}"
 
     def begin(
-        self,
-        key: Key,
-        stage_run: StageRun,
-        made: Mapping[str, Artifact | None],
-        *,
-        name: str,
-        devices: Devices = None,
+        self, key: Key, stage_run: StageRun, made: Mapping[str, Artifact | None], seat: Seat
     ) -> None:
         """Follow a stage's job, or take a result that is there."""
         if stage_run.is_there:
             self._ended.append(Ended(key, stage_run.bring_about(made)))
             return
         closing = ExitStack()
-        display = closing.enter_context(self._board.show(name, stage_run.course))
+        display = closing.enter_context(self._board.show(seat.name, stage_run.course))
         folder = job_folder(stage_run.store, stage_run.planned)
         followed = _Followed(key, stage_run, self._jobs[key], folder, display, closing)
         self._followed.append(followed)
