@@ -18,6 +18,7 @@ from pipeline.run.selection import Selection
 from pipeline.run.slurm import submission, team
 from pipeline.run.slurm.job_folder import JobFolder, job_folder
 from pipeline.run.slurm.team import OnSlurm
+from pipeline.run.team import Seat
 from pipeline.store.store import Store
 from tests.command import Command, the_line
 from tests.conftest import TINY
@@ -167,7 +168,7 @@ def test_a_stopped_job_that_slurm_will_run_again_has_not_ended(
         folder = job_folder(each.store, each.plan.stage("tokenizer"))
         (folder.path / "ended.json").write_text(json.dumps(ending))
         following.begin(
-            (0, "tokenizer"), each.stage_run("tokenizer", at_once=4, stop=stop), {}, name=""
+            (0, "tokenizer"), each.stage_run("tokenizer", at_once=4, stop=stop), {}, Seat("")
         )
         looks: list[float] = []
 
