@@ -13,6 +13,7 @@ import torch
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from eval.asking.prefix import prefill, shared_length
+from eval.asking.token_step import TokenStep, token_step
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -59,6 +60,17 @@ def draw_tokens(probabilities: Tensor, uniform: Tensor) -> Tensor:
     return torch.minimum(found, last_possible)
 
 
+def fill_holes(num_rows: int, finished: Sequence[int]) -> list[int]:
+    """Return the places of rows that go on, those at the end moved to where others finished.
+
+    So that no more rows are copied in the cache than have finished.
+    """
+    gone = set(finished)
+    num_left = num_rows - len(gone)
+    last = (place for place in reversed(range(num_left, num_rows)) if place not in gone)
+    return [next(last) if place in gone else place for place in range(num_left)]
+
+
 class Decoding:
     """Rows that are being written, and the logits of their next tokens.
 
@@ -72,6 +84,8 @@ class Decoding:
         """Run the prompts, which must not be empty, through the model."""
         self.module = module
         self.rows = list(prompts)
+        self._step: TokenStep | None = None
+        self._has_advanced = False
         whole = [list(prompt) for prompt in prompts.values()]
         num_shared = shared_length(whole)
         width = max(map(len, whole))
@@ -96,7 +110,9 @@ class Decoding:
         """
         if list(going_on) != list(range(len(self.rows))):
             keep = torch.tensor(going_on, device=tokens.device)
-            if self.cache is not None:
+            if self._step is not None:
+                self._step.keep(keep, _moved(going_on, keep))
+            elif self.cache is not None:
                 _keep_rows(self.cache, going_on, keep)
             else:
                 self.ids = self.ids[keep]
@@ -104,9 +120,17 @@ class Decoding:
             self.mask = self.mask[keep]
             self.positions = self.positions[keep]
             tokens = tokens[keep]
+        if not self._has_advanced:
+            self._has_advanced = True
+            read = self.mask[:, : self.length]
+            self._step = token_step(self.module, self.cache, read, self.mask.shape[-1])
+            if self._step is not None:
+                self.cache = None  # the step holds what has been read
         self.length += 1
         self.positions = self.positions + 1
-        if self.cache is not None:
+        if self._step is not None:
+            self.logits = self._step.run(tokens, self.positions.squeeze(-1))
+        elif self.cache is not None:
             self._run(tokens.unsqueeze(-1), self.positions)
         else:
             self._run(torch.cat([self.ids, tokens.unsqueeze(-1)], dim=-1), self._all_positions())
@@ -258,14 +282,19 @@ def _keep_rows(cache: Any, going_on: Sequence[int], keep: Tensor) -> None:
     if type(cache) is not DynamicCache:
         cache.reorder_cache(keep)
         return
-    places = [after for after, before in enumerate(going_on) if after != before]
-    moved = torch.tensor(places, dtype=torch.long, device=keep.device)
+    moved = _moved(going_on, keep)
     layers: list[Any] = cache.layers
     for layer in layers:
         if isinstance(layer, GrowingLayer):
             layer.keep(keep, moved)
         else:
             layer.reorder_cache(keep)
+
+
+def _moved(going_on: Sequence[int], keep: Tensor) -> Tensor:
+    """Return the places, after others were dropped, of rows that had another place before."""
+    places = [after for after, before in enumerate(going_on) if after != before]
+    return torch.tensor(places, dtype=torch.long, device=keep.device)
 
 
 def _roomier(held: Tensor, needed: int) -> Tensor:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from eval.asking.decoding import Decoding, check_prompts, draw_tokens, uniforms
+from eval.asking.decoding import Decoding, check_prompts, draw_tokens, fill_holes, uniforms
 from eval.model import StopRequested
 
 if TYPE_CHECKING:
@@ -187,20 +187,19 @@ def _responses(
     written: dict[int, list[int]] = {index: [] for index in prompts}
     for step in range(picker.max_new_tokens):
         tokens = picker.pick(batch.logits, batch.rows, step)
-        going_on: list[int] = []
+        finished_slots: list[int] = []
         for slot, (index, token) in enumerate(zip(batch.rows, tokens.tolist(), strict=True)):
             response = written[index]
             response.append(token)
             is_last = step + 1 == picker.rooms[index]
             finished = reader.finished(prompts[index], response, is_last=is_last)
-            if finished is None:
-                going_on.append(slot)
-            else:
+            if finished is not None:
+                finished_slots.append(slot)
                 yield index, finished
-        if not going_on:
+        if len(finished_slots) == len(batch.rows):
             return
         _heed(should_stop)
-        batch.advance(tokens, going_on)
+        batch.advance(tokens, fill_holes(len(batch.rows), finished_slots))
 
 
 def _heed(should_stop: Callable[[], bool] | None) -> None:
@@ -234,12 +233,13 @@ class _Picker:
 
     def pick(self, logits: Tensor, rows: Sequence[int], step: int) -> Tensor:
         """Return token ids (B,) for logits (B, V)."""
-        if logits.isnan().any():
+        largest = logits.argmax(-1)  # of a row with NaN the first of these
+        if logits.gather(-1, largest.unsqueeze(-1)).isnan().any():
             raise ValueError(
                 f"{self.name} gives NaN instead of probabilities; its weights are broken"
             )
         if self.temperature == 0:
-            return logits.argmax(-1)
+            return largest
         uniform = torch.tensor(
             [[float(self.uniform_by_index[index][step])] for index in rows], device=logits.device
         )

@@ -18,7 +18,14 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import torch
 
-from eval.asking.decoding import Decoding, check_prompts, draw_tokens, join_decodings, uniforms
+from eval.asking.decoding import (
+    Decoding,
+    check_prompts,
+    draw_tokens,
+    fill_holes,
+    join_decodings,
+    uniforms,
+)
 from eval.model import positions_of
 
 if TYPE_CHECKING:
@@ -269,17 +276,6 @@ def length_groups(prompts: Sequence[tuple[int, ...]]) -> list[list[tuple[int, ..
     if len(groups) > 1 and len(groups[-1]) < _SMALLEST_GROUP:
         groups[-2:] = [groups[-2] + groups[-1]]
     return groups
-
-
-def fill_holes(num_rows: int, finished: Sequence[int]) -> list[int]:
-    """Return the places of rows that go on, those at the end moved to where others finished.
-
-    So that no more rows are copied in the cache than have finished.
-    """
-    gone = set(finished)
-    num_left = num_rows - len(gone)
-    last = (place for place in reversed(range(num_left, num_rows)) if place not in gone)
-    return [next(last) if place in gone else place for place in range(num_left)]
 
 
 @dataclass

@@ -267,6 +267,6 @@ STAGE = Stage(
     config=GenerateConfig,
     run=run,
     produces="data",
-    version=1,
+    version=2,
     data_forms=("prompt",),
 )
