@@ -27,6 +27,7 @@ from pipeline.files.foreign_files import is_there, read_object
 from pipeline.files.names import ADAPTER_CONFIG, CONFIG
 from pipeline.model_files.folder import check_adapter, check_model, check_tokenizer, vocabulary_size
 from pipeline.models.foreign import Loading
+from pipeline.models.fused import fuse
 from pipeline.models.quantised import keep_packed_as_it_is
 from pipeline.models.vocabulary import count_stored_rows, fit_vocabulary
 
@@ -148,6 +149,7 @@ def load_whole(
     for name, tensor in module.named_parameters():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise CorruptArtifactError(source.name, f"tensor `{name}` holds NaN or infinity")
+    fuse(module)
     return module
 
 

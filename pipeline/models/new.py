@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 
+from pipeline.models.fused import fuse
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -36,4 +38,5 @@ def new_policy(
     )
     module = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     module.generation_config = GenerationConfig(**special)
+    fuse(module)
     return module

@@ -16,7 +16,7 @@ import torch
 from accelerate.utils import is_peft_model
 from torch import nn
 
-from pipeline.rl.end_to_end import lays_end_to_end, run_end_to_end
+from pipeline.models.end_to_end import lays_end_to_end, run_end_to_end
 from pipeline.rl.logprobs import check_head
 
 if TYPE_CHECKING:

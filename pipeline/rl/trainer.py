@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader
 from transformers import Trainer
 
 from pipeline.models.dropout import turn_off_dropout
+from pipeline.models.end_to_end import rows_of_passes
 from pipeline.rewards.responses import source_in
 from pipeline.rl import checkpoint
 from pipeline.rl.actor_critic import ActorCritic
@@ -32,7 +33,6 @@ from pipeline.rl.arguments import (
 from pipeline.rl.batch import Batch
 from pipeline.rl.collector import Collector
 from pipeline.rl.core import kl_controller
-from pipeline.rl.end_to_end import rows_of_passes
 from pipeline.rl.evaluation import evaluate_sets
 from pipeline.rl.experience import experience_of
 from pipeline.rl.gradients import clip_norm, sum_over_processes

@@ -267,6 +267,6 @@ STAGE = Stage(
     config=GenerateConfig,
     run=run,
     produces="data",
-    version=2,
+    version=3,
     data_forms=("prompt",),
 )

@@ -106,6 +106,6 @@ STAGE = Stage(
     config=LabelConfig,
     run=run,
     produces="data",
-    version=4,
+    version=5,
     data_forms=("prompt_completion",),
 )

@@ -100,10 +100,11 @@ def run(config: PretrainConfig, context: StageContext) -> StageResult:
     from pipeline.models.save import TRAINED_LENGTH, save_trained
     from pipeline.training.arguments import arguments
     from pipeline.training.loop import train
+    from pipeline.training.one_line import OneLine, network_of_lines
     from pipeline.training.rows import KnowsRows
     from pipeline.training.token_means import TokenMeans
 
-    class RowTrainer(TokenMeans, KnowsRows, Trainer):
+    class RowTrainer(TokenMeans, KnowsRows, OneLine, Trainer):
         pass
 
     tokenizer, module, source = _model(config, context)
@@ -132,6 +133,7 @@ def run(config: PretrainConfig, context: StageContext) -> StageResult:
         data_collator=rows.collate,
         processing_class=tokenizer,
     )
+    trainer.network = network_of_lines(module, args) if packs else None
     names = [f"{'packed' if packs else 'padded'} row {number}" for number in range(len(rows))]
     length = _longest_row(config, source)
     before: dict[str, float] = {}
@@ -283,7 +285,7 @@ STAGE = Stage(
     config=PretrainConfig,
     run=run,
     produces="policy",
-    version=3,
+    version=4,
     trainer="TrainingArguments",
     # For adapters too: it is a new model's, ten times what a model to continue from would get.
     training_defaults=TRAINING_DEFAULTS,

@@ -52,6 +52,7 @@ def run(config: SftConfig, context: StageContext) -> StageResult:
     from pipeline.models.training import peft_config
     from pipeline.training.arguments import refusals
     from pipeline.training.on_rows import begin, encode_rows, finish, train_on_rows
+    from pipeline.training.one_line import network_of_lines
     from pipeline.training.sft_trainer import EncodedSftTrainer
 
     training = begin(
@@ -75,6 +76,7 @@ def run(config: SftConfig, context: StageContext) -> StageResult:
         )
     if layout.collate is not None:
         trainer.data_collator = layout.collate
+        trainer.network = network_of_lines(training.module, training.args)
     loss_before = _measure_loss(trainer, rows.held_out, context)
     metrics = train_on_rows(training, trainer, names=layout.names)
     loss = _measure_loss(trainer, rows.held_out, context)
@@ -132,7 +134,7 @@ STAGE = Stage(
     config=SftConfig,
     run=run,
     produces="policy",
-    version=7,
+    version=8,
     trainer="SFTConfig",
     training_defaults=TRAINING_DEFAULTS,
     adapter_defaults={"learning_rate": 2e-4},  # ten times: Biderman et al. 2024

@@ -8,6 +8,7 @@ from trl.trainer.sft_trainer import SFTTrainer
 
 from pipeline.data.encoding.examples import IGNORED
 from pipeline.training.loss_head import score_trained_tokens_alone
+from pipeline.training.one_line import OneLine
 from pipeline.training.rows import KnowsRows
 from pipeline.training.token_means import TokenMeans
 
@@ -17,7 +18,7 @@ _WEIGHTS = "weights"  # among the lists of metrics, so that a resumed run has th
 _MEANS = ("entropy", "mean_token_accuracy")
 
 
-class EncodedSftTrainer(TokenMeans, KnowsRows, SFTTrainer):
+class EncodedSftTrainer(TokenMeans, KnowsRows, OneLine, SFTTrainer):
     """SFTTrainer whose counts and means are over all tokens of a step, however it is split."""
 
     def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from pipeline.models.end_to_end import lays_end_to_end
 from pipeline.rl.actor import last_hidden
-from pipeline.rl.end_to_end import lays_end_to_end
 from pipeline.rl.sequences import Sequences
 from tests.benchmarks.clocks import Clocks
 from tests.benchmarks.result import Result

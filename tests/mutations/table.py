@@ -193,10 +193,31 @@ PPO = [
     ),
     Mutation(
         "rows laid end to end do not see each other",
-        "pipeline/rl/end_to_end.py",
+        "pipeline/models/end_to_end.py",
         "parts = (each.split(list(lengths), dim=2) for each in (query, key, value))",
         "parts = ([each] for each in (query, key, value))",
-        ("tests/unit/rl/test_end_to_end.py",),
+        ("tests/unit/models/test_end_to_end.py",),
+    ),
+    Mutation(
+        "a layer's gradient by hand is autograd's",
+        "pipeline/models/row_layers.py",
+        'of_x = _normed_backward(of_normed, x, scale, w.before_inner, "before_inner", gradients)',
+        "of_x = of_normed",
+        ("tests/unit/models/test_row_layers.py",),
+    ),
+    Mutation(
+        "RMSNorm's gradient by hand is autograd's",
+        "pipeline/models/fused.py",
+        "pull.mul_(scale.pow(3)).div_(-x.shape[-1])",
+        "pull.mul_(scale.pow(3)).div_(x.shape[-1])",
+        ("tests/unit/models/test_fused.py",),
+    ),
+    Mutation(
+        "a batch in one line keeps every row that is trained on",
+        "pipeline/training/one_line.py",
+        'num_trained = (flat["labels"] != IGNORED).long()',
+        'num_trained = (flat["labels"] > 40).long()',
+        ("tests/unit/training/test_one_line.py",),
     ),
     Mutation(
         "every prompt is asked once in each pass",

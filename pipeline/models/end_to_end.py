@@ -1,8 +1,8 @@
 """Rows of a forward pass laid end to end in one line on a CPU, so that no padding is computed.
 
 Everything but attention takes each token by itself; attention is asked row by row. Not packing by a
-block mask (pipeline/training/bins.py), whose attention would be computed across rows and thrown
-away: a third of a line of sixteen rows.
+block mask, whose attention would be computed across rows and thrown away: a third of a line of
+sixteen rows. Who lays rows out: pipeline/rl/actor.py, pipeline/training/one_line.py.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from eval.model import positions_of
+from pipeline.models.row_layers import layer_on_rows
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Sequence
@@ -75,7 +76,7 @@ def run_end_to_end(network: Any, ids: Tensor, lengths: Sequence[int]) -> Tensor:
     """Return the last hidden states (B, S, d) of right-padded ids (B, S); zeros at padding."""
     places = torch.arange(ids.shape[1]).expand(ids.shape)
     is_token = places < torch.tensor(lengths)[:, None]  # (B, S)
-    with _attending_row_by_row(network, lengths):
+    with attending_row_by_row(network, lengths):
         hidden = network(
             input_ids=ids[is_token][None],
             position_ids=places[is_token][None],
@@ -86,8 +87,8 @@ def run_end_to_end(network: Any, ids: Tensor, lengths: Sequence[int]) -> Tensor:
 
 
 @contextmanager
-def _attending_row_by_row(network: Any, lengths: Sequence[int]) -> Generator[None]:
-    """Let attention take a line of rows of these lengths apart."""
+def attending_row_by_row(network: Any, lengths: Sequence[int]) -> Generator[None]:
+    """Let attention take a line of rows of these lengths apart, or a whole layer where it can."""
 
     def attend(
         module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Any, **how: Any
@@ -104,10 +105,18 @@ def _attending_row_by_row(network: Any, lengths: Sequence[int]) -> Generator[Non
     before = config._attn_implementation
     ALL_ATTENTION_FUNCTIONS.register(_NAME, attend)
     config._attn_implementation = _NAME
+    replaced: list[Any] = []
+    for layer in getattr(network, "layers", ()):
+        forward = layer_on_rows(layer, lengths)
+        if forward is not None:
+            layer.forward = forward
+            replaced.append(layer)
     try:
         yield
     finally:
         config._attn_implementation = before
+        for layer in replaced:
+            del layer.forward
 
 
 @torch.no_grad()

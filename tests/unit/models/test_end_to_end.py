@@ -17,9 +17,9 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-from pipeline.rl import end_to_end
+from pipeline.models import end_to_end
+from pipeline.models.end_to_end import lays_end_to_end, rows_of_passes
 from pipeline.rl.actor import last_hidden
-from pipeline.rl.end_to_end import lays_end_to_end, rows_of_passes
 from pipeline.rl.sequences import Sequences
 
 SHAPE = {"vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 2}

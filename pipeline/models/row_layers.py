@@ -1,0 +1,297 @@
+"""A decoder layer of rows laid end to end as one autograd function, on a CPU.
+
+Layers of Llama and Qwen3 in which every weight is a plain fp32 one and no adapter, hook or dropout
+is in the way; others keep upstream's forward, whose hundred operations and their gradients cost a
+small model as much as its attention does. The gradient is a formula: what it needs is kept,
+probabilities of attention as well, and nothing is computed twice.
+
+Which rows there are: end_to_end.py, where each network is held against upstream's forward first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+from transformers.activations import SiLUActivation
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+_KINDS = {
+    "transformers.models.llama.modeling_llama.LlamaDecoderLayer": False,
+    "transformers.models.qwen3.modeling_qwen3.Qwen3DecoderLayer": True,  # norms of queries and keys
+}
+_LONGEST = 512  # tokens of a row: its probabilities are kept, as many as its square
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+
+
+class _Weights(NamedTuple):
+    """Of a layer that is d wide, with H heads of size D and an inner width F."""
+
+    before_attention: Tensor  # (d,)
+    q: Tensor  # (H D, d)
+    k: Tensor
+    v: Tensor
+    o: Tensor  # (d, H D)
+    before_inner: Tensor  # (d,)
+    gate: Tensor  # (F, d)
+    up: Tensor
+    down: Tensor  # (d, F)
+    of_q: Tensor | None = None  # (D,), of the norms of queries and keys
+    of_k: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """What a layer is told beside tensors.
+
+    rows: places of their tokens. heads: how many. scale: of attention's scores. epsilons: of the
+    norms before attention and before the inner part, and of heads. has_backward: whether one may
+    follow.
+    """
+
+    rows: Sequence[slice]
+    heads: int
+    scale: float
+    epsilons: tuple[float, float, float]
+    has_backward: bool
+
+
+@dataclass(frozen=True)
+class _Gradients:
+    """wanted: names of weights that are trained. by_name: what was found of them."""
+
+    wanted: set[str]
+    by_name: dict[str, Tensor]
+
+    def of_product(self, name: str, gradient: Tensor, x: Tensor) -> None:
+        """Find a matrix's gradient, by that of x W^T."""
+        if name in self.wanted:
+            self.by_name[name] = gradient.t() @ x
+
+
+def layer_on_rows(layer: Any, lengths: Sequence[int]) -> Callable[..., Tensor] | None:
+    """Return what stands in place of a layer's forward for these rows; None: it keeps its own."""
+    name = f"{type(layer).__module__}.{type(layer).__qualname__}"
+    if name not in _KINDS or "forward" in vars(layer) or max(lengths) > _LONGEST:
+        return None
+    attention, inner = layer.self_attn, layer.mlp
+    norms = [layer.input_layernorm, layer.post_attention_layernorm]
+    if _KINDS[name]:
+        norms += [attention.q_norm, attention.k_norm]
+    projections = [attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj]
+    projections += [inner.gate_proj, inner.up_proj, inner.down_proj]
+    if (
+        not all(type(each) is nn.Linear and each.bias is None for each in projections)
+        or type(inner.act_fn) not in (nn.SiLU, SiLUActivation)
+        or attention.num_key_value_groups != 1
+        or (layer.training and attention.attention_dropout > 0)
+        or getattr(attention, "sliding_window", None) is not None
+        or any(getattr(part, hooks) for part in layer.modules() for hooks in _HOOKS)
+    ):
+        return None
+    q, k, v, o, gate, up, down = (each.weight for each in projections)
+    first, second, *of_heads = (each.weight for each in norms)
+    weights = _Weights(first, q, k, v, o, second, gate, up, down, *of_heads)
+    if not all(each is None or _is_plain(each) for each in weights):
+        return None
+    epsilons = [each.variance_epsilon for each in norms]
+    ends = list(accumulate(lengths))
+    rows = [slice(end - length, end) for end, length in zip(ends, lengths, strict=True)]
+
+    def forward(hidden_states: Tensor, *args: Any, position_embeddings: Any, **how: Any) -> Tensor:
+        cos, sin = position_embeddings
+        is_fp32 = _is_plain(hidden_states) and not torch.is_autocast_enabled("cpu")
+        if not is_fp32 or torch.compiler.is_compiling():
+            given = {"position_embeddings": position_embeddings, **how}
+            return type(layer).forward(layer, hidden_states, *args, **given)
+        shape = _Shape(
+            rows,
+            q.shape[0] // attention.head_dim,
+            attention.scaling,
+            (epsilons[0], epsilons[1], epsilons[-1]),
+            torch.is_grad_enabled(),
+        )
+        return _Layer.apply(hidden_states[0], cos[0], sin[0], shape, *weights)[None]
+
+    return forward
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    kinds = (Tensor, nn.Parameter)
+    return type(tensor) in kinds and tensor.dtype == torch.float32 and tensor.device.type == "cpu"
+
+
+class _Layer(torch.autograd.Function):
+    """x + attention(norm(x)), and to that its inner part: hidden states (N, d) to (N, d)."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, cos: Tensor, sin: Tensor, shape: _Shape, *weights: Tensor | None
+    ) -> Tensor:
+        w = _Weights(*weights)  # pyright: ignore[reportArgumentType]
+        angles = cos[:, None], sin[:, None]
+        attended, of_attention = _attend(x, w, shape, angles)
+        y, of_inner = _inner(attended, w, shape)
+        if shape.has_backward:
+            ctx.save_for_backward(x, cos, sin, *weights)
+            ctx.kept = of_attention, of_inner
+            ctx.shape = shape
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]  torch passes all by position
+        ctx: Any, gradient: Tensor
+    ) -> tuple[Tensor | None, ...]:
+        x, cos, sin, *weights = ctx.saved_tensors
+        w = _Weights(*weights)
+        names = zip(_Weights._fields, ctx.needs_input_grad[4:], strict=True)
+        found = _Gradients({name for name, is_wanted in names if is_wanted}, {})
+        of_attention, of_inner = ctx.kept
+        angles = cos[:, None], sin[:, None]
+        pull = _inner_backward(gradient, w, found, of_inner)
+        of_x = _attend_backward(pull, x, w, found, of_attention, ctx.shape, angles)
+        return (of_x, None, None, None, *(found.by_name.get(name) for name in _Weights._fields))
+
+
+def _normed(x: Tensor, weight: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
+    """Return RMSNorm of x (..., d), and what x was multiplied by, (..., 1)."""
+    scale = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    scale = scale.square_().div_(x.shape[-1]).add_(epsilon).rsqrt_()
+    return (x * scale).mul_(weight), scale
+
+
+def _normed_backward(
+    gradient: Tensor, x: Tensor, scale: Tensor, weight: Tensor, name: str, found: _Gradients
+) -> Tensor:
+    """Return the gradient of x; find that of the weight. The gradient given is overwritten."""
+    products = (gradient * x).reshape(-1, x.shape[-1])
+    if name in found.wanted:
+        found.by_name[name] = products.t() @ scale.reshape(-1)
+    pull = (products @ weight).view_as(scale).mul_(scale.pow(3)).div_(-x.shape[-1])
+    return gradient.mul_(scale).mul_(weight).addcmul_(x, pull)
+
+
+def _turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    half = x.shape[-1] // 2
+    turned = x * cos
+    turned[..., :half].addcmul_(x[..., half:], sin[..., :half], value=-1)
+    turned[..., half:].addcmul_(x[..., :half], sin[..., half:])
+    return turned
+
+
+def _turned_back(gradient: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    half = gradient.shape[-1] // 2
+    of_x = gradient * cos
+    of_x[..., :half].addcmul_(gradient[..., half:], sin[..., half:])
+    of_x[..., half:].addcmul_(gradient[..., :half], sin[..., :half], value=-1)
+    return of_x
+
+
+def _mask(length: int) -> Tensor:
+    """Return (1, L, L), -infinity where a token comes after the one that looks."""
+    return _square_mask(1 << (length - 1).bit_length())[:, :length, :length]
+
+
+@cache
+def _square_mask(length: int) -> Tensor:
+    return torch.full((1, length, length), -torch.inf).triu_(1)
+
+
+def _attend(
+    x: Tensor, w: _Weights, shape: _Shape, angles: tuple[Tensor, Tensor]
+) -> tuple[Tensor, tuple[Any, ...]]:
+    """Return x + attention, (N, d), and what the backward pass needs."""
+    normed, scale = _normed(x, w.before_attention, shape.epsilons[0])
+    heads = (len(x), shape.heads, -1)
+    q, k, v = ((normed @ each.t()).view(heads) for each in (w.q, w.k, w.v))
+    of_heads: tuple[Any, ...] = ()
+    if w.of_q is not None and w.of_k is not None:
+        (q_normed, q_scale), (k_normed, k_scale) = (
+            _normed(each, weight, shape.epsilons[2]) for each, weight in ((q, w.of_q), (k, w.of_k))
+        )
+        of_heads = q, q_scale, k, k_scale
+        q, k = q_normed, k_normed
+    q, k = _turned(q, *angles), _turned(k, *angles)
+    found = torch.empty_like(v)
+    all_probabilities: list[Tensor] = []
+    for row in shape.rows:
+        queries, keys, values = (each[row].transpose(0, 1) for each in (q, k, v))
+        mask = _mask(queries.shape[1])
+        scores = torch.baddbmm(mask, queries, keys.transpose(1, 2), alpha=shape.scale)
+        probabilities = scores.softmax(-1)
+        found[row].transpose(0, 1).copy_(probabilities @ values)
+        all_probabilities.append(probabilities)
+    found = found.view(len(x), -1)
+    kept = normed, scale, of_heads, q, k, v, all_probabilities, found
+    return torch.addmm(x, found, w.o.t()), kept
+
+
+def _attend_backward(
+    gradient: Tensor,
+    x: Tensor,
+    w: _Weights,
+    gradients: _Gradients,
+    kept: tuple[Any, ...],
+    shape: _Shape,
+    angles: tuple[Tensor, Tensor],
+) -> Tensor:
+    """Return the gradient of x, (N, d), of that of x + attention; find the weights'."""
+    normed, scale, of_heads, q, k, v, all_probabilities, found = kept
+    gradients.of_product("o", gradient, found)
+    of_found = (gradient @ w.o).view_as(v)
+    of_q, of_k, of_v = (torch.empty_like(each) for each in (q, k, v))
+    for row, p in zip(shape.rows, all_probabilities, strict=True):
+        queries, keys, values, pull = (each[row].transpose(0, 1) for each in (q, k, v, of_found))
+        of_v[row].transpose(0, 1).copy_(p.transpose(1, 2) @ pull)
+        of_p = pull @ values.transpose(1, 2)
+        # Of the softmax: p (of_p - sum(p of_p)).
+        of_p.sub_(torch.linalg.vecdot(of_p, p)[..., None]).mul_(p).mul_(shape.scale)
+        of_q[row].transpose(0, 1).copy_(of_p @ keys)
+        of_k[row].transpose(0, 1).copy_(of_p.transpose(1, 2) @ queries)
+    of_q, of_k = _turned_back(of_q, *angles), _turned_back(of_k, *angles)
+    if of_heads:
+        q, q_scale, k, k_scale = of_heads
+        assert w.of_q is not None
+        assert w.of_k is not None
+        of_q = _normed_backward(of_q, q, q_scale, w.of_q, "of_q", gradients)
+        of_k = _normed_backward(of_k, k, k_scale, w.of_k, "of_k", gradients)
+    of_q, of_k, of_v = (each.view(len(x), -1) for each in (of_q, of_k, of_v))
+    for name, each in (("q", of_q), ("k", of_k), ("v", of_v)):
+        gradients.of_product(name, each, normed)
+    of_normed = (of_q @ w.q).addmm_(of_k, w.k).addmm_(of_v, w.v)
+    of_x = _normed_backward(of_normed, x, scale, w.before_attention, "before_attention", gradients)
+    return of_x.add_(gradient)
+
+
+def _inner(x: Tensor, w: _Weights, shape: _Shape) -> tuple[Tensor, tuple[Any, ...]]:
+    """Return x + its inner part, (N, d), and what the backward pass needs."""
+    normed, scale = _normed(x, w.before_inner, shape.epsilons[1])
+    gate, up = normed @ w.gate.t(), normed @ w.up.t()
+    opened = functional.silu(gate)
+    y = torch.addmm(x, opened * up, w.down.t())
+    return y, (x, normed, scale, gate, up, opened)
+
+
+def _inner_backward(
+    gradient: Tensor, w: _Weights, gradients: _Gradients, kept: tuple[Any, ...]
+) -> Tensor:
+    """Return the gradient of x, (N, d), of that of x + its inner part; find the weights'."""
+    x, normed, scale, gate, up, opened = kept
+    gradients.of_product("down", gradient, opened * up)
+    of_product = gradient @ w.down
+    of_up = of_product * opened
+    of_gate = torch.ops.aten.silu_backward(of_product.mul_(up), gate)
+    gradients.of_product("gate", of_gate, normed)
+    gradients.of_product("up", of_up, normed)
+    of_normed = (of_gate @ w.gate).addmm_(of_up, w.up)
+    of_x = _normed_backward(of_normed, x, scale, w.before_inner, "before_inner", gradients)
+    return of_x.add_(gradient)
