@@ -144,8 +144,9 @@ class _RmsNorm(torch.autograd.Function):
         if ctx.needs_input_grad[1]:
             of_weight = (scale.reshape(1, -1) @ products)[0]
         if ctx.needs_input_grad[0]:
-            # Of scale by x: -scale^3 x / d.
-            pull = (products @ weight).view_as(scale)
+            # Of scale by x: -scale^3 x / d. A copy, since those that a file was mapped for lie
+            # anywhere, and MKL's sums depend on that.
+            pull = (products @ weight.clone()).view_as(scale)
             pull.mul_(scale.pow(3)).div_(-x.shape[-1])
             of_x = (gradient * scale).mul_(weight).addcmul_(x, pull)
         return of_x, of_weight, None

@@ -176,7 +176,8 @@ def _normed_backward(
     products = (gradient * x).reshape(-1, x.shape[-1])
     if name in found.wanted:
         found.by_name[name] = products.t() @ scale.reshape(-1)
-    pull = (products @ weight).view_as(scale).mul_(scale.pow(3)).div_(-x.shape[-1])
+    # A copy, since weights that a file was mapped for lie anywhere, and MKL's sums depend on that.
+    pull = (products @ weight.clone()).view_as(scale).mul_(scale.pow(3)).div_(-x.shape[-1])
     return gradient.mul_(scale).mul_(weight).addcmul_(x, pull)
 
 

@@ -17,6 +17,7 @@ from accelerate.utils import is_peft_model
 from torch import nn
 
 from pipeline.models.end_to_end import lays_end_to_end, run_end_to_end
+from pipeline.models.fused import fuse
 from pipeline.rl.logprobs import check_head
 
 if TYPE_CHECKING:
@@ -89,6 +90,7 @@ class Actor(nn.Module, ABC):
             check_head(self.causal)
         with self.reference() as reference:
             for network in (*self.networks(), reference):
+                fuse(network)  # here, and not where models are loaded: they may be given
                 lays_end_to_end(network.base_model)
 
     def forward(self, sequences: Sequences) -> Tensor:
