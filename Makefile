@@ -8,6 +8,7 @@ SERVING := $(VENV)/serving
 VLLM := $(VENV)/vllm
 QLORA := $(VENV)/qlora
 DEEPSPEED := $(VENV)/deepspeed
+HARNESS := $(VENV)/harness
 
 # Compiled files are kept: without them each process that a test starts would compile anew, and each worker
 # of pytest would spend half a minute on the asserts of the tests.
@@ -58,8 +59,9 @@ isa-%: $(READY)
 	done
 
 # Speed as ratios within one run, one JSON line a benchmark.
-bench: $(READY) $(TRL112)
-	POSTTRAIN_TRL112=$(abspath $(TRL112)) $(BIN)/python -m tests.benchmarks
+bench: $(READY) $(TRL112) $(HARNESS)/.ready
+	POSTTRAIN_TRL112=$(abspath $(TRL112)) POSTTRAIN_HARNESS=$$($(HARNESS)/bin/python -c '$(PURELIB)') \
+	  $(BIN)/python -m tests.benchmarks
 
 # Every stage on 35 architectures, all weights and LoRA, against plain forward passes: docs/models.md.
 matrix: $(READY)
@@ -124,6 +126,11 @@ endef
 $(SERVING)/.ready: | $(READY)
 	$(call apart,$(SERVING))
 	$(SERVING)/bin/pip install --quiet --disable-pip-version-check fastapi
+	touch $@
+
+$(HARNESS)/.ready: | $(READY)
+	$(call apart,$(HARNESS))
+	$(HARNESS)/bin/pip install --quiet --disable-pip-version-check lm-eval==0.4.13
 	touch $@
 
 $(QLORA)/.ready: | $(READY)

@@ -13,7 +13,7 @@ import torch
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from eval.asking.prefix import prefill, shared_length
-from eval.asking.token_step import TokenStep, token_step
+from eval.asking.token_step import TokenStep, holds_all, token_step
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -151,6 +151,26 @@ class Decoding:
             self.ids = self.ids[index]
         self.mask, self.positions = self.mask[index], self.positions[index]
         self.logits = self.logits[index]
+
+    @property
+    def can_read_on(self) -> bool:
+        """Whether `read_on` gives what a pass over whole rows would: no windows, no states."""
+        return holds_all(self.cache)
+
+    def read_on(self, ids: Tensor) -> Tensor:
+        """Return the logits (B, L, V) after each of more tokens (B, L), which are not kept.
+
+        The end of a row may be filled up with anything.
+        """
+        count = ids.shape[-1]
+        output = self.module(
+            input_ids=ids,
+            attention_mask=_with_columns(self.mask[:, : self.length], count),
+            position_ids=self.positions + torch.arange(1, count + 1, device=ids.device),
+            past_key_values=self.cache,
+            use_cache=True,
+        )
+        return output.logits
 
     def _all_positions(self) -> Tensor:
         """Return (B, T): a model left to itself would count the padding."""

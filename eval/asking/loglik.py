@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from eval.asking.decoding import Decoding
 from eval.asking.prefix import prefill, shared_length
 from eval.model import StopRequested
 
@@ -27,6 +28,7 @@ Pair = tuple[list[int], list[int]]
 # Logits of one forward pass, at most (1 GiB in fp32); batch_size is not reached where fewer fit.
 _MAX_LOGITS = 2**28
 _LOGITS_AT_ONCE = 2**24
+_SHARED_ENOUGH = 0.75  # contexts for each pair, at most, where two passes are better than one
 
 
 def continuation_logprobs(
@@ -49,11 +51,12 @@ def continuation_logprobs(
     _check_pairs(pairs, model.max_length)
     logprobs: list[float] = [0.0] * len(pairs)
     num_done = 0
+    reader = _Reader(model)
     for batch in _batches(pairs, batch_size, _vocab_size(model)):
         if should_stop is not None and should_stop():
             raise StopRequested
         for index, logprob in zip(
-            batch, _batch_logprobs(model, [pairs[index] for index in batch]), strict=True
+            batch, reader.logprobs([pairs[index] for index in batch]), strict=True
         ):
             logprobs[index] = logprob
         num_done += len(batch)
@@ -124,11 +127,15 @@ def _check_pairs(pairs: Sequence[Pair], max_length: int | None) -> None:
 
 def _batches(pairs: Sequence[Pair], batch_size: int, vocab_size: int) -> Iterator[list[int]]:
     """Yield indices of pairs that go through the model together, longest first."""
-    order = sorted(
-        range(len(pairs)),
-        key=lambda index: len(pairs[index][0]) + len(pairs[index][1]),
-        reverse=True,
-    )
+    # Pairs with one context stand together: it is read once for all of them.
+    contexts = [tuple(context) for context, _ in pairs]
+    longest: dict[tuple[int, ...], int] = {}
+    first: dict[tuple[int, ...], int] = {}
+    for index, (context, (_, continuation)) in enumerate(zip(contexts, pairs, strict=True)):
+        length = len(context) + len(continuation)
+        longest[context] = max(longest.get(context, 0), length)
+        first.setdefault(context, index)
+    order = sorted(range(len(pairs)), key=lambda i: (-longest[contexts[i]], first[contexts[i]], i))
     batch: list[int] = []
     width, first_scored = 0, 0
     for index in order:
@@ -140,11 +147,50 @@ def _batches(pairs: Sequence[Pair], batch_size: int, vocab_size: int) -> Iterato
                 yield batch
                 batch = []
         if not batch:
-            width, first_scored = len(context) + len(continuation), len(context)
+            width, first_scored = longest[contexts[index]], len(context)
         first_scored = min(first_scored, len(context))
         batch.append(index)
     if batch:
         yield batch
+
+
+class _Reader:
+    """Reads batches of pairs; contexts that several pairs share, as choices do, once for them."""
+
+    def __init__(self, model: LanguageModel) -> None:
+        self._model = model
+        self._can_share = True  # until it turns out otherwise
+
+    @torch.inference_mode()
+    def logprobs(self, pairs: Sequence[Pair]) -> list[float]:
+        """Return the log-probability of each pair's continuation."""
+        asking: dict[tuple[int, ...], list[int]] = {}  # of each context, its pairs
+        for index, (context, _) in enumerate(pairs):
+            asking.setdefault(tuple(context), []).append(index)
+        if self._can_share and len(asking) <= _SHARED_ENOUGH * len(pairs):
+            longest = max(len(continuation) for _, continuation in pairs)
+            read = Decoding(self._model.module, dict(enumerate(asking)), longest)
+            self._can_share = read.can_read_on
+            if self._can_share:
+                read.spread(list(asking.values()))
+                return _logprobs_after(self._model, read, pairs)
+        return _batch_logprobs(self._model, pairs)
+
+
+def _logprobs_after(model: LanguageModel, read: Decoding, pairs: Sequence[Pair]) -> list[float]:
+    """Return the log-probabilities of continuations of contexts that have been read."""
+    device = model.module.device
+    continuations = [pairs[row][1] for row in read.rows]
+    width = max(map(len, continuations))
+    ids = torch.tensor([each + [0] * (width - len(each)) for each in continuations], device=device)
+    lengths = torch.tensor([len(each) for each in continuations], device=device).unsqueeze(-1)
+    logits = read.logits.unsqueeze(1)
+    if width > 1:
+        logits = torch.cat([logits, read.read_on(ids[:, :-1])], dim=1)
+    scored = torch.arange(width, device=device) < lengths
+    sums = _sums(model, logits, ids, scored, scored.nonzero(as_tuple=True)[1])
+    sum_by_row = dict(zip(read.rows, sums, strict=True))
+    return [sum_by_row[row] for row in range(len(pairs))]
 
 
 @torch.inference_mode()
@@ -174,12 +220,21 @@ def _batch_logprobs(model: LanguageModel, pairs: Sequence[Pair]) -> list[float]:
     ).logits
     offset = width - logits.shape[1]  # 0 for models that give all logits whatever they are asked
     scored = (columns >= starts) & (columns < lengths)
-    row_of, column_of = scored.nonzero(as_tuple=True)
-    targets = ids[row_of, column_of]
-    logprobs = _target_logprobs(logits, row_of, column_of - 1 - offset, targets)
+    return _sums(model, logits, ids, scored, scored.nonzero(as_tuple=True)[1] - 1 - offset)
+
+
+def _sums(
+    model: LanguageModel, logits: Tensor, ids: Tensor, scored: Tensor, columns: Tensor
+) -> list[float]:
+    """Return the log-probabilities of scored ids (B, T) as a sum for each row.
+
+    columns: where the logits for each of them are, (N,).
+    """
+    row_of = scored.nonzero(as_tuple=True)[0]
+    logprobs = _target_logprobs(logits, row_of, columns, ids[scored])
     if logprobs.isnan().any():
         raise ValueError(f"{model.name} gives NaN instead of probabilities; its weights are broken")
-    sums = torch.zeros(len(rows), dtype=torch.float64).index_add_(0, row_of.cpu(), logprobs)
+    sums = torch.zeros(len(ids), dtype=torch.float64).index_add_(0, row_of.cpu(), logprobs)
     return sums.tolist()
 
 

@@ -43,7 +43,7 @@ def token_step(module: PreTrainedModel, cache: Any, mask: Tensor, room: int) -> 
 
     mask: (B, T), 0 for padding, which is on the left. room: how many positions there may be.
     """
-    if not (_is_known(module) and _holds_all(cache)):
+    if not (_is_known(module) and holds_all(cache)):
         return None
     return TokenStep(module, cache, mask, room)
 
@@ -83,7 +83,7 @@ def _is_watched(part: nn.Module) -> bool:
     return bool(part._forward_hooks or part._forward_pre_hooks or "forward" in vars(part))
 
 
-def _holds_all(cache: Any) -> bool:
+def holds_all(cache: Any) -> bool:
     """Return whether a cache has keys and values of all tokens: no windows, no states."""
     layers = cache.layers if type(cache) is DynamicCache else []
     return bool(layers) and all(

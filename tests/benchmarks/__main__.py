@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 
 from tests.benchmarks.align_against_trl import align_against_trl, align_throughput_against_trl
+from tests.benchmarks.evaluation_against_lm_eval import evaluation_against_lm_eval
 from tests.benchmarks.grpo_against_trl import grpo_full_length, grpo_spread_lengths
 from tests.benchmarks.guard_share import guard_share
 from tests.benchmarks.large_data import large_data
@@ -58,6 +59,7 @@ BENCHMARKS: dict[str, Callable[[], Result]] = {
     "pretrain_throughput": pretrain_throughput,
     "nano_gpt_steps": nano_gpt_steps,
     "rollout_speed": rollout_speed,
+    "evaluation_against_lm_eval": evaluation_against_lm_eval,
     "rows_end_to_end": rows_end_to_end,
     "guard_share": guard_share,
     "ppo_full_length": ppo_full_length,
