@@ -14,6 +14,7 @@ from pipeline.config.training_stage import TrainingOnData
 from pipeline.data.encoding.made_with import made_with
 from pipeline.plan.followers import decontaminate_of, measuring_stages
 from pipeline.plan.identity import Identifier
+from pipeline.stages.rl.config import RolloutStage
 from pipeline.store.fingerprint import canonical
 from pipeline.store.hashed_files import BIG_BYTES, HashedFiles
 from pipeline.store.hub_lock import UNRESOLVED, read_lock
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
     from pipeline.store.store import Store
 
 _CHECKED_WITH = ("dpo", "kto")  # kinds whose rows are checked against `training_args`
-_OF_ROWS = ("data", "eval_data", "leaves_out")
+_OF_ROWS = ("data", "prompts", "eval_data", "leaves_out")
+_WithRows = TrainingOnData | RolloutStage
 
 
 def keeping_of(plan: Plan, name: str, store: Store) -> Keeping | None:
@@ -40,7 +42,7 @@ def keeping_of(plan: Plan, name: str, store: Store) -> Keeping | None:
     """
     planned = plan.stage(name)
     config = planned.config
-    if not isinstance(config, TrainingOnData):
+    if not isinstance(config, _WithRows):
         return None
     blocks = (*config.sources, *config.eval_data)
     reads: dict[str, Any] = {
@@ -72,7 +74,7 @@ def _check_of(plan: Plan, name: str, store: Store) -> dict[str, Any] | None:
     """Return what decides whether rows are good; None where that is not known, or soon seen."""
     planned = plan.stage(name)
     config = planned.config
-    if not isinstance(config, TrainingOnData) or not _is_big(config, plan.recipe.places):
+    if not isinstance(config, _WithRows) or not _is_big(config, plan.recipe.places):
         return None
     keeping = keeping_of(plan, name, store)
     if keeping is None:
@@ -83,17 +85,18 @@ def _check_of(plan: Plan, name: str, store: Store) -> dict[str, Any] | None:
         "stage": planned.kind,
         "reads": keeping.reads,
         "training_args": args,
+        "reward": planned.identity.get("reward"),  # with the pairs that its terms are examined on
         "made_with": made_with(),
     }
 
 
-def _is_big(config: TrainingOnData, places: Places) -> bool:
+def _is_big(config: _WithRows, places: Places) -> bool:
     paths = [places.file(block.file) for block in config.sources if block.file is not None]
     return sum(path.stat().st_size for path in paths if path.is_file()) >= BIG_BYTES
 
 
 def _screened(
-    plan: Plan, name: str, config: TrainingOnData, reads: Mapping[str, Any], files: HashedFiles
+    plan: Plan, name: str, config: _WithRows, reads: Mapping[str, Any], files: HashedFiles
 ) -> dict[str, Any] | None:
     """Return what rows are compared with, and the rows; None where nothing is noted of them."""
     recipe = plan.recipe

@@ -36,6 +36,7 @@ from pipeline.recipe.trainer_arguments import trainer_arguments
 from pipeline.stages import stage_of
 from pipeline.stages.generate import GenerateConfig
 from pipeline.stages.rl.config import RolloutStage
+from pipeline.stages.rl.unseen import evaluated_prompts
 from pipeline.stages.sft import SftConfig
 from pipeline.store.hub_lock import model_commits, read_lock
 from pipeline.store.lineage import as_input
@@ -168,6 +169,9 @@ class _Checks:
         mixture = Mixture(config.sources, recipe.places, forms, screen, seed=seed)
 
         def held_out() -> list[Record]:
+            if isinstance(config, RolloutStage):
+                stage, asks = stage_of(config.stage), "prompt" in forms
+                return evaluated_prompts(config, recipe.places, stage) if asks else []
             assert isinstance(config, TrainingOnRows)
             return read_held_out_records(config, recipe.places, forms)
 
@@ -289,40 +293,46 @@ class _Checks:
     ) -> tuple[RowCounts, dict[str, Any]]:
         from pipeline.data.encoding.prompts import encode_prompts
         from pipeline.data.kept_rows import encode_kept
-        from pipeline.data.row_kinds import ANSWERS, EXAMPLES, PAIRS
 
-        recipe, rows = self.plan.recipe, reading.mixture
-        forms, limit = stage_of(config.stage).forms_of(config), row_limit(recipe, config)
-        if isinstance(config, RolloutStage) and "prompt" not in forms:
-            from pipeline.data.encoding.answers import encode_answers
-
-            _, report = encode_answers(rows, tokenizer, limit=limit)
+        recipe = self.plan.recipe
+        limit = row_limit(recipe, config)
+        if isinstance(config, GenerateConfig):
+            form = config.form or self._form(config.model, tokenizer)
+            _, report = encode_prompts(reading.mixture, tokenizer, limit=limit, form=form)
             return report, report.metrics()
-        if not isinstance(config, TrainingOnRows):
-            asked = config.form if isinstance(config, GenerateConfig) else None
-            form = asked or self._form(config.model, tokenizer)
-            told = ""
-            if isinstance(config, RolloutStage):
-                told = describe_tools(recipe, name, config, tokenizer, form)
-            _, report = encode_prompts(rows, tokenizer, limit=limit, form=form, told=told)
-            return report, report.metrics()
-        kinds: dict[str, RowKind[Any]] = {"sft": EXAMPLES, "kto": ANSWERS}
         settings = trainer_arguments(recipe, config)
         evaluates = settings.get("eval_strategy", "no") not in ("no", False)
         kept = encode_kept(
-            kinds.get(config.stage, PAIRS),
+            self._kind(name, config, tokenizer),
             reading,
             tokenizer,
             limit,
-            may_be_none=not evaluates,
+            may_be_none=isinstance(config, RolloutStage) or not evaluates,
             processes=recipe.threads or threads_of(1),
             tell=partial(self.tell, name),
             on_wait=partial(self.tell, name, "waiting", 0, 1),
         )
+        if isinstance(config, RolloutStage):
+            return kept.report, kept.report.metrics()
         self.forms[name] = form_of_rows(tokenizer, has_conversations=kept.has_conversations)
         labels = self._check_labels(name, settings, kept.trained) if config.stage == "kto" else {}
         metrics = kept.report.metrics() | kept.held_out_report.held_out_metrics()
         return kept.report, metrics | labels
+
+    def _kind(
+        self, name: str, config: TrainingOnRows | RolloutStage, tokenizer: Any
+    ) -> RowKind[Any]:
+        """Return what a stage makes of its rows."""
+        from pipeline.data.row_kinds import ANSWERS, EXAMPLES, PAIRS, PARTED_ANSWERS, prompts_asked
+
+        if not isinstance(config, RolloutStage):
+            kinds: dict[str, RowKind[Any]] = {"sft": EXAMPLES, "kto": ANSWERS}
+            return kinds.get(config.stage, PAIRS)
+        if "prompt" not in stage_of(config.stage).forms_of(config):
+            return PARTED_ANSWERS
+        form = self._form(config.model, tokenizer)
+        told = describe_tools(self.plan.recipe, name, config, tokenizer, form)
+        return prompts_asked(form, told)
 
     def _check_labels(
         self, name: str, settings: Mapping[str, Any], rows: RowTable[EncodedAnswer]

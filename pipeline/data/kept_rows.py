@@ -8,7 +8,7 @@ torch.
 from __future__ import annotations
 
 from array import array
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -44,12 +44,14 @@ class RowKind(Generic[Row]):
 
     name: of the kind. noun: what a row is called. encoder: of a tokenizer and a limit.
     must_hold_out: none held out is an error, where they are wanted, even if the data keeps none.
+    settings: what decides the encoder's work beside these.
     """
 
     name: str
     noun: str
     encoder: Callable[[PreTrainedTokenizerBase, Limit], Encoder[Row]]
     must_hold_out: bool = False
+    settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,7 @@ class Reading:
         within = [limit.max_length, limit.too_long, limit.side]
         return {
             **self._payload(self.keeping, kind.name),
+            **kind.settings,
             "tokenizer": identity,
             "limit": within,
         }

@@ -10,7 +10,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.config.training_stage import TrainingOnData, TrainingStage
+from pipeline.config.training_stage import TrainingStage
 from pipeline.files.sizes import tree_bytes
 from pipeline.plan.encoded_size import encoded_bytes
 from pipeline.plan.estimate import estimates
@@ -56,7 +56,7 @@ def disk_space(plan: Plan, names: Collection[str] | None = None) -> DiskSpace:
             continue
         if names is not None and planned.name not in names:
             continue
-        if isinstance(planned.config, TrainingOnData):
+        if isinstance(planned.config, TrainingStage):
             read = str([planned.kind, planned.config.sources, planned.config.eval_data])
             if read not in encoded:  # once for all stages that read the same
                 encoded.add(read)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from pipeline.config.training_stage import TrainingOnRows
 from pipeline.files.text_files import ending
 from pipeline.stages.pretrain import PretrainConfig
+from pipeline.stages.rl.config import RolloutStage
 
 if TYPE_CHECKING:
     from pipeline.config.blocks import DataBlock
@@ -27,7 +28,7 @@ def encoded_bytes(config: StageConfig, places: Places) -> int:
     """Return about how much what a stage reads takes once it is encoded."""
     if isinstance(config, PretrainConfig):
         return _BYTES_A_TOKEN * config.tokens
-    if not isinstance(config, TrainingOnRows):
+    if not isinstance(config, TrainingOnRows | RolloutStage):
         return 0
     return sum(_of_block(block, places) for block in (*config.sources, *config.eval_data))
 

@@ -20,7 +20,8 @@ from pipeline.errors import PosttrainError
 from pipeline.stages import stage_of
 from pipeline.stages.generate import GenerateConfig
 from pipeline.stages.labelling.config import LabelConfig, ReviseBlock
-from pipeline.stages.rl.config import HELD_OUT_PROMPTS, RolloutStage
+from pipeline.stages.rl.config import RolloutStage
+from pipeline.stages.rl.unseen import HELD_OUT_PROMPTS
 from reward.judges.constitution import critique_request, revision_request
 from reward.judges.pairwise import Pair, comparison_requests
 from reward.judges.probes import NUM_PROBED, PROBES

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +18,14 @@ from torch import Tensor
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from numpy.typing import NDArray
     from transformers import PreTrainedTokenizerBase
 
     from pipeline.rl.config.base import RolloutConfig
 
 _COLUMNS = ("prompt", "input_ids")
 _GIVEN, _GIVEN_MASK = "completion_ids", "completion_mask"
+_PADDED = "row {} is padded, by its `attention_mask`; take the padding out"
 _ROW_SETTINGS = "chat_template_kwargs"  # of one row's, beside the config's
 
 
@@ -50,6 +53,42 @@ class Prompt:
     given: Given | None = None
 
 
+class ReadyPrompts(Sequence[Prompt]):
+    """Prompts that were encoded already, each read from a file when it is asked for."""
+
+    @abstractmethod
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens of each prompt, (N,)."""
+
+    @abstractmethod
+    def whole_lengths(self) -> NDArray[np.int64]:
+        """Tokens of each prompt with the completion that is given, (N,)."""
+
+    @abstractmethod
+    def ids(self) -> Iterator[list[int]]:
+        """Yield the token ids of each, without anything else."""
+
+    @abstractmethod
+    def given_ids(self) -> Iterator[list[int] | None]:
+        """Yield the token ids of each completion that is given."""
+
+    def padded(self) -> int | None:
+        """Return the number of the first that is padded, by a column; None without one."""
+        return None
+
+
+def ids_of(prompts: Sequence[Prompt]) -> Iterator[list[int]]:
+    """Yield the token ids of each prompt."""
+    return prompts.ids() if isinstance(prompts, ReadyPrompts) else (each.ids for each in prompts)
+
+
+def given_ids_of(prompts: Sequence[Prompt]) -> Iterator[list[int] | None]:
+    """Yield the token ids of each completion that is given."""
+    if isinstance(prompts, ReadyPrompts):
+        return prompts.given_ids()
+    return (each.given and each.given.token_ids for each in prompts)
+
+
 def prompts_of(
     data: Any,
     tokenizer: PreTrainedTokenizerBase,
@@ -58,7 +97,7 @@ def prompts_of(
     *,
     tools: str = "",
     takes_completions: bool = False,
-) -> list[Prompt]:
+) -> Sequence[Prompt]:
     """Return the prompts of a data set whose rows have `prompt` or `input_ids`.
 
     A prompt is text, which is continued, or a list of messages, which is answered through the
@@ -70,42 +109,81 @@ def prompts_of(
     Raises ValueError for what is not a data set with numbered rows, for a row that has neither
     column, for an empty prompt and for one that leaves no room for a completion.
     """
-    limit = args.max_prompt_length
     takes_all = takes_completions and not args.sampled_share
-    response = 0 if takes_all else args.max_completion_length
+    room = _room_of(args, positions, response=0 if takes_all else args.max_completion_length)
+    template = dict(args.chat_template_kwargs or {})
+    prompts: Sequence[Prompt]
+    if isinstance(data, ReadyPrompts):
+        room.check_ready(prompts := data)
+    else:
+        prompts = []
+        for number, raw_row in enumerate(rows_of(data)):
+            row: Any = plain(raw_row)
+            if not isinstance(row, Mapping) or not any(row.get(name) for name in _COLUMNS):
+                raise ValueError(f"row {number} has no `prompt` and no `input_ids`")
+            ids = _ids(row, number) or _encode(row, tokenizer, number, template, tools)
+            room.check(number, len(ids))
+            shown = row.get("prompt")
+            if shown is None:
+                shown = tokenizer.decode(ids, skip_special_tokens=True)
+            given = _given(row, number, len(ids), room) if takes_completions else None
+            of_prompt = (*_COLUMNS, _GIVEN, _GIVEN_MASK) if takes_completions else _COLUMNS
+            columns = {key: value for key, value in row.items() if key not in of_prompt}
+            prompts.append(Prompt(ids, shown, columns, given))
+    if not prompts:
+        raise ValueError("there are no prompts")
+    if template:
+        _check_template(template, prompts, tokenizer)
+    return prompts
+
+
+@dataclass(frozen=True)
+class _Room:
+    """How long a prompt may be, what to do about a longer one, and the positions of the model."""
+
+    limit: int | None
+    remedy: str
+    positions: int | None
+
+    def check(self, number: int, num_tokens: int) -> None:
+        """Raise ValueError for a prompt that is too long."""
+        if self.limit is not None and num_tokens > self.limit:
+            raise ValueError(
+                f"the prompt of row {number} has {num_tokens} tokens, more than {self.limit}; "
+                f"leave it out, or {self.remedy}"
+            )
+
+    def check_whole(self, number: int, num_tokens: int) -> None:
+        """Raise ValueError for a prompt and a completion that are too long together."""
+        if self.positions is not None and num_tokens > self.positions:
+            raise ValueError(
+                f"row {number} has more tokens than the model's {self.positions} positions"
+            )
+
+    def check_ready(self, prompts: ReadyPrompts) -> None:
+        """Raise ValueError for one that is padded, or for the longest if it is too long."""
+        if (padded := prompts.padded()) is not None:
+            raise ValueError(_PADDED.format(padded))
+        if len(prompts):
+            for lengths, check in (
+                (prompts.lengths(), self.check),
+                (prompts.whole_lengths(), self.check_whole),
+            ):
+                check(number := int(lengths.argmax()), int(lengths[number]))
+
+
+def _room_of(args: RolloutConfig, positions: int | None, *, response: int) -> _Room:
+    """Return how long prompts may be beside responses of so many tokens."""
+    limit, remedy = args.max_prompt_length, "raise `max_prompt_length`"
     room = None if positions is None else positions - response
     if room is not None and room < 1:
         raise ValueError(
             f"`max_completion_length` {args.max_completion_length} leaves no room for a prompt in "
             f"the {positions} positions of the model"
         )
-    remedy = "raise `max_prompt_length`"
     if room is not None and (limit is None or limit > room):
         limit, remedy = room, "lower `max_completion_length`"
-    template = dict(args.chat_template_kwargs or {})
-    prompts: list[Prompt] = []
-    for number, raw_row in enumerate(rows_of(data)):
-        row: Any = plain(raw_row)
-        if not isinstance(row, Mapping) or not any(row.get(name) for name in _COLUMNS):
-            raise ValueError(f"row {number} has no `prompt` and no `input_ids`")
-        ids = _ids(row, number) or _encode(row, tokenizer, number, template, tools)
-        if limit is not None and len(ids) > limit:
-            raise ValueError(
-                f"the prompt of row {number} has {len(ids)} tokens, more than {limit}; leave it "
-                f"out, or {remedy}"
-            )
-        shown = row.get("prompt")
-        if shown is None:
-            shown = tokenizer.decode(ids, skip_special_tokens=True)
-        given = _given(row, number, len(ids), positions) if takes_completions else None
-        of_prompt = (*_COLUMNS, _GIVEN, _GIVEN_MASK) if takes_completions else _COLUMNS
-        columns = {key: value for key, value in row.items() if key not in of_prompt}
-        prompts.append(Prompt(ids, shown, columns, given))
-    if not prompts:
-        raise ValueError("there are no prompts")
-    if template:
-        _check_template(template, prompts, tokenizer)
-    return prompts
+    return _Room(limit, remedy, positions)
 
 
 def prompt_sets(
@@ -115,7 +193,7 @@ def prompt_sets(
     positions: int | None,
     *,
     tools: str = "",
-) -> dict[str, list[Prompt]]:
+) -> dict[str, Sequence[Prompt]]:
     """Return the prompts of a data set, by the name "", or of several by name; {} for None."""
     if data is None:
         return {}
@@ -166,17 +244,16 @@ def _ids(row: Mapping[str, Any], number: int) -> list[int]:
         hint = "; take the one row out of its batch" if len(ids) == 1 else ""
         raise ValueError(f"`input_ids` of row {number} is no list of token ids{hint}")
     if 0 in (row.get("attention_mask") or ()):
-        raise ValueError(f"row {number} is padded, by its `attention_mask`; take the padding out")
+        raise ValueError(_PADDED.format(number))
     return list(ids)  # pyright: ignore[reportUnknownArgumentType]
 
 
-def _given(row: Mapping[str, Any], number: int, num_before: int, positions: int | None) -> Given:
+def _given(row: Mapping[str, Any], number: int, num_before: int, room: _Room) -> Given:
     """Return the completion that a row has."""
     ids, mask = row.get(_GIVEN), row.get(_GIVEN_MASK)
     if not isinstance(ids, list) or not ids or not all(isinstance(token, int) for token in ids):  # pyright: ignore[reportUnknownVariableType]
         raise ValueError(f"row {number} has no `{_GIVEN}`, a list of token ids")
-    if positions is not None and num_before + len(ids) > positions:  # pyright: ignore[reportUnknownArgumentType]
-        raise ValueError(f"row {number} has more tokens than the model's {positions} positions")
+    room.check_whole(number, num_before + len(ids))  # pyright: ignore[reportUnknownArgumentType]
     if mask is None:
         return Given(ids)  # pyright: ignore[reportUnknownArgumentType]
     if len(mask) != len(ids) or not any(mask):  # pyright: ignore[reportUnknownArgumentType]

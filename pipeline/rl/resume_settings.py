@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import TrainingArguments
 
+from pipeline.rl.prompts import given_ids_of, ids_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
@@ -74,14 +76,13 @@ def made_with(
         "missing_eos_penalty": rewards.missing_eos_penalty,
         "eos_penalty_mode": rewards.eos_penalty_mode,
         "number of prompts": len(prompts),
-        "digest of the prompts": _digest([prompt.ids for prompt in prompts]),
+        "digest of the prompts": _digest(ids_of(prompts)),
         "digest of the reference": reference,
         "tools": sorted(tools.toolbox.tool_by_name) if tools is not None else [],
     }
     if teacher is not None:
         record["digest of the teacher"] = teacher
-        given = [prompt.given and prompt.given.token_ids for prompt in prompts]
-        record["digest of the completions"] = _digest(given)
+        record["digest of the completions"] = _digest(given_ids_of(prompts))
     return json.loads(json.dumps(record, default=lambda enum: getattr(enum, "value", str(enum))))
 
 
@@ -121,5 +122,11 @@ def check_made_with(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
         )
 
 
-def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16]
+def _digest(lists: Iterable[list[int] | None]) -> str:
+    """Return a digest of lists, without all of them in memory: of what JSON has of them."""
+    digest, before = hashlib.sha256(b"["), ""
+    for each in lists:
+        digest.update(f"{before}{json.dumps(each)}".encode())
+        before = ", "
+    digest.update(b"]")
+    return digest.hexdigest()[:16]

@@ -369,7 +369,7 @@ class RolloutTrainer(SplitsMoments, Trainer):
         self.control = on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
-    def _encode_sets(self, data: Any) -> dict[str, list[Prompt]]:
+    def _encode_sets(self, data: Any) -> dict[str, Sequence[Prompt]]:
         tokenizer: Any = self.processing_class
         told = self._tools.told if self._tools else ""
         return prompt_sets(data, tokenizer, self.args, self.positions, tools=told)

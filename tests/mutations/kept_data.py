@@ -2,6 +2,7 @@
 
 from tests.mutations.mutation import Mutation
 
+_PROMPTS = "tests/unit/data/test_kept_prompts.py"
 _PIECES = ("tests/unit/data/encoding/test_pieces.py",)
 
 KEPT_DATA = [
@@ -46,6 +47,27 @@ KEPT_DATA = [
         "if block.streaming and is_counted:",
         "if False:",
         ("tests/recipes/test_bad_recipes.py",),
+    ),
+    Mutation(
+        "prompts of another form, or told of other tools, are encoded anew",
+        "pipeline/data/kept_rows.py",
+        "            **kind.settings,\n",
+        "",
+        (f"{_PROMPTS}::test_another_form_and_other_tools_are_encoded_anew",),
+    ),
+    Mutation(
+        "prompts with values that no text has are not read from files",
+        "pipeline/stages/rl/asked.py",
+        "    return not report.num_not_plain\n",
+        "    return True\n",
+        ("tests/stages/test_kept_prompts_stage.py",),
+    ),
+    Mutation(
+        "a value that would come back otherwise is not written",
+        "pipeline/data/encoding/plain_values.py",
+        "    kind = type(value)",
+        "    kind = next(each for each in (str, dict, object) if isinstance(value, each))",
+        (_PROMPTS,),
     ),
     Mutation(
         "plan's disk estimate counts encoded rows",

@@ -8,27 +8,27 @@ Imports no torch.
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, replace
-from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pipeline.data.encoding.chat import ChatEncoder
 from pipeline.data.encoding.content_marks import turn_fields
 from pipeline.data.encoding.lengths import NO_LIMIT, Limit, RowCounts
+from pipeline.data.encoding.parts import CUT, TOKENS, TOO_LONG, Part, Totals, encode_all
+from pipeline.data.encoding.plain_values import NotPlainError, of_text, to_text
 from pipeline.data.encoding.tokens import TextEncoder
 from pipeline.data.reading.records import DroppedRow, PromptRow
 from pipeline.errors import PosttrainError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from transformers import PreTrainedTokenizerBase
 
     from eval.model import Form
     from pipeline.data.reading.records import ChatSettings, Record
 
-_ROWS_AT_ONCE = 256
+_UNUSABLE, _CHATS, _NOT_PLAIN = "unusable", "chats", "not plain"
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,47 @@ class EncodedPrompt:
     source: str = ""
 
     @property
+    def length(self) -> int:
+        """Its tokens."""
+        return len(self.ids)
+
+    @property
     def is_chat(self) -> bool:
         """Whether the response is an assistant's turn; otherwise it continues a text."""
         return not isinstance(self.prompt, str)
+
+
+@dataclass(frozen=True)
+class StoredPrompt:
+    """An EncodedPrompt as a row of a file: its prompt and its columns are text (plain_values.py).
+
+    Both are empty where they have values that no text has; the report counts such rows.
+    """
+
+    where: str
+    ids: list[int]
+    shown: str
+    columns: str
+    source: str
+
+    @property
+    def length(self) -> int:
+        """Its tokens."""
+        return len(self.ids)
+
+    @classmethod
+    def of(cls, prompt: EncodedPrompt) -> StoredPrompt:
+        """Write a prompt down, as far as that can be."""
+        try:
+            shown, columns = to_text(prompt.prompt), to_text(dict(prompt.columns))
+        except NotPlainError:
+            shown = columns = ""
+        return cls(prompt.where, prompt.ids, shown, columns, prompt.source)
+
+    def prompt(self) -> EncodedPrompt:
+        """Return what was written down."""
+        shown, columns = of_text(self.shown), of_text(self.columns)
+        return EncodedPrompt(self.where, self.ids, shown, columns, self.source)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,9 +94,11 @@ class PromptsReport(RowCounts):
     """What became of a source's rows; tokens are counted in those that were kept.
 
     num_chats: prompts that go through the chat template; the rest are texts to continue.
+    num_not_plain: of those in a file, how many could not be written down whole.
     """
 
     num_chats: int
+    num_not_plain: int = 0
 
     def metrics(self) -> dict[str, Any]:
         """Return the report as a stage's metrics."""
@@ -89,61 +129,96 @@ def encode_prompts(
     `limit` decides about prompts that are too long. That none is left is an error, unless there
     `may_be_none`.
     """
-    kept: list[EncodedPrompt] = []
-    lengths: list[int] = []
-    dropped: Counter[str] = Counter()
-    num_cut = 0
-    where = ""
-    for prompt in _encode_rows(records, tokenizer, form, told):
-        where = prompt.where
-        if isinstance(prompt, DroppedRow):
-            dropped["unusable"] += 1
-            continue
-        lengths.append(len(prompt.ids))
-        ids = prompt.ids
-        if limit.is_exceeded(len(ids)):
-            limit.refuse(len(ids), where)
-            ids = limit.fit(ids, has_bos=ids[0] == tokenizer.bos_token_id)
-        if ids is None:
-            dropped["too long"] += 1
-        else:
-            num_cut += len(ids) < len(prompt.ids)
-            kept.append(replace(prompt, ids=ids))
-    num_rows = len(kept) + dropped.total()
-    if not kept and not may_be_none:
-        counts = ", ".join(f"{count} {why}" for why, count in dropped.items())
-        message = f"none of {num_rows} prompts is left for {limit.max_length} tokens"
-        hint = limit.room_hint("prompts") if dropped["too long"] else ""
-        raise PosttrainError(where, f"{message}: {counts}", hint)
-    kept_lengths = [len(prompt.ids) for prompt in kept]
-    return kept, PromptsReport(
-        noun="prompts",
-        limit=limit,
-        num_rows=num_rows,
-        num_dropped_too_long=dropped["too long"],
-        num_cut=num_cut,
-        num_tokens=sum(kept_lengths),
-        longest_tokens=max(kept_lengths, default=0),
-        lengths=lengths,
-        num_dropped_unusable=dropped["unusable"],
-        num_chats=sum(prompt.is_chat for prompt in kept),
-    )
+    encoder, kept = _InMemory(tokenizer, limit, form=form, told=told), list[EncodedPrompt]()
+    totals = encode_all(records, encoder, kept.extend)
+    return kept, encoder.report(totals, name="prompts", may_be_none=may_be_none)
 
 
-def _encode_rows(
-    records: Iterable[Record], tokenizer: PreTrainedTokenizerBase, form: Form, told: str
-) -> Iterator[EncodedPrompt | DroppedRow]:
-    encoder = _PromptEncoder(tokenizer, form, told)
-    remaining = iter(records)
-    while batch := list(islice(remaining, _ROWS_AT_ONCE)):
-        rows = [row for row in batch if isinstance(row, PromptRow)]
-        prompts = iter(encoder.encode(rows))
-        for row in batch:
+_Row = TypeVar("_Row", EncodedPrompt, StoredPrompt)
+
+
+class _Encoder(Generic[_Row]):
+    """Encodes rows of the form prompt; see `encode_prompts`."""
+
+    kind: type[_Row]
+
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, limit: Limit, *, form: Form, told: str = ""
+    ) -> None:
+        self._bos_token_id = tokenizer.bos_token_id
+        self._limit = limit
+        self._prompts = _PromptEncoder(tokenizer, form, told)
+
+    def part(self, records: Sequence[Record]) -> Part[Any]:
+        """Encode some rows."""
+        part = Part[Any]()
+        rows = [row for row in records if isinstance(row, PromptRow)]
+        prompts = iter(self._prompts.encode(rows))
+        for row in records:
+            part.where = row.where
             if isinstance(row, DroppedRow):
-                yield row
+                part.counts[_UNUSABLE] += 1
                 continue
-            assert isinstance(row, PromptRow)
-            yield next(prompts)
+            whole = next(prompts)
+            part.lengths.append(len(whole.ids))
+            ids = self._within(whole)
+            if ids is None:
+                part.counts[TOO_LONG] += 1
+                continue
+            part.counts[CUT] += len(ids) < len(whole.ids)
+            part.counts[TOKENS] += len(ids)
+            part.counts[_CHATS] += whole.is_chat
+            part.rows.append(self._row(replace(whole, ids=ids), part))
+        return part
+
+    def _row(self, prompt: EncodedPrompt, part: Part[Any]) -> Any:
+        return prompt
+
+    def _within(self, prompt: EncodedPrompt) -> list[int] | None:
+        ids, limit = prompt.ids, self._limit
+        if not limit.is_exceeded(len(ids)):
+            return ids
+        limit.refuse(len(ids), prompt.where)
+        return limit.fit(ids, has_bos=ids[0] == self._bos_token_id)
+
+    def report(self, totals: Totals, *, name: str, may_be_none: bool) -> PromptsReport:
+        """Return what became of the rows."""
+        counts, limit = totals.counts, self._limit
+        reasons = (_UNUSABLE, TOO_LONG)
+        num_rows = totals.num_kept + sum(counts[why] for why in reasons)
+        if not totals.num_kept and not may_be_none:
+            dropped = ", ".join(f"{counts[why]} {why}" for why in reasons if counts[why])
+            message = f"none of {num_rows} {name} is left for {limit.max_length} tokens"
+            hint = limit.room_hint("prompts") if counts[TOO_LONG] else ""
+            raise PosttrainError(totals.where, f"{message}: {dropped}", hint)
+        return PromptsReport(
+            noun="prompts",
+            limit=limit,
+            num_rows=num_rows,
+            num_dropped_too_long=counts[TOO_LONG],
+            num_cut=counts[CUT],
+            num_tokens=counts[TOKENS],
+            longest_tokens=totals.longest,
+            lengths=totals.lengths,
+            num_dropped_unusable=counts[_UNUSABLE],
+            num_chats=counts[_CHATS],
+            num_not_plain=counts[_NOT_PLAIN],
+        )
+
+
+class _InMemory(_Encoder[EncodedPrompt]):
+    kind = EncodedPrompt
+
+
+class StoredPromptEncoder(_Encoder[StoredPrompt]):
+    """Encodes prompts as rows of a file."""
+
+    kind = StoredPrompt
+
+    def _row(self, prompt: EncodedPrompt, part: Part[Any]) -> StoredPrompt:
+        stored = StoredPrompt.of(prompt)
+        part.counts[_NOT_PLAIN] += not stored.columns
+        return stored
 
 
 class _PromptEncoder:

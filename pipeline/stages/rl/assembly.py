@@ -7,17 +7,11 @@ names to modules and functions; the trainer composes them.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config.reward_terms import ALL_TASKS
 from pipeline.config.user_code import load_object
-from pipeline.data.encoding.answers import encode_answers
-from pipeline.data.encoding.lengths import prompt_limit
-from pipeline.data.encoding.prompts import encode_prompts
-from pipeline.data.mixing import mix_rows, share_metrics
-from pipeline.data.reading.data_blocks import read_held_out_prompts, read_held_out_records, tasks_of
-from pipeline.data.training_sources import row_sources
+from pipeline.data.reading.data_blocks import tasks_of
 from pipeline.errors import PosttrainError
 from pipeline.models.chat_templates import give_known_template
 from pipeline.models.forms import form_of_model
@@ -25,13 +19,11 @@ from pipeline.models.load import load_tokenizer
 from pipeline.rewards.ensemble import ensemble_term, scales_of
 from pipeline.rewards.exams import examine_terms
 from pipeline.rewards.judge import judge_term, load_judge
-from pipeline.rewards.responses import ORIGIN
 from pipeline.rewards.terms import RewardTerm, function_term, model_term, verifier_term
 from pipeline.rl.judging import JudgeCounts
-from pipeline.rl.prompts import Prompt
 from pipeline.rl.teacher import least_positions
 from pipeline.rl.watch import Watch
-from pipeline.stages.rl.config import HELD_OUT_PROMPTS
+from pipeline.stages.rl.asked import Asking
 from pipeline.stages.rl.engine import engine_fields, gaps_of
 from pipeline.tools.use import load_tools, tool_settings
 from pipeline.training.arguments import arguments, refusals
@@ -48,10 +40,9 @@ if TYPE_CHECKING:
     from eval.tools.tool import Tool
     from pipeline.config.reward_terms import RewardBlock
     from pipeline.config.stage import Stage, StageContext, StageInput
-    from pipeline.data.encoding.answers import EncodedAnswer
-    from pipeline.data.encoding.prompts import EncodedPrompt
     from pipeline.rl.actor import Actor
     from pipeline.rl.config.base import RolloutConfig
+    from pipeline.rl.prompts import Prompt
     from pipeline.rl.trainer import RolloutTrainer
     from reward.judges.judge import Judge
 
@@ -107,24 +98,10 @@ def assemble(
     form = form_of_model(tokenizer, source.properties)
     tools = _load_tools(config, context, form)
     told = tool_settings(tools, tokenizer)
-    forms = stage.forms_of(config)
-    sources = row_sources(config.sources, context.places, forms, context.screen)
-    rows, shares = mix_rows(sources, seed=context.seed)
-    # What leaves no room for a response is dropped and counted, unless the recipe says more.
     actor, modules = load(config, context, source, args)
     positions = least_positions(actor.causal, parts.get("teacher_model"))
-    room = None if positions is None else positions - args.max_completion_length
-    limit = prompt_limit(config.too_long, args.max_prompt_length, room)
-    encode = partial(encode_prompts, tokenizer=tokenizer, limit=limit, form=form, told=told.tools)
-    if "prompt" in forms:
-        encoded, report = encode(rows)
-        train_rows = _rows(encoded)
-    else:
-        whole = prompt_limit(config.too_long, None, positions)
-        answers, report = encode_answers(rows, tokenizer, limit=whole)
-        train_rows = _answered(answers)
-    report.refuse(context.name)
-    held_out, to_evaluate, left_out = _read_apart(config, context, stage, encode)
+    asking = Asking(config, context, stage, args, tokenizer, positions, form, told.tools)
+    asked = asking.read()
     tasks = tasks_of((*config.asked, *config.eval_data), context.places)
     autocast = autocast_of(args)
     terms = [
@@ -138,8 +115,8 @@ def assemble(
             model=actor,
             reward_funcs=terms,
             args=args,
-            train_dataset=train_rows,
-            eval_dataset=_rows(to_evaluate) or None,
+            train_dataset=asked.trained,
+            eval_dataset=asked.evaluated if len(asked.evaluated) else None,
             processing_class=tokenizer,
             on_rollout=watch,
             on_evaluation=watch.on_evaluation,
@@ -149,14 +126,8 @@ def assemble(
         )
     ledgers = {name: judge.ledger for name, judge in judges.items()}
     watch.judges = counts = JudgeCounts(ledgers, trainer.rl)
-    apart = [Prompt(prompt.ids, prompt.prompt, _columns(prompt)) for prompt in held_out]
-    metrics = {
-        **report.metrics(),
-        **left_out.held_out_metrics(),
-        **share_metrics(shares, "prompts" if "prompt" in forms else "rows"),
-        **template.metrics(),
-        **licences,
-    }
+    metrics = {**asked.metrics, **template.metrics(), **licences}
+    apart = asked.held_out
     return Assembly(trainer, watch, source, tokenizer, form, apart, tasks, counts, probed, metrics)
 
 
@@ -175,20 +146,6 @@ def _examine(config: Any, context: StageContext) -> tuple[dict[str, Any], dict[s
         is_gated=config.reward_gate == "on",
     )
     return judges, licences
-
-
-def _read_apart(
-    config: Any, context: StageContext, stage: Stage, encode: Callable[..., Any]
-) -> tuple[list[EncodedPrompt], list[EncodedPrompt], Any]:
-    """Return prompts that are held out, those to evaluate on, and the latter's report."""
-    at_most = HELD_OUT_PROMPTS // len(config.asked)
-    prompts = read_held_out_prompts(config.asked, context.places, at_most=at_most)
-    held_out, left_out = encode(prompts, may_be_none=True)
-    if not config.eval_data:
-        return held_out, held_out, left_out
-    records = read_held_out_records(config, context.places, stage.data_forms)
-    to_evaluate, left_out = encode(records, may_be_none=True)
-    return held_out, to_evaluate, left_out
 
 
 def _load_tools(config: Any, context: StageContext, form: Form) -> list[Tool]:
@@ -226,28 +183,6 @@ def _make_watch(
         say=context.say,
         gaps=gaps_of(config, context),
     )
-
-
-def _rows(prompts: Sequence[EncodedPrompt]) -> list[dict[str, Any]]:
-    return [
-        {**_columns(prompt), "input_ids": prompt.ids, "prompt": prompt.prompt} for prompt in prompts
-    ]
-
-
-def _answered(answers: Sequence[EncodedAnswer]) -> list[dict[str, Any]]:
-    return [
-        {
-            "input_ids": answer.prompt_ids,
-            "completion_ids": answer.completion_ids,
-            "completion_mask": answer.is_learnt,
-        }
-        for answer in answers
-    ]
-
-
-def _columns(prompt: EncodedPrompt) -> dict[str, Any]:
-    """Return what reward functions are handed of a prompt, and where that is from."""
-    return {**prompt.columns, ORIGIN: prompt.source}
 
 
 def _make_term(

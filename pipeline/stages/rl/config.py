@@ -29,9 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-HELD_OUT_PROMPTS = 128  # of all sources together, for best-of-n and evaluation
-
-
 def _pair(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
 

@@ -267,17 +267,20 @@ def test_a_model_on_the_hub_is_known_later(call: Command, tmp_path: Path) -> Non
 def test_encoded_rows_are_part_of_what_the_disk_must_hold(tmp_path: Path) -> None:
     row = json.dumps({"prompt": "one two", "completion": " three" * 40}) + "\n"
     (tmp_path / "rows.jsonl").write_text(row * 1_000)
-    (tmp_path / "recipe.yaml").write_text(CHAIN.read_text())
+    asked = "\n  asked: {stage: grpo, model: $sft, prompts: {task: facts}, reward: {model: $preference}}\n"
+    (tmp_path / "recipe.yaml").write_text(CHAIN.read_text() + asked)
 
-    def needed(*written: str) -> int:
-        data = [f"stages.sft.data=[{{{each}}}]" for each in written]
+    def needed(written: str, stage: str = "sft", key: str = "data") -> int:
+        data = [f"stages.{stage}.{key}=[{{{written}}}]"]
         plan = make(load(tmp_path / "recipe.yaml", overrides=data), Store(tmp_path))
-        return disk_space(plan, ["sft"]).needed_bytes
+        return disk_space(plan, [stage]).needed_bytes
 
     nothing = needed("task: facts")
     assert needed("file: rows.jsonl") == nothing + 2 * 1_000 * len(row)
     assert needed("file: rows.jsonl, rows: 250") == nothing + 2 * 250 * len(row)
     assert needed("file: rows.jsonl, rows: 5000") == nothing + 2 * 1_000 * len(row)
+    prompts = needed("file: rows.jsonl", "asked", "prompts")
+    assert prompts == needed("task: facts", "asked", "prompts") + 2 * 1_000 * len(row)
 
 
 def test_the_disk_is_said_to_be_too_small_before_anything_runs(tmp_path: Path) -> None:
