@@ -268,7 +268,7 @@ def test_encoded_rows_are_part_of_what_the_disk_must_hold(tmp_path: Path) -> Non
     row = json.dumps({"prompt": "one two", "completion": " three" * 40}) + "\n"
     (tmp_path / "rows.jsonl").write_text(row * 1_000)
     asked = "\n  asked: {stage: grpo, model: $sft, prompts: {task: facts}, reward: {model: $preference}}\n"
-    (tmp_path / "recipe.yaml").write_text(CHAIN.read_text() + asked)
+    (tmp_path / "recipe.yaml").write_text(f"{CHAIN.read_text()}\n  asked: {{{asked}}}\n")
 
     def needed(written: str, stage: str = "sft", key: str = "data") -> int:
         data = [f"stages.{stage}.{key}=[{{{written}}}]"]
