@@ -267,7 +267,7 @@ def test_a_model_on_the_hub_is_known_later(call: Command, tmp_path: Path) -> Non
 def test_encoded_rows_are_part_of_what_the_disk_must_hold(tmp_path: Path) -> None:
     row = json.dumps({"prompt": "one two", "completion": " three" * 40}) + "\n"
     (tmp_path / "rows.jsonl").write_text(row * 1_000)
-    asked = "\n  asked: {stage: grpo, model: $sft, prompts: {task: facts}, reward: {model: $preference}}\n"
+    asked = "stage: grpo, model: $sft, prompts: {task: facts}, reward: {model: $preference}"
     (tmp_path / "recipe.yaml").write_text(f"{CHAIN.read_text()}\n  asked: {{{asked}}}\n")
 
     def needed(written: str, stage: str = "sft", key: str = "data") -> int:
