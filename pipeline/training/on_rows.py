@@ -10,21 +10,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-import torch
-
 from eval.model import positions_of
 from pipeline.config.stage import StageResult
 from pipeline.data.encoding.lengths import limit_of
 from pipeline.data.encoding.row_table import EncodedRow
-from pipeline.data.kept_rows import Reading, encode_kept
+from pipeline.data.kept_rows import Reading
 from pipeline.data.mixing import share_metrics
 from pipeline.data.reading.data_blocks import read_held_out_records
-from pipeline.data.screening.screen import Screen
 from pipeline.data.training_sources import Mixture
 from pipeline.models.chat_templates import load_with_template
 from pipeline.models.save import save_trained
 from pipeline.models.training import check_length, within_positions
 from pipeline.training.arguments import arguments
+from pipeline.training.kept import read_kept
 from pipeline.training.loop import train
 
 if TYPE_CHECKING:
@@ -135,25 +133,14 @@ def encode_rows(training: RowTraining, kind: RowKind[Row]) -> EncodedRows[Row]:
 
     Raises PosttrainError where the limit leaves too few rows.
     """
-    context, reading = training.context, training.reading
-
-    def tell(what: str, done: int, of_about: int) -> None:
-        context.stop_if_asked()
-        context.progress(what, done, of_about)
-
-    kept = encode_kept(
+    kept = read_kept(
         kind,
-        reading,
+        training.reading,
         training.tokenizer,
         training.limit,
+        training.context,
         may_be_none=not training.evaluates,
-        processes=torch.get_num_threads(),
-        tell=tell,
-        on_wait=context.stop_if_asked,
     )
-    kept.report.refuse(context.name)
-    if context.is_main and isinstance(context.screen, Screen):
-        reading.screen(context.screen, on_row=context.stop_if_asked)
     return EncodedRows(
         kept.report.noun,
         kept.trained,

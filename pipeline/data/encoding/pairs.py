@@ -20,6 +20,7 @@ from pipeline.data.encoding.parts import (
     TOO_LONG,
     Part,
     Totals,
+    count_rows,
     encode_all,
 )
 from pipeline.data.encoding.tokens import TextEncoder, Tokens
@@ -132,14 +133,15 @@ class PairEncoder:
     def report(self, totals: Totals, *, name: str, may_be_none: bool) -> PairsReport:
         """Return what became of the rows."""
         counts = totals.counts
-        reasons = (EQUAL_ROWS, UNUSABLE, TOO_LONG)
-        num_rows = totals.num_kept + sum(counts[why] for why in reasons)
-        if not totals.num_kept and not may_be_none:
-            dropped = ", ".join(f"{counts[why]} {why}" for why in counts if why in reasons)
-            limit = self._limit
-            message = f"none of {num_rows} {name} is left for max_length {limit.max_length}"
-            hint = limit.room_hint("rows") if counts[TOO_LONG] else ""
-            raise PosttrainError(totals.where, f"{message}: {dropped}", hint)
+        num_rows = count_rows(
+            totals,
+            self._limit,
+            reasons=(EQUAL_ROWS, UNUSABLE, TOO_LONG),
+            name=name,
+            room=f"max_length {self._limit.max_length}",
+            noun="rows",
+            may_be_none=may_be_none,
+        )
         return PairsReport(
             noun="pairs",
             limit=self._limit,

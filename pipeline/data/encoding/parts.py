@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from pipeline.data.encoding.forks import CAN_FORK, in_order
 from pipeline.data.encoding.row_table import EncodedRow, batch_of
+from pipeline.errors import PosttrainError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from pipeline.data.encoding.lengths import RowCounts
+    from pipeline.data.encoding.lengths import Limit, RowCounts
     from pipeline.data.encoding.row_table import RowWriter
     from pipeline.data.reading.records import Record
 
@@ -81,6 +82,33 @@ class Totals:
         """Return what `notes` was made of."""
         counts = Counter[str](notes["counts"])
         return cls(notes["num_kept"], notes["longest"], lengths, counts, notes["where"])
+
+
+def count_rows(
+    totals: Totals,
+    limit: Limit,
+    *,
+    reasons: Sequence[str],
+    name: str,
+    room: str,
+    noun: str,
+    may_be_none: bool,
+) -> int:
+    """Return how many rows there were, dropped ones included.
+
+    reasons: for which they are dropped. Raises PosttrainError where none is left and one must be:
+    of all `name`, for `room`; noun: what to shorten.
+    """
+    counts = totals.counts
+    num_rows = totals.num_kept + sum(counts[why] for why in reasons)
+    if not totals.num_kept and not may_be_none:
+        dropped = ", ".join(
+            f"{counts[why]} {why}" for why in counts if why in reasons and counts[why]
+        )
+        message = f"none of {num_rows} {name} is left for {room}: {dropped}"
+        hint = limit.room_hint(noun) if counts[TOO_LONG] else ""
+        raise PosttrainError(totals.where, message, hint)
+    return num_rows
 
 
 class Encoder(Protocol[_RowOut]):

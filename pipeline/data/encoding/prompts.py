@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from pipeline.data.encoding.chat import ChatEncoder
 from pipeline.data.encoding.content_marks import turn_fields
 from pipeline.data.encoding.lengths import NO_LIMIT, Limit, RowCounts
-from pipeline.data.encoding.parts import CUT, TOKENS, TOO_LONG, Part, Totals, encode_all
+from pipeline.data.encoding.parts import CUT, TOKENS, TOO_LONG, Part, Totals, count_rows, encode_all
 from pipeline.data.encoding.plain_values import NotPlainError, of_text, to_text
 from pipeline.data.encoding.tokens import TextEncoder
 from pipeline.data.reading.records import DroppedRow, PromptRow
@@ -184,13 +184,15 @@ class _Encoder(Generic[_Row]):
     def report(self, totals: Totals, *, name: str, may_be_none: bool) -> PromptsReport:
         """Return what became of the rows."""
         counts, limit = totals.counts, self._limit
-        reasons = (_UNUSABLE, TOO_LONG)
-        num_rows = totals.num_kept + sum(counts[why] for why in reasons)
-        if not totals.num_kept and not may_be_none:
-            dropped = ", ".join(f"{counts[why]} {why}" for why in reasons if counts[why])
-            message = f"none of {num_rows} {name} is left for {limit.max_length} tokens"
-            hint = limit.room_hint("prompts") if counts[TOO_LONG] else ""
-            raise PosttrainError(totals.where, f"{message}: {dropped}", hint)
+        num_rows = count_rows(
+            totals,
+            self._limit,
+            reasons=(_UNUSABLE, TOO_LONG),
+            name=name,
+            room=f"{self._limit.max_length} tokens",
+            noun="prompts",
+            may_be_none=may_be_none,
+        )
         return PromptsReport(
             noun="prompts",
             limit=limit,

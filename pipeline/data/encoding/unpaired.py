@@ -20,6 +20,7 @@ from pipeline.data.encoding.parts import (
     TOO_LONG,
     Part,
     Totals,
+    count_rows,
     encode_all,
 )
 from pipeline.data.encoding.tokens import TextEncoder, Tokens
@@ -131,13 +132,15 @@ class AnswerEncoder:
     def report(self, totals: Totals, *, name: str, may_be_none: bool) -> AnswersReport:
         """Return what became of the rows."""
         counts, limit = totals.counts, self._limit
-        reasons = (EQUAL_ROWS, UNUSABLE, TOO_LONG)
-        num_rows = totals.num_kept + sum(counts[why] for why in reasons)
-        if not totals.num_kept and not may_be_none:
-            dropped = ", ".join(f"{counts[why]} {why}" for why in reasons if counts[why])
-            message = f"none of {num_rows} {name} is left for max_length {limit.max_length}"
-            hint = limit.room_hint("rows") if counts[TOO_LONG] else ""
-            raise PosttrainError(totals.where, f"{message}: {dropped}", hint)
+        num_rows = count_rows(
+            totals,
+            self._limit,
+            reasons=(EQUAL_ROWS, UNUSABLE, TOO_LONG),
+            name=name,
+            room=f"max_length {self._limit.max_length}",
+            noun="rows",
+            may_be_none=may_be_none,
+        )
         return AnswersReport(
             noun="rows",
             limit=limit,

@@ -8,12 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import torch
-
 from pipeline.data.encoding.lengths import prompt_limit
 from pipeline.data.encoding.prompts import PromptsReport, encode_prompts
 from pipeline.data.encoding.row_table import EncodedRow
-from pipeline.data.kept_rows import Reading, encode_kept
+from pipeline.data.kept_rows import Reading
 from pipeline.data.mixing import share_metrics
 from pipeline.data.row_kinds import PARTED_ANSWERS, prompts_asked
 from pipeline.data.screening.screen import Screen
@@ -22,6 +20,7 @@ from pipeline.rewards.responses import ORIGIN
 from pipeline.rl.kept_prompts import KeptAnswers, KeptPrompts
 from pipeline.rl.prompts import Prompt
 from pipeline.stages.rl.unseen import evaluated_prompts, held_out_prompts
+from pipeline.training.kept import read_kept
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -119,27 +118,8 @@ class Asking:
         self, kind: RowKind[Row], limit: Limit, unseen: Callable[[], Sequence[Record]]
     ) -> KeptRows[Row]:
         """Return the rows of a kind from files, made now if need be."""
-        context = self.context
-
-        def tell(what: str, done: int, of_about: int) -> None:
-            context.stop_if_asked()
-            context.progress(what, done, of_about)
-
-        reading = Reading(self._mixture(), unseen, self._forms, context.keeping)
-        kept = encode_kept(
-            kind,
-            reading,
-            self.tokenizer,
-            limit,
-            may_be_none=True,
-            processes=torch.get_num_threads(),
-            tell=tell,
-            on_wait=context.stop_if_asked,
-        )
-        kept.report.refuse(context.name)
-        if context.is_main and isinstance(context.screen, Screen):
-            reading.screen(context.screen, on_row=context.stop_if_asked)
-        return kept
+        reading = Reading(self._mixture(), unseen, self._forms, self.context.keeping)
+        return read_kept(kind, reading, self.tokenizer, limit, self.context, may_be_none=True)
 
     def _mixture(self) -> Mixture:
         config, context = self.config, self.context
