@@ -54,20 +54,22 @@ def keeping_of(plan: Plan, name: str, store: Store) -> Keeping | None:
     screened = _screened(plan, name, config, reads, files)
     if f'"{UNRESOLVED}"' in canonical([reads, screened]):
         return None
-    return Keeping(store.root / ENCODED, reads, screened)
+    return Keeping(store.root / ENCODED, reads, screened, planned.path.name)
 
 
 def was_checked(plan: Plan, name: str, store: Store) -> bool:
     """Whether every row that a stage reads has been read and found good, by the same rules."""
     payload = _check_of(plan, name, store)
-    return payload is not None and find(store.root / ENCODED, payload) is not None
+    reader = plan.stage(name).path.name
+    return payload is not None and find(store.root / ENCODED, payload, reader=reader) is not None
 
 
 def note_checked(plan: Plan, name: str, store: Store) -> None:
     """Note that every row that a stage reads is good, where it takes seconds to find out."""
     payload = _check_of(plan, name, store)
     if payload is not None:
-        find_or_make(store.root / ENCODED, payload, lambda _: {})
+        reader = plan.stage(name).path.name
+        find_or_make(store.root / ENCODED, payload, lambda _: {}, reader=reader)
 
 
 def _check_of(plan: Plan, name: str, store: Store) -> dict[str, Any] | None:

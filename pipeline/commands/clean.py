@@ -2,14 +2,16 @@
 
 Kept is what a run's record names, the base of an adapter that is kept, what a stage at work or one
 that can be resumed is built on, and both of these. A record that cannot be read may name anything,
-so then nothing is removed. What is removed is renamed first: a kill leaves no half of a result.
+so then nothing is removed. Encoded rows stay while one of these was made of them, and the folder of
+a job while it may still run. What is removed is renamed first: a kill leaves no half of a result.
 """
 
 import json
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +21,10 @@ from pipeline.errors import CorruptArtifactError
 from pipeline.files.names import ARTIFACT, RECORD
 from pipeline.files.sizes import tree_bytes
 from pipeline.files.whole_files import flush
+from pipeline.run.slurm.job_folder import JOBS, JobFolder
 from pipeline.store import checkpoints
 from pipeline.store.fingerprint import SHORT
-from pipeline.store.kept import ENCODED, PARTIAL, lock_path
+from pipeline.store.kept import ENCODED, PARTIAL, lock_path, readers_of
 from pipeline.store.locks import hold_if_free, holder_of, try_lock
 from pipeline.store.run_record import read_record
 from pipeline.store.store import VERIFIED, Store, Working, read
@@ -29,6 +32,7 @@ from pipeline.text.amounts import size
 
 REMOVED = ".removed"  # in the store: what is on its way out
 _NAME = re.compile(rf"[a-z_]+-[0-9a-f]{{{SHORT}}}")
+_DAY_S = 24 * 3600
 _PARTIAL = re.compile(r"\..+\.partial")
 
 
@@ -38,7 +42,7 @@ class Unused:
 
     path: Path
     why: str
-    kind: Literal["result", "unfinished", "leftover", "encoded"]
+    kind: Literal["result", "unfinished", "leftover", "encoded", "job"]
 
     @property
     def size_bytes(self) -> int:
@@ -66,6 +70,7 @@ def survey(
     going: list[Unused] = []
     kept: list[str] = []
     needed = _artifacts_in_use(store)
+    staying: set[str] = set()  # stages that are not finished, and stay
     for working in store.unfinished():
         owner = holder_of(store.lock_path(working.path.name))
         can_resume = checkpoints.has_any(working.checkpoints)
@@ -77,6 +82,7 @@ def survey(
             why = "unfinished" if can_resume else "unfinished, with nothing to resume from"
             going.append(Unused(working.path, why, "unfinished"))
             continue
+        staying.add(working.path.name)
         needed |= _inputs(working)
     needed |= _bases(store, needed)
     for path in _results(store):
@@ -93,14 +99,9 @@ def survey(
         kept.append(f"{store.answers}: {much} of judges' answers (--answers removes them)")
     elif store.answers.is_dir():
         going.append(Unused(store.answers, "judges' answers", "leftover"))
-    going += [
-        Unused(path, "encoded rows", "encoded")
-        for path in sorted((store.root / ENCODED).glob("*"))
-        if encoded or path.name.endswith(PARTIAL)
-    ]
-    if (store.root / ENCODED).is_dir() and not encoded:
-        much = size(tree_bytes(store.root / ENCODED))
-        kept.append(f"{store.root / ENCODED}: {much} of encoded rows (--encoded removes them)")
+    users = needed | staying
+    going += _encoded(store, users, kept, is_all=encoded)
+    going += _jobs(store, users, kept)
     left = (Unused(path, "left by a killed command", "leftover") for path in _leftovers(store))
     return Survey((*going, *left), tuple(kept))
 
@@ -128,11 +129,53 @@ def remove(store: Store, unused: Unused, *, unfinished: bool) -> str | None:
                 _remove_links(store, path.name)  # first: a kill leaves none that leads nowhere
             path.rename(going)
             flush(store.root)
-            (store.root / VERIFIED / f"{path.name}.json").unlink(missing_ok=True)
+            if unused.kind != "job":
+                (store.root / VERIFIED / f"{path.name}.json").unlink(missing_ok=True)
             shutil.rmtree(going)
     with suppress(OSError):
         (store.root / REMOVED).rmdir()
     return None
+
+
+def _encoded(
+    store: Store, users: Collection[str], kept: list[str], *, is_all: bool
+) -> Iterator[Unused]:
+    """Yield encoded rows that no result in use was made of, or all; add a line for the others.
+
+    users: the results, and the stages that are not finished. What was read or made within a day may
+    be of a run whose stages have not begun.
+    """
+    num_kept = kept_bytes = 0
+    for path in sorted((store.root / ENCODED).glob("*")):
+        readers, read_s = readers_of(path)
+        if is_all or path.name.endswith(PARTIAL):
+            yield Unused(path, "encoded rows", "encoded")
+        elif readers.isdisjoint(users) and time.time() - read_s > _DAY_S:
+            yield Unused(path, "encoded rows that no result in use was made of", "encoded")
+        else:
+            num_kept, kept_bytes = num_kept + 1, kept_bytes + tree_bytes(path)
+    if num_kept:
+        much = f"{size(kept_bytes)} of encoded rows (--encoded removes them)"
+        kept.append(f"{store.root / ENCODED}: {much}, in {num_kept} folder{'s' * (num_kept > 1)}")
+
+
+def _jobs(store: Store, users: Collection[str], kept: list[str]) -> Iterator[Unused]:
+    """Yield the folders of Slurm's jobs that have ended and whose stages no run refers to.
+
+    A job that has not said how it ended may still wait in a queue.
+    """
+    for path in sorted((store.root / JOBS).glob("*")):
+        folder = JobFolder(path)
+        if path.name in users:
+            continue
+        submitted = folder.submitted()
+        if submitted is None and time.time() - path.stat().st_mtime < _DAY_S:
+            continue  # it may be about to be submitted
+        if submitted is not None and folder.ending() is None:
+            number = submitted.number
+            kept.append(f"{path}: job {number} has not said how it ended; `scancel {number}` first")
+        else:
+            yield Unused(path, "of a job that has ended", "job")
 
 
 def _run_folders(store: Store) -> Iterator[Path]:

@@ -73,7 +73,7 @@ def mix_kept(
             "found": None if screen is None else screen.found(),
         }
 
-    kept = find_or_make(keeping.folder, payload, make, on_wait=on_wait)
+    kept = find_or_make(keeping.folder, payload, make, on_wait=on_wait, reader=keeping.reader)
     if screen is not None and kept.notes["found"] is not None:
         screen.recall(kept.notes["found"])
     documents = Documents(

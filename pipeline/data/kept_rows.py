@@ -72,6 +72,7 @@ class Reading:
             self.keeping.folder,
             payload,
             lambda _: {"needs_template": self.mixture.will_need_template()},
+            reader=self.keeping.reader,
         )
         return bool(kept.notes["needs_template"])
 
@@ -104,12 +105,12 @@ class Reading:
         if keeping is None or keeping.screened is None:
             return
         payload = {"what": "screen", "screened": keeping.screened, "made_with": made_with()}
-        if (kept := find(keeping.folder, payload)) is not None:
+        if (kept := find(keeping.folder, payload, reader=keeping.reader)) is not None:
             screen.recall(kept.notes)
             return
         for _ in self.mixture:  # what is left of it
             on_row()
-        find_or_make(keeping.folder, payload, lambda _: screen.found())
+        find_or_make(keeping.folder, payload, lambda _: screen.found(), reader=keeping.reader)
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,8 @@ def encode_kept(
     if key is None or reading.keeping is None:
         with TemporaryDirectory() as folder:  # what is mapped stays when its name goes
             return making.open(Path(folder), making.make(Path(folder)))
-    kept = find_or_make(reading.keeping.folder, key, making.make, on_wait=on_wait)
+    keeping = reading.keeping
+    kept = find_or_make(keeping.folder, key, making.make, on_wait=on_wait, reader=keeping.reader)
     return making.open(kept.path, kept.notes)
 
 

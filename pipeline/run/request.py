@@ -133,7 +133,7 @@ def _keeping_json(keeping: Keeping) -> dict[str, Any]:
 
 
 def _keeping(fields: Mapping[str, Any]) -> Keeping:
-    return Keeping(Path(fields["folder"]), fields["reads"], fields["screened"])
+    return Keeping(**{**fields, "folder": Path(fields["folder"])})
 
 
 def _evaluation_json(evaluation: Evaluation) -> dict[str, Any]:

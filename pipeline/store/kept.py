@@ -1,6 +1,7 @@
 """What took long to make and can be made again, kept for other runs: rows as token ids.
 
     runs/store/.encoded/<fingerprint>/           kept.json, and the files that it names
+    runs/store/.encoded/<fingerprint>/read_by/   a file called like each result that was made of it
     runs/store/.encoded/<fingerprint>.partial/   one that is being made, or that a kill left
 
 The fingerprint is of all that decides what is in it. A folder appears by one rename, and kept.json
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 ENCODED = ".encoded"
 PARTIAL = ".partial"
-_NOTES = "kept.json"
+_NOTES, _READERS = "kept.json", "read_by"
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,11 @@ class Kept:
     notes: Mapping[str, Any]
 
 
-def find(folder: Path, payload: Mapping[str, Any]) -> Kept | None:
-    """Return what is kept of this payload; None where there is nothing, or nothing whole."""
+def find(folder: Path, payload: Mapping[str, Any], *, reader: str | None = None) -> Kept | None:
+    """Return what is kept of this payload; None where there is nothing, or nothing whole.
+
+    reader: the name of the result that it is read for, which is noted.
+    """
     path = folder / fingerprint(payload)
     try:
         record = read_sealed(path / _NOTES)
@@ -49,7 +53,10 @@ def find(folder: Path, payload: Mapping[str, Any]) -> Kept | None:
         )
     except (OSError, ValueError, LookupError, TypeError):
         return None
-    return Kept(path, record["notes"]) if trouble is None else None
+    if trouble is not None:
+        return None
+    _note_reader(path, reader)
+    return Kept(path, record["notes"])
 
 
 def find_or_make(
@@ -58,17 +65,18 @@ def find_or_make(
     make: Callable[[Path], Mapping[str, Any]],
     *,
     on_wait: Callable[[], None] = lambda: None,
+    reader: str | None = None,
 ) -> Kept:
     """Return what is kept of this payload, made first where need be.
 
     make: writes files into a folder and returns the notes. on_wait: called again and again while
-    another process makes it. Two processes never make one thing at once.
+    another process makes it. reader: as of `find`. Two processes never make one thing at once.
     """
-    if (kept := find(folder, payload)) is not None:
+    if (kept := find(folder, payload, reader=reader)) is not None:
         return kept
     path = folder / fingerprint(payload)
     with hold(lock_path(path), on_wait=lambda _: on_wait()):
-        if (kept := find(folder, payload)) is not None:
+        if (kept := find(folder, payload, reader=reader)) is not None:
             return kept
         partial = path.with_name(path.name + PARTIAL)
         drop(partial)
@@ -85,7 +93,25 @@ def find_or_make(
         drop(path)
         partial.rename(path)
         forget_verified(path)
+    _note_reader(path, reader)
     return Kept(path, notes)
+
+
+def readers_of(path: Path) -> tuple[set[str], float]:
+    """Return the results that a kept folder was read for, and when it was last read or made."""
+    try:
+        notes = list((path / _READERS).iterdir())
+        times_s = [path.stat().st_mtime, *(note.stat().st_mtime for note in notes)]
+    except OSError:
+        return set(), path.stat().st_mtime if path.exists() else 0.0
+    return {note.name for note in notes}, max(times_s)
+
+
+def _note_reader(path: Path, reader: str | None) -> None:
+    if reader is not None:
+        with suppress(OSError):  # a full disk, or one that is only read: `clean` knows less then
+            (path / _READERS).mkdir(exist_ok=True)
+            (path / _READERS / reader).touch()
 
 
 def lock_path(path: Path) -> Path:

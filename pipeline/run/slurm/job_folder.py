@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pipeline.plan.plan import PlannedStage
     from pipeline.store.store import Store
 
-_JOBS = ".slurm"
+JOBS = ".slurm"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,4 +144,4 @@ class JobFolder:
 def job_folder(store: Store, planned: PlannedStage) -> JobFolder:
     """Return the folder of a stage's job, there or not."""
     name = store.folder(planned.kind, planned.fingerprint).name
-    return JobFolder(store.root.resolve() / _JOBS / name)
+    return JobFolder(store.root.resolve() / JOBS / name)

@@ -1,11 +1,14 @@
 """What is kept for other runs counts only while it is whole."""
 
+import os
+import time
 from pathlib import Path
 
 import pytest
 
 from pipeline.commands.clean import remove, survey
 from pipeline.errors import PosttrainError
+from pipeline.run.slurm.job_folder import JOBS, Ending, JobFolder, Submitted
 from pipeline.store.kept import ENCODED, find, find_or_make, lock_path
 from pipeline.store.locks import hold
 from pipeline.store.store import Store
@@ -80,3 +83,63 @@ def test_clean_tells_of_kept_rows_and_removes_them_when_told(folder: Path):
         assert unused.path == partial or unused.size_bytes > 1000
         assert remove(store, unused, unfinished=False) is None
     assert not list(folder.iterdir())
+
+
+def test_clean_removes_encoded_rows_once_no_result_in_use_was_made_of_them(folder: Path):
+    """Not what was read within a day: a run's stages may not have begun."""
+    paths = {
+        name: find_or_make(folder, {"of": name}, _make, reader=reader).path
+        for name, reader in (
+            ("of a result", "sft-0123456789abcdef"),
+            ("of nothing", "sft-1111111111111111"),
+            ("of a stage that can be resumed", "dpo-2222222222222222"),
+            ("read today", "dpo-3333333333333333"),
+            ("of no reader", None),
+        )
+    }
+    store = Store(folder.parents[1])
+    run = store.runs / "tiny"
+    run.mkdir()
+    (run / "sft").symlink_to(store.root / "sft-0123456789abcdef")
+    step = store.working("dpo", "2" * 64).checkpoints / "checkpoint-1"
+    step.mkdir(parents=True)
+    (step / "MANIFEST.json").write_text("{}")
+    assert not survey(store, unfinished=False).unused, "all were made today"
+    long_ago_s = time.time() - 90_000
+    for name, path in paths.items():
+        if name != "read today":
+            for each in (path, *(path / "read_by").glob("*")):
+                os.utime(each, (long_ago_s, long_ago_s))
+    assert find(folder, {"of": "of nothing"}) is not None, "the note of a reader changes nothing"
+    found = survey(store, unfinished=False)
+    gone = {unused.path for unused in found.unused}
+    assert gone == {paths["of nothing"], paths["of no reader"]}
+    assert "in 3 folders" in found.kept[-1]
+    for unused in found.unused:
+        assert remove(store, unused, unfinished=False) is None
+    assert {path for path in paths.values() if path.exists()} == {*paths.values()} - gone
+    assert find(folder, {"of": "of nothing"}, reader="sft-0123456789abcdef") is None
+
+
+def test_clean_removes_the_folders_of_jobs_that_have_ended_and_no_run_names(tmp_path: Path):
+    store = Store(tmp_path / "runs")
+    run = store.runs / "tiny"
+    run.mkdir(parents=True)
+    ended, in_use, queued, fresh = (
+        JobFolder(store.root / JOBS / f"sft-{digit * 16}") for digit in "1234"
+    )
+    for job in (ended, in_use, queued, fresh):
+        job.path.mkdir(parents=True)
+    for job in (ended, in_use, queued):
+        job.note_submitted(Submitted("17"))
+    for job in (ended, in_use):
+        job.end(Ending(status="ran"))
+    (run / "sft").symlink_to(store.root / in_use.path.name)
+    found = survey(store, unfinished=False)
+    assert [unused.path for unused in found.unused] == [ended.path]
+    assert "job 17 has not said how it ended; `scancel 17` first" in found.kept[-1]
+    with hold(store.lock_path(ended.path.name)):
+        stays = remove(store, found.unused[0], unfinished=False)
+    assert stays is not None
+    assert remove(store, found.unused[0], unfinished=False) is None
+    assert sorted((store.root / JOBS).iterdir()) == [in_use.path, queued.path, fresh.path]
