@@ -106,6 +106,7 @@ RENAMED = {
 # count.
 WITHOUT_ROUTER_LOSS: Mapping[str, Any] = {"router_aux_loss_coef": 0.0}
 
+_WHOLE_FLOATS = 2**53  # below, a float tells whole numbers apart
 _STORE = "the store decides where a stage writes"
 _DATA = "the recipe's `data:` decides how rows become tokens"
 _PRECISION = "write `precision: fp32 | bf16 | fp16` on the stage"
@@ -300,9 +301,25 @@ def problem(key: str, value: Any, class_name: str) -> tuple[str, str] | None:
 
 
 def identity(training_args: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments that decide the result: the user's over `defaults`, not execution's."""
-    merged = {**defaults, **training_args}
-    return {key: value for key, value in merged.items() if key not in EXECUTION_KEYS}
+    """Return the arguments that decide the result: the user's over `defaults`, not execution's.
+
+    A number is one value however it is written: 0 and 0.0 are, as are a default and the same.
+    """
+    merged = {**defaults, **{key: _number(value) for key, value in training_args.items()}}
+    # Equal numbers, so that a result which was made with the default's own form stays that.
+    same = {key: defaults[key] for key in training_args if _is_same(merged[key], defaults.get(key))}
+    return {k: value for k, value in (merged | same).items() if k not in EXECUTION_KEYS}
+
+
+def _number(value: Any) -> Any:
+    """Return a whole float as an int, which only fields of floats may have been given."""
+    is_whole = isinstance(value, float) and value.is_integer() and abs(value) < _WHOLE_FLOATS
+    return int(value) if is_whole else value
+
+
+def _is_same(value: Any, default: Any) -> bool:
+    are_numbers = all(type(each) in (int, float) for each in (value, default))
+    return are_numbers and value == default
 
 
 def settings_in_use(arguments: Mapping[str, Any]) -> dict[str, Any]:

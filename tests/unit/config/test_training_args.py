@@ -59,6 +59,22 @@ def test_a_default_of_ours_counts_like_the_same_value_in_a_recipe() -> None:
     assert identity({"learning_rate": 2e-3}, defaults) != identity({}, defaults)
 
 
+def test_a_number_is_one_value_however_it_is_written() -> None:
+    """In the form that results were made with: a default's own, else that of a whole number."""
+    defaults = {"num_train_epochs": 1, "router_aux_loss_coef": 0.0}
+    for given, canonical in (
+        ({"weight_decay": 0.0}, {**defaults, "weight_decay": 0}),
+        ({"weight_decay": 0}, {**defaults, "weight_decay": 0}),
+        ({"num_train_epochs": 1.0}, defaults),
+        ({"num_train_epochs": 2.0}, {**defaults, "num_train_epochs": 2}),
+        ({"router_aux_loss_coef": 0}, defaults),
+        ({"learning_rate": 1e-3}, {**defaults, "learning_rate": 1e-3}),
+        ({"learning_rate": 1e300}, {**defaults, "learning_rate": 1e300}),
+        ({"dataloader_drop_last": True}, {**defaults, "dataloader_drop_last": True}),
+    ):
+        assert repr(sorted(identity(given, defaults).items())) == repr(sorted(canonical.items()))
+
+
 @pytest.mark.parametrize(
     ("key", "taken"),
     [
