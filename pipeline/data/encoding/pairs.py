@@ -20,7 +20,7 @@ from pipeline.data.encoding.parts import (
     TOO_LONG,
     Part,
     Totals,
-    count_rows,
+    counted,
     encode_all,
 )
 from pipeline.data.encoding.tokens import TextEncoder, Tokens
@@ -132,25 +132,12 @@ class PairEncoder:
 
     def report(self, totals: Totals, *, name: str, may_be_none: bool) -> PairsReport:
         """Return what became of the rows."""
-        counts = totals.counts
-        num_rows = count_rows(
-            totals,
-            self._limit,
-            reasons=(EQUAL_ROWS, UNUSABLE, TOO_LONG),
-            name=name,
-            room=f"max_length {self._limit.max_length}",
-            noun="rows",
-            may_be_none=may_be_none,
-        )
+        counts, limit = totals.counts, self._limit
+        reasons, room = (EQUAL_ROWS, UNUSABLE, TOO_LONG), f"max_length {limit.max_length}"
+        common = counted(totals, limit, reasons, name=name, room=room, may_be_none=may_be_none)
         return PairsReport(
             noun="pairs",
-            limit=self._limit,
-            num_rows=num_rows,
-            num_dropped_too_long=counts[TOO_LONG],
-            num_cut=counts[CUT],
-            num_tokens=counts[TOKENS],
-            longest_tokens=totals.longest,
-            lengths=totals.lengths,
+            **common,
             num_spelled=counts[SPELLED],
             num_dropped_equal=counts[EQUAL_ROWS],
             num_dropped_unusable=counts[UNUSABLE],

@@ -84,20 +84,18 @@ class Totals:
         return cls(notes["num_kept"], notes["longest"], lengths, counts, notes["where"])
 
 
-def count_rows(
+def counted(
     totals: Totals,
     limit: Limit,
-    *,
     reasons: Sequence[str],
+    *,
     name: str,
     room: str,
-    noun: str,
     may_be_none: bool,
-) -> int:
-    """Return how many rows there were, dropped ones included.
+) -> dict[str, Any]:
+    """Return what RowCounts says of rows that are dropped for some reasons, too long or not.
 
-    reasons: for which they are dropped. Raises PosttrainError where none is left and one must be:
-    of all `name`, for `room`; noun: what to shorten.
+    Raises PosttrainError where none of `name` is left for `room`, and one must be.
     """
     counts = totals.counts
     num_rows = totals.num_kept + sum(counts[why] for why in reasons)
@@ -106,9 +104,18 @@ def count_rows(
             f"{counts[why]} {why}" for why in counts if why in reasons and counts[why]
         )
         message = f"none of {num_rows} {name} is left for {room}: {dropped}"
+        noun = "prompts" if "prompts" in name else "rows"
         hint = limit.room_hint(noun) if counts[TOO_LONG] else ""
         raise PosttrainError(totals.where, message, hint)
-    return num_rows
+    return {
+        "limit": limit,
+        "num_rows": num_rows,
+        "num_dropped_too_long": counts[TOO_LONG],
+        "num_cut": counts[CUT],
+        "num_tokens": counts[TOKENS],
+        "longest_tokens": totals.longest,
+        "lengths": totals.lengths,
+    }
 
 
 class Encoder(Protocol[_RowOut]):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from pipeline.data.encoding.chat import ChatEncoder
 from pipeline.data.encoding.content_marks import turn_fields
 from pipeline.data.encoding.lengths import NO_LIMIT, Limit, RowCounts
-from pipeline.data.encoding.parts import CUT, TOKENS, TOO_LONG, Part, Totals, count_rows, encode_all
+from pipeline.data.encoding.parts import CUT, TOKENS, TOO_LONG, Part, Totals, counted, encode_all
 from pipeline.data.encoding.plain_values import NotPlainError, of_text, to_text
 from pipeline.data.encoding.tokens import TextEncoder
 from pipeline.data.reading.records import DroppedRow, PromptRow
@@ -184,24 +184,11 @@ class _Encoder(Generic[_Row]):
     def report(self, totals: Totals, *, name: str, may_be_none: bool) -> PromptsReport:
         """Return what became of the rows."""
         counts, limit = totals.counts, self._limit
-        num_rows = count_rows(
-            totals,
-            self._limit,
-            reasons=(_UNUSABLE, TOO_LONG),
-            name=name,
-            room=f"{self._limit.max_length} tokens",
-            noun="prompts",
-            may_be_none=may_be_none,
-        )
+        reasons, room = (_UNUSABLE, TOO_LONG), f"{limit.max_length} tokens"
+        common = counted(totals, limit, reasons, name=name, room=room, may_be_none=may_be_none)
         return PromptsReport(
             noun="prompts",
-            limit=limit,
-            num_rows=num_rows,
-            num_dropped_too_long=counts[TOO_LONG],
-            num_cut=counts[CUT],
-            num_tokens=counts[TOKENS],
-            longest_tokens=totals.longest,
-            lengths=totals.lengths,
+            **common,
             num_dropped_unusable=counts[_UNUSABLE],
             num_chats=counts[_CHATS],
             num_not_plain=counts[_NOT_PLAIN],

@@ -20,7 +20,7 @@ from pipeline.data.encoding.parts import (
     TOO_LONG,
     Part,
     Totals,
-    count_rows,
+    counted,
     encode_all,
 )
 from pipeline.data.encoding.tokens import TextEncoder, Tokens
@@ -132,24 +132,11 @@ class AnswerEncoder:
     def report(self, totals: Totals, *, name: str, may_be_none: bool) -> AnswersReport:
         """Return what became of the rows."""
         counts, limit = totals.counts, self._limit
-        num_rows = count_rows(
-            totals,
-            self._limit,
-            reasons=(EQUAL_ROWS, UNUSABLE, TOO_LONG),
-            name=name,
-            room=f"max_length {self._limit.max_length}",
-            noun="rows",
-            may_be_none=may_be_none,
-        )
+        reasons, room = (EQUAL_ROWS, UNUSABLE, TOO_LONG), f"max_length {limit.max_length}"
+        common = counted(totals, limit, reasons, name=name, room=room, may_be_none=may_be_none)
         return AnswersReport(
             noun="rows",
-            limit=limit,
-            num_rows=num_rows,
-            num_dropped_too_long=counts[TOO_LONG],
-            num_cut=counts[CUT],
-            num_tokens=counts[TOKENS],
-            longest_tokens=totals.longest,
-            lengths=totals.lengths,
+            **common,
             num_spelled=counts[SPELLED],
             num_desirable=counts[_WANTED],
             num_pairs=counts[_PAIRS],
