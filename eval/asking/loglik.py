@@ -96,18 +96,29 @@ def vocabulary_bits(model: LanguageModel) -> float:
 
 
 def split_continuation(model: LanguageModel, context: str, continuation: str) -> Pair:
-    """Return the token ids of a context and of its continuation.
+    """Return the token ids of a context and of its continuation, as `split_continuations` does."""
+    return split_continuations(model, context, [continuation])[0]
 
-    The continuation's ids are those it has in the joint text, as the model would write them. Where
+
+def split_continuations(
+    model: LanguageModel, context: str, continuations: Sequence[str]
+) -> list[Pair]:
+    """Return the token ids of a context and of each of its continuations.
+
+    A continuation's ids are those it has in the joint text, as the model would write them. Where
     the tokenizer joins the two (the context's ids do not begin the joint text's), the continuation
     is encoded alone.
     """
     context_ids = model.encode_document(context)
-    joint_ids = model.encode_document(context + continuation)
-    if joint_ids[: len(context_ids)] == context_ids:
-        return context_ids, joint_ids[len(context_ids) :]
-    num_bos = len(model.encode_document(""))
-    return context_ids, model.encode_document(continuation)[num_bos:]
+    pairs: list[Pair] = []
+    for continuation in continuations:
+        ids = model.encode_document(context + continuation)
+        if ids[: len(context_ids)] == context_ids:
+            pairs.append((context_ids, ids[len(context_ids) :]))
+        else:
+            num_bos = len(model.encode_document(""))
+            pairs.append((context_ids, model.encode_document(continuation)[num_bos:]))
+    return pairs
 
 
 def _vocab_size(model: LanguageModel) -> int:

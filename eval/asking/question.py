@@ -210,7 +210,7 @@ class Asker:
 
         Right means strictly above all of them: a model that sees no difference has not chosen.
         """
-        from eval.asking.loglik import continuation_logprobs, split_continuation
+        from eval.asking.loglik import continuation_logprobs, split_continuations
 
         options_by_item: list[list[tuple[list[int], list[int]]]] = []
         for item, example in items:
@@ -219,13 +219,9 @@ class Asker:
                     f"item `{item}` of task `{question.task.name}` cannot be scored by choice: "
                     "it needs distractors that differ from its continuation"
                 )
+            options = (example.continuation, *example.distractors)
             document = question.document(example)
-            options_by_item.append(
-                [
-                    split_continuation(self.model, document, option)
-                    for option in (example.continuation, *example.distractors)
-                ]
-            )
+            options_by_item.append(split_continuations(self.model, document, options))
         lengths = [max(len(a) + len(b) for a, b in options) for options in options_by_item]
         pairs = [
             pair
