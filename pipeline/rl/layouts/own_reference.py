@@ -49,7 +49,7 @@ class OwnReferenceActor(Actor):
 
     def policy_parameters(self) -> list[nn.Parameter]:
         """Return what the policy's loss trains."""
-        if is_peft_model(self.policy):
+        if self.causal is not self.policy:  # an adapter; is_peft_model reads from disk at each call
             return adapter_parameters(self.policy, self.adapter)
         return [weight for weight in self.policy.parameters() if weight.requires_grad]
 
