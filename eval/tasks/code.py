@@ -24,7 +24,7 @@ from eval.tasks.code_families import (
     Family,
     Value,
 )
-from eval.tasks.lists import PAIR, in_full_lists
+from eval.tasks.lists import THREE, in_full_lists
 from reward import extract
 from reward.verdict import Verdict
 from reward.verifiers.code import Case, passes_calls
@@ -126,7 +126,7 @@ class Code(Task):
     """Functions with bodies of one line, of several, or of both kinds, half and half."""
 
     name = "code"
-    version = 3
+    version = 4
     kind = "skill"
     summary = "bodies of small Python functions, run on hidden cases in a sandbox"
     metrics: ClassVar[tuple[Metric, ...]] = ("choice_accuracy", "verified_accuracy")
@@ -145,7 +145,7 @@ class Code(Task):
             yield _example(kind, function, random.Random(f"code {split} {number} {function.id}"))
 
     def documents(self, seed: int) -> Iterator[str]:
-        """Yield Python files with one to four functions, and single statements explained.
+        """Yield Python files with one or three functions, and single statements explained.
 
         Other bodies than those of the examples are told of too, but none of validation or test.
         """
@@ -163,9 +163,9 @@ class Code(Task):
                     else:
                         functions.append(_definition(function))
         between = self.document_separator
-        documents = in_full_lists(functions, rng, separator=between, most=PAIR)
-        documents += in_full_lists(called, rng, separator=between, most=2)
-        documents += in_full_lists(statements, rng, most=3)
+        documents = in_full_lists(functions, rng, separator=between, most=THREE)
+        documents += in_full_lists(called, rng, separator=between, most=THREE)
+        documents += in_full_lists(statements, rng, most=THREE)
         rng.shuffle(documents)
         yield from documents
 

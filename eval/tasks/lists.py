@@ -6,7 +6,8 @@ A model that has read such lists knows what a prompt with examples asks of it.
 import random
 from collections.abc import Callable, Sequence
 
-PAIR = 2  # what a row of 128 tokens holds of longer texts: an example and what it is an example for
+PAIR = 2  # of the longest texts: an example and what it is an example for
+THREE = 3  # of long ones: more stand after another than first; a row of 256 tokens holds them
 _MOST = 4  # the three examples that a prompt shows unless told otherwise, and the question
 _SHARE_SINGLE = 0.1  # of documents: what follows other texts is harder, and needs the practice
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 from eval.task import Example, FlawedResponse, Split, Task, split_of
-from eval.tasks.lists import PAIR, in_full_lists
+from eval.tasks.lists import THREE, in_full_lists
 from reward.verdict import Verdict
 
 _KINDNESS = 0.5  # less than a plot that holds is worth
@@ -122,7 +122,7 @@ class Stories(Task):
     """Five sentences about a hero, an animal and a thing that is lost."""
 
     name = "stories"
-    version = 3
+    version = 4
     kind = "skill"
     summary = "short stories about given things, whose plot has to hold"
     max_new_tokens = 80
@@ -157,7 +157,7 @@ class Stories(Task):
             plot = _plot(elements, rng, is_found=is_found, is_kind=rng.random() >= _SHARE_UNKIND)
             told.append(f"{_title(elements)}\n{plot}")
         between = self.document_separator
-        yield from in_full_lists(told, rng, separator=between, most=PAIR)
+        yield from in_full_lists(told, rng, separator=between, most=THREE)
 
     def verify(self, response: str, reference: str) -> Verdict:
         """Accept a story with the elements of the reference in which the plot holds.
