@@ -77,7 +77,7 @@ def run_and_tell(
 def _run_once(
     recipe: Recipe, store: Store, options: Mapping[str, Any], screen: Console
 ) -> tuple[dict[str, Comparison], bool]:
-    """Run a recipe; return its comparisons by name, and whether anything is new.
+    """Run a recipe; return its comparisons by name, and whether its results are not the last run's.
 
     Their scores are printed at the end; without any, the table of stages is.
     """
@@ -87,6 +87,7 @@ def _run_once(
     from pipeline.run.runner import run
     from pipeline.stages.compare import read_comparison
 
+    before = _results(store, recipe)
     outcomes = run(recipe, store, **options)
     comparisons = {
         outcome.name: read_comparison(outcome.artifact)
@@ -98,7 +99,15 @@ def _run_once(
         print_outcomes(outcomes, screen)
     print_losses_of_rows(outcomes, screen)
     print_comparisons([stage_comparison(comparisons[name], name) for name in comparisons], screen)
-    return comparisons, any(outcome.status != "cached" for outcome in outcomes)
+    is_new = any(outcome.status != "cached" for outcome in outcomes)
+    return comparisons, is_new or _results(store, recipe) != before
+
+
+def _results(store: Store, recipe: Recipe) -> dict[str, str]:
+    """Return the fingerprint of each stage's result in the last run."""
+    from pipeline.store.run_record import last_run
+
+    return {name: stage["fingerprint"] for name, stage in last_run(store, recipe.name).items()}
 
 
 def _run_seeds(

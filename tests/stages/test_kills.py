@@ -55,7 +55,8 @@ def test_a_killed_stage_whose_encoded_rows_are_gone_makes_the_same_anew_and_goes
 
 def _encoded(runs: Path) -> set[str]:
     """Return the files of encoded rows that are kept: folder, name and sha256 of each."""
-    paths = (path for path in (runs / "store/.encoded").glob("*/*") if path.name != "kept.json")
+    found = (runs / "store/.encoded").glob("*/*")
+    paths = (path for path in found if path.is_file() and path.name != "kept.json")
     return {
         f"{path.parent.name}/{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}"
         for path in paths

@@ -1,6 +1,7 @@
 """`posttrain report` on a run that really trained: rows as the model saw them, folders, files."""
 
 import re
+import shutil
 import subprocess
 import sys
 from html import unescape
@@ -63,6 +64,22 @@ def test_a_run_that_fails_leaves_a_report_of_what_there_is_and_says_why_everywhe
     assert "failed (sft: the " in state
     assert posttrain("run", *here).code == 0
     assert "failed" not in posttrain("status", *here).out
+
+
+def test_a_report_is_of_the_last_run_though_all_its_results_were_there(
+    trained, tmp_path, tiny_recipe, posttrain, monkeypatch
+):
+    monkeypatch.setenv("POSTTRAIN_REPORT", "1")
+    shutil.copytree(trained.runs, tmp_path / "runs", symlinks=True)
+    here = (str(tiny_recipe), "--runs", str(tmp_path / "runs"), "--stage", "tokenizer")
+    page = tmp_path / "runs" / "tiny" / "report.html"
+    assert posttrain("run", *here).code == 0
+    first = page.read_text()
+    assert posttrain("run", *here, "--set", "stages.tokenizer.vocab_size=299").code == 0
+    assert page.read_text() != first
+    again = posttrain("run", *here)
+    assert (again.code, "cached" in again.out) == (0, True)
+    assert page.read_text() == first
 
 
 _FOLLOWED = """
