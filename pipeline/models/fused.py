@@ -123,15 +123,30 @@ def _are_plain(*tensors: Tensor) -> bool:
     )
 
 
+def normalise(x: Tensor, weight: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
+    """Return RMSNorm of x (..., d), and what x was multiplied by, (..., 1)."""
+    scale = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    scale = scale.square_().div_(x.shape[-1]).add_(epsilon).rsqrt_()
+    return (x * scale).mul_(weight), scale
+
+
+def turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Return pairs of numbers of x (..., d) turned by angles, the pair of i being i + d/2."""
+    half = x.shape[-1] // 2
+    y = x * cos
+    y[..., :half].addcmul_(x[..., half:], sin[..., :half], value=-1)
+    y[..., half:].addcmul_(x[..., :half], sin[..., half:])
+    return y
+
+
 class _RmsNorm(torch.autograd.Function):
     """x / sqrt(mean(x^2) + eps) * weight (Zhang and Sennrich 2019). x: (..., d). weight: (d,)."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
-        scale = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-        scale = scale.square_().div_(x.shape[-1]).add_(epsilon).rsqrt_()
+        y, scale = normalise(x, weight, epsilon)
         ctx.save_for_backward(x, weight, scale)
-        return (x * scale).mul_(weight)
+        return y
 
     @staticmethod
     @once_differentiable
@@ -161,12 +176,9 @@ class _Rotary(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         ctx.save_for_backward(cos, sin)
-        half = x.shape[-1] // 2
-        turned = x * cos
-        turned[..., :half].addcmul_(x[..., half:], sin[..., :half], value=-1)
-        turned[..., half:].addcmul_(x[..., :half], sin[..., half:])
-        ctx.strides = turned.stride()
-        return turned
+        y = turn(x, cos, sin)
+        ctx.strides = y.stride()
+        return y
 
     @staticmethod
     @once_differentiable

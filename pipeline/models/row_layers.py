@@ -21,6 +21,8 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 from transformers.activations import SiLUActivation
 
+from pipeline.models.fused import normalise, turn
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -162,13 +164,6 @@ class _Layer(torch.autograd.Function):
         return (of_x, None, None, None, *(found.by_name.get(name) for name in _Weights._fields))
 
 
-def _normed(x: Tensor, weight: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
-    """Return RMSNorm of x (..., d), and what x was multiplied by, (..., 1)."""
-    scale = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-    scale = scale.square_().div_(x.shape[-1]).add_(epsilon).rsqrt_()
-    return (x * scale).mul_(weight), scale
-
-
 def _normed_backward(
     gradient: Tensor, x: Tensor, scale: Tensor, weight: Tensor, name: str, found: _Gradients
 ) -> Tensor:
@@ -179,14 +174,6 @@ def _normed_backward(
     # A copy, since weights that a file was mapped for lie anywhere, and MKL's sums depend on that.
     pull = (products @ weight.clone()).view_as(scale).mul_(scale.pow(3)).div_(-x.shape[-1])
     return gradient.mul_(scale).mul_(weight).addcmul_(x, pull)
-
-
-def _turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    half = x.shape[-1] // 2
-    turned = x * cos
-    turned[..., :half].addcmul_(x[..., half:], sin[..., :half], value=-1)
-    turned[..., half:].addcmul_(x[..., :half], sin[..., half:])
-    return turned
 
 
 def _turned_back(gradient: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -211,17 +198,18 @@ def _attend(
     x: Tensor, w: _Weights, shape: _Shape, angles: tuple[Tensor, Tensor]
 ) -> tuple[Tensor, tuple[Any, ...]]:
     """Return x + attention, (N, d), and what the backward pass needs."""
-    normed, scale = _normed(x, w.before_attention, shape.epsilons[0])
+    normed, scale = normalise(x, w.before_attention, shape.epsilons[0])
     heads = (len(x), shape.heads, -1)
     q, k, v = ((normed @ each.t()).view(heads) for each in (w.q, w.k, w.v))
     of_heads: tuple[Any, ...] = ()
     if w.of_q is not None and w.of_k is not None:
         (q_normed, q_scale), (k_normed, k_scale) = (
-            _normed(each, weight, shape.epsilons[2]) for each, weight in ((q, w.of_q), (k, w.of_k))
+            normalise(each, weight, shape.epsilons[2])
+            for each, weight in ((q, w.of_q), (k, w.of_k))
         )
         of_heads = q, q_scale, k, k_scale
         q, k = q_normed, k_normed
-    q, k = _turned(q, *angles), _turned(k, *angles)
+    q, k = turn(q, *angles), turn(k, *angles)
     found = torch.empty_like(v)
     all_probabilities: list[Tensor] = []
     for row in shape.rows:
@@ -275,7 +263,7 @@ def _attend_backward(
 
 def _inner(x: Tensor, w: _Weights, shape: _Shape) -> tuple[Tensor, tuple[Any, ...]]:
     """Return x + its inner part, (N, d), and what the backward pass needs."""
-    normed, scale = _normed(x, w.before_inner, shape.epsilons[1])
+    normed, scale = normalise(x, w.before_inner, shape.epsilons[1])
     gate, up = normed @ w.gate.t(), normed @ w.up.t()
     opened = functional.silu(gate)
     y = torch.addmm(x, opened * up, w.down.t())
