@@ -19,7 +19,7 @@ from eval.model import positions_of
 from pipeline.models.row_layers import layer_on_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Sequence
+    from collections.abc import Callable, Generator, Iterable, Sequence
 
     from torch import Tensor, nn
 
@@ -72,12 +72,23 @@ def lays_end_to_end(network: Any) -> bool:
     return _known[network]
 
 
-def run_end_to_end(network: Any, ids: Tensor, lengths: Sequence[int]) -> Tensor:
-    """Return the last hidden states (B, S, d) of right-padded ids (B, S); zeros at padding."""
+def run_end_to_end(
+    network: Any,
+    ids: Tensor,
+    lengths: Sequence[int],
+    firsts: Sequence[int] | None = None,
+    *,
+    forward: Callable[..., Any] | None = None,
+) -> Tensor:
+    """Return the last hidden states (B, S, d) of right-padded ids (B, S); zeros at padding.
+
+    firsts: of each row, the first token whose state is read; those before it mean nothing. forward:
+    what to call, from within the network's own call.
+    """
     places = torch.arange(ids.shape[1]).expand(ids.shape)
     is_token = places < torch.tensor(lengths)[:, None]  # (B, S)
-    with attending_row_by_row(network, lengths):
-        hidden = network(
+    with attending_row_by_row(network, lengths, firsts):
+        hidden = (forward or network)(
             input_ids=ids[is_token][None],
             position_ids=places[is_token][None],
             use_cache=False,
@@ -87,8 +98,14 @@ def run_end_to_end(network: Any, ids: Tensor, lengths: Sequence[int]) -> Tensor:
 
 
 @contextmanager
-def attending_row_by_row(network: Any, lengths: Sequence[int]) -> Generator[None]:
-    """Let attention take a line of rows of these lengths apart, or a whole layer where it can."""
+def attending_row_by_row(
+    network: Any, lengths: Sequence[int], firsts: Sequence[int] | None = None
+) -> Generator[None]:
+    """Let attention take a line of rows of these lengths apart, or a whole layer where it can.
+
+    firsts: of each row, the first token whose last state is read; the last layer may leave out
+    those before it.
+    """
 
     def attend(
         module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Any, **how: Any
@@ -106,8 +123,9 @@ def attending_row_by_row(network: Any, lengths: Sequence[int]) -> Generator[None
     ALL_ATTENTION_FUNCTIONS.register(_NAME, attend)
     config._attn_implementation = _NAME
     replaced: list[Any] = []
-    for layer in getattr(network, "layers", ()):
-        forward = layer_on_rows(layer, lengths)
+    layers = list(getattr(network, "layers", ()))
+    for number, layer in enumerate(layers, 1):
+        forward = layer_on_rows(layer, lengths, firsts if number == len(layers) else None)
         if forward is not None:
             layer.forward = forward
             replaced.append(layer)

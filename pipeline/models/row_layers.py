@@ -3,7 +3,8 @@
 Layers of Llama and Qwen3 in which every weight is a plain fp32 one and no adapter, hook or dropout
 is in the way; others keep upstream's forward, whose hundred operations and their gradients cost a
 small model as much as its attention does. The gradient is a formula: what it needs is kept,
-probabilities of attention as well, and nothing is computed twice.
+probabilities of attention as well, and nothing is computed twice. Of the last layer, only what is
+read of each row is computed: keys and values of all tokens, the rest from the first one read on.
 
 Which rows there are: end_to_end.py, where each network is held against upstream's forward first.
 """
@@ -54,16 +55,29 @@ class _Weights(NamedTuple):
 class _Shape:
     """What a layer is told beside tensors.
 
-    rows: places of their tokens. heads: how many. scale: of attention's scores. epsilons: of the
-    norms before attention and before the inner part, and of heads. has_backward: whether one may
-    follow.
+    rows: places of their tokens. read: of those whose output is read, (M,), the last ones of each
+    row; None: all. read_rows: of each row's, among these. heads: how many. scale: of attention's
+    scores. epsilons: of the norms before attention and before the inner part, and of heads.
+    has_backward: whether one may follow.
     """
 
     rows: Sequence[slice]
+    read: Tensor | None
+    read_rows: Sequence[slice]
     heads: int
     scale: float
     epsilons: tuple[float, float, float]
     has_backward: bool
+
+    def of_read(self, x: Tensor) -> Tensor:
+        """Return what x (N, ...) has of the tokens that are read, (M, ...)."""
+        return x if self.read is None else x[self.read]
+
+    def of_all(self, x: Tensor, number: int) -> Tensor:
+        """Return (N, d) of x (M, d), 0 at what is not read."""
+        if self.read is None:
+            return x
+        return x.new_zeros(number, x.shape[-1]).index_copy_(0, self.read, x)
 
 
 @dataclass(frozen=True)
@@ -79,8 +93,13 @@ class _Gradients:
             self.by_name[name] = gradient.t() @ x
 
 
-def layer_on_rows(layer: Any, lengths: Sequence[int]) -> Callable[..., Tensor] | None:
-    """Return what stands in place of a layer's forward for these rows; None: it keeps its own."""
+def layer_on_rows(
+    layer: Any, lengths: Sequence[int], firsts: Sequence[int] | None = None
+) -> Callable[..., Tensor] | None:
+    """Return what stands in place of a layer's forward for these rows; None: it keeps its own.
+
+    firsts: of each row, the first token whose output is read; those before it become 0.
+    """
     name = f"{type(layer).__module__}.{type(layer).__qualname__}"
     if name not in _KINDS or "forward" in vars(layer) or max(lengths) > _LONGEST:
         return None
@@ -105,8 +124,12 @@ def layer_on_rows(layer: Any, lengths: Sequence[int]) -> Callable[..., Tensor] |
     if not all(each is None or _is_plain(each) for each in weights):
         return None
     epsilons = [each.variance_epsilon for each in norms]
-    ends = list(accumulate(lengths))
-    rows = [slice(end - length, end) for end, length in zip(ends, lengths, strict=True)]
+    rows = _slices(lengths)
+    read, read_rows = None, rows
+    if firsts is not None and any(firsts):
+        begins = [row.start + first for row, first in zip(rows, firsts, strict=True)]
+        places = [torch.arange(b, row.stop) for b, row in zip(begins, rows, strict=True)]
+        read, read_rows = torch.cat(places), _slices([len(each) for each in places])
 
     def forward(hidden_states: Tensor, *args: Any, position_embeddings: Any, **how: Any) -> Tensor:
         cos, sin = position_embeddings
@@ -116,6 +139,8 @@ def layer_on_rows(layer: Any, lengths: Sequence[int]) -> Callable[..., Tensor] |
             return type(layer).forward(layer, hidden_states, *args, **given)
         shape = _Shape(
             rows,
+            read,
+            read_rows,
             q.shape[0] // attention.head_dim,
             attention.scaling,
             (epsilons[0], epsilons[1], epsilons[-1]),
@@ -126,13 +151,22 @@ def layer_on_rows(layer: Any, lengths: Sequence[int]) -> Callable[..., Tensor] |
     return forward
 
 
+def _slices(lengths: Sequence[int]) -> list[slice]:
+    """Return where parts of these lengths lie, one after another."""
+    ends = accumulate(lengths)
+    return [slice(end - length, end) for end, length in zip(ends, lengths, strict=True)]
+
+
 def _is_plain(tensor: Tensor) -> bool:
     kinds = (Tensor, nn.Parameter)
     return type(tensor) in kinds and tensor.dtype == torch.float32 and tensor.device.type == "cpu"
 
 
 class _Layer(torch.autograd.Function):
-    """x + attention(norm(x)), and to that its inner part: hidden states (N, d) to (N, d)."""
+    """x + attention(norm(x)), and to that its inner part: hidden states (N, d) to (N, d).
+
+    M of the N tokens are read; of the others the result is 0.
+    """
 
     @staticmethod
     def forward(
@@ -146,7 +180,7 @@ class _Layer(torch.autograd.Function):
             ctx.save_for_backward(x, cos, sin, *weights)
             ctx.kept = of_attention, of_inner
             ctx.shape = shape
-        return y
+        return shape.of_all(y, len(x))
 
     @staticmethod
     @once_differentiable
@@ -159,7 +193,7 @@ class _Layer(torch.autograd.Function):
         found = _Gradients({name for name, is_wanted in names if is_wanted}, {})
         of_attention, of_inner = ctx.kept
         angles = cos[:, None], sin[:, None]
-        pull = _inner_backward(gradient, w, found, of_inner)
+        pull = _inner_backward(ctx.shape.of_read(gradient), w, found, of_inner)
         of_x = _attend_backward(pull, x, w, found, of_attention, ctx.shape, angles)
         return (of_x, None, None, None, *(found.by_name.get(name) for name in _Weights._fields))
 
@@ -184,9 +218,9 @@ def _turned_back(gradient: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return of_x
 
 
-def _mask(length: int) -> Tensor:
-    """Return (1, L, L), -infinity where a token comes after the one that looks."""
-    return _square_mask(1 << (length - 1).bit_length())[:, :length, :length]
+def _mask(length: int, read: int) -> Tensor:
+    """Return (1, R, L), -infinity where a token comes after the one that looks, of the last R."""
+    return _square_mask(1 << (length - 1).bit_length())[:, length - read : length, :length]
 
 
 @cache
@@ -197,10 +231,11 @@ def _square_mask(length: int) -> Tensor:
 def _attend(
     x: Tensor, w: _Weights, shape: _Shape, angles: tuple[Tensor, Tensor]
 ) -> tuple[Tensor, tuple[Any, ...]]:
-    """Return x + attention, (N, d), and what the backward pass needs."""
+    """Return x + attention, (M, d), and what the backward pass needs."""
     normed, scale = normalise(x, w.before_attention, shape.epsilons[0])
-    heads = (len(x), shape.heads, -1)
-    q, k, v = ((normed @ each.t()).view(heads) for each in (w.q, w.k, w.v))
+    looking = shape.of_read(normed)
+    products = ((looking, w.q), (normed, w.k), (normed, w.v))
+    q, k, v = ((each @ of.t()).view(len(each), shape.heads, -1) for each, of in products)
     of_heads: tuple[Any, ...] = ()
     if w.of_q is not None and w.of_k is not None:
         (q_normed, q_scale), (k_normed, k_scale) = (
@@ -209,19 +244,20 @@ def _attend(
         )
         of_heads = q, q_scale, k, k_scale
         q, k = q_normed, k_normed
-    q, k = turn(q, *angles), turn(k, *angles)
-    found = torch.empty_like(v)
+    q, k = turn(q, *map(shape.of_read, angles)), turn(k, *angles)
+    found = torch.empty_like(q)
     all_probabilities: list[Tensor] = []
-    for row in shape.rows:
-        queries, keys, values = (each[row].transpose(0, 1) for each in (q, k, v))
-        mask = _mask(queries.shape[1])
+    for row, read in zip(shape.rows, shape.read_rows, strict=True):
+        queries = q[read].transpose(0, 1)
+        keys, values = (each[row].transpose(0, 1) for each in (k, v))
+        mask = _mask(keys.shape[1], queries.shape[1])
         scores = torch.baddbmm(mask, queries, keys.transpose(1, 2), alpha=shape.scale)
         probabilities = scores.softmax(-1)
-        found[row].transpose(0, 1).copy_(probabilities @ values)
+        found[read].transpose(0, 1).copy_(probabilities @ values)
         all_probabilities.append(probabilities)
-    found = found.view(len(x), -1)
-    kept = normed, scale, of_heads, q, k, v, all_probabilities, found
-    return torch.addmm(x, found, w.o.t()), kept
+    found = found.view(len(looking), -1)
+    kept = normed, looking, scale, of_heads, q, k, v, all_probabilities, found
+    return torch.addmm(shape.of_read(x), found, w.o.t()), kept
 
 
 def _attend_backward(
@@ -233,32 +269,37 @@ def _attend_backward(
     shape: _Shape,
     angles: tuple[Tensor, Tensor],
 ) -> Tensor:
-    """Return the gradient of x, (N, d), of that of x + attention; find the weights'."""
-    normed, scale, of_heads, q, k, v, all_probabilities, found = kept
+    """Return the gradient of x, (N, d), of that of x + attention, (M, d); find the weights'."""
+    normed, looking, scale, of_heads, q, k, v, all_probabilities, found = kept
     gradients.of_product("o", gradient, found)
-    of_found = (gradient @ w.o).view_as(v)
+    of_found = (gradient @ w.o).view_as(q)
     of_q, of_k, of_v = (torch.empty_like(each) for each in (q, k, v))
-    for row, p in zip(shape.rows, all_probabilities, strict=True):
-        queries, keys, values, pull = (each[row].transpose(0, 1) for each in (q, k, v, of_found))
+    for row, read, p in zip(shape.rows, shape.read_rows, all_probabilities, strict=True):
+        queries, pull = (each[read].transpose(0, 1) for each in (q, of_found))
+        keys, values = (each[row].transpose(0, 1) for each in (k, v))
         of_v[row].transpose(0, 1).copy_(p.transpose(1, 2) @ pull)
         of_p = pull @ values.transpose(1, 2)
         # Of the softmax: p (of_p - sum(p of_p)).
         of_p.sub_(torch.linalg.vecdot(of_p, p)[..., None]).mul_(p).mul_(shape.scale)
-        of_q[row].transpose(0, 1).copy_(of_p @ keys)
+        of_q[read].transpose(0, 1).copy_(of_p @ keys)
         of_k[row].transpose(0, 1).copy_(of_p.transpose(1, 2) @ queries)
-    of_q, of_k = _turned_back(of_q, *angles), _turned_back(of_k, *angles)
+    of_q = _turned_back(of_q, *map(shape.of_read, angles))
+    of_k = _turned_back(of_k, *angles)
     if of_heads:
         q, q_scale, k, k_scale = of_heads
         assert w.of_q is not None
         assert w.of_k is not None
         of_q = _normed_backward(of_q, q, q_scale, w.of_q, "of_q", gradients)
         of_k = _normed_backward(of_k, k, k_scale, w.of_k, "of_k", gradients)
-    of_q, of_k, of_v = (each.view(len(x), -1) for each in (of_q, of_k, of_v))
-    for name, each in (("q", of_q), ("k", of_k), ("v", of_v)):
-        gradients.of_product(name, each, normed)
-    of_normed = (of_q @ w.q).addmm_(of_k, w.k).addmm_(of_v, w.v)
+    of_q, of_k, of_v = (each.flatten(1) for each in (of_q, of_k, of_v))
+    gradients.of_product("q", of_q, looking)
+    gradients.of_product("k", of_k, normed)
+    gradients.of_product("v", of_v, normed)
+    of_normed = shape.of_all(of_q @ w.q, len(x)).addmm_(of_k, w.k).addmm_(of_v, w.v)
     of_x = _normed_backward(of_normed, x, scale, w.before_attention, "before_attention", gradients)
-    return of_x.add_(gradient)
+    if shape.read is None:
+        return of_x.add_(gradient)
+    return of_x.index_add_(0, shape.read, gradient)
 
 
 def _inner(x: Tensor, w: _Weights, shape: _Shape) -> tuple[Tensor, tuple[Any, ...]]:

@@ -120,9 +120,13 @@ def predicting_hidden(network: Any, sequences: Sequences) -> Tensor:
 
 
 def last_hidden(network: Any, sequences: Sequences) -> Tensor:
-    """Return the network's last hidden states, (B, S, d); those of padding mean nothing."""
+    """Return the network's last hidden states, (B, S, d), of a completion's tokens and before it.
+
+    Those of padding mean nothing, nor do those of a prompt but for its last token.
+    """
     if lays_end_to_end(network):
-        return run_end_to_end(network, sequences.ids, (sequences.last + 1).tolist())
+        lengths = (sequences.last + 1).tolist()
+        return run_end_to_end(network, sequences.ids, lengths, sequences.first_read().tolist())
     return network(input_ids=sequences.ids, use_cache=False).last_hidden_state
 
 

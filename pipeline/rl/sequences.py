@@ -70,6 +70,11 @@ class Sequences:
                 predicts[row, len(prompts[row]) - 1 :][: len(flags)] = mask[row, : len(flags)]
         return Sequences(ids, mask, predicts, ids[is_target], (begins + lengths - 1).squeeze(-1))
 
+    def first_read(self) -> Tensor:
+        """Return the first place of each row whose output is read: it predicts, or is the last."""
+        place = torch.arange(self.ids.shape[1], device=self.ids.device)
+        return torch.where(self.predicts, place, self.last[:, None]).amin(1)
+
     def rows(self, part: slice) -> Sequences:
         """Return some of the rows, without the padding behind their longest."""
         last = self.last[part]

@@ -22,6 +22,7 @@ from trl.trainer.dpo_trainer import DPOTrainer
 
 from pipeline.data.encoding.pair_labels import MARGIN, PROBABILITY
 from pipeline.training.loss_head import score_trained_tokens_alone
+from pipeline.training.padded_rows import PaddedRows
 from pipeline.training.pair_means import PairMeans
 from pipeline.training.rows import WholeGroups
 
@@ -53,7 +54,7 @@ class LabelledPairs:
         return {**self._collate(without), **labels}
 
 
-class EncodedDpoTrainer(PairMeans, WholeGroups, DPOTrainer):
+class EncodedDpoTrainer(PairMeans, WholeGroups, PaddedRows, DPOTrainer):
     """DPOTrainer whose datasets have `prompt_ids`, `chosen_ids` and `rejected_ids`.
 
     Upstream only takes text and would turn `<eos>` in a user's text into the control token. The

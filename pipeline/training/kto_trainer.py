@@ -23,6 +23,7 @@ from trl.trainer.utils import use_adapter
 
 from eval.model import positions_of
 from pipeline.training.loss_head import score_trained_tokens_alone
+from pipeline.training.padded_rows import PaddedRows
 from pipeline.training.pair_means import PairMeans
 from pipeline.training.rows import ROW, WholeGroups
 
@@ -37,7 +38,7 @@ WITHOUT_KL = "apo_zero_unpaired"  # the loss that has no KL term
 _CHOSEN, _REJECTED, _MARGINS = "rewards/chosen", "rewards/rejected", "rewards/margins"
 
 
-class EncodedKtoTrainer(PairMeans, WholeGroups, KTOTrainer):
+class EncodedKtoTrainer(PairMeans, WholeGroups, PaddedRows, KTOTrainer):
     """KTOTrainer whose datasets have `prompt_ids`, `completion_ids`, `label` and `row`.
 
     Upstream only takes text and would turn `<eos>` in a user's text into the control token.

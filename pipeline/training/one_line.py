@@ -15,6 +15,8 @@ from pipeline.data.documents import IGNORED
 from pipeline.models.end_to_end import attending_row_by_row, lays_end_to_end
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from transformers import PreTrainedModel
 
 _COLUMNS = {"input_ids", "position_ids", "labels"}
@@ -46,8 +48,14 @@ class OneLine:
         if self.network is None or not model.training or columns != _COLUMNS:
             return super().compute_loss(model, inputs, *args, **named)  # pyright: ignore[reportAttributeAccessIssue]
         line, lengths = in_one_line({name: inputs[name] for name in _COLUMNS})
-        with attending_row_by_row(self.network, lengths):
+        with attending_row_by_row(self.network, lengths, first_read(line["labels"][0], lengths)):
             return super().compute_loss(model, {**inputs, **line}, *args, **named)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def first_read(labels: torch.Tensor, lengths: Sequence[int]) -> list[int]:
+    """Return the first token of each row whose output is read, the one before the first label."""
+    places = [(part != IGNORED).nonzero() for part in labels.split(list(lengths))]
+    return [max(int(found[0]) - 1, 0) if len(found) else 0 for found in places]
 
 
 def in_one_line(

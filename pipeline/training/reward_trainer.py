@@ -8,6 +8,7 @@ import torch
 from trl.trainer.reward_trainer import DataCollatorForPreference, RewardTrainer
 
 from pipeline.data.encoding.pair_labels import PROBABILITY
+from pipeline.training.padded_rows import PaddedRows
 from pipeline.training.pair_means import PairMeans
 from pipeline.training.rows import WholeGroups
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-class SoftRewardTrainer(PairMeans, WholeGroups, RewardTrainer):
+class SoftRewardTrainer(PairMeans, WholeGroups, PaddedRows, RewardTrainer):
     """RewardTrainer whose labels may be probabilities.
 
     With p the chance that the chosen response is preferred and d the (margin-reduced) difference of

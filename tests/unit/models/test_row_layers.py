@@ -14,6 +14,7 @@ from pipeline.models.row_layers import layer_on_rows
 from tests.small_architectures import small
 
 LENGTHS = [5, 1, 7, 3]
+FIRSTS = [2, 0, 6, 0]
 PLACES = torch.cat([torch.arange(length) for length in LENGTHS])[None]
 IDS = torch.randint(3, 40, (1, sum(LENGTHS)), generator=torch.Generator().manual_seed(1))
 
@@ -26,21 +27,26 @@ def network(architecture: str, **fields: Any) -> Any:
     return made
 
 
-def results(model: Any, weights: torch.Tensor) -> dict[str, torch.Tensor]:
+def results(
+    model: Any, weights: torch.Tensor, firsts: list[int] | None = None
+) -> dict[str, torch.Tensor]:
     model.zero_grad()
     embedded = model.get_input_embeddings()(IDS).detach().requires_grad_()
-    with attending_row_by_row(model, LENGTHS):
+    with attending_row_by_row(model, LENGTHS, firsts):
         asked = {"inputs_embeds": embedded, "position_ids": PLACES, "use_cache": False}
         hidden = model(**asked).last_hidden_state
     (hidden * weights).sum().backward()
     found = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
-    return {"hidden": hidden.detach(), "embedded": embedded.grad, **found}
+    hidden = torch.where(weights == 0, 0.0, hidden.detach())
+    return {"hidden": hidden, "embedded": embedded.grad, **found}
 
 
-def compared(model: Any, monkeypatch: pytest.MonkeyPatch) -> float:
+def compared(model: Any, monkeypatch: pytest.MonkeyPatch, firsts: list[int] | None = None) -> float:
     """Return the largest difference to upstream's layers, of each tensor's largest number."""
     weights = torch.randn(1, sum(LENGTHS), 32, generator=torch.Generator().manual_seed(2))
-    found = results(model, weights)
+    for row, first in zip(weights[0].split(LENGTHS), firsts or [0] * len(LENGTHS), strict=True):
+        row[:first] = 0
+    found = results(model, weights, firsts)
     with monkeypatch.context() as patch:
         patch.setattr(row_layers, "_KINDS", {})
         expected = results(model, weights)
@@ -56,6 +62,18 @@ def test_values_and_gradients_are_upstreams(
     assert lays_end_to_end(model)
     assert layer_on_rows(model.layers[0], LENGTHS) is not None
     assert 0 < compared(model, monkeypatch) < 3e-6  # 0 would be upstream's code
+
+
+@pytest.mark.parametrize("architecture", ["llama", "qwen3"])
+def test_of_the_last_layer_what_is_read_alone_is_computed_to_the_same_gradients(
+    architecture: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = network(architecture)
+    assert 0 < compared(model, monkeypatch, FIRSTS) < 3e-6
+    with attending_row_by_row(model, LENGTHS, FIRSTS):
+        asked = {"input_ids": IDS, "position_ids": PLACES, "use_cache": False}
+        rows = model(**asked).last_hidden_state[0].split(LENGTHS)
+    assert [int((row == 0).all(-1).sum()) for row in rows] == FIRSTS
 
 
 def test_what_is_frozen_gets_no_gradient_and_the_rest_the_same(

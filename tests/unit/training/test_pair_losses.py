@@ -9,6 +9,7 @@ import torch
 from peft import LoraConfig
 from trl.trainer.dpo_config import DPOConfig
 
+from pipeline.training import padded_rows
 from pipeline.training.dpo_trainer import EncodedDpoTrainer
 from pipeline.training.rows import NumberedRows
 from tests.ppo_tasks import tiny_llama, tiny_tokenizer
@@ -132,6 +133,25 @@ def test_labels_that_say_nothing_are_upstreams_loss(kind: str, tmp_path: Path) -
     certain = {"probability": [1.0] * 4} | ({"margin": [0.0] * 4} if kind != "ipo" else {})
     losses = [loss_of(trainer_of(tmp_path, each, loss_type=[kind])) for each in (certain, {})]
     assert losses[0] == pytest.approx(losses[1], abs=1e-7)
+
+
+@pytest.mark.parametrize("lora", [False, True])
+def test_policy_and_reference_take_rows_end_to_end(
+    lora: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = trainer_of(tmp_path, LABELS, lora=lora)
+    lengths: list[list[int]] = []
+    run = padded_rows.run_end_to_end
+
+    def run_and_note(network: Any, ids: Any, of_rows: list[int], *rest: Any, **how: Any) -> Any:
+        lengths.append(of_rows)
+        return run(network, ids, of_rows, *rest, **how)
+
+    monkeypatch.setattr(padded_rows, "run_end_to_end", run_and_note)
+    loss_of(trainer)
+    chosen = [len(prompt) + len(response) for prompt, response, _ in PAIRS]
+    rejected = [len(prompt) + len(response) for prompt, _, response in PAIRS]
+    assert [sorted(each) for each in lengths] == [sorted([*chosen, *rejected])] * 2
 
 
 def test_several_losses_are_weighted(tmp_path: Path) -> None:
