@@ -111,11 +111,12 @@ def attending_row_by_row(
         module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Any, **how: Any
     ) -> tuple[Tensor, None]:
         """Return (1, T, heads, size); query, key, value: (1, heads, T, size)."""
-        parts = (each.split(list(lengths), dim=2) for each in (query, key, value))
-        found = [
-            sdpa_attention_forward(module, q, k, v, mask, **how)[0]
-            for q, k, v in zip(*parts, strict=True)
-        ]
+        parts = (each.float().split(list(lengths), dim=2) for each in (query, key, value))
+        with torch.autocast("cpu", enabled=False):  # of rows, slower than fp32
+            found = [
+                sdpa_attention_forward(module, q, k, v, mask, **how)[0]
+                for q, k, v in zip(*parts, strict=True)
+            ]
         return torch.cat(found, dim=1), None
 
     config: Any = network.config

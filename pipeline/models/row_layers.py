@@ -1,10 +1,14 @@
 """A decoder layer of rows laid end to end as one autograd function, on a CPU.
 
 Layers of Llama and Qwen3 in which every weight is a plain fp32 one and no adapter, hook or dropout
-is in the way; others keep upstream's forward, whose hundred operations and their gradients cost a
-small model as much as its attention does. The gradient is a formula: what it needs is kept,
-probabilities of attention as well, and nothing is computed twice. Of the last layer, only what is
-read of each row is computed: keys and values of all tokens, the rest from the first one read on.
+is in the way, in fp32 or under bf16 autocast; others keep upstream's forward, whose hundred
+operations and their gradients cost a small model as much as its attention does. The gradient is a
+formula: what it needs is kept, probabilities of attention as well, and nothing is computed twice.
+Of the last layer, only what is read of each row is computed: keys and values of all tokens, the
+rest from the first one read on.
+
+Under autocast the products of weights are bf16 ones, and all else is fp32, attention too: rows are
+short, and rounding and unrounding costs an elementwise operation more than it saves.
 
 Which rows there are: end_to_end.py, where each network is held against upstream's forward first.
 """
@@ -56,14 +60,15 @@ class _Shape:
     """What a layer is told beside tensors.
 
     rows: places of their tokens. read: of those whose output is read, (M,), the last ones of each
-    row; None: all. read_rows: of each row's, among these. heads: how many. scale: of attention's
-    scores. epsilons: of the norms before attention and before the inner part, and of heads.
-    has_backward: whether one may follow.
+    row; None: all. read_rows: of each row's, among these. dtype: of factors of weights' products.
+    heads: how many. scale: of attention's scores. epsilons: of the norms before attention and
+    before the inner part, and of heads. has_backward: whether one may follow.
     """
 
     rows: Sequence[slice]
     read: Tensor | None
     read_rows: Sequence[slice]
+    dtype: torch.dtype
     heads: int
     scale: float
     epsilons: tuple[float, float, float]
@@ -88,9 +93,9 @@ class _Gradients:
     by_name: dict[str, Tensor]
 
     def of_product(self, name: str, gradient: Tensor, x: Tensor) -> None:
-        """Find a matrix's gradient, by that of x W^T."""
+        """Find a matrix's gradient, by that of x W^T, both as factors."""
         if name in self.wanted:
-            self.by_name[name] = gradient.t() @ x
+            self.by_name[name] = _product(gradient.t(), x)
 
 
 def layer_on_rows(
@@ -133,20 +138,24 @@ def layer_on_rows(
 
     def forward(hidden_states: Tensor, *args: Any, position_embeddings: Any, **how: Any) -> Tensor:
         cos, sin = position_embeddings
-        is_fp32 = _is_plain(hidden_states) and not torch.is_autocast_enabled("cpu")
-        if not is_fp32 or torch.compiler.is_compiling():
+        is_autocast = torch.is_autocast_enabled("cpu")
+        dtype = torch.get_autocast_dtype("cpu") if is_autocast else torch.float32
+        is_taken = _is_plain(hidden_states) and dtype in (torch.float32, torch.bfloat16)
+        if not is_taken or torch.compiler.is_compiling():
             given = {"position_embeddings": position_embeddings, **how}
             return type(layer).forward(layer, hidden_states, *args, **given)
         shape = _Shape(
             rows,
             read,
             read_rows,
+            dtype,
             q.shape[0] // attention.head_dim,
             attention.scaling,
             (epsilons[0], epsilons[1], epsilons[-1]),
             torch.is_grad_enabled(),
         )
-        return _Layer.apply(hidden_states[0], cos[0], sin[0], shape, *weights)[None]
+        with torch.autocast("cpu", enabled=False):
+            return _Layer.apply(hidden_states[0], cos[0], sin[0], shape, *weights)[None]
 
     return forward
 
@@ -172,7 +181,7 @@ class _Layer(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, cos: Tensor, sin: Tensor, shape: _Shape, *weights: Tensor | None
     ) -> Tensor:
-        w = _Weights(*weights)  # pyright: ignore[reportArgumentType]
+        w = _as_factors(weights, shape.dtype)
         angles = cos[:, None], sin[:, None]
         attended, of_attention = _attend(x, w, shape, angles)
         y, of_inner = _inner(attended, w, shape)
@@ -184,11 +193,12 @@ class _Layer(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
+    @torch.autocast("cpu", enabled=False)
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]  torch passes all by position
         ctx: Any, gradient: Tensor
     ) -> tuple[Tensor | None, ...]:
         x, cos, sin, *weights = ctx.saved_tensors
-        w = _Weights(*weights)
+        w = _as_factors(weights, ctx.shape.dtype)
         names = zip(_Weights._fields, ctx.needs_input_grad[4:], strict=True)
         found = _Gradients({name for name, is_wanted in names if is_wanted}, {})
         of_attention, of_inner = ctx.kept
@@ -196,6 +206,27 @@ class _Layer(torch.autograd.Function):
         pull = _inner_backward(ctx.shape.of_read(gradient), w, found, of_inner)
         of_x = _attend_backward(pull, x, w, found, of_attention, ctx.shape, angles)
         return (of_x, None, None, None, *(found.by_name.get(name) for name in _Weights._fields))
+
+
+def _as_factors(weights: Sequence[Tensor | None], dtype: torch.dtype) -> _Weights:
+    """Return the weights, matrices in the precision of products."""
+    narrow = [w.to(dtype) if w is not None and w.ndim > 1 else w for w in weights]
+    return _Weights(*narrow)  # pyright: ignore[reportArgumentType]
+
+
+def _product(a: Tensor, b: Tensor) -> Tensor:
+    """Return a b in fp32, of factors."""
+    return (a @ b).float()
+
+
+def _sum(x: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """Return x + a b in fp32, of factors."""
+    return torch.addmm(x, a, b) if a.dtype == x.dtype else x + a @ b
+
+
+def _add_product(x: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """Return x + a b in fp32, of factors. x is overwritten."""
+    return x.addmm_(a, b) if a.dtype == x.dtype else x.add_(a @ b)
 
 
 def _normed_backward(
@@ -233,9 +264,10 @@ def _attend(
 ) -> tuple[Tensor, tuple[Any, ...]]:
     """Return x + attention, (M, d), and what the backward pass needs."""
     normed, scale = normalise(x, w.before_attention, shape.epsilons[0])
+    normed = normed.to(shape.dtype)
     looking = shape.of_read(normed)
     products = ((looking, w.q), (normed, w.k), (normed, w.v))
-    q, k, v = ((each @ of.t()).view(len(each), shape.heads, -1) for each, of in products)
+    q, k, v = (_product(x, of.t()).view(len(x), shape.heads, -1) for x, of in products)
     of_heads: tuple[Any, ...] = ()
     if w.of_q is not None and w.of_k is not None:
         (q_normed, q_scale), (k_normed, k_scale) = (
@@ -255,9 +287,9 @@ def _attend(
         probabilities = scores.softmax(-1)
         found[read].transpose(0, 1).copy_(probabilities @ values)
         all_probabilities.append(probabilities)
-    found = found.view(len(looking), -1)
+    found = found.view(len(looking), -1).to(shape.dtype)
     kept = normed, looking, scale, of_heads, q, k, v, all_probabilities, found
-    return torch.addmm(shape.of_read(x), found, w.o.t()), kept
+    return _sum(shape.of_read(x), found, w.o.t()), kept
 
 
 def _attend_backward(
@@ -271,8 +303,9 @@ def _attend_backward(
 ) -> Tensor:
     """Return the gradient of x, (N, d), of that of x + attention, (M, d); find the weights'."""
     normed, looking, scale, of_heads, q, k, v, all_probabilities, found = kept
-    gradients.of_product("o", gradient, found)
-    of_found = (gradient @ w.o).view_as(q)
+    factor = gradient.to(shape.dtype)
+    gradients.of_product("o", factor, found)
+    of_found = _product(factor, w.o).view_as(q)
     of_q, of_k, of_v = (torch.empty_like(each) for each in (q, k, v))
     for row, read, p in zip(shape.rows, shape.read_rows, all_probabilities, strict=True):
         queries, pull = (each[read].transpose(0, 1) for each in (q, of_found))
@@ -291,11 +324,12 @@ def _attend_backward(
         assert w.of_k is not None
         of_q = _normed_backward(of_q, q, q_scale, w.of_q, "of_q", gradients)
         of_k = _normed_backward(of_k, k, k_scale, w.of_k, "of_k", gradients)
-    of_q, of_k, of_v = (each.flatten(1) for each in (of_q, of_k, of_v))
+    of_q, of_k, of_v = (each.flatten(1).to(shape.dtype) for each in (of_q, of_k, of_v))
     gradients.of_product("q", of_q, looking)
     gradients.of_product("k", of_k, normed)
     gradients.of_product("v", of_v, normed)
-    of_normed = shape.of_all(of_q @ w.q, len(x)).addmm_(of_k, w.k).addmm_(of_v, w.v)
+    of_normed = shape.of_all(_product(of_q, w.q), len(x))
+    of_normed = _add_product(_add_product(of_normed, of_k, w.k), of_v, w.v)
     of_x = _normed_backward(of_normed, x, scale, w.before_attention, "before_attention", gradients)
     if shape.read is None:
         return of_x.add_(gradient)
@@ -305,9 +339,10 @@ def _attend_backward(
 def _inner(x: Tensor, w: _Weights, shape: _Shape) -> tuple[Tensor, tuple[Any, ...]]:
     """Return x + its inner part, (N, d), and what the backward pass needs."""
     normed, scale = normalise(x, w.before_inner, shape.epsilons[1])
-    gate, up = normed @ w.gate.t(), normed @ w.up.t()
+    normed = normed.to(shape.dtype)
+    gate, up = _product(normed, w.gate.t()), _product(normed, w.up.t())
     opened = functional.silu(gate)
-    y = torch.addmm(x, opened * up, w.down.t())
+    y = _sum(x, (opened * up).to(shape.dtype), w.down.t())
     return y, (x, normed, scale, gate, up, opened)
 
 
@@ -316,12 +351,14 @@ def _inner_backward(
 ) -> Tensor:
     """Return the gradient of x, (N, d), of that of x + its inner part; find the weights'."""
     x, normed, scale, gate, up, opened = kept
-    gradients.of_product("down", gradient, opened * up)
-    of_product = gradient @ w.down
-    of_up = of_product * opened
-    of_gate = torch.ops.aten.silu_backward(of_product.mul_(up), gate)
+    dtype = normed.dtype
+    factor = gradient.to(dtype)
+    gradients.of_product("down", factor, (opened * up).to(dtype))
+    of_product = _product(factor, w.down)
+    of_up = (of_product * opened).to(dtype)
+    of_gate = torch.ops.aten.silu_backward(of_product.mul_(up), gate).to(dtype)
     gradients.of_product("gate", of_gate, normed)
     gradients.of_product("up", of_up, normed)
-    of_normed = (of_gate @ w.gate).addmm_(of_up, w.up)
+    of_normed = _add_product(_product(of_gate, w.gate), of_up, w.up)
     of_x = _normed_backward(of_normed, x, scale, w.before_inner, "before_inner", gradients)
     return of_x.add_(gradient)

@@ -41,7 +41,7 @@ class PaddedRows:
         is_tried = not (args.torch_compile or args.gradient_checkpointing)
         self._laid = [each for each in given if is_tried and lays_end_to_end(each.base_model)]
         references = {} if ref_model is None else {"ref_model": ref_model}
-        super().__init__(model=model, args=args, **references, **named)
+        super().__init__(model=model, args=args, **references, **named)  # pyright: ignore[reportCallIssue]
 
     def compute_loss(self: Any, *args: Any, **named: Any) -> Any:
         """Return upstream's loss, its rows run end to end."""

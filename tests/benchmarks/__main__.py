@@ -29,7 +29,7 @@ from tests.benchmarks.side_by_side import seeds_side_by_side, side_by_side
 from tests.benchmarks.startup import help_seconds, plan_seconds, quickstart_cached_seconds
 from tests.benchmarks.steps_against_trl import sft_and_dpo_steps
 from tests.benchmarks.tool_speed import calculator_seconds, python_tool_seconds
-from tests.benchmarks.training_passes import training_passes
+from tests.benchmarks.training_passes import training_passes, training_passes_bf16
 from tests.benchmarks.verdict_speed import (
     math_verdicts,
     number_verdicts,
@@ -59,6 +59,7 @@ BENCHMARKS: dict[str, Callable[[], Result]] = {
     "large_text": large_text,
     "pretrain_throughput": pretrain_throughput,
     "training_passes": training_passes,
+    "training_passes_bf16": training_passes_bf16,
     "nano_gpt_steps": nano_gpt_steps,
     "rollout_speed": rollout_speed,
     "evaluation_against_lm_eval": evaluation_against_lm_eval,

@@ -7,7 +7,10 @@ function each. Both with the same network, fused AdamW and clipping; no Trainer 
 128 tokens, 4 a step, 1,280 words), and Llama of 6M (6 layers, rows of 256, 8 a step, 4,096 words).
 Documents of 20 to 124 tokens.
 
-Both take turns in one process, and the median of the turns' ratios of processor time counts. On one
+`training_passes_bf16`: the 6M one under bf16 autocast, against the library's fp32; beside it, what
+the library gains by bf16.
+
+All take turns in one process, and the median of the turns' ratios of processor time counts. On one
 thread, unless OMP_NUM_THREADS says more. Void unless all gradients agree. `gemm_share`: of our
 step's time, what its products of weights take at the rate measured beside it for their shapes.
 """
@@ -39,7 +42,8 @@ if TYPE_CHECKING:
 _GOAL = 1.15
 _SHORTEST, _LONGEST = 20, 124
 _WARM_UP, _TURNS = 5, 40
-_TOLERANCE = 1e-5  # of the largest gradient
+_TOLERANCE, _BF16_TOLERANCE = 1e-5, 5e-2  # of the largest gradient
+_BF16_GOAL = 1.8
 _SIZES: dict[str, dict[str, Any]] = {
     "1M": {
         "architecture": "qwen3",
@@ -76,8 +80,21 @@ def training_passes() -> Result:
     )
 
 
+def training_passes_bf16() -> Result:
+    """Compare ours in bf16 with the library's in fp32, at the larger size."""
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    found = _compared(**_SIZES["6M"], is_bf16=True)
+    is_valid = found["apart"] <= _BF16_TOLERANCE
+    return Result("training_passes_bf16", found["ratio"], _BF16_GOAL, found, is_valid=is_valid)
+
+
 def _compared(
-    architecture: str, rows: tuple[int, int], turns: int, fields: dict[str, Any]
+    architecture: str,
+    rows: tuple[int, int],
+    turns: int,
+    fields: dict[str, Any],
+    *,
+    is_bf16: bool = False,
 ) -> dict[str, Any]:
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -101,9 +118,13 @@ def _compared(
 
     def ours(turn: int) -> None:
         line, lengths = in_one_line(batch(turn))
-        with attending_row_by_row(model.base_model, lengths):
+        with _precision(is_bf16), attending_row_by_row(model.base_model, lengths):
             loss = model(**line, use_cache=False).loss
         loss.backward()
+
+    def theirs_in_bf16(turn: int) -> None:
+        with _precision(is_bf16):
+            theirs(turn)
 
     def step(run: Callable[[int], None], turn: int) -> float:
         began = Clocks.now()
@@ -115,11 +136,14 @@ def _compared(
 
     gradients = [_gradients(model, run) for run in (theirs, ours)]
     apart = float((gradients[0] - gradients[1]).abs().max() / gradients[0].abs().max())
-    seconds = [(step(theirs, turn), step(ours, turn)) for turn in range(_WARM_UP + turns)]
+    sides = (theirs, ours, theirs_in_bf16) if is_bf16 else (theirs, ours)
+    seconds = [[step(side, turn) for side in sides] for turn in range(_WARM_UP + turns)]
     seconds = seconds[_WARM_UP:]
-    lower, ratio, upper = statistics.quantiles([before / after for before, after in seconds], n=4)
-    theirs_s, ours_s = (statistics.median(side) for side in zip(*seconds, strict=True))
+    ratios = [before / after for before, after, *_ in seconds]
+    lower, ratio, upper = statistics.quantiles(ratios, n=4)
+    theirs_s, ours_s, *in_bf16 = (statistics.median(side) for side in zip(*seconds, strict=True))
     return {
+        **({"theirs_in_bf16_ms": round(1e3 * in_bf16[0], 1)} if in_bf16 else {}),
         "ratio": round(ratio, 3),
         "quartiles": [round(lower, 3), round(upper, 3)],
         "theirs_ms": round(1e3 * theirs_s, 1),
@@ -130,6 +154,10 @@ def _compared(
         "parameters": sum(each.numel() for each in model.parameters()),
         "apart": round(apart, 8),
     }
+
+
+def _precision(is_bf16: bool) -> torch.autocast:
+    return torch.autocast("cpu", torch.bfloat16, enabled=is_bf16)
 
 
 class _Library:

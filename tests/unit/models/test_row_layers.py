@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from typing import Any
 
 import pytest
@@ -115,7 +116,28 @@ def test_layers_with_more_to_them_keep_their_forward() -> None:
     assert not is_taken(adapted.get_base_model().base_model)
 
 
-def test_under_autocast_a_layer_is_upstreams(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = network("llama")
+@pytest.mark.parametrize("architecture", ["llama", "qwen3"])
+def test_under_autocast_a_layer_is_no_further_from_fp32_than_upstreams(
+    architecture: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = network(architecture)
+    weights = torch.randn(1, sum(LENGTHS), 32, generator=torch.Generator().manual_seed(2))
+    exact = results(model, weights)
     with torch.autocast("cpu", torch.bfloat16):
+        found = results(model, weights)
+        with monkeypatch.context() as patch:
+            patch.setattr(row_layers, "_KINDS", {})
+            upstream = results(model, weights)
+
+    def error(of: dict[str, torch.Tensor]) -> float:
+        apart = (((of[n].float() - e).norm() / e.norm()) for n, e in exact.items())
+        return statistics.fmean(map(float, apart))
+
+    assert found["hidden"].dtype == upstream["hidden"].dtype
+    assert 1e-4 < error(found) < 1.2 * error(upstream)
+
+
+def test_under_another_autocast_a_layer_is_upstreams(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = network("llama")
+    with torch.autocast("cpu", torch.float16):
         assert compared(model, monkeypatch) == 0

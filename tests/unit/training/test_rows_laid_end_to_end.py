@@ -25,9 +25,10 @@ MASK = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0], [1, 1, 1, 1, 0]])
 LABELS = torch.tensor([[-100] * 3 + [8, 9], [-100, 11] + [-100] * 3, [-100, -100, 14, 15, -100]])
 SHAPE = {
     **{"vocab_size": 32, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2},
-    **{"num_attention_heads": 4, "num_key_value_heads": 4, "pad_token_id": PAD, "head_dim": 8},
+    **{"num_attention_heads": 4, "num_key_value_heads": 4, "head_dim": 8},
     **{"bos_token_id": None, "eos_token_id": None, "initializer_range": 0.2},
 }
+ONE_SCORE: dict[str, Any] = {"num_labels": 1, "pad_token_id": PAD}
 
 
 def causal() -> Any:
@@ -40,7 +41,7 @@ def causal() -> Any:
 
 def classifier() -> Any:
     torch.manual_seed(0)
-    return LlamaForSequenceClassification(LlamaConfig(**SHAPE, num_labels=1)).train()
+    return LlamaForSequenceClassification(LlamaConfig(**SHAPE, **ONE_SCORE)).train()
 
 
 def results(model: Any, **asked: Any) -> dict[str, torch.Tensor]:
@@ -115,7 +116,7 @@ def test_rows_of_which_more_is_asked_stay_padded(asked: dict[str, Any]) -> None:
 def test_a_head_that_reads_in_a_way_of_its_own_is_left_alone() -> None:
     torch.manual_seed(0)
     shape = {"vocab_size": 32, "n_embd": 32, "n_layer": 1, "n_head": 4, "n_positions": 16}
-    config = GPT2Config(**shape, num_labels=1, pad_token_id=PAD)
+    config = GPT2Config(**shape, **ONE_SCORE)
     model: Any = GPT2ForSequenceClassification(config).eval()
     padded = model(input_ids=IDS, attention_mask=MASK).logits
     with laying_end_to_end(model):
