@@ -26,10 +26,11 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 from transformers.activations import SiLUActivation
 
+from pipeline.models.frozen import FrozenLinear
 from pipeline.models.fused import normalise, turn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
 _KINDS = {
     "transformers.models.llama.modeling_llama.LlamaDecoderLayer": False,
@@ -115,8 +116,7 @@ def layer_on_rows(
     projections = [attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj]
     projections += [inner.gate_proj, inner.up_proj, inner.down_proj]
     if (
-        not all(type(each) is nn.Linear and each.bias is None for each in projections)
-        or type(inner.act_fn) not in (nn.SiLU, SiLUActivation)
+        type(inner.act_fn) not in (nn.SiLU, SiLUActivation)
         or attention.num_key_value_groups != 1
         or (layer.training and attention.attention_dropout > 0)
         or getattr(attention, "sliding_window", None) is not None
@@ -126,7 +126,8 @@ def layer_on_rows(
     q, k, v, o, gate, up, down = (each.weight for each in projections)
     first, second, *of_heads = (each.weight for each in norms)
     weights = _Weights(first, q, k, v, o, second, gate, up, down, *of_heads)
-    if not all(each is None or _is_plain(each) for each in weights):
+    dtypes = _precisions(projections)
+    if not dtypes or not all(_is_plain(each.weight) for each in norms):
         return None
     epsilons = [each.variance_epsilon for each in norms]
     rows = _slices(lengths)
@@ -140,7 +141,7 @@ def layer_on_rows(
         cos, sin = position_embeddings
         is_autocast = torch.is_autocast_enabled("cpu")
         dtype = torch.get_autocast_dtype("cpu") if is_autocast else torch.float32
-        is_taken = _is_plain(hidden_states) and dtype in (torch.float32, torch.bfloat16)
+        is_taken = _is_plain(hidden_states) and dtype in dtypes
         if not is_taken or torch.compiler.is_compiling():
             given = {"position_embeddings": position_embeddings, **how}
             return type(layer).forward(layer, hidden_states, *args, **given)
@@ -164,6 +165,22 @@ def _slices(lengths: Sequence[int]) -> list[slice]:
     """Return where parts of these lengths lie, one after another."""
     ends = accumulate(lengths)
     return [slice(end - length, end) for end, length in zip(ends, lengths, strict=True)]
+
+
+def _precisions(projections: Sequence[Any]) -> Collection[torch.dtype]:
+    """Return the precisions that products may have: none of projections with more to them.
+
+    Those that are kept in bf16 are multiplied by in bf16, under autocast.
+    """
+    kinds = {type(each) for each in projections}
+    if any(each.bias is not None for each in projections):
+        return ()
+    if kinds == {nn.Linear} and all(_is_plain(each.weight) for each in projections):
+        return torch.float32, torch.bfloat16
+    are_kept = kinds == {FrozenLinear} and not any(
+        each.earlier_down is not None or each.weight.dtype != torch.bfloat16 for each in projections
+    )
+    return (torch.bfloat16,) if are_kept else ()
 
 
 def _is_plain(tensor: Tensor) -> bool:
