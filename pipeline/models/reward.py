@@ -1,19 +1,25 @@
-"""Makes and loads reward models: a causal network with a scalar head, and their pad token."""
+"""Makes, loads and asks reward models: a causal network with a scalar head, and their pad token."""
 
 from __future__ import annotations
 
 import copy
+from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from transformers import AutoModelForSequenceClassification
 
 from pipeline.data.encoding.chat import ChatEncoder
 from pipeline.errors import PosttrainError
+from pipeline.models.end_to_end import lays_end_to_end
 from pipeline.models.frozen import is_kept
 from pipeline.models.load import DTYPES, base_of, load_policy, load_tokenizer, load_whole
+from pipeline.models.padded_rows import laying_end_to_end, without_peft
+from reward.model import scores
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from pipeline.config.field_types import Precision
@@ -59,6 +65,20 @@ def as_reward_model(policy: PreTrainedModel, tokenizer: PreTrainedTokenizerBase)
         getattr(module, prefix).load_state_dict(body.state_dict(), assign=True)
     module.name_or_path = policy.name_or_path
     return module
+
+
+def score_ids(
+    module: PreTrainedModel,
+    sequences: Sequence[Sequence[int]],
+    *,
+    batch_size: int = 32,
+    on_progress: Callable[[int], None] | None = None,
+) -> list[float]:
+    """Return a score a sequence of token ids, their rows run end to end where the network can."""
+    classifier = without_peft(module)
+    lays: Any = laying_end_to_end if lays_end_to_end(classifier.base_model) else nullcontext
+    with lays(classifier):
+        return scores(module, sequences, batch_size=batch_size, on_progress=on_progress)
 
 
 def padding_for_rewards(tokenizer: PreTrainedTokenizerBase) -> str:

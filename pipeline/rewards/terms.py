@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.config.reward_signature import HANDED_TO_REWARDS
 from pipeline.errors import InfrastructureError, PosttrainError
+from pipeline.models.reward import score_ids
 from pipeline.rewards.responses import REFERENCE, source_in
 from pipeline.rewards.user_function import UserFunction
 from pipeline.rewards.vocabulary import check_ids, check_vocabulary
-from reward.model import scores
 from reward.sandbox import SandboxUnavailable
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def model_scores(
         for pad in (usual, 1 if usual == 0 else 0):
             rows = [i for i, ids in enumerate(sequences) if (ids[-1] == usual) != (pad == usual)]
             config.pad_token_id = pad
-            chosen = scores(module, [sequences[i] for i in rows], batch_size=batch_size)
+            chosen = score_ids(module, [sequences[i] for i in rows], batch_size=batch_size)
             for i, score in zip(rows, chosen, strict=True):
                 all_scores[i] = score
     finally:

@@ -102,7 +102,7 @@ STAGE = Stage(
     config=EvaluateConfig,
     run=run,
     produces="evaluation",
-    version=10,
+    version=11,
     data_forms=("text",),
     measured_forms=MEASURED_FORMS,
 )

@@ -106,6 +106,6 @@ STAGE = Stage(
     config=LabelConfig,
     run=run,
     produces="data",
-    version=5,
+    version=6,
     data_forms=("prompt_completion",),
 )

@@ -98,7 +98,7 @@ def _score_pairs(
 ) -> list[ScoredPair]:
     """Score held-out pairs, on the first process; empty on the others, or where there are none."""
     from pipeline.data.encoding.pairs import attach_scores
-    from reward.model import scores
+    from pipeline.models.reward import score_ids
 
     if not context.is_main or not pairs:
         return []
@@ -109,7 +109,7 @@ def _score_pairs(
         context.progress("held-out responses", done, len(sequences))
 
     module: Any = trainer.model
-    return attach_scores(pairs, scores(module, sequences, on_progress=show))
+    return attach_scores(pairs, score_ids(module, sequences, on_progress=show))
 
 
 def _report_held_out(

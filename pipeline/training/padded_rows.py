@@ -1,30 +1,15 @@
-"""Right-padded batches of a TRL trainer laid end to end on a CPU, so that no padding is computed.
-
-The trainer, its batch and what it makes of hidden states stay upstream's: only the network inside
-the model is handed the rows in one line, and gives their states back where they were. Which rows
-and tokens there are is read off the batch: the mask says how long rows are, the labels which states
-are read, or the head, which reads the last one alone.
-"""
+"""TRL trainers of right-padded rows, which are run end to end on a CPU (models/padded_rows.py)."""
 
 from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
-import torch
-from accelerate.utils import is_peft_model
-from transformers.modeling_layers import GenericForSequenceClassification
-from transformers.modeling_outputs import BaseModelOutputWithPast
-
-from pipeline.data.documents import IGNORED
-from pipeline.models.end_to_end import lays_end_to_end, run_end_to_end
+from pipeline.models.end_to_end import lays_end_to_end
+from pipeline.models.padded_rows import laying_end_to_end, without_peft
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
-
-    from torch import Tensor
-
-_ROWS = ("input_ids", "attention_mask")
+    from collections.abc import Generator
 
 
 class PaddedRows:
@@ -37,7 +22,7 @@ class PaddedRows:
     _is_laying = False  # within a loss, a reference may be asked as well
 
     def __init__(self: Any, *, model: Any, ref_model: Any = None, args: Any, **named: Any) -> None:
-        given = [_without_peft(each) for each in (model, ref_model) if each is not None]
+        given = [without_peft(each) for each in (model, ref_model) if each is not None]
         is_tried = not (args.torch_compile or args.gradient_checkpointing)
         self._laid = [each for each in given if is_tried and lays_end_to_end(each.base_model)]
         references = {} if ref_model is None else {"ref_model": ref_model}
@@ -66,84 +51,3 @@ class PaddedRows:
                 yield
         finally:
             self._is_laying = False
-
-
-@contextmanager
-def laying_end_to_end(model: Any) -> Generator[None]:
-    """Let a model of TRL's fused head, or with a head on the last token, take its rows in one line.
-
-    model: without PEFT's wrapping, one whose network takes rows so.
-    """
-    network = model.base_model
-    own = vars(model).get("forward")  # TRL's fused head, say
-    upstream = model.forward
-
-    def forward(*args: Any, **named: Any) -> Any:
-        rows = None if args else _rows_of(model, named)
-        if rows is None:
-            return upstream(*args, **named)
-        with _taking_rows(network, *rows):
-            return upstream(**named)
-
-    model.forward = forward
-    try:
-        yield
-    finally:
-        if own is None:
-            del model.forward
-        else:
-            model.forward = own
-
-
-@contextmanager
-def _taking_rows(network: Any, lengths: Sequence[int], firsts: Sequence[int]) -> Generator[None]:
-    """Let a network's forward run padded rows of these lengths end to end."""
-    upstream = network.forward
-
-    def forward(input_ids: Tensor, **named: Any) -> Any:
-        asked = {name for name, value in named.items() if value is not None and value is not False}
-        if not asked <= {"attention_mask"}:
-            return upstream(input_ids, **named)
-        hidden = run_end_to_end(network, input_ids, lengths, firsts, forward=upstream)
-        return BaseModelOutputWithPast(last_hidden_state=hidden)
-
-    network.forward = forward
-    try:
-        yield
-    finally:
-        del network.forward
-
-
-def _rows_of(model: Any, named: dict[str, Any]) -> tuple[list[int], list[int]] | None:
-    """Return the rows' lengths, and of each the first token whose state is read.
-
-    None where that is not known: rows padded on the left, logits of all tokens asked for.
-    """
-    ids, mask = (named.get(name) for name in _ROWS)
-    if ids is None or mask is None:
-        return None
-    lengths = mask.sum(1)
-    place = torch.arange(mask.shape[1])
-    if not bool(((place < lengths[:, None]) == mask.bool()).all() and (lengths > 0).all()):
-        return None
-    is_read = _read(model, ids, named)
-    if is_read is None:
-        return None
-    firsts = torch.where(is_read, place, lengths[:, None] - 1).amin(1)
-    return lengths.tolist(), firsts.tolist()
-
-
-def _read(model: Any, ids: Tensor, named: dict[str, Any]) -> Tensor | None:
-    """Return which states the model's head reads beside each row's last one, (B, S)."""
-    if named.get("fused_lm_head") and named.get("labels") is not None:
-        return (named["labels"] != IGNORED).roll(-1, 1)  # nothing predicts the first token
-    if isinstance(model, GenericForSequenceClassification):
-        padding: int | None = model.config.get_text_config().pad_token_id  # pyright: ignore[reportAttributeAccessIssue]
-        places = torch.arange(ids.shape[1])
-        last = (places * (ids != padding)).argmax(1) if padding is not None else places[-1:]
-        return places == last[:, None]
-    return None
-
-
-def _without_peft(model: Any) -> Any:
-    return model.get_base_model() if is_peft_model(model) else model

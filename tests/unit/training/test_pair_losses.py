@@ -9,7 +9,7 @@ import torch
 from peft import LoraConfig
 from trl.trainer.dpo_config import DPOConfig
 
-from pipeline.training import padded_rows
+from pipeline.models import padded_rows
 from pipeline.training.dpo_trainer import EncodedDpoTrainer
 from pipeline.training.rows import NumberedRows
 from tests.ppo_tasks import tiny_llama, tiny_tokenizer
