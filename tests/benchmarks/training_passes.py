@@ -141,6 +141,7 @@ def _compared(
     seconds = seconds[_WARM_UP:]
     ratios = [before / after for before, after, *_ in seconds]
     lower, ratio, upper = statistics.quantiles(ratios, n=4)
+    dtype = torch.bfloat16 if is_bf16 else torch.float32
     theirs_s, ours_s, *in_bf16 = (statistics.median(side) for side in zip(*seconds, strict=True))
     return {
         **({"theirs_in_bf16_ms": round(1e3 * in_bf16[0], 1)} if in_bf16 else {}),
@@ -150,7 +151,7 @@ def _compared(
         "ours_ms": round(1e3 * ours_s, 1),
         "tokens_per_second": round(rows[0] * rows[1] / ours_s),
         "theirs_tokens_per_second": round(rows[0] * rows[1] / theirs_s),
-        "gemm_share": round(_products_s(model, rows[0] * rows[1]) / ours_s, 2),
+        "gemm_share": round(_products_s(model, rows[0] * rows[1], dtype) / ours_s, 2),
         "parameters": sum(each.numel() for each in model.parameters()),
         "apart": round(apart, 8),
     }
@@ -203,7 +204,7 @@ def _gradients(model: Any, run: Callable[[int], None]) -> torch.Tensor:
     return found
 
 
-def _products_s(model: Any, tokens: int) -> float:
+def _products_s(model: Any, tokens: int, dtype: torch.dtype) -> float:
     """Return the seconds of all weights' products with so many tokens, there and back."""
     matrices = [
         each.weight for each in model.modules() if isinstance(each, torch.nn.Linear)
@@ -211,13 +212,13 @@ def _products_s(model: Any, tokens: int) -> float:
     seconds_by_shape: dict[torch.Size, float] = {}
     for weight in matrices:
         if weight.shape not in seconds_by_shape:
-            seconds_by_shape[weight.shape] = _product_s(weight, tokens)
+            seconds_by_shape[weight.shape] = _product_s(weight.to(dtype), tokens)
     return sum(seconds_by_shape[weight.shape] for weight in matrices)
 
 
 @torch.no_grad()
 def _product_s(weight: torch.Tensor, tokens: int) -> float:
-    x, gradient = torch.randn(tokens, weight.shape[1]), torch.randn(tokens, weight.shape[0])
+    x, gradient = (torch.randn(tokens, size).to(weight.dtype) for size in weight.shape[::-1])
     fastest_s = float("inf")
     for _ in range(10):
         began = Clocks.now()
