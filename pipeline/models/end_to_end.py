@@ -28,6 +28,7 @@ _ROWS, _PADDED_ROWS = 16, 4  # of a forward pass on a CPU
 _PROBE = (4, 6, 3)  # tokens of the rows that a network is tried on
 _LEAK = 1e-4  # of what a row does to the next one where it is seen
 _ROUNDING = 16  # steps of float32: another order of sums
+_KEPT_ELEMENTS = 2**26  # probabilities of attention in all layers, 256 MiB
 
 _known: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
 
@@ -124,7 +125,7 @@ def attending_row_by_row(
     ALL_ATTENTION_FUNCTIONS.register(_NAME, attend)
     config._attn_implementation = _NAME
     replaced: list[Any] = []
-    layers = list(getattr(network, "layers", ()))
+    layers = list(getattr(network, "layers", ())) if _fit(network, lengths) else []
     for number, layer in enumerate(layers, 1):
         forward = layer_on_rows(layer, lengths, firsts if number == len(layers) else None)
         if forward is not None:
@@ -136,6 +137,16 @@ def attending_row_by_row(
         config._attn_implementation = before
         for layer in replaced:
             del layer.forward
+
+
+def _fit(network: Any, lengths: Sequence[int]) -> bool:
+    """Whether the probabilities that layers as one function keep for the backward pass are few.
+
+    The same without one: in bf16 the two ways differ, and a policy is scored as it is trained.
+    """
+    config: Any = network.config.get_text_config()
+    heads = getattr(config, "num_attention_heads", 1) * getattr(config, "num_hidden_layers", 1)
+    return heads * sum(length**2 for length in lengths) <= _KEPT_ELEMENTS
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
-from pipeline.models import row_layers
+from pipeline.models import end_to_end, row_layers
 from pipeline.models.end_to_end import attending_row_by_row, lays_end_to_end
 from pipeline.models.row_layers import layer_on_rows
 from tests.small_architectures import small
@@ -93,6 +93,24 @@ def test_a_layer_is_left_as_it_was() -> None:
     with attending_row_by_row(model, LENGTHS):
         assert all("forward" in vars(layer) for layer in model.layers)
     assert [set(vars(layer)) for layer in model.layers] == before
+
+
+def test_where_many_probabilities_would_be_kept_layers_keep_their_forward(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Upstream's attention keeps none; rows of hundreds of tokens in many layers have gigabytes."""
+    model = network("llama")
+    config: Any = model.config
+    number = config.num_attention_heads * config.num_hidden_layers * sum(n * n for n in LENGTHS)
+
+    def are_taken() -> bool:
+        with attending_row_by_row(model, LENGTHS):
+            return all("forward" in vars(layer) for layer in model.layers)
+
+    monkeypatch.setattr(end_to_end, "_KEPT_ELEMENTS", number)
+    assert are_taken()
+    monkeypatch.setattr(end_to_end, "_KEPT_ELEMENTS", number - 1)
+    assert not are_taken()
 
 
 def test_layers_with_more_to_them_keep_their_forward() -> None:
