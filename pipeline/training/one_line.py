@@ -28,10 +28,19 @@ def network_of_lines(module: Any, args: Any) -> Any:
     module: that keeps rows of a line apart, or a PEFT model of one. args: of its trainer.
     """
     causal: PreTrainedModel = module.get_base_model() if is_peft_model(module) else module
-    if args.torch_compile or args.gradient_checkpointing:
+    if not runs_layers_once(args):
         return None
     network = causal.base_model
     return network if lays_end_to_end(network) else None
+
+
+def runs_layers_once(args: Any) -> bool:
+    """Whether a trainer runs layers as they are, and none again after the rows were forgotten.
+
+    Computing activations again is asked for in `training_args`, or of FSDP.
+    """
+    of_fsdp = (getattr(args, "fsdp_config", None) or {}).get("activation_checkpointing")
+    return not (args.torch_compile or args.gradient_checkpointing or of_fsdp)
 
 
 class OneLine:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.models.end_to_end import lays_end_to_end
 from pipeline.models.padded_rows import laying_end_to_end, without_peft
+from pipeline.training.one_line import runs_layers_once
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -23,7 +24,7 @@ class PaddedRows:
 
     def __init__(self: Any, *, model: Any, ref_model: Any = None, args: Any, **named: Any) -> None:
         given = [without_peft(each) for each in (model, ref_model) if each is not None]
-        is_tried = not (args.torch_compile or args.gradient_checkpointing)
+        is_tried = runs_layers_once(args)
         self._laid = [each for each in given if is_tried and lays_end_to_end(each.base_model)]
         references = {} if ref_model is None else {"ref_model": ref_model}
         super().__init__(model=model, args=args, **references, **named)  # pyright: ignore[reportCallIssue]

@@ -35,6 +35,16 @@ def test_two_processes_that_split_a_model_end_where_one_does(
     assert_same_training(one, two, stage)
 
 
+@pytest.mark.parametrize("stage", ["base", "sft", "rm", "dpo"])
+def test_activations_that_fsdp_computes_again_are_those_of_the_same_rows(
+    stage: str, trained: Trained, tmp_path: Path
+) -> None:
+    warm()
+    two = trained.without(stage, tmp_path / "two")
+    Split(", fsdp: {activation_checkpointing: true}").run(trained, two, stage)
+    assert_same_training(trained.runs, two, stage)
+
+
 @pytest.mark.parametrize(
     ("stage", "number"),
     [("sft", signal.SIGKILL), ("sft_lora", signal.SIGTERM)],

@@ -44,7 +44,7 @@ def gradients(model: Any, trainer: Trainer) -> tuple[float, torch.Tensor]:
     return float(loss.detach()), torch.cat([p.grad.flatten() for p in model.parameters()])
 
 
-def arguments(**given: bool) -> Any:
+def arguments(**given: Any) -> Any:
     return SimpleNamespace(**{"torch_compile": False, "gradient_checkpointing": False, **given})
 
 
@@ -80,3 +80,5 @@ def test_lines_are_left_as_they_are_in_evaluation_and_where_attention_cannot_tak
     assert network_of_lines(small("bloom"), arguments()) is None
     assert network_of_lines(model, arguments(gradient_checkpointing=True)) is None
     assert network_of_lines(model, arguments(torch_compile=True)) is None
+    of_fsdp = {"activation_checkpointing": True}
+    assert network_of_lines(model, arguments(fsdp_config=of_fsdp)) is None
