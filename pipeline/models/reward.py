@@ -5,9 +5,10 @@ from __future__ import annotations
 import copy
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from transformers import AutoModelForSequenceClassification
+from transformers.modeling_layers import GenericForSequenceClassification
 
 from pipeline.data.encoding.chat import ChatEncoder
 from pipeline.errors import PosttrainError
@@ -76,8 +77,9 @@ def score_ids(
 ) -> list[float]:
     """Return a score a sequence of token ids, their rows run end to end where the network can."""
     classifier = without_peft(module)
-    lays: Any = laying_end_to_end if lays_end_to_end(classifier.base_model) else nullcontext
-    with lays(classifier):
+    is_known = isinstance(classifier, GenericForSequenceClassification)  # nor adapters on a policy
+    is_laid = is_known and lays_end_to_end(classifier.base_model)  # pyright: ignore[reportAttributeAccessIssue]
+    with laying_end_to_end(classifier) if is_laid else nullcontext():
         return scores(module, sequences, batch_size=batch_size, on_progress=on_progress)
 
 
