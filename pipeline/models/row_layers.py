@@ -41,11 +41,11 @@ _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_
 
 
 class _Weights(NamedTuple):
-    """Of a layer that is d wide, with H heads of size D and an inner width F."""
+    """Of a layer that is d wide, with H heads of size D, K of keys, and an inner width F."""
 
     before_attention: Tensor  # (d,)
     q: Tensor  # (H D, d)
-    k: Tensor
+    k: Tensor  # (K D, d)
     v: Tensor
     o: Tensor  # (d, H D)
     before_inner: Tensor  # (d,)
@@ -62,15 +62,17 @@ class _Shape:
 
     rows: places of their tokens. read: of those whose output is read, (M,), the last ones of each
     row; None: all. read_rows: of each row's, among these. dtype: of factors of weights' products.
-    heads: how many. scale: of attention's scores. epsilons: of the norms before attention and
-    before the inner part, and of heads. has_backward: whether one may follow.
+    head_size: D. groups: heads that look at the same keys. scale: of attention's scores. epsilons:
+    of the norms before attention and before the inner part, and of heads. has_backward: whether one
+    may follow.
     """
 
     rows: Sequence[slice]
     read: Tensor | None
     read_rows: Sequence[slice]
     dtype: torch.dtype
-    heads: int
+    head_size: int
+    groups: int
     scale: float
     epsilons: tuple[float, float, float]
     has_backward: bool
@@ -117,7 +119,6 @@ def layer_on_rows(
     projections += [inner.gate_proj, inner.up_proj, inner.down_proj]
     if (
         type(inner.act_fn) not in (nn.SiLU, SiLUActivation)
-        or attention.num_key_value_groups != 1
         or (layer.training and attention.attention_dropout > 0)
         or getattr(attention, "sliding_window", None) is not None
         or any(getattr(part, hooks) for part in layer.modules() for hooks in _HOOKS)
@@ -150,7 +151,8 @@ def layer_on_rows(
             read,
             read_rows,
             dtype,
-            q.shape[0] // attention.head_dim,
+            attention.head_dim,
+            attention.num_key_value_groups,
             attention.scaling,
             (epsilons[0], epsilons[1], epsilons[-1]),
             torch.is_grad_enabled(),
@@ -266,9 +268,15 @@ def _turned_back(gradient: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return of_x
 
 
-def _mask(length: int, read: int) -> Tensor:
-    """Return (1, R, L), -infinity where a token comes after the one that looks, of the last R."""
-    return _square_mask(1 << (length - 1).bit_length())[:, length - read : length, :length]
+def _mask(length: int, read: int, groups: int) -> Tensor:
+    """Return (1, G R, L), -infinity where a token comes after the one that looks, of the last R."""
+    mask = _square_mask(1 << (length - 1).bit_length())[:, length - read : length, :length]
+    return mask.expand(groups, -1, -1).reshape(1, groups * read, length)
+
+
+def _by_keys(x: Tensor, groups: int) -> Tensor:
+    """Return (K, G, R, D) of (R, K G, D): the heads that look at the same keys side by side."""
+    return x.unflatten(1, (-1, groups)).permute(1, 2, 0, 3)
 
 
 @cache
@@ -284,7 +292,7 @@ def _attend(
     normed = normed.to(shape.dtype)
     looking = shape.of_read(normed)
     products = ((looking, w.q), (normed, w.k), (normed, w.v))
-    q, k, v = (_product(x, of.t()).view(len(x), shape.heads, -1) for x, of in products)
+    q, k, v = (_product(x, of.t()).view(len(x), -1, shape.head_size) for x, of in products)
     of_heads: tuple[Any, ...] = ()
     if w.of_q is not None and w.of_k is not None:
         (q_normed, q_scale), (k_normed, k_scale) = (
@@ -297,12 +305,13 @@ def _attend(
     found = torch.empty_like(q)
     all_probabilities: list[Tensor] = []
     for row, read in zip(shape.rows, shape.read_rows, strict=True):
-        queries = q[read].transpose(0, 1)
+        queries = _by_keys(q[read], shape.groups).flatten(1, 2)
         keys, values = (each[row].transpose(0, 1) for each in (k, v))
-        mask = _mask(keys.shape[1], queries.shape[1])
+        mask = _mask(keys.shape[1], read.stop - read.start, shape.groups)
         scores = torch.baddbmm(mask, queries, keys.transpose(1, 2), alpha=shape.scale)
         probabilities = scores.softmax(-1)
-        found[read].transpose(0, 1).copy_(probabilities @ values)
+        heads = _by_keys(found[read], shape.groups)
+        heads.copy_((probabilities @ values).view_as(heads))
         all_probabilities.append(probabilities)
     found = found.view(len(looking), -1).to(shape.dtype)
     kept = normed, looking, scale, of_heads, q, k, v, all_probabilities, found
@@ -325,13 +334,14 @@ def _attend_backward(
     of_found = _product(factor, w.o).view_as(q)
     of_q, of_k, of_v = (torch.empty_like(each) for each in (q, k, v))
     for row, read, p in zip(shape.rows, shape.read_rows, all_probabilities, strict=True):
-        queries, pull = (each[read].transpose(0, 1) for each in (q, of_found))
+        queries, pull = (_by_keys(each[read], shape.groups).flatten(1, 2) for each in (q, of_found))
         keys, values = (each[row].transpose(0, 1) for each in (k, v))
         of_v[row].transpose(0, 1).copy_(p.transpose(1, 2) @ pull)
         of_p = pull @ values.transpose(1, 2)
         # Of the softmax: p (of_p - sum(p of_p)).
         of_p.sub_(torch.linalg.vecdot(of_p, p)[..., None]).mul_(p).mul_(shape.scale)
-        of_q[read].transpose(0, 1).copy_(of_p @ keys)
+        heads = _by_keys(of_q[read], shape.groups)
+        heads.copy_((of_p @ keys).view_as(heads))
         of_k[row].transpose(0, 1).copy_(of_p.transpose(1, 2) @ queries)
     of_q = _turned_back(of_q, *map(shape.of_read, angles))
     of_k = _turned_back(of_k, *angles)

@@ -194,7 +194,7 @@ PPO = [
     Mutation(
         "rows laid end to end do not see each other",
         "pipeline/models/end_to_end.py",
-        "parts = (each.split(list(lengths), dim=2) for each in (query, key, value))",
+        "parts = (each.float().split(list(lengths), dim=2) for each in (query, key, value))",
         "parts = ([each] for each in (query, key, value))",
         ("tests/unit/models/test_end_to_end.py",),
     ),
@@ -204,6 +204,27 @@ PPO = [
         'of_x = _normed_backward(of_normed, x, scale, w.before_inner, "before_inner", gradients)',
         "of_x = of_normed",
         ("tests/unit/models/test_row_layers.py",),
+    ),
+    Mutation(
+        "of the last layer everything from the first token that is read on is computed",
+        "pipeline/models/row_layers.py",
+        "begins = [row.start + first for row, first in zip(rows, firsts, strict=True)]",
+        "begins = [min(row.start + first + 1, row.stop - 1) for row, first in zip(rows, firsts)]",
+        ("tests/unit/models/test_row_layers.py",),
+    ),
+    Mutation(
+        "what is read of a row begins before its first label",
+        "pipeline/training/one_line.py",
+        "return [max(int(found[0]) - 1, 0) if len(found) else 0 for found in places]",
+        "return [int(found[0]) if len(found) else 0 for found in places]",
+        ("tests/unit/training/test_one_line.py",),
+    ),
+    Mutation(
+        "a padded row's states come back to its own places",
+        "pipeline/models/padded_rows.py",
+        "return lengths.tolist(), firsts.tolist()",
+        "return lengths.tolist(), lengths.sub(1).tolist()",
+        ("tests/unit/models/test_rows_laid_end_to_end.py",),
     ),
     Mutation(
         "RMSNorm's gradient by hand is autograd's",
