@@ -12,14 +12,18 @@ import numpy as np
 import torch
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
+from eval.asking.one_line import LONGEST, Row, lines, read_line
+from eval.asking.plain_layers import plain_decoder
 from eval.asking.prefix import prefill, shared_length
-from eval.asking.token_step import TokenStep, holds_all, token_step
+from eval.asking.token_step import TokenStep, holds_all
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from torch import Tensor
     from transformers import PreTrainedModel
+
+    from eval.asking.plain_layers import PlainDecoder
 
 # How a model keeps what it has read: keys and values, or a state (Mamba), whose mask is of the new
 # tokens alone. Some keep nothing (GPT-1): all tokens are run again.
@@ -79,10 +83,19 @@ class Decoding:
     """
 
     def __init__(
-        self, module: PreTrainedModel, prompts: Mapping[int, Sequence[int]], max_new_tokens: int
+        self,
+        module: PreTrainedModel,
+        prompts: Mapping[int, Sequence[int]],
+        max_new_tokens: int,
+        *,
+        decoder: PlainDecoder | None = None,
     ) -> None:
-        """Run the prompts, which must not be empty, through the model."""
+        """Run the prompts, which must not be empty, through the model.
+
+        decoder: the module's, where it has one and several batches shall share it.
+        """
         self.module = module
+        self._decoder = decoder or plain_decoder(module)
         self.rows = list(prompts)
         self._step: TokenStep | None = None
         self._has_advanced = False
@@ -90,17 +103,20 @@ class Decoding:
         num_shared = shared_length(whole)
         width = max(map(len, whole))
         paddings = [width - len(prompt) for prompt in whole]
-        self.cache = prefill(module, whole[0][:num_shared], len(whole), paddings=paddings)
-        num_shared = 0 if self.cache is None else num_shared
-        # Left padding: generation continues the last column. A masked id does not matter.
-        rows = zip(paddings, whole, strict=True)
-        ids = [([0] * padding + prompt)[num_shared:] for padding, prompt in rows]
         mask = [[0] * padding + [1] * (width - padding) for padding in paddings]
         self.length = width
         self.mask = _with_columns(torch.tensor(mask, device=module.device), max_new_tokens)
         self.kept_as = _KEYS
         positions = self._all_positions()
         self.positions = positions[:, -1:]
+        if self._decoder is not None and width <= LONGEST:
+            self._read_in_lines(self._decoder, whole, num_shared)
+            return
+        self.cache = prefill(module, whole[0][:num_shared], len(whole), paddings=paddings)
+        num_shared = 0 if self.cache is None else num_shared
+        # Left padding: generation continues the last column. A masked id does not matter.
+        rows = zip(paddings, whole, strict=True)
+        ids = [([0] * padding + prompt)[num_shared:] for padding, prompt in rows]
         self._run(torch.tensor(ids, device=module.device), positions[:, num_shared:])
 
     def advance(self, tokens: Tensor, going_on: Sequence[int]) -> None:
@@ -122,9 +138,9 @@ class Decoding:
             tokens = tokens[keep]
         if not self._has_advanced:
             self._has_advanced = True
-            read = self.mask[:, : self.length]
-            self._step = token_step(self.module, self.cache, read, self.mask.shape[-1])
-            if self._step is not None:
+            if self._decoder is not None and holds_all(self.cache):
+                read = self.mask[:, : self.length]
+                self._step = TokenStep(self._decoder, self.cache, read, self.mask.shape[-1])
                 self.cache = None  # the step holds what has been read
         self.length += 1
         self.positions = self.positions + 1
@@ -175,6 +191,28 @@ class Decoding:
     def _all_positions(self) -> Tensor:
         """Return (B, T): a model left to itself would count the padding."""
         return (self.mask[:, : self.length].cumsum(-1) - 1).clamp(min=0)
+
+    def _read_in_lines(
+        self, decoder: PlainDecoder, prompts: Sequence[list[int]], num_shared: int
+    ) -> None:
+        """Run prompts, the beginning that they share once, and keep what came of their tokens."""
+        rows = [Row(prompt[num_shared:], []) for prompt in prompts]
+        parts: list[list[tuple[Tensor, Tensor]]] = []  # of each line and layer, (b, heads, T, size)
+        hidden: list[Tensor] = []
+        for line in lines(rows):
+            read = read_line(decoder, prompts[0][:num_shared], rows[line], keeps=True)
+            whole = [[*range(num_shared), *range(row.start, row.stop)] for row in read.rows]
+            # What stands in the columns of padding is never looked at, but must be finite.
+            places = torch.tensor([[0] * (self.length - len(each)) + each for each in whole])
+            parts.append(
+                [(k[places].transpose(1, 2), v[places].transpose(1, 2)) for k, v in read.held]
+            )
+            hidden.append(read.hidden)
+        self.cache = DynamicCache()
+        for layers in zip(*parts, strict=True):
+            keys, values = zip(*layers, strict=True)
+            self.cache.layers.append(GrowingLayer(torch.cat(keys), torch.cat(values)))
+        self.logits = decoder.logits(torch.cat(hidden))
 
     def _run(self, ids: Tensor, positions: Tensor) -> None:
         """Run tokens that follow what is kept; where nothing is kept, these are all tokens."""

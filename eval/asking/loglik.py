@@ -13,14 +13,17 @@ from typing import TYPE_CHECKING
 import torch
 
 from eval.asking.decoding import Decoding
+from eval.asking.one_line import LONGEST, Row, lines, read_line
+from eval.asking.plain_layers import plain_decoder
 from eval.asking.prefix import prefill, shared_length
 from eval.model import StopRequested
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from torch import Tensor
 
+    from eval.asking.plain_layers import PlainDecoder
     from eval.model import LanguageModel
 
 Pair = tuple[list[int], list[int]]
@@ -170,6 +173,7 @@ class _Reader:
 
     def __init__(self, model: LanguageModel) -> None:
         self._model = model
+        self._decoder = plain_decoder(model.module)
         self._can_share = True  # until it turns out otherwise
 
     @torch.inference_mode()
@@ -178,6 +182,8 @@ class _Reader:
         asking: dict[tuple[int, ...], list[int]] = {}  # of each context, its pairs
         for index, (context, _) in enumerate(pairs):
             asking.setdefault(tuple(context), []).append(index)
+        if self._decoder is not None and _longest_row(asking, pairs) <= LONGEST:
+            return _logprobs_in_lines(self._model, self._decoder, asking, pairs)
         if self._can_share and len(asking) <= _SHARED_ENOUGH * len(pairs):
             longest = max(len(continuation) for _, continuation in pairs)
             read = Decoding(self._model.module, dict(enumerate(asking)), longest)
@@ -186,6 +192,73 @@ class _Reader:
                 read.spread(list(asking.values()))
                 return _logprobs_after(self._model, read, pairs)
         return _batch_logprobs(self._model, pairs)
+
+
+def _longest_row(asking: Mapping[tuple[int, ...], list[int]], pairs: Sequence[Pair]) -> int:
+    """Return how many tokens a context and what follows it have, at most."""
+    return max(
+        len(context) + sum(len(pairs[index][1]) - 1 for index in indices)
+        for context, indices in asking.items()
+    )
+
+
+def _logprobs_in_lines(
+    model: LanguageModel,
+    decoder: PlainDecoder,
+    asking: Mapping[tuple[int, ...], list[int]],
+    pairs: Sequence[Pair],
+) -> list[float]:
+    """Return the log-probability of each pair's continuation; asking: of each context, its pairs.
+
+    A context's last token predicts the first one of each of its continuations.
+    """
+    num_shared = shared_length([list(context) for context in asking])
+    prefix = list(next(iter(asking))[:num_shared])
+    rows = [
+        Row(list(context[num_shared:]), [pairs[index][1][:-1] for index in indices])
+        for context, indices in asking.items()
+    ]
+    asked = list(asking.values())
+    sums = torch.zeros(len(pairs), dtype=torch.float64)
+    for line in lines(rows):
+        read = read_line(decoder, prefix, rows[line])
+        places: list[int] = []
+        targets: list[int] = []
+        owners: list[int] = []
+        for start, indices in zip(read.starts, asked[line], strict=True):
+            place = start
+            for index in indices:
+                length = len(pairs[index][1])
+                places += [start, *range(place + 1, place + length)]
+                owners += [index] * length
+                place += length - 1
+                targets += pairs[index][1]
+        step = max(1, _LOGITS_AT_ONCE // _vocab_size(model))
+        predicted = torch.tensor(places), torch.tensor(targets)
+        logprobs = _line_logprobs(decoder, read.hidden, *predicted, step)
+        sums.index_add_(0, torch.tensor(owners), logprobs)
+    _check_numbers(model, sums)
+    return sums.tolist()
+
+
+def _line_logprobs(
+    decoder: PlainDecoder, hidden: Tensor, places: Tensor, targets: Tensor, step: int
+) -> Tensor:
+    """Return the log-probabilities of N targets after hidden states (M, d), (N,), fp64.
+
+    step: of how many hidden states there may be logits at once.
+    """
+    found = torch.empty(len(targets), dtype=torch.float64)
+    for start in range(0, len(hidden), step):
+        logprobs = decoder.logits(hidden[start : start + step]).log_softmax(-1)
+        here = (places >= start) & (places < start + step)
+        found[here] = logprobs[places[here] - start, targets[here]].double()
+    return found
+
+
+def _check_numbers(model: LanguageModel, logprobs: Tensor) -> None:
+    if logprobs.isnan().any():
+        raise ValueError(f"{model.name} gives NaN instead of probabilities; its weights are broken")
 
 
 def _logprobs_after(model: LanguageModel, read: Decoding, pairs: Sequence[Pair]) -> list[float]:
@@ -243,8 +316,7 @@ def _sums(
     """
     row_of = scored.nonzero(as_tuple=True)[0]
     logprobs = _target_logprobs(logits, row_of, columns, ids[scored])
-    if logprobs.isnan().any():
-        raise ValueError(f"{model.name} gives NaN instead of probabilities; its weights are broken")
+    _check_numbers(model, logprobs)
     sums = torch.zeros(len(ids), dtype=torch.float64).index_add_(0, row_of.cpu(), logprobs)
     return sums.tolist()
 

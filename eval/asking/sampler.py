@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from eval.asking.decoding import Decoding, check_prompts, draw_tokens, fill_holes, uniforms
+from eval.asking.plain_layers import plain_decoder
 from eval.model import StopRequested
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedTokenizerBase
 
+    from eval.asking.plain_layers import PlainDecoder
     from eval.model import LanguageModel, Writer
     from eval.tools.turns import Conversation
 
@@ -92,6 +94,7 @@ def generate(
     if model.writer is not None:
         return _read_written(model.writer, reader, prompts, how, keys, on_progress, should_stop)
     generations: dict[int, Generation] = {}
+    decoder = plain_decoder(model.module)
     for start in range(0, len(order), batch_size):
         chosen = order[start : start + batch_size]
         rows = {index: prompts[index] for index in chosen}
@@ -99,7 +102,9 @@ def generate(
         rooms = {index: max_new_tokens - begun[index] for index in chosen}
         picker = _Picker(model.name, temperature, seed, key_by_index, max_new_tokens, rooms)
         _heed(should_stop)
-        batch = _prefill(model, rows, max(rooms.values()), shares_prompts=shares_prompts)
+        batch = _prefill(
+            model, rows, max(rooms.values()), shares_prompts=shares_prompts, decoder=decoder
+        )
         for index, generation in _responses(batch, rows, picker, reader, should_stop):
             generations[index] = generation
             if on_progress is not None:
@@ -163,14 +168,19 @@ def _decode(tokenizer: PreTrainedTokenizerBase, token_ids: Sequence[int]) -> str
 
 @torch.inference_mode()
 def _prefill(
-    model: LanguageModel, rows: dict[int, list[int]], max_new_tokens: int, *, shares_prompts: bool
+    model: LanguageModel,
+    rows: dict[int, list[int]],
+    max_new_tokens: int,
+    *,
+    shares_prompts: bool,
+    decoder: PlainDecoder | None,
 ) -> Decoding:
     if not shares_prompts:
-        return Decoding(model.module, rows, max_new_tokens)
+        return Decoding(model.module, rows, max_new_tokens, decoder=decoder)
     asking: dict[tuple[int, ...], list[int]] = {}  # of each prompt, its rows
     for index, prompt in rows.items():
         asking.setdefault(tuple(prompt), []).append(index)
-    batch = Decoding(model.module, dict(enumerate(asking)), max_new_tokens)
+    batch = Decoding(model.module, dict(enumerate(asking)), max_new_tokens, decoder=decoder)
     batch.spread(list(asking.values()))
     return batch
 

@@ -26,6 +26,7 @@ from eval.asking.decoding import (
     join_decodings,
     uniforms,
 )
+from eval.asking.plain_layers import plain_decoder
 from eval.model import positions_of
 
 if TYPE_CHECKING:
@@ -171,8 +172,9 @@ class LoopSampler:
             row.uniforms = uniforms(seed, row.key, limit)
             asking.setdefault(tuple(row.prompt), []).append(index)
         parts: list[Decoding] = []
+        decoder = plain_decoder(module)
         for group in length_groups(list(asking)):
-            part = Decoding(module, dict(enumerate(group)), room)
+            part = Decoding(module, dict(enumerate(group)), room, decoder=decoder)
             part.spread([asking[prompt] for prompt in group])
             parts.append(part)
         for decoding in join_decodings(parts):

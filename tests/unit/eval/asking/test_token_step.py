@@ -6,6 +6,7 @@ from peft import LoraConfig, get_peft_model
 from torch import nn
 
 import eval.asking.decoding as decoding
+import eval.asking.plain_layers as plain_layers
 import eval.asking.token_step as steps
 from eval.asking.decoding import Decoding
 from tests.small_architectures import small
@@ -20,11 +21,12 @@ def written_logits(module) -> tuple[list[torch.Tensor], bool]:
     """Return the logits of each step, and whether a token's step made them."""
     with torch.no_grad():
         rows = Decoding(module, PROMPTS, len(GOING_ON))
-        found = []
+        found = [rows.logits]
         for number, going_on in enumerate(GOING_ON):
             tokens = torch.tensor([20 + (row + number) % 7 for row in rows.rows])
             rows.advance(tokens, going_on)
             found.append(rows.logits)
+        assert len(found) == 1 + len(GOING_ON)
     return found, rows._step is not None
 
 
@@ -40,7 +42,7 @@ def with_moved_vectors(module):
 def assert_steps_are_its_own(module, monkeypatch) -> None:
     found, is_step = written_logits(module)
     assert is_step
-    monkeypatch.setattr(decoding, "token_step", lambda *_: None)
+    monkeypatch.setattr(decoding, "plain_decoder", lambda _: None)
     expected, is_step = written_logits(module)
     assert not is_step
     for one, other in zip(found, expected, strict=True):
@@ -53,7 +55,7 @@ def assert_steps_are_its_own(module, monkeypatch) -> None:
 def test_a_step_gives_the_logits_of_the_whole_model(monkeypatch, name, packs, newest) -> None:
     monkeypatch.setattr(steps, "_NEWEST", newest)
     if not packs:
-        monkeypatch.setattr(steps, "_LARGEST_PACKED", 0)
+        monkeypatch.setattr(plain_layers, "_LARGEST_PACKED", 0)
     assert_steps_are_its_own(with_moved_vectors(small(name, **KNOWN[name])), monkeypatch)
 
 
