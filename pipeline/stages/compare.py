@@ -194,7 +194,7 @@ STAGE = Stage(
     config=CompareConfig,
     run=run,
     produces="comparison",
-    version=9,
+    version=10,
     data_forms=("text",),
     measured_forms=MEASURED_FORMS,
 )

@@ -102,7 +102,7 @@ STAGE = Stage(
     config=EvaluateConfig,
     run=run,
     produces="evaluation",
-    version=11,
+    version=12,
     data_forms=("text",),
     measured_forms=MEASURED_FORMS,
 )

@@ -267,6 +267,6 @@ STAGE = Stage(
     config=GenerateConfig,
     run=run,
     produces="data",
-    version=3,
+    version=4,
     data_forms=("prompt",),
 )

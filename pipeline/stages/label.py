@@ -106,6 +106,6 @@ STAGE = Stage(
     config=LabelConfig,
     run=run,
     produces="data",
-    version=6,
+    version=7,
     data_forms=("prompt_completion",),
 )

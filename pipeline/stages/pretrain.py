@@ -285,7 +285,7 @@ STAGE = Stage(
     config=PretrainConfig,
     run=run,
     produces="policy",
-    version=5,
+    version=6,
     trainer="TrainingArguments",
     # For adapters too: it is a new model's, ten times what a model to continue from would get.
     training_defaults=TRAINING_DEFAULTS,

@@ -18,6 +18,20 @@ MODELS = [
         ("tests/matrix/test_matrix.py",),
     ),
     Mutation(
+        "options of one question do not see each other",
+        "eval/asking/one_line.py",
+        "self._mask[end:, start:end] = -torch.inf",
+        "pass",
+        ("tests/unit/eval/asking/test_rows_in_one_line.py",),
+    ),
+    Mutation(
+        "a layer that attends within a window is left to the model",
+        "eval/asking/plain_layers.py",
+        " and _sees_all(module)",
+        "",
+        ("tests/unit/eval/asking/test_rows_in_one_line.py",),
+    ),
+    Mutation(
         "a row's first token counts in no mean loss",
         "pipeline/data/encoding/padding.py",
         "torch.cat([torch.tensor([IGNORED]), ids[1:]])",
