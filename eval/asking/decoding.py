@@ -208,10 +208,11 @@ class Decoding:
                 [(k[places].transpose(1, 2), v[places].transpose(1, 2)) for k, v in read.held]
             )
             hidden.append(read.hidden)
-        self.cache = DynamicCache()
+        cache: Any = DynamicCache()
         for layers in zip(*parts, strict=True):
             keys, values = zip(*layers, strict=True)
-            self.cache.layers.append(GrowingLayer(torch.cat(keys), torch.cat(values)))
+            cache.layers.append(GrowingLayer(torch.cat(keys), torch.cat(values)))
+        self.cache = cache
         self.logits = decoder.logits(torch.cat(hidden))
 
     def _run(self, ids: Tensor, positions: Tensor) -> None:

@@ -202,6 +202,8 @@ def _responses(
             response = written[index]
             response.append(token)
             is_last = step + 1 == picker.rooms[index]
+            if not (is_last or reader.may_end_with(token)):
+                continue
             finished = reader.finished(prompts[index], response, is_last=is_last)
             if finished is not None:
                 finished_slots.append(slot)
@@ -266,13 +268,13 @@ class StopStrings:
 
     def text_before(self, prompt: Sequence[int], response: Sequence[int]) -> str | None:
         """Return the text before a stop string that the newest token completed; None without."""
-        if not self._may_complete(response[-1]):
+        if not self.may_complete(response[-1]):
             return None
         text = response_text(self._tokenizer, prompt, response)
         cuts = [place for place in map(text.find, self.strings) if place >= 0]
         return text[: min(cuts)] if cuts else None
 
-    def _may_complete(self, token: int) -> bool:
+    def may_complete(self, token: int) -> bool:
         """Return whether a stop string may end in this token.
 
         Asked first, since decoding every response at every step is slow.
@@ -294,6 +296,10 @@ class _Reader:
         self.tokenizer = model.tokenizer
         self.eos_token_ids = model.eos_token_ids
         self.stop = StopStrings(model.tokenizer, stop)
+
+    def may_end_with(self, token: int) -> bool:
+        """Return whether a response may have ended with this token: most have not."""
+        return token in self.eos_token_ids or self.stop.may_complete(token)
 
     def cut(self, prompt: Sequence[int], tokens: Sequence[int]) -> Generation:
         """Return the response at the beginning of what was written."""
