@@ -3,6 +3,8 @@
 Numbers like B08 name what went wrong in other implementations of PPO; each test says what.
 """
 
+import copy
+
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
@@ -102,7 +104,9 @@ def test_logprobs_are_those_of_one_full_forward_pass_without_padding(name, tempe
     module = MODELS[name]()
     completions = sample(module, temperature=temperature)
     assert len({len(each.token_ids) for each in completions}) > 3, "rows must end apart"
-    assert largest_gap(module, completions, temperature=temperature) <= 5e-6
+    # In fp64, since two passes in fp32 are as far from each other as both are from it together.
+    exact = copy.deepcopy(module).double()
+    assert largest_gap(exact, completions, temperature=temperature) <= 1e-5
 
 
 def test_logprobs_of_a_bf16_policy_are_summed_up_in_fp32() -> None:
