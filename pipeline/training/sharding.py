@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING, Any
 
+import torch
 from accelerate import PartialState
 from accelerate.utils import DistributedType
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
@@ -40,13 +41,19 @@ def splits_weights(context: StageContext) -> bool:
 
 
 def sharding_arguments(context: StageContext) -> dict[str, Any]:
-    """Return what upstream's arguments need to be told, {} where each process has the model."""
+    """Return what upstream's arguments need to be told, {} where each process has the model.
+
+    Without an accelerator weights lie where they would be offloaded to, and cannot be pinned.
+    """
     if uses_deepspeed(context):
         return deepspeed_arguments(context)
     if not splits_weights(context):
         return {}
     assert context.sharding is not None
-    return {"fsdp": True, "fsdp_config": dict(context.sharding.options)}
+    options = dict(context.sharding.options)
+    if not torch.accelerator.is_available():
+        options.pop("cpu_offload", None)
+    return {"fsdp": True, "fsdp_config": options}
 
 
 def let_processors_shard(context: StageContext) -> None:

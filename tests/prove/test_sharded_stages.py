@@ -35,13 +35,21 @@ def test_two_processes_that_split_a_model_end_where_one_does(
     assert_same_training(one, two, stage)
 
 
-@pytest.mark.parametrize("stage", ["base", "sft", "rm", "dpo"])
-def test_activations_that_fsdp_computes_again_are_those_of_the_same_rows(
-    stage: str, trained: Trained, tmp_path: Path
+@pytest.mark.parametrize(
+    ("stage", "option"),
+    [
+        *((stage, "activation_checkpointing: true") for stage in ("base", "sft", "rm", "dpo")),
+        ("sft", "offload_params: true"),
+        ("dpo", "reshard_after_forward: false"),
+    ],
+)
+def test_options_of_fsdp_change_no_result(
+    stage: str, option: str, trained: Trained, tmp_path: Path
 ) -> None:
+    """Where activations are computed again, attention has forgotten rows laid end to end."""
     warm()
     two = trained.without(stage, tmp_path / "two")
-    Split(", fsdp: {activation_checkpointing: true}").run(trained, two, stage)
+    Split(f", fsdp: {{{option}}}").run(trained, two, stage)
     assert_same_training(trained.runs, two, stage)
 
 
