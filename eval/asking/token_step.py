@@ -67,12 +67,13 @@ class TokenStep:
 class _Held:
     """Keys and values of a layer: old ones without gaps, new ones in a small room of their own.
 
-    keys, values: (B, heads, T, size).
+    keys, values: (B, heads, T, size). The room is (tokens, B, heads, size): all that it holds so
+    far lies together.
     """
 
     def __init__(self, keys: Tensor, values: Tensor) -> None:
         self._old = [keys.contiguous(), values.contiguous()]
-        shape = (*keys.shape[:2], _NEWEST, keys.shape[-1])
+        shape = (_NEWEST, *keys.shape[:2], keys.shape[-1])
         self._new = [keys.new_empty(shape), values.new_empty(shape)]
         self._num_new = 0
 
@@ -80,10 +81,10 @@ class _Held:
         """Append a token of each row, (B, heads, size)."""
         if self._num_new == _NEWEST:
             pairs = zip(self._old, self._new, strict=True)
-            self._old = [torch.cat(pair, dim=-2) for pair in pairs]
+            self._old = [torch.cat([old, new.permute(1, 2, 0, 3)], dim=-2) for old, new in pairs]
             self._num_new = 0
         for room, token in zip(self._new, (keys, values), strict=True):
-            room[:, :, self._num_new] = token
+            room[self._num_new] = token
         self._num_new += 1
 
     def attended(self, queries: Tensor, bias: Tensor | None) -> Tensor:
@@ -92,22 +93,22 @@ class _Held:
         bias: (B, 1, columns) for the first columns.
         """
         old_keys, old_values = (held.flatten(0, 1) for held in self._old)
-        new_keys, new_values = (held.flatten(0, 1)[:, : self._num_new] for held in self._new)
+        new_keys, new_values = (held[: self._num_new].flatten(1, 2) for held in self._new)
         old_scores = torch.bmm(queries, old_keys.transpose(1, 2))
         if bias is not None:
             rows = old_scores.view(len(bias), -1, old_scores.shape[-1])
             rows[..., : bias.shape[-1]].add_(bias)
-        new_scores = torch.bmm(queries, new_keys.transpose(1, 2))
+        new_scores = torch.bmm(queries, new_keys.permute(1, 2, 0))
         shares = torch.cat([old_scores, new_scores], dim=-1).softmax(-1)
         num_old = old_keys.shape[1]
         seen = torch.bmm(shares[..., :num_old], old_values)
-        return seen.baddbmm_(shares[..., num_old:], new_values)
+        return seen.baddbmm_(shares[..., num_old:], new_values.transpose(0, 1))
 
     def keep(self, going_on: Tensor, moved: Tensor) -> None:
         """Keep these rows, as `TokenStep.keep` says."""
         sources, number = going_on[moved], len(going_on)
-        for parts in (self._old, self._new):
+        for dimension, parts in enumerate((self._old, self._new)):
             for place, held in enumerate(parts):
                 if len(moved):
-                    held.index_copy_(0, moved, held.index_select(0, sources))
-                parts[place] = held[:number]
+                    held.index_copy_(dimension, moved, held.index_select(dimension, sources))
+                parts[place] = held.narrow(dimension, 0, number)
