@@ -240,12 +240,12 @@ def _product(a: Tensor, b: Tensor) -> Tensor:
 
 def _sum(x: Tensor, a: Tensor, b: Tensor) -> Tensor:
     """Return x + a b in fp32, of factors."""
-    return torch.addmm(x, a, b) if a.dtype == x.dtype else x + a @ b
+    return torch.addmm(x, a, b) if a.dtype == x.dtype else _product(a, b).add_(x)
 
 
 def _add_product(x: Tensor, a: Tensor, b: Tensor) -> Tensor:
     """Return x + a b in fp32, of factors. x is overwritten."""
-    return x.addmm_(a, b) if a.dtype == x.dtype else x.add_(a @ b)
+    return x.addmm_(a, b) if a.dtype == x.dtype else x.add_(_product(a, b))
 
 
 def _normed_backward(

@@ -13,7 +13,12 @@ from tests.benchmarks.large_data import large_data
 from tests.benchmarks.large_text import large_text
 from tests.benchmarks.nano_gpt_steps import nano_gpt_steps
 from tests.benchmarks.planted_items import overlap_megabytes, planted_items_found
-from tests.benchmarks.ppo_against_trl import ppo_full_length, ppo_spread_lengths
+from tests.benchmarks.ppo_against_trl import (
+    ppo_full_length,
+    ppo_full_length_bf16,
+    ppo_spread_lengths,
+    ppo_spread_lengths_bf16,
+)
 from tests.benchmarks.precision_speed import bf16_training, head_in_chunks
 from tests.benchmarks.pretrain_throughput import pretrain_throughput
 from tests.benchmarks.result import Result
@@ -67,6 +72,8 @@ BENCHMARKS: dict[str, Callable[[], Result]] = {
     "guard_share": guard_share,
     "ppo_full_length": ppo_full_length,
     "ppo_spread_lengths": ppo_spread_lengths,
+    "ppo_full_length_bf16": ppo_full_length_bf16,
+    "ppo_spread_lengths_bf16": ppo_spread_lengths_bf16,
     "grpo_full_length": grpo_full_length,
     "grpo_spread_lengths": grpo_spread_lengths,
     "ppo_shared_lora_memory": ppo_shared_lora_memory,

@@ -3,7 +3,8 @@
 An iteration is a rollout of 64 responses, their scores, and 4 epochs of 4 optimizer steps, on the
 same 4-layer Llama, in float32. `ppo_full_length`: no response ends before its 64 tokens.
 `ppo_spread_lengths`: each token is the last with the same probability, so that responses have 32 in
-the mean, and some have 64.
+the mean, and some have 64. `ppo_full_length_bf16`, `ppo_spread_lengths_bf16`: both under autocast,
+without a goal where a processor has no units for it (AVX512-BF16, AMX).
 
 Both sides are processes of their own and take turns; an iteration's processor seconds do not depend
 on what else the machine does, or hardly. The first of each process is not counted; of the others
@@ -23,6 +24,8 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
+import torch
+
 from tests.benchmarks.command import run
 from tests.benchmarks.ppo_side import EPOCHS, MINI_BATCHES, OURS
 from tests.benchmarks.result import Result
@@ -35,26 +38,45 @@ _ITERATIONS = 3
 _LENGTH_TOLERANCE = 0.15  # of the mean length
 
 
-def ppo_full_length() -> Result:
+def ppo_full_length(*, is_bf16: bool = False) -> Result:
     """Compare iterations in which every response has all its tokens."""
-    measured = _measured("full")
+    measured = _measured("full", is_bf16=is_bf16)
     is_full = all(
         number == BATCH_SIZE * MAX_NEW_TOKENS
         for side in measured.values()
         for number in side["num_tokens"]
     )
-    return _result("ppo_full_length", _FULL_GOAL, measured, is_valid=is_full)
+    name, goal = _named("ppo_full_length", _FULL_GOAL, is_bf16=is_bf16)
+    return _result(name, goal, measured, is_valid=is_full)
 
 
-def ppo_spread_lengths() -> Result:
+def ppo_spread_lengths(*, is_bf16: bool = False) -> Result:
     """Compare iterations in which responses have from 1 to all tokens."""
-    measured = _measured("spread")
+    measured = _measured("spread", is_bf16=is_bf16)
     means = [fmean(side["num_tokens"]) for side in measured.values()]
     are_alike = max(means) <= (1 + _LENGTH_TOLERANCE) * min(means)
-    return _result("ppo_spread_lengths", _SPREAD_GOAL, measured, is_valid=are_alike)
+    name, goal = _named("ppo_spread_lengths", _SPREAD_GOAL, is_bf16=is_bf16)
+    return _result(name, goal, measured, is_valid=are_alike)
 
 
-def _measured(lengths: str) -> dict[str, dict[str, list[Any]]]:
+def ppo_full_length_bf16() -> Result:
+    """Compare the same in bf16."""
+    return ppo_full_length(is_bf16=True)
+
+
+def ppo_spread_lengths_bf16() -> Result:
+    """Compare the same in bf16."""
+    return ppo_spread_lengths(is_bf16=True)
+
+
+def _named(name: str, goal: float, *, is_bf16: bool) -> tuple[str, float]:
+    if not is_bf16:
+        return name, goal
+    has_units = torch.cpu._is_avx512_bf16_supported()  # pyright: ignore[reportPrivateUsage]  AMX has
+    return f"{name}_bf16", goal if has_units else 0.0
+
+
+def _measured(lengths: str, *, is_bf16: bool) -> dict[str, dict[str, list[Any]]]:
     """Let both sides take turns; return what was measured of all iterations of each."""
     trl = os.environ.get("POSTTRAIN_TRL112")
     if not trl:
@@ -77,7 +99,8 @@ def _measured(lengths: str) -> dict[str, dict[str, list[Any]]]:
                 out = Path(folder) / "measured.json"
                 command = (sys.executable, "-m", "tests.benchmarks.ppo_side", side)
                 asked = ("--lengths", lengths, "--iterations", str(_ITERATIONS), "--out", str(out))
-                run(*command, *asked, environment=environment)
+                precision = ("--bf16",) if is_bf16 else ()
+                run(*command, *asked, *precision, environment=environment)
                 turn = json.loads(out.read_text(encoding="utf-8"))
                 for key, values in turn.items():
                     found[name].setdefault(key, []).extend(values)

@@ -1,6 +1,6 @@
 """One side of ppo_against_trl, a program: a few iterations of PPO, and what each of them took.
 
-    python -m tests.benchmarks.ppo_side ours --lengths full --iterations 3 --out FILE
+    python -m tests.benchmarks.ppo_side ours --lengths full --iterations 3 --out FILE [--bf16]
     python -m tests.benchmarks.ppo_side FOLDER --lengths spread --iterations 3 --out FILE
 
 FOLDER has trl 1.12.0 alone; it goes first on the path of this process. Both sides train the same
@@ -48,7 +48,7 @@ _SETTINGS = {
     "cliprange_value": 0.2,
     "vf_coef": 0.1,
     "missing_eos_penalty": 1.0,
-    "bf16": False,
+    "use_cpu": True,
     "gradient_checkpointing": False,
     "report_to": "none",
     "save_strategy": "no",
@@ -57,7 +57,7 @@ _SETTINGS = {
 }
 
 
-def ours(lengths: str, iterations: int, folder: str) -> Iterations:
+def ours(lengths: str, iterations: int, folder: str, *, is_bf16: bool) -> Iterations:
     """Run our trainer."""
     from datasets import Dataset
 
@@ -74,7 +74,7 @@ def ours(lengths: str, iterations: int, folder: str) -> Iterations:
             max_completion_length=MAX_NEW_TOKENS,
             total_episodes=BATCH_SIZE * (iterations + 1),
             logging_steps=1,
-            use_cpu=True,
+            bf16=is_bf16,
             **_SETTINGS,
         ),
         train_dataset=Dataset.from_dict({"input_ids": prompts()}),
@@ -86,7 +86,7 @@ def ours(lengths: str, iterations: int, folder: str) -> Iterations:
     return measured
 
 
-def theirs(trl: str, lengths: str, iterations: int, folder: str) -> Iterations:
+def theirs(trl: str, lengths: str, iterations: int, folder: str, *, is_bf16: bool) -> Iterations:
     """Run TRL's trainer.
 
     With gradient accumulation it would make one optimizer step of four mini-batches (trl issue
@@ -124,6 +124,7 @@ def theirs(trl: str, lengths: str, iterations: int, folder: str) -> Iterations:
             stop_token="eos",
             total_episodes=BATCH_SIZE * (iterations + 1),
             num_sample_generations=0,
+            bf16=is_bf16,
             **_SETTINGS,
         ),
         train_dataset=Dataset.from_dict({"input_ids": prompts()}),
@@ -141,14 +142,16 @@ def main() -> None:
     parser.add_argument("side", help="`ours`, or the folder with trl 1.12.0")
     parser.add_argument("--lengths", choices=LENGTHS, required=True)
     parser.add_argument("--iterations", type=int, required=True, help="beside the first")
+    parser.add_argument("--bf16", action="store_true", help="autocast instead of fp32")
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     with tempfile.TemporaryDirectory() as folder:
+        asked = (given.lengths, given.iterations, folder)
         if given.side == OURS:
-            measured = ours(given.lengths, given.iterations, folder)
+            measured = ours(*asked, is_bf16=given.bf16)
         else:
-            measured = theirs(given.side, given.lengths, given.iterations, folder)
+            measured = theirs(given.side, *asked, is_bf16=given.bf16)
     given.out.write_text(json.dumps(measured.written()), encoding="utf-8")
 
 
