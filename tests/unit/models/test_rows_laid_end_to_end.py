@@ -17,11 +17,11 @@ from transformers import (
 )
 from trl.trainer.utils import add_fused_lm_head
 
-from pipeline.models import padded_rows
 from pipeline.models.padded_rows import laying_end_to_end
 from pipeline.models.reward import score_ids
 from pipeline.training.loss_head import score_trained_tokens_alone
 from reward.model import scores
+from tests.rows_laid import note_rows_laid
 
 PAD = 0
 IDS = torch.tensor([[5, 6, 7, 8, 9], [10, 11, PAD, PAD, PAD], [12, 13, 14, 15, PAD]])
@@ -125,14 +125,7 @@ def test_scores_of_rows_end_to_end_are_those_of_padded_ones(
     if is_adapted:
         model = get_peft_model(model, LoraConfig(task_type="SEQ_CLS", init_lora_weights=False))
     rows = [row[:length].tolist() for row, length in zip(IDS, (5, 2, 4), strict=True)]
-    lengths: list[list[int]] = []
-    run = padded_rows.run_end_to_end
-
-    def run_and_note(network: Any, ids: Any, of_rows: list[int], *rest: Any, **how: Any) -> Any:
-        lengths.append(of_rows)
-        return run(network, ids, of_rows, *rest, **how)
-
-    monkeypatch.setattr(padded_rows, "run_end_to_end", run_and_note)
+    lengths = note_rows_laid(monkeypatch)
     assert score_ids(model, rows) == pytest.approx(scores(model, rows), abs=1e-5)
     assert lengths == [[5, 4, 2]]
 

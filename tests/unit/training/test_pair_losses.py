@@ -9,10 +9,10 @@ import torch
 from peft import LoraConfig
 from trl.trainer.dpo_config import DPOConfig
 
-from pipeline.models import padded_rows
 from pipeline.training.dpo_trainer import EncodedDpoTrainer
 from pipeline.training.rows import NumberedRows
 from tests.ppo_tasks import tiny_llama, tiny_tokenizer
+from tests.rows_laid import note_rows_laid
 
 BETA = 0.3
 SHAPE = {"hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 2}
@@ -140,14 +140,7 @@ def test_policy_and_reference_take_rows_end_to_end(
     lora: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trainer = trainer_of(tmp_path, LABELS, lora=lora)
-    lengths: list[list[int]] = []
-    run = padded_rows.run_end_to_end
-
-    def run_and_note(network: Any, ids: Any, of_rows: list[int], *rest: Any, **how: Any) -> Any:
-        lengths.append(of_rows)
-        return run(network, ids, of_rows, *rest, **how)
-
-    monkeypatch.setattr(padded_rows, "run_end_to_end", run_and_note)
+    lengths = note_rows_laid(monkeypatch)
     loss_of(trainer)
     chosen = [len(prompt) + len(response) for prompt, response, _ in PAIRS]
     rejected = [len(prompt) + len(response) for prompt, _, response in PAIRS]
