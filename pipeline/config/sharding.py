@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 Split = Literal["weights", "moments"]
 Engine = Literal["fsdp", "deepspeed"]
 _PREFIX = "fsdp_"
-_WRAPPING = ("TRANSFORMER_BASED_WRAP", "SIZE_BASED_WRAP")
+_WRAPPING = "TRANSFORMER_BASED_WRAP"
+_BY_SIZE = ("SIZE_BASED_WRAP", "Accelerate hands FSDP2 lists of layers then, which it cannot split")
 _FLAGS = ("reshard_after_forward", "offload_params", "activation_checkpointing")
 # Each with the only value that it may have, and why.
 _FIXED: dict[str, tuple[Any, str]] = {
@@ -31,10 +32,7 @@ _OF_FSDP1 = (
     *("sharding_strategy", "backward_prefetch", "forward_prefetch", "use_orig_params"),
     *("sync_module_states", "limit_all_gathers"),
 )
-_KNOWN = (
-    *(*_FIXED, *_FLAGS),
-    *("auto_wrap_policy", "transformer_layer_cls_to_wrap", "min_num_params"),
-)
+_KNOWN = (*_FIXED, *_FLAGS, "auto_wrap_policy", "transformer_layer_cls_to_wrap")
 
 
 @dataclass(frozen=True)
@@ -88,6 +86,8 @@ def _option_problem(written: str, key: str, value: Any) -> tuple[str, str] | Non
         return None
     if key in _OF_FSDP1:
         return f"`{written}` is of FSDP1", "leave it out: weights are split by FSDP2"
+    if key == "min_num_params":
+        return f"`{written}` is of {_BY_SIZE[0]}: {_BY_SIZE[1]}", "leave it out"
     if key not in _KNOWN:
         known = f"there are {', '.join(_KNOWN)}"
         return f"`{written}` is no option of FSDP2", closest(key, _KNOWN) or known
@@ -99,9 +99,6 @@ def _option_problem(written: str, key: str, value: Any) -> tuple[str, str] | Non
         return f"{found}: {why}", f"write {str(wanted).lower() if wanted is False else wanted}"
     if key in _FLAGS and not isinstance(value, bool):
         return found, "write true or false"
-    if key == "auto_wrap_policy" and value not in _WRAPPING:
-        return found, f"write {' or '.join(_WRAPPING)}"
-    is_count = isinstance(value, int) and not isinstance(value, bool) and value >= 0
-    if key == "min_num_params" and not is_count:
-        return found, "write a whole number"
+    if key == "auto_wrap_policy" and value != _WRAPPING:
+        return f"{found}: {_BY_SIZE[1]}" if value == _BY_SIZE[0] else found, f"write {_WRAPPING}"
     return None

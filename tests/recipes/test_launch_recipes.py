@@ -96,7 +96,8 @@ OPTIONS = [
     ("reshard_after_forwards: true", "`reshard_after_forwards` is no option of FSDP2; did you..."),
     ("reshard_after_forward: 1", "`reshard_after_forward` is 1; write true or false"),
     ("auto_wrap_policy: NO_WRAP", "`auto_wrap_policy` is `NO_WRAP`; write TRANSFORMER_BASED_..."),
-    ("min_num_params: -1", "`min_num_params` is -1; write a whole number"),
+    ("min_num_params: 100", "`min_num_params` is of SIZE_BASED_WRAP: Accelerate hands FSDP2..."),
+    ("auto_wrap_policy: SIZE_BASED_WRAP", "`auto_wrap_policy` is `SIZE_BASED_WRAP`: Accelerate..."),
 ]
 
 
