@@ -20,7 +20,7 @@ from pipeline.data.documents import IGNORED
 from pipeline.models.end_to_end import run_end_to_end
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
     from torch import Tensor
 
@@ -39,7 +39,6 @@ def laying_end_to_end(model: Any) -> Generator[None]:
     model: without PEFT's wrapping, one whose network takes rows so.
     """
     network = model.base_model
-    own = vars(model).get("forward")  # TRL's fused head, say
     upstream = model.forward
 
     def forward(*args: Any, **named: Any) -> Any:
@@ -49,14 +48,8 @@ def laying_end_to_end(model: Any) -> Generator[None]:
         with _taking_rows(network, *rows):
             return upstream(**named)
 
-    model.forward = forward
-    try:
+    with _in_place_of_forward(model, forward):
         yield
-    finally:
-        if own is None:
-            del model.forward
-        else:
-            model.forward = own
 
 
 @contextmanager
@@ -71,11 +64,21 @@ def _taking_rows(network: Any, lengths: Sequence[int], firsts: Sequence[int]) ->
         hidden = run_end_to_end(network, input_ids, lengths, firsts, forward=upstream)
         return BaseModelOutputWithPast(last_hidden_state=hidden)
 
-    network.forward = forward
+    with _in_place_of_forward(network, forward):
+        yield
+
+
+@contextmanager
+def _in_place_of_forward(module: Any, forward: Callable[..., Any]) -> Generator[None]:
+    own = vars(module).get("forward")  # TRL's fused head, say
+    module.forward = forward
     try:
         yield
     finally:
-        del network.forward
+        if own is None:
+            del module.forward
+        else:
+            module.forward = own
 
 
 def _rows_of(model: Any, named: dict[str, Any]) -> tuple[list[int], list[int]] | None:
