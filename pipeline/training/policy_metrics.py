@@ -6,6 +6,7 @@ tell good from bad is the subject of pair_ranking.py and answer_ranking.py.
 
 from __future__ import annotations
 
+import copy
 import json
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -53,7 +54,7 @@ class TrainedPolicy:
     def language_model(self) -> LanguageModel:
         """Return the trained policy, ready to be asked."""
         model = self.trainer.accelerator.unwrap_model(self.trainer.model)
-        module = model.get_base_model() if is_peft_model(model) else model
+        module = _without_fused_head(model.get_base_model() if is_peft_model(model) else model)
         return wrap(module, self.tokenizer, name="policy", form=self.form)
 
     @contextmanager
@@ -66,6 +67,19 @@ class TrainedPolicy:
             return
         module = on_device(load_policy(self.source))
         yield wrap(module, self.tokenizer, name=self.source.name, form=self.form)
+
+
+def _without_fused_head(module: Any) -> Any:
+    """Return the same weights without the forward that TRL put into this module.
+
+    So that a policy is computed as its reference is, to the same bits.
+    """
+    own = vars(module).get("forward")
+    if getattr(own, "__wrapped__", None) is not type(module).forward:
+        return module
+    plain = copy.copy(module)
+    del plain.forward
+    return plain
 
 
 def measure_samples(
