@@ -9,15 +9,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
-from accelerate.utils import is_peft_model
 
 from pipeline.data.documents import IGNORED
 from pipeline.models.end_to_end import attending_row_by_row, lays_end_to_end
+from pipeline.models.padded_rows import without_peft
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from transformers import PreTrainedModel
 
 _COLUMNS = {"input_ids", "position_ids", "labels"}
 
@@ -27,10 +25,9 @@ def network_of_lines(module: Any, args: Any) -> Any:
 
     module: that keeps rows of a line apart, or a PEFT model of one. args: of its trainer.
     """
-    causal: PreTrainedModel = module.get_base_model() if is_peft_model(module) else module
     if not runs_layers_once(args):
         return None
-    network = causal.base_model
+    network = without_peft(module).base_model
     return network if lays_end_to_end(network) else None
 
 

@@ -20,6 +20,7 @@ from pipeline.data.encoding.lengths import cut
 from pipeline.files.names import SAMPLES
 from pipeline.models.language import wrap
 from pipeline.models.load import load_policy, on_device
+from pipeline.models.padded_rows import without_peft
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Sequence
@@ -54,7 +55,7 @@ class TrainedPolicy:
     def language_model(self) -> LanguageModel:
         """Return the trained policy, ready to be asked."""
         model = self.trainer.accelerator.unwrap_model(self.trainer.model)
-        module = _without_fused_head(model.get_base_model() if is_peft_model(model) else model)
+        module = _without_fused_head(without_peft(model))
         return wrap(module, self.tokenizer, name="policy", form=self.form)
 
     @contextmanager

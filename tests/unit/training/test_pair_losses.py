@@ -147,6 +147,17 @@ def test_policy_and_reference_take_rows_end_to_end(
     assert [sorted(each) for each in lengths] == [sorted([*chosen, *rejected])] * 2
 
 
+def test_rows_whose_layers_are_computed_again_keep_their_padding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Attention would have forgotten by then which rows there are."""
+    trainer = trainer_of(tmp_path, LABELS, gradient_checkpointing=True)
+    lengths = note_rows_laid(monkeypatch)
+    trainer.data_collator = NumberedRows(trainer.data_collator)
+    trainer.train()
+    assert lengths == []
+
+
 def test_several_losses_are_weighted(tmp_path: Path) -> None:
     both = {"loss_type": ["sigmoid", "hinge"], "loss_weights": [1.0, 0.5]}
     whole = loss_of(trainer_of(tmp_path, LABELS, **both))
